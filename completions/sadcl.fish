@@ -1,0 +1,1 @@
+complete --command sadcl --no-files --arguments "(env _SADCL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) sadcl)" --condition "env _SADCL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) sadcl"

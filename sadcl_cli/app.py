@@ -1,0 +1,94 @@
+"""The program: every command on one line, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from sadcl_cli import embed, evaluate, predict, prepare_data, train, visualize
+from sadcl_cli.console import fail, messages, verbosity
+from sadcl_core import __version__
+from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, SadclError
+
+
+class Commands(TyperGroup):
+    """Runs a command and turns what it raises into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See the class."""
+        try:
+            return super().invoke(ctx)
+        except SadclError as error:
+            _show_traceback()
+            fail(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _show_traceback()
+            fail("interrupted.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+        except (
+            OSError,
+            MemoryError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+        ) as error:
+            if isinstance(error, typer.Exit | typer.Abort):
+                raise
+            _show_traceback()
+            fail(f"{type(error).__name__}: {error}. This was not expected; --debug shows where it happened.")
+            raise typer.Exit(EXIT_INTERNAL) from None
+
+
+def _show_traceback() -> None:
+    if verbosity.debug:
+        messages().print(traceback.format_exc(), markup=False)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"sadcl {__version__}")
+        raise typer.Exit
+
+
+def top(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_show_version, is_eager=True),
+) -> None:
+    """Multi-label image classification with label-level features and contrastive learning.
+
+    Start with: sadcl train digits, then sadcl eval, sadcl predict IMAGE, sadcl visualize prototypes.
+    """
+
+
+app = typer.Typer(
+    cls=Commands,
+    callback=top,
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
+)
+app.command("prepare-data")(prepare_data.prepare_data)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
+app.add_typer(visualize.app, name="visualize")
+for alias in ("val", "validate", "test"):
+    app.command(alias, hidden=True)(evaluate.evaluate)
+app.command("infer", hidden=True)(predict.predict)
+
+
+def main() -> None:
+    """Entry point of the `sadcl` program."""
+    app(prog_name="sadcl")

@@ -1,0 +1,119 @@
+"""Where output goes: stdout holds results and nothing else, stderr everything about the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass
+class Verbosity:
+    """Set by -q, -v and --debug of whichever command runs."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = bool(os.environ.get("SADCL_DEBUG"))
+
+
+verbosity = Verbosity()
+
+
+@cache
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, emoji=False, soft_wrap=True)
+
+
+def results() -> Console:
+    """For what the user asked for."""
+    return _console(stderr=False)
+
+
+def messages() -> Console:
+    """For progress, notes and warnings."""
+    return _console(stderr=True)
+
+
+def say(text: str) -> None:
+    """A line about the work, on stderr; nothing with -q."""
+    if not verbosity.quiet:
+        messages().print(text, markup=False)
+
+
+def detail(text: str) -> None:
+    """A line for -v only."""
+    if verbosity.verbose:
+        messages().print(text, markup=False, style="dim")
+
+
+def warn(text: str) -> None:
+    """Something that wants attention, on stderr, also with -q."""
+    messages().print(f"Warning: {text}", markup=False, style="yellow")
+
+
+def fail(text: str) -> None:
+    """The one line of a command that could not do its work."""
+    messages().print(f"Error: {text}", markup=False, style="bold red")
+
+
+def show(text: str) -> None:
+    """A line of results."""
+    results().print(text, markup=False)
+
+
+def show_table(table: Table) -> None:
+    """A table of results."""
+    results().print(table, soft_wrap=False)
+
+
+def show_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
+    """One JSON document on stdout, never wrapped or coloured."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+    sys.stdout.flush()
+
+
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """A plain table: the first column to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done: a bar on a terminal, off it a plain line when it is over."""
+    start = time.perf_counter()
+    if verbosity.quiet:
+        yield lambda done, total: None
+        return
+    if not messages().is_terminal:
+        counted = [0]
+
+        def count(done: int, total: int) -> None:
+            counted[0] = done
+
+        yield count
+        say(f"{what}: {counted[0]:,} in {time.perf_counter() - start:.1f} s")
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages(), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,85 @@
+"""sadcl predict: the labels of images and of folders of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sadcl_cli.console import say, show, show_json, warn
+from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Verbose, Weights
+
+if TYPE_CHECKING:
+    from sadcl_core.inference.prediction import Prediction
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Image files, or folders to search.")],
+    weights: Weights = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="A label counts when its score is above this; the model's own, else 0.5."),
+    ] = None,
+    topk: Annotated[int | None, typer.Option("--topk", min=1, help="The k best labels, whatever their score.")] = None,
+    all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json: the score of every class.")] = False,
+    img_size: ImgSize = None,
+    batch_size: BatchSize = 16,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the labels of images.
+
+    An image that cannot be read is named, the others are done, and the exit code is 3.
+    """
+    from sadcl_core.errors import DataError
+    from sadcl_core.inference.opening import open_model
+    from sadcl_core.inference.prediction import class_thresholds, find_images
+    from sadcl_core.inference.prediction import predict as run
+
+    found = find_images(images)
+    opened = open_model(weights, device=device, precision=precision, img_size=img_size)
+    say(opened.taken)
+    if topk is None or threshold is not None:
+        limits = sorted(set(class_thresholds(opened.model, threshold)))
+        say(
+            f"labels above {limits[0]:g}"
+            if len(limits) == 1
+            else f"labels above the model's thresholds, {limits[0]:.2f} to {limits[-1]:.2f}"
+        )
+    broken = 0
+    predictions = run(
+        opened.model,
+        found,
+        device=opened.device,
+        precision=opened.precision,
+        batch_size=batch_size,
+        threshold=threshold,
+        topk=topk,
+    )
+    for prediction in predictions:
+        if prediction.error:
+            broken += 1
+            warn(prediction.error)
+        elif json:
+            show_json(_as_json(prediction, opened.model.card.classes if all_scores else ()), indent=None)
+        else:
+            labels = "  ".join(f"{name} {score:.2f}" for name, score in prediction.labels)
+            show(f"{prediction.image}: {labels or '(no label)'}")
+    if broken:
+        raise DataError(f"{broken:,} of {len(found):,} images could not be read; the others are done.")
+
+
+def _as_json(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "image": str(prediction.image),
+        "labels": [{"name": name, "score": round(score, 6)} for name, score in prediction.labels],
+    }
+    if classes:
+        document["scores"] = {name: round(score, 6) for name, score in zip(classes, prediction.scores, strict=True)}
+    return document

@@ -1,0 +1,106 @@
+"""What one sees of a training run: a live bar on a terminal, a line an epoch everywhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sadcl_cli.console import detail, messages, new_table, say, verbosity, warn
+from sadcl_core.config import RunConfig
+from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.prototypes import CONFIDENT
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+SHORT = {"asymmetric": "ASL", "sample_to_sample": "S2S", "prototype_to_sample": "P2S"}
+
+
+class TrainingDisplay:
+    """Listens to training; a context manager, so that the bar goes away whatever happens."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """The configuration is only read for -v."""
+        self.config = config
+        self.progress: Progress | None = None
+        self.stage = StageStarted("", 0, 0, 0, 0, {})
+        self.task: Any = None
+        self.since = 0.0
+        self.images = 0
+
+    def __enter__(self) -> TrainingDisplay:
+        detail(f"configuration: {self.config.model_dump()}")
+        if messages().is_terminal and not verbosity.quiet:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
+            self.progress = Progress(
+                *columns, TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=messages(), transient=True
+            )
+            self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, EpochDone):
+            self._epoch(event)
+        elif isinstance(event, StageStarted):
+            self._stage(event)
+        elif isinstance(event, PrototypesBuilt):
+            self._prototypes(event)
+        elif isinstance(event, Note):
+            (warn if event.warning else say)(event.text)
+
+    def _stage(self, event: StageStarted) -> None:
+        self.stage = event
+        losses = " + ".join(f"{weight:g} {SHORT.get(name, name)}" for name, weight in event.losses.items())
+        say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
+        if self.progress is not None:
+            if self.task is not None:
+                self.progress.remove_task(self.task)
+            self.task = self.progress.add_task(f"{event.stage} 1/{event.epochs}", total=event.epochs * event.steps, state="")
+        self.since, self.images = time.perf_counter(), 0
+
+    def _step(self, event: StepDone) -> None:
+        self.images += event.images
+        if self.progress is None:
+            return
+        speed = self.images / max(time.perf_counter() - self.since, 1e-9)
+        terms = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in event.terms.items())
+        self.progress.update(
+            self.task,
+            completed=(event.epoch - 1) * self.stage.steps + event.step,
+            description=f"{self.stage.stage} {event.epoch}/{self.stage.epochs}",
+            state=f"{speed:.0f} images/s  {terms}",
+        )
+
+    def _epoch(self, event: EpochDone) -> None:
+        row = event.row
+        terms = "  ".join(
+            f"{short} {row[name]:.4f}" for name, short in {"loss": "loss", **SHORT}.items() if isinstance(row.get(name), float)
+        )
+        best = "  best" if event.best else ""
+        epoch = f"{row['epoch']:>3}/{self.stage.epochs}"
+        say(f"  epoch {epoch}  {row['images_per_second']:>6.0f} images/s  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{best}")
+        self.since, self.images = time.perf_counter(), 0
+
+    def _prototypes(self, event: PrototypesBuilt) -> None:
+        made = sum(entry.made_from == CONFIDENT for entry in event.coverage)
+        say(f"prototypes: {made} of {len(event.coverage)} classes from images the model is sure of")
+        rest = [entry for entry in event.coverage if entry.made_from != CONFIDENT]
+        if verbosity.quiet:
+            return
+        table = new_table("class", "active images", "confident", "prototype from")
+        for entry in event.coverage if len(event.coverage) <= 20 or verbosity.verbose else rest[:20]:
+            table.add_row(entry.name, f"{entry.positives:,}", f"{entry.confident:,}", entry.made_from)
+        if table.row_count:
+            messages().print(table, soft_wrap=False)
+        if len(rest) > 20 and not verbosity.verbose:
+            say(f"and {len(rest) - 20} more classes without a confident image; all are in prototypes.json")

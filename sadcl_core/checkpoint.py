@@ -1,0 +1,103 @@
+"""The model file: one .safetensors that explains itself.
+
+Its header holds a card in JSON with everything that is needed to use the weights: classes, preprocessing, thresholds,
+the configuration of the network and where it comes from. It holds no code; a file from a stranger can be opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sadcl_core.config import ModelSection, Section
+from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.errors import DataError
+from sadcl_core.files import replacing
+from sadcl_core.model.classifier import Classifier
+
+SCHEMA_VERSION = 1
+CARD = "sadcl"  # key of the card in the header
+
+
+class ModelCard(Section):
+    """What a model file says of itself."""
+
+    schema_version: int = SCHEMA_VERSION
+    classes: tuple[str, ...] = Field(min_length=1)
+    superclasses: tuple[str, ...] = ()
+    img_size: int = Field(ge=16, le=4096)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    thresholds: tuple[float, ...] = Field((), description="one per class; empty: 0.5 for all")
+    model: ModelSection
+    has_prototypes: bool = False
+    trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its images need."""
+        return Preprocessing(img_size=self.img_size, mean=self.mean, std=self.std)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode, its card, and the file it came from."""
+
+    classifier: Classifier
+    card: ModelCard
+    path: Path
+
+
+def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
+    """Write a model file in one piece."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={CARD: card.model_dump_json()})
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a model file.
+
+    Raises:
+        DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.
+    """
+    card, tensors = _read(path)
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
+    own = classifier.state_dict()
+    missing = sorted(set(own) - set(tensors))
+    unexpected = sorted(set(tensors) - set(own))
+    other_shape = sorted(name for name in set(own) & set(tensors) if own[name].shape != tensors[name].shape)
+    for names, what in ((missing, "lacks"), (unexpected, "has the unexpected"), (other_shape, "has another shape of")):
+        if names:
+            raise DataError(
+                f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
+                f"it {what} {names[0]}{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}. Train or fetch it again."
+            )
+    classifier.load_state_dict(tensors)
+    return LoadedModel(classifier.eval(), card, path)
+
+
+def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    if not path.is_file():
+        raise DataError(f"There is no model file {path}. Give a run or its weights/best.safetensors with -w.")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in list(stored.keys())} if CARD in header else {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a model file ({error}). Give a run or its weights/best.safetensors with -w.") from None
+    if CARD not in header:
+        raise DataError(f"{path} holds tensors but no description of a sadcl model. Give a file that sadcl train wrote.")
+    try:
+        card = ModelCard.model_validate_json(header[CARD])
+    except ValidationError as error:
+        raise DataError(f"{path}: its description is damaged or of another version ({error.errors()[0]['msg']}).") from None
+    if card.schema_version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {card.schema_version}, this program reads {SCHEMA_VERSION}.")
+    return card, tensors

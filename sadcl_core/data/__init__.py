@@ -1,0 +1,1 @@
+"""Label files, images, splits: everything between a folder on disk and a batch."""

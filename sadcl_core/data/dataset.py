@@ -1,0 +1,66 @@
+"""A split as batches of uint8 images and targets."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sadcl_core.data.images import read_image
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.transforms import Transform
+
+Batch = tuple[Tensor, Tensor]
+
+
+class SplitDataset(Dataset[Batch]):
+    """Image `i` as (3, S, S) uint8 and its targets (K,) int8."""
+
+    def __init__(self, split: Split, transform: Transform, limit: int | None = None) -> None:
+        """`limit` keeps the first images only."""
+        self.split = split
+        self.transform = transform
+        self.count = len(split) if limit is None else min(limit, len(split))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.transform(read_image(self.split.path(index)))
+        return image, torch.from_numpy(self.split.targets(index))
+
+
+def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuffle_seed: int | None = None) -> DataLoader[Batch]:
+    """Batches in order, or shuffled by a seed.
+
+    A last batch of one image is left out when shuffled: BatchNorm cannot learn from it.
+    """
+    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+    count = len(dataset)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle_seed is not None,
+        generator=generator,
+        num_workers=workers,
+        persistent_workers=workers > 0 and shuffle_seed is not None,
+        drop_last=shuffle_seed is not None and count > batch_size and count % batch_size == 1,
+    )
+
+
+def loader_workers(asked: int, images: int) -> int:
+    """The number of loader processes: what was asked, else one less than the processors, 8 at most.
+
+    Few images are read faster than a process is started.
+    """
+    if asked >= 0:
+        return asked
+    if images < 256:
+        return 0
+    return (
+        max(0, min(8, len(os.sched_getaffinity(0)) - 1))
+        if hasattr(os, "sched_getaffinity")
+        else min(8, (os.cpu_count() or 1) - 1)
+    )

@@ -1,0 +1,132 @@
+"""From a decoded image to what the network sees: resizing, the augmentations of both stages, normalisation.
+
+Images stay uint8 until they are on the device; `Preprocessing.normalise` does the rest there. The aspect ratio is not
+kept, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchvision.transforms.v2 as T
+import torchvision.transforms.v2.functional as TF
+from torch import Tensor
+
+from sadcl_core.registry import suggest
+
+CROP_SIDES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the resized side
+CROP_LARGER = 512 / 448  # the image is resized to this multiple of the final size before a crop
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model needs done to its images; travels in the model file.
+
+    Attributes:
+        img_size: side of the square, pixels.
+        mean: of each channel, in 0..1.
+        std: of each channel, in 0..1.
+    """
+
+    img_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def resize(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 -> (3, S, S) uint8, the aspect ratio not kept."""
+        resized: Tensor = TF.resize(image, [self.img_size, self.img_size], antialias=True)
+        return resized
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 -> float32 with the training statistics."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+
+def augmentation(name: str, img_size: int) -> Transform:
+    """A training transform, (3, H, W) uint8 -> (3, S, S) uint8.
+
+    Raises:
+        ValueError: there is no augmentation of this name.
+    """
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"there is no augmentation {name!r}. {suggest(name, AUGMENTATIONS)}")
+    return AUGMENTATIONS[name](img_size)
+
+
+def _none(img_size: int) -> Transform:
+    return _compose(T.Resize([img_size, img_size], antialias=True))
+
+
+def _compose(*steps: torch.nn.Module) -> Transform:
+    chain: Transform = T.Compose(steps)
+    return chain
+
+
+def _shift_and_turn(img_size: int) -> Transform:
+    """For signs that mean something else when mirrored: moved, turned and scaled a little."""
+    return _compose(
+        T.Resize([img_size, img_size], antialias=True),
+        T.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), interpolation=T.InterpolationMode.BILINEAR),
+    )
+
+
+def _flip_and_crop(img_size: int) -> Transform:
+    """Mild, for fine-tuning on few images: most of the image, flipped half the time, a little colour."""
+    return _compose(
+        T.RandomResizedCrop(img_size, scale=(0.5, 1.0), ratio=(0.75, 1.333), antialias=True),
+        T.RandomHorizontalFlip(),
+        T.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+    )
+
+
+def _cutout_randaugment(img_size: int) -> Transform:
+    """Stage 1 of SADCL: Cutout (DeVries and Taylor, 2017; a hole of half the side), then RandAugment (Cubuk et al., 2020)."""
+    return _compose(
+        T.Resize([img_size, img_size], antialias=True),
+        T.RandomErasing(p=1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0)),
+        T.RandAugment(),
+    )
+
+
+def _fixed_crops(img_size: int) -> Transform:
+    """Stage 2 of SADCL: a window of one of several sizes at one of 13 fixed places, flipped half the time."""
+    larger = round(img_size * CROP_LARGER)
+    return _compose(
+        T.Resize([larger, larger], antialias=True),
+        FixedPositionCrop(),
+        T.Resize([img_size, img_size], antialias=True),
+        T.RandomHorizontalFlip(),
+    )
+
+
+class FixedPositionCrop(torch.nn.Module):
+    """Cut a window with sides out of `CROP_SIDES`, at most two steps apart, at one of 13 places (Wang et al., TSN, ECCV 2016)."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(3, H, W) -> (3, h, w)."""
+        height, width = image.shape[-2:]
+        pairs = [(a, b) for i, a in enumerate(CROP_SIDES) for j, b in enumerate(CROP_SIDES) if abs(i - j) <= 2]
+        tall, wide = pairs[int(torch.randint(len(pairs), ()))]
+        crop_height, crop_width = round(height * tall), round(width * wide)
+        quarter_y, quarter_x = (height - crop_height) / 4, (width - crop_width) / 4
+        y, x = POSITIONS[int(torch.randint(len(POSITIONS), ()))]
+        window: Tensor = TF.crop(image, round(y * quarter_y), round(x * quarter_x), crop_height, crop_width)
+        return window
+
+
+# in quarters of the free space: corners and centre, middles of the sides, and the places between centre and corner
+POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
+
+AUGMENTATIONS: dict[str, Callable[[int], Transform]] = {
+    "none": _none,
+    "shift-and-turn": _shift_and_turn,
+    "flip-and-crop": _flip_and_crop,
+    "cutout-randaugment": _cutout_randaugment,
+    "fixed-crops": _fixed_crops,
+}

@@ -1,0 +1,56 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from sadcl_core.errors import MachineError, UsageError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(asked: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: this is no device.
+        MachineError: the device asked for is not on this machine.
+    """
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise UsageError(f"--device {asked}: no such kind of device. Use auto, cpu, cuda or mps.") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise MachineError(f"There is no device {asked} on this machine. Use --device auto or --device cpu.")
+    return device
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """`auto` takes bf16 where CUDA has it, fp16 on other CUDA devices, fp32 elsewhere.
+
+    Raises:
+        UsageError: this is no precision.
+        MachineError: the device cannot compute in the precision asked for.
+    """
+    if asked not in PRECISIONS:
+        raise UsageError(f"--precision {asked}: choose from {', '.join(PRECISIONS)}.")
+    if asked == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if asked == "fp16" and device.type == "cpu":
+        raise MachineError("fp16 does not work on the CPU. Use --precision bf16 or fp32.")
+    return asked
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision around a forward pass; nothing for fp32."""
+    return torch.autocast(device.type, dtype=DTYPES.get(precision), enabled=precision in DTYPES)

@@ -1,0 +1,1 @@
+"""Using a trained model: scores, evaluation, prediction, embeddings."""

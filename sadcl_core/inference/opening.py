@@ -1,0 +1,104 @@
+"""What every command on a trained model starts with: which model, on which device, over which images. It says what was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sadcl_core.checkpoint import LoadedModel, load_model
+from sadcl_core.data.checks import Progress
+from sadcl_core.data.formats import FORMATS
+from sadcl_core.data.manifest import DESCRIPTION, Manifest, Split, load_manifest
+from sadcl_core.data.prepare import find_or_prepare
+from sadcl_core.device import choose_device, choose_precision
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.run_directory import RunDirectory, find_model, read_status
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model on its device.
+
+    Attributes:
+        run: the run it belongs to, or None for a file on its own.
+        taken: one sentence on which model this is.
+    """
+
+    model: LoadedModel
+    run: RunDirectory | None
+    device: torch.device
+    precision: str
+    taken: str
+
+
+def open_model(
+    weights: Path | None, *, device: str = "auto", precision: str = "auto", img_size: int | None = None
+) -> OpenedModel:
+    """Load a run's best model, or a model file, or the run that finished last.
+
+    Raises:
+        DataError: there is no model, or it is damaged.
+        MachineError: the device or precision is not to be had.
+    """
+    path, run = find_model(weights)
+    where = choose_device(device)
+    mode = choose_precision(precision, where)
+    model = load_model(path)
+    if img_size is not None:
+        model = replace(model, card=model.card.model_copy(update={"img_size": img_size}))
+    model.classifier.to(where)
+    chosen = " (the run that finished last)" if weights is None else ""
+    card = model.card
+    return OpenedModel(
+        model,
+        run,
+        where,
+        mode,
+        f"model {path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px",
+    )
+
+
+def open_split(
+    opened: OpenedModel, *, data: str | None = None, split: str | None = None, progress: Progress | None = None
+) -> tuple[Split, str]:
+    """The images to go through: the run's own held-out split, or another.
+
+    Args:
+        opened: from `open_model`.
+        data: a data set's name, its prepared folder, or where the run's own data set lies now.
+        split: its name; unless given the run's held-out split, else val, else test.
+        progress: told about images checked, when a data set has to be prepared first.
+
+    Returns:
+        The split, and a sentence on which it is.
+
+    Raises:
+        UsageError: a model file on its own says nothing about its data, and none was given.
+        DataError: the data set is not there, or has other classes than the model.
+    """
+    status = read_status(opened.run.path) if opened.run is not None else {}
+    manifest = _manifest(opened, status, data, progress)
+    if manifest.classes != opened.model.card.classes:
+        strange = sorted(set(manifest.classes) ^ set(opened.model.card.classes))
+        what = f"for example {strange[0]!r} is only in one of them" if strange else "in another order"
+        raise DataError(
+            f"{manifest.description.name} has other classes than the model ({what}). Give the data set it was trained for."
+        )
+    wanted = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
+    name = next((name for name in wanted if name in manifest.splits), wanted[-1])
+    chosen = manifest.split(name)
+    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images under {manifest.description.root}"
+
+
+def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: Progress | None) -> Manifest:
+    if data is None:
+        if "manifest" not in status:
+            raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
+        return load_manifest(Path(str(status["manifest"])))
+    if data in FORMATS or (Path(data) / DESCRIPTION).is_file() or "manifest" not in status:
+        return find_or_prepare(data, progress=progress)[0]
+    if not Path(data).is_dir():
+        raise DataError(f"There is no folder {data}. Check --data.")
+    return load_manifest(Path(str(status["manifest"])), root=Path(data).resolve())

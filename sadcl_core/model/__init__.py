@@ -1,0 +1,1 @@
+"""The network: backbone, head, projection, prototypes and memory bank."""

@@ -1,0 +1,94 @@
+"""Backbone, head, projection and prototypes put together from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from sadcl_core.config import ModelSection
+from sadcl_core.errors import UsageError
+from sadcl_core.model.backbone import Backbone
+from sadcl_core.model.heads import HEADS
+from sadcl_core.registry import resolve, suggest
+
+
+@dataclass(frozen=True)
+class ClassifierOutput:
+    """Result for B images.
+
+    Attributes:
+        logits: (B, K), before the sigmoid.
+        label_features: (B, K, D), one feature per image and label.
+        image_features: (B, D_b), the feature map averaged over its locations.
+        attention: (B, K, h, w), or None when it was not asked for.
+    """
+
+    logits: Tensor
+    label_features: Tensor
+    image_features: Tensor
+    attention: Tensor | None
+
+
+class Classifier(nn.Module):
+    """Images -> logits and label features. Projection and prototypes are there for the contrastive losses and the figures."""
+
+    def __init__(self, config: ModelSection, *, num_classes: int, img_size: int) -> None:
+        """Build with random weights; prototypes start at zero.
+
+        Raises:
+            UsageError: the backbone or the head cannot be built so.
+        """
+        super().__init__()
+        self.backbone = Backbone(
+            config.backbone,
+            stride=config.stride,
+            img_size=img_size,
+            freeze_stride=config.freeze_stride,
+            freeze_batchnorm=config.freeze_batchnorm,
+        )
+        head = resolve(HEADS, config.head, kind="head")
+        self.head = head(
+            in_channels=self.backbone.channels,
+            num_classes=num_classes,
+            options=head_options(config.head, config.heads.get(config.head, {})),
+        )
+        width = self.head.width
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_width))
+        self.prototypes = nn.Parameter(torch.zeros(num_classes, width))  # (K, D), before the projection
+
+    def forward(self, images: Tensor, *, need_attention: bool = False) -> ClassifierOutput:
+        """(B, 3, H, W) -> see `ClassifierOutput`."""
+        feature_map = self.backbone(images)
+        head = self.head(feature_map, need_attention=need_attention)
+        return ClassifierOutput(head.logits, head.label_features, feature_map.mean(dim=(2, 3)), head.attention)
+
+    def project(self, features: Tensor) -> Tensor:
+        """(..., D) -> embeddings (..., P) of length 1, which is what the contrastive losses compare."""
+        return F.normalize(self.projection(features), dim=-1)
+
+
+def head_options(head: str, values: Mapping[str, Any]) -> Any:
+    """The options of a head, defaults filled in.
+
+    Raises:
+        UsageError: the head has no such option, or a value is out of bounds.
+    """
+    options = resolve(HEADS, head, kind="head").Options
+    for key in values:
+        if key not in options.model_fields:
+            known = ", ".join(options.model_fields)
+            raise UsageError(
+                f"The head {head} has no option {key!r}. {suggest(key, options.model_fields) if known else 'It has none.'}"
+            )
+    try:
+        return options(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, ("model.heads", head, *first["loc"])))
+        raise UsageError(f"{name} is not valid: {first['msg']}.") from None

@@ -1,0 +1,9 @@
+"""Heads: feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention (B, K, h, w).
+
+A new head is a new file here with a class and its `Options`, a row in HEADS and a test file.
+"""
+
+HEADS: dict[str, str] = {
+    "sarl": "sadcl_core.model.heads.sarl:SARLHead",
+    "pooled": "sadcl_core.model.heads.pooled:PooledHead",
+}

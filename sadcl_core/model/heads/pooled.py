@@ -1,0 +1,38 @@
+"""The baseline of the ablations: global average pooling and one linear layer (ResNet-101* in the tables of SADCL).
+
+Every label sees the same feature, the pooled one. Its attention is the class activation map (Zhou et al., CVPR 2016):
+the share of each location in the positive part of the logit.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sadcl_core.config import Section
+from sadcl_core.model.output import HeadOutput
+
+
+class PooledHead(nn.Module):
+    """Global average pooling, linear."""
+
+    class Options(Section):
+        """It has none."""
+
+    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
+        """`in_channels` is D_b of the backbone and the width of the label features."""
+        super().__init__()
+        self.width = in_channels
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+        """Feature map (B, D_b, h, w) -> logits (B, K), the pooled feature per label (B, K, D_b), activation maps (B, K, h, w)."""
+        pooled = feature_map.mean(dim=(2, 3))  # (B, D_b)
+        logits = self.classifier(pooled)
+        label_features = pooled[:, None, :].expand(-1, logits.shape[1], -1)
+        attention = None
+        if need_attention:
+            activation = (self.classifier.weight @ feature_map.flatten(2)).relu()  # (B, K, L)
+            activation = activation + 1e-6  # a map without a positive part is flat, not undefined
+            share = activation / activation.sum(dim=-1, keepdim=True)
+            attention = share.view(*share.shape[:2], *feature_map.shape[-2:])
+        return HeadOutput(logits, label_features, attention)

@@ -1,0 +1,88 @@
+"""SARL, semantic-aware representation learning: a transformer reads one feature per label out of the feature map.
+
+Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023. A 1x1
+projection to the hidden width (identity when the widths are equal), an encoder over the locations, a decoder whose
+queries are K learned class embeddings and whose classes do not look at each other, and one linear classifier per
+class. Without the encoder it is SARL* of the ablation; with `self_attention` it is the architecture of Query2Label
+(Liu et al., 2021).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sadcl_core.config import Section
+from sadcl_core.model.output import HeadOutput
+from sadcl_core.model.position_encoding import sine_position_encoding
+from sadcl_core.model.transformer import DecoderLayer, EncoderLayer
+
+
+class SARLHead(nn.Module):
+    """Label features by cross-attention of class embeddings to the feature map."""
+
+    class Options(Section):
+        """Defaults are the paper's for ResNet-101."""
+
+        width: int = Field(2048, ge=4, description="D, width of the label features")
+        attention_heads: int = Field(4, ge=1)
+        feedforward: int = Field(8192, ge=1)
+        encoder_layers: int = Field(1, ge=0, description="0: SARL*")
+        decoder_layers: int = Field(2, ge=1)
+        dropout: float = Field(0.1, ge=0, lt=1)
+        self_attention: bool = Field(False, description="between classes in the decoder; true: Query2Label")
+
+        @model_validator(mode="after")
+        def _divisible(self) -> SARLHead.Options:
+            if self.width % 4 or self.width % self.attention_heads:
+                raise ValueError(f"width {self.width} must be a multiple of 4 and of attention_heads ({self.attention_heads})")
+            return self
+
+    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
+        """`in_channels` is D_b of the backbone."""
+        super().__init__()
+        width = options.width
+        self.width = width
+        self.input_projection: nn.Module = nn.Identity() if in_channels == width else nn.Conv2d(in_channels, width, 1)
+        layer = {
+            "width": width,
+            "attention_heads": options.attention_heads,
+            "feedforward": options.feedforward,
+        }
+        self.encoder = nn.ModuleList(EncoderLayer(**layer, dropout=options.dropout) for _ in range(options.encoder_layers))
+        self.decoder = nn.ModuleList(
+            DecoderLayer(**layer, dropout=options.dropout, self_attention=options.self_attention)
+            for _ in range(options.decoder_layers)
+        )
+        self.decoder_norm = nn.LayerNorm(width)
+        self.class_embedding = nn.Parameter(torch.empty(num_classes, width))
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        nn.init.normal_(self.class_embedding)
+        bound = 1 / math.sqrt(width)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+        """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the last layer (B, K, h, w)."""
+        x = self.input_projection(feature_map)  # (B, D, h, w)
+        height, width = x.shape[-2:]
+        position = sine_position_encoding(height, width, self.width, device=x.device).to(x.dtype)  # (L, D)
+        memory = x.flatten(2).transpose(1, 2)  # (B, L, D)
+        for layer in self.encoder:
+            memory = layer(memory, position=position)
+        target = memory.new_zeros(len(memory), len(self.class_embedding), self.width)  # (B, K, D)
+        attention = None
+        for number, layer in enumerate(self.decoder, start=1):
+            last = number == len(self.decoder)
+            target, attention = layer(
+                target, query=self.class_embedding, memory=memory, position=position, need_attention=need_attention and last
+            )
+        label_features = self.decoder_norm(target)
+        logits = (label_features * self.weight).sum(dim=-1) + self.bias  # (B, K)
+        if attention is not None:
+            attention = attention.view(*attention.shape[:2], height, width)
+        return HeadOutput(logits, label_features, attention)

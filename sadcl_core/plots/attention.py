@@ -1,0 +1,48 @@
+"""Where each label was read from: the image, and beside it the attention of its best labels over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sadcl_core.plots.style import save
+
+
+@dataclass(frozen=True)
+class LabelAttention:
+    """A label to show: its name, its score in 0..1, and its map (h, w)."""
+
+    name: str
+    score: float
+    attention: npt.NDArray[np.float32]
+
+
+def plot_attention(image: Image.Image, labels: Sequence[LabelAttention], path: Path, *, title: str) -> Path:
+    """Draw the image and one overlay per label, four panels to a row."""
+    columns = min(4, len(labels) + 1)
+    rows = math.ceil((len(labels) + 1) / columns)
+    aspect = image.height / image.width
+    figure = Figure(figsize=(3 * columns, (3 * aspect + 0.45) * rows), layout="constrained")
+    figure.subplots(rows, columns, squeeze=False)
+    panels = figure.axes
+    for panel in panels:
+        panel.set_axis_off()
+    smooth = "nearest" if max(image.size) < 128 else "bilinear"
+    panels[0].imshow(image, interpolation=smooth)
+    panels[0].set_title(title, fontsize=10)
+    for panel, label in zip(panels[1:], labels, strict=False):
+        heat = Image.fromarray(label.attention / max(float(label.attention.max()), 1e-12)).resize(
+            image.size, Image.Resampling.BICUBIC
+        )
+        strength = np.clip(np.asarray(heat), 0, 1)
+        panel.imshow(image.convert("L"), cmap="gray", interpolation=smooth)
+        panel.imshow(strength, cmap="jet", alpha=0.15 + 0.5 * strength, interpolation="bilinear", vmin=0, vmax=1)
+        panel.set_title(f"{label.name}  {label.score:.2f}", fontsize=10)
+    return save(figure, path)

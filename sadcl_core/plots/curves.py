@@ -1,0 +1,53 @@
+"""How training went: loss terms and EMA mAP over the epochs of all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sadcl_core.plots.style import GREY, colour, save
+
+MAPS = {"mAP_interpolated": "interpolated", "mAP_non_interpolated": "non-interpolated"}
+NOT_LOSSES = {"stage", "epoch", "seconds", "images_per_second", "lr", *MAPS}
+
+
+def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) -> Path:
+    """Draw the rows of a results.csv; an empty cell is a term the stage does not use."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for number, name in enumerate(key for key in rows[0] if key not in NOT_LOSSES):
+        _draw(losses, rows, name, label=name.replace("_", "-"), number=number)
+    for number, (name, label) in enumerate(MAPS.items()):
+        _draw(scores, rows, name, label=label, number=number)
+    losses.set_yscale("log")
+    losses.set_title(title, loc="left", fontsize=12)
+    losses.set_ylabel("mean over the epoch, unweighted terms")
+    scores.set_ylabel("EMA mAP, %")
+    stages = [row["stage"] for row in rows]
+    for axes in (losses, scores):
+        for place in (i for i in range(1, len(stages)) if stages[i] != stages[i - 1]):
+            axes.axvline(place + 0.5, color=GREY, linestyle=":", linewidth=1)
+            axes.annotate(
+                stages[place],
+                (place + 0.6, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, -10),
+                textcoords="offset points",
+                color=GREY,
+                fontsize=8,
+            )
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], name: str, *, label: str, number: int) -> None:
+    points = [(place, float(row[name])) for place, row in enumerate(rows, start=1) if row.get(name)]
+    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour(number), label=label)

@@ -1,0 +1,90 @@
+"""Methods and presets: named layers over the defaults, and how a run's configuration is put together from them.
+
+A method of the papers is a head with its losses. A preset is a recipe for a kind of data. Both only name what differs
+from the defaults in `sadcl_core.config`, which are SADCL as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.errors import UsageError
+from sadcl_core.registry import suggest
+
+# What a head is trained with unless told otherwise: a method of the papers is a head plus its losses.
+METHODS: dict[str, Layer] = {
+    "sarl": {},  # SADCL as published: the defaults above
+    "pooled": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.0, "prototype_to_sample": 0.0}}}},
+}
+
+PRESETS: dict[str, Layer] = {
+    # the published recipe: the defaults above, nothing changed
+    "sadcl-r101-448": {},
+    # fine-tuning an ImageNet backbone on a few hundred to ten thousand photos, feasible without a GPU
+    "small": {},
+    # the built-in scenes of handwritten digits, a backbone from scratch
+    "digits": {
+        "data": {"img_size": 64, "batch_size": 32},
+        "model": {
+            "backbone": "resnet18",
+            "stride": 8,
+            "pretrained": False,
+            "freeze_stride": 0,
+            "freeze_batchnorm": False,
+            "projection_width": 64,
+            "heads": {"sarl": {"width": 128, "feedforward": 256}},
+        },
+        "optim": {"ema_decay": 0.99, "ema_warmup": True, "weight_decay": 1e-2},
+        "stages": {
+            "classification": {"epochs": 13, "lr": 1e-3, "augment": "shift-and-turn"},
+            "contrastive": {"epochs": 5, "lr": 5e-4, "augment": "shift-and-turn"},
+        },
+    },
+}
+
+
+SMALL_DATA = 10_000  # training images below which the small recipe is the default
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A configuration, where each of its values came from, and why its preset was taken."""
+
+    config: RunConfig
+    sources: dict[str, str]
+    why: str
+
+
+def configure(layers: Sequence[tuple[str, Layer]], *, dataset: str, train_images: int, preset: str | None = None) -> Configured:
+    """Put a run's configuration together: defaults < method < preset < the user's layers.
+
+    Args:
+        layers: (where it comes from, nested values) of the user, weakest first.
+        dataset: its name; one with a preset of the same name takes that.
+        train_images: how many there are to train on.
+        preset: a row of PRESETS; unless given, the one a layer names, else chosen from the data.
+
+    Raises:
+        UsageError: there is no such preset, or a value does not exist or is out of bounds.
+    """
+    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
+    preset, why = (preset, "asked for") if preset else (str(given.get("preset", "")), "named in the configuration")
+    if not preset:
+        preset, why = choose_preset(dataset, train_images)
+    if preset not in PRESETS:
+        raise UsageError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
+    head = str(given.get("model.head", RunConfig().model.head))
+    named = [(f"head {head}", METHODS.get(head, {})), (f"preset {preset}", {**PRESETS[preset], "preset": preset}), *layers]
+    config, sources = resolve_config(named)
+    return Configured(config, sources, why)
+
+
+def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:
+    """The preset for a data set nobody gave one for, and the reason in a few words."""
+    if dataset in PRESETS:
+        return dataset, "the data set has its own"
+    if train_images < SMALL_DATA:
+        return "small", f"{train_images:,} training images, fewer than {SMALL_DATA:,}"
+    return "sadcl-r101-448", f"{train_images:,} training images, {SMALL_DATA:,} or more"

@@ -1,0 +1,199 @@
+"""The folder of a training run: what is in it, how it is written and how it is found again.
+
+config.yaml      every value of the configuration and where it came from
+run.json         status, versions, data, best metric, why it ended
+results.csv      a row an epoch
+metrics.jsonl    a line every few steps
+prototypes.json  how the prototype of each class was made
+weights/         best.safetensors, last.safetensors: all that prediction needs
+eval/ plots/     what sadcl eval and sadcl visualize write
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.files import write_json, write_text
+
+RUNS = Path("runs")
+SCHEMA_VERSION = 1
+FINISHED = "finished"
+
+
+class RunDirectory:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is made or read yet."""
+        self.path = path
+
+    @property
+    def best(self) -> Path:
+        """Model file with the best EMA mAP."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Model file of the end of training."""
+        return self.path / "weights" / "last.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """A row an epoch."""
+        return self.path / "results.csv"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of figures."""
+        return self.path / "plots"
+
+    def create(self, *, exist_ok: bool) -> None:
+        """Make the folder; with `exist_ok` an earlier run in it is replaced.
+
+        Raises:
+            UsageError: the folder is there and `exist_ok` is not set, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            if not exist_ok or not self.path.is_dir():
+                raise UsageError(
+                    f"The run directory {self.path} exists. Choose another with -o, or replace it with --exist-ok."
+                ) from None
+        except OSError as error:
+            raise UsageError(
+                f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o."
+            ) from None
+        for stale in (self.results, self.path / "metrics.jsonl", self.path / "prototypes.json", self.best, self.last):
+            stale.unlink(missing_ok=True)
+
+    def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+        """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""
+        write_text(self.path / "config.yaml", _annotated(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), sources))
+
+    def write_status(self, **values: Any) -> None:
+        """Add values to run.json."""
+        path = self.path / "run.json"
+        stored = read_status(self.path) if path.is_file() else {"schema_version": SCHEMA_VERSION}
+        write_json(path, {**stored, **values, "updated": datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def append_result(self, row: Mapping[str, Any]) -> None:
+        """Add a row to results.csv; the first row decides the columns."""
+        new = not self.results.exists()
+        with self.results.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_coverage(self, classes: list[dict[str, Any]]) -> None:
+        """Write prototypes.json."""
+        write_json(self.path / "prototypes.json", {"schema_version": SCHEMA_VERSION, "classes": classes})
+
+    def read_results(self) -> list[dict[str, str]]:
+        """The rows of results.csv.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not self.results.is_file():
+            raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.")
+        with self.results.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """run.json of a run.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        stored = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is not a run (no run.json). Give a run of sadcl train.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / 'run.json'} cannot be read ({type(error).__name__}).") from None
+    if not isinstance(stored, dict):
+        raise DataError(f"{path / 'run.json'} cannot be read (not a table).")
+    return stored
+
+
+def new_run_path(name: str, runs: Path = RUNS) -> Path:
+    """`runs/NAME`, or `runs/NAME-2` and so on when that is taken."""
+    path = runs / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = runs / f"{name}-{number}"
+    return path
+
+
+def last_finished_run(runs: Path = RUNS) -> RunDirectory:
+    """The run under `runs` that finished last.
+
+    Raises:
+        DataError: there is none.
+    """
+    finished: list[tuple[str, Path]] = []
+    for path in sorted(runs.glob("*/run.json")):
+        try:
+            status = read_status(path.parent)
+        except DataError:
+            continue
+        if status.get("status") == FINISHED:
+            finished.append((str(status.get("updated", "")), path.parent))
+    if not finished:
+        raise DataError(
+            f"There is no finished run under {runs}/. Train first: sadcl train digits. Or name a run or model file with -w."
+        )
+    return RunDirectory(max(finished)[1])
+
+
+def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
+    """The model file that a command should use, and the run it belongs to, if any.
+
+    Args:
+        weights: a run, a model file, or None for the run that finished last.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    run = last_finished_run() if weights is None else RunDirectory(weights)
+    if weights is not None and not weights.is_dir():
+        parent = weights.parent.parent
+        return weights, RunDirectory(parent) if (parent / "run.json").is_file() else None
+    model = run.best if run.best.is_file() else run.last
+    if not model.is_file():
+        raise DataError(
+            f"{run.path} has no weights/best.safetensors. Give a run that finished at least one epoch, or a model file, with -w."
+        )
+    return model, run
+
+
+def _annotated(text: str, sources: Mapping[str, str]) -> str:
+    """Add `# source` to the lines of a YAML dump in block style whose value is no default."""
+    path: list[str] = []
+    lines = []
+    for line in text.splitlines():
+        key = line.strip().split(":")[0]
+        if line.lstrip().startswith("- "):
+            lines.append(line)
+            continue
+        path = [*path[: (len(line) - len(line.lstrip())) // 2], key]
+        source = sources.get(".".join(path), "default")
+        lines.append(line if line.endswith(":") else f"{line}  # {source}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,223 @@
+"""A whole training run: from a configuration and a manifest to model files in a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+from sadcl_core import __version__
+from sadcl_core.checkpoint import ModelCard
+from sadcl_core.config import ModelSection, RunConfig
+from sadcl_core.data.manifest import ROWS, Manifest, Split
+from sadcl_core.data.transforms import AUGMENTATIONS
+from sadcl_core.device import choose_device, choose_precision
+from sadcl_core.errors import DataError, DivergedError, SadclError, UsageError
+from sadcl_core.model.backbone import LoadedWeights
+from sadcl_core.model.classifier import Classifier, head_options
+from sadcl_core.registry import suggest
+from sadcl_core.run_directory import FINISHED, RunDirectory
+from sadcl_core.training.events import Listener, Note
+from sadcl_core.training.stages import Training, run_stage
+from sadcl_core.training.step import TERMS
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run reached: highest EMA mAP (interpolated, percent), and where."""
+
+    run: RunDirectory
+    best_map: float
+    stage: str
+    epoch: int
+
+
+def train(
+    config: RunConfig,
+    sources: Mapping[str, str],
+    manifest: Manifest,
+    run: RunDirectory,
+    *,
+    exist_ok: bool = False,
+    listen: Listener,
+) -> TrainingResult:
+    """Train all stages.
+
+    Args:
+        config: validated; see `sadcl_core.config.resolve_config`.
+        sources: where each value of it came from.
+        manifest: with the splits that `config.data` names.
+        run: made here; nothing is written before the model is built.
+        exist_ok: replace an earlier run in the same directory.
+        listen: told what happens.
+
+    Raises:
+        SadclError: one of its kinds; run.json then says what it was.
+        KeyboardInterrupt: after the weights were saved.
+    """
+    config = completed(config, manifest)
+    check_stages(config)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    seed_everything(config.seed)
+    classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
+    loaded = load_pretrained(classifier, config.model)
+    run.create(exist_ok=exist_ok)
+    run.write_config(config.model_dump(), sources)
+    listen(Note(f"{config.model.head} head on {config.model.backbone} at stride {config.model.stride}, {device}, {precision}"))
+    if loaded is not None:
+        listen(_note_of(loaded))
+    training = Training(
+        config=config,
+        classifier=classifier.to(device),
+        card=make_card(config, classifier, manifest),
+        train_split=manifest.split(config.data.train_split),
+        eval_split=manifest.split(config.data.eval_split),
+        run=run,
+        device=device,
+        precision=precision,
+        listen=listen,
+    )
+    stages = [name for name, stage in config.stages.items() if stage.epochs > 0]
+    with recorded(training, manifest):
+        for number, name in enumerate(stages, start=1):
+            run_stage(training, name, number=number, of=len(stages))
+    return TrainingResult(run, training.best_map, *training.best_epoch)
+
+
+def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
+    """The configuration with what only the data can tell: its place, the held-out split, and every option of the head.
+
+    Raises:
+        DataError: there is no split to train on or to hold out.
+    """
+    data, splits = config.data, manifest.splits
+    held_out = data.eval_split or next((name for name in ("val", "test") if name in splits), "")
+    for name, role in ((data.train_split, "train on"), (held_out, "hold out")):
+        if name not in splits:
+            raise DataError(f"{manifest.description.name} has no split to {role}; it has: {', '.join(splits)}.")
+    data = data.model_copy(
+        update={
+            "dataset": manifest.description.name,
+            "manifest": str((manifest.folder or Path()).resolve()),
+            "eval_split": held_out,
+        }
+    )
+    model = config.model
+    options = head_options(model.head, model.heads.get(model.head, {}))
+    model = model.model_copy(update={"heads": {model.head: options.model_dump()}})
+    return config.model_copy(update={"data": data, "model": model})
+
+
+def check_stages(config: RunConfig) -> None:
+    """Refuse stages that cannot be trained.
+
+    Raises:
+        UsageError: there is none, or one names an unknown loss or augmentation.
+    """
+    if not any(stage.epochs for stage in config.stages.values()):
+        raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
+    for name, stage in config.stages.items():
+        if not stage.weights:
+            raise UsageError(f"Stage {name} has no loss. Set stages.{name}.losses.asymmetric=1.")
+        for loss in stage.weights:
+            if loss not in TERMS:
+                raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
+        if stage.augment not in AUGMENTATIONS:
+            raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that training draws from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def load_pretrained(classifier: Classifier, config: ModelSection) -> LoadedWeights | None:
+    """Weights of the backbone as `model.pretrained` asks: none, the hub's, or a file's."""
+    if config.pretrained is False:
+        return None
+    if config.pretrained is True:
+        return classifier.backbone.load_from_hub()
+    return classifier.backbone.load_file(Path(config.pretrained))
+
+
+def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
+    """The description that every model file of the run carries."""
+    pretrained = classifier.backbone.pretrained_config
+    return ModelCard(
+        classes=manifest.classes,
+        superclasses=manifest.description.superclasses,
+        img_size=config.data.img_size,
+        mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
+        std=pretrained.get("std", (0.229, 0.224, 0.225)),
+        model=config.model.model_copy(update={"pretrained": False}),
+        trained={"dataset": config.data.dataset, "sadcl": __version__, "seed": config.seed},
+    )
+
+
+@contextmanager
+def recorded(training: Training, manifest: Manifest) -> Iterator[None]:
+    """Keep run.json true: what the run is, and how it ended."""
+    run, config = training.run, training.config
+    run.write_status(
+        status="running",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset=config.data.dataset,
+        manifest=config.data.manifest,
+        eval_split=config.data.eval_split,
+        data_fingerprint=fingerprint(manifest, training.train_split),
+        seed=config.seed,
+        device=str(training.device),
+        precision=training.precision,
+        versions={
+            "sadcl": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+        },
+    )
+    status, ended = "failed", ""
+    try:
+        yield
+        status, ended = FINISHED, "all stages done"
+    except KeyboardInterrupt:
+        status, ended = "interrupted", "stopped by the user"
+        raise
+    except DivergedError as error:
+        status, ended = "diverged", str(error)
+        raise
+    except SadclError as error:
+        ended = str(error)
+        raise
+    except Exception as error:
+        ended = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        stage, epoch = training.best_epoch
+        best = {"mAP_interpolated": training.best_map, "stage": stage, "epoch": epoch} if epoch else None
+        run.write_status(status=status, ended=ended, best=best)
+
+
+def fingerprint(manifest: Manifest, split: Split) -> str:
+    """A hash that changes when the images or labels trained on do."""
+    if manifest.folder is not None:
+        return hashlib.sha256((manifest.folder / ROWS).read_bytes()).hexdigest()
+    return hashlib.sha256("\n".join(split).encode()).hexdigest()
+
+
+def _note_of(loaded: LoadedWeights) -> Note:
+    text = f"pretrained weights from {loaded.source}: {loaded.matched} tensors"
+    if loaded.missing:
+        return Note(f"{text}, {len(loaded.missing)} missing ({', '.join(loaded.missing[:3])} ...)", warning=True)
+    return Note(f"{text}, none missing, {len(loaded.unused)} of the file not needed")

@@ -1,0 +1,78 @@
+"""The first prototypes: one per class, from the label features of confident training images (SADCL, ECAI 2023).
+
+Prototype of class k = mean of H_bk over training images with y_bk = 1 and a score above `min_score`. A class without
+such an image takes all its positives; a class without a positive takes the mean of its decoder output over all
+images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sadcl_core.data.dataset import Batch
+from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.device import autocast
+from sadcl_core.model.classifier import Classifier
+
+CONFIDENT = "confident images"
+POSITIVES = "all positives"
+DECODER = "decoder output"
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How the prototype of one class was made: active images, confident ones among them, and which were used."""
+
+    name: str
+    positives: int
+    confident: int
+    made_from: str
+
+
+@torch.inference_mode()
+def build_prototypes(
+    classifier: Classifier,
+    loader: DataLoader[Batch],
+    *,
+    classes: tuple[str, ...],
+    min_score: float,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
+    """One pass over the training images.
+
+    Returns:
+        Prototypes (K, D) in float32, and how each was made.
+    """
+    classifier.eval()
+    width = classifier.prototypes.shape[1]
+    sums = torch.zeros(3, len(classes), width, dtype=torch.float64)  # over confident, positive and all images
+    counts = torch.zeros(3, len(classes), dtype=torch.long)
+    done = 0
+    for images, targets in loader:
+        with autocast(device, precision):
+            output = classifier(preprocessing.normalise(images.to(device)))
+        features = output.label_features.double().cpu()  # (B, K, D)
+        scores = output.logits.float().sigmoid().cpu()
+        positive = targets == 1
+        for row, chosen in enumerate((positive & (scores > min_score), positive, torch.ones_like(positive))):
+            sums[row] += torch.einsum("bk,bkd->kd", chosen.double(), features)
+            counts[row] += chosen.sum(dim=0)
+        done += len(images)
+        if progress is not None:
+            progress(done, len(loader.dataset))  # type: ignore[arg-type]
+    means = sums / counts.clamp(min=1)[..., None]
+    source = torch.where(counts[0] > 0, 0, torch.where(counts[1] > 0, 1, 2))  # (K,)
+    prototypes = means[source, torch.arange(len(classes))]
+    coverage = tuple(
+        ClassCoverage(name, int(counts[1, k]), int(counts[0, k]), (CONFIDENT, POSITIVES, DECODER)[int(source[k])])
+        for k, name in enumerate(classes)
+    )
+    return prototypes.float(), coverage

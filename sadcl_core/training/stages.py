@@ -1,0 +1,254 @@
+"""One stage of training, from its first step to its last epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+
+from sadcl_core.checkpoint import ModelCard, save_model
+from sadcl_core.config import OptimSection, RunConfig, StageSection
+from sadcl_core.data.dataset import Batch, SplitDataset, loader_workers, make_loader
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.transforms import augmentation
+from sadcl_core.device import autocast
+from sadcl_core.errors import DivergedError
+from sadcl_core.inference.evaluation import evaluate
+from sadcl_core.inference.scoring import score
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.run_directory import RunDirectory
+from sadcl_core.training.events import EpochDone, Listener, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.prototypes import ClassCoverage, build_prototypes
+from sadcl_core.training.step import CONTRASTIVE, LossInputs, loss_terms, weighted_sum
+
+METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
+
+
+@dataclass
+class Training:
+    """What all stages of a run share.
+
+    Attributes:
+        best_map: highest EMA mAP (interpolated, percent) so far; -inf before the first epoch.
+        best_epoch: stage and epoch it was reached in.
+    """
+
+    config: RunConfig
+    classifier: Classifier
+    card: ModelCard
+    train_split: Split
+    eval_split: Split
+    run: RunDirectory
+    device: torch.device
+    precision: str
+    listen: Listener
+    best_map: float = -math.inf
+    best_epoch: tuple[str, int] = ("", 0)
+
+    def loader(self, split: Split, *, augment: str | None, seed: int | None = None) -> DataLoader[Batch]:
+        """Batches of a split, with the evaluation transform when `augment` is None."""
+        data = self.config.data
+        transform = self.card.preprocessing.resize if augment is None else augmentation(augment, data.img_size)
+        workers = loader_workers(data.workers, len(split))
+        return make_loader(SplitDataset(split, transform), batch_size=data.batch_size, workers=workers, shuffle_seed=seed)
+
+    def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
+        """Write last.safetensors, and best.safetensors as well when it is the best."""
+        trained = {**self.card.trained, "stage": stage, "epoch": epoch, **metrics}
+        card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(classifier.prototypes.any())})
+        save_model(self.run.last, classifier, card)
+        if best:
+            save_model(self.run.best, classifier, card)
+
+
+def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
+    """Train one stage; leaves the classifier with the best EMA weights of the stage.
+
+    Raises:
+        DivergedError: a loss term is not finite.
+    """
+    stage = training.config.stages[name]
+    contrastive = bool(CONTRASTIVE & stage.weights.keys())
+    bank = start_contrastive(training) if contrastive else None
+    classifier = training.classifier
+    set_trainable(classifier, backbone=stage.backbone_lr_scale > 0, contrastive=contrastive)
+    train_loader = training.loader(training.train_split, augment=stage.augment, seed=training.config.seed + 1000 * number)
+    eval_loader = training.loader(training.eval_split, augment=None)
+    optimizer = make_optimizer(classifier, stage, training.config.optim)
+    steps = stage.epochs * len(train_loader)
+    schedule = one_cycle(optimizer, steps=steps, warmup=training.config.optim.warmup)
+    ema = ModelEmaV3(classifier, decay=training.config.optim.ema_decay, use_warmup=training.config.optim.ema_warmup)
+    training.listen(StageStarted(name, number, of, stage.epochs, len(train_loader), stage.weights))
+
+    stage_best, stage_best_epoch, best_weights = -math.inf, 0, classifier.state_dict()
+    epoch = 0
+    try:
+        for epoch in range(1, stage.epochs + 1):
+            start = time.perf_counter()
+            means = train_epoch(training, name, epoch, train_loader, optimizer, schedule, ema, bank)
+            seconds = time.perf_counter() - start
+            metrics = held_out(training, ema.module, eval_loader)
+            current = metrics["mAP_interpolated"]
+            better = not current <= stage_best
+            best = not current <= training.best_map
+            training.save(ema.module, best=best, stage=name, epoch=epoch, metrics=metrics)
+            row: dict[str, float | int | str] = {
+                "stage": name,
+                "epoch": epoch,
+                "seconds": round(seconds, 2),
+                "images_per_second": round(len(training.train_split) / seconds, 1),
+                "lr": float(schedule.get_last_lr()[-1]),
+                **{key: means.get(key, "") for key in ("loss", *loss_columns(training.config))},
+                **metrics,
+            }
+            training.run.append_result(row)
+            training.listen(EpochDone(row, better))
+            if best:
+                training.best_map, training.best_epoch = current, (name, epoch)
+            if better:
+                stage_best, stage_best_epoch = current, epoch
+                best_weights = {key: value.clone() for key, value in ema.module.state_dict().items()}
+            elif epoch - stage_best_epoch >= training.config.optim.patience:
+                training.listen(Note(f"stage {name} ends early: no better mAP since epoch {stage_best_epoch}"))
+                break
+    except KeyboardInterrupt:
+        training.save(ema.module, best=not training.run.best.is_file(), stage=name, epoch=epoch, metrics={})
+        raise
+    classifier.load_state_dict(best_weights)
+
+
+def start_contrastive(training: Training) -> MemoryBank | None:
+    """Build the prototypes under the model as it is, and a bank that starts from them."""
+    classifier, options = training.classifier, training.config.loss
+    prototypes, coverage = build_prototypes(
+        classifier,
+        training.loader(training.train_split, augment=None),
+        classes=training.card.classes,
+        min_score=options.prototype_to_sample.prototype_min_score,
+        preprocessing=training.card.preprocessing,
+        device=training.device,
+        precision=training.precision,
+    )
+    with torch.no_grad():
+        classifier.prototypes.copy_(prototypes)
+    report_coverage(training, coverage)
+    if training.run.best.is_file():  # the same predictions, now with prototypes
+        training.save(classifier, best=True, stage=training.best_epoch[0], epoch=training.best_epoch[1], metrics={})
+    slots = options.sample_to_sample.bank_slots
+    if slots == 0:
+        return None
+    bank = MemoryBank(slots=slots, num_classes=len(training.card.classes), width=prototypes.shape[1]).to(training.device)
+    bank.start_from(prototypes.to(training.device))
+    return bank
+
+
+def report_coverage(training: Training, coverage: tuple[ClassCoverage, ...]) -> None:
+    """Write prototypes.json and tell the listener."""
+    training.run.write_coverage([vars(entry) for entry in coverage])
+    training.listen(PrototypesBuilt(coverage))
+
+
+def train_epoch(
+    training: Training,
+    name: str,
+    epoch: int,
+    loader: DataLoader[Batch],
+    optimizer: Optimizer,
+    schedule: OneCycleLR,
+    ema: ModelEmaV3,
+    bank: MemoryBank | None,
+) -> dict[str, float]:
+    """One pass over the training images; returns the mean of the loss and of each term."""
+    classifier, config = training.classifier, training.config
+    weights = config.stages[name].weights
+    scaler = torch.amp.GradScaler(training.device.type, enabled=training.precision == "fp16")
+    sums: defaultdict[str, float] = defaultdict(float)
+    classifier.train()
+    for step, (images, targets) in enumerate(loader, start=1):
+        images = training.card.preprocessing.normalise(images.to(training.device, non_blocking=True))  # (B, 3, S, S)
+        targets = targets.to(training.device, non_blocking=True)  # (B, K)
+        with autocast(training.device, training.precision):
+            output = classifier(images)
+            terms = loss_terms(LossInputs(classifier, output, targets, bank, config.loss), weights)
+        loss = weighted_sum(terms, weights)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        if config.optim.clip_grad_norm:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.optim.clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        ema.update(classifier, step=(epoch - 1) * len(loader) + step)
+        if bank is not None:
+            remember(bank, output.label_features, targets, output.logits, min_score=config.loss.sample_to_sample.bank_min_score)
+        values = {"loss": loss.item(), **{key: term.item() for key, term in terms.items()}}
+        for key, value in values.items():
+            sums[key] += value
+        lr = float(schedule.get_last_lr()[-1])
+        if step % METRICS_EVERY == 0 or step == len(loader):
+            training.run.append_metrics({"stage": name, "epoch": epoch, "step": step, "lr": lr, **values})
+        training.listen(StepDone(epoch, step, len(images), values, lr))
+    return {key: value / len(loader) for key, value in sums.items()}
+
+
+def remember(bank: MemoryBank, label_features: Tensor, targets: Tensor, logits: Tensor, *, min_score: float) -> None:
+    """Write the confident features of a batch into the bank."""
+    bank.remember(label_features, targets, logits.detach().float().sigmoid(), min_score=min_score)
+
+
+def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batch]) -> dict[str, float]:
+    """Both mAPs of a model on the held-out split, in percent."""
+    scored = score(
+        classifier, loader, preprocessing=training.card.preprocessing, device=training.device, precision=training.precision
+    )
+    try:
+        result = evaluate(scored, training.card.classes)
+    except ValueError as error:
+        raise DivergedError(f"The weights are no longer finite numbers ({error}). Lower the learning rate with --lr.") from None
+    return {"mAP_interpolated": round(result.map_interpolated, 4), "mAP_non_interpolated": round(result.map_non_interpolated, 4)}
+
+
+def loss_columns(config: RunConfig) -> list[str]:
+    """Names of every loss term that some stage uses."""
+    return list(dict.fromkeys(name for stage in config.stages.values() for name in stage.weights))
+
+
+def set_trainable(classifier: Classifier, *, backbone: bool, contrastive: bool) -> None:
+    """What the stage does not train gets no gradient."""
+    classifier.backbone.freeze(whole=not backbone)
+    classifier.projection.requires_grad_(contrastive)
+    classifier.prototypes.requires_grad_(contrastive)
+
+
+def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> AdamW:
+    """AdamW with the backbone at its own rate; biases, norms and other vectors are not decayed."""
+    groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
+    for name, parameter in classifier.named_parameters():
+        if parameter.requires_grad:
+            groups[name.startswith("backbone."), parameter.ndim >= 2].append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": stage.lr * (stage.backbone_lr_scale if in_backbone else 1.0),
+                "weight_decay": optim.weight_decay if decayed else 0.0,
+            }
+            for (in_backbone, decayed), parameters in groups.items()
+        ]
+    )
+
+
+def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float) -> OneCycleLR:
+    """One cycle over all steps of a stage; too few of them for a rise of two steps start at the peak."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps, pct_start=warmup if warmup * steps >= 2 else 0.0)

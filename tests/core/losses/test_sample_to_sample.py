@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from sadcl_core.losses import sample_to_sample_loss
+from tests import reference
+
+
+def random_batch(seed: int, *, classes: int, density: float = 0.3, batch: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(batch, classes, 5, generator=generator, dtype=torch.float64)
+    targets = (torch.rand(batch, classes, generator=generator) < density).long()
+    targets[torch.rand(batch, classes, generator=generator) < 0.1] = -1
+    return embeddings, targets
+
+
+def random_bank(seed: int, classes: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed + 1000)
+    return torch.randn(3, classes, 5, generator=generator, dtype=torch.float64), torch.rand(3, classes, generator=generator) < 0.6
+
+
+@pytest.mark.parametrize(("classes", "density"), [(3, 0.5), (20, 0.3), (500, 0.01)])
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_equals_the_formula(classes: int, density: float, with_bank: bool) -> None:
+    embeddings, targets = random_batch(classes, classes=classes, density=density)
+    bank, mask = random_bank(classes, classes) if with_bank and classes < 100 else (None, None)
+    ours, naive = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
+    loss = sample_to_sample_loss(ours, targets, temperature=0.2, bank=bank, bank_mask=mask)
+    expected = reference.sample_to_sample(naive, targets, temperature=0.2, bank=bank, bank_mask=mask)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
+    assert ours.grad is not None
+    assert naive.grad is not None
+    torch.testing.assert_close(ours.grad, naive.grad, atol=1e-9, rtol=1e-6)
+
+
+def test_gradient_reaches_the_bank() -> None:
+    embeddings, targets = random_batch(5, classes=4)
+    bank, mask = random_bank(5, 4)
+    ours, naive = bank.clone().requires_grad_(), bank.clone().requires_grad_()
+    sample_to_sample_loss(embeddings, targets, bank=ours, bank_mask=mask).backward()
+    reference.sample_to_sample(embeddings, targets, temperature=0.2, bank=naive, bank_mask=mask).backward()
+    assert ours.grad is not None
+    assert naive.grad is not None
+    torch.testing.assert_close(ours.grad, naive.grad, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_collinear_embeddings_give_the_logarithm_of_the_others(count: int) -> None:
+    # every similarity is equal, so each of the count - 1 others has the same share
+    loss = sample_to_sample_loss(torch.ones(count, 1, 4), torch.ones(count, 1), temperature=0.5)
+    assert loss.item() == pytest.approx(math.log(count - 1), abs=1e-6)
+
+
+def test_batch_order_does_not_matter() -> None:
+    embeddings, targets = random_batch(7, classes=6)
+    bank, mask = random_bank(7, 6)
+    order = torch.randperm(len(embeddings), generator=torch.Generator().manual_seed(0))
+    loss = sample_to_sample_loss(embeddings, targets, bank=bank, bank_mask=mask)
+    permuted = sample_to_sample_loss(embeddings[order], targets[order], bank=bank.flip(0), bank_mask=mask.flip(0))
+    assert permuted.item() == pytest.approx(loss.item(), abs=1e-12)
+
+
+def test_length_of_embeddings_does_not_matter() -> None:
+    embeddings, targets = random_batch(8, classes=6)
+    assert sample_to_sample_loss(embeddings * 7, targets).item() == pytest.approx(
+        sample_to_sample_loss(embeddings, targets).item(), abs=1e-12
+    )
+
+
+def test_inactive_and_unknown_entries_and_empty_slots_change_nothing() -> None:
+    embeddings, targets = random_batch(9, classes=6)
+    bank, mask = random_bank(9, 6)
+    loss = sample_to_sample_loss(embeddings, targets, bank=bank, bank_mask=mask)
+    changed = torch.where((targets == 1)[..., None], embeddings, embeddings + 50)
+    changed_bank = torch.where(mask[..., None], bank, torch.full_like(bank, float("nan")))
+    assert sample_to_sample_loss(changed, targets, bank=changed_bank, bank_mask=mask).item() == loss.item()
+
+
+def test_anchor_without_positive_counts_as_zero() -> None:
+    targets = torch.tensor([[1, 0], [1, 0], [0, 1]])
+    embeddings = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = sample_to_sample_loss(embeddings, targets)
+    assert loss.item() == pytest.approx(reference.sample_to_sample(embeddings, targets, temperature=0.2).item(), abs=1e-12)
+    assert loss.item() > 0
+
+
+@pytest.mark.parametrize("targets", [torch.zeros(3, 4), torch.full((3, 4), -1), torch.eye(3, 4)[:1].expand(1, 4)])
+def test_nothing_to_compare_is_a_zero_with_a_gradient(targets: Tensor) -> None:
+    embeddings = torch.randn(len(targets), 4, 5, requires_grad=True)
+    loss = sample_to_sample_loss(embeddings, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert embeddings.grad is not None
+    assert (embeddings.grad == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    embeddings, targets = random_batch(10, classes=6)
+    half = embeddings.to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = sample_to_sample_loss(half, targets, temperature=0.07)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(sample_to_sample_loss(half.double(), targets, temperature=0.07).item(), rel=1e-5)
+
+
+def test_refuses_what_does_not_fit() -> None:
+    embeddings, targets = torch.zeros(2, 3, 4), torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"\(B, K, P\)"):
+        sample_to_sample_loss(embeddings, torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="temperature"):
+        sample_to_sample_loss(embeddings, targets, temperature=0)
+    with pytest.raises(ValueError, match=r"\(M, K, P\)"):
+        sample_to_sample_loss(embeddings, targets, bank=torch.zeros(5, 3, 9))
+    with pytest.raises(ValueError, match=r"\(M, K\)"):
+        sample_to_sample_loss(embeddings, targets, bank=torch.zeros(5, 3, 4), bank_mask=torch.ones(5, 4))

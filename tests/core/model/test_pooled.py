@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sadcl_core.errors import UsageError
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.pooled import PooledHead
+
+
+def test_pools_then_classifies_and_maps_activations() -> None:
+    torch.manual_seed(0)
+    head = PooledHead(in_channels=4, num_classes=3, options=head_options("pooled", {}))
+    feature_map = torch.randn(2, 4, 3, 3)
+    output = head(feature_map, need_attention=True)
+    torch.testing.assert_close(output.logits, head.classifier(feature_map.mean(dim=(2, 3))))
+    torch.testing.assert_close(output.label_features[:, 1], feature_map.mean(dim=(2, 3)))
+    activation = torch.einsum("kc,bchw->bkhw", head.classifier.weight, feature_map)
+    assert output.attention is not None
+    torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
+    assert (output.attention.flatten(2).argmax(-1) == activation.flatten(2).argmax(-1)).all()
+
+
+def test_golden_output() -> None:
+    head = PooledHead(in_channels=2, num_classes=2, options=head_options("pooled", {}))
+    with torch.no_grad():
+        head.classifier.weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]))
+        head.classifier.bias.copy_(torch.tensor([0.5, 0.0]))
+        logits = head(torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]])).logits  # pooled: 2 and 2
+    torch.testing.assert_close(logits, torch.tensor([[6.5, -1.0]]))
+
+
+def test_has_no_options() -> None:
+    with pytest.raises(UsageError, match="It has none"):
+        head_options("pooled", {"width": 3})

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sadcl_core.errors import UsageError
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.sarl import SARLHead
+from sadcl_core.model.position_encoding import sine_position_encoding
+from sadcl_core.model.transformer import DecoderLayer
+
+SMALL = {"width": 8, "attention_heads": 2, "feedforward": 16}
+
+
+def make_head(channels: int = 6, classes: int = 3, **options: object) -> SARLHead:
+    torch.manual_seed(0)
+    return SARLHead(in_channels=channels, num_classes=classes, options=head_options("sarl", {**SMALL, **options})).eval()
+
+
+def test_shapes_at_any_size() -> None:
+    head = make_head()
+    for height, width in ((4, 4), (3, 5)):
+        output = head(torch.randn(2, 6, height, width), need_attention=True)
+        assert output.logits.shape == (2, 3)
+        assert output.label_features.shape == (2, 3, 8)
+        assert output.attention.shape == (2, 3, height, width)
+        torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
+
+
+def test_asking_for_attention_changes_no_logit() -> None:
+    head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
+    with_maps, without = head(feature_map, need_attention=True), head(feature_map)
+    assert without.attention is None
+    torch.testing.assert_close(with_maps.logits, without.logits)
+
+
+def test_logits_are_one_linear_classifier_per_class() -> None:
+    head = make_head()
+    output = head(torch.randn(2, 6, 4, 4))
+    for k in range(3):
+        expected = output.label_features[:, k] @ head.weight[k] + head.bias[k]
+        torch.testing.assert_close(output.logits[:, k], expected)
+
+
+def test_batch_is_the_same_as_one_by_one() -> None:
+    head, feature_map = make_head(), torch.randn(3, 6, 4, 4)
+    together = head(feature_map).logits
+    alone = torch.cat([head(image[None]).logits for image in feature_map])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_classes_do_not_look_at_each_other_unless_asked() -> None:
+    feature_map = torch.randn(1, 6, 4, 4)
+
+    def others_move(head: SARLHead) -> bool:
+        before = head(feature_map).logits
+        with torch.no_grad():
+            head.class_embedding[0] += 1
+        after = head(feature_map).logits
+        assert not torch.allclose(before[:, 0], after[:, 0])
+        return not torch.allclose(before[:, 1:], after[:, 1:])
+
+    assert not others_move(make_head())
+    assert others_move(make_head(self_attention=True))
+
+
+def test_projection_is_the_identity_for_equal_widths() -> None:
+    assert isinstance(make_head(channels=8).input_projection, nn.Identity)
+    assert isinstance(make_head(channels=6).input_projection, nn.Conv2d)
+
+
+def test_without_encoder_there_is_no_encoder() -> None:
+    assert len(make_head(encoder_layers=0).encoder) == 0
+    assert make_head(encoder_layers=0)(torch.randn(1, 6, 2, 2)).logits.shape == (1, 3)
+
+
+def test_decoder_layer_by_hand() -> None:
+    """One head: the query is target + class embedding, keys carry the position, values do not."""
+    torch.manual_seed(1)
+    layer = DecoderLayer(width=8, attention_heads=1, feedforward=16, dropout=0.0, self_attention=False).eval()
+    memory, position = torch.randn(1, 6, 8), sine_position_encoding(2, 3, 8)
+    query, target = torch.randn(2, 8), torch.randn(1, 2, 8)
+    weight, bias = layer.cross_attention.in_proj_weight, layer.cross_attention.in_proj_bias
+
+    def linear(x: Tensor, part: int) -> Tensor:
+        rows = slice(8 * part, 8 * part + 8)
+        return x @ weight[rows].T + bias[rows]
+
+    q, k, v = linear(target + query, 0), linear(memory + position, 1), linear(memory, 2)
+    attention = (q @ k.transpose(1, 2) / 8**0.5).softmax(dim=-1)
+    x = layer.norm(target + layer.cross_attention.out_proj(attention @ v))
+    expected = layer.feedforward.norm(x + layer.feedforward.layers(x))
+    result, weights = layer(target, query=query, memory=memory, position=position, need_attention=True)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(weights, attention)
+
+
+def test_golden_output() -> None:
+    """The same weights give the same numbers as when this was written."""
+    head = make_head()
+    with torch.no_grad():
+        for number, parameter in enumerate(head.parameters()):
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape) * (0.3 + 0.01 * number))
+        logits = head(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2)).logits
+    torch.testing.assert_close(logits, torch.tensor([GOLDEN]), atol=1e-5, rtol=1e-5)
+
+
+GOLDEN = [-0.58106, 0.359601, 1.300261]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"width": 10}, "multiple of 4"), ({"widht": 8}, "Did you mean 'width'"), ({"dropout": 1.5}, "less than 1")],
+)
+def test_refuses_impossible_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        head_options("sarl", options)

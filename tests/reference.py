@@ -1,0 +1,92 @@
+"""The equations as naive loops over plain numbers, written from the formulas and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def unit(vector: Tensor) -> Tensor:
+    return vector / vector.pow(2).sum().sqrt()
+
+
+def asymmetric(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
+    losses = []
+    for b in range(len(logits)):
+        for k in range(logits.shape[1]):
+            if targets[b, k] < 0:
+                continue
+            p = 1 / (1 + torch.exp(-logits[b, k]))
+            if targets[b, k] == 1:
+                weight = (1 - p.detach()) ** gamma_pos
+                losses.append(-weight * torch.log(p.clamp(min=1e-5)))
+            else:
+                q = (1 - p + clip).clamp(max=1) if clip else 1 - p
+                weight = (1 - q.detach()) ** gamma_neg
+                losses.append(-weight * torch.log(q.clamp(min=1e-5)))
+    return torch.stack(losses).mean()
+
+
+def sample_to_sample(
+    embeddings: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float,
+    bank: Tensor | None = None,
+    bank_mask: Tensor | None = None,
+) -> Tensor:
+    anchors = [(unit(embeddings[b, k]), k) for b in range(len(targets)) for k in range(targets.shape[1]) if targets[b, k] == 1]
+    remembered = []
+    if bank is not None:
+        for m in range(len(bank)):
+            for k in range(bank.shape[1]):
+                if bank_mask is None or bank_mask[m, k]:
+                    remembered.append((unit(bank[m, k]), k))
+    total = embeddings.sum() * 0
+    for i, (z_i, class_i) in enumerate(anchors):
+        others = [pair for j, pair in enumerate(anchors) if j != i] + remembered
+        positives = [z for z, k in others if k == class_i]
+        if not positives:
+            continue
+        denominator = sum((torch.exp(z_i @ z / temperature) for z, _ in others), start=torch.zeros((), dtype=z_i.dtype))
+        for z_p in positives:
+            total = total - torch.log(torch.exp(z_i @ z_p / temperature) / denominator) / len(positives)
+    return total / max(len(anchors), 1)
+
+
+def prototype_to_sample(embeddings: Tensor, targets: Tensor, prototypes: Tensor, *, temperature: float) -> Tensor:
+    total = embeddings.sum() * 0
+    active = int((targets == 1).sum())
+    for k in range(targets.shape[1]):
+        if not (targets[:, k] == 1).any():
+            continue
+        above = torch.zeros((), dtype=embeddings.dtype)
+        below = torch.zeros((), dtype=embeddings.dtype)
+        for i in range(len(targets)):
+            if targets[i, k] < 0:
+                continue
+            e = torch.exp(unit(prototypes[k]) @ unit(embeddings[i, k]) / temperature)
+            below = below + e
+            if targets[i, k] == 1:
+                above = above + e
+        total = total - torch.log(above / below)
+    return total / max(active, 1)
+
+
+def average_precision(scores: Sequence[float], targets: Sequence[int], *, interpolated: bool) -> float:
+    """For scores without ties."""
+    pairs = sorted(((s, t) for s, t in zip(scores, targets, strict=True) if t >= 0), reverse=True)
+    hits, precisions = 0, []
+    for rank, (_, target) in enumerate(pairs, start=1):
+        hits += target
+        precisions.append((hits / rank, target))
+    if hits == 0:
+        return math.nan
+    values = []
+    for place, (precision, target) in enumerate(precisions):
+        if target:
+            values.append(max(p for p, _ in precisions[place:]) if interpolated else precision)
+    return sum(values) / hits
