@@ -44,7 +44,7 @@ def sample_to_sample(
         for m in range(len(bank)):
             for k in range(bank.shape[1]):
                 if bank_mask is None or bank_mask[m, k]:
-                    remembered.append((unit(bank[m, k]), k))
+                    remembered += [(unit(bank[m, k]), k)]
     total = embeddings.sum() * 0
     for i, (z_i, class_i) in enumerate(anchors):
         others = [pair for j, pair in enumerate(anchors) if j != i] + remembered

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
+import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sadcl_core.data.images import read_image
+from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Split
 from sadcl_core.data.transforms import Transform
 
 Batch = tuple[Tensor, Tensor]
+
+
+def read_image(path: Path) -> Tensor:
+    """Decode a file to (3, H, W) uint8; see `sadcl_core.data.images.open_image` for what it raises."""
+    pixels: Tensor = TF.pil_to_tensor(open_image(path))
+    return pixels
 
 
 class SplitDataset(Dataset[Batch]):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchvision.transforms.v2.functional as TF
 from PIL import Image
 
 from sadcl_core.checkpoint import LoadedModel
@@ -54,7 +55,7 @@ def attention_maps(
         if name not in classes:
             raise UsageError(f"The model has no class {name!r}. {suggest(name, classes)}")
     preprocessing: Preprocessing = model.card.preprocessing
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = TF.pil_to_tensor(image)
     batch = preprocessing.normalise(preprocessing.resize(pixels)[None].to(device))
     with autocast(device, precision):
         output = model.classifier(batch, need_attention=True)

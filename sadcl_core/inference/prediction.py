@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from sadcl_core.checkpoint import LoadedModel
-from sadcl_core.data.images import EXTENSIONS, read_image
+from sadcl_core.data.dataset import read_image
+from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.device import autocast
 from sadcl_core.errors import DataError, UsageError
 

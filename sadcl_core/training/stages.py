@@ -249,6 +249,7 @@ def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSect
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float) -> OneCycleLR:
-    """One cycle over all steps of a stage; too few of them for a rise of two steps start at the peak."""
+    """One cycle over all steps of a stage; the rise takes two steps at least, which the scheduler needs."""
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps, pct_start=warmup if warmup * steps >= 2 else 0.0)
+    total = max(steps, 3)
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=max(warmup, 2 / total))

@@ -35,6 +35,13 @@ def read(folder: Path, name: str) -> Manifest:
     if "train" not in files and "val" not in files:
         raise DataError(f"{folder}/annotations has no instances_train{year}.json or instances_val{year}.json.")
     annotations = {split: _load(path) for split, path in files.items()}
+    try:
+        return _manifest(folder, name, year, files, annotations)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"The annotations in {folder} cannot be read as COCO's ({type(error).__name__}: {error}).") from None
+
+
+def _manifest(folder: Path, name: str, year: str, files: dict[str, Path], annotations: dict[str, COCO]) -> Manifest:
     categories = _categories(annotations, files)
     description = Description(
         name=name,

@@ -32,7 +32,7 @@ def test_chosen_stride(stride: int) -> None:
 def test_unknown_backbone_and_stride() -> None:
     with pytest.raises(UsageError, match="Did you mean 'resnet50'"):
         make("resnet_50")
-    with pytest.raises(UsageError, match="no feature map at stride 5. It has: "):
+    with pytest.raises(UsageError, match=r"no feature map at stride 5\. It has: "):
         make(stride=5)
 
 
@@ -132,7 +132,7 @@ def test_hub_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     backbone = make()
     monkeypatch.setattr(backbone_module, "_hub_reachable", lambda: True)
-    monkeypatch.setattr(backbone_module.timm, "create_model", stand_in)
+    monkeypatch.setattr(timm, "create_model", stand_in)
     loaded = backbone.load_from_hub()
     assert asked == {"test_resnet": {"pretrained": True}}
     assert loaded.missing == ()
@@ -146,6 +146,6 @@ def test_failed_download_is_a_machine_error(monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("connection reset")
 
     monkeypatch.setattr(backbone_module, "_hub_reachable", lambda: True)
-    monkeypatch.setattr(backbone_module.timm, "create_model", fail)
+    monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(MachineError, match="could not be fetched"):
         backbone.load_from_hub()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.conftest import Sadcl
+
+IMAGE = "my-coco/val2017/001.png"
+
+
+def test_embed_writes_two_tables(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("embed", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    assert "12 rows saved to" in ran.stdout
+    assert pq.read_table(tmp_path / "image_features.parquet").num_rows == 12
+    assert {"image", "label", "score", "feature", "embedding"} <= set(pq.read_schema(tmp_path / "label_features.parquet").names)
+    document = json.loads(in_trained("embed", "-o", tmp_path, "--json", "--limit", "4", "--every-label").stdout)
+    assert sorted(document["files"].values()) == [4, 40]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("prototypes",), ("embeddings",), ("curves",), ("attention", IMAGE), ("attention", IMAGE, "--labels", "nine,two")],
+)
+def test_every_figure(in_trained: Sadcl, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    path = tmp_path / "figure.png"
+    ran = in_trained("visualize", *arguments, "-o", path)
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout == f"figure saved to {path}\n"
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+
+
+def test_figures_go_into_the_run(in_trained: Sadcl, trained: Path) -> None:
+    ran = in_trained("visualize", "curves", "-w", "runs/coco")
+    assert ran.stdout == "figure saved to runs/coco/plots/curves.png\n"
+    assert (trained / "runs/coco/plots/curves.png").is_file()
+
+
+def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
+    for arguments, code, words in [
+        (("visualize", "prototype"), 2, "prototypes"),
+        (("visualize", "attention"), 2, "Missing argument"),
+        (("visualize", "attention", tmp_path / "none.jpg"), 3, "no such file"),
+        (("visualize", "attention", IMAGE, "--labels", "tenn"), 2, "no class 'tenn'"),
+        (("visualize", "curves", "-w", tmp_path), 3, "no results.csv"),
+        (("embed", "-w", tmp_path), 3, "has no weights"),
+    ]:
+        ran = in_trained(*arguments)
+        assert ran.exit_code == code, (arguments, ran.stderr)
+        assert words in ran.stderr
+        assert ran.stdout == ""

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Sadcl, make_coco
+
+
+def test_the_last_finished_run_on_its_own_data(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("eval", "--topk", "3", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    assert "model runs/coco/weights/best.safetensors (the run that finished last)" in ran.stderr
+    assert "data coco, split val: 12 images" in ran.stderr
+    for words in (
+        "interpolated",
+        "non-interpolated",
+        "Top-3",
+        "CF1 (of CP, CR)",
+        "CF1 (macro)",
+        "classes",
+        "12 images",
+        "images/s",
+    ):
+        assert words in ran.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"coco-val-64.json", "coco-val-64.csv"}
+
+
+def test_one_json_document_that_is_also_in_the_file(in_trained: Sadcl, tmp_path: Path, trained: Path) -> None:
+    ran = in_trained("eval", "--json", "-o", tmp_path, "--topk", "2")
+    document = json.loads(ran.stdout)
+    assert document == json.loads((tmp_path / "coco-val-64.json").read_text())
+    status = json.loads((trained / "runs/coco/run.json").read_text())
+    assert document["mAP_interpolated"] == pytest.approx(status["best"]["mAP_interpolated"], abs=1e-3)
+    for key in ("all", "top2", "top3"):
+        assert set(document[key]) == {"CP", "CR", "CF1", "macro_F1", "OP", "OR", "OF1"}
+    assert len(document["per_class"]) == document["classes"] == 10
+
+
+def test_the_files_go_into_the_run(in_trained: Sadcl, trained: Path) -> None:
+    ran = in_trained("eval", "--limit", "5")
+    assert ran.stdout.splitlines()[-1].startswith("results saved to runs/coco/eval/coco-val-64-first-5.json")
+    assert (trained / "runs/coco/eval/coco-val-64-first-5.csv").is_file()
+
+
+@pytest.mark.parametrize("alias", ["val", "validate", "test"])
+def test_other_names_of_the_command(in_trained: Sadcl, tmp_path: Path, alias: str) -> None:
+    assert in_trained(alias, "-o", tmp_path, "--limit", "2").exit_code == 0
+
+
+@pytest.mark.parametrize("weights", ["runs/coco", "runs/coco/weights/last.safetensors"])
+def test_other_splits_sizes_and_weights(in_trained: Sadcl, tmp_path: Path, weights: str) -> None:
+    ran = in_trained("eval", "-w", weights, "--split", "train", "--img-size", "96", "-o", tmp_path, "-b", "5")
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads((tmp_path / "coco-train-96.json").read_text())
+    assert document["images"] == 24
+
+
+def test_batch_size_and_workers_change_nothing(in_trained: Sadcl, tmp_path: Path) -> None:
+    first, second = (
+        json.loads(in_trained("eval", "--json", "-o", tmp_path, *extra).stdout)
+        for extra in (("-b", "12"), ("-b", "5", "-j", "2"))
+    )
+    for document in (first, second):
+        document.pop("images_per_second")
+    assert first == second
+
+
+def test_data_that_moved_and_other_data(in_trained: Sadcl, tmp_path: Path) -> None:
+    moved = make_coco(tmp_path / "moved")
+    ran = in_trained("eval", "--data", moved, "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    assert str(moved) in ran.stderr
+    ran = in_trained("eval", "--data", "prepared/coco", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+
+
+def test_a_model_file_alone_needs_data(in_trained: Sadcl, trained: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((trained / "runs/coco/weights/best.safetensors").read_bytes())
+    ran = in_trained("eval", "-w", alone)
+    assert ran.exit_code == 2
+    assert "does not say where its data lies" in ran.stderr
+    assert in_trained("eval", "-w", alone, "--data", "prepared/coco", "-o", tmp_path).exit_code == 0
+
+
+def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
+    Path("not.safetensors").write_text("hello")
+    Path("folder").mkdir()
+    for arguments, code, words in [
+        (("eval",), 3, "no finished run under runs/"),
+        (("eval", "-w", "none"), 3, "no model file none"),
+        (("eval", "-w", "not.safetensors"), 3, "is not a model file"),
+        (("eval", "-w", "folder"), 3, "has no weights"),
+        (("eval", "--topk", "0"), 2, "--topk"),
+        (("eval", "--threshold", "7"), 2, "--threshold"),
+        (("eval", "--topkk", "3"), 2, "--topk"),
+        (("evil",), 2, "eval"),
+    ]:
+        ran = sadcl(*arguments)
+        assert ran.exit_code == code, arguments
+        assert words in ran.stderr
+        assert ran.stdout == ""
+
+
+def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
+    for arguments, code, words in [
+        (("eval", "--split", "tset"), 3, "no split 'tset'"),
+        (("eval", "--data", tmp_path / "none"), 3, "no folder"),
+        (("eval", "--device", "cuda:9"), 5, "no device cuda:9"),
+        (("eval", "--device", "gpu"), 2, "no such kind of device"),
+        (("eval", "--precision", "half"), 2, "choose from"),
+    ]:
+        ran = in_trained(*arguments)
+        assert ran.exit_code == code, (arguments, ran.stderr)
+        assert words in ran.stderr
+
+
+def test_data_with_other_classes(in_trained: Sadcl, tmp_path: Path) -> None:
+    from tests.conftest import make_voc, voc_object
+
+    voc = make_voc(tmp_path / "voc", {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": []}})
+    in_trained("prepare-data", "voc2007", "--data", voc, "-o", tmp_path / "prepared-voc")
+    ran = in_trained("eval", "--data", tmp_path / "prepared-voc")
+    assert ran.exit_code == 3
+    assert "has other classes than the model" in ran.stderr

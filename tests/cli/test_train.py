@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sadcl_core.checkpoint import load_model
+from sadcl_core.training import stages
+from tests.conftest import QUICK, Sadcl
+
+
+def test_the_run_directory_holds_everything(trained: Path) -> None:
+    run = trained / "runs" / "coco"
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "results.csv",
+        "metrics.jsonl",
+        "prototypes.json",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+    } <= names
+    status = json.loads((run / "run.json").read_text())
+    assert status["status"] == "finished"
+    assert status["dataset"] == "coco"
+    assert status["eval_split"] == "val"
+    assert {"sadcl", "torch", "timm", "python"} <= set(status["versions"])
+    rows = (run / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3
+    assert rows[0].startswith("stage,epoch,seconds,images_per_second,lr,loss,asymmetric,sample_to_sample,prototype_to_sample")
+    best = max(float(row.split(",")[-2]) for row in rows[1:])
+    assert status["best"]["mAP_interpolated"] == pytest.approx(best)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"classification", "contrastive"}
+    assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
+    coverage = json.loads((run / "prototypes.json").read_text())["classes"]
+    assert len(coverage) == 10
+    assert all(entry["made_from"] for entry in coverage)
+
+
+def test_values_know_where_they_came_from(trained: Path) -> None:
+    text = (trained / "runs" / "coco" / "config.yaml").read_text()
+    for line in ("img_size: 64  # flag", "stride: 16  # --set", "temperature: 0.07  # default", "preset: small  # preset small"):
+        assert line in text
+
+
+def test_model_files_explain_themselves(trained: Path) -> None:
+    for name in ("best", "last"):
+        card = load_model(trained / "runs" / "coco" / "weights" / f"{name}.safetensors").card
+        assert card.classes[0] == "zero"
+        assert card.superclasses[0] == "loop"
+        assert card.img_size == 64
+        assert card.has_prototypes
+        assert card.trained["dataset"] == "coco"
+
+
+def test_the_same_seed_gives_the_same_run(sadcl: Sadcl, coco: Path, trained: Path) -> None:
+    assert sadcl("train", "coco", "--data", coco, *QUICK).exit_code == 0
+
+    def numbers(run: Path) -> list[list[str]]:
+        return [row.split(",")[4:] for row in (run / "results.csv").read_text().splitlines()]
+
+    assert numbers(Path("runs/coco")) == numbers(trained / "runs" / "coco")
+
+
+def test_a_configuration_file_gives_the_same_settings(sadcl: Sadcl, coco: Path, trained: Path) -> None:
+    file = trained / "runs" / "coco" / "config.yaml"
+    ran = sadcl("train", "coco", "--data", coco, "--config", file, "--epochs", "1,0", "-o", "again")
+    assert ran.exit_code == 0, ran.stderr
+    first, again = (yaml.safe_load(path.read_text()) for path in (file, Path("again/config.yaml")))
+    assert again["stages"]["classification"]["epochs"] == 1
+    for values in (first, again):
+        values.pop("stages")
+        values["data"].pop("manifest")
+    assert again == first
+
+
+def test_output_is_one_document_with_json_and_lines_without(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1", "--json", "-q")
+    document = json.loads(ran.stdout)
+    assert document["run"] == "runs/coco"
+    assert Path(document["model"]).is_file()
+    assert ran.stderr == ""
+    ran = sadcl("train", "coco", *QUICK, "--epochs", "1")
+    assert ran.stdout.splitlines()[-1] == "results saved to runs/coco-2"
+    assert "best EMA mAP" in ran.stdout
+    for words in ("preset small", "stage 1/2 classification", "stage 2/2 contrastive", "images/s", "S2S", "P2S", "prototypes:"):
+        assert words in ran.stderr
+
+
+def test_baseline_trains_as_long_without_contrastive_terms(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--head", "pooled")
+    assert ran.exit_code == 0, ran.stderr
+    header, *rows = Path("runs/coco/results.csv").read_text().splitlines()
+    assert "sample_to_sample" not in header
+    assert len(rows) == 3
+    assert not Path("runs/coco/prototypes.json").exists()
+    ran = sadcl("visualize", "prototypes")
+    assert ran.exit_code == 3
+    assert "has no prototypes" in ran.stderr
+
+
+def test_trains_from_a_prepared_folder(sadcl: Sadcl, coco: Path) -> None:
+    sadcl("prepare-data", "coco", "--data", coco, "-o", "elsewhere")
+    ran = sadcl("train", "elsewhere", *QUICK, "--epochs", "1,0")
+    assert ran.exit_code == 0, ran.stderr
+
+
+def test_early_stop(sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "held_out", lambda *_: {"mAP_interpolated": 50.0, "mAP_non_interpolated": 49.0})
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "9,1", "--set", "optim.patience=2")
+    assert "stage classification ends early: no better mAP since epoch 1" in ran.stderr
+    assert len(Path("runs/coco/results.csv").read_text().splitlines()) == 1 + 3 + 1
+
+
+def test_divergence_names_the_term_and_keeps_the_run(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--lr", "1e30", "--set", "optim.warmup=0")
+    assert ran.exit_code == 4
+    assert "not a finite number" in ran.stderr or "no longer finite" in ran.stderr
+    assert json.loads(Path("runs/coco/run.json").read_text())["status"] == "diverged"
+
+
+def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
+    Path("taken").mkdir()
+    Path("text.pth").write_text("hello")
+    base = ("train", "coco", "--data", coco, *QUICK)
+    for arguments, code, words in [
+        (("train", "coco"), 3, "There is no folder data/coco"),
+        (("train", "coc"), 2, "Did you mean 'coco'"),
+        ((*base, "-o", "taken"), 2, "The run directory taken exists"),
+        ((*base, "--preset", "smal"), 2, "Did you mean 'small'"),
+        ((*base, "--head", "salr"), 2, "Did you mean 'sarl'"),
+        ((*base, "--backbone", "resnet_50"), 2, "Did you mean 'resnet50'"),
+        ((*base, "--epochs", "many"), 2, "--epochs 'many'"),
+        ((*base, "--epochs", "0"), 2, "No stage has an epoch"),
+        ((*base, "--set", "optim.emadecay=0.9"), 2, "Did you mean 'optim.ema_decay'"),
+        ((*base, "--set", "model.heads.sarl.widht=8"), 2, "Did you mean 'width'"),
+        ((*base, "--set", "stages.contrastive.augment=fixed-crop"), 2, "Did you mean 'fixed-crops'"),
+        ((*base, "--set", "stages.contrastive.losses.asymetric=1"), 2, "Did you mean 'asymmetric'"),
+        ((*base, "--config", "none.yaml"), 2, "none.yaml cannot be read"),
+        ((*base, "--pretrained", "x.pth"), 2, "exclude each other"),
+        ((*base, "--lr", "0"), 2, "greater than 0"),
+        ((*base, "--device", "cuda:7"), 5, "no device cuda:7"),
+        ((*base, "--precision", "fp16"), 5, "fp16 does not work on the CPU"),
+        (("train", "coco", "--data", coco, "--backbone", "test_resnet", "--pretrained", "x.pth"), 3, "no weights file x.pth"),
+        (("train", "coco", "--data", coco, "--backbone", "test_resnet", "--pretrained", "text.pth"), 3, "loaded safely"),
+    ]:
+        ran = sadcl(*arguments)
+        assert ran.exit_code == code, (arguments, ran.stderr)
+        assert words in ran.stderr, (arguments, ran.stderr)
+        assert ran.stderr.count("Error: ") == 1
+        assert "Traceback" not in ran.stderr
+    assert not Path("runs").exists()
+
+
+def test_a_head_that_does_not_exist_any_more_is_not_made_up(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--head", "pooled", "--set", "model.heads.pooled.width=3")
+    assert ran.exit_code == 2
+    assert "It has none" in ran.stderr
+
+
+def test_snake_case_is_as_good_as_kebab_case(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--batch_size", "4", "--img_size", "32", "--epochs", "1,0")
+    assert ran.exit_code == 0, ran.stderr
+    config = yaml.safe_load(Path("runs/coco/config.yaml").read_text())
+    assert (config["data"]["batch_size"], config["data"]["img_size"]) == (4, 32)
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from sadcl_cli.app import main; main()", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_learned(coco: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "train", "coco", "--data", coco, *QUICK, "--epochs", "500", "-j", "1")
+    results = tmp_path / "runs" / "coco" / "results.csv"
+    for _ in range(600):
+        if results.is_file() and len(results.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert "what was learned is kept in runs/coco/weights/best.safetensors" in stderr
+    assert json.loads((tmp_path / "runs/coco/run.json").read_text())["status"] == "interrupted"
+    for name in ("best", "last"):
+        load_model(tmp_path / "runs" / "coco" / "weights" / f"{name}.safetensors")
+    evaluation = start(tmp_path, "eval", "-w", "runs/coco", "--json", "-q")
+    stdout, stderr = evaluation.communicate(timeout=60)
+    assert evaluation.returncode == 0, stderr
+    assert json.loads(stdout)["images"] == 12

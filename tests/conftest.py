@@ -1,0 +1,159 @@
+"""Small real data sets in each layout, and one small trained run that many tests look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sadcl_cli.app import app
+from sadcl_cli.console import verbosity
+from sadcl_core.data.formats import digits
+from sadcl_core.data.manifest import Box
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+Sadcl = Callable[..., Ran]
+
+
+def run_sadcl(*arguments: str | Path) -> Ran:
+    """The program, in this process."""
+    verbosity.quiet = verbosity.verbose = verbosity.debug = False
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="sadcl")
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def sadcl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sadcl:
+    """Run the program in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return run_sadcl
+
+
+def draw(folder: Path, count: int, *, seed: int) -> list[tuple[str, list[Box]]]:
+    """Scenes of digits as PNG files; their names and boxes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    originals = digits._originals()["train"]
+    scenes = []
+    for number in range(count):
+        picture, boxes = digits.draw_scene(originals, np.random.default_rng([seed, number]))
+        Image.fromarray(picture).save(folder / f"{number:03d}.png")
+        scenes.append((f"{number:03d}.png", boxes))
+    return scenes
+
+
+def make_coco(folder: Path, *, train: int = 24, val: int = 12) -> Path:
+    """COCO's layout of 2017 with ten classes, the ids not in a row; one image without a label."""
+    for split, count in (("train", train), ("val", val)):
+        scenes = draw(folder / f"{split}2017", count, seed=len(split))
+        scenes[0] = (scenes[0][0], [])
+        categories = [
+            {"id": 10 + 3 * k, "name": name, "supercategory": digits.SUPERCLASSES[k]} for k, name in enumerate(digits.CLASSES)
+        ]
+        annotations = [
+            {
+                "id": 1000 * number + j,
+                "image_id": number,
+                "category_id": 10 + 3 * box.label,
+                "bbox": [box.x, box.y, box.width, box.height],
+                "area": box.width * box.height,
+                "iscrowd": 0,
+            }
+            for number, (_, boxes) in enumerate(scenes)
+            for j, box in enumerate(boxes)
+        ]
+        images = [{"id": number, "file_name": name, "width": 64, "height": 64} for number, (name, _) in enumerate(scenes)]
+        document = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(document))
+    return folder
+
+
+VOC_OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"""
+
+
+def voc_object(name: str, *, difficult: int = 0) -> str:
+    return VOC_OBJECT.format(name=name, difficult=difficult, x1=3, y1=5, x2=12, y2=20)
+
+
+def make_voc(folder: Path, objects: dict[str, dict[str, list[str]]], *, year: str = "VOC2007") -> Path:
+    """VOC's layout: split -> image name -> XML objects."""
+    devkit = folder / "VOCdevkit" / year
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (devkit / part).mkdir(parents=True, exist_ok=True)
+    for split, images in objects.items():
+        (devkit / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in images))
+        for number, (name, entries) in enumerate(images.items()):
+            (devkit / "Annotations" / f"{name}.xml").write_text(f"<annotation>{''.join(entries)}</annotation>")
+            pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(devkit / "JPEGImages" / f"{name}.jpg")
+    return folder
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    return make_coco(tmp_path / "my-coco")
+
+
+# a network and a schedule that train in seconds
+QUICK = (
+    "--backbone",
+    "test_resnet",
+    "--no-pretrained",
+    "--img-size",
+    "64",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "2,1",
+    "--device",
+    "cpu",
+    "-j",
+    "0",
+    "--set",
+    "model.stride=16",
+    "--set",
+    "model.heads.sarl.width=16",
+    "--set",
+    "model.heads.sarl.feedforward=16",
+    "--set",
+    "model.projection_width=8",
+    "--lr",
+    "1e-3",
+)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a finished run of both stages under runs/coco, on data that stays where it is."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_coco(folder / "my-coco")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ran = run_sadcl("train", "coco", "--data", "my-coco", *QUICK)
+    assert ran.exit_code == 0, ran.stderr
+    yield folder
+
+
+@pytest.fixture
+def in_trained(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Sadcl:
+    """Run the program where a run has been finished; what it writes goes elsewhere by -o."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("COLUMNS", "160")
+    return run_sadcl

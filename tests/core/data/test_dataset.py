@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
+from sadcl_core.data.formats.coco import read
+from sadcl_core.data.transforms import Preprocessing
+
+RESIZE = Preprocessing(img_size=32, mean=(0, 0, 0), std=(1, 1, 1)).resize
+
+
+def test_batches_hold_every_image_once_in_order(coco: Path) -> None:
+    split = read(coco, "coco").split("train")
+    loader = make_loader(SplitDataset(split, RESIZE), batch_size=7, workers=0)
+    images, targets = zip(*loader, strict=True)
+    assert [len(batch) for batch in images] == [7, 7, 7, 3]
+    assert images[0].dtype == torch.uint8
+    stacked = torch.cat(targets)
+    assert all(stacked[i].tolist() == split.targets(i).tolist() for i in range(len(split)))
+
+
+def test_workers_give_the_same_batches(coco: Path) -> None:
+    dataset = SplitDataset(read(coco, "coco").split("train"), RESIZE)
+    alone, helped = (list(make_loader(dataset, batch_size=7, workers=count)) for count in (0, 2))
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(alone, helped, strict=True))
+
+
+def test_shuffled_by_seed_and_differently_each_epoch(coco: Path) -> None:
+    dataset = SplitDataset(read(coco, "coco").split("train"), RESIZE)
+
+    def epochs(seed: int) -> list[list[int]]:
+        loader = make_loader(dataset, batch_size=24, workers=0, shuffle_seed=seed)
+        return [next(iter(loader))[0].flatten(1).sum(1).tolist() for _ in range(2)]
+
+    assert epochs(1) == epochs(1)
+    first, second = epochs(1)
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+@pytest.mark.parametrize(("limit", "batches"), [(9, 1), (10, 2), (1, 1)])
+def test_a_last_batch_of_one_is_left_out_of_training(coco: Path, limit: int, batches: int) -> None:
+    dataset = SplitDataset(read(coco, "coco").split("train"), RESIZE, limit)
+    assert len(list(make_loader(dataset, batch_size=8, workers=0, shuffle_seed=0))) == batches
+    assert sum(len(images) for images, _ in make_loader(dataset, batch_size=8, workers=0)) == limit
+
+
+def test_number_of_workers() -> None:
+    assert loader_workers(3, 10) == 3
+    assert loader_workers(0, 10**6) == 0
+    assert loader_workers(-1, 10) == 0
+    assert loader_workers(-1, 10**6) <= min(8, os.cpu_count() or 1)

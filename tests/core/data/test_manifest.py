@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sadcl_core.data.manifest import Box, Description, Manifest, Record, load_manifest
+from sadcl_core.errors import DataError
+
+
+def describe(**changes: object) -> Description:
+    values: dict[str, object] = {"name": "pets", "root": Path("/images"), "classes": ("cat", "dog", "fish"), **changes}
+    return Description(**values)  # type: ignore[arg-type]
+
+
+RECORDS = [
+    Record("a.jpg", "train", (2, 0), unknown=(1,), boxes=(Box(2, 1.0, 2.0, 3.0, 4.0),)),
+    Record("b.jpg", "train", ()),
+    Record("c.jpg", "test", (1, 1), unknown=(1, 2), boxes=()),
+]
+
+
+def test_targets_counts_and_boxes() -> None:
+    train = Manifest.from_records(describe(), RECORDS).split("train")
+    assert train.targets(0).tolist() == [1, -1, 1]
+    assert train.targets(1).tolist() == [0, 0, 0]
+    assert train.active(0) == [0, 2]
+    assert train.boxes(0) == [Box(2, 1.0, 2.0, 3.0, 4.0)]
+    assert train.boxes(1) is None
+    assert train.class_counts().tolist() == [1, 0, 1]
+    assert train.unknown_counts().tolist() == [0, 1, 0]
+    assert train.labels_per_image().tolist() == [2, 0]
+    assert list(train) == ["a.jpg", "b.jpg"]
+    assert train.path(1) == Path("/images/b.jpg")
+
+
+def test_active_wins_over_unknown() -> None:
+    test = Manifest.from_records(describe(), RECORDS).split("test")
+    assert test.targets(0).tolist() == [0, 1, -1]
+    assert test.boxes(0) == []
+
+
+def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    manifest = Manifest.from_records(describe(superclasses=("pet", "pet", "food"), notes=("a note",)), RECORDS)
+    manifest.save(tmp_path)
+    loaded = load_manifest(tmp_path)
+    assert loaded.rows.equals(manifest.rows)
+    assert loaded.description == manifest.description
+    assert json.loads((tmp_path / "dataset.json").read_text())["splits"] == {"train": 2, "test": 1}
+
+
+def test_root_can_be_moved(tmp_path: Path) -> None:
+    Manifest.from_records(describe(), RECORDS).save(tmp_path)
+    assert load_manifest(tmp_path, root=Path("/moved")).split("train").path(0) == Path("/moved/a.jpg")
+
+
+def test_a_pickled_split_carries_no_rows(tmp_path: Path) -> None:
+    records = [Record(f"{i:06d}.jpg", "train", (i % 3,)) for i in range(20_000)]
+    split = Manifest.from_records(describe(), records).save(tmp_path).split("train")
+    pickled = pickle.dumps(split)
+    assert len(pickled) < 1000
+    again = pickle.loads(pickled)
+    assert again[19_999] == split[19_999]
+    assert np.array_equal(again.class_counts(), split.class_counts())
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([Record("a.jpg", "train", (3,))], "has label 3, but there are 3 classes"),
+        ([Record("a.jpg", "train", (-1,))], "has label -1"),
+        ([Record("a.jpg", "train", ()), Record("a.jpg", "train", (1,))], "listed twice"),
+        ([], "no image is listed"),
+    ],
+)
+def test_refuses_impossible_records(records: list[Record], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Manifest.from_records(describe(), records)
+
+
+def test_refuses_impossible_descriptions() -> None:
+    with pytest.raises(DataError, match="'cat' appears twice"):
+        describe(classes=("cat", "dog", "cat"))
+    with pytest.raises(DataError, match="2 superclasses for 3 classes"):
+        describe(superclasses=("a", "b"))
+
+
+def test_unknown_split() -> None:
+    with pytest.raises(DataError, match=r"no split 'val'\. It has: train, test"):
+        Manifest.from_records(describe(), RECORDS).split("val")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset.json", b"{", "cannot be read"),
+        ("dataset.json", b"[]", "cannot be read"),
+        ("dataset.json", None, "not a prepared data set"),
+        ("manifest.parquet", b"PAR1 no", "cannot be read"),
+        ("manifest.parquet", None, "cannot be read"),
+    ],
+)
+def test_damaged_files_are_data_errors(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    Manifest.from_records(describe(), RECORDS).save(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_manifest(tmp_path)
+
+
+def test_later_version_is_refused(tmp_path: Path) -> None:
+    Manifest.from_records(describe(), RECORDS).save(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(DataError, match="schema version 9"):
+        load_manifest(tmp_path)

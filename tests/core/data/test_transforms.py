@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sadcl_core.data.transforms import AUGMENTATIONS, CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
+
+IMAGE = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_gives_a_square_of_bytes(name: str) -> None:
+    torch.manual_seed(0)
+    for _ in range(10):
+        result = augmentation(name, 32)(IMAGE)
+        assert result.shape == (3, 32, 32)
+        assert result.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
+def test_augmentations_differ_from_call_to_call_and_repeat_with_the_seed(name: str) -> None:
+    transform = augmentation(name, 32)
+    torch.manual_seed(1)
+    first = [transform(IMAGE) for _ in range(4)]
+    torch.manual_seed(1)
+    again = [transform(IMAGE) for _ in range(4)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(first[0], other) for other in first[1:])
+
+
+def test_unknown_augmentation() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'fixed-crops'"):
+        augmentation("fixed-crop", 32)
+
+
+def test_cutout_hides_a_square_of_half_the_side() -> None:
+    from sadcl_core.data.transforms import T
+
+    erase = next(step for step in augmentation("cutout-randaugment", 32).transforms if isinstance(step, T.RandomErasing))  # type: ignore[attr-defined]
+    erased = erase(torch.full((3, 32, 32), 200, dtype=torch.uint8))
+    assert int((erased[0] == 0).sum()) == 16 * 16
+
+
+def test_fixed_crops_take_thirteen_places_and_sides_two_steps_apart() -> None:
+    torch.manual_seed(0)
+    ramp = torch.arange(512 * 512).view(1, 512, 512).expand(3, -1, -1)
+    sizes, places = set(), set()
+    for _ in range(3000):
+        window = FixedPositionCrop()(ramp)
+        height, width = window.shape[-2:]
+        sizes.add((height, width))
+        if (height, width) == (256, 256):
+            places.add((int(window[0, 0, 0]) // 512, int(window[0, 0, 0]) % 512))
+    sides = [round(512 * side) for side in CROP_SIDES]
+    assert sizes == {(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 2}
+    assert places == {
+        *((y, x) for y in (0, 256) for x in (0, 256)),
+        *((0, 128), (128, 0), (128, 128), (128, 256), (256, 128)),
+        *((y, x) for y in (64, 192) for x in (64, 192)),
+    }
+
+
+def test_preprocessing_resizes_without_keeping_the_aspect_and_normalises() -> None:
+    preprocessing = Preprocessing(img_size=20, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
+    assert preprocessing.resize(IMAGE).shape == (3, 20, 20)
+    grey = torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)  # 0.2
+    torch.testing.assert_close(preprocessing.normalise(grey)[0, :, 0, 0], torch.tensor([-1.5, -0.8, -0.2]))

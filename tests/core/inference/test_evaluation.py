@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sadcl_core.inference.evaluation import evaluate
+from sadcl_core.inference.scoring import Scores
+from sadcl_core.metrics import average_precision, precision_recall
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def scored(seed: int = 0) -> Scores:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(-1, 2, (40, 4)).astype(np.int8)
+    targets[:, 3] = np.minimum(targets[:, 3], 0)  # no positive
+    return Scores(rng.random((40, 4)).astype(np.float32), targets, 2.0)
+
+
+def test_document_holds_what_the_metrics_say() -> None:
+    scores = scored()
+    document = evaluate(scores, CLASSES, threshold=0.4, topk=(3, 2)).as_json()
+    json.dumps(document, allow_nan=False)
+    for name, interpolated in (("interpolated", True), ("non_interpolated", False)):
+        ap = 100 * average_precision(scores.scores, scores.targets, interpolated=interpolated)
+        assert document[f"mAP_{name}"] == pytest.approx(np.nanmean(ap), abs=1e-4)
+        assert document["per_class"][0][f"AP_{name}"] == pytest.approx(ap[0], abs=1e-4)
+        assert document["per_class"][3][f"AP_{name}"] is None
+    assert (document["images"], document["classes"], document["classes_evaluated"]) == (40, 4, 3)
+    assert document["classes_without_positives"] == ["d"]
+    assert document["unknown_labels"] == (scores.targets < 0).sum()
+    for key, topk in (("all", None), ("top3", 3), ("top2", 2)):
+        expected = precision_recall(scores.scores, scores.targets, threshold=0.4, topk=topk)
+        assert document[key] == pytest.approx({name: 100 * value for name, value in expected.items()}, abs=1e-4)
+    assert document["images_per_second"] == 20
+
+
+def test_nothing_positive_has_no_value() -> None:
+    document = evaluate(Scores(np.ones((2, 1), np.float32), np.zeros((2, 1), np.int8), 1.0), ("a",)).as_json()
+    assert document["mAP_interpolated"] is None
+    assert document["all"]["OF1"] is None
+    json.dumps(document, allow_nan=False)
+
+
+def test_csv_has_a_row_per_class() -> None:
+    lines = evaluate(scored(), CLASSES).per_class_csv().splitlines()
+    assert lines[0] == "name,positives,AP_interpolated,AP_non_interpolated"
+    assert [line.split(",")[0] for line in lines[1:]] == list(CLASSES)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sadcl_core.checkpoint import LoadedModel, load_model
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.inference.prediction import Prediction, find_images, predict
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> LoadedModel:
+    return load_model(trained / "runs" / "coco" / "weights" / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def images(trained: Path) -> list[Path]:
+    return find_images([trained / "my-coco" / "val2017"])
+
+
+def run(model: LoadedModel, images: list[Path], **options: object) -> list[Prediction]:
+    return list(predict(model, images, device=CPU, **options))  # type: ignore[arg-type]
+
+
+def test_batches_are_the_same_as_single_images(model: LoadedModel, images: list[Path]) -> None:
+    together, alone = run(model, images, batch_size=5), run(model, images, batch_size=1)
+    assert [p.image for p in together] == images
+    for a, b in zip(together, alone, strict=True):
+        assert a.scores == pytest.approx(b.scores, abs=1e-5)
+
+
+def test_threshold_and_topk(model: LoadedModel, images: list[Path]) -> None:
+    names = model.card.classes
+    for prediction in run(model, images, threshold=0.3):
+        assert {name for name, _ in prediction.labels} == {names[k] for k, s in enumerate(prediction.scores) if s > 0.3}
+        assert [s for _, s in prediction.labels] == sorted((s for _, s in prediction.labels), reverse=True)
+    assert all(len(p.labels) == 3 for p in run(model, images, topk=3))
+    assert all(len(p.labels) == 10 for p in run(model, images, topk=99))
+    assert all(not p.labels for p in run(model, images, topk=3, threshold=1.0))
+    with pytest.raises(UsageError, match="at least one"):
+        run(model, images, topk=0)
+
+
+def test_thresholds_of_the_model_are_used(model: LoadedModel, images: list[Path]) -> None:
+    card = model.card.model_copy(update={"thresholds": (0.0, *[1.0] * 9)})
+    assert all([name for name, _ in p.labels] == ["zero"] for p in run(replace(model, card=card), images))
+
+
+def test_an_unreadable_image_does_not_stop_the_others(model: LoadedModel, images: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    mixed = [images[0], tmp_path / "broken.jpg", images[1]]
+    first, broken, second = run(model, mixed)
+    assert "broken.jpg: not an image" in broken.error
+    assert broken.labels == ()
+    expected = run(model, images[:2])
+    assert (first.scores, second.scores) == (pytest.approx(expected[0].scores), pytest.approx(expected[1].scores))
+    assert run(model, [tmp_path / "broken.jpg"])[0].error
+
+
+def test_folders_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/2.JPG", "a/b/1.png", "a/notes.txt"):
+        (tmp_path / name).write_text("")
+    assert find_images([tmp_path / "a", tmp_path / "a" / "notes.txt"]) == [
+        tmp_path / "a/2.JPG",
+        tmp_path / "a/b/1.png",
+        tmp_path / "a/notes.txt",
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no image"):
+        find_images([tmp_path / "empty"])
+    with pytest.raises(DataError, match="no image or folder"):
+        find_images([tmp_path / "none"])

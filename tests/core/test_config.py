@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.config import RunConfig, load_config_file, parse_assignment, resolve_config
+from sadcl_core.errors import UsageError
+from sadcl_core.presets import METHODS, PRESETS, configure
+
+
+def test_the_last_layer_wins_and_its_name_is_kept() -> None:
+    config, sources = resolve_config(
+        [
+            ("preset", {"optim": {"ema_decay": 0.9, "warmup": 0.1}}),
+            ("file", {"optim": {"ema_decay": 0.8}, "stages": {"contrastive": {"epochs": 3}}}),
+            ("--set", parse_assignment("optim.ema-decay=0.7")),
+        ]
+    )
+    assert config.optim.ema_decay == 0.7
+    assert config.optim.warmup == 0.1
+    assert config.stages["contrastive"].epochs == 3
+    assert config.stages["contrastive"].losses["sample_to_sample"] == 0.1
+    assert sources["optim.ema_decay"] == "--set"
+    assert sources["optim.warmup"] == "preset"
+    assert sources["stages.contrastive.epochs"] == "file"
+    assert sources["seed"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("seed=3", 3),
+        ("optim.ema_decay=1e-3", 1e-3),
+        ("model.pretrained=false", False),
+        ("model.backbone=resnet50", "resnet50"),
+        ("preset=", ""),
+    ],
+)
+def test_assignments_are_read_as_values(text: str, value: object) -> None:
+    nested = parse_assignment(text)
+    for part in text.split("=")[0].split("."):
+        nested = nested[part]
+    assert nested == value
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", "seed: 3", "seed=[1", "seed={"])
+def test_what_is_no_assignment(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_assignment(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim.emadecay=0.9", "There is no setting optim.emadecay. Did you mean 'optim.ema_decay'"),
+        ("optim.ema_decay=2", r"optim.ema_decay=2 \(from --set\) is not valid: Input should be less than 1"),
+        ("data.img_size=big", "data.img_size='big'"),
+        ("device=tpu", "device='tpu'"),
+        ("precision=fp8", "precision='fp8'"),
+        ("optim.weight_decay=.nan", "finite"),
+        ("stages.contrastive.losses=3", "stages.contrastive.losses=3"),
+        ("data=3", "data=3"),
+    ],
+)
+def test_impossible_values_name_key_and_origin(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve_config([("--set", parse_assignment(text))])
+
+
+def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
+    from sadcl_core.run_directory import RunDirectory
+
+    first, sources = resolve_config([("preset digits", PRESETS["digits"]), ("head", METHODS["pooled"])])
+    run = RunDirectory(tmp_path)
+    run.write_config(first.model_dump(), sources)
+    text = (tmp_path / "config.yaml").read_text()
+    assert "img_size: 64  # preset digits" in text
+    assert "seed: 1  # default" in text
+    again, _ = resolve_config([("file", load_config_file(tmp_path / "config.yaml"))])
+    assert again == first
+
+
+@pytest.mark.parametrize("content", ["- a\n", "a: [", "", "\x00"])
+def test_what_is_no_configuration_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"c\.yaml"):
+        load_config_file(path)
+    with pytest.raises(UsageError, match=r"none\.yaml"):
+        load_config_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images", "preset"),
+    [
+        ("digits", 2000, "digits"),
+        ("voc2007", 942, "small"),
+        ("coco", 82_783, "sadcl-r101-448"),
+        ("mine", 10_000, "sadcl-r101-448"),
+    ],
+)
+def test_preset_is_chosen_from_the_data(dataset: str, images: int, preset: str) -> None:
+    configured = configure([], dataset=dataset, train_images=images)
+    assert configured.config.preset == preset
+    assert configured.why
+
+
+def test_preset_asked_for_or_named_in_a_layer_wins() -> None:
+    assert configure([], dataset="digits", train_images=1, preset="small").config.preset == "small"
+    assert configure([("file", {"preset": "small"})], dataset="digits", train_images=1).config.preset == "small"
+    with pytest.raises(UsageError, match="Did you mean 'small'"):
+        configure([], dataset="digits", train_images=1, preset="smal")
+
+
+def test_the_head_decides_the_losses() -> None:
+    sarl = configure([], dataset="digits", train_images=1).config.stages["contrastive"].weights
+    pooled = configure([("flag", {"model": {"head": "pooled"}})], dataset="digits", train_images=1).config
+    assert set(sarl) == {"asymmetric", "sample_to_sample", "prototype_to_sample"}
+    assert set(pooled.stages["contrastive"].weights) == {"asymmetric"}
+
+
+def test_the_defaults_are_the_published_recipe() -> None:
+    config = RunConfig()
+    assert config.model.backbone == "resnet101"
+    assert (config.data.img_size, config.data.batch_size, config.seed) == (448, 64, 1)
+    assert (config.optim.weight_decay, config.optim.warmup, config.optim.ema_decay, config.optim.patience) == (
+        5e-3,
+        0.2,
+        0.9998,
+        8,
+    )
+    assert all(stage.lr == 5e-5 and stage.epochs == 80 for stage in config.stages.values())
+    assert config.stages["contrastive"].losses == {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
+    assert (config.loss.sample_to_sample.temperature, config.loss.prototype_to_sample.temperature) == (0.2, 0.07)

@@ -1,0 +1,93 @@
+"""The rules of the house, held by looking at every file."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = sorted((ROOT / "sadcl_core").rglob("*.py"))
+
+# a module may import modules of a lower floor, or of its own folder
+FLOORS = {
+    "sadcl_core.errors": 0,
+    "sadcl_core.registry": 1,
+    "sadcl_core.files": 1,
+    "sadcl_core.losses": 1,
+    "sadcl_core.metrics": 1,
+    "sadcl_core.config": 2,
+    "sadcl_core.presets": 2.5,
+    "sadcl_core.device": 2,
+    "sadcl_core.data": 2,
+    "sadcl_core.model": 3,
+    "sadcl_core.run_directory": 3,
+    "sadcl_core.checkpoint": 4,
+    "sadcl_core.inference": 4.5,
+    "sadcl_core.training": 5,
+    "sadcl_core.plots": 5,
+    "sadcl_cli": 6,
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(module: str) -> tuple[float, str]:
+    for room, number in FLOORS.items():
+        if module == room or module.startswith(f"{room}."):
+            return number, room
+    raise AssertionError(f"{module} has no floor: add it to FLOORS")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in CORE if name_of(p) != "sadcl_core"], ids=name_of)
+def test_imports_run_down_only(path: Path) -> None:
+    number, room = floor(name_of(path))
+    for module in imports(path):
+        if module.startswith("sadcl_") and module != "sadcl_core":
+            other, other_room = floor(module)
+            assert other < number or other_room == room, f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_does_not_talk_to_people(path: Path) -> None:
+    assert not {"typer", "rich", "click", "argparse"} & {module.split(".")[0] for module in imports(path)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit", "input", "eval", "exec"), f"{name_of(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", [p for p in CORE if p.parent.name in ("losses", "metrics")], ids=name_of)
+def test_losses_and_metrics_stand_alone(path: Path) -> None:
+    ours = {module for module in imports(path) if module.startswith("sadcl_")}
+    assert all(module.startswith(("sadcl_core.losses", "sadcl_core.metrics")) for module in ours)
+
+
+@pytest.mark.parametrize("module", ["sadcl_cli.app", "sadcl_core.data.prepare", "sadcl_core.presets", "sadcl_core.run_directory"])
+def test_torch_is_not_imported_by(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    paths = [ROOT / name for name in tracked] or [p for p in ROOT.rglob("*.py") if ".venv" not in p.parts]
+    for path in paths:
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".yaml", "") and path.is_file() and path.name != "LICENSE":
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            for word in ("index" + "-url", "/sim" + "ple/", "/ro" + "ot/", "/wo" + "rk/"):
+                assert word not in text, f"{path} says {word}"

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sadcl_core.config import ModelSection, OptimSection, StageSection
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.training.stages import make_optimizer, one_cycle, set_trainable
+
+
+def make() -> Classifier:
+    section = ModelSection(
+        backbone="resnet18", stride=8, head="sarl", heads={"sarl": {"width": 8, "feedforward": 8}}, projection_width=4
+    )
+    return Classifier(section, num_classes=3, img_size=32)
+
+
+def test_backbone_has_its_own_rate_and_vectors_are_not_decayed() -> None:
+    classifier = make()
+    set_trainable(classifier, backbone=True, contrastive=True)
+    optimizer = make_optimizer(classifier, StageSection(lr=1e-3, backbone_lr_scale=0.1), OptimSection(weight_decay=0.01))
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in classifier.named_parameters():
+        if not parameter.requires_grad:
+            assert id(parameter) not in group_of
+            continue
+        group = group_of[id(parameter)]
+        assert group["lr"] == pytest.approx(1e-4 if name.startswith("backbone.") else 1e-3)
+        assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0)
+
+
+def test_only_what_a_stage_uses_is_trained() -> None:
+    classifier = make()
+    set_trainable(classifier, backbone=False, contrastive=False)
+    trained = {name.split(".")[0] for name, p in classifier.named_parameters() if p.requires_grad}
+    assert trained == {"head"}
+    set_trainable(classifier, backbone=True, contrastive=True)
+    trained = {name.split(".")[0] for name, p in classifier.named_parameters() if p.requires_grad}
+    assert trained == {"backbone", "head", "projection", "prototypes"}
+    assert not classifier.backbone.net.conv1.weight.requires_grad  # frozen by the configuration
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 100])
+def test_one_cycle_peaks_and_ends_at_any_length(steps: int) -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = one_cycle(optimizer, steps=steps, warmup=0.2)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.1) or steps == 1
+    if steps >= 10:
+        assert rates.index(max(rates)) == pytest.approx(0.2 * steps - 1)
+        assert rates[-1] < 1e-3
