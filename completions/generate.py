@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
-from typer.completion import get_completion_script
-
 FILES = {"bash": "sadcl.bash", "zsh": "_sadcl", "fish": "sadcl.fish"}
+PROGRAM = [sys.executable, "-c", "from sadcl_cli.app import main; main()"]
 
 
 def scripts() -> dict[Path, str]:
-    """The path and text of each script."""
+    """The path and text of each script, as the program itself prints them."""
     folder = Path(__file__).parent
-    return {
-        folder / name: get_completion_script(prog_name="sadcl", complete_var="_SADCL_COMPLETE", shell=shell).strip() + "\n"
-        for shell, name in FILES.items()
-    }
+    texts = {}
+    for shell, name in FILES.items():
+        environment = {**os.environ, "_SADCL_COMPLETE": f"source_{shell}"}
+        ran = subprocess.run(PROGRAM, env=environment, cwd=folder.parent, capture_output=True, text=True, check=True)
+        texts[folder / name] = ran.stdout.strip() + "\n"
+    return texts
 
 
 def main(arguments: list[str]) -> int:
     """Return 1 when `--check` finds a script that is not current."""
-    stale = [path for path, text in scripts().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    if "--check" in arguments:
-        for path in stale:
-            sys.stderr.write(f"{path} is not current: run make completions\n")
-        return bool(stale)
+    texts = scripts()
+    stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
-        path.write_text(scripts()[path], encoding="utf-8")
-    return 0
+        if "--check" in arguments:
+            sys.stderr.write(f"{path} is not current: run make completions\n")
+        else:
+            path.write_text(texts[path], encoding="utf-8")
+    return int(bool(stale) and "--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def embed(
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
     from pathlib import Path
 
-    from sadcl_core.data.dataset import loader_workers
     from sadcl_core.inference.embeddings import label_features, write_embeddings
     from sadcl_core.inference.opening import open_model, open_split
 
@@ -65,7 +64,7 @@ def embed(
             device=opened.device,
             precision=opened.precision,
             batch_size=batch_size,
-            workers=loader_workers(-1 if workers is None else workers, len(images)),
+            workers=workers,
             limit=limit,
             every_label=every_label,
             progress=progress,

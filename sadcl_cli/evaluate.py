@@ -68,7 +68,7 @@ def evaluate(
     say(taken)
     card = opened.model.card
     dataset = SplitDataset(images, card.preprocessing.resize, limit)
-    loader = make_loader(dataset, batch_size=batch_size, workers=loader_workers(-1 if workers is None else workers, len(dataset)))
+    loader = make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset)))
     with counting("scoring images") as progress:
         scored = score(
             opened.model.classifier,

@@ -78,8 +78,8 @@ def train(
 
     if pretrained and no_pretrained:
         raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")
-    if output is not None and output.exists() and not exist_ok:
-        raise UsageError(f"The run directory {output} exists. Choose another with -o, or replace it with --exist-ok.")
+    if output is not None:  # before any long work
+        RunDirectory(output).refuse_existing(exist_ok=exist_ok)
     stages = list(RunConfig().stages)
     flags: dict[str, Any] = {
         "model": {"head": head, "backbone": backbone, "pretrained": _pretrained(pretrained, no_pretrained)},

@@ -42,9 +42,7 @@ def prototypes(
     say(opened.taken)
     classifier, card = opened.model.classifier, opened.model.card
     if not card.has_prototypes:
-        raise DataError(
-            f"{opened.model.path} has no prototypes: it was trained without a contrastive stage. Train with --head sarl."
-        )
+        raise DataError(f"{opened.model.path} has no prototypes: it was trained without contrastive losses.")
     if len(card.classes) < 3:
         raise DataError(f"{opened.model.path} has {len(card.classes)} classes; a map needs at least 3.")
     with torch.inference_mode():
@@ -74,7 +72,6 @@ def embeddings(
     """t-SNE of the label-level features of active labels, coloured by class."""
     import numpy as np
 
-    from sadcl_core.data.dataset import loader_workers
     from sadcl_core.errors import DataError
     from sadcl_core.inference.embeddings import label_features, two_dimensions
     from sadcl_core.inference.opening import open_model, open_split
@@ -85,7 +82,6 @@ def embeddings(
     images, taken = open_split(opened, data=data, split=split)
     say(taken)
     with counting("embedding images") as progress:
-        count = loader_workers(-1 if workers is None else workers, min(limit or len(images), len(images)))
         batches = list(
             label_features(
                 opened.model,
@@ -93,7 +89,7 @@ def embeddings(
                 device=opened.device,
                 precision=opened.precision,
                 batch_size=batch_size,
-                workers=count,
+                workers=workers,
                 limit=limit,
                 progress=progress,
             )

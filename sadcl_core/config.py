@@ -36,7 +36,7 @@ class DataSection(Section):
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
     batch_size: int = Field(64, ge=1, description="images per step, over all processes")
-    workers: int = Field(-1, ge=-1, le=256, description="loader processes; -1: chosen from the processor count")
+    workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: chosen from the processors")
 
 
 class ModelSection(Section):

@@ -55,19 +55,22 @@ class RunDirectory:
         """Folder of figures."""
         return self.path / "plots"
 
+    def refuse_existing(self, *, exist_ok: bool) -> None:
+        """Raise a UsageError when the folder is there and must not be replaced."""
+        if self.path.exists() and not (exist_ok and self.path.is_dir()):
+            raise UsageError(f"The run directory {self.path} exists. Choose another with -o, or replace it with --exist-ok.")
+
     def create(self, *, exist_ok: bool) -> None:
         """Make the folder; with `exist_ok` an earlier run in it is replaced.
 
         Raises:
             UsageError: the folder is there and `exist_ok` is not set, or it cannot be made.
         """
+        self.refuse_existing(exist_ok=exist_ok)
         try:
-            self.path.mkdir(parents=True)
-        except FileExistsError:
-            if not exist_ok or not self.path.is_dir():
-                raise UsageError(
-                    f"The run directory {self.path} exists. Choose another with -o, or replace it with --exist-ok."
-                ) from None
+            self.path.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:  # another run was quicker
+            self.refuse_existing(exist_ok=False)
         except OSError as error:
             raise UsageError(
                 f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o."

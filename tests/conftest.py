@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,7 +140,7 @@ QUICK = (
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of both stages under runs/coco, on data that stays where it is."""
     folder = tmp_path_factory.mktemp("trained")
     make_coco(folder / "my-coco")
@@ -148,7 +148,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         ran = run_sadcl("train", "coco", "--data", "my-coco", *QUICK)
     assert ran.exit_code == 0, ran.stderr
-    yield folder
+    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ import pyarrow as pa
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
+from sadcl_core.progress import Progress
 
-Progress = Callable[[int, int], None]
 CHUNK = 512  # images handed to the threads at a time
 
 

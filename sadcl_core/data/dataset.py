@@ -58,12 +58,12 @@ def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuff
     )
 
 
-def loader_workers(asked: int, images: int) -> int:
+def loader_workers(asked: int | None, images: int) -> int:
     """The number of loader processes: what was asked, else one less than the processors, 8 at most.
 
     Few images are read faster than a process is started.
     """
-    if asked >= 0:
+    if asked is not None:
         return asked
     if images < 256:
         return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sadcl_core.data.checks import Problem, Progress, SplitReport, find_broken, report_splits, without
+from sadcl_core.data.checks import Problem, SplitReport, find_broken, report_splits, without
 from sadcl_core.data.formats import BUILT_IN, FORMATS
 from sadcl_core.data.formats.source import changed
 from sadcl_core.data.manifest import DESCRIPTION, Manifest, load_description, load_manifest
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.progress import Progress
 from sadcl_core.registry import resolve, suggest
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
@@ -91,7 +92,7 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progres
             )
         raise UsageError(f"There is no data set {dataset!r}, and no folder of that name. {suggest(dataset, FORMATS)}")
     if dataset not in FORMATS:
-        return load_manifest(folder, root=data), f"manifest {folder}"
+        return load_manifest(folder, root=data and data.resolve()), f"manifest {folder}"
     folder = PREPARED / dataset
     source = data_folder(dataset, data)
     _refuse_other(folder, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import torch
 
 from sadcl_core.checkpoint import LoadedModel
-from sadcl_core.data.dataset import SplitDataset, make_loader
+from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.device import autocast
 from sadcl_core.errors import DataError
 from sadcl_core.files import replacing
+from sadcl_core.progress import Progress
 
-Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float32]
 
 
@@ -54,7 +54,7 @@ def label_features(
     device: torch.device,
     precision: str = "fp32",
     batch_size: int = 32,
-    workers: int = 0,
+    workers: int | None = None,
     limit: int | None = None,
     every_label: bool = False,
     progress: Progress | None = None,
@@ -63,7 +63,7 @@ def label_features(
     preprocessing = model.card.preprocessing
     dataset = SplitDataset(split, preprocessing.resize, limit)
     first = 0
-    for images, targets in make_loader(dataset, batch_size=batch_size, workers=workers):
+    for images, targets in make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset))):
         with autocast(device, precision):
             output = model.classifier(preprocessing.normalise(images.to(device)))
             wanted = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
@@ -153,5 +153,5 @@ def two_dimensions(vectors: Floats, *, seed: int = 0) -> npt.NDArray[np.float64]
     if len(vectors) < 3:
         raise ValueError(f"t-SNE needs at least 3 vectors, got {len(vectors)}")
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    tsne = TSNE(n_components=2, perplexity=perplexity, metric="cosine", init="random", random_state=seed)
+    tsne = TSNE(n_components=2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     return np.asarray(tsne.fit_transform(vectors), dtype=np.float64)

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from sadcl_core.checkpoint import LoadedModel, load_model
-from sadcl_core.data.checks import Progress
 from sadcl_core.data.formats import FORMATS
 from sadcl_core.data.manifest import DESCRIPTION, Manifest, Split, load_manifest
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.progress import Progress
 from sadcl_core.run_directory import RunDirectory, find_model, read_status
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +14,7 @@ from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.device import autocast
 from sadcl_core.model.classifier import Classifier
-
-Progress = Callable[[int, int], None]
+from sadcl_core.progress import Progress
 
 
 @dataclass(frozen=True)

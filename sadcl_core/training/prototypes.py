@@ -7,7 +7,6 @@ images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +43,6 @@ def build_prototypes(
     preprocessing: Preprocessing,
     device: torch.device,
     precision: str = "fp32",
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
     """One pass over the training images.
 
@@ -55,7 +53,6 @@ def build_prototypes(
     width = classifier.prototypes.shape[1]
     sums = torch.zeros(3, len(classes), width, dtype=torch.float64)  # over confident, positive and all images
     counts = torch.zeros(3, len(classes), dtype=torch.long)
-    done = 0
     for images, targets in loader:
         with autocast(device, precision):
             output = classifier(preprocessing.normalise(images.to(device)))
@@ -65,9 +62,6 @@ def build_prototypes(
         for row, chosen in enumerate((positive & (scores > min_score), positive, torch.ones_like(positive))):
             sums[row] += torch.einsum("bk,bkd->kd", chosen.double(), features)
             counts[row] += chosen.sum(dim=0)
-        done += len(images)
-        if progress is not None:
-            progress(done, len(loader.dataset))  # type: ignore[arg-type]
     means = sums / counts.clamp(min=1)[..., None]
     source = torch.where(counts[0] > 0, 0, torch.where(counts[1] > 0, 1, 2))  # (K,)
     prototypes = means[source, torch.arange(len(classes))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -40,6 +40,7 @@ class Training:
     Attributes:
         best_map: highest EMA mAP (interpolated, percent) so far; -inf before the first epoch.
         best_epoch: stage and epoch it was reached in.
+        best_metrics: all that was measured there.
     """
 
     config: RunConfig
@@ -53,6 +54,7 @@ class Training:
     listen: Listener
     best_map: float = -math.inf
     best_epoch: tuple[str, int] = ("", 0)
+    best_metrics: dict[str, float] = field(default_factory=dict)
 
     def loader(self, split: Split, *, augment: str | None, seed: int | None = None) -> DataLoader[Batch]:
         """Batches of a split, with the evaluation transform when `augment` is None."""
@@ -113,7 +115,7 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
             training.run.append_result(row)
             training.listen(EpochDone(row, better))
             if best:
-                training.best_map, training.best_epoch = current, (name, epoch)
+                training.best_map, training.best_epoch, training.best_metrics = current, (name, epoch), metrics
             if better:
                 stage_best, stage_best_epoch = current, epoch
                 best_weights = {key: value.clone() for key, value in ema.module.state_dict().items()}
@@ -142,7 +144,8 @@ def start_contrastive(training: Training) -> MemoryBank | None:
         classifier.prototypes.copy_(prototypes)
     report_coverage(training, coverage)
     if training.run.best.is_file():  # the same predictions, now with prototypes
-        training.save(classifier, best=True, stage=training.best_epoch[0], epoch=training.best_epoch[1], metrics={})
+        stage, epoch = training.best_epoch
+        training.save(classifier, best=True, stage=stage, epoch=epoch, metrics=training.best_metrics)
     slots = options.sample_to_sample.bank_slots
     if slots == 0:
         return None

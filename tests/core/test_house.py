@@ -17,6 +17,7 @@ FLOORS = {
     "sadcl_core.errors": 0,
     "sadcl_core.registry": 1,
     "sadcl_core.files": 1,
+    "sadcl_core.progress": 1,
     "sadcl_core.losses": 1,
     "sadcl_core.metrics": 1,
     "sadcl_core.config": 2,

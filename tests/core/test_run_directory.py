@@ -33,7 +33,7 @@ def test_new_names_are_counted() -> None:
 
 def test_an_existing_run_is_not_replaced_unasked() -> None:
     run = make_run("a")
-    with pytest.raises(UsageError, match="runs/a exists.*--exist-ok"):
+    with pytest.raises(UsageError, match=r"runs/a exists.*--exist-ok"):
         RunDirectory(run.path).create(exist_ok=False)
     assert run.best.is_file()
     RunDirectory(run.path).create(exist_ok=True)

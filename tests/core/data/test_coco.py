@@ -53,7 +53,7 @@ def test_plain_coco_takes_2014_of_both(coco: Path) -> None:
 def test_not_cocos_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not in COCO's layout"):
         read(tmp_path, "coco")
-    with pytest.raises(DataError, match="instances_train2014.json"):
+    with pytest.raises(DataError, match=r"instances_train2014.json"):
         read(make_coco(tmp_path), "coco2014")
 
 
@@ -68,7 +68,7 @@ def test_annotations_without_images(coco: Path) -> None:
 )
 def test_damaged_json(coco: Path, content: bytes) -> None:
     (coco / "annotations" / "instances_train2017.json").write_bytes(content)
-    with pytest.raises(DataError, match="instances_train2017.json"):
+    with pytest.raises(DataError, match=r"instances_train2017.json"):
         read(coco, "coco")
 
 

@@ -52,5 +52,5 @@ def test_a_last_batch_of_one_is_left_out_of_training(coco: Path, limit: int, bat
 def test_number_of_workers() -> None:
     assert loader_workers(3, 10) == 3
     assert loader_workers(0, 10**6) == 0
-    assert loader_workers(-1, 10) == 0
-    assert loader_workers(-1, 10**6) <= min(8, os.cpu_count() or 1)
+    assert loader_workers(None, 10) == 0
+    assert loader_workers(None, 10**6) <= min(8, os.cpu_count() or 1)

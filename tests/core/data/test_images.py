@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.data import images
 from sadcl_core.data.dataset import read_image
 from sadcl_core.data.images import open_image
 from sadcl_core.errors import DataError
@@ -49,6 +48,6 @@ def test_truncated_missing_and_other_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [50, 100])  # more than twice as many pixels, and less than that
 def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match="more pixels"):
         open_image(save(tmp_path / "a.png", "RGB"))

@@ -99,9 +99,9 @@ def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
 
 
 def test_what_is_not_there() -> None:
-    with pytest.raises(DataError, match="There is no folder nowhere. Check --data"):
+    with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
         prepare("coco", data=Path("nowhere"))
-    with pytest.raises(DataError, match="There is no folder data/voc2007. Say where it lies with --data DIR"):
+    with pytest.raises(DataError, match=r"There is no folder data/voc2007. Say where it lies with --data DIR"):
         find_or_prepare("voc2007")
     with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
         find_or_prepare("voc207")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision.transforms.v2 as T
 
 from sadcl_core.data.transforms import AUGMENTATIONS, CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
 
@@ -34,8 +35,6 @@ def test_unknown_augmentation() -> None:
 
 
 def test_cutout_hides_a_square_of_half_the_side() -> None:
-    from sadcl_core.data.transforms import T
-
     erase = next(step for step in augmentation("cutout-randaugment", 32).transforms if isinstance(step, T.RandomErasing))  # type: ignore[attr-defined]
     erased = erase(torch.full((3, 32, 32), 200, dtype=torch.uint8))
     assert int((erased[0] == 0).sum()) == 16 * 16

@@ -1,4 +1,4 @@
-"""Figures are looked at by people; here they are drawn from awkward numbers and have to come out as pictures with something in them."""
+"""Figures are looked at by people; here they only have to come out, from awkward numbers too, with something in them."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.model.classifier import ClassifierOutput
 from sadcl_core.training.prototypes import CONFIDENT, DECODER, POSITIVES, build_prototypes
@@ -34,9 +35,8 @@ def test_confident_then_all_positives_then_decoder_output() -> None:
     ]
     for number, (images, _) in enumerate(batches):
         images[0], images[1] = values[2 * number], values[2 * number + 1]
-    loader = DataLoader(
-        [(image, target) for images, batch in batches for image, target in zip(images, batch, strict=True)], batch_size=2
-    )
+    pairs = [(image, target) for images, batch in batches for image, target in zip(images, batch, strict=True)]
+    loader: DataLoader[Batch] = DataLoader(pairs, batch_size=2)  # type: ignore[arg-type]
     prototypes, coverage = build_prototypes(
         Stub(),  # type: ignore[arg-type]
         loader,
