@@ -23,7 +23,19 @@ PRESETS: dict[str, Layer] = {
     # the published recipe: the defaults above, nothing changed
     "sadcl-r101-448": {},
     # fine-tuning an ImageNet backbone on a few hundred to ten thousand photos, feasible without a GPU
-    "small": {},
+    "small": {
+        "data": {"img_size": 224, "batch_size": 32},
+        "model": {
+            "backbone": "mobilenetv2_100",
+            "projection_width": 128,
+            "heads": {"sarl": {"width": 256, "feedforward": 512}},
+        },
+        "optim": {"ema_decay": 0.99, "ema_warmup": True},
+        "stages": {
+            "classification": {"epochs": 14, "lr": 1e-3, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+            "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+        },
+    },
     # the built-in scenes of handwritten digits, a backbone from scratch
     "digits": {
         "data": {"img_size": 64, "batch_size": 32},
