@@ -109,7 +109,8 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             counted[0] = done
 
         yield count
-        say(f"{what}: {counted[0]:,} in {time.perf_counter() - start:.1f} s")
+        if counted[0]:
+            say(f"{what}: {counted[0]:,} in {time.perf_counter() - start:.1f} s")
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

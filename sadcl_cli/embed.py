@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sadcl_cli.console import counting, say, show, show_json
+from sadcl_cli.console import counting, show, show_json
+from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -45,18 +46,11 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
-    from pathlib import Path
-
     from sadcl_core.inference.embeddings import label_features, write_embeddings
-    from sadcl_core.inference.opening import open_model, open_split
 
     opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    say(opened.taken)
-    images, taken = open_split(opened, data=data, split=split)
-    say(taken)
-    folder = output or (
-        opened.run.path / "embeddings" / images.name if opened.run is not None else Path("embeddings") / images.name
-    )
+    images = open_split(opened, data=data, split=split)
+    folder = output or opened.folder("embeddings") / images.name
     with counting("embedding images") as progress:
         batches = label_features(
             opened.model,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sadcl_cli.console import counting, new_table, say, show, show_json, show_table
+from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -54,47 +55,27 @@ def evaluate(
 
     Writes a JSON and a CSV file into the run.
     """
-    from pathlib import Path
-
-    from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
-    from sadcl_core.files import write_json, write_text
-    from sadcl_core.inference.evaluation import evaluate as compute
-    from sadcl_core.inference.opening import open_model, open_split
-    from sadcl_core.inference.scoring import score
+    from sadcl_core.inference.evaluation import evaluate_split, save_evaluation
 
     opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    say(opened.taken)
-    images, taken = open_split(opened, data=data, split=split)
-    say(taken)
-    card = opened.model.card
-    dataset = SplitDataset(images, card.preprocessing.resize, limit)
-    loader = make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset)))
+    images = open_split(opened, data=data, split=split)
     with counting("scoring images") as progress:
-        scored = score(
-            opened.model.classifier,
-            loader,
-            preprocessing=card.preprocessing,
-            device=opened.device,
-            precision=opened.precision,
+        result = evaluate_split(
+            opened,
+            images,
+            threshold=threshold,
+            topk=tuple(sorted({PAPER_TOPK, topk})),
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
             progress=progress,
         )
-    result = compute(scored, card.classes, threshold=threshold, topk=tuple(sorted({PAPER_TOPK, topk})))
-    document = {
-        **result.as_json(),
-        "dataset": images.manifest.description.name,
-        "split": images.name,
-        "img_size": card.img_size,
-        "model": str(opened.model.path),
-    }
+    path = save_evaluation(result, output or opened.folder("eval"))
     if json:
-        show_json(document)
+        show_json(result.as_json())
     else:
         _show(result, topk)
-    folder = output or (opened.run.path / "eval" if opened.run is not None else Path("eval"))
-    name = f"{images.manifest.description.name}-{images.name}-{card.img_size}{'' if limit is None else f'-first-{limit}'}"
-    write_json(folder / f"{name}.json", document)
-    write_text(folder / f"{name}.csv", result.per_class_csv())
-    (say if json else show)(f"results saved to {folder}/{name}.json and .csv")
+    (say if json else show)(f"results saved to {path} and .csv")
 
 
 def _show(result: Evaluation, topk: int) -> None:

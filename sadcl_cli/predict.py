@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sadcl_cli.console import say, show, show_json, warn
+from sadcl_cli.opening import open_model
 from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Verbose, Weights
 
 if TYPE_CHECKING:
@@ -37,13 +38,11 @@ def predict(
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
     from sadcl_core.errors import DataError
-    from sadcl_core.inference.opening import open_model
     from sadcl_core.inference.prediction import class_thresholds, find_images
     from sadcl_core.inference.prediction import predict as run
 
     found = find_images(images)
     opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    say(opened.taken)
     if topk is None or threshold is not None:
         limits = sorted(set(class_thresholds(opened.model, threshold)))
         say(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sadcl_cli.console import counting, say, show
+from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import BatchSize, Data, Debug, Device, ImgSize, Limit, Output, Quiet, Split, Verbose, Weights, Workers
-
-if TYPE_CHECKING:
-    from sadcl_core.inference.opening import OpenedModel
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -35,11 +33,9 @@ def prototypes(
 
     from sadcl_core.errors import DataError
     from sadcl_core.inference.embeddings import two_dimensions
-    from sadcl_core.inference.opening import open_model
     from sadcl_core.plots.prototypes import plot_prototypes
 
     opened = open_model(weights, device="cpu")
-    say(opened.taken)
     classifier, card = opened.model.classifier, opened.model.card
     if not card.has_prototypes:
         raise DataError(f"{opened.model.path} has no prototypes: it was trained without contrastive losses.")
@@ -49,7 +45,9 @@ def prototypes(
         embeddings = classifier.project(classifier.prototypes).numpy()
     points = two_dimensions(embeddings, seed=seed)
     title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, t-SNE"
-    path = plot_prototypes(points, card.classes, card.superclasses, _target(output, opened, "prototypes"), title=title)
+    path = plot_prototypes(
+        points, card.classes, card.superclasses, output or opened.folder("plots") / "prototypes.png", title=title
+    )
     show(f"figure saved to {path}")
 
 
@@ -74,13 +72,10 @@ def embeddings(
 
     from sadcl_core.errors import DataError
     from sadcl_core.inference.embeddings import label_features, two_dimensions
-    from sadcl_core.inference.opening import open_model, open_split
     from sadcl_core.plots.embeddings import plot_embeddings
 
     opened = open_model(weights, device=device, img_size=img_size)
-    say(opened.taken)
-    images, taken = open_split(opened, data=data, split=split)
-    say(taken)
+    images = open_split(opened, data=data, split=split)
     with counting("embedding images") as progress:
         batches = list(
             label_features(
@@ -101,7 +96,11 @@ def embeddings(
     say(f"t-SNE of {len(vectors):,} label features")
     title = f"label features of {len(vectors):,} active labels, {images.manifest.description.name} {images.name}, t-SNE"
     path = plot_embeddings(
-        two_dimensions(vectors, seed=seed), labels, opened.model.card.classes, _target(output, opened, "embeddings"), title=title
+        two_dimensions(vectors, seed=seed),
+        labels,
+        opened.model.card.classes,
+        output or opened.folder("plots") / "embeddings.png",
+        title=title,
     )
     show(f"figure saved to {path}")
 
@@ -124,19 +123,17 @@ def attention(
     """Where each label was read from, over an image."""
     from sadcl_core.data.images import open_image
     from sadcl_core.inference.attention import attention_maps
-    from sadcl_core.inference.opening import open_model
     from sadcl_core.plots.attention import LabelAttention, plot_attention
 
     picture = open_image(image)
     opened = open_model(weights, device=device, img_size=img_size)
-    say(opened.taken)
     names = [name.strip() for name in labels.split(",")] if labels else []
     found = attention_maps(opened.model, picture, device=opened.device, precision=opened.precision, names=names, most=topk)
     panels = [
         LabelAttention(opened.model.card.classes[k], score, found.maps[number])
         for number, (k, score) in enumerate(zip(found.labels, found.scores, strict=True))
     ]
-    path = plot_attention(picture, panels, _target(output, opened, f"attention-{image.stem}"), title=image.name)
+    path = plot_attention(picture, panels, output or opened.folder("plots") / f"attention-{image.stem}.png", title=image.name)
     show(f"figure saved to {path}")
 
 
@@ -158,10 +155,3 @@ def curves(
     say(f"run {run.path}")
     path = plot_curves(run.read_results(), output or run.plots / "curves.png", title=str(run.path))
     show(f"figure saved to {path}")
-
-
-def _target(output: Path | None, opened: OpenedModel, name: str) -> Path:
-    """Where a figure goes: as asked, else among the run's plots, else here."""
-    if output is not None:
-        return output
-    return (opened.run.plots if opened.run is not None else Path("plots")) / f"{name}.png"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.inference.scoring import Scores
+from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
+from sadcl_core.data.manifest import Split
+from sadcl_core.files import write_json, write_text
+from sadcl_core.inference.opening import OpenedModel
+from sadcl_core.inference.scoring import Scores, score
 from sadcl_core.metrics import average_precision, precision_recall
+from sadcl_core.progress import Progress
 
 SCHEMA_VERSION = 1
 
@@ -31,6 +37,7 @@ class Evaluation:
         unknown: label decisions left out because the truth is not known.
         all_labels: the seven values over all labels.
         top: k -> the seven values over the k best labels of each image.
+        subject: what was evaluated, where that is known: dataset, split, img_size, model.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +50,7 @@ class Evaluation:
     unknown: int
     all_labels: dict[str, float]
     top: dict[int, dict[str, float]]
+    subject: dict[str, Any] = field(default_factory=dict)
 
     @property
     def map_interpolated(self) -> float:
@@ -84,6 +92,7 @@ class Evaluation:
             **{f"top{k}": {name: _plain(value) for name, value in values.items()} for k, values in self.top.items()},
             "per_class": per_class,
             "images_per_second": round(self.images_per_second, 1),
+            **self.subject,
         }
 
     def per_class_csv(self) -> str:
@@ -96,7 +105,56 @@ class Evaluation:
         return text.getvalue()
 
 
-def evaluate(scored: Scores, classes: tuple[str, ...], *, threshold: float = 0.5, topk: tuple[int, ...] = (3,)) -> Evaluation:
+def evaluate_split(
+    opened: OpenedModel,
+    images: Split,
+    *,
+    threshold: float = 0.5,
+    topk: tuple[int, ...] = (3,),
+    batch_size: int = 32,
+    workers: int | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the images of a split and compute every number; `limit` keeps the first images only."""
+    card = opened.model.card
+    dataset = SplitDataset(images, card.preprocessing.resize, limit)
+    scored = score(
+        opened.model.classifier,
+        make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset))),
+        preprocessing=card.preprocessing,
+        device=opened.device,
+        precision=opened.precision,
+        progress=progress,
+    )
+    subject = {
+        "dataset": images.manifest.description.name,
+        "split": images.name,
+        "img_size": card.img_size,
+        "model": str(opened.model.path),
+        "limit": limit,
+    }
+    return evaluate(scored, card.classes, threshold=threshold, topk=topk, subject=subject)
+
+
+def save_evaluation(result: Evaluation, folder: Path) -> Path:
+    """Write the document and the table of classes as JSON and CSV, named after what was evaluated; return the JSON's path."""
+    subject = result.subject
+    first = "" if subject["limit"] is None else f"-first-{subject['limit']}"
+    path = folder / f"{subject['dataset']}-{subject['split']}-{subject['img_size']}{first}.json"
+    write_json(path, result.as_json())
+    write_text(path.with_suffix(".csv"), result.per_class_csv())
+    return path
+
+
+def evaluate(
+    scored: Scores,
+    classes: tuple[str, ...],
+    *,
+    threshold: float = 0.5,
+    topk: tuple[int, ...] = (3,),
+    subject: dict[str, Any] | None = None,
+) -> Evaluation:
     """Compute every number.
 
     Args:
@@ -104,6 +162,7 @@ def evaluate(scored: Scores, classes: tuple[str, ...], *, threshold: float = 0.5
         classes: K names.
         threshold: a label counts when its score is above it.
         topk: each gives a set of the seven values.
+        subject: what was evaluated.
 
     Raises:
         ValueError: a score is NaN, or a k is below 1.
@@ -120,6 +179,7 @@ def evaluate(scored: Scores, classes: tuple[str, ...], *, threshold: float = 0.5
         unknown=int((targets < 0).sum()),
         all_labels=_percent(precision_recall(scores, targets, threshold=threshold)),
         top={k: _percent(precision_recall(scores, targets, threshold=threshold, topk=k)) for k in topk},
+        subject=subject or {},
     )
 
 

@@ -32,6 +32,10 @@ class OpenedModel:
     precision: str
     taken: str
 
+    def folder(self, name: str) -> Path:
+        """Where results of a kind go unless told otherwise: into the run, or here for a model file on its own."""
+        return self.run.path / name if self.run is not None else Path(name)
+
 
 def open_model(
     weights: Path | None, *, device: str = "auto", precision: str = "auto", img_size: int | None = None

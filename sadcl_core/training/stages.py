@@ -27,7 +27,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.run_directory import RunDirectory
 from sadcl_core.training.events import EpochDone, Listener, Note, PrototypesBuilt, StageStarted, StepDone
-from sadcl_core.training.prototypes import ClassCoverage, build_prototypes
+from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.step import CONTRASTIVE, LossInputs, loss_terms, weighted_sum
 
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
@@ -72,43 +72,47 @@ class Training:
             save_model(self.run.best, classifier, card)
 
 
+@dataclass
+class StageState:
+    """What changes with every step of a stage, beside the classifier itself."""
+
+    optimizer: Optimizer
+    schedule: OneCycleLR
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3
+    bank: MemoryBank | None
+
+
 def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
     """Train one stage; leaves the classifier with the best EMA weights of the stage.
 
     Raises:
         DivergedError: a loss term is not finite.
     """
-    stage = training.config.stages[name]
-    contrastive = bool(CONTRASTIVE & stage.weights.keys())
-    bank = start_contrastive(training) if contrastive else None
-    classifier = training.classifier
-    set_trainable(classifier, backbone=stage.backbone_lr_scale > 0, contrastive=contrastive)
+    stage, patience = training.config.stages[name], training.config.optim.patience
     train_loader = training.loader(training.train_split, augment=stage.augment, seed=training.config.seed + 1000 * number)
     eval_loader = training.loader(training.eval_split, augment=None)
-    optimizer = make_optimizer(classifier, stage, training.config.optim)
-    steps = stage.epochs * len(train_loader)
-    schedule = one_cycle(optimizer, steps=steps, warmup=training.config.optim.warmup)
-    ema = ModelEmaV3(classifier, decay=training.config.optim.ema_decay, use_warmup=training.config.optim.ema_warmup)
+    state = start_stage(training, stage, steps=stage.epochs * len(train_loader), first=number == 1)
     training.listen(StageStarted(name, number, of, stage.epochs, len(train_loader), stage.weights))
 
-    stage_best, stage_best_epoch, best_weights = -math.inf, 0, classifier.state_dict()
+    stage_best, stage_best_epoch, best_weights = -math.inf, 0, training.classifier.state_dict()
     epoch = 0
     try:
         for epoch in range(1, stage.epochs + 1):
             start = time.perf_counter()
-            means = train_epoch(training, name, epoch, train_loader, optimizer, schedule, ema, bank)
+            means = train_epoch(training, state, train_loader, stage=name, epoch=epoch)
             seconds = time.perf_counter() - start
-            metrics = held_out(training, ema.module, eval_loader)
+            metrics = held_out(training, state.ema.module, eval_loader)
             current = metrics["mAP_interpolated"]
             better = not current <= stage_best
             best = not current <= training.best_map
-            training.save(ema.module, best=best, stage=name, epoch=epoch, metrics=metrics)
+            training.save(state.ema.module, best=best, stage=name, epoch=epoch, metrics=metrics)
             row: dict[str, float | int | str] = {
                 "stage": name,
                 "epoch": epoch,
                 "seconds": round(seconds, 2),
                 "images_per_second": round(len(training.train_split) / seconds, 1),
-                "lr": float(schedule.get_last_lr()[-1]),
+                "lr": float(state.schedule.get_last_lr()[-1]),
                 **{key: means.get(key, "") for key in ("loss", *loss_columns(training.config))},
                 **metrics,
             }
@@ -118,62 +122,74 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
                 training.best_map, training.best_epoch, training.best_metrics = current, (name, epoch), metrics
             if better:
                 stage_best, stage_best_epoch = current, epoch
-                best_weights = {key: value.clone() for key, value in ema.module.state_dict().items()}
-            elif epoch - stage_best_epoch >= training.config.optim.patience:
+                best_weights = {key: value.clone() for key, value in state.ema.module.state_dict().items()}
+            elif epoch - stage_best_epoch >= patience:
                 training.listen(Note(f"stage {name} ends early: no better mAP since epoch {stage_best_epoch}"))
                 break
     except KeyboardInterrupt:
-        training.save(ema.module, best=not training.run.best.is_file(), stage=name, epoch=epoch, metrics={})
+        training.save(state.ema.module, best=not training.run.best.is_file(), stage=name, epoch=epoch, metrics={})
         raise
-    classifier.load_state_dict(best_weights)
+    training.classifier.load_state_dict(best_weights)
 
 
-def start_contrastive(training: Training) -> MemoryBank | None:
-    """Build the prototypes under the model as it is, and a bank that starts from them."""
-    classifier, options = training.classifier, training.config.loss
+def start_stage(training: Training, stage: StageSection, *, steps: int, first: bool) -> StageState:
+    """Prototypes and bank if the stage compares features, and a fresh optimiser, schedule and EMA.
+
+    The EMA of a later stage starts from a trained model and needs no warm-up.
+    """
+    classifier, optim = training.classifier, training.config.optim
+    contrastive = bool(CONTRASTIVE & stage.weights.keys())
+    bank = None
+    if contrastive:
+        start_prototypes(training)
+        if "sample_to_sample" in stage.weights:
+            bank = start_bank(training)
+    set_trainable(classifier, backbone=stage.backbone_lr_scale > 0, contrastive=contrastive)
+    optimizer = make_optimizer(classifier, stage, optim)
+    return StageState(
+        optimizer=optimizer,
+        schedule=one_cycle(optimizer, steps=steps, warmup=optim.warmup),
+        scaler=torch.amp.GradScaler(training.device.type, enabled=training.precision == "fp16"),
+        ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=optim.ema_warmup and first),
+        bank=bank,
+    )
+
+
+def start_prototypes(training: Training) -> None:
+    """Build the prototypes under the model as it is; the best model file gets them too."""
+    classifier = training.classifier
     prototypes, coverage = build_prototypes(
         classifier,
         training.loader(training.train_split, augment=None),
         classes=training.card.classes,
-        min_score=options.prototype_to_sample.prototype_min_score,
+        min_score=training.config.loss.prototype_to_sample.prototype_min_score,
         preprocessing=training.card.preprocessing,
         device=training.device,
         precision=training.precision,
     )
     with torch.no_grad():
         classifier.prototypes.copy_(prototypes)
-    report_coverage(training, coverage)
-    if training.run.best.is_file():  # the same predictions, now with prototypes
+    training.run.write_coverage([vars(entry) for entry in coverage])
+    training.listen(PrototypesBuilt(coverage))
+    if training.run.best.is_file():
         stage, epoch = training.best_epoch
         training.save(classifier, best=True, stage=stage, epoch=epoch, metrics=training.best_metrics)
-    slots = options.sample_to_sample.bank_slots
+
+
+def start_bank(training: Training) -> MemoryBank | None:
+    """A memory bank that starts from the prototypes, unless it is to have no slots."""
+    slots, prototypes = training.config.loss.sample_to_sample.bank_slots, training.classifier.prototypes
     if slots == 0:
         return None
-    bank = MemoryBank(slots=slots, num_classes=len(training.card.classes), width=prototypes.shape[1]).to(training.device)
-    bank.start_from(prototypes.to(training.device))
+    bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(training.device)
+    bank.start_from(prototypes.detach())
     return bank
 
 
-def report_coverage(training: Training, coverage: tuple[ClassCoverage, ...]) -> None:
-    """Write prototypes.json and tell the listener."""
-    training.run.write_coverage([vars(entry) for entry in coverage])
-    training.listen(PrototypesBuilt(coverage))
-
-
-def train_epoch(
-    training: Training,
-    name: str,
-    epoch: int,
-    loader: DataLoader[Batch],
-    optimizer: Optimizer,
-    schedule: OneCycleLR,
-    ema: ModelEmaV3,
-    bank: MemoryBank | None,
-) -> dict[str, float]:
+def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch], *, stage: str, epoch: int) -> dict[str, float]:
     """One pass over the training images; returns the mean of the loss and of each term."""
     classifier, config = training.classifier, training.config
-    weights = config.stages[name].weights
-    scaler = torch.amp.GradScaler(training.device.type, enabled=training.precision == "fp16")
+    weights = config.stages[stage].weights
     sums: defaultdict[str, float] = defaultdict(float)
     classifier.train()
     for step, (images, targets) in enumerate(loader, start=1):
@@ -181,32 +197,34 @@ def train_epoch(
         targets = targets.to(training.device, non_blocking=True)  # (B, K)
         with autocast(training.device, training.precision):
             output = classifier(images)
-            terms = loss_terms(LossInputs(classifier, output, targets, bank, config.loss), weights)
+            terms = loss_terms(LossInputs(classifier, output, targets, state.bank, config.loss), weights)
         loss = weighted_sum(terms, weights)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        if config.optim.clip_grad_norm:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(classifier.parameters(), config.optim.clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        schedule.step()
-        ema.update(classifier, step=(epoch - 1) * len(loader) + step)
-        if bank is not None:
-            remember(bank, output.label_features, targets, output.logits, min_score=config.loss.sample_to_sample.bank_min_score)
+        update(classifier, loss, state, clip_grad_norm=config.optim.clip_grad_norm)
+        state.ema.update(classifier, step=(epoch - 1) * len(loader) + step)
+        if state.bank is not None:
+            scores = output.logits.detach().float().sigmoid()
+            min_score = config.loss.sample_to_sample.bank_min_score
+            state.bank.remember(output.label_features, targets, scores, min_score=min_score)
         values = {"loss": loss.item(), **{key: term.item() for key, term in terms.items()}}
         for key, value in values.items():
             sums[key] += value
-        lr = float(schedule.get_last_lr()[-1])
+        lr = float(state.schedule.get_last_lr()[-1])
         if step % METRICS_EVERY == 0 or step == len(loader):
-            training.run.append_metrics({"stage": name, "epoch": epoch, "step": step, "lr": lr, **values})
+            training.run.append_metrics({"stage": stage, "epoch": epoch, "step": step, "lr": lr, **values})
         training.listen(StepDone(epoch, step, len(images), values, lr))
     return {key: value / len(loader) for key, value in sums.items()}
 
 
-def remember(bank: MemoryBank, label_features: Tensor, targets: Tensor, logits: Tensor, *, min_score: float) -> None:
-    """Write the confident features of a batch into the bank."""
-    bank.remember(label_features, targets, logits.detach().float().sigmoid(), min_score=min_score)
+def update(classifier: Classifier, loss: Tensor, state: StageState, *, clip_grad_norm: float) -> None:
+    """One step of the optimiser and of its schedule."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    if clip_grad_norm:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), clip_grad_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.step()
 
 
 def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batch]) -> dict[str, float]:

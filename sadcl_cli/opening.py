@@ -1,0 +1,31 @@
+"""Open a model and its images, and say which were taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sadcl_cli.console import counting, say
+
+if TYPE_CHECKING:
+    from sadcl_core.data.manifest import Split
+    from sadcl_core.inference.opening import OpenedModel
+
+
+def open_model(weights: Path | None, *, device: str, precision: str = "auto", img_size: int | None = None) -> OpenedModel:
+    """See `sadcl_core.inference.opening.open_model`."""
+    from sadcl_core.inference import opening
+
+    opened = opening.open_model(weights, device=device, precision=precision, img_size=img_size)
+    say(opened.taken)
+    return opened
+
+
+def open_split(opened: OpenedModel, *, data: str | None, split: str | None) -> Split:
+    """See `sadcl_core.inference.opening.open_split`."""
+    from sadcl_core.inference import opening
+
+    with counting("checking images") as progress:
+        images, taken = opening.open_split(opened, data=data, split=split, progress=progress)
+    say(taken)
+    return images
