@@ -31,18 +31,8 @@ class Commands(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(0) from None
-        except (
-            OSError,
-            MemoryError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            ArithmeticError,
-            AssertionError,
-        ) as error:
-            if isinstance(error, typer.Exit | typer.Abort):
+        except Exception as error:
+            if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "show"):  # the parser's own, which it shows itself
                 raise
             _show_traceback()
             fail(f"{type(error).__name__}: {error}. This was not expected; --debug shows where it happened.")

@@ -93,10 +93,10 @@ def _show(result: Evaluation, topk: int) -> None:
     for title, values in (("All", result.all_labels), (f"Top-{topk}", result.top[topk])):
         table.add_row(title, *(f"{value:.1f}" for value in values.values()))
     show_table(table)
-    difficult = f" · {result.unknown:,} unknown labels left out" if result.unknown else ""
+    unknown = f" · {result.unknown:,} unknown labels left out" if result.unknown else ""
     show(
         f"mAP {result.map_interpolated:.2f} interpolated · {result.map_non_interpolated:.2f} non-interpolated · {evaluated}"
-        f"{difficult} · {result.images:,} images · {result.images_per_second:.0f} images/s"
+        f"{unknown} · {result.images:,} images · {result.images_per_second:.0f} images/s"
     )
     if missing:
         show(f"left out, no image in this split: {', '.join(missing)}")

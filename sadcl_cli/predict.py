@@ -64,9 +64,9 @@ def predict(
         if prediction.error:
             broken += 1
             warn(prediction.error)
-        elif json:
+        if json:
             show_json(_as_json(prediction, opened.model.card.classes if all_scores else ()), indent=None)
-        else:
+        elif not prediction.error:
             labels = "  ".join(f"{name} {score:.2f}" for name, score in prediction.labels)
             show(f"{prediction.image}: {labels or '(no label)'}")
     if broken:
@@ -79,6 +79,8 @@ def _as_json(prediction: Prediction, classes: tuple[str, ...]) -> dict[str, Any]
         "image": str(prediction.image),
         "labels": [{"name": name, "score": round(score, 6)} for name, score in prediction.labels],
     }
-    if classes:
+    if prediction.error:
+        document["error"] = prediction.error
+    elif classes:
         document["scores"] = {name: round(score, 6) for name, score in zip(classes, prediction.scores, strict=True)}
     return document

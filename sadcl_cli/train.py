@@ -94,8 +94,8 @@ def train(
     layers += [("--set", parse_assignment(text)) for text in set_ or []]
     layers.append(("flag", _given(flags)))
     manifest = _find(dataset, data)
-    train_images = len(manifest.split(manifest.splits[0]))
-    configured = configure(layers, dataset=manifest.description.name, train_images=train_images, preset=preset)
+    sizes = {name: len(manifest.split(name)) for name in manifest.splits}
+    configured = configure(layers, dataset=manifest.description.name, split_sizes=sizes, preset=preset)
     say(f"preset {configured.config.preset}: {configured.why}")
     run = RunDirectory(output or new_run_path(manifest.description.name))
     _train(configured, manifest, run, exist_ok=exist_ok, json=json)

@@ -10,11 +10,10 @@ from sadcl_cli.console import detail, messages, new_table, say, verbosity, warn
 from sadcl_core.config import RunConfig
 from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
 from sadcl_core.training.prototypes import CONFIDENT
+from sadcl_core.training.step import TERMS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-SHORT = {"asymmetric": "ASL", "sample_to_sample": "S2S", "prototype_to_sample": "P2S"}
 
 
 class TrainingDisplay:
@@ -60,7 +59,7 @@ class TrainingDisplay:
 
     def _stage(self, event: StageStarted) -> None:
         self.stage = event
-        losses = " + ".join(f"{weight:g} {SHORT.get(name, name)}" for name, weight in event.losses.items())
+        losses = " + ".join(f"{weight:g} {TERMS[name].short}" for name, weight in event.losses.items())
         say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
         if self.progress is not None:
             if self.task is not None:
@@ -73,7 +72,7 @@ class TrainingDisplay:
         if self.progress is None:
             return
         speed = self.images / max(time.perf_counter() - self.since, 1e-9)
-        terms = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in event.terms.items())
+        terms = " ".join(f"{TERMS[name].short} {value:.3f}" for name, value in event.terms.items())
         self.progress.update(
             self.task,
             completed=(event.epoch - 1) * self.stage.steps + event.step,
@@ -83,9 +82,8 @@ class TrainingDisplay:
 
     def _epoch(self, event: EpochDone) -> None:
         row = event.row
-        terms = "  ".join(
-            f"{short} {row[name]:.4f}" for name, short in {"loss": "loss", **SHORT}.items() if isinstance(row.get(name), float)
-        )
+        short = {"loss": "loss", **{name: term.short for name, term in TERMS.items()}}
+        terms = "  ".join(f"{short[name]} {row[name]:.4f}" for name in short if isinstance(row.get(name), float))
         best = "  best" if event.best else ""
         epoch = f"{row['epoch']:>3}/{self.stage.epochs}"
         say(f"  epoch {epoch}  {row['images_per_second']:>6.0f} images/s  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{best}")

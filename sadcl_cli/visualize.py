@@ -46,7 +46,7 @@ def prototypes(
     points = two_dimensions(embeddings, seed=seed)
     title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, t-SNE"
     path = plot_prototypes(
-        points, card.classes, card.superclasses, output or opened.folder("plots") / "prototypes.png", title=title
+        points, card.classes, card.superclasses, _target(output, opened.folder("plots"), "prototypes.png"), title=title
     )
     show(f"figure saved to {path}")
 
@@ -99,7 +99,7 @@ def embeddings(
         two_dimensions(vectors, seed=seed),
         labels,
         opened.model.card.classes,
-        output or opened.folder("plots") / "embeddings.png",
+        _target(output, opened.folder("plots"), "embeddings.png"),
         title=title,
     )
     show(f"figure saved to {path}")
@@ -133,7 +133,12 @@ def attention(
         LabelAttention(opened.model.card.classes[k], score, found.maps[number])
         for number, (k, score) in enumerate(zip(found.labels, found.scores, strict=True))
     ]
-    path = plot_attention(picture, panels, output or opened.folder("plots") / f"attention-{image.stem}.png", title=image.name)
+    path = plot_attention(
+        picture,
+        panels,
+        _target(output, opened.folder("plots"), f"attention-{image.absolute().parent.name}-{image.stem}.png"),
+        title=image.name,
+    )
     show(f"figure saved to {path}")
 
 
@@ -153,5 +158,12 @@ def curves(
 
     run = RunDirectory(weights) if weights is not None else last_finished_run()
     say(f"run {run.path}")
-    path = plot_curves(run.read_results(), output or run.plots / "curves.png", title=str(run.path))
+    path = plot_curves(run.read_results(), _target(output, run.path / "plots", "curves.png"), title=str(run.path))
     show(f"figure saved to {path}")
+
+
+def _target(output: Path | None, folder: Path, name: str) -> Path:
+    """Where a figure goes: into the folder or file asked for, else into `folder`."""
+    if output is None:
+        return folder / name
+    return output if output.suffix and not output.is_dir() else output / name

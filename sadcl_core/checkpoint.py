@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sadcl_core.config import ModelSection, Section
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.files import replacing
 from sadcl_core.model.classifier import Classifier
 
@@ -38,6 +38,13 @@ class ModelCard(Section):
     model: ModelSection
     has_prototypes: bool = False
     trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
+
+    @model_validator(mode="after")
+    def _one_for_each_class(self) -> ModelCard:
+        for name in ("thresholds", "superclasses"):
+            if len(getattr(self, name)) not in (0, len(self.classes)):
+                raise ValueError(f"{len(getattr(self, name))} {name} for {len(self.classes)} classes")
+        return self
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -61,14 +68,20 @@ def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
         safetensors.torch.save_file(tensors, temporary, metadata={CARD: card.model_dump_json()})
 
 
-def load_model(path: Path) -> LoadedModel:
-    """Read a model file.
+def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
+    """Read a model file, for another image size than it was trained at where one is given.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.
     """
     card, tensors = _read(path)
-    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
+    try:
+        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=img_size or card.img_size)
+    except UsageError as error:
+        raise DataError(f"{path} cannot be built by this version: {error}") from None
+    if img_size is not None and img_size != card.img_size:
+        card = card.model_copy(update={"img_size": img_size})
+        tensors = _for_another_size(tensors, classifier)
     own = classifier.state_dict()
     missing = sorted(set(own) - set(tensors))
     unexpected = sorted(set(tensors) - set(own))
@@ -81,6 +94,14 @@ def load_model(path: Path) -> LoadedModel:
             )
     classifier.load_state_dict(tensors)
     return LoadedModel(classifier.eval(), card, path)
+
+
+def _for_another_size(tensors: dict[str, Tensor], classifier: Classifier) -> dict[str, Tensor]:
+    """Positions of a vision transformer are resampled; convolutional networks have none."""
+    prefix = "backbone.net.model."
+    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    converted = classifier.backbone.converted(inside) if inside else {}
+    return {**tensors, **{f"{prefix}{name}": tensor for name, tensor in converted.items()}}
 
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:

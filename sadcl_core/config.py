@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -96,7 +96,9 @@ class StageSection(Section):
     lr: float = Field(5e-5, gt=0, description="peak learning rate of head and projection")
     backbone_lr_scale: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple; 0: frozen")
     augment: str = "none"
-    losses: dict[str, float] = Field(default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused")
+    losses: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused"
+    )
 
     @property
     def weights(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 
 from sadcl_core.errors import MachineError, UsageError
 
+KINDS = ("cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -21,10 +22,10 @@ def choose_device(asked: str) -> torch.device:
     """
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(asked)
-    except RuntimeError:
-        raise UsageError(f"--device {asked}: no such kind of device. Use auto, cpu, cuda or mps.") from None
+    kind, _, number = asked.partition(":")
+    if kind not in KINDS or not (number or "0").isdigit():
+        raise UsageError(f"--device {asked}: no such kind of device. Use auto, cpu, cuda or mps.")
+    device = torch.device(asked)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )

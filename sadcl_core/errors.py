@@ -4,7 +4,6 @@ A message is one sentence that says what is wrong (with the path and row, where 
 mend it.
 """
 
-EXIT_OK = 0
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

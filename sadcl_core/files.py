@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,17 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sadcl_core.errors import MachineError, UsageError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; it takes the name `path` when the block ends well and is removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path to write to; it takes the name `path` when the block ends well, and is removed when it does not.
+
+    Raises:
+        UsageError: the place cannot be written to.
+        MachineError: writing failed half-way, such as on a full disk.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another place with -o.") from None
+    except OSError as error:
+        raise MachineError(f"{path} cannot be written ({error.strerror or error}).") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

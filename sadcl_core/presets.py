@@ -6,7 +6,7 @@ from the defaults in `sadcl_core.config`, which are SADCL as published.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
@@ -15,7 +15,7 @@ from sadcl_core.registry import suggest
 
 # What a head is trained with unless told otherwise: a method of the papers is a head plus its losses.
 METHODS: dict[str, Layer] = {
-    "sarl": {},  # SADCL as published: the defaults above
+    "sarl": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.1, "prototype_to_sample": 0.05}}}},
     "pooled": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.0, "prototype_to_sample": 0.0}}}},
 }
 
@@ -43,8 +43,6 @@ PRESETS: dict[str, Layer] = {
             "backbone": "resnet18",
             "stride": 8,
             "pretrained": False,
-            "freeze_stride": 0,
-            "freeze_batchnorm": False,
             "projection_width": 64,
             "heads": {"sarl": {"width": 128, "feedforward": 256}},
         },
@@ -69,27 +67,43 @@ class Configured:
     why: str
 
 
-def configure(layers: Sequence[tuple[str, Layer]], *, dataset: str, train_images: int, preset: str | None = None) -> Configured:
+def configure(
+    layers: Sequence[tuple[str, Layer]], *, dataset: str, split_sizes: Mapping[str, int], preset: str | None = None
+) -> Configured:
     """Put a run's configuration together: defaults < method < preset < the user's layers.
+
+    The losses of a head stand directly below the layer that names the head, so that `--head` has the last word over a file.
+    Without pretrained weights nothing is frozen, unless a layer says so: random layers that never learn help nobody.
 
     Args:
         layers: (where it comes from, nested values) of the user, weakest first.
         dataset: its name; one with a preset of the same name takes that.
-        train_images: how many there are to train on.
+        split_sizes: images of each split.
         preset: a row of PRESETS; unless given, the one a layer names, else chosen from the data.
 
     Raises:
         UsageError: there is no such preset, or a value does not exist or is out of bounds.
     """
-    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
-    preset, why = (preset, "asked for") if preset else (str(given.get("preset", "")), "named in the configuration")
-    if not preset:
-        preset, why = choose_preset(dataset, train_images)
-    if preset not in PRESETS:
-        raise UsageError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
+    flat = [flatten(layer) for _, layer in layers]
+    given = {key: value for values in flat for key, value in values.items()}
+    named = str(given.get("preset") or "")
+    if preset and named and preset != named:
+        raise UsageError(f"The configuration was made with preset {named}, not {preset}. Give the one or the other.")
+    chosen, why = preset or named, "asked for" if preset else "named in the configuration"
+    if not chosen:
+        defaults = RunConfig().data
+        chosen, why = choose_preset(dataset, split_sizes.get(str(given.get("data.train_split", defaults.train_split)), 0))
+    if chosen not in PRESETS:
+        raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
+    place = max((number for number, values in enumerate(flat) if "model.head" in values), default=0)
     head = str(given.get("model.head", RunConfig().model.head))
-    named = [(f"head {head}", METHODS.get(head, {})), (f"preset {preset}", {**PRESETS[preset], "preset": preset}), *layers]
-    config, sources = resolve_config(named)
+    stack = [(f"preset {chosen}", {**PRESETS[chosen], "preset": chosen}), *layers]
+    stack.insert(place + 1 if place else 0, (f"head {head}", METHODS.get(head, {})))
+    config, sources = resolve_config(stack)
+    if config.model.pretrained is False:
+        unfrozen = {"freeze_stride": 0, "freeze_batchnorm": False}
+        unsaid = {key: value for key, value in unfrozen.items() if sources[f"model.{key}"] == "default"}
+        config, sources = resolve_config([("no pretrained weights", {"model": unsaid}), *stack])
     return Configured(config, sources, why)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from sadcl_core.files import write_json, write_text
 RUNS = Path("runs")
 SCHEMA_VERSION = 1
 FINISHED = "finished"
+OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
+OWN_FOLDERS = ("weights", "eval", "plots", "embeddings")
 
 
 class RunDirectory:
@@ -50,14 +53,13 @@ class RunDirectory:
         """A row an epoch."""
         return self.path / "results.csv"
 
-    @property
-    def plots(self) -> Path:
-        """Folder of figures."""
-        return self.path / "plots"
-
     def refuse_existing(self, *, exist_ok: bool) -> None:
         """Raise a UsageError when the folder is there and must not be replaced."""
-        if self.path.exists() and not (exist_ok and self.path.is_dir()):
+        if exist_ok and self.path.is_dir():
+            if any(self.path.iterdir()) and not (self.path / "run.json").is_file():
+                raise UsageError(f"{self.path} holds other files and no run, so it is not replaced. Choose another with -o.")
+            return
+        if self.path.exists():
             raise UsageError(f"The run directory {self.path} exists. Choose another with -o, or replace it with --exist-ok.")
 
     def create(self, *, exist_ok: bool) -> None:
@@ -75,12 +77,17 @@ class RunDirectory:
             raise UsageError(
                 f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o."
             ) from None
-        for stale in (self.results, self.path / "metrics.jsonl", self.path / "prototypes.json", self.best, self.last):
-            stale.unlink(missing_ok=True)
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for name in OWN_FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""
-        write_text(self.path / "config.yaml", _annotated(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), sources))
+        write_text(
+            self.path / "config.yaml",
+            _annotated(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=float("inf")), sources),
+        )
 
     def write_status(self, **values: Any) -> None:
         """Add values to run.json."""
@@ -115,7 +122,10 @@ class RunDirectory:
         if not self.results.is_file():
             raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.")
         with self.results.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise DataError(f"{self.results} has no row: no epoch was finished.")
+        return rows
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Split
 from sadcl_core.data.transforms import Transform
+from sadcl_core.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
+WORKER_PREFIX = f"{DataError.__module__}.{DataError.__qualname__}: "  # before the message in a worker's traceback
 
 
 def read_image(path: Path) -> Tensor:
@@ -40,14 +43,25 @@ class SplitDataset(Dataset[Batch]):
         return image, torch.from_numpy(self.split.targets(index))
 
 
-def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuffle_seed: int | None = None) -> DataLoader[Batch]:
+class ImageLoader(DataLoader[Batch]):
+    """A loader whose workers' data errors arrive as the one sentence they are, without the worker's traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Batches of images (B, 3, S, S) uint8 and targets (B, K) int8."""
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            raise DataError(str(error).strip().splitlines()[-1].removeprefix(WORKER_PREFIX)) from None
+
+
+def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuffle_seed: int | None = None) -> ImageLoader:
     """Batches in order, or shuffled by a seed.
 
     A last batch of one image is left out when shuffled: BatchNorm cannot learn from it.
     """
     generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
     count = len(dataset)  # type: ignore[arg-type]
-    return DataLoader(
+    return ImageLoader(
         dataset,
         batch_size=batch_size,
         shuffle=shuffle_seed is not None,

@@ -26,6 +26,8 @@ def open_image(path: Path) -> Image.Image:
                 if "transparency" in upright.info:  # a palette's transparency only survives as alpha
                     upright = upright.convert("RGBA")
                 return upright.convert("RGB")
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, not an image.") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:

@@ -202,6 +202,19 @@ def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
     return Manifest(description, rows, folder)
 
 
+def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
+    """`load_manifest`, for work that opens the images.
+
+    Raises:
+        DataError: also when the folder of the images is gone.
+    """
+    manifest = load_manifest(folder, root=root and root.resolve())
+    where = manifest.description.root
+    if not where.is_dir():
+        raise DataError(f"The images of {manifest.description.name} are not in {where}. Say where they are with --data DIR.")
+    return manifest
+
+
 def load_description(folder: Path) -> Description:
     """Read `dataset.json` alone.
 
@@ -235,10 +248,13 @@ class Split(Sequence[str]):
     """The images of one split: a sequence of paths, with their targets."""
 
     def __init__(self, manifest: Manifest, name: str) -> None:
-        """Keeps only what training reads: paths and labels."""
+        """Rows that lie together, as they do after `prepare-data`, are looked at in place and not copied."""
         self.manifest = manifest
         self.name = name
-        self._rows = manifest.rows.filter(pc.equal(manifest.rows["split"], name)).combine_chunks()
+        places = np.flatnonzero(pc.equal(manifest.rows["split"], name).to_numpy())
+        together = len(places) == places[-1] - places[0] + 1
+        rows = manifest.rows.slice(places[0], len(places)) if together else manifest.rows.take(places)
+        self._rows = rows.combine_chunks() if rows["image"].num_chunks > 1 else rows
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sadcl_core.data.checks import Problem, SplitReport, find_broken, report_splits, without
 from sadcl_core.data.formats import BUILT_IN, FORMATS
 from sadcl_core.data.formats.source import changed
-from sadcl_core.data.manifest import DESCRIPTION, Manifest, load_description, load_manifest
+from sadcl_core.data.manifest import DESCRIPTION, Manifest, load_description, load_with_images
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.progress import Progress
 from sadcl_core.registry import resolve, suggest
@@ -53,7 +53,7 @@ def prepare(
     read = resolve(FORMATS, name, kind="data set")
     folder = data_folder(name, data)
     target = output or PREPARED / name
-    _refuse_other(target, folder)
+    _refuse_other(target, name, folder)
     manifest: Manifest = read(folder, name)
     problems = tuple(find_broken(manifest, decode=decode, progress=progress))
     if problems:
@@ -82,7 +82,7 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progres
 
     Raises:
         UsageError: the name is none and no folder either.
-        DataError: see `prepare` and `load_manifest`.
+        DataError: see `prepare` and `load_with_images`.
     """
     folder = Path(dataset)
     if dataset not in FORMATS and not (folder / DESCRIPTION).is_file():
@@ -92,12 +92,12 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progres
             )
         raise UsageError(f"There is no data set {dataset!r}, and no folder of that name. {suggest(dataset, FORMATS)}")
     if dataset not in FORMATS:
-        return load_manifest(folder, root=data and data.resolve()), f"manifest {folder}"
+        return load_with_images(folder, root=data), f"manifest {folder}"
     folder = PREPARED / dataset
     source = data_folder(dataset, data)
-    _refuse_other(folder, source)
+    _refuse_other(folder, dataset, source)
     if (folder / DESCRIPTION).is_file() and not changed(load_description(folder).source):
-        return load_manifest(folder), f"manifest {folder}, prepared before"
+        return load_with_images(folder), f"manifest {folder}, prepared before"
     prepared = prepare(dataset, data=source, progress=progress)
     return prepared.manifest, f"manifest {folder}, prepared now from {source}"
 
@@ -110,19 +110,21 @@ def data_folder(name: str, data: Path | None) -> Path:
     """
     prepared = PREPARED / name
     folder = data or (load_description(prepared).root if (prepared / DESCRIPTION).is_file() else DATA / name)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Check --data.")
     if name not in BUILT_IN and not folder.is_dir():
         hint = "Check --data." if data else f"Say where it lies with --data DIR, or link it to {DATA / name}."
         raise DataError(f"There is no folder {folder}. {hint}")
     return folder
 
 
-def _refuse_other(target: Path, source: Path) -> None:
+def _refuse_other(target: Path, name: str, source: Path) -> None:
     if (target / DESCRIPTION).is_file():
-        root = load_description(target).root
-        if root != source.resolve():
+        stored = load_description(target)
+        if (stored.name, stored.root) != (name, source.resolve()):
             raise UsageError(
-                f"{target} is the manifest of {root}, not of {source}. Give this one another place: "
-                f"sadcl prepare-data NAME --data {source} -o {target}-2, and train with {target}-2."
+                f"{target} is the manifest of {stored.name} in {stored.root}, not of {name} in {source}. Give this one "
+                f"another place: sadcl prepare-data {name} --data {source} -o {target}-2, and train with {target}-2."
             )
     elif target.is_dir() and any(target.iterdir()):
         raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")

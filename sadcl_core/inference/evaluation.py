@@ -37,7 +37,7 @@ class Evaluation:
         unknown: label decisions left out because the truth is not known.
         all_labels: the seven values over all labels.
         top: k -> the seven values over the k best labels of each image.
-        subject: what was evaluated, where that is known: dataset, split, img_size, model.
+        subject: what was evaluated: dataset, split, img_size, model, limit; empty for bare arrays, which are not saved.
     """
 
     classes: tuple[str, ...]
@@ -138,10 +138,19 @@ def evaluate_split(
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> Path:
-    """Write the document and the table of classes as JSON and CSV, named after what was evaluated; return the JSON's path."""
+    """Write the document and the table of classes as JSON and CSV; return the JSON's path.
+
+    The name says what was evaluated, so that another model file, size, threshold or number of images does not overwrite it.
+    """
     subject = result.subject
-    first = "" if subject["limit"] is None else f"-first-{subject['limit']}"
-    path = folder / f"{subject['dataset']}-{subject['split']}-{subject['img_size']}{first}.json"
+    parts = [subject["dataset"], subject["split"], str(subject["img_size"])]
+    if Path(subject["model"]).stem != "best":
+        parts.append(Path(subject["model"]).stem)
+    if result.threshold != 0.5:
+        parts.append(f"above-{result.threshold:g}")
+    if subject["limit"] is not None:
+        parts.append(f"first-{subject['limit']}")
+    path = folder / f"{'-'.join(parts)}.json"
     write_json(path, result.as_json())
     write_text(path.with_suffix(".csv"), result.per_class_csv())
     return path

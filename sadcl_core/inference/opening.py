@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from sadcl_core.checkpoint import LoadedModel, load_model
 from sadcl_core.data.formats import FORMATS
-from sadcl_core.data.manifest import DESCRIPTION, Manifest, Split, load_manifest
+from sadcl_core.data.manifest import DESCRIPTION, Manifest, Split, load_with_images
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
@@ -49,9 +49,7 @@ def open_model(
     path, run = find_model(weights)
     where = choose_device(device)
     mode = choose_precision(precision, where)
-    model = load_model(path)
-    if img_size is not None:
-        model = replace(model, card=model.card.model_copy(update={"img_size": img_size}))
+    model = load_model(path, img_size=img_size)
     model.classifier.to(where)
     chosen = " (the run that finished last)" if weights is None else ""
     card = model.card
@@ -100,9 +98,9 @@ def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, 
     if data is None:
         if "manifest" not in status:
             raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
-        return load_manifest(Path(str(status["manifest"])))
+        return load_with_images(Path(str(status["manifest"])))
     if data in FORMATS or (Path(data) / DESCRIPTION).is_file() or "manifest" not in status:
         return find_or_prepare(data, progress=progress)[0]
     if not Path(data).is_dir():
         raise DataError(f"There is no folder {data}. Check --data.")
-    return load_manifest(Path(str(status["manifest"])), root=Path(data).resolve())
+    return load_with_images(Path(str(status["manifest"])), root=Path(data))

@@ -47,7 +47,7 @@ def precision_recall(
     score_array, target_array = checked(scores, targets)
     predicted = score_array > threshold
     if topk is not None:
-        predicted &= among_best(score_array, topk)
+        predicted &= among_best(np.where(target_array < 0, -np.inf, score_array), topk)  # unknown labels take no place
     counts = Counts(
         true_positives=(predicted & (target_array == 1)).sum(axis=0),
         false_positives=(predicted & (target_array == 0)).sum(axis=0),

@@ -63,7 +63,7 @@ class Backbone(nn.Module):
         strides = info.reduction()
         if stride not in strides:
             known = ", ".join(map(str, sorted(set(strides))))
-            raise UsageError(f"{name} has no feature map at stride {stride}. It has: {known}.")
+            raise UsageError(f"{name} has no feature map at stride {stride}, only at: {known}. Choose with --set model.stride=N.")
         index = -1 - strides[::-1].index(stride)  # the deepest at this stride, counted from the end
         options: dict[str, Any] = {"out_indices": (index,), **_size(name, img_size)}
         self.net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.freeze_batchnorm = freeze_batchnorm
         self.frozen_whole = False
-        self.frozen = self._modules_up_to(freeze_stride, info) if freeze_stride else []
+        self.frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
         self.freeze(whole=False)
 
     def freeze(self, *, whole: bool) -> None:
@@ -112,7 +112,10 @@ class Backbone(nn.Module):
         if not reached:
             return []
         names = dict(self.net.named_modules())
-        end = next(name for name in (reached[-1], reached[-1].replace(".", "_"), f"model.{reached[-1]}") if name in names)
+        spellings = (reached[-1], reached[-1].replace(".", "_"), f"model.{reached[-1]}")
+        end = next((name for name in spellings if name in names), None)
+        if end is None:
+            raise UsageError(f"{self.name} cannot be frozen up to stride {stride}. Freeze nothing: --set model.freeze_stride=0.")
         before = list(names.values())[: list(names).index(end)]
         return [module for module in before if not _contains(module, names[end])] + [names[end]]
 
@@ -125,7 +128,7 @@ class Backbone(nn.Module):
         if not path.is_file():
             raise DataError(f"There is no weights file {path}. Check --pretrained.")
         try:
-            stored = load_state_dict(str(path), use_ema=False)
+            stored = load_state_dict(str(path), use_ema=False, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError):
             raise DataError(
                 f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors."
@@ -162,25 +165,32 @@ class Backbone(nn.Module):
         return self._load(weights, hub_name)
 
     def _load(self, stored: dict[str, Tensor], source: str) -> LoadedWeights:
-        stored = self._converted(stored)
+        stored = self.converted(stored)
         own = self.net.state_dict()
+        spelt = {_plain(name): name for name in stored}
         fitting: dict[str, Tensor] = {}
-        for key in own:
-            for name in _spellings(key, stored):
-                if isinstance(stored[name], Tensor) and stored[name].shape == own[key].shape:
-                    fitting[key] = stored[name]
-                    break
+        for key, tensor in own.items():
+            found = stored.get(spelt.get(_plain(key), ""))
+            if isinstance(found, Tensor) and found.shape == tensor.shape:
+                fitting[key] = found
         counted = [key for key in own if not key.endswith("num_batches_tracked")]
         missing = tuple(key for key in counted if key not in fitting)
+        frozen = {id(tensor) for module in self.frozen for tensor in module.parameters()}
+        random = [key for key, tensor in self.net.named_parameters() if key in missing and id(tensor) in frozen]
         if len(missing) == len(counted):
             raise DataError(
                 f"{source} has no tensor that fits {self.name}. Give weights of this backbone, or choose theirs with --backbone."
             )
+        if random:
+            raise DataError(
+                f"{source} lacks {random[0]} of the layers that are frozen. Give weights of {self.name}, "
+                "or freeze nothing: --set model.freeze_stride=0."
+            )
         self.net.load_state_dict({**own, **fitting})
-        used = {name for key in fitting for name in _spellings(key, stored)}
+        used = {spelt[_plain(key)] for key in fitting}
         return LoadedWeights(source, len(counted) - len(missing), missing, tuple(sorted(set(stored) - used)))
 
-    def _converted(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    def converted(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """As timm itself would convert them: positions of a vision transformer are resampled to this image size."""
         whole = getattr(self.net, "model", None)
         convert = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
@@ -188,12 +198,9 @@ class Backbone(nn.Module):
         return converted
 
 
-def _spellings(key: str, stored: dict[str, Tensor]) -> list[str]:
-    """How a feature extractor's tensor may be called in the weights of the whole model."""
-    flat = key.removeprefix("model.")
-    first, _, rest = flat.partition(".")
-    dotted = f"{first.replace('_', '.', 1)}.{rest}"  # timm flattens stages.0 to stages_0
-    return [name for name in dict.fromkeys((key, flat, dotted)) if name in stored]
+def _plain(name: str) -> str:
+    """One spelling for a tensor of the whole model and of its feature extractor, in which timm flattens stages.0 to stages_0."""
+    return name.removeprefix("model.").replace(".", "_")
 
 
 def _contains(outer: nn.Module, inner: nn.Module) -> bool:

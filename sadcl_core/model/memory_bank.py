@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class MemoryBank(nn.Module):
-    """A ring of M slots per class. All of its state is in buffers, so it is saved and restored like weights.
+    """A ring of M slots per class. All of its state is in buffers, so `state_dict` holds it.
 
     Attributes:
         features: (M, K, D).

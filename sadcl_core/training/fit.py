@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import timm
 import torch
 
 from sadcl_core import __version__
 from sadcl_core.checkpoint import ModelCard
 from sadcl_core.config import ModelSection, RunConfig
-from sadcl_core.data.manifest import ROWS, Manifest, Split
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.transforms import AUGMENTATIONS
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, DivergedError, SadclError, UsageError
@@ -98,13 +99,25 @@ def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
     """The configuration with what only the data can tell: its place, the held-out split, and every option of the head.
 
     Raises:
-        DataError: there is no split to train on or to hold out.
+        UsageError: a split that was named is not there, or both are the same.
+        DataError: there is nothing to hold out, or nothing can be measured on it.
     """
     data, splits = config.data, manifest.splits
-    held_out = data.eval_split or next((name for name in ("val", "test") if name in splits), "")
-    for name, role in ((data.train_split, "train on"), (held_out, "hold out")):
-        if name not in splits:
-            raise DataError(f"{manifest.description.name} has no split to {role}; it has: {', '.join(splits)}.")
+    name = manifest.description.name
+    held_out = data.eval_split or next((split for split in ("val", "test") if split in splits), "")
+    if not held_out:
+        raise DataError(
+            f"{name} has no split val or test to hold out, only {', '.join(splits)}. Name one: --set data.eval_split=NAME."
+        )
+    for key, split in (("data.train_split", data.train_split), ("data.eval_split", held_out)):
+        if split not in splits:
+            raise UsageError(f"{key}={split}: {name} has no such split. {suggest(split, splits)}")
+    if held_out == data.train_split:
+        raise UsageError(f"data.train_split and data.eval_split are both {held_out}: hold other images out than are trained on.")
+    if not manifest.split(held_out).class_counts().any():
+        raise DataError(
+            f"Split {held_out} of {name} has no active label, so no mAP can be measured on it. Check its annotations."
+        )
     data = data.model_copy(
         update={
             "dataset": manifest.description.name,
@@ -176,7 +189,7 @@ def recorded(training: Training, manifest: Manifest) -> Iterator[None]:
         dataset=config.data.dataset,
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
-        data_fingerprint=fingerprint(manifest, training.train_split),
+        data_fingerprint=fingerprint(manifest),
         seed=config.seed,
         device=str(training.device),
         precision=training.precision,
@@ -209,11 +222,13 @@ def recorded(training: Training, manifest: Manifest) -> Iterator[None]:
         run.write_status(status=status, ended=ended, best=best)
 
 
-def fingerprint(manifest: Manifest, split: Split) -> str:
-    """A hash that changes when the images or labels trained on do."""
-    if manifest.folder is not None:
-        return hashlib.sha256((manifest.folder / ROWS).read_bytes()).hexdigest()
-    return hashlib.sha256("\n".join(split).encode()).hexdigest()
+def fingerprint(manifest: Manifest) -> str:
+    """A hash of every path, split and label."""
+    rows = manifest.rows.drop_columns("boxes")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def _note_of(loaded: LoadedWeights) -> Note:

@@ -28,7 +28,7 @@ from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.run_directory import RunDirectory
 from sadcl_core.training.events import EpochDone, Listener, Note, PrototypesBuilt, StageStarted, StepDone
 from sadcl_core.training.prototypes import build_prototypes
-from sadcl_core.training.step import CONTRASTIVE, LossInputs, loss_terms, weighted_sum
+from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
 
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 
@@ -41,6 +41,7 @@ class Training:
         best_map: highest EMA mAP (interpolated, percent) so far; -inf before the first epoch.
         best_epoch: stage and epoch it was reached in.
         best_metrics: all that was measured there.
+        holds: stage and epoch whose EMA weights the classifier holds between two stages.
     """
 
     config: RunConfig
@@ -55,6 +56,7 @@ class Training:
     best_map: float = -math.inf
     best_epoch: tuple[str, int] = ("", 0)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    holds: tuple[str, int] = ("", 0)
 
     def loader(self, split: Split, *, augment: str | None, seed: int | None = None) -> DataLoader[Batch]:
         """Batches of a split, with the evaluation transform when `augment` is None."""
@@ -130,6 +132,7 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
         training.save(state.ema.module, best=not training.run.best.is_file(), stage=name, epoch=epoch, metrics={})
         raise
     training.classifier.load_state_dict(best_weights)
+    training.holds = (name, stage_best_epoch)
 
 
 def start_stage(training: Training, stage: StageSection, *, steps: int, first: bool) -> StageState:
@@ -138,7 +141,7 @@ def start_stage(training: Training, stage: StageSection, *, steps: int, first: b
     The EMA of a later stage starts from a trained model and needs no warm-up.
     """
     classifier, optim = training.classifier, training.config.optim
-    contrastive = bool(CONTRASTIVE & stage.weights.keys())
+    contrastive = any(TERMS[name].contrastive for name in stage.weights)
     bank = None
     if contrastive:
         start_prototypes(training)
@@ -156,7 +159,7 @@ def start_stage(training: Training, stage: StageSection, *, steps: int, first: b
 
 
 def start_prototypes(training: Training) -> None:
-    """Build the prototypes under the model as it is; the best model file gets them too."""
+    """Build the prototypes under the model as it is; the best model file gets them too, if it holds the same weights."""
     classifier = training.classifier
     prototypes, coverage = build_prototypes(
         classifier,
@@ -171,8 +174,8 @@ def start_prototypes(training: Training) -> None:
         classifier.prototypes.copy_(prototypes)
     training.run.write_coverage([vars(entry) for entry in coverage])
     training.listen(PrototypesBuilt(coverage))
-    if training.run.best.is_file():
-        stage, epoch = training.best_epoch
+    if training.best_epoch == training.holds != ("", 0):
+        stage, epoch = training.holds
         training.save(classifier, best=True, stage=stage, epoch=epoch, metrics=training.best_metrics)
 
 

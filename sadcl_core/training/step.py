@@ -62,17 +62,25 @@ def _prototype_to_sample(inputs: LossInputs) -> Tensor:
     )
 
 
-TERMS: dict[str, Callable[[LossInputs], Tensor]] = {
-    "asymmetric": _asymmetric,
-    "sample_to_sample": _sample_to_sample,
-    "prototype_to_sample": _prototype_to_sample,
+@dataclass(frozen=True)
+class Term:
+    """A loss term: how it is computed, its short name, and whether it needs prototypes and the projection."""
+
+    compute: Callable[[LossInputs], Tensor]
+    short: str
+    contrastive: bool
+
+
+TERMS: dict[str, Term] = {
+    "asymmetric": Term(_asymmetric, "ASL", contrastive=False),
+    "sample_to_sample": Term(_sample_to_sample, "S2S", contrastive=True),
+    "prototype_to_sample": Term(_prototype_to_sample, "P2S", contrastive=True),
 }
-CONTRASTIVE = frozenset({"sample_to_sample", "prototype_to_sample"})  # these need prototypes and the projection
 
 
 def loss_terms(inputs: LossInputs, names: Iterable[str]) -> dict[str, Tensor]:
     """The named terms, unweighted."""
-    return {name: TERMS[name](inputs) for name in names}
+    return {name: TERMS[name].compute(inputs) for name in names}
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

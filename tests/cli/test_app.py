@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from completions import generate
-from sadcl_cli import embed
+from sadcl_cli import console
 from sadcl_core import __version__
 from tests.conftest import Sadcl
 
@@ -74,13 +74,19 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(sadcl: Sadcl, mon
     assert "the roof is leaking" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "Traceback" in sadcl("embed", "--debug").stderr
-    assert embed.embed.__doc__
 
 
-@pytest.mark.parametrize("variable", ["NO_COLOR"])
-def test_no_colour_off_a_terminal(sadcl: Sadcl, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, "1")
-    assert "\x1b[" not in sadcl("eval").stderr
+def test_no_colour_is_respected_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for no_colour in (False, True):
+        if no_colour:
+            monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        console._console.cache_clear()
+        console.fail("something")
+        assert ("\x1b[1;31m" in capsys.readouterr().err) is not no_colour
+    console._console.cache_clear()
 
 
 def start_of(command: list[str]) -> float:

@@ -41,6 +41,11 @@ def test_figures_go_into_the_run(in_trained: Sadcl, trained: Path) -> None:
     assert (trained / "runs/coco/plots/curves.png").is_file()
 
 
+def test_a_folder_for_the_figure_is_as_good_as_a_file(in_trained: Sadcl, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "new"):
+        assert in_trained("visualize", "curves", "-o", folder).stdout == f"figure saved to {folder}/curves.png\n"
+
+
 def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
     for arguments, code, words in [
         (("visualize", "prototype"), 2, "prototypes"),

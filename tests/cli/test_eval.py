@@ -53,7 +53,8 @@ def test_other_names_of_the_command(in_trained: Sadcl, tmp_path: Path, alias: st
 def test_other_splits_sizes_and_weights(in_trained: Sadcl, tmp_path: Path, weights: str) -> None:
     ran = in_trained("eval", "-w", weights, "--split", "train", "--img-size", "96", "-o", tmp_path, "-b", "5")
     assert ran.exit_code == 0, ran.stderr
-    document = json.loads((tmp_path / "coco-train-96.json").read_text())
+    last = "-last" if "last" in weights else ""
+    document = json.loads((tmp_path / f"coco-train-96{last}.json").read_text())
     assert document["images"] == 24
 
 
@@ -104,7 +105,17 @@ def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
         assert ran.stdout == ""
 
 
+def test_other_settings_do_not_overwrite_each_other(in_trained: Sadcl, tmp_path: Path) -> None:
+    for extra in ((), ("--threshold", "0.3"), ("-w", "runs/coco/weights/last.safetensors"), ("--limit", "3")):
+        assert in_trained("eval", "-o", tmp_path, *extra).exit_code == 0
+    assert len(list(tmp_path.glob("*.json"))) == 4
+
+
 def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = in_trained("eval", "-o", tmp_path / "file")
+    assert ran.exit_code == 2
+    assert "cannot be written" in ran.stderr
     for arguments, code, words in [
         (("eval", "--split", "tset"), 3, "no split 'tset'"),
         (("eval", "--data", tmp_path / "none"), 3, "no folder"),

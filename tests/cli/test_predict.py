@@ -46,6 +46,10 @@ def test_broken_images_are_named_and_the_others_done(in_trained: Sadcl, tmp_path
     assert len(ran.stdout.splitlines()) == 1
     assert "broken.jpg" in ran.stderr
     assert "1 of 2 images could not be read" in ran.stderr
+    ran = in_trained("predict", tmp_path / "broken.jpg", f"{IMAGES}/001.png", "--json")
+    broken, fine = map(json.loads, ran.stdout.splitlines())
+    assert "broken.jpg: not an image" in broken["error"]
+    assert "error" not in fine
 
 
 def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:

@@ -97,6 +97,37 @@ def test_damaged_description(tmp_path: Path, card: str) -> None:
         load_model(path)
 
 
+def test_a_card_that_contradicts_itself(tmp_path: Path) -> None:
+    classifier, card = make()
+    save_model(tmp_path / "m.safetensors", classifier, card.model_copy(update={"thresholds": (0.5,)}))
+    with pytest.raises(DataError, match="1 thresholds for 2 classes"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [({"head": "unheard"}, "There is no head called 'unheard'"), ({"backbone": "unheard"}, "timm has no model 'unheard'")],
+)
+def test_a_head_or_backbone_that_this_version_lacks(tmp_path: Path, section: dict[str, object], message: str) -> None:
+    classifier, card = make()
+    card = card.model_copy(update={"model": card.model.model_copy(update=section)})
+    save_model(tmp_path / "m.safetensors", classifier, card)
+    with pytest.raises(DataError, match=rf"m\.safetensors cannot be built by this version: {message}"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("test_resnet", 16), ("vit_tiny_patch16_224", 16)])
+def test_another_image_size_than_trained_at(tmp_path: Path, backbone: str, stride: int) -> None:
+    classifier, card = make()
+    section = card.model.model_copy(update={"backbone": backbone, "stride": stride})
+    classifier = Classifier(section, num_classes=2, img_size=32)
+    save_model(tmp_path / "m.safetensors", classifier, card.model_copy(update={"model": section}))
+    loaded = load_model(tmp_path / "m.safetensors", img_size=64)
+    assert loaded.card.img_size == 64
+    output = loaded.classifier(torch.randn(1, 3, 64, 64), need_attention=True)
+    assert output.attention.shape == (1, 2, 4, 4)
+
+
 def test_later_version(tmp_path: Path) -> None:
     classifier, card = make(schema_version=9)
     save_model(tmp_path / "m.safetensors", classifier, card)

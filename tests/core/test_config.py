@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.config import RunConfig, load_config_file, parse_assignment, resolve_config
+from sadcl_core.config import Layer, RunConfig, load_config_file, parse_assignment, resolve_config
 from sadcl_core.errors import UsageError
 from sadcl_core.presets import METHODS, PRESETS, configure
 
@@ -60,6 +60,7 @@ def test_what_is_no_assignment(text: str) -> None:
         ("precision=fp8", "precision='fp8'"),
         ("optim.weight_decay=.nan", "finite"),
         ("stages.contrastive.losses=3", "stages.contrastive.losses=3"),
+        ("stages.contrastive.losses.sample_to_sample=-1", "greater than or equal to 0"),
         ("data=3", "data=3"),
     ],
 )
@@ -73,6 +74,8 @@ def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
 
     first, sources = resolve_config([("preset digits", PRESETS["digits"]), ("head", METHODS["pooled"])])
     run = RunDirectory(tmp_path)
+    data = first.data.model_copy(update={"manifest": "/a folder with spaces/" * 20})
+    first = first.model_copy(update={"data": data})
     run.write_config(first.model_dump(), sources)
     text = (tmp_path / "config.yaml").read_text()
     assert "img_size: 64  # preset digits" in text
@@ -101,21 +104,54 @@ def test_what_is_no_configuration_file(tmp_path: Path, content: str) -> None:
     ],
 )
 def test_preset_is_chosen_from_the_data(dataset: str, images: int, preset: str) -> None:
-    configured = configure([], dataset=dataset, train_images=images)
+    configured = configure([], dataset=dataset, split_sizes={"train": images, "val": 10**6})
     assert configured.config.preset == preset
     assert configured.why
 
 
 def test_preset_asked_for_or_named_in_a_layer_wins() -> None:
-    assert configure([], dataset="digits", train_images=1, preset="small").config.preset == "small"
-    assert configure([("file", {"preset": "small"})], dataset="digits", train_images=1).config.preset == "small"
+    assert configure([], dataset="digits", split_sizes={"train": 1}, preset="small").config.preset == "small"
+    assert configure([("file", {"preset": "small"})], dataset="digits", split_sizes={"train": 1}).config.preset == "small"
     with pytest.raises(UsageError, match="Did you mean 'small'"):
-        configure([], dataset="digits", train_images=1, preset="smal")
+        configure([], dataset="digits", split_sizes={"train": 1}, preset="smal")
+
+
+def test_a_preset_beside_a_file_of_another_is_refused() -> None:
+    with pytest.raises(UsageError, match="made with preset small, not digits"):
+        configure([("file", {"preset": "small"})], dataset="digits", split_sizes={"train": 1}, preset="digits")
+    assert configure([("file", {"preset": ""})], dataset="digits", split_sizes={"train": 1}).config.preset == "digits"
+
+
+def test_the_preset_counts_the_split_that_is_trained_on() -> None:
+    sizes = {"train": 10**6, "few": 10}
+    configured = configure([("--set", {"data": {"train_split": "few"}})], dataset="mine", split_sizes=sizes)
+    assert configured.config.preset == "small"
+
+
+def test_a_head_asked_for_beside_a_file_of_another_brings_its_losses() -> None:
+    for file_head, head in (("sarl", "pooled"), ("pooled", "sarl")):
+        file = configure([("flag", {"model": {"head": file_head}})], dataset="digits", split_sizes={"train": 1}).config
+        layers = [("file", file.model_dump()), ("flag", {"model": {"head": head}})]
+        config = configure(layers, dataset="digits", split_sizes={"train": 1}).config
+        expected = configure(layers[1:], dataset="digits", split_sizes={"train": 1}).config
+        assert config == expected
+
+
+def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
+    def frozen(*layers: tuple[str, Layer]) -> tuple[int, bool, str]:
+        configured = configure(list(layers), dataset="mine", split_sizes={"train": 1})
+        model = configured.config.model
+        return model.freeze_stride, model.freeze_batchnorm, configured.sources["model.freeze_stride"]
+
+    assert frozen() == (4, True, "default")
+    random = ("flag", {"model": {"pretrained": False}})
+    assert frozen(random) == (0, False, "no pretrained weights")
+    assert frozen(random, ("--set", {"model": {"freeze_stride": 8}})) == (8, False, "--set")
 
 
 def test_the_head_decides_the_losses() -> None:
-    sarl = configure([], dataset="digits", train_images=1).config.stages["contrastive"].weights
-    pooled = configure([("flag", {"model": {"head": "pooled"}})], dataset="digits", train_images=1).config
+    sarl = configure([], dataset="digits", split_sizes={"train": 1}).config.stages["contrastive"].weights
+    pooled = configure([("flag", {"model": {"head": "pooled"}})], dataset="digits", split_sizes={"train": 1}).config
     assert set(sarl) == {"asymmetric", "sample_to_sample", "prototype_to_sample"}
     assert set(pooled.stages["contrastive"].weights) == {"asymmetric"}
 

@@ -36,8 +36,19 @@ def test_an_existing_run_is_not_replaced_unasked() -> None:
     with pytest.raises(UsageError, match=r"runs/a exists.*--exist-ok"):
         RunDirectory(run.path).create(exist_ok=False)
     assert run.best.is_file()
+    (run.path / "eval").mkdir()
+    (run.path / "my notes.txt").write_text("keep me")
     RunDirectory(run.path).create(exist_ok=True)
-    assert not run.best.exists()
+    assert [path.name for path in run.path.iterdir()] == ["my notes.txt"]
+
+
+def test_a_folder_that_is_no_run_is_never_replaced() -> None:
+    Path("mine").mkdir()
+    RunDirectory(Path("mine")).create(exist_ok=True)
+    (Path("mine") / "results.csv").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files and no run"):
+        RunDirectory(Path("mine")).create(exist_ok=True)
+    assert Path("mine/results.csv").read_text() == "mine"
 
 
 def test_a_run_cannot_be_made_inside_a_file() -> None:
@@ -54,7 +65,6 @@ def test_the_last_finished_run_is_the_one_that_finished_last() -> None:
     make_run("b", updated="2026-03-01")
     make_run("a", updated="2026-02-01")
     make_run("c", updated="2026-04-01", status="interrupted")
-    (Path("runs/b") / "run.json").exists()
     Path("runs/d").mkdir()
     Path("runs/d/run.json").write_text("{")
     assert last_finished_run().path == Path("runs/b")
@@ -94,6 +104,10 @@ def test_rows_are_appended() -> None:
     run.create(exist_ok=False)
     with pytest.raises(DataError, match="no epoch"):
         run.read_results()
+    run.results.write_text("epoch,loss\n")
+    with pytest.raises(DataError, match="has no row"):
+        run.read_results()
+    run.results.unlink()
     run.append_result({"epoch": 1, "loss": 0.5})
     run.append_result({"epoch": 2, "loss": ""})
     assert run.read_results() == [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": ""}]

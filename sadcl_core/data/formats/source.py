@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 
-def describe_source(kind: str, files: Iterable[Path]) -> dict[str, Any]:
-    """The format and, of each annotation file, its path, size in bytes and time of change in nanoseconds."""
-    stats = [(path, path.stat()) for path in files]
-    return {"format": kind, "files": {str(path.resolve()): [stat.st_size, stat.st_mtime_ns] for path, stat in stats}}
+def describe_source(kind: str, paths: Iterable[Path]) -> dict[str, Any]:
+    """The format and, of each annotation file or folder of them, its path and what changes when it does."""
+    return {"format": kind, "files": {str(path.resolve()): _state(path) for path in paths}}
 
 
 def changed(source: dict[str, Any]) -> list[str]:
-    """Annotation files that are gone or no longer what they were."""
-    stale = []
-    for name, (size, time) in source.get("files", {}).items():
-        try:
-            stat = Path(name).stat()
-        except OSError:
-            stale.append(name)
-            continue
-        if (stat.st_size, stat.st_mtime_ns) != (size, time):
-            stale.append(name)
-    return stale
+    """Annotation files and folders that are gone or no longer what they were."""
+    return [name for name, state in source.get("files", {}).items() if _state(Path(name)) != state]
+
+
+def _state(path: Path) -> list[int] | None:
+    """Of a file its size in bytes, of a folder the number of its files; and the latest change in nanoseconds. None when gone."""
+    try:
+        if path.is_dir():
+            times = [entry.stat().st_mtime_ns for entry in os.scandir(path)]
+            return [len(times), max(times, default=0)]
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]

@@ -56,7 +56,7 @@ def read(folder: Path, name: str) -> Manifest:
         root=folder.resolve(),
         classes=tuple(CLASSES),
         superclasses=tuple(CLASSES.values()),
-        source=describe_source("voc", lists.values()),
+        source=describe_source("voc", [*lists.values(), devkit / "Annotations"]),
         notes=tuple(missing),
     )
     prefix = (devkit / "JPEGImages").relative_to(folder).as_posix()

@@ -9,6 +9,7 @@ import torch
 from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
 from sadcl_core.data.formats.coco import read
 from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.errors import DataError
 
 RESIZE = Preprocessing(img_size=32, mean=(0, 0, 0), std=(1, 1, 1)).resize
 
@@ -47,6 +48,15 @@ def test_a_last_batch_of_one_is_left_out_of_training(coco: Path, limit: int, bat
     dataset = SplitDataset(read(coco, "coco").split("train"), RESIZE, limit)
     assert len(list(make_loader(dataset, batch_size=8, workers=0, shuffle_seed=0))) == batches
     assert sum(len(images) for images, _ in make_loader(dataset, batch_size=8, workers=0)) == limit
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_vanished_image_is_one_sentence_with_or_without_workers(coco: Path, workers: int) -> None:
+    split = read(coco, "coco").split("train")
+    split.path(5).unlink()
+    with pytest.raises(DataError) as caught:
+        list(make_loader(SplitDataset(split, RESIZE), batch_size=4, workers=workers))
+    assert str(caught.value) == f"{split.path(5)}: no such file."
 
 
 def test_number_of_workers() -> None:

@@ -42,7 +42,7 @@ def test_truncated_missing_and_other_files(tmp_path: Path) -> None:
         (tmp_path / "b.jpg").write_bytes(content)
         with pytest.raises(DataError, match=r"b\.jpg: not an image"):
             open_image(tmp_path / "b.jpg")
-    with pytest.raises(DataError, match="broken image"):
+    with pytest.raises(DataError, match="a folder, not an image"):
         open_image(tmp_path)
 
 

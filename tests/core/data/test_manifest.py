@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sadcl_core.data.manifest import Box, Description, Manifest, Record, load_manifest
+from sadcl_core.data.manifest import Box, Description, Manifest, Record, load_manifest, load_with_images
 from sadcl_core.errors import DataError
 
 
@@ -57,9 +57,24 @@ def test_root_can_be_moved(tmp_path: Path) -> None:
     assert load_manifest(tmp_path, root=Path("/moved")).split("train").path(0) == Path("/moved/a.jpg")
 
 
+def test_images_that_are_gone(tmp_path: Path) -> None:
+    Manifest.from_records(describe(), RECORDS).save(tmp_path)
+    with pytest.raises(DataError, match=r"images of pets are not in /images\. Say where they are with --data"):
+        load_with_images(tmp_path)
+    assert load_with_images(tmp_path, root=tmp_path).split("train").path(0) == tmp_path / "a.jpg"
+
+
+def test_rows_of_a_split_that_do_not_lie_together() -> None:
+    records = [Record(f"{i}.jpg", ("train", "test")[i % 2], (i % 3,)) for i in range(10)]
+    test = Manifest.from_records(describe(), records).split("test")
+    assert list(test) == [f"{i}.jpg" for i in range(1, 10, 2)]
+    assert [test.active(i) for i in range(5)] == [[i % 3] for i in range(1, 10, 2)]
+    assert test.class_counts().tolist() == [2, 2, 1]
+
+
 def test_a_pickled_split_carries_no_rows(tmp_path: Path) -> None:
     records = [Record(f"{i:06d}.jpg", "train", (i % 3,)) for i in range(20_000)]
-    split = Manifest.from_records(describe(), records).save(tmp_path).split("train")
+    split = Manifest.from_records(describe(root=tmp_path), records).save(tmp_path).split("train")
     pickled = pickle.dumps(split)
     assert len(pickled) < 1000
     again = pickle.loads(pickled)

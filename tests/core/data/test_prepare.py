@@ -7,7 +7,7 @@ import pytest
 
 from sadcl_core.data.prepare import find_or_prepare, prepare
 from sadcl_core.errors import DataError, UsageError
-from tests.conftest import make_coco
+from tests.conftest import make_coco, make_voc, voc_object
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +88,26 @@ def test_another_folder_does_not_overwrite_a_manifest(coco: Path) -> None:
     prepare("coco", data=coco)
     other = make_coco(Path("other"))
     for command in (prepare, find_or_prepare):
-        with pytest.raises(UsageError, match=r"prepared/coco is the manifest of .*my-coco, not of other.*-o"):
+        with pytest.raises(UsageError, match=r"prepared/coco is the manifest of coco in .*my-coco, not of coco in other.*-o"):
             command("coco", data=other)
     assert prepare("coco", data=other, output=Path("second")).manifest.folder == Path("second")
+
+
+def test_another_data_set_in_the_same_folder_does_not_overwrite_a_manifest(coco: Path) -> None:
+    prepare("coco", data=coco, output=Path("mine"))
+    with pytest.raises(UsageError, match=r"mine is the manifest of coco in .*, not of coco2017"):
+        prepare("coco2017", data=coco, output=Path("mine"))
+
+
+def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
+    splits = {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": [voc_object("dog")]}}
+    voc = make_voc(tmp_path / "voc", splits)
+    find_or_prepare("voc2007", data=voc)
+    assert "prepared before" in find_or_prepare("voc2007")[1]
+    (voc / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(f"<annotation>{voc_object('cat')}</annotation>")
+    manifest, taken = find_or_prepare("voc2007")
+    assert "prepared now" in taken
+    assert manifest.split("train").active(0) == [7]
 
 
 def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
@@ -99,6 +116,9 @@ def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
 
 
 def test_what_is_not_there() -> None:
+    Path("file").write_text("")
+    with pytest.raises(DataError, match="file is no folder"):
+        prepare("digits", data=Path("file"))
     with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
         prepare("coco", data=Path("nowhere"))
     with pytest.raises(DataError, match=r"There is no folder data/voc2007. Say where it lies with --data DIR"):

@@ -59,6 +59,12 @@ def test_unknown_entries_are_left_out() -> None:
     assert values["OP"] == pytest.approx((predicted & (hidden == 1)).sum() / (predicted & (hidden >= 0)).sum())
 
 
+def test_unknown_labels_take_no_place_among_the_best() -> None:
+    targets = np.array([[-1, 1, 1, 1]])
+    for unknown in (0.95, 0.05):
+        assert precision_recall(np.array([[unknown, 0.8, 0.7, 0.6]]), targets, topk=3)["OR"] == 1
+
+
 def test_class_without_positive_is_left_out_of_class_means_only() -> None:
     scores = np.array([[0.9, 0.9], [0.1, 0.9]])
     targets = np.array([[1, 0], [0, 0]])

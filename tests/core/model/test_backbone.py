@@ -32,7 +32,7 @@ def test_chosen_stride(stride: int) -> None:
 def test_unknown_backbone_and_stride() -> None:
     with pytest.raises(UsageError, match="Did you mean 'resnet50'"):
         make("resnet_50")
-    with pytest.raises(UsageError, match=r"no feature map at stride 5\. It has: "):
+    with pytest.raises(UsageError, match=r"no feature map at stride 5, only at: .*--set model.stride"):
         make(stride=5)
 
 
@@ -44,6 +44,23 @@ def test_freezing_up_to_a_stride() -> None:
     before = {name: buffer.clone() for name, buffer in backbone.named_buffers() if "running" in name}
     backbone(torch.randn(2, 3, 64, 64))
     assert all(torch.equal(before[name], dict(backbone.named_buffers())[name]) for name in before)
+
+
+def test_freezing_at_or_beyond_its_own_stride_is_freezing_everything() -> None:
+    assert not any(p.requires_grad for p in make("resnet18", stride=8, freeze_stride=32).parameters())
+
+
+def test_a_backbone_that_cannot_be_frozen_in_part_says_so() -> None:
+    with pytest.raises(UsageError, match=r"Freeze nothing: --set model\.freeze_stride=0"):
+        make("legacy_xception", freeze_stride=4)
+
+
+def test_weights_without_a_frozen_layer_are_refused(tmp_path: Path) -> None:
+    weights = timm.create_model("resnet18").state_dict()
+    weights.pop("conv1.weight")
+    torch.save(weights, tmp_path / "part.pth")
+    with pytest.raises(DataError, match=r"lacks conv1\.weight of the layers that are frozen"):
+        make("resnet18", freeze_stride=4).load_file(tmp_path / "part.pth")
 
 
 def test_freezing_the_whole_and_back() -> None:
