@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class ImageLoader(DataLoader[Batch]):
             raise DataError(str(error).strip().splitlines()[-1].removeprefix(WORKER_PREFIX)) from None
 
 
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one decides what becomes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuffle_seed: int | None = None) -> ImageLoader:
     """Batches in order, or shuffled by a seed.
 
@@ -67,6 +73,7 @@ def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuff
         shuffle=shuffle_seed is not None,
         generator=generator,
         num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
         persistent_workers=workers > 0 and shuffle_seed is not None,
         drop_last=shuffle_seed is not None and count > batch_size and count % batch_size == 1,
     )

@@ -28,6 +28,7 @@ from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import suggest
 from sadcl_core.run_directory import FINISHED, RunDirectory
 from sadcl_core.training.events import Listener, Note
+from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.stages import Training, run_stage
 from sadcl_core.training.step import TERMS
 
@@ -87,9 +88,10 @@ def train(
         device=device,
         precision=precision,
         listen=listen,
+        interrupts=Interrupts(),
     )
     stages = [name for name, stage in config.stages.items() if stage.epochs > 0]
-    with recorded(training, manifest):
+    with training.interrupts, recorded(training, manifest):
         for number, name in enumerate(stages, start=1):
             run_stage(training, name, number=number, of=len(stages))
     return TrainingResult(run, training.best_map, *training.best_epoch)

@@ -17,6 +17,7 @@ from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.device import autocast
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.progress import Progress
 
 CONFIDENT = "confident images"
 POSITIVES = "all positives"
@@ -43,6 +44,7 @@ def build_prototypes(
     preprocessing: Preprocessing,
     device: torch.device,
     precision: str = "fp32",
+    progress: Progress | None = None,
 ) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
     """One pass over the training images.
 
@@ -53,6 +55,7 @@ def build_prototypes(
     width = classifier.prototypes.shape[1]
     sums = torch.zeros(3, len(classes), width, dtype=torch.float64)  # over confident, positive and all images
     counts = torch.zeros(3, len(classes), dtype=torch.long)
+    done = 0
     for images, targets in loader:
         with autocast(device, precision):
             output = classifier(preprocessing.normalise(images.to(device)))
@@ -62,6 +65,9 @@ def build_prototypes(
         for row, chosen in enumerate((positive & (scores > min_score), positive, torch.ones_like(positive))):
             sums[row] += torch.einsum("bk,bkd->kd", chosen.double(), features)
             counts[row] += chosen.sum(dim=0)
+        done += len(images)
+        if progress is not None:
+            progress(done, len(loader.dataset))  # type: ignore[arg-type]
     means = sums / counts.clamp(min=1)[..., None]
     source = torch.where(counts[0] > 0, 0, torch.where(counts[1] > 0, 1, 2))  # (K,)
     prototypes = means[source, torch.arange(len(classes))]

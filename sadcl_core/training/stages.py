@@ -27,6 +27,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.run_directory import RunDirectory
 from sadcl_core.training.events import EpochDone, Listener, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
 
@@ -53,6 +54,7 @@ class Training:
     device: torch.device
     precision: str
     listen: Listener
+    interrupts: Interrupts
     best_map: float = -math.inf
     best_epoch: tuple[str, int] = ("", 0)
     best_metrics: dict[str, float] = field(default_factory=dict)
@@ -169,6 +171,7 @@ def start_prototypes(training: Training) -> None:
         preprocessing=training.card.preprocessing,
         device=training.device,
         precision=training.precision,
+        progress=lambda done, total: training.interrupts.check(),
     )
     with torch.no_grad():
         classifier.prototypes.copy_(prototypes)
@@ -215,6 +218,7 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
         if step % METRICS_EVERY == 0 or step == len(loader):
             training.run.append_metrics({"stage": stage, "epoch": epoch, "step": step, "lr": lr, **values})
         training.listen(StepDone(epoch, step, len(images), values, lr))
+        training.interrupts.check()
     return {key: value / len(loader) for key, value in sums.items()}
 
 
@@ -233,7 +237,12 @@ def update(classifier: Classifier, loss: Tensor, state: StageState, *, clip_grad
 def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batch]) -> dict[str, float]:
     """Both mAPs of a model on the held-out split, in percent."""
     scored = score(
-        classifier, loader, preprocessing=training.card.preprocessing, device=training.device, precision=training.precision
+        classifier,
+        loader,
+        preprocessing=training.card.preprocessing,
+        device=training.device,
+        precision=training.precision,
+        progress=lambda done, total: training.interrupts.check(),
     )
     try:
         result = evaluate(scored, training.card.classes)

@@ -200,9 +200,14 @@ def test_snake_case_is_as_good_as_kebab_case(sadcl: Sadcl, coco: Path) -> None:
 
 
 def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from sadcl_cli.app import main; main()", *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", "from sadcl_cli.app import main; main()", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
 
 
@@ -214,7 +219,7 @@ def test_ctrl_c_keeps_what_was_learned(coco: Path, tmp_path: Path) -> None:
         if results.is_file() and len(results.read_text().splitlines()) > 2:
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert stdout == ""
