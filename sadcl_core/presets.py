@@ -97,7 +97,7 @@ def configure(
         raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
     place = max((number for number, values in enumerate(flat) if "model.head" in values), default=0)
     head = str(given.get("model.head", RunConfig().model.head))
-    stack = [(f"preset {chosen}", {**PRESETS[chosen], "preset": chosen}), *layers]
+    stack = [(f"preset {chosen}", PRESETS[chosen]), *layers, (f"preset {chosen}", {"preset": chosen})]
     stack.insert(place + 1 if place else 0, (f"head {head}", METHODS.get(head, {})))
     config, sources = resolve_config(stack)
     if config.model.pretrained is False:
