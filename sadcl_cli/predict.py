@@ -50,7 +50,7 @@ def predict(
             if len(limits) == 1
             else f"labels above the model's thresholds, {limits[0]:.2f} to {limits[-1]:.2f}"
         )
-    broken = 0
+    broken, width = 0, min(80, max(len(str(image)) for image in found))
     predictions = run(
         opened.model,
         found,
@@ -68,7 +68,7 @@ def predict(
             show_json(_as_json(prediction, opened.model.card.classes if all_scores else ()), indent=None)
         elif not prediction.error:
             labels = "  ".join(f"{name} {score:.2f}" for name, score in prediction.labels)
-            show(f"{prediction.image}: {labels or '(no label)'}")
+            show(f"{prediction.image!s:<{width}}  {labels or '(no label)'}")
     if broken:
         raise DataError(f"{broken:,} of {len(found):,} images could not be read; the others are done.")
 

@@ -15,6 +15,8 @@ from sadcl_core.training.step import TERMS
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+NAMES = {"loss": "loss", **{name: term.short for name, term in TERMS.items()}}  # as they are shown, in this order
+
 
 class TrainingDisplay:
     """Listens to training; a context manager, so that the bar goes away whatever happens."""
@@ -31,12 +33,17 @@ class TrainingDisplay:
     def __enter__(self) -> TrainingDisplay:
         detail(f"configuration: {self.config.model_dump()}")
         if messages().is_terminal and not verbosity.quiet:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
 
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
-            self.progress = Progress(
-                *columns, TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=messages(), transient=True
+            columns = (  # what does not fit into the terminal is cut from the right: first the loss terms
+                TextColumn("{task.description}", table_column=Column(min_width=20, no_wrap=True)),
+                BarColumn(bar_width=10, table_column=Column(min_width=10)),
+                TextColumn("ETA", table_column=Column(min_width=3)),
+                TimeRemainingColumn(table_column=Column(min_width=7)),
+                TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             )
+            self.progress = Progress(*columns, console=messages(), transient=True)
             self.progress.start()
         return self
 
@@ -59,7 +66,7 @@ class TrainingDisplay:
 
     def _stage(self, event: StageStarted) -> None:
         self.stage = event
-        losses = " + ".join(f"{weight:g} {TERMS[name].short}" for name, weight in event.losses.items())
+        losses = " + ".join(f"{weight:g} {NAMES[name]}" for name, weight in event.losses.items())
         say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
         if self.progress is not None:
             if self.task is not None:
@@ -72,7 +79,7 @@ class TrainingDisplay:
         if self.progress is None:
             return
         speed = self.images / max(time.perf_counter() - self.since, 1e-9)
-        terms = " ".join(f"{TERMS[name].short} {value:.3f}" for name, value in event.terms.items())
+        terms = "  ".join(f"{NAMES[name]} {value:.2f}" for name, value in event.terms.items())
         self.progress.update(
             self.task,
             completed=(event.epoch - 1) * self.stage.steps + event.step,
@@ -82,8 +89,7 @@ class TrainingDisplay:
 
     def _epoch(self, event: EpochDone) -> None:
         row = event.row
-        short = {"loss": "loss", **{name: term.short for name, term in TERMS.items()}}
-        terms = "  ".join(f"{short[name]} {row[name]:.4f}" for name in short if isinstance(row.get(name), float))
+        terms = "  ".join(f"{NAMES[name]} {row[name]:.4f}" for name in NAMES if isinstance(row.get(name), float))
         best = "  best" if event.best else ""
         epoch = f"{row['epoch']:>3}/{self.stage.epochs}"
         say(f"  epoch {epoch}  {row['images_per_second']:>6.0f} images/s  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{best}")

@@ -18,7 +18,7 @@ import torch
 
 from sadcl_core import __version__
 from sadcl_core.checkpoint import ModelCard
-from sadcl_core.config import ModelSection, RunConfig
+from sadcl_core.config import ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.transforms import AUGMENTATIONS
 from sadcl_core.device import choose_device, choose_precision
@@ -66,7 +66,10 @@ def train(
         SadclError: one of its kinds; run.json then says what it was.
         KeyboardInterrupt: after the weights were saved.
     """
+    known = flatten(config.model_dump())
     config = completed(config, manifest)
+    values = config.model_dump()
+    told = {key: "data set" for key, value in flatten(values).items() if key in known and known[key] != value}
     check_stages(config)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -74,7 +77,7 @@ def train(
     classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
     loaded = load_pretrained(classifier, config.model)
     run.create(exist_ok=exist_ok)
-    run.write_config(config.model_dump(), sources)
+    run.write_config(values, {**sources, **told})
     listen(Note(f"{config.model.head} head on {config.model.backbone} at stride {config.model.stride}, {device}, {precision}"))
     if loaded is not None:
         listen(_note_of(loaded))
@@ -89,6 +92,12 @@ def train(
         precision=precision,
         listen=listen,
         interrupts=Interrupts(),
+    )
+    listen(
+        Note(
+            f"trains on {len(training.train_split):,} images of split {training.train_split.name}; the best epoch is chosen "
+            f"on {len(training.eval_split):,} of split {training.eval_split.name}"
+        )
     )
     stages = [name for name, stage in config.stages.items() if stage.epochs > 0]
     with training.interrupts, recorded(training, manifest):

@@ -14,8 +14,8 @@ def test_labels_of_an_image(in_trained: Sadcl) -> None:
     ran = in_trained("predict", f"{IMAGES}/001.png", "--topk", "2")
     assert ran.exit_code == 0, ran.stderr
     (line,) = ran.stdout.splitlines()
-    assert line.startswith(f"{IMAGES}/001.png: ")
-    assert len(line.split(": ")[1].split("  ")) == 2
+    assert line.startswith(f"{IMAGES}/001.png  ")
+    assert len(line.split("  ")) == 3
     assert "model runs/coco/weights/best.safetensors (the run that finished last)" in ran.stderr
 
 

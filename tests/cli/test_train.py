@@ -49,7 +49,13 @@ def test_the_run_directory_holds_everything(trained: Path) -> None:
 
 def test_values_know_where_they_came_from(trained: Path) -> None:
     text = (trained / "runs" / "coco" / "config.yaml").read_text()
-    for line in ("img_size: 64  # flag", "stride: 16  # --set", "temperature: 0.07  # default", "preset: small  # preset small"):
+    for line in (
+        "img_size: 64  # flag",
+        "stride: 16  # --set",
+        "temperature: 0.07  # default",
+        "preset: small  # preset small",
+        "eval_split: val  # data set",
+    ):
         assert line in text
 
 
