@@ -36,6 +36,13 @@ def complete_head(incomplete: str) -> list[str]:
     return [name for name in HEADS if name.startswith(incomplete)]
 
 
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets that start so."""
+    from sadcl_core.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Runs under runs/ that start so."""
     return [str(path.parent) for path in sorted(Path("runs").glob("*/run.json")) if str(path.parent).startswith(incomplete)]
@@ -66,10 +73,10 @@ Data = Annotated[
     ),
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split to use; the held-out split of the run unless given.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
-Precision = Annotated[
-    str, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="auto: bf16 or fp16 on a GPU, else fp32.")
-]
+DEVICES, PRECISIONS = "auto|cpu|cuda|mps", "auto|fp32|bf16|fp16"
+PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
+Device = Annotated[str, typer.Option("--device", metavar=DEVICES, help="Where to compute.")]
+Precision = Annotated[str, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, max=256, help="Processes that read images.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images at a time.")]
 ImgSize = Annotated[

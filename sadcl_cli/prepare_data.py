@@ -9,6 +9,7 @@ import typer
 
 from sadcl_cli.console import counting, detail, new_table, say, show, show_json, show_table, warn
 from sadcl_cli.options import Debug, Json, Quiet, Verbose, complete_dataset
+from sadcl_core.data.formats import FORMATS
 
 if TYPE_CHECKING:
     from sadcl_core.data.prepare import Prepared
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def prepare_data(
     name: Annotated[
         str,
-        typer.Argument(help="digits (built in), coco, coco2014, coco2017, voc2007 or voc2012.", autocompletion=complete_dataset),
+        typer.Argument(help=f"One of: {', '.join(FORMATS)}.", autocompletion=complete_dataset),
     ],
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")

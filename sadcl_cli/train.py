@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sadcl_cli.console import counting, say, show, show_json, warn
-from sadcl_cli.options import Debug, Device, Json, Precision, Quiet, Verbose, Workers, complete_dataset, complete_head
+from sadcl_cli.options import (
+    DEVICES,
+    PRECISION_HELP,
+    PRECISIONS,
+    Debug,
+    Json,
+    Quiet,
+    Verbose,
+    Workers,
+    complete_dataset,
+    complete_head,
+    complete_preset,
+)
+from sadcl_core.data.formats import FORMATS
+from sadcl_core.model.heads import HEADS
 
 if TYPE_CHECKING:
     from sadcl_core.config import Layer
@@ -20,18 +34,17 @@ if TYPE_CHECKING:
 def train(
     dataset: Annotated[
         str,
-        typer.Argument(
-            help="digits (built in), coco, voc2007, ..., or a folder from prepare-data.", autocompletion=complete_dataset
-        ),
+        typer.Argument(help=f"{', '.join(FORMATS)}, or a folder from prepare-data.", autocompletion=complete_dataset),
     ],
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="digits, small or sadcl-r101-448; chosen from the data unless given.")
+        str | None,
+        typer.Option("--preset", help="Recipe to start from; chosen from the data unless given.", autocompletion=complete_preset),
     ] = None,
     head: Annotated[
-        str | None, typer.Option("--head", help="sarl, or pooled for the baseline.", autocompletion=complete_head)
+        str | None, typer.Option("--head", help=f"{', '.join(HEADS)}; sarl unless given.", autocompletion=complete_head)
     ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", help="Any timm model, such as resnet50.")] = None,
     pretrained: Annotated[
@@ -48,8 +61,8 @@ def train(
     img_size: Annotated[int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate of every stage.")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Of AdamW.")] = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: Annotated[str | None, typer.Option("--device", metavar=DEVICES, help="Where to compute.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)] = None,
     workers: Workers = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of every random choice.")] = None,
     output: Annotated[
@@ -87,15 +100,14 @@ def train(
         "optim": {"weight_decay": weight_decay},
         "stages": {name: {"epochs": count, "lr": lr} for name, count in zip(stages, _epochs(epochs, len(stages)), strict=True)},
         "seed": seed,
-        "device": None if device == "auto" else device,
-        "precision": None if precision == "auto" else precision,
+        "device": device,
+        "precision": precision,
     }
     layers: list[tuple[str, Layer]] = [] if config is None else [(str(config), load_config_file(config))]
     layers += [("--set", parse_assignment(text)) for text in set_ or []]
     layers.append(("flag", _given(flags)))
     manifest = _find(dataset, data)
-    sizes = {name: len(manifest.split(name)) for name in manifest.splits}
-    configured = configure(layers, dataset=manifest.description.name, split_sizes=sizes, preset=preset)
+    configured = configure(layers, dataset=manifest.description.name, split_sizes=manifest.split_sizes, preset=preset)
     say(f"preset {configured.config.preset}: {configured.why}")
     run = RunDirectory(output or new_run_path(manifest.description.name))
     _train(configured, manifest, run, exist_ok=exist_ok, json=json)
@@ -152,12 +164,13 @@ def _train(configured: Configured, manifest: Manifest, run: RunDirectory, *, exi
     from sadcl_core.training.fit import train as fit
 
     config, sources = configured.config, configured.sources
+    display = TrainingDisplay(config)
     try:
-        with TrainingDisplay(config) as display:
+        with display:
             result = fit(config, sources, manifest, run, exist_ok=exist_ok, listen=display)
     except KeyboardInterrupt:
         kept = run.best if run.best.is_file() else run.last
-        if kept.is_file():
+        if display.stage.number and kept.is_file():
             warn(f"stopped; what was learned is kept in {kept}. Look at it: sadcl eval -w {run.path}")
         raise
     held_out = result.best_map

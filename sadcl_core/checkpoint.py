@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sadcl_core.config import ModelSection, Section
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.errors import DataError, UsageError
+from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.files import replacing
 from sadcl_core.model.classifier import Classifier
 
@@ -64,8 +64,15 @@ class LoadedModel:
 def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
     """Write a model file in one piece."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    header = {CARD: card.model_dump_json()}
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={CARD: card.model_dump_json()})
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata=header)
+        except SafetensorError as error:
+            raise MachineError(f"{path} cannot be written ({error}).") from None
+        temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
 
 
 def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 
 import torch
 
 from sadcl_core.errors import MachineError, UsageError
 
-KINDS = ("cpu", "cuda", "mps")
+DEVICE = r"cpu|mps|cuda(:[0-9]{1,3})?"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -22,8 +23,7 @@ def choose_device(asked: str) -> torch.device:
     """
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = asked.partition(":")
-    if kind not in KINDS or not (number or "0").isdigit():
+    if not re.fullmatch(DEVICE, asked):
         raise UsageError(f"--device {asked}: no such kind of device. Use auto, cpu, cuda or mps.")
     device = torch.device(asked)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (

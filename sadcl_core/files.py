@@ -18,21 +18,33 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it takes the name `path` when the block ends well, and is removed when it does not.
 
     Raises:
-        UsageError: the place cannot be written to.
-        MachineError: writing failed half-way, such as on a full disk.
+        SadclError: see `explained`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say in one sentence why `path` could not be written.
+
+    Raises:
+        UsageError: the place cannot be written to.
+        MachineError: writing failed half-way, such as on a full disk.
+    """
+    try:
+        yield
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another place with -o.") from None
     except OSError as error:
         raise MachineError(f"{path} cannot be written ({error.strerror or error}).") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.errors import UsageError
@@ -55,6 +56,7 @@ PRESETS: dict[str, Layer] = {
 }
 
 
+NOTHING_FROZEN: Layer = {"model": {"freeze_stride": 0, "freeze_batchnorm": False}}
 SMALL_DATA = 10_000  # training images below which the small recipe is the default
 
 
@@ -72,8 +74,8 @@ def configure(
 ) -> Configured:
     """Put a run's configuration together: defaults < method < preset < the user's layers.
 
-    The losses of a head stand directly below the layer that names the head, so that `--head` has the last word over a file.
-    Without pretrained weights nothing is frozen, unless a layer says so: random layers that never learn help nobody.
+    A head brings its losses, and without pretrained weights nothing is frozen: random layers that never learn help nobody.
+    Both stand above a file that was made for another head, or with pretrained weights, and below whatever else was said.
 
     Args:
         layers: (where it comes from, nested values) of the user, weakest first.
@@ -95,16 +97,21 @@ def configure(
         chosen, why = choose_preset(dataset, split_sizes.get(str(given.get("data.train_split", defaults.train_split)), 0))
     if chosen not in PRESETS:
         raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
-    place = max((number for number, values in enumerate(flat) if "model.head" in values), default=0)
-    head = str(given.get("model.head", RunConfig().model.head))
     stack = [(f"preset {chosen}", PRESETS[chosen]), *layers, (f"preset {chosen}", {"preset": chosen})]
-    stack.insert(place + 1 if place else 0, (f"head {head}", METHODS.get(head, {})))
+    head = given.get("model.head", RunConfig().model.head)
+    _insert(stack, f"head {head}", METHODS.get(str(head), {}), because=("model.head", head))
+    pretrained = given.get("model.pretrained", flatten(PRESETS[chosen]).get("model.pretrained", True))
+    if pretrained is False:
+        _insert(stack, "no pretrained weights", NOTHING_FROZEN, because=("model.pretrained", False))
     config, sources = resolve_config(stack)
-    if config.model.pretrained is False:
-        unfrozen = {"freeze_stride": 0, "freeze_batchnorm": False}
-        unsaid = {key: value for key, value in unfrozen.items() if sources[f"model.{key}"] == "default"}
-        config, sources = resolve_config([("no pretrained weights", {"model": unsaid}), *stack])
     return Configured(config, sources, why)
+
+
+def _insert(stack: list[tuple[str, Layer]], name: str, layer: Layer, *, because: tuple[str, Any]) -> None:
+    """Put what follows from a setting below all layers, but above the last one that was made for another value of it."""
+    key, value = because
+    others = [place for place, (_, values) in enumerate(stack) if flatten(values).get(key, value) != value]
+    stack.insert(others[-1] + 1 if others else 0, (name, layer))
 
 
 def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:

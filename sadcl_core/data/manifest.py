@@ -147,6 +147,12 @@ class Manifest:
         """Names of the splits, in the order they first appear."""
         return list(pc.unique(self.rows["split"]).to_pylist())
 
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Images of each split."""
+        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.rows["split"]).to_pylist()}
+        return {name: counts[name] for name in self.splits}
+
     def split(self, name: str) -> Split:
         """The rows of one split.
 
@@ -159,10 +165,8 @@ class Manifest:
 
     def save(self, folder: Path) -> Manifest:
         """Write `manifest.parquet` and `dataset.json` into a folder, each in one piece; return the stored manifest."""
-        folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ROWS) as temporary:
             pq.write_table(self.rows, temporary, compression="zstd")
-        splits = {name: len(self.split(name)) for name in self.splits}
         write_json(
             folder / DESCRIPTION,
             {
@@ -170,14 +174,14 @@ class Manifest:
                 "name": self.description.name,
                 "root": str(self.description.root),
                 "images": len(self),
-                "splits": splits,
+                "splits": self.split_sizes,
                 "classes": list(self.description.classes),
                 "superclasses": list(self.description.superclasses),
                 "source": self.description.source,
                 "notes": list(self.description.notes),
             },
         )
-        return Manifest(self.description, self.rows, folder)
+        return load_manifest(folder)
 
 
 def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
@@ -199,7 +203,7 @@ def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
         raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
     if root is not None:
         description = replace(description, root=root)
-    return Manifest(description, rows, folder)
+    return Manifest(description, rows.combine_chunks(), folder)
 
 
 def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
@@ -254,7 +258,7 @@ class Split(Sequence[str]):
         places = np.flatnonzero(pc.equal(manifest.rows["split"], name).to_numpy())
         together = len(places) == places[-1] - places[0] + 1
         rows = manifest.rows.slice(places[0], len(places)) if together else manifest.rows.take(places)
-        self._rows = rows.combine_chunks() if rows["image"].num_chunks > 1 else rows
+        self._rows = rows
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)

@@ -96,7 +96,7 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progres
     folder = PREPARED / dataset
     source = data_folder(dataset, data)
     _refuse_other(folder, dataset, source)
-    if (folder / DESCRIPTION).is_file() and not changed(load_description(folder).source):
+    if _prepared_from(dataset) and not changed(load_description(folder).source):
         return load_with_images(folder), f"manifest {folder}, prepared before"
     prepared = prepare(dataset, data=source, progress=progress)
     return prepared.manifest, f"manifest {folder}, prepared now from {source}"
@@ -108,8 +108,7 @@ def data_folder(name: str, data: Path | None) -> Path:
     Raises:
         DataError: there is no such folder, and the data set is not one that is drawn on the spot.
     """
-    prepared = PREPARED / name
-    folder = data or (load_description(prepared).root if (prepared / DESCRIPTION).is_file() else DATA / name)
+    folder = data or _prepared_from(name) or DATA / name
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is no folder. Check --data.")
     if name not in BUILT_IN and not folder.is_dir():
@@ -118,9 +117,19 @@ def data_folder(name: str, data: Path | None) -> Path:
     return folder
 
 
+def _prepared_from(name: str) -> Path | None:
+    try:
+        return load_description(PREPARED / name).root
+    except DataError:
+        return None
+
+
 def _refuse_other(target: Path, name: str, source: Path) -> None:
     if (target / DESCRIPTION).is_file():
-        stored = load_description(target)
+        try:
+            stored = load_description(target)
+        except DataError:  # damaged, or of another version: nothing to keep
+            return
         if (stored.name, stored.root) != (name, source.resolve()):
             raise UsageError(
                 f"{target} is the manifest of {stored.name} in {stored.root}, not of {name} in {source}. Give this one "

@@ -140,12 +140,17 @@ def evaluate_split(
 def save_evaluation(result: Evaluation, folder: Path) -> Path:
     """Write the document and the table of classes as JSON and CSV; return the JSON's path.
 
-    The name says what was evaluated, so that another model file, size, threshold or number of images does not overwrite it.
+    The name says what was evaluated, so that another model, size, threshold or number of images does not overwrite it; the
+    run's name is left out inside the run.
     """
     subject = result.subject
+    model = Path(subject["model"]).absolute()
+    run = model.parent.parent
     parts = [subject["dataset"], subject["split"], str(subject["img_size"])]
-    if Path(subject["model"]).stem != "best":
-        parts.append(Path(subject["model"]).stem)
+    if not folder.absolute().is_relative_to(run):
+        parts.insert(0, run.name)
+    if model.stem != "best":
+        parts.append(model.stem)
     if result.threshold != 0.5:
         parts.append(f"above-{result.threshold:g}")
     if subject["limit"] is not None:

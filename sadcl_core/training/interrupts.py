@@ -1,8 +1,8 @@
-"""Ctrl-C that is never lost.
+"""Ctrl-C that ends training between two steps.
 
 Python raises KeyboardInterrupt wherever the program happens to be; when that is a destructor or a callback of a library,
-it is swallowed or leaves noise behind. Here the first Ctrl-C is remembered and raised at the next step; a second one is
-raised at once.
+it is swallowed or leaves noise behind. Here the first Ctrl-C is remembered and raised at the next step, a second one at
+once. From then on they are ignored, so that what was learned can be saved.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Interrupts:
@@ -33,9 +33,14 @@ class Interrupts:
     def check(self) -> None:
         """Raise KeyboardInterrupt if it was asked for; called between steps."""
         if self.asked:
-            raise KeyboardInterrupt
+            self._raise()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            self._raise()
         self.asked = True
+
+    def _raise(self) -> NoReturn:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt

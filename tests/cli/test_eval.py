@@ -24,13 +24,13 @@ def test_the_last_finished_run_on_its_own_data(in_trained: Sadcl, tmp_path: Path
         "images/s",
     ):
         assert words in ran.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"coco-val-64.json", "coco-val-64.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"coco-coco-val-64.json", "coco-coco-val-64.csv"}
 
 
 def test_one_json_document_that_is_also_in_the_file(in_trained: Sadcl, tmp_path: Path, trained: Path) -> None:
     ran = in_trained("eval", "--json", "-o", tmp_path, "--topk", "2")
     document = json.loads(ran.stdout)
-    assert document == json.loads((tmp_path / "coco-val-64.json").read_text())
+    assert document == json.loads((tmp_path / "coco-coco-val-64.json").read_text())
     status = json.loads((trained / "runs/coco/run.json").read_text())
     assert document["mAP_interpolated"] == pytest.approx(status["best"]["mAP_interpolated"], abs=1e-3)
     for key in ("all", "top2", "top3"):
@@ -54,7 +54,7 @@ def test_other_splits_sizes_and_weights(in_trained: Sadcl, tmp_path: Path, weigh
     ran = in_trained("eval", "-w", weights, "--split", "train", "--img-size", "96", "-o", tmp_path, "-b", "5")
     assert ran.exit_code == 0, ran.stderr
     last = "-last" if "last" in weights else ""
-    document = json.loads((tmp_path / f"coco-train-96{last}.json").read_text())
+    document = json.loads((tmp_path / f"coco-coco-train-96{last}.json").read_text())
     assert document["images"] == 24
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sadcl_cli import console, training_display
+from sadcl_cli import console
 from sadcl_cli.console import verbosity
 from sadcl_cli.training_display import TrainingDisplay
 from sadcl_core.config import RunConfig
@@ -59,9 +59,3 @@ def test_off_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -
 
 def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tell(monkeypatch, terminal=True, quiet=True) == ""
-
-
-def test_every_term_has_a_name() -> None:
-    from sadcl_core.training.step import TERMS as KNOWN
-
-    assert set(training_display.NAMES) == {"loss", *KNOWN}

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from sadcl_core.checkpoint import CARD, ModelCard, load_model, save_model
 from sadcl_core.config import ModelSection
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, MachineError
 from sadcl_core.model.classifier import Classifier
 
 
@@ -66,6 +66,22 @@ def test_nothing_half_written_is_left_behind(tmp_path: Path) -> None:
         save_model(path, classifier, broken)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_failing_to_write_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(MachineError, match=r"m\.safetensors cannot be written \(No space left on device\)"):
+        save_model(tmp_path / "m.safetensors", *make())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_others_may_read_a_model_file_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("")
+    save_model(tmp_path / "m.safetensors", *make())
+    assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 def test_what_is_no_model_file(tmp_path: Path) -> None:

@@ -137,6 +137,17 @@ def test_a_head_asked_for_beside_a_file_of_another_brings_its_losses() -> None:
         assert config == expected
 
 
+def test_a_head_asked_for_does_not_override_what_else_was_said() -> None:
+    said: Layer = {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.3, "prototype_to_sample": 0.0}}}}
+    for head in ("sarl", "pooled"):
+        layers: list[tuple[str, Layer]] = [("--set", said), ("flag", {"model": {"head": head}})]
+        losses = configure(layers, dataset="digits", split_sizes={"train": 1}).config.stages["contrastive"].losses
+        assert losses == {"asymmetric": 1.0, "sample_to_sample": 0.3, "prototype_to_sample": 0.0}
+    tuned: list[tuple[str, Layer]] = [("file", {**said, "model": {"head": "sarl"}}), ("flag", {"model": {"head": "sarl"}})]
+    config = configure(tuned, dataset="digits", split_sizes={"train": 1}).config
+    assert config.stages["contrastive"].losses["sample_to_sample"] == 0.3
+
+
 def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
     def frozen(*layers: tuple[str, Layer]) -> tuple[int, bool, str]:
         configured = configure(list(layers), dataset="mine", split_sizes={"train": 1})
@@ -147,6 +158,9 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
     random = ("flag", {"model": {"pretrained": False}})
     assert frozen(random) == (0, False, "no pretrained weights")
     assert frozen(random, ("--set", {"model": {"freeze_stride": 8}})) == (8, False, "--set")
+    file = ("file", RunConfig().model_dump())  # made with pretrained weights, says everything
+    assert frozen(file) == (4, True, "file")
+    assert frozen(file, random) == (0, False, "no pretrained weights")
 
 
 def test_the_head_decides_the_losses() -> None:

@@ -23,7 +23,7 @@ def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda:0").index == 0
     with pytest.raises(MachineError, match="no device cuda:1"):
         choose_device("cuda:1")
-    for nonsense in ("gpu9", "meta", "cuda:x"):
+    for nonsense in ("gpu9", "meta", "cuda:x", "cuda:", "cpu:"):
         with pytest.raises(UsageError, match="no such kind of device"):
             choose_device(nonsense)
 

@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from sadcl_core.data.formats.source import describe_source
 from sadcl_core.data.manifest import Box, Description, Manifest, Record
 from sadcl_core.errors import DataError
-from sadcl_core.files import write_json
+from sadcl_core.files import explained, write_json
 
 VERSION = 1  # of the drawing below; another number means other scenes
 SIDE = 64
@@ -79,17 +79,23 @@ def _draw_all(folder: Path, listing: Path) -> None:
     drawing = folder / f".images.{os.getpid()}.tmp"
     scenes: list[dict[str, object]] = []
     try:
-        for split, originals in _originals().items():
-            (drawing / split).mkdir(parents=True)
-            for number in range(SCENES[split]):
-                picture, boxes = draw_scene(originals, np.random.default_rng([VERSION, len(split), number]))
-                image = f"{split}/{number:05d}.png"
-                Image.fromarray(picture).save(drawing / image)
-                scenes.append({"image": f"images/{image}", "split": split, "boxes": [asdict(box) for box in boxes]})
-        drawing.replace(folder / "images")
+        with explained(folder):
+            _draw_splits(drawing, scenes)
+            drawing.replace(folder / "images")
     finally:
         shutil.rmtree(drawing, ignore_errors=True)
     write_json(listing, {"version": VERSION, "scenes": scenes})
+
+
+def _draw_splits(drawing: Path, scenes: list[dict[str, object]]) -> None:
+    """Draw every scene of every split and list it."""
+    for split, originals in _originals().items():
+        (drawing / split).mkdir(parents=True)
+        for number in range(SCENES[split]):
+            picture, boxes = draw_scene(originals, np.random.default_rng([VERSION, len(split), number]))
+            image = f"{split}/{number:05d}.png"
+            Image.fromarray(picture).save(drawing / image)
+            scenes.append({"image": f"images/{image}", "split": split, "boxes": [asdict(box) for box in boxes]})
 
 
 def _originals() -> dict[str, list[tuple[int, Grey]]]:

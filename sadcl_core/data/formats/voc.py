@@ -124,6 +124,6 @@ def _objects(path: Path) -> tuple[tuple[Box, ...], tuple[int, ...]]:
             boxes.append(Box(INDEX[name], x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1))  # VOC counts pixels from 1
     except FileNotFoundError:
         raise DataError(f"{path} is missing: an image set lists it. Unpack all annotations.") from None
-    except (OSError, ET.ParseError, ValueError) as error:
+    except (OSError, ET.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as a VOC annotation ({error}). Fetch it again.") from None
     return tuple(boxes), tuple(unknown)

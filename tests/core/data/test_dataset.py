@@ -59,8 +59,10 @@ def test_a_vanished_image_is_one_sentence_with_or_without_workers(coco: Path, wo
     assert str(caught.value) == f"{split.path(5)}: no such file."
 
 
-def test_number_of_workers() -> None:
+def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loader_workers(3, 10) == 3
     assert loader_workers(0, 10**6) == 0
     assert loader_workers(None, 10) == 0
-    assert loader_workers(None, 10**6) <= min(8, os.cpu_count() or 1)
+    for processors, workers in ((1, 0), (2, 1), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=processors: set(range(count)), raising=False)
+        assert loader_workers(None, 10**6) == workers

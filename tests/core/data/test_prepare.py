@@ -110,6 +110,22 @@ def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
     assert manifest.split("train").active(0) == [7]
 
 
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 99}'])
+def test_a_damaged_description_is_written_anew(coco: Path, content: str) -> None:
+    prepare("coco", data=coco)
+    Path("prepared/coco/dataset.json").write_text(content)
+    prepare("coco", data=coco)
+    assert find_or_prepare("coco")[0].splits == ["train", "val"]
+
+
+@pytest.mark.parametrize("output", ["file", "file/inside"])
+def test_a_manifest_cannot_be_written_over_a_file(coco: Path, output: str) -> None:
+    Path("file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot be written"):
+        prepare("coco", data=coco, output=Path(output))
+    assert Path("file").read_text() == "mine"
+
+
 def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
     with pytest.raises(UsageError, match="holds other files"):
         prepare("coco", data=coco, output=coco)

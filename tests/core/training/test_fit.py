@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sadcl_core.checkpoint import load_model
+from sadcl_core.checkpoint import load_model, save_model
+from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare import prepare
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.presets import configure
-from sadcl_core.run_directory import RunDirectory
+from sadcl_core.run_directory import RunDirectory, read_status
 from sadcl_core.training import fit, stages
 from sadcl_core.training.events import EpochDone, Event, PrototypesBuilt, StageStarted, StepDone
 
@@ -144,6 +146,34 @@ def test_the_bank_starts_from_prototypes_and_remembers_every_step(
     assert len(started) == 1
     assert started[0].any()
     assert remembered == [0.8] * 6
+
+
+def test_the_fingerprint_is_of_the_data_and_of_nothing_else(coco: Path, tmp_path: Path) -> None:
+    first = prepare("coco", data=coco, output=tmp_path / "a").manifest
+    assert fit.fingerprint(first) == fit.fingerprint(load_manifest(tmp_path / "a"))
+    assert fit.fingerprint(first) == fit.fingerprint(prepare("coco", data=coco, output=tmp_path / "b").manifest)
+    (coco / "train2017" / "003.png").unlink()
+    other = prepare("coco", data=coco, output=tmp_path / "c", skip_broken=True).manifest
+    assert fit.fingerprint(first) != fit.fingerprint(other)
+
+
+def test_a_second_ctrl_c_does_not_lose_what_was_learned(
+    train: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save_model(*arguments)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone):
+            monkeypatch.setattr(stages, "save_model", impatient)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train({"classification": 2}, iter([10.0, 20.0]), listen)
+    assert weights_of("last")
+    assert weights_of("best")
+    assert read_status(Path("run"))["status"] == "interrupted"
 
 
 def test_frozen_parts_do_not_move_in_training(train: Callable[..., list[Event]]) -> None:
