@@ -80,35 +80,54 @@ def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
 
     Raises:
         DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.
+        UsageError: the backbone cannot be used at this image size.
     """
     card, tensors = _read(path)
     try:
-        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=img_size or card.img_size)
+        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
     except UsageError as error:
         raise DataError(f"{path} cannot be built by this version: {error}") from None
-    if img_size is not None and img_size != card.img_size:
-        card = card.model_copy(update={"img_size": img_size})
-        tensors = _for_another_size(tensors, classifier)
+    misfit = _misfit(classifier, tensors)
+    if misfit:
+        raise DataError(
+            f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
+            f"it {misfit}. Train or fetch it again."
+        )
+    classifier.load_state_dict(tensors)
+    model = LoadedModel(classifier.eval(), card, path)
+    return model if img_size in (None, card.img_size) else _at_size(model, int(img_size))
+
+
+def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
+    """The same model for other images: a vision transformer is built anew and its positions are resampled."""
+    card = model.card.model_copy(update={"img_size": img_size})
+    if model.classifier.backbone.any_size:
+        return LoadedModel(model.classifier, card, model.path)
+    tensors = model.classifier.state_dict()
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=img_size)
+    prefix = "backbone.net.model."
+    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    converted = classifier.backbone.converted(inside) if inside else {}
+    tensors = {**tensors, **{f"{prefix}{name}": tensor for name, tensor in converted.items()}}
+    if _misfit(classifier, tensors):
+        raise UsageError(
+            f"{card.model.backbone} cannot be used at {img_size} px: {model.path} was trained at {model.card.img_size} px "
+            "and its positions cannot be resampled. Leave --img-size out."
+        )
+    classifier.load_state_dict(tensors)
+    return LoadedModel(classifier.eval(), card, model.path)
+
+
+def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
+    """What keeps tensors from being loaded, as the end of a sentence; empty when nothing does."""
     own = classifier.state_dict()
     missing = sorted(set(own) - set(tensors))
     unexpected = sorted(set(tensors) - set(own))
     other_shape = sorted(name for name in set(own) & set(tensors) if own[name].shape != tensors[name].shape)
     for names, what in ((missing, "lacks"), (unexpected, "has the unexpected"), (other_shape, "has another shape of")):
         if names:
-            raise DataError(
-                f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
-                f"it {what} {names[0]}{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}. Train or fetch it again."
-            )
-    classifier.load_state_dict(tensors)
-    return LoadedModel(classifier.eval(), card, path)
-
-
-def _for_another_size(tensors: dict[str, Tensor], classifier: Classifier) -> dict[str, Tensor]:
-    """Positions of a vision transformer are resampled; convolutional networks have none."""
-    prefix = "backbone.net.model."
-    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    converted = classifier.backbone.converted(inside) if inside else {}
-    return {**tensors, **{f"{prefix}{name}": tensor for name, tensor in converted.items()}}
+            return f"{what} {names[0]}{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}"
+    return ""
 
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:

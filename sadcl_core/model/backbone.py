@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         """Build with random weights.
 
         Raises:
-            UsageError: timm has no such model, it gives no feature maps, or none at this stride.
+            UsageError: timm has no such model, it gives no feature maps, none at this stride, or not at this image size.
         """
         super().__init__()
         if not timm.is_model(name):
@@ -65,8 +65,15 @@ class Backbone(nn.Module):
             known = ", ".join(map(str, sorted(set(strides))))
             raise UsageError(f"{name} has no feature map at stride {stride}, only at: {known}. Choose with --set model.stride=N.")
         index = -1 - strides[::-1].index(stride)  # the deepest at this stride, counted from the end
-        options: dict[str, Any] = {"out_indices": (index,), **_size(name, img_size)}
-        self.net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
+        size = _size(name, img_size)
+        self.any_size = not size
+        options: dict[str, Any] = {"out_indices": (index,), **size}
+        try:
+            self.net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"{name} cannot be built for images of {img_size} px ({error}). Choose another --img-size."
+            ) from None
         self.name = name
         chosen: Any = self.net.feature_info
         self.channels: int = chosen.channels()[-1]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from sadcl_core.checkpoint import CARD, ModelCard, load_model, save_model
 from sadcl_core.config import ModelSection
-from sadcl_core.errors import DataError, MachineError
+from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.classifier import Classifier
 
 
@@ -142,6 +142,15 @@ def test_another_image_size_than_trained_at(tmp_path: Path, backbone: str, strid
     assert loaded.card.img_size == 64
     output = loaded.classifier(torch.randn(1, 3, 64, 64), need_attention=True)
     assert output.attention.shape == (1, 2, 4, 4)
+
+
+def test_a_backbone_that_cannot_change_its_size_says_so(tmp_path: Path) -> None:
+    _, card = make()
+    section = card.model.model_copy(update={"backbone": "maxvit_nano_rw_256", "stride": 32})
+    classifier = Classifier(section, num_classes=2, img_size=256)
+    save_model(tmp_path / "m.safetensors", classifier, card.model_copy(update={"model": section, "img_size": 256}))
+    with pytest.raises(UsageError, match=r"cannot be used at 320 px: .* was trained at 256 px"):
+        load_model(tmp_path / "m.safetensors", img_size=320)
 
 
 def test_later_version(tmp_path: Path) -> None:
