@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sadcl_cli import embed, evaluate, predict, prepare_data, train, visualize
+from sadcl_cli import compare, embed, evaluate, predict, prepare_data, train, visualize
 from sadcl_cli.console import fail, messages, verbosity
 from sadcl_core import __version__
 from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, SadclError
@@ -70,6 +70,7 @@ app = typer.Typer(
 )
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)

@@ -84,14 +84,14 @@ def show_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
     sys.stdout.flush()
 
 
-def new_table(*columns: str, title: str | None = None) -> Table:
-    """A plain table: the first column to the left, the others to the right."""
+def new_table(*columns: str, title: str | None = None, wrap: bool = False) -> Table:
+    """A plain table: the first column to the left, the others to the right; with `wrap` all are text to the left."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if number == 0 or wrap else "right", overflow="fold", no_wrap=wrap and number == 0)
     return table
 
 

@@ -29,11 +29,12 @@ def complete_dataset(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
-def complete_head(incomplete: str) -> list[str]:
-    """Names of heads that start so."""
-    from sadcl_core.model.heads import HEADS
+def complete_method(incomplete: str) -> list[str]:
+    """Names of methods that start so; of several with commas between them, the last one."""
+    from sadcl_core.methods import METHODS
 
-    return [name for name in HEADS if name.startswith(incomplete)]
+    *before, last = incomplete.split(",")
+    return [",".join([*before, name]) for name in METHODS if name.startswith(last)]
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -82,5 +83,32 @@ BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Image
 ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")
 ]
+
+# what a recipe is put together from, in train and compare alike
+DatasetFolder = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", help="Recipe to start from; chosen from the data unless given.", autocompletion=complete_preset),
+]
+Backbone = Annotated[str | None, typer.Option("--backbone", help="Any timm model, such as resnet50.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option("--pretrained", metavar="FILE|hub", help="Weights of the backbone: a .safetensors or .pth file, or the hub's."),
+]
+NoPretrained = Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")]
+Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N[,N]", help="Epochs of every stage, or of each: 15,5.")]
+TrainBatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")]
+TrainImgSize = Annotated[int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels.")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of every stage.")]
+WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Of the optimiser.")]
+TrainDevice = Annotated[str | None, typer.Option("--device", metavar=DEVICES, help="Where to compute.")]
+TrainPrecision = Annotated[str | None, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file, such as the config.yaml of a run.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: --set optim.ema_decay=0.99.")]
+
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; inside the run unless given.")]

@@ -3,78 +3,128 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sadcl_cli.console import counting, say, show, show_json, warn
+from sadcl_cli.console import say, show, show_json, show_table, warn
 from sadcl_cli.options import (
-    DEVICES,
-    PRECISION_HELP,
-    PRECISIONS,
+    Backbone,
+    ConfigFile,
+    DatasetFolder,
     Debug,
+    Epochs,
     Json,
+    Lr,
+    NoPretrained,
+    Preset,
+    Pretrained,
     Quiet,
+    Set,
+    TrainBatchSize,
+    TrainDevice,
+    TrainImgSize,
+    TrainPrecision,
     Verbose,
+    WeightDecay,
     Workers,
     complete_dataset,
-    complete_head,
-    complete_preset,
+    complete_method,
+    complete_run,
 )
+from sadcl_cli.recipe import find_data, user_layers
 from sadcl_core.data.formats import FORMATS
-from sadcl_core.model.heads import HEADS
 
 if TYPE_CHECKING:
-    from sadcl_core.config import Layer
     from sadcl_core.data.manifest import Manifest
     from sadcl_core.presets import Configured
     from sadcl_core.run_directory import RunDirectory
 
 
+def list_methods(value: bool) -> None:
+    """What each method is made of, and where it comes from."""
+    if not value:
+        return
+    from sadcl_cli.console import new_table
+    from sadcl_core.methods import METHODS
+
+    table = new_table("method", "head", "stages and the weights of their losses", "what it is", "source", wrap=True)
+    for name, method in METHODS.items():
+        stages = "\n".join(
+            f"{number}: " + ", ".join(f"{weight:g} {loss.replace('_', '-')}" for loss, weight in losses.items())
+            for number, losses in enumerate(method.stages.values(), start=1)
+        )
+        table.add_row(name, method.head, stages, method.summary, method.source)
+    show_table(table)
+    raise typer.Exit
+
+
+def list_presets(value: bool) -> None:
+    """The recipes, and for what each is."""
+    if not value:
+        return
+    from sadcl_cli.console import new_table
+    from sadcl_core.presets import PRESETS
+
+    table = new_table("preset", "for what", wrap=True)
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.summary)
+    show_table(table)
+    raise typer.Exit
+
+
 def train(
     dataset: Annotated[
-        str,
+        str | None,
         typer.Argument(help=f"{', '.join(FORMATS)}, or a folder from prepare-data.", autocompletion=complete_dataset),
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
     ] = None,
-    preset: Annotated[
+    data: DatasetFolder = None,
+    method: Annotated[
         str | None,
-        typer.Option("--preset", help="Recipe to start from; chosen from the data unless given.", autocompletion=complete_preset),
+        typer.Option("--method", help="What is trained; sadcl unless given.", autocompletion=complete_method),
     ] = None,
-    head: Annotated[
-        str | None, typer.Option("--head", help=f"{', '.join(HEADS)}; sarl unless given.", autocompletion=complete_head)
-    ] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Any timm model, such as resnet50.")] = None,
-    pretrained: Annotated[
-        str | None,
+    list_methods: Annotated[
+        bool,
+        typer.Option("--list-methods", help="Show what each method is made of.", callback=list_methods, is_eager=True),
+    ] = False,
+    preset: Preset = None,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", help="Show the recipes.", callback=list_presets, is_eager=True)
+    ] = False,
+    backbone: Backbone = None,
+    pretrained: Pretrained = None,
+    no_pretrained: NoPretrained = False,
+    init_from: Annotated[
+        Path | None,
         typer.Option(
-            "--pretrained", metavar="FILE|hub", help="Weights of the backbone: a .safetensors or .pth file, or the hub's."
+            "--init-from",
+            metavar="RUN_OR_FILE",
+            help="Go on from a trained model, class by class name.",
+            autocompletion=complete_run,
         ),
     ] = None,
-    no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")] = False,
-    epochs: Annotated[
-        str | None, typer.Option("--epochs", metavar="N[,N]", help="Epochs of every stage, or of each: 15,5.")
+    class_map: Annotated[
+        Path | None,
+        typer.Option("--class-map", metavar="FILE", help="Lines such as aeroplane: airplane, for --init-from."),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")] = None,
-    img_size: Annotated[int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate of every stage.")] = None,
-    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Of AdamW.")] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar=DEVICES, help="Where to compute.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)] = None,
+    epochs: Epochs = None,
+    batch_size: TrainBatchSize = None,
+    img_size: TrainImgSize = None,
+    lr: Lr = None,
+    weight_decay: WeightDecay = None,
+    device: TrainDevice = None,
+    precision: TrainPrecision = None,
     workers: Workers = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of every random choice.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory; runs/NAME unless given.")
     ] = None,
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Replace the run in this directory.")] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file, such as the config.yaml of a run.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: --set optim.ema_decay=0.99.")
-    ] = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Show every value and where it comes from; train nothing.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -84,79 +134,54 @@ def train(
 
     Prepares the data set unless that has been done.
     """
-    from sadcl_core.config import RunConfig, load_config_file, parse_assignment
     from sadcl_core.errors import UsageError
     from sadcl_core.presets import configure
-    from sadcl_core.run_directory import RunDirectory, new_run_path
+    from sadcl_core.run_directory import RunDirectory, annotated, new_run_path
 
-    if pretrained and no_pretrained:
-        raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")
-    if output is not None:  # before any long work
+    if dataset is None and not print_config:
+        raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
+    if class_map is not None and init_from is None:
+        raise UsageError("--class-map says which class goes on from which of another model. Name that with --init-from.")
+    if output is not None and not print_config:  # before any long work
         RunDirectory(output).refuse_existing(exist_ok=exist_ok)
-    stages = list(RunConfig().stages)
-    flags: dict[str, Any] = {
-        "model": {"head": head, "backbone": backbone, "pretrained": _pretrained(pretrained, no_pretrained)},
-        "data": {"batch_size": batch_size, "img_size": img_size, "workers": workers},
-        "optim": {"weight_decay": weight_decay},
-        "stages": {name: {"epochs": count, "lr": lr} for name, count in zip(stages, _epochs(epochs, len(stages)), strict=True)},
-        "seed": seed,
-        "device": device,
-        "precision": precision,
-    }
-    layers: list[tuple[str, Layer]] = [] if config is None else [(str(config), load_config_file(config))]
-    layers += [("--set", parse_assignment(text)) for text in set_ or []]
-    layers.append(("flag", _given(flags)))
-    manifest = _find(dataset, data)
-    configured = configure(layers, dataset=manifest.description.name, split_sizes=manifest.split_sizes, preset=preset)
+    layers = user_layers(
+        config=config,
+        set_=set_,
+        backbone=backbone,
+        pretrained=pretrained,
+        no_pretrained=no_pretrained,
+        epochs=epochs,
+        batch_size=batch_size,
+        img_size=img_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        device=device,
+        precision=precision,
+        workers=workers,
+        more={
+            "method": method,
+            "seed": seed,
+            "model": {"init_from": _text(init_from), "class_map": _text(class_map)},
+        },
+    )
+    manifest = None if dataset is None else find_data(dataset, data)
+    if init_from is not None or config is not None or set_:
+        from sadcl_core.training.transfer import with_network_of_init
+
+        layers = with_network_of_init(layers)
+    name, sizes = ("", {}) if manifest is None else (manifest.description.name, manifest.split_sizes)
+    configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset)
     say(f"preset {configured.config.preset}: {configured.why}")
+    if print_config:
+        show(annotated(configured.config.model_dump(), configured.sources).rstrip())
+        return
+    assert manifest is not None, "a data set was named"
     run = RunDirectory(output or new_run_path(manifest.description.name))
     _train(configured, manifest, run, exist_ok=exist_ok, json=json)
 
 
-def _find(dataset: str, data: Path | None) -> Manifest:
-    from sadcl_core.data.prepare import find_or_prepare
-
-    with counting("checking images") as progress:
-        manifest, taken = find_or_prepare(dataset, data=data, progress=progress)
-    say(f"data {manifest.description.name}: {taken}")
-    for note in manifest.description.notes:
-        say(f"data {manifest.description.name}: {note}")
-    return manifest
-
-
-def _pretrained(pretrained: str | None, no_pretrained: bool) -> bool | str | None:
-    """What the flags say of model.pretrained; None when they say nothing."""
-    if no_pretrained:
-        return False
-    return True if pretrained == "hub" else pretrained
-
-
-def _epochs(text: str | None, stages: int) -> list[int | None]:
-    """`20` is for every stage, `15,5` for each."""
-    from sadcl_core.errors import UsageError
-
-    if text is None:
-        return [None] * stages
-    parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts) or len(parts) not in (1, stages):
-        raise UsageError(
-            f"--epochs {text!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
-        )
-    counts: list[int | None] = [int(part) for part in parts]
-    return counts * stages if len(counts) == 1 else counts
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were used."""
-    given: dict[str, Any] = {}
-    for key, value in flags.items():
-        if isinstance(value, dict):
-            inner = _given(value)
-            if inner:
-                given[key] = inner
-        elif value is not None:
-            given[key] = value
-    return given
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _train(configured: Configured, manifest: Manifest, run: RunDirectory, *, exist_ok: bool, json: bool) -> None:

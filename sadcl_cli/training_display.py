@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, messages, new_table, say, verbosity, warn
 from sadcl_core.config import RunConfig
-from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone, Transferred
 from sadcl_core.training.prototypes import CONFIDENT
 from sadcl_core.training.step import TERMS
 
@@ -61,6 +61,8 @@ class TrainingDisplay:
             self._stage(event)
         elif isinstance(event, PrototypesBuilt):
             self._prototypes(event)
+        elif isinstance(event, Transferred):
+            self._transferred(event)
         elif isinstance(event, Note):
             (warn if event.warning else say)(event.text)
 
@@ -108,3 +110,17 @@ class TrainingDisplay:
             messages().print(table, soft_wrap=False)
         if len(rest) > 20 and not verbosity.verbose:
             say(f"and {len(rest) - 20} more classes without a confident image; all are in prototypes.json")
+
+    def _transferred(self, event: Transferred) -> None:
+        transfer = event.transfer
+        say(f"goes on from {transfer.source}: {transfer.matched} of {len(transfer.classes)} classes matched")
+        other = [f"{here} from {there}" for here, there in transfer.classes if there is not None and here != there]
+        anew = [here for here, there in transfer.classes if there is None]
+        for text, names in (
+            ("under another name", other),
+            ("start anew", anew),
+            ("other tensors that start anew", transfer.anew),
+        ):
+            if names:
+                shown = names if verbosity.verbose else names[:20]
+                say(f"  {text}: {', '.join(shown)}{f' and {len(names) - len(shown)} more' if len(names) > len(shown) else ''}")

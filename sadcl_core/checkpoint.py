@@ -75,6 +75,15 @@ def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
         temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
 
 
+def read_card(path: Path) -> ModelCard:
+    """The description in a model file, without its weights.
+
+    Raises:
+        DataError: the file is missing, damaged, not one of this project or of a later version.
+    """
+    return _read(path, weights=False)[0]
+
+
 def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
     """Read a model file, for another image size than it was trained at where one is given.
 
@@ -130,13 +139,14 @@ def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
     return ""
 
 
-def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+def _read(path: Path, *, weights: bool = True) -> tuple[ModelCard, dict[str, Tensor]]:
     if not path.is_file():
         raise DataError(f"There is no model file {path}. Give a run or its weights/best.safetensors with -w.")
     try:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in list(stored.keys())} if CARD in header else {}
+            names = list(stored.keys()) if weights and CARD in header else []
+            tensors = {name: stored.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path} is not a model file ({error}). Give a run or its weights/best.safetensors with -w.") from None
     if CARD not in header:

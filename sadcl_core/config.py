@@ -45,6 +45,8 @@ class ModelSection(Section):
     backbone: str = Field("resnet101", description="any timm model that gives feature maps")
     stride: int = Field(32, ge=1, le=64, description="image pixels per feature-map location")
     pretrained: bool | str = Field(True, description="true: the hub's weights; false: none; or a .safetensors/.pth file")
+    init_from: str = Field("", description="run or model file whose weights are taken over, class by class name")
+    class_map: str = Field("", description="file of class names here and there, where the names differ")
     freeze_stride: int = Field(
         4, ge=0, le=64, description="layers up to this stride are frozen; 4: stem and first stage; 0: none"
     )
@@ -69,6 +71,9 @@ class SampleToSampleOptions(Section):
 
     temperature: float = Field(0.2, gt=0)
     bank_slots: int = Field(16, ge=0, description="remembered features per class; 0: no bank")
+    bank_classes: Literal["all", "present"] = Field(
+        "all", description="entries an anchor is contrasted with: of every class, as published, or of those in the batch"
+    )
     bank_min_score: float = Field(0.8, ge=0, le=1, description="an active label is remembered when its score is above this")
 
 
@@ -81,21 +86,33 @@ class PrototypeToSampleOptions(Section):
     )
 
 
+class ImageToImageOptions(Section):
+    """Options of the contrastive loss of whole-image features."""
+
+    temperature: float = Field(0.2, gt=0)
+
+
 class LossSection(Section):
     """Options of each loss term; which terms a stage uses, and how much, is said in the stage."""
 
     asymmetric: AsymmetricOptions = AsymmetricOptions()
     sample_to_sample: SampleToSampleOptions = SampleToSampleOptions()
     prototype_to_sample: PrototypeToSampleOptions = PrototypeToSampleOptions()
+    image_to_image: ImageToImageOptions = ImageToImageOptions()
 
 
 class StageSection(Section):
     """One stage of training: how long, how fast, with which losses and which images."""
 
-    epochs: int = Field(80, ge=0, description="0: the stage is left out")
-    lr: float = Field(5e-5, gt=0, description="peak learning rate of head and projection")
+    epochs: int = Field(80, ge=0, description="0: the stage is left out, as is one without a loss")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
+    lr: float = Field(5e-5, gt=0, description="peak learning rate of classifier and projection")
     backbone_lr_scale: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple; 0: frozen")
+    head_lr_scale: float = Field(
+        1.0, gt=0, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
+    )
     augment: str = "none"
+    views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
     losses: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused"
     )
@@ -107,7 +124,7 @@ class StageSection(Section):
 
 
 class OptimSection(Section):
-    """AdamW, OneCycle per step, EMA and early stop, the same in every stage."""
+    """Decay, OneCycle per step, EMA and early stop, the same in every stage."""
 
     weight_decay: float = Field(5e-3, ge=0)
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
@@ -121,6 +138,7 @@ class RunConfig(Section):
     """Everything a training run is made of."""
 
     preset: str = ""
+    method: str = Field("sadcl", description="what is trained: a head with its losses")
     seed: int = Field(1, ge=0, lt=2**32)
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

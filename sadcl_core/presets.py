@@ -1,7 +1,7 @@
-"""Methods and presets: named layers over the defaults, and how a run's configuration is put together from them.
+"""Presets: recipes as named layers over the defaults, and how a run's configuration is put together.
 
-A method of the papers is a head with its losses. A preset is a recipe for a kind of data. Both only name what differs
-from the defaults in `sadcl_core.config`, which are SADCL as published.
+A preset says how long, how fast, how large and on which images; what is trained is a method (`sadcl_core.methods`). The
+published recipes are spelled out in full; the others name what differs from the defaults in `sadcl_core.config`.
 """
 
 from __future__ import annotations
@@ -12,51 +12,123 @@ from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.errors import UsageError
+from sadcl_core.methods import METHODS
 from sadcl_core.registry import suggest
 
-# What a head is trained with unless told otherwise: a method of the papers is a head plus its losses.
-METHODS: dict[str, Layer] = {
-    "sarl": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.1, "prototype_to_sample": 0.05}}}},
-    "pooled": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.0, "prototype_to_sample": 0.0}}}},
-}
 
-PRESETS: dict[str, Layer] = {
-    # the published recipe: the defaults above, nothing changed
-    "sadcl-r101-448": {},
-    # fine-tuning an ImageNet backbone on a few hundred to ten thousand photos, feasible without a GPU
-    "small": {
-        "data": {"img_size": 224, "batch_size": 32},
+def _sadcl_r101(img_size: int) -> Layer:
+    """SADCL on ResNet-101 (ECAI 2023, implementation details, and the published training script)."""
+    stage = {"epochs": 80, "optimizer": "adamw", "lr": 5e-5, "backbone_lr_scale": 1.0, "head_lr_scale": 1.0}
+    return {
+        "seed": 1,
+        "data": {"img_size": img_size, "batch_size": 64},
         "model": {
-            "backbone": "mobilenetv2_100",
-            "projection_width": 128,
-            "heads": {"sarl": {"width": 256, "feedforward": 512}},
+            "backbone": "resnet101",
+            "stride": 32,
+            "pretrained": True,
+            "freeze_stride": 4,
+            "freeze_batchnorm": True,
+            "projection_width": 1024,
+            "heads": {"sarl": {"width": 2048, "attention_heads": 4, "feedforward": 8192, "dropout": 0.1}},
         },
-        "optim": {"ema_decay": 0.99, "ema_warmup": True},
+        "loss": {
+            "asymmetric": {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0},
+            "sample_to_sample": {"temperature": 0.2, "bank_min_score": 0.8},
+            "prototype_to_sample": {"temperature": 0.07, "prototype_min_score": 0.85},
+        },
+        "optim": {"weight_decay": 5e-3, "warmup": 0.2, "ema_decay": 0.9998, "ema_warmup": False, "patience": 8},
         "stages": {
-            "classification": {"epochs": 14, "lr": 1e-3, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
-            "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+            "classification": {**stage, "augment": "cutout-randaugment"},
+            "contrastive": {**stage, "augment": "fixed-crops"},
         },
-    },
-    # the built-in scenes of handwritten digits, a backbone from scratch
-    "digits": {
-        "data": {"img_size": 64, "batch_size": 32},
-        "model": {
-            "backbone": "resnet18",
-            "stride": 8,
-            "pretrained": False,
-            "projection_width": 64,
-            "heads": {"sarl": {"width": 128, "feedforward": 256}},
+    }
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe.
+
+    Attributes:
+        summary: for what it is.
+        layer: the settings.
+        needs_init: it goes on from a trained model, which must be given.
+    """
+
+    summary: str
+    layer: Layer
+    needs_init: bool = False
+
+
+PRESETS: dict[str, Preset] = {
+    "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448)),
+    "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512)),
+    "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576)),
+    "sadcl-r101-448-voc": Preset(
+        "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), needs_init=True
+    ),
+    "mulcon-r101-448": Preset(
+        "MulCon as published (its cosine schedule with warm-up is one cycle here)",
+        {
+            "method": "mulcon",
+            "data": {"img_size": 448},
+            "model": {
+                "backbone": "resnet101",
+                "stride": 32,
+                "pretrained": True,
+                "freeze_stride": 0,
+                "freeze_batchnorm": False,
+                "projection_width": 128,
+                "heads": {
+                    "mulcon": {"token_width": 2048, "width": 1024, "attention_heads": 4, "token_blocks": 2, "label_blocks": 1}
+                },
+            },
+            "loss": {"sample_to_sample": {"temperature": 0.2}},
+            "optim": {"ema_decay": 0.9997},
+            "stages": {
+                "classification": {"optimizer": "adamw", "lr": 2e-4},
+                "contrastive": {"optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "head_lr_scale": 0.1},
+            },
         },
-        "optim": {"ema_decay": 0.99, "ema_warmup": True, "weight_decay": 1e-2},
-        "stages": {
-            "classification": {"epochs": 13, "lr": 1e-3, "augment": "shift-and-turn"},
-            "contrastive": {"epochs": 5, "lr": 5e-4, "augment": "shift-and-turn"},
+    ),
+    "small": Preset(
+        "fine-tuning on a few hundred to ten thousand photos, feasible without a GPU",
+        {
+            "data": {"img_size": 224, "batch_size": 32},
+            "model": {
+                "backbone": "mobilenetv2_100",
+                "projection_width": 128,
+                "heads": {"sarl": {"width": 256, "feedforward": 512}, "mulcon": {"token_width": 256, "width": 256}},
+            },
+            "optim": {"ema_decay": 0.99, "ema_warmup": True},
+            "stages": {
+                "classification": {"epochs": 14, "lr": 1e-3, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+                "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+            },
         },
-    },
+    ),
+    "digits": Preset(
+        "the built-in scenes of handwritten digits, a backbone from scratch",
+        {
+            "data": {"img_size": 64, "batch_size": 32},
+            "model": {
+                "backbone": "resnet18",
+                "stride": 8,
+                "pretrained": False,
+                "projection_width": 64,
+                "heads": {"sarl": {"width": 128, "feedforward": 256}, "mulcon": {"token_width": 128, "width": 128}},
+            },
+            "optim": {"ema_decay": 0.99, "ema_warmup": True, "weight_decay": 1e-2},
+            "stages": {
+                "classification": {"epochs": 13, "lr": 1e-3, "augment": "shift-and-turn"},
+                "contrastive": {"epochs": 5, "lr": 5e-4, "augment": "shift-and-turn"},
+            },
+        },
+    ),
 }
 
 
 NOTHING_FROZEN: Layer = {"model": {"freeze_stride": 0, "freeze_batchnorm": False}}
+PUBLISHED = "sadcl-r101-448"
 SMALL_DATA = 10_000  # training images below which the small recipe is the default
 
 
@@ -74,17 +146,18 @@ def configure(
 ) -> Configured:
     """Put a run's configuration together: defaults < method < preset < the user's layers.
 
-    A head brings its losses, and without pretrained weights nothing is frozen: random layers that never learn help nobody.
-    Both stand above a file that was made for another head, or with pretrained weights, and below whatever else was said.
+    A method brings its head and losses, and without pretrained weights nothing is frozen: random layers that never learn help
+    nobody. Both stand above a file that was made for another method, or with pretrained weights, and below whatever else
+    was said.
 
     Args:
         layers: (where it comes from, nested values) of the user, weakest first.
-        dataset: its name; one with a preset of the same name takes that.
+        dataset: its name; one with a preset of the same name takes that. Empty: there is none yet.
         split_sizes: images of each split.
         preset: a row of PRESETS; unless given, the one a layer names, else chosen from the data.
 
     Raises:
-        UsageError: there is no such preset, or a value does not exist or is out of bounds.
+        UsageError: there is no such preset or method, or a value does not exist or is out of bounds.
     """
     flat = [flatten(layer) for _, layer in layers]
     given = {key: value for values in flat for key, value in values.items()}
@@ -97,13 +170,18 @@ def configure(
         chosen, why = choose_preset(dataset, split_sizes.get(str(given.get("data.train_split", defaults.train_split)), 0))
     if chosen not in PRESETS:
         raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
-    stack = [(f"preset {chosen}", PRESETS[chosen]), *layers, (f"preset {chosen}", {"preset": chosen})]
-    head = given.get("model.head", RunConfig().model.head)
-    _insert(stack, f"head {head}", METHODS.get(str(head), {}), because=("model.head", head))
-    pretrained = given.get("model.pretrained", flatten(PRESETS[chosen]).get("model.pretrained", True))
-    if pretrained is False:
+    recipe = flatten(PRESETS[chosen].layer)
+    stack = [(f"preset {chosen}", PRESETS[chosen].layer), *layers, (f"preset {chosen}", {"preset": chosen})]
+    method = str(given.get("method") or recipe.get("method") or RunConfig().method)
+    if method not in METHODS:
+        raise UsageError(f"There is no method {method!r}. {suggest(method, METHODS)}")
+    _insert(stack, f"method {method}", METHODS[method].layer, because=("method", method))
+    pretrained = given.get("model.pretrained", recipe.get("model.pretrained", True))
+    if pretrained is False and not given.get("model.init_from"):
         _insert(stack, "no pretrained weights", NOTHING_FROZEN, because=("model.pretrained", False))
     config, sources = resolve_config(stack)
+    if PRESETS[chosen].needs_init and not config.model.init_from:
+        raise UsageError(f"The preset {chosen} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
     return Configured(config, sources, why)
 
 
@@ -118,6 +196,8 @@ def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:
     """The preset for a data set nobody gave one for, and the reason in a few words."""
     if dataset in PRESETS:
         return dataset, "the data set has its own"
+    if not dataset:
+        return PUBLISHED, "no data set was named"
     if train_images < SMALL_DATA:
         return "small", f"{train_images:,} training images, fewer than {SMALL_DATA:,}"
-    return "sadcl-r101-448", f"{train_images:,} training images, {SMALL_DATA:,} or more"
+    return PUBLISHED, f"{train_images:,} training images, {SMALL_DATA:,} or more"

@@ -84,10 +84,7 @@ class RunDirectory:
 
     def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""
-        write_text(
-            self.path / "config.yaml",
-            _annotated(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=float("inf")), sources),
-        )
+        write_text(self.path / "config.yaml", annotated(values, sources))
 
     def write_status(self, **values: Any) -> None:
         """Add values to run.json."""
@@ -197,11 +194,11 @@ def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
     return model, run
 
 
-def _annotated(text: str, sources: Mapping[str, str]) -> str:
-    """Add `# source` to the lines of a YAML dump in block style whose value is no default."""
+def annotated(values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """Nested values as YAML, each line whose value is no default with `# source` at its end; read again by `load_config_file`."""
     path: list[str] = []
     lines = []
-    for line in text.splitlines():
+    for line in yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=float("inf")).splitlines():
         key = line.strip().split(":")[0]
         if line.lstrip().startswith("- "):
             lines.append(line)

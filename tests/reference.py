@@ -57,6 +57,21 @@ def sample_to_sample(
     return total / max(len(anchors), 1)
 
 
+def image_to_image(embeddings: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
+    total = embeddings.sum() * 0
+    count = len(embeddings)
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        alike = [j for j in others if any(targets[i, k] == 1 and targets[j, k] == 1 for k in range(targets.shape[1]))]
+        if not alike:
+            continue
+        similar = {j: torch.exp(unit(embeddings[i]) @ unit(embeddings[j]) / temperature) for j in others}
+        denominator = sum(similar.values(), start=torch.zeros((), dtype=embeddings.dtype))
+        for j in alike:
+            total = total - torch.log(similar[j] / denominator) / len(alike)
+    return total / max(count, 1)
+
+
 def prototype_to_sample(embeddings: Tensor, targets: Tensor, prototypes: Tensor, *, temperature: float) -> Tensor:
     total = embeddings.sum() * 0
     active = int((targets == 1).sum())

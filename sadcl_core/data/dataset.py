@@ -28,20 +28,22 @@ def read_image(path: Path) -> Tensor:
 
 
 class SplitDataset(Dataset[Batch]):
-    """Image `i` as (3, S, S) uint8 and its targets (K,) int8."""
+    """Image `i` as (3, S, S) uint8, or (V, 3, S, S) for V > 1 views, and its targets (K,) int8."""
 
-    def __init__(self, split: Split, transform: Transform, limit: int | None = None) -> None:
-        """`limit` keeps the first images only."""
+    def __init__(self, split: Split, transform: Transform, limit: int | None = None, views: int = 1) -> None:
+        """`limit` keeps the first images only; each view is transformed by itself."""
         self.split = split
         self.transform = transform
+        self.views = views
         self.count = len(split) if limit is None else min(limit, len(split))
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Batch:
-        image = self.transform(read_image(self.split.path(index)))
-        return image, torch.from_numpy(self.split.targets(index))
+        image = read_image(self.split.path(index))
+        seen = self.transform(image) if self.views == 1 else torch.stack([self.transform(image) for _ in range(self.views)])
+        return seen, torch.from_numpy(self.split.targets(index))
 
 
 class ImageLoader(DataLoader[Batch]):

@@ -7,7 +7,8 @@ Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Class
     L = -1/N+ * sum over classes k with an active label of  log( sum_{i: y_ik=1} exp(c_k.z_ik/t) / sum_i
     exp(c_k.z_ik/t) )
 
-with c_k.z_ik a cosine and N+ the number of active labels in the batch. This is where inactive labels are used.
+with c_k.z_ik a cosine and N+ the number of active labels in the batch. This is where inactive labels are used. A class
+without an active label has no term: leaving its column out before the projection changes nothing and saves its cost.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ as the label-level contrastive loss of MulCon (Dao et al., Neurocomputing 2023) 
 
     L = mean over anchors i of  -1/|P(i)| * sum_{p in P(i)} log( exp(z_i.z_p/t) / sum_{a in A(i)} exp(z_i.z_a/t) )
 
-Anchors are the active labels of the batch. A(i) is every other anchor and the filled entries of the memory bank, P(i)
-its members of the same class. Bank entries are contrasted with and are no anchors themselves. An anchor without a
-positive contributes 0 and is counted. Only active rows are ever compared: the similarity matrix is n_active x
-(n_active + n_bank).
+Anchors are the active labels of the batch. A(i) is every other anchor and the entries of the memory bank, P(i) its members
+of the same class. Bank entries are contrasted with and are no anchors themselves. An anchor without a positive contributes
+0 and is counted. Inactive labels never enter, so only active rows are handed in: the similarity matrix is n_active x (n_active +
+n_bank), whatever the number of classes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from sadcl_core.losses.precision import at_least_float32
 
 def sample_to_sample_loss(
     embeddings: Tensor,
-    targets: Tensor,
+    labels: Tensor,
     temperature: float = 0.2,
     bank: Tensor | None = None,
-    bank_mask: Tensor | None = None,
+    bank_labels: Tensor | None = None,
 ) -> Tensor:
     """Sample-to-sample loss of one batch.
 
     Args:
-        embeddings: (B, K, P), one projected feature per image and label; need not be normalised.
-        targets: (B, K) with 1, 0 or -1 for unknown; only entries equal to 1 take part.
+        embeddings: (N, P), one projected feature per ACTIVE label of an image, that is where a target equals 1; need not be
+            normalised.
+        labels: (N,), the class of each.
         temperature: > 0.
-        bank: (M, K, P), projected entries of the memory bank, or None.
-        bank_mask: (M, K), true where a bank entry is filled; None means all are.
+        bank: (M, P), projected entries of the memory bank, or None.
+        bank_labels: (M,), the class of each.
 
     Returns:
         A scalar, 0 when no anchor has a positive.
@@ -43,39 +44,33 @@ def sample_to_sample_loss(
     Raises:
         ValueError: a shape does not fit or the temperature is not positive.
     """
-    if embeddings.shape[:2] != targets.shape or embeddings.ndim != 3:
-        raise ValueError(f"embeddings {tuple(embeddings.shape)} must be (B, K, P) with targets {tuple(targets.shape)} (B, K)")
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"embeddings {tuple(embeddings.shape)} must be (N, P) with labels {tuple(labels.shape)} (N,)")
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(embeddings.device.type, enabled=False):
-        active = targets == 1
-        anchors = F.normalize(at_least_float32(embeddings[active]), dim=-1)  # (n, P)
-        classes = active.nonzero()[:, 1]  # (n,)
-        others, other_classes = anchors, classes
+        anchors = F.normalize(at_least_float32(embeddings), dim=-1)  # (N, P)
+        others, other_labels = anchors, labels
         if bank is not None:
-            filled = _filled(bank, bank_mask, embeddings)
-            others = torch.cat([anchors, F.normalize(at_least_float32(bank[filled]), dim=-1)])  # (n + m, P)
-            other_classes = torch.cat([classes, filled.nonzero()[:, 1]])
+            if (
+                bank_labels is None
+                or bank.ndim != 2
+                or bank.shape[1:] != anchors.shape[1:]
+                or bank_labels.shape != bank.shape[:1]
+            ):
+                raise ValueError(f"bank {tuple(bank.shape)} must be (M, P) as in embeddings, with bank_labels (M,)")
+            others = torch.cat([anchors, F.normalize(at_least_float32(bank), dim=-1)])  # (N + M, P)
+            other_labels = torch.cat([labels, bank_labels])
         count = len(anchors)
         if count == 0 or len(others) < 2:
             return anchors.sum() * 0.0  # nothing to compare; still a node of the graph
-        similarity = anchors @ others.T / temperature  # (n, n + m)
+        similarity = anchors @ others.T / temperature  # (N, N + M)
         itself = torch.zeros_like(similarity, dtype=torch.bool)
         itself.fill_diagonal_(True)
         similarity = similarity.masked_fill(itself, float("-inf"))
-        positive = (classes[:, None] == other_classes[None, :]) & ~itself
-        log_total = similarity.logsumexp(dim=1)  # (n,)
+        positive = (labels[:, None] == other_labels[None, :]) & ~itself
+        log_total = similarity.logsumexp(dim=1)  # (N,)
         positives = positive.sum(dim=1)
         attraction = similarity.masked_fill(~positive, 0.0).sum(dim=1) / positives.clamp(min=1)
         per_anchor = torch.where(positives > 0, log_total - attraction, 0.0)
         return per_anchor.sum() / count
-
-
-def _filled(bank: Tensor, bank_mask: Tensor | None, embeddings: Tensor) -> Tensor:
-    if bank.ndim != 3 or bank.shape[1:] != embeddings.shape[1:]:
-        raise ValueError(f"bank {tuple(bank.shape)} must be (M, K, P) with the K and P of embeddings {tuple(embeddings.shape)}")
-    if bank_mask is None:
-        return torch.ones(bank.shape[:2], dtype=torch.bool, device=bank.device)
-    if bank_mask.shape != bank.shape[:2]:
-        raise ValueError(f"bank_mask {tuple(bank_mask.shape)} must be (M, K) as in bank {tuple(bank.shape)}")
-    return bank_mask.bool()

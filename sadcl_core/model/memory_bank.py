@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sadcl_core.distributed import gathered
+
 
 class MemoryBank(nn.Module):
     """A ring of M slots per class. All of its state is in buffers, so `state_dict` holds it.
@@ -47,7 +49,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def remember(self, label_features: Tensor, targets: Tensor, scores: Tensor, *, min_score: float) -> None:
-        """Write the features of active labels scored above `min_score`, oldest slot first.
+        """Write the features of active labels scored above `min_score`, of all processes, oldest slot first.
 
         Args:
             label_features: (B, K, D).
@@ -57,11 +59,13 @@ class MemoryBank(nn.Module):
         """
         slots = len(self.features)
         chosen = (targets == 1) & (scores > min_score)  # (B, K)
-        place = chosen.long().cumsum(dim=0) - 1  # how many of the class came before, in this batch
-        counts = chosen.sum(dim=0)  # (K,)
-        chosen &= place >= counts - slots  # of more than the ring holds, the last ones stay
-        image, label = chosen.nonzero(as_tuple=True)
-        slot = (self.cursor[label] + place[image, label]) % slots
-        self.features[slot, label] = label_features[image, label].detach().to(self.features.dtype)
-        self.filled[slot, label] = True
+        rows = gathered(label_features[chosen].detach().to(self.features.dtype))  # (n, D)
+        labels = gathered(chosen.nonzero()[:, 1])  # (n,)
+        place = (labels[:, None] == labels[None, :]).tril(-1).sum(dim=1)  # how many of the class came before, in this batch
+        counts = torch.bincount(labels, minlength=len(self.cursor))  # (K,)
+        kept = place >= counts[labels] - slots  # of more than the ring holds, the last ones stay
+        rows, labels, place = rows[kept], labels[kept], place[kept]
+        slot = (self.cursor[labels] + place) % slots
+        self.features[slot, labels] = rows
+        self.filled[slot, labels] = True
         self.cursor.copy_((self.cursor + counts) % slots)

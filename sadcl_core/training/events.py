@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sadcl_core.training.prototypes import ClassCoverage
+from sadcl_core.training.transfer import Transfer
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,12 @@ class PrototypesBuilt:
     coverage: tuple[ClassCoverage, ...]
 
 
-Event = StageStarted | StepDone | EpochDone | Note | PrototypesBuilt
+@dataclass(frozen=True)
+class Transferred:
+    """Weights were taken over from another model."""
+
+    transfer: Transfer
+
+
+Event = StageStarted | StepDone | EpochDone | Note | PrototypesBuilt | Transferred
 Listener = Callable[[Event], None]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import timm
 import torch
 
 from sadcl_core import __version__
-from sadcl_core.checkpoint import ModelCard
+from sadcl_core.checkpoint import ModelCard, load_model
 from sadcl_core.config import ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.transforms import AUGMENTATIONS
@@ -27,10 +25,11 @@ from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import suggest
 from sadcl_core.run_directory import FINISHED, RunDirectory
-from sadcl_core.training.events import Listener, Note
+from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
-from sadcl_core.training.stages import Training, run_stage
+from sadcl_core.training.stages import MAPS, Training, result_columns, run_stage, seed_everything
 from sadcl_core.training.step import TERMS
+from sadcl_core.training.transfer import Transfer, transfer
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ def train(
     run: RunDirectory,
     *,
     exist_ok: bool = False,
+    after: RunDirectory | None = None,
     listen: Listener,
 ) -> TrainingResult:
     """Train all stages.
@@ -60,6 +60,7 @@ def train(
         manifest: with the splits that `config.data` names.
         run: made here; nothing is written before the model is built.
         exist_ok: replace an earlier run in the same directory.
+        after: a finished run of the first stage alone, which this one takes over and goes on from.
         listen: told what happens.
 
     Raises:
@@ -75,12 +76,22 @@ def train(
     precision = choose_precision(config.precision, device)
     seed_everything(config.seed)
     classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
-    loaded = load_pretrained(classifier, config.model)
+    moved = None
+    if config.model.init_from:
+        moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
+    loaded = None if moved else load_pretrained(classifier, config.model)
     run.create(exist_ok=exist_ok)
     run.write_config(values, {**sources, **told})
-    listen(Note(f"{config.model.head} head on {config.model.backbone} at stride {config.model.stride}, {device}, {precision}"))
+    listen(
+        Note(
+            f"method {config.method}: {config.model.head} head on {config.model.backbone} at stride {config.model.stride}, "
+            f"{device}, {precision}"
+        )
+    )
     if loaded is not None:
         listen(_note_of(loaded))
+    if moved is not None:
+        listen(Transferred(moved))
     training = Training(
         config=config,
         classifier=classifier.to(device),
@@ -99,10 +110,13 @@ def train(
             f"on {len(training.eval_split):,} of split {training.eval_split.name}"
         )
     )
-    stages = [name for name, stage in config.stages.items() if stage.epochs > 0]
-    with training.interrupts, recorded(training, manifest):
+    stages = used_stages(config)
+    with training.interrupts, recorded(training, manifest, moved):
+        if after is not None:
+            take_over(training, after)
         for number, name in enumerate(stages, start=1):
-            run_stage(training, name, number=number, of=len(stages))
+            if after is None or number > 1:
+                run_stage(training, name, number=number, of=len(stages))
     return TrainingResult(run, training.best_map, *training.best_epoch)
 
 
@@ -142,6 +156,11 @@ def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
     return config.model_copy(update={"data": data, "model": model})
 
 
+def used_stages(config: RunConfig) -> list[str]:
+    """The stages that are trained: those with an epoch and a loss."""
+    return [name for name, stage in config.stages.items() if stage.epochs > 0 and stage.weights]
+
+
 def check_stages(config: RunConfig) -> None:
     """Refuse stages that cannot be trained.
 
@@ -150,9 +169,11 @@ def check_stages(config: RunConfig) -> None:
     """
     if not any(stage.epochs for stage in config.stages.values()):
         raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
+    if not used_stages(config):
+        raise UsageError(
+            "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
+        )
     for name, stage in config.stages.items():
-        if not stage.weights:
-            raise UsageError(f"Stage {name} has no loss. Set stages.{name}.losses.asymmetric=1.")
         for loss in stage.weights:
             if loss not in TERMS:
                 raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
@@ -160,11 +181,22 @@ def check_stages(config: RunConfig) -> None:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every generator that training draws from."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def take_over(training: Training, first: RunDirectory) -> None:
+    """Start where a run of the first stage ended: with its best weights, its best epoch and its rows.
+
+    Raises:
+        DataError: its files are missing or damaged.
+    """
+    model = load_model(first.best)
+    training.classifier.load_state_dict(model.classifier.state_dict())
+    trained = model.card.trained
+    training.best_map, training.best_epoch = trained["mAP_interpolated"], (trained["stage"], trained["epoch"])
+    training.best_metrics = {name: trained[name] for name in MAPS}
+    training.holds = training.best_epoch
+    for row in first.read_results():
+        training.run.append_result({**dict.fromkeys(result_columns(training.config), ""), **row})
+    training.save(training.classifier, best=True, stage=trained["stage"], epoch=trained["epoch"], metrics=training.best_metrics)
+    training.listen(Note(f"stage {trained['stage']} taken from {first.path}, EMA mAP {training.best_map:.2f}"))
 
 
 def load_pretrained(classifier: Classifier, config: ModelSection) -> LoadedWeights | None:
@@ -185,13 +217,13 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
         img_size=config.data.img_size,
         mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
         std=pretrained.get("std", (0.229, 0.224, 0.225)),
-        model=config.model.model_copy(update={"pretrained": False}),
-        trained={"dataset": config.data.dataset, "sadcl": __version__, "seed": config.seed},
+        model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": ""}),
+        trained={"dataset": config.data.dataset, "method": config.method, "sadcl": __version__, "seed": config.seed},
     )
 
 
 @contextmanager
-def recorded(training: Training, manifest: Manifest) -> Iterator[None]:
+def recorded(training: Training, manifest: Manifest, moved: Transfer | None) -> Iterator[None]:
     """Keep run.json true: what the run is, and how it ended."""
     run, config = training.run, training.config
     run.write_status(
@@ -201,7 +233,9 @@ def recorded(training: Training, manifest: Manifest) -> Iterator[None]:
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
         data_fingerprint=fingerprint(manifest),
+        method=config.method,
         seed=config.seed,
+        transfer=None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
         device=str(training.device),
         precision=training.precision,
         versions={

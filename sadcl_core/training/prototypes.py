@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.device import autocast
+from sadcl_core.distributed import summed
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.progress import Progress
 
@@ -46,7 +47,7 @@ def build_prototypes(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
-    """One pass over the training images.
+    """One pass over the training images, of all processes.
 
     Returns:
         Prototypes (K, D) in float32, and how each was made.
@@ -68,6 +69,7 @@ def build_prototypes(
         done += len(images)
         if progress is not None:
             progress(done, len(loader.dataset))  # type: ignore[arg-type]
+    sums, counts = summed(sums), summed(counts)
     means = sums / counts.clamp(min=1)[..., None]
     source = torch.where(counts[0] > 0, 0, torch.where(counts[1] > 0, 1, 2))  # (K,)
     prototypes = means[source, torch.arange(len(classes))]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
@@ -31,6 +33,8 @@ from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
 
+MOMENTUM = 0.9  # of SGD
+MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 
 
@@ -60,12 +64,13 @@ class Training:
     best_metrics: dict[str, float] = field(default_factory=dict)
     holds: tuple[str, int] = ("", 0)
 
-    def loader(self, split: Split, *, augment: str | None, seed: int | None = None) -> DataLoader[Batch]:
+    def loader(self, split: Split, *, augment: str | None, seed: int | None = None, views: int = 1) -> DataLoader[Batch]:
         """Batches of a split, with the evaluation transform when `augment` is None."""
         data = self.config.data
         transform = self.card.preprocessing.resize if augment is None else augmentation(augment, data.img_size)
         workers = loader_workers(data.workers, len(split))
-        return make_loader(SplitDataset(split, transform), batch_size=data.batch_size, workers=workers, shuffle_seed=seed)
+        dataset = SplitDataset(split, transform, views=views)
+        return make_loader(dataset, batch_size=data.batch_size, workers=workers, shuffle_seed=seed)
 
     def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
         """Write last.safetensors, and best.safetensors as well when it is the best."""
@@ -94,7 +99,9 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
         DivergedError: a loss term is not finite.
     """
     stage, patience = training.config.stages[name], training.config.optim.patience
-    train_loader = training.loader(training.train_split, augment=stage.augment, seed=training.config.seed + 1000 * number)
+    seed = training.config.seed + 1000 * number
+    seed_everything(seed)  # a stage does not depend on how many random numbers came before it
+    train_loader = training.loader(training.train_split, augment=stage.augment, seed=seed, views=stage.views)
     eval_loader = training.loader(training.eval_split, augment=None)
     state = start_stage(training, stage, steps=stage.epochs * len(train_loader), first=number == 1)
     training.listen(StageStarted(name, number, of, stage.epochs, len(train_loader), stage.weights))
@@ -112,12 +119,13 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
             best = not current <= training.best_map
             training.save(state.ema.module, best=best, stage=name, epoch=epoch, metrics=metrics)
             row: dict[str, float | int | str] = {
+                **dict.fromkeys(result_columns(training.config), ""),
                 "stage": name,
                 "epoch": epoch,
                 "seconds": round(seconds, 2),
                 "images_per_second": round(len(training.train_split) / seconds, 1),
                 "lr": float(state.schedule.get_last_lr()[-1]),
-                **{key: means.get(key, "") for key in ("loss", *loss_columns(training.config))},
+                **means,
                 **metrics,
             }
             training.run.append_result(row)
@@ -135,6 +143,13 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
         raise
     training.classifier.load_state_dict(best_weights)
     training.holds = (name, stage_best_epoch)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that training draws from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def start_stage(training: Training, stage: StageSection, *, steps: int, first: bool) -> StageState:
@@ -199,6 +214,8 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
     sums: defaultdict[str, float] = defaultdict(float)
     classifier.train()
     for step, (images, targets) in enumerate(loader, start=1):
+        if images.ndim == 5:  # (B, V, 3, S, S): the views of an image become images of their own
+            images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)
         images = training.card.preprocessing.normalise(images.to(training.device, non_blocking=True))  # (B, 3, S, S)
         targets = targets.to(training.device, non_blocking=True)  # (B, K)
         with autocast(training.device, training.precision):
@@ -248,12 +265,14 @@ def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batc
         result = evaluate(scored, training.card.classes)
     except ValueError as error:
         raise DivergedError(f"The weights are no longer finite numbers ({error}). Lower the learning rate with --lr.") from None
-    return {"mAP_interpolated": round(result.map_interpolated, 4), "mAP_non_interpolated": round(result.map_non_interpolated, 4)}
+    values = (result.map_interpolated, result.map_non_interpolated)
+    return {name: round(value, 4) for name, value in zip(MAPS, values, strict=True)}
 
 
-def loss_columns(config: RunConfig) -> list[str]:
-    """Names of every loss term that some stage uses."""
-    return list(dict.fromkeys(name for stage in config.stages.values() for name in stage.weights))
+def result_columns(config: RunConfig) -> list[str]:
+    """Columns of results.csv; a loss term that no stage uses has none."""
+    terms = dict.fromkeys(name for stage in config.stages.values() for name in stage.weights)
+    return ["stage", "epoch", "seconds", "images_per_second", "lr", "loss", *terms, *MAPS]
 
 
 def set_trainable(classifier: Classifier, *, backbone: bool, contrastive: bool) -> None:
@@ -263,26 +282,30 @@ def set_trainable(classifier: Classifier, *, backbone: bool, contrastive: bool) 
     classifier.prototypes.requires_grad_(contrastive)
 
 
-def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> AdamW:
-    """AdamW with the backbone at its own rate; biases, norms and other vectors are not decayed."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
+def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> Optimizer:
+    """Backbone and head at their own rates; biases, norms and other vectors are not decayed."""
+    groups: dict[tuple[float, bool], list[Tensor]] = defaultdict(list)
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            groups[name.startswith("backbone."), parameter.ndim >= 2].append(parameter)
-    return AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": stage.lr * (stage.backbone_lr_scale if in_backbone else 1.0),
-                "weight_decay": optim.weight_decay if decayed else 0.0,
-            }
-            for (in_backbone, decayed), parameters in groups.items()
-        ]
-    )
+            groups[stage.lr * lr_scale(classifier, stage, name), parameter.ndim >= 2].append(parameter)
+    settings = [
+        {"params": parameters, "lr": lr, "weight_decay": optim.weight_decay if decayed else 0.0}
+        for (lr, decayed), parameters in groups.items()
+    ]
+    return AdamW(settings) if stage.optimizer == "adamw" else SGD(settings, momentum=MOMENTUM)
+
+
+def lr_scale(classifier: Classifier, stage: StageSection, name: str) -> float:
+    """The learning rate of a parameter, as a multiple of the stage's."""
+    part, _, inner = name.partition(".")
+    if part == "backbone":
+        return stage.backbone_lr_scale
+    return stage.head_lr_scale if part == "head" and inner not in classifier.head.CLASSIFIER else 1.0
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float) -> OneCycleLR:
     """One cycle over all steps of a stage; the rise takes two steps at least, which the scheduler needs."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     total = max(steps, 3)
-    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=max(warmup, 2 / total))
+    cycles = isinstance(optimizer, AdamW)  # its betas move against the rate, as published
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=max(warmup, 2 / total), cycle_momentum=cycles)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
 from sadcl_core.config import LossSection
 from sadcl_core.errors import DivergedError
-from sadcl_core.losses import asymmetric_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank
 
@@ -29,10 +28,10 @@ class LossInputs:
     bank: MemoryBank | None
     options: LossSection
 
-    @cached_property
-    def embeddings(self) -> Tensor:
-        """(B, K, P), projected once for all terms."""
-        return self.classifier.project(self.output.label_features)
+    @property
+    def active(self) -> Tensor:
+        """(B, K), true where the label is active, not where it is unknown."""
+        return self.targets == 1
 
 
 def _asymmetric(inputs: LossInputs) -> Tensor:
@@ -43,22 +42,37 @@ def _asymmetric(inputs: LossInputs) -> Tensor:
 
 
 def _sample_to_sample(inputs: LossInputs) -> Tensor:
-    bank = None if inputs.bank is None else inputs.classifier.project(inputs.bank.features)
+    options, project = inputs.options.sample_to_sample, inputs.classifier.project
+    bank, bank_labels = None, None
+    if inputs.bank is not None:
+        chosen = inputs.bank.filled  # (M, K)
+        if options.bank_classes == "present":
+            chosen = chosen & inputs.active.any(dim=0)
+        bank, bank_labels = project(inputs.bank.features[chosen]), chosen.nonzero()[:, 1]
     return sample_to_sample_loss(
-        inputs.embeddings,
-        inputs.targets,
-        temperature=inputs.options.sample_to_sample.temperature,
+        project(inputs.output.label_features[inputs.active]),  # (N, P), the active labels alone
+        inputs.active.nonzero()[:, 1],
+        temperature=options.temperature,
         bank=bank,
-        bank_mask=None if inputs.bank is None else inputs.bank.filled,
+        bank_labels=bank_labels,
     )
 
 
 def _prototype_to_sample(inputs: LossInputs) -> Tensor:
+    present = inputs.active.any(dim=0).nonzero()[:, 0]  # (C,), classes without an active label have no term
+    project = inputs.classifier.project
     return prototype_to_sample_loss(
-        inputs.embeddings,
-        inputs.targets,
-        prototypes=inputs.classifier.project(inputs.classifier.prototypes),
+        project(inputs.output.label_features[:, present]),  # (B, C, P)
+        inputs.targets[:, present],
+        prototypes=project(inputs.classifier.prototypes[present]),
         temperature=inputs.options.prototype_to_sample.temperature,
+    )
+
+
+def _image_to_image(inputs: LossInputs) -> Tensor:
+    images = inputs.output.label_features.mean(dim=1)  # (B, D); of the pooled head, the pooled feature itself
+    return image_to_image_loss(
+        inputs.classifier.project(images), inputs.targets, temperature=inputs.options.image_to_image.temperature
     )
 
 
@@ -75,6 +89,7 @@ TERMS: dict[str, Term] = {
     "asymmetric": Term(_asymmetric, "ASL", contrastive=False),
     "sample_to_sample": Term(_sample_to_sample, "S2S", contrastive=True),
     "prototype_to_sample": Term(_prototype_to_sample, "P2S", contrastive=True),
+    "image_to_image": Term(_image_to_image, "I2I", contrastive=True),
 }
 
 

@@ -33,7 +33,7 @@ def completion(line: str) -> dict[str, str]:
         (["trian"], {}, 2, "train"),
         ([], completion("sadcl vis"), 0, "visualize"),
         ([], completion("sadcl train co"), 0, "coco2017"),
-        ([], completion("sadcl train x --he"), 0, "--head"),
+        ([], completion("sadcl train x --met"), 0, "--method"),
     ],
 )
 def test_answers_without_torch(tmp_path: Path, arguments: list[str], extra: dict[str, str], code: int, words: str) -> None:
@@ -48,7 +48,7 @@ def test_answers_without_torch(tmp_path: Path, arguments: list[str], extra: dict
 
 
 def test_every_command_has_help(sadcl: Sadcl) -> None:
-    for command in ("prepare-data", "train", "eval", "predict", "embed", "visualize"):
+    for command in ("prepare-data", "train", "compare", "eval", "predict", "embed", "visualize"):
         assert command in sadcl("--help").stdout
         assert "--help" in sadcl(command, "--help").stdout
     assert "infer" not in sadcl("--help").stdout
@@ -56,7 +56,17 @@ def test_every_command_has_help(sadcl: Sadcl) -> None:
 
 def test_readme_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in ("prepare-data", "train", "eval", "predict", "embed", "visualize prototypes", "make demo", "make test"):
+    for command in (
+        "prepare-data",
+        "train",
+        "compare",
+        "eval",
+        "predict",
+        "embed",
+        "visualize prototypes",
+        "make demo",
+        "make test",
+    ):
         assert command in readme
 
 

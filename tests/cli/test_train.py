@@ -103,12 +103,13 @@ def test_output_is_one_document_with_json_and_lines_without(sadcl: Sadcl, coco: 
         assert words in ran.stderr
 
 
-def test_baseline_trains_as_long_without_contrastive_terms(sadcl: Sadcl, coco: Path) -> None:
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--head", "pooled")
+def test_baseline_has_one_stage_and_no_contrastive_terms(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--method", "baseline")
     assert ran.exit_code == 0, ran.stderr
     header, *rows = Path("runs/coco/results.csv").read_text().splitlines()
     assert "sample_to_sample" not in header
-    assert len(rows) == 3
+    assert len(rows) == 2
+    assert "stage 1/1" in ran.stderr
     assert not Path("runs/coco/prototypes.json").exists()
     ran = sadcl("visualize", "prototypes")
     assert ran.exit_code == 3
@@ -144,7 +145,7 @@ def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
         (("train", "coc"), 2, "Did you mean 'coco'"),
         ((*base, "-o", "taken"), 2, "The run directory taken exists"),
         ((*base, "--preset", "smal"), 2, "Did you mean 'small'"),
-        ((*base, "--head", "salr"), 2, "Did you mean 'sarl'"),
+        ((*base, "--method", "salr"), 2, "Did you mean 'sarl'"),
         ((*base, "--backbone", "resnet_50"), 2, "Did you mean 'resnet50'"),
         ((*base, "--epochs", "many"), 2, "--epochs 'many'"),
         ((*base, "--epochs", "0"), 2, "No stage has an epoch"),

@@ -6,7 +6,9 @@ import pytest
 
 from sadcl_core.config import Layer, RunConfig, load_config_file, parse_assignment, resolve_config
 from sadcl_core.errors import UsageError
-from sadcl_core.presets import METHODS, PRESETS, configure
+from sadcl_core.methods import METHODS
+from sadcl_core.model.heads.sarl import SARLHead
+from sadcl_core.presets import PRESETS, configure
 
 
 def test_the_last_layer_wins_and_its_name_is_kept() -> None:
@@ -72,7 +74,7 @@ def test_impossible_values_name_key_and_origin(text: str, message: str) -> None:
 def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
     from sadcl_core.run_directory import RunDirectory
 
-    first, sources = resolve_config([("preset digits", PRESETS["digits"]), ("head", METHODS["pooled"])])
+    first, sources = resolve_config([("preset digits", PRESETS["digits"].layer), ("method", METHODS["baseline"].layer)])
     run = RunDirectory(tmp_path)
     data = first.data.model_copy(update={"manifest": "/a folder with spaces/" * 20})
     first = first.model_copy(update={"data": data})
@@ -128,22 +130,25 @@ def test_the_preset_counts_the_split_that_is_trained_on() -> None:
     assert configured.config.preset == "small"
 
 
-def test_a_head_asked_for_beside_a_file_of_another_brings_its_losses() -> None:
-    for file_head, head in (("sarl", "pooled"), ("pooled", "sarl")):
-        file = configure([("flag", {"model": {"head": file_head}})], dataset="digits", split_sizes={"train": 1}).config
-        layers = [("file", file.model_dump()), ("flag", {"model": {"head": head}})]
-        config = configure(layers, dataset="digits", split_sizes={"train": 1}).config
-        expected = configure(layers[1:], dataset="digits", split_sizes={"train": 1}).config
-        assert config == expected
+def test_a_method_asked_for_beside_a_file_of_another_is_what_it_is() -> None:
+    for file_method in METHODS:
+        file = configure([("flag", {"method": file_method})], dataset="digits", split_sizes={"train": 1}).config
+        for method in METHODS:
+            layers: list[tuple[str, Layer]] = [("file", file.model_dump()), ("flag", {"method": method})]
+            both, alone = (configure(said, dataset="digits", split_sizes={"train": 1}).config for said in (layers, layers[1:]))
+            head = alone.model.head  # options of other heads may stay, they are not used
+            assert both.model.heads.get(head) == alone.model.heads.get(head)
+            model = both.model.model_copy(update={"heads": alone.model.heads})
+            assert both.model_copy(update={"model": model}) == alone
 
 
-def test_a_head_asked_for_does_not_override_what_else_was_said() -> None:
-    said: Layer = {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.3, "prototype_to_sample": 0.0}}}}
-    for head in ("sarl", "pooled"):
-        layers: list[tuple[str, Layer]] = [("--set", said), ("flag", {"model": {"head": head}})]
+def test_a_method_asked_for_does_not_override_what_else_was_said() -> None:
+    said: Layer = {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.3}}}}
+    for method in METHODS:
+        layers: list[tuple[str, Layer]] = [("--set", said), ("flag", {"method": method})]
         losses = configure(layers, dataset="digits", split_sizes={"train": 1}).config.stages["contrastive"].losses
-        assert losses == {"asymmetric": 1.0, "sample_to_sample": 0.3, "prototype_to_sample": 0.0}
-    tuned: list[tuple[str, Layer]] = [("file", {**said, "model": {"head": "sarl"}}), ("flag", {"model": {"head": "sarl"}})]
+        assert losses["sample_to_sample"] == 0.3
+    tuned: list[tuple[str, Layer]] = [("file", {**said, "method": "sadcl"}), ("flag", {"method": "sadcl"})]
     config = configure(tuned, dataset="digits", split_sizes={"train": 1}).config
     assert config.stages["contrastive"].losses["sample_to_sample"] == 0.3
 
@@ -163,11 +168,75 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
     assert frozen(file, random) == (0, False, "no pretrained weights")
 
 
-def test_the_head_decides_the_losses() -> None:
-    sarl = configure([], dataset="digits", split_sizes={"train": 1}).config.stages["contrastive"].weights
-    pooled = configure([("flag", {"model": {"head": "pooled"}})], dataset="digits", split_sizes={"train": 1}).config
-    assert set(sarl) == {"asymmetric", "sample_to_sample", "prototype_to_sample"}
-    assert set(pooled.stages["contrastive"].weights) == {"asymmetric"}
+@pytest.mark.parametrize(
+    ("method", "head", "first", "second"),
+    [
+        ("sadcl", "sarl", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}),
+        ("sarl", "sarl", {"asymmetric": 1}, {}),
+        ("sarl-no-encoder", "sarl", {"asymmetric": 1}, {}),
+        ("sarl-s2s", "sarl", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.1}),
+        ("sarl-p2s", "sarl", {"asymmetric": 1}, {"asymmetric": 1, "prototype_to_sample": 0.05}),
+        ("baseline", "pooled", {"asymmetric": 1}, {}),
+        ("baseline-contrastive", "pooled", {"asymmetric": 1}, {"asymmetric": 1, "image_to_image": 0.5}),
+        ("mulcon", "mulcon", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.5}),
+        ("mulcon-classification", "mulcon", {"asymmetric": 1}, {"asymmetric": 1}),
+        ("query2label", "sarl", {"asymmetric": 1}, {}),
+    ],
+)
+def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:
+    config = configure([("flag", {"method": method})], dataset="digits", split_sizes={"train": 1}).config
+    assert config.method == method
+    assert config.model.head == head == METHODS[method].head
+    assert config.stages["classification"].weights == first
+    assert config.stages["contrastive"].weights == second
+    assert METHODS[method].stages == {name: losses for name, losses in zip(config.stages, (first, second), strict=True) if losses}
+    options = config.model.heads.get("sarl", {})
+    assert options.get("self_attention", False) == (method == "query2label")
+    assert (options.get("encoder_layers") == 0) == (method == "sarl-no-encoder")
+    assert (config.loss.sample_to_sample.bank_slots > 0) == (method in ("sadcl", "sarl-s2s"))
+    assert config.stages["contrastive"].views == (2 if method.startswith("mulcon") or method == "baseline-contrastive" else 1)
+
+
+def test_unknown_method_and_a_preset_that_goes_on_from_a_model() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'mulcon'"):
+        configure([("flag", {"method": "mulcom"})], dataset="digits", split_sizes={"train": 1})
+    with pytest.raises(UsageError, match="--init-from"):
+        configure([], dataset="voc2007", split_sizes={"train": 1}, preset="sadcl-r101-448-voc")
+    layers: list[tuple[str, Layer]] = [("flag", {"model": {"init_from": "runs/coco"}})]
+    configured = configure(layers, dataset="voc2007", split_sizes={"train": 1}, preset="sadcl-r101-448-voc")
+    assert configured.config.preset == "sadcl-r101-448-voc"
+
+
+def test_a_preset_may_name_its_method_and_the_user_another() -> None:
+    mulcon = configure([], dataset="coco", split_sizes={"train": 1}, preset="mulcon-r101-448")
+    assert (mulcon.config.method, mulcon.sources["method"]) == ("mulcon", "preset mulcon-r101-448")
+    assert mulcon.config.stages["contrastive"].optimizer == "sgd"
+    other = configure([("flag", {"method": "baseline"})], dataset="coco", split_sizes={"train": 1}, preset="mulcon-r101-448")
+    assert (other.config.method, other.config.model.head) == ("baseline", "pooled")
+
+
+def test_mulcon_as_published() -> None:
+    config = configure([], dataset="coco", split_sizes={"train": 1}, preset="mulcon-r101-448").config
+    first, second = config.stages.values()
+    assert (first.optimizer, first.lr) == ("adamw", 2e-4)
+    assert (second.optimizer, second.lr, second.backbone_lr_scale, second.head_lr_scale) == ("sgd", 0.01, 0.1, 0.1)
+    assert (config.optim.ema_decay, config.model.projection_width, config.data.img_size) == (0.9997, 128, 448)
+    assert config.loss.sample_to_sample.temperature == 0.2
+
+
+@pytest.mark.parametrize(("preset", "size"), [("sadcl-r101-448", 448), ("sadcl-r101-512", 512), ("sadcl-r101-576", 576)])
+def test_the_published_preset_spells_out_the_defaults(preset: str, size: int) -> None:
+    config = configure([], dataset="coco", split_sizes={"train": 10**5}, preset=preset).config
+    defaults = RunConfig()
+    data = defaults.data.model_copy(update={"img_size": size})
+    heads = {"sarl": SARLHead.Options().model_dump()}
+    model = config.model.model_copy(update={"heads": {"sarl": SARLHead.Options(**config.model.heads["sarl"]).model_dump()}})
+    losses = {name: stage.weights for name, stage in config.stages.items()}
+    assert losses == {name: stage.weights for name, stage in defaults.stages.items()}
+    stages = {name: stage.model_copy(update={"losses": losses[name]}) for name, stage in config.stages.items()}
+    assert config.model_copy(update={"model": model, "stages": stages}) == defaults.model_copy(
+        update={"preset": preset, "data": data, "model": defaults.model.model_copy(update={"heads": heads})}
+    )
 
 
 def test_the_defaults_are_the_published_recipe() -> None:

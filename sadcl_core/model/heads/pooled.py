@@ -18,6 +18,8 @@ class PooledHead(nn.Module):
     class Options(Section):
         """It has none."""
 
+    PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
+
     def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
         """`in_channels` is D_b of the backbone and the width of the label features."""
         super().__init__()

@@ -41,6 +41,9 @@ class SARLHead(nn.Module):
                 raise ValueError(f"width {self.width} must be a multiple of 4 and of attention_heads ({self.attention_heads})")
             return self
 
+    PER_CLASS = ("class_embedding", "weight", "bias")
+    CLASSIFIER = ("weight", "bias")
+
     def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
         """`in_channels` is D_b of the backbone."""
         super().__init__()

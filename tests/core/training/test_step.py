@@ -5,7 +5,7 @@ import torch
 
 from sadcl_core.config import LossSection, ModelSection
 from sadcl_core.errors import DivergedError
-from sadcl_core.losses import asymmetric_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
@@ -35,14 +35,20 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
     project = inputs.classifier.project
     embeddings = project(inputs.output.label_features)
     assert inputs.bank is not None
+    active, filled = inputs.targets == 1, inputs.bank.filled
     expected = {
         "asymmetric": asymmetric_loss(inputs.output.logits, inputs.targets, gamma_neg=0, gamma_pos=0, clip=0),
         "sample_to_sample": sample_to_sample_loss(
-            embeddings, inputs.targets, temperature=0.2, bank=project(inputs.bank.features), bank_mask=inputs.bank.filled
+            embeddings[active],
+            active.nonzero()[:, 1],
+            temperature=0.2,
+            bank=project(inputs.bank.features[filled]),
+            bank_labels=filled.nonzero()[:, 1],
         ),
         "prototype_to_sample": prototype_to_sample_loss(
             embeddings, inputs.targets, project(inputs.classifier.prototypes), temperature=0.07
         ),
+        "image_to_image": image_to_image_loss(project(inputs.output.label_features.mean(dim=1)), inputs.targets, temperature=0.2),
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
 

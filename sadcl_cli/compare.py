@@ -1,0 +1,176 @@
+"""sadcl compare: methods side by side, several seeds each, on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sadcl_cli.console import new_table, say, show, show_json, show_table, warn
+from sadcl_cli.options import (
+    Backbone,
+    ConfigFile,
+    DatasetFolder,
+    Debug,
+    Epochs,
+    Json,
+    Lr,
+    NoPretrained,
+    Preset,
+    Pretrained,
+    Quiet,
+    Set,
+    TrainBatchSize,
+    TrainDevice,
+    TrainImgSize,
+    TrainPrecision,
+    Verbose,
+    WeightDecay,
+    Workers,
+    complete_dataset,
+    complete_method,
+)
+from sadcl_cli.recipe import find_data, user_layers
+from sadcl_core.methods import ABLATION
+
+if TYPE_CHECKING:
+    from sadcl_core.config import RunConfig
+    from sadcl_core.training.comparison_results import Comparison
+    from sadcl_core.training.events import Listener
+
+MAX_SEEDS = 100
+
+
+def compare(
+    dataset: Annotated[
+        str, typer.Argument(help="A data set as for train, or a folder from prepare-data.", autocompletion=complete_dataset)
+    ],
+    data: DatasetFolder = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="NAME,NAME",
+            help="As in train --list-methods; the others are compared with the first. baseline,sadcl unless given.",
+            autocompletion=complete_method,
+        ),
+    ] = None,
+    ablation: Annotated[bool, typer.Option("--ablation", help=f"The published ablation: {', '.join(ABLATION)}.")] = False,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N|N,N", help="How many, or which: 5, or 1,2,7.")] = "3",
+    preset: Preset = None,
+    backbone: Backbone = None,
+    pretrained: Pretrained = None,
+    no_pretrained: NoPretrained = False,
+    epochs: Epochs = None,
+    batch_size: TrainBatchSize = None,
+    img_size: TrainImgSize = None,
+    lr: Lr = None,
+    weight_decay: WeightDecay = None,
+    device: TrainDevice = None,
+    precision: TrainPrecision = None,
+    workers: Workers = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison; runs/compare-NAME unless given."),
+    ] = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train several methods with several seeds and the same number of epochs, and show them in one table.
+
+    Give the same command again to go on after an interruption; finished runs are kept, more seeds or methods are added.
+    """
+    from sadcl_core.errors import UsageError
+    from sadcl_core.run_directory import RUNS
+
+    if ablation and methods:
+        raise UsageError("--ablation names its methods itself. Leave out --methods.")
+    chosen = ABLATION if ablation else tuple(name.strip() for name in (methods or "baseline,sadcl").split(","))
+    numbers = _seeds(seeds)
+    layers = user_layers(
+        config=config,
+        set_=set_,
+        backbone=backbone,
+        pretrained=pretrained,
+        no_pretrained=no_pretrained,
+        epochs=epochs,
+        batch_size=batch_size,
+        img_size=img_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        device=device,
+        precision=precision,
+        workers=workers,
+    )
+    manifest = find_data(dataset, data)
+
+    from sadcl_core.plots.comparison import plot_comparison
+    from sadcl_core.training.comparison import compare as run_all
+    from sadcl_core.training.comparison import plan
+    from sadcl_core.training.comparison_results import save_comparison
+
+    planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset)
+    first = planned.runs[0].configured
+    folder = output or RUNS / f"compare-{manifest.description.name}"
+    say(f"preset {first.config.preset}: {first.why}")
+    say(f"{len(planned.runs)} runs and {len(planned.first_stages)} shared first stages in {folder}")
+    try:
+        comparison = run_all(planned, manifest, folder, watch=_watch)
+    except KeyboardInterrupt:
+        warn(f"stopped; finished runs are kept in {folder}. The same command goes on from there.")
+        raise
+    save_comparison(comparison, folder)
+    figure = plot_comparison(
+        {method: comparison.values(method).tolist() for method in comparison.methods},
+        comparison.seeds,
+        folder / "comparison.png",
+        title=f"{comparison.dataset}: {comparison.backbone}, preset {comparison.preset}",
+    )
+    if json:
+        show_json(comparison.as_json())
+    else:
+        _show(comparison)
+        show(f"results saved to {folder}: comparison.md, comparison.csv, comparison.json, {figure.name}")
+
+
+def _seeds(text: str) -> list[int]:
+    """`3` is 1, 2, 3; `1,5` is 1 and 5."""
+    from sadcl_core.errors import UsageError
+
+    parts = [part.strip() for part in text.removesuffix(",").split(",")]
+    if not all(part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(f"--seeds {text!r} is neither a number of seeds nor a list of them. Write 3, or 1,2,7.")
+    numbers = [int(part) for part in parts]
+    if "," in text:
+        return numbers
+    if not 1 <= numbers[0] <= MAX_SEEDS:
+        raise UsageError(f"--seeds {text}: give 1 to {MAX_SEEDS}, or name one with a comma after it.")
+    return list(range(1, numbers[0] + 1))
+
+
+@contextmanager
+def _watch(headline: str, config: RunConfig) -> Iterator[Listener]:
+    from sadcl_cli.training_display import TrainingDisplay
+
+    say(headline)
+    with TrainingDisplay(config) as display:
+        yield display
+
+
+def _show(comparison: Comparison) -> None:
+    header, *rows = comparison.rows(("OF1", "CF1"))
+    table = new_table(*header)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    show_table(table)
+    seeds = ", ".join(map(str, comparison.seeds))
+    show(f"percent, mean ± standard deviation over the seeds {seeds}; differences are paired by seed")

@@ -1,0 +1,102 @@
+"""From the options of train and compare to the layers of a configuration, and to the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sadcl_cli.console import counting, say
+
+if TYPE_CHECKING:
+    from sadcl_core.config import Layer
+    from sadcl_core.data.manifest import Manifest
+
+
+def user_layers(
+    *,
+    config: Path | None,
+    set_: Sequence[str] | None,
+    backbone: str | None,
+    pretrained: str | None,
+    no_pretrained: bool,
+    epochs: str | None,
+    batch_size: int | None,
+    img_size: int | None,
+    lr: float | None,
+    weight_decay: float | None,
+    device: str | None,
+    precision: str | None,
+    workers: int | None,
+    more: dict[str, Any] | None = None,
+) -> list[tuple[str, Layer]]:
+    """What the user said, weakest first: the file, --set, the flags; `more` are flags that only one command has.
+
+    Raises:
+        UsageError: a value is none, or two exclude each other.
+    """
+    from sadcl_core.config import RunConfig, load_config_file, parse_assignment
+
+    stages = list(RunConfig().stages)
+    flags: dict[str, Any] = {
+        "model": {"backbone": backbone, "pretrained": _pretrained(pretrained, no_pretrained)},
+        "data": {"batch_size": batch_size, "img_size": img_size, "workers": workers},
+        "optim": {"weight_decay": weight_decay},
+        "stages": {name: {"epochs": count, "lr": lr} for name, count in zip(stages, _epochs(epochs, len(stages)), strict=True)},
+        "device": device,
+        "precision": precision,
+    }
+    layers: list[tuple[str, Layer]] = [] if config is None else [(str(config), load_config_file(config))]
+    layers += [("--set", parse_assignment(text)) for text in set_ or []]
+    return [*layers, ("flag", _given(flags)), ("flag", _given(more or {}))]
+
+
+def find_data(dataset: str, data: Path | None) -> Manifest:
+    """The manifest of a data set, prepared now unless that has been done, and a line on where it came from."""
+    from sadcl_core.data.prepare import find_or_prepare
+
+    with counting("checking images") as progress:
+        manifest, taken = find_or_prepare(dataset, data=data, progress=progress)
+    say(f"data {manifest.description.name}: {taken}")
+    for note in manifest.description.notes:
+        say(f"data {manifest.description.name}: {note}")
+    return manifest
+
+
+def _pretrained(pretrained: str | None, no_pretrained: bool) -> bool | str | None:
+    """What the flags say of model.pretrained; None when they say nothing."""
+    from sadcl_core.errors import UsageError
+
+    if pretrained and no_pretrained:
+        raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")
+    if no_pretrained:
+        return False
+    return True if pretrained == "hub" else pretrained
+
+
+def _epochs(text: str | None, stages: int) -> list[int | None]:
+    """`20` is for every stage, `15,5` for each."""
+    from sadcl_core.errors import UsageError
+
+    if text is None:
+        return [None] * stages
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts) or len(parts) not in (1, stages):
+        raise UsageError(
+            f"--epochs {text!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
+        )
+    counts: list[int | None] = [int(part) for part in parts]
+    return counts * stages if len(counts) == 1 else counts
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were used."""
+    given: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, dict):
+            inner = _given(value)
+            if inner:
+                given[key] = inner
+        elif value is not None:
+            given[key] = value
+    return given

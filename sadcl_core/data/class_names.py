@@ -1,0 +1,87 @@
+"""Which class of one data set is which of another: by name, by a short list of synonyms, or as a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from sadcl_core.errors import UsageError
+from sadcl_core.registry import suggest
+
+# names of one thing in COCO, PASCAL VOC, NUS-WIDE, Open Images and everyday labels; spelling and plural rules are not guessed
+SYNONYMS = (
+    ("airplane", "aeroplane", "plane"),
+    ("motorcycle", "motorbike"),
+    ("couch", "sofa"),
+    ("tv", "tvmonitor", "television"),
+    ("bicycle", "bike"),
+    ("potted plant", "houseplant"),
+    ("dining table", "kitchen & dining room table"),
+    ("cell phone", "mobile phone", "cellular telephone"),
+    ("hair drier", "hair dryer"),
+    ("donut", "doughnut"),
+    ("automobile", "car"),
+    ("cow", "cattle"),
+    ("person", "people", "human"),
+    ("remote", "remote control"),
+    ("refrigerator", "fridge"),
+    ("microwave", "microwave oven"),
+    ("laptop", "laptop computer"),
+    ("keyboard", "computer keyboard"),
+    ("mouse", "computer mouse"),
+    ("sports ball", "ball"),
+    ("boat", "boats"),
+    ("traffic light", "traffic signal"),
+)
+
+
+def match_classes(
+    here: Sequence[str], there: Sequence[str], class_map: Mapping[str, str | None] | None = None
+) -> dict[str, str | None]:
+    """For each class here its class there, or None.
+
+    A name in `class_map` is taken from there; else the same name, without regard to case, spaces and punctuation; else a
+    synonym.
+
+    Raises:
+        UsageError: `class_map` names a class that is not there.
+    """
+    for name, other in (class_map or {}).items():
+        if name not in here:
+            raise UsageError(f"The class map speaks of {name!r}, which this data set does not have. {suggest(name, here)}")
+        if other is not None and other not in there:
+            raise UsageError(
+                f"The class map takes {name!r} from {other!r}, which the other model does not have. {suggest(other, there)}"
+            )
+    exact = {_plain(name): name for name in reversed(there)}
+    alike = {_same_thing(name): name for name in reversed(there)}
+    matched = {name: exact.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
+    return {**matched, **(class_map or {})}
+
+
+def load_class_map(path: Path) -> dict[str, str | None]:
+    """Read a YAML or JSON table of class names here to class names there; an empty value starts the class anew.
+
+    Raises:
+        UsageError: the file is missing or no such table.
+    """
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"The class map {path} cannot be read ({type(error).__name__}). Check --class-map.") from None
+    if not isinstance(table, dict) or not all(isinstance(x, str | None) for pair in table.items() for x in pair) or None in table:
+        raise UsageError(f"The class map {path} is no table of names. Write a line a class, such as aeroplane: airplane.")
+    return table
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _same_thing(name: str) -> str:
+    return _FIRST.get(_plain(name), _plain(name))
+
+
+_FIRST = {_plain(name): _plain(group[0]) for group in SYNONYMS for name in group}

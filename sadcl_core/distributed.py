@@ -1,0 +1,35 @@
+"""What several processes that train together have to agree on; alone, every function returns what it was given."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def together() -> bool:
+    """Whether this is one of several processes."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """(N, ...) of this process -> the rows of all processes, by rank; N may differ. Carries no gradient."""
+    if not together():
+        return rows
+    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    longest = max(int(count) for count in counts)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum over all processes, on the device that the values are on."""
+    if not together():
+        return values
+    total = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+    dist.all_reduce(total)
+    return total.to(values.device)

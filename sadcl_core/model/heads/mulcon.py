@@ -1,0 +1,80 @@
+"""The head of MulCon: set attention reads one feature per label out of the feature map.
+
+Dao et al., "Contrastive Learning for Multi-Label Image Classification", Neurocomputing 2023 (arXiv 2107.11626). The
+locations look at each other (2 set-attention blocks), K learned label tokens read from them, the label features look at
+each other (1 block), and one linear unit per class scores them. Unlike SARL it knows no positions, and the labels of an
+image do exchange information.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sadcl_core.config import Section
+from sadcl_core.model.output import HeadOutput
+from sadcl_core.model.set_attention import SetAttention
+
+
+class MulConHead(nn.Module):
+    """Label features by attention of label tokens to the locations."""
+
+    class Options(Section):
+        """Defaults are the paper's for ResNet-101."""
+
+        token_width: int = Field(2048, ge=4, description="width of the locations while they look at each other")
+        width: int = Field(1024, ge=4, description="D, width of the label tokens and label features")
+        attention_heads: int = Field(4, ge=1)
+        token_blocks: int = Field(2, ge=0, description="set-attention blocks among the locations")
+        label_blocks: int = Field(1, ge=0, description="set-attention blocks among the label features")
+
+        @model_validator(mode="after")
+        def _divisible(self) -> MulConHead.Options:
+            for name, value in (("width", self.width), ("token_width", self.token_width)):
+                if value % self.attention_heads:
+                    raise ValueError(f"{name} {value} must be a multiple of attention_heads ({self.attention_heads})")
+            return self
+
+    PER_CLASS = ("label_tokens", "weight", "bias")
+    CLASSIFIER = ("weight", "bias")
+
+    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
+        """`in_channels` is D_b of the backbone."""
+        super().__init__()
+        self.width = width = options.width
+        token_widths = [in_channels, *[options.token_width] * options.token_blocks]
+        heads = options.attention_heads
+        self.token_blocks = nn.ModuleList(
+            SetAttention(query_width=before, key_width=before, width=after, attention_heads=heads)
+            for before, after in pairwise(token_widths)
+        )
+        self.label_tokens = nn.Parameter(torch.empty(num_classes, width))
+        self.label_attention = SetAttention(query_width=width, key_width=token_widths[-1], width=width, attention_heads=heads)
+        self.label_blocks = nn.ModuleList(
+            SetAttention(query_width=width, key_width=width, width=width, attention_heads=heads)
+            for _ in range(options.label_blocks)
+        )
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        nn.init.xavier_uniform_(self.label_tokens)
+        bound = 1 / math.sqrt(width)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+        """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the label tokens (B, K, h, w)."""
+        tokens = feature_map.flatten(2).transpose(1, 2)  # (B, L, D_b)
+        for block in self.token_blocks:
+            tokens, _ = block(tokens, tokens)  # (B, L, token width)
+        queries = self.label_tokens.expand(len(tokens), -1, -1)  # (B, K, D)
+        label_features, attention = self.label_attention(queries, tokens, need_attention=need_attention)
+        for block in self.label_blocks:
+            label_features, _ = block(label_features, label_features)
+        logits = (label_features * self.weight).sum(dim=-1) + self.bias  # (B, K)
+        if attention is not None:
+            attention = attention.view(*attention.shape[:2], *feature_map.shape[-2:])
+        return HeadOutput(logits, label_features, attention)

@@ -1,0 +1,179 @@
+"""The numbers of a comparison: mean and spread of each method, paired differences to the first, as tables and as data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.files import write_json, write_text
+
+SCHEMA_VERSION = 1
+MAIN = "mAP_interpolated"
+TITLES = {
+    MAIN: "mAP",
+    "mAP_non_interpolated": "non-int.",
+    "mAP_interpolated_last_epoch": "last epoch",
+    "OF1": "OF1",
+    "CF1": "CF1",
+    "macro_F1": "macro F1",
+}
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One method with one seed: its numbers in percent by their names in TITLES, and how long it took."""
+
+    method: str
+    seed: int
+    scores: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds; the deviation of one value is not known (None)."""
+
+    mean: float
+    deviation: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every run of a comparison.
+
+    Attributes:
+        epochs: of each stage.
+        runs: every method with every seed.
+        shared_seconds: spent on first stages that runs share.
+        versions: of what the first run was trained with.
+    """
+
+    dataset: str
+    preset: str
+    backbone: str
+    epochs: Mapping[str, int]
+    runs: tuple[ScoredRun, ...]
+    shared_seconds: float
+    versions: Mapping[str, str]
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """In the order asked for; the first is what the others are compared with."""
+        return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def seconds(self) -> float:
+        """All the time that was spent on training."""
+        return self.shared_seconds + sum(run.seconds for run in self.runs)
+
+    def values(self, method: str, score: str = MAIN) -> npt.NDArray[np.float64]:
+        """One number per seed."""
+        by_seed = {run.seed: run.scores[score] for run in self.runs if run.method == method}
+        return np.array([by_seed[seed] for seed in self.seeds])
+
+    def spread(self, method: str, score: str = MAIN) -> Spread:
+        """Over the seeds."""
+        return _spread(self.values(method, score))
+
+    def difference(self, method: str, other: str | None = None, score: str = MAIN) -> Spread:
+        """Of the same seed with another method, the first unless named: over the seeds."""
+        return _spread(self.values(method, score) - self.values(other or self.methods[0], score))
+
+    def higher(self, method: str) -> int:
+        """With how many seeds a method is above the first one."""
+        return int((self.values(method) > self.values(self.methods[0])).sum())
+
+    def rows(self, scores: Sequence[str] = tuple(TITLES)) -> list[list[str]]:
+        """The table as text: a header, then a row per method; `scores` are the columns beside the mAP."""
+        first = self.methods[0]
+        others = [score for score in scores if score != MAIN]
+        table = [["method", TITLES[MAIN], *(TITLES[score] for score in others), f"minus {first}", "higher"]]
+        for method in self.methods:
+            compared = ["", ""]
+            if method != first:
+                compared = [_signed(self.difference(method)), f"{self.higher(method)}/{len(self.seeds)}"]
+            means = (f"{self.spread(method, score).mean:.2f}" for score in others)
+            table.append([method, str(self.spread(method)), *means, *compared])
+        return table
+
+    def markdown(self) -> str:
+        """The table with what it was made of."""
+        header, *rows = self.rows()
+        lines = [
+            f"| {' | '.join(header)} |",
+            f"| {' | '.join('---' for _ in header)} |",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+        epochs = " + ".join(f"{count} {name}" for name, count in self.epochs.items())
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        notes = (
+            f"{self.dataset}, preset {self.preset}, {self.backbone}, {epochs} epochs, seeds {', '.join(map(str, self.seeds))}. "
+            "Percent, mean ± standard deviation over the seeds; mAP interpolated unless said otherwise, of the epoch that was "
+            "best on the held-out images or of the last one; differences of the mAP paired by seed, and with how many it is "
+            f"higher. {versions}. Training took {self.seconds / 60:.0f} min."
+        )
+        return "\n".join([*lines, "", notes, ""])
+
+    def as_csv(self) -> str:
+        """A row per run."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "seed", *TITLES, "seconds"])
+        for run in self.runs:
+            writer.writerow([run.method, run.seed, *(run.scores[name] for name in TITLES), run.seconds])
+        return text.getvalue()
+
+    def as_json(self) -> dict[str, Any]:
+        """One document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dataset": self.dataset,
+            "preset": self.preset,
+            "backbone": self.backbone,
+            "epochs": dict(self.epochs),
+            "seeds": list(self.seeds),
+            "versions": dict(self.versions),
+            "seconds": round(self.seconds, 1),
+            "compared_with": self.methods[0],
+            "methods": [
+                {
+                    "method": method,
+                    **{name: vars(self.spread(method, name)) for name in TITLES},
+                    "difference": vars(self.difference(method)),
+                    "higher": self.higher(method),
+                    "runs": [{"seed": run.seed, **run.scores} for run in self.runs if run.method == method],
+                }
+                for method in self.methods
+            ],
+        }
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write comparison.json, comparison.csv and comparison.md."""
+    write_json(folder / "comparison.json", comparison.as_json())
+    write_text(folder / "comparison.csv", comparison.as_csv())
+    write_text(folder / "comparison.md", comparison.markdown())
+
+
+def _spread(values: npt.NDArray[np.float64]) -> Spread:
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
+
+
+def _signed(spread: Spread) -> str:
+    return f"{'+' if spread.mean >= 0 else ''}{spread}"

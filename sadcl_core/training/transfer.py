@@ -1,0 +1,103 @@
+"""Going on from a trained model with other classes: what is shared is taken whole, what belongs to a class by its name.
+
+As the VOC models of SADCL (ECAI 2023) go on from the COCO model: backbone, encoder, decoder and projection, and for each
+class the query, the row of the classifier and the prototype of the class of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sadcl_core.checkpoint import LoadedModel, load_model, read_card
+from sadcl_core.config import Layer, ModelSection, flatten
+from sadcl_core.data.class_names import load_class_map, match_classes
+from sadcl_core.errors import DataError
+from sadcl_core.methods import METHODS
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.run_directory import find_model
+
+NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # settings of a model that its weights need
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was taken over.
+
+    Attributes:
+        source: the model file.
+        classes: each class here and the one there that it goes on from, or None where it starts anew.
+        anew: tensors, other than those of new classes, that the file does not have in this shape.
+    """
+
+    source: str
+    classes: tuple[tuple[str, str | None], ...]
+    anew: tuple[str, ...]
+
+    @property
+    def matched(self) -> int:
+        """How many classes go on from one there."""
+        return sum(there is not None for _, there in self.classes)
+
+
+def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
+    """Put the network of the model that `model.init_from` names below the user's layers, so that its weights fit.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
+    init_from = str(given.get("model.init_from") or "")
+    if not init_from:
+        return list(layers)
+    path, _ = find_model(Path(init_from))
+    card = read_card(path)
+    model = card.model.model_dump()
+    network: dict[str, object] = {"model": {name: model[name] for name in NETWORK}, "data": {"img_size": card.img_size}}
+    if card.trained.get("method") in METHODS:
+        network["method"] = card.trained["method"]
+    return [(f"init-from {init_from}", network), *layers]
+
+
+def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str, ...], img_size: int) -> Transfer:
+    """Take over the weights of the model that `config.init_from` names.
+
+    Raises:
+        DataError: there is no such model, or it has another backbone.
+        UsageError: the class map is none, or does not fit the classes.
+    """
+    path, _ = find_model(Path(config.init_from))
+    source = load_model(path, img_size=img_size)
+    if source.card.model.backbone != config.backbone:
+        raise DataError(
+            f"{path} has another backbone, {source.card.model.backbone} and not {config.backbone}: nothing of it can be taken "
+            "over. Leave --backbone out, or give a model with this one."
+        )
+    class_map = load_class_map(Path(config.class_map)) if config.class_map else None
+    matches = match_classes(classes, source.card.classes, class_map)
+    anew = _take(classifier, source, matches)
+    return Transfer(str(path), tuple((name, matches[name]) for name in classes), anew)
+
+
+@torch.no_grad()
+def _take(classifier: Classifier, source: LoadedModel, matches: dict[str, str | None]) -> tuple[str, ...]:
+    own, theirs = classifier.state_dict(), source.classifier.state_dict()  # the tensors themselves, not copies
+    if type(classifier.head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common
+        theirs = {name: tensor for name, tensor in theirs.items() if name.startswith("backbone.")}
+    per_class = {"prototypes", *(f"head.{name}" for name in classifier.head.PER_CLASS)}
+    anew = []
+    pairs = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
+    for name, tensor in own.items():
+        found = theirs.get(name)
+        skip = 1 if name in per_class else 0
+        if found is None or found.shape[skip:] != tensor.shape[skip:]:
+            anew.append(name)
+        elif name not in per_class:
+            tensor.copy_(found)
+        elif pairs:
+            here, there = (torch.tensor(places) for places in zip(*pairs, strict=True))
+            tensor[here] = found[there]
+    return tuple(anew)

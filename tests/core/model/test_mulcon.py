@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sadcl_core.errors import UsageError
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.mulcon import MulConHead
+from sadcl_core.model.set_attention import SetAttention
+
+SMALL = {"token_width": 12, "width": 8, "attention_heads": 2}
+
+
+def make_head(channels: int = 6, classes: int = 3, **options: object) -> MulConHead:
+    torch.manual_seed(0)
+    return MulConHead(in_channels=channels, num_classes=classes, options=head_options("mulcon", {**SMALL, **options})).eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"token_blocks": 0}, {"label_blocks": 0}])
+def test_shapes_at_any_size(options: dict[str, int]) -> None:
+    head = make_head(**options)
+    for height, width in ((4, 4), (3, 5)):
+        output = head(torch.randn(2, 6, height, width), need_attention=True)
+        assert output.logits.shape == (2, 3)
+        assert output.label_features.shape == (2, 3, 8)
+        assert output.attention is not None
+        assert output.attention.shape == (2, 3, height, width)
+        torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
+
+
+def test_asking_for_attention_changes_no_logit() -> None:
+    head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
+    with_maps, without = head(feature_map, need_attention=True), head(feature_map)
+    assert without.attention is None
+    torch.testing.assert_close(with_maps.logits, without.logits)
+
+
+def test_set_attention_by_hand() -> None:
+    """Two heads: each half of the projected query looks at its half of the keys; the residual is the projected query."""
+    torch.manual_seed(1)
+    block = SetAttention(query_width=5, key_width=7, width=4, attention_heads=2)
+    queries, members = torch.randn(1, 3, 5), torch.randn(1, 6, 7)
+    query, key, value = block.query(queries)[0], block.key(members)[0], block.value(members)[0]
+    read, weights = [], []
+    for half in (slice(0, 2), slice(2, 4)):
+        share = (query[:, half] @ key[:, half].T / 2**0.5).softmax(dim=-1)
+        weights.append(share)
+        read.append(share @ value[:, half])
+    x = block.norm(query + torch.cat(read, dim=-1))
+    expected = block.layer_norm(x + block.layer(x).relu())
+    for need_attention in (False, True):
+        result, attention = block(queries, members, need_attention=need_attention)
+        torch.testing.assert_close(result[0], expected)
+    assert attention is not None
+    torch.testing.assert_close(attention[0], (weights[0] + weights[1]) / 2)
+
+
+def test_a_set_has_no_order() -> None:
+    head, feature_map = make_head(), torch.randn(1, 6, 2, 3)
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    permuted = feature_map.flatten(2)[..., order].view(1, 6, 2, 3)
+    torch.testing.assert_close(head(feature_map).logits, head(permuted).logits)
+
+
+def test_labels_look_at_each_other_in_the_last_block_alone() -> None:
+    feature_map = torch.randn(1, 6, 4, 4)
+
+    def others_move(head: MulConHead) -> bool:
+        before = head(feature_map).logits
+        with torch.no_grad():
+            head.label_tokens[0] += 1
+        return not torch.allclose(before[:, 1:], head(feature_map).logits[:, 1:])
+
+    assert others_move(make_head())
+    assert not others_move(make_head(label_blocks=0))
+
+
+def test_batch_is_the_same_as_one_by_one() -> None:
+    head, feature_map = make_head(), torch.randn(3, 6, 4, 4)
+    alone = torch.cat([head(image[None]).logits for image in feature_map])
+    torch.testing.assert_close(head(feature_map).logits, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_golden_output() -> None:
+    """The same weights give the same numbers as when this was written."""
+    head = make_head()
+    with torch.no_grad():
+        for number, parameter in enumerate(head.parameters()):
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape) * (0.3 + 0.01 * number))
+        logits = head(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2)).logits
+    torch.testing.assert_close(logits, torch.tensor([GOLDEN]), atol=1e-5, rtol=1e-5)
+
+
+GOLDEN = [-0.729137, 0.367555, 1.464246]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 9}, "multiple of attention_heads"),
+        ({"token_width": 9}, "token_width 9"),
+        ({"widht": 8}, "Did you mean 'width'"),
+    ],
+)
+def test_refuses_impossible_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        head_options("mulcon", options)
+
+
+def test_defaults_are_the_published_widths() -> None:
+    options = head_options("mulcon", {})
+    assert (options.token_width, options.width, options.attention_heads) == (2048, 1024, 4)
+    assert (options.token_blocks, options.label_blocks) == (2, 1)

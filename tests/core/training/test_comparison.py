@@ -1,0 +1,227 @@
+"""What is shared, kept and refused when methods are compared, on a small network and real scenes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sadcl_core.checkpoint import load_model
+from sadcl_core.config import Layer, RunConfig
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare import prepare
+from sadcl_core.errors import UsageError
+from sadcl_core.methods import ABLATION
+from sadcl_core.presets import configure
+from sadcl_core.run_directory import RunDirectory, read_status
+from sadcl_core.training import comparison as module
+from sadcl_core.training.comparison import Plan, compare, plan
+from sadcl_core.training.comparison_results import Comparison, ScoredRun, save_comparison
+from sadcl_core.training.events import Event, Listener, StageStarted
+from sadcl_core.training.fit import train
+
+SETTINGS: Layer = {
+    "data": {"img_size": 64, "batch_size": 8, "workers": 0},
+    "model": {
+        "backbone": "test_resnet",
+        "stride": 16,
+        "pretrained": False,
+        "projection_width": 8,
+        "heads": {"sarl": {"width": 16, "feedforward": 16}, "mulcon": {"width": 16, "token_width": 16}},
+    },
+    "stages": {"classification": {"epochs": 1, "lr": 1e-3}, "contrastive": {"epochs": 1, "lr": 1e-3}},
+    "device": "cpu",
+}
+LAYERS: list[tuple[str, Layer]] = [("test", SETTINGS)]
+
+
+@pytest.fixture
+def manifest(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    monkeypatch.chdir(tmp_path)
+    return prepare("coco", data=coco).manifest
+
+
+class Watcher:
+    """Which runs were trained, and in which stages."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[str]] = {}
+
+    @contextmanager
+    def __call__(self, headline: str, config: RunConfig) -> Iterator[Listener]:
+        heard: list[str] = []
+        self.stages[headline] = heard
+
+        def listen(event: Event) -> None:
+            if isinstance(event, StageStarted):
+                heard.append(event.stage)
+
+        yield listen
+
+
+def run(planned: Plan, manifest: Manifest, folder: str = "c") -> tuple[Comparison, dict[str, list[str]]]:
+    watcher = Watcher()
+    return compare(planned, manifest, Path(folder), watch=watcher), watcher.stages
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path / "weights" / "last.safetensors").classifier.state_dict()
+
+
+def test_the_ablation_shares_one_first_stage_a_seed(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=ABLATION, seeds=(1, 2))
+    assert set(planned.first_stages) == {"first-stage-of-sarl-seed1", "first-stage-of-sarl-seed2"}
+    sharing = {run.method for run in planned.runs if run.first_stage}
+    assert sharing == {"sarl", "sarl-s2s", "sarl-p2s", "sadcl"}
+    for run_ in planned.runs:  # the same budget: every method has both stages, each with a loss
+        assert all(stage.weights for stage in run_.configured.config.stages.values()), run_.name
+        assert run_.first_stage in ("", f"first-stage-of-sarl-seed{run_.seed}")
+    assert all(first.config.stages["contrastive"].epochs == 0 for first in planned.first_stages.values())
+
+
+def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=("sarl", "query2label", "mulcon", "baseline"), seeds=(1,))
+    assert not planned.first_stages
+    both = plan(LAYERS, manifest, methods=("baseline", "baseline-contrastive", "mulcon", "mulcon-classification"), seeds=(1,))
+    assert set(both.first_stages) == {"first-stage-of-baseline-seed1", "first-stage-of-mulcon-seed1"}
+    one_stage = [*LAYERS, ("--set", {"stages": {"contrastive": {"epochs": 0}}})]
+    assert not plan(one_stage, manifest, methods=("sarl", "sadcl"), seeds=(1,)).first_stages
+
+
+def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: Manifest) -> None:
+    run(plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(3,)), manifest)
+    configured = configure([*LAYERS, ("test", {"method": "sadcl", "seed": 3})], dataset="coco", split_sizes=manifest.split_sizes)
+    alone = RunDirectory(Path("alone"))
+    train(configured.config, configured.sources, manifest, alone, listen=lambda event: None)
+    shared, own = weights(Path("c/sadcl-seed3")), weights(Path("alone"))
+    assert all(torch.equal(shared[name], own[name]) for name in own)
+
+    def rows(path: Path) -> list[dict[str, str]]:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in RunDirectory(path).read_results()]
+
+    assert rows(Path("c/sadcl-seed3")) == rows(Path("alone"))
+    best, expected = (read_status(path)["best"] for path in (Path("c/sadcl-seed3"), Path("alone")))
+    assert best == expected
+
+
+def test_finished_runs_are_kept_and_more_are_added(manifest: Manifest) -> None:
+    first, trained = run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest)
+    assert list(trained) == ["1/1 baseline-seed1"]
+    again, trained = run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest)
+    assert trained == {}
+    assert again == first
+    more, trained = run(plan(LAYERS, manifest, methods=("baseline", "sarl"), seeds=(1,)), manifest)
+    assert list(trained) == ["2/2 sarl-seed1"]
+    assert more.runs[0] == first.runs[0]
+    assert first.runs[0].seconds > 0
+
+
+def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
+    trained: Any = vars(module)["train"]
+
+    def stop(config: RunConfig, *arguments: Any, **named: Any) -> object:
+        if config.method == "sadcl":
+            RunDirectory(Path("c/sadcl-seed1")).create(exist_ok=False)
+            RunDirectory(Path("c/sadcl-seed1")).write_status(status="interrupted")
+            raise KeyboardInterrupt
+        return trained(config, *arguments, **named)
+
+    monkeypatch.setattr(module, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(planned, manifest)
+    monkeypatch.setattr(module, "train", trained)
+    result, stages = run(planned, manifest)
+    assert list(stages.values()) == [["contrastive"]]  # neither the first stage nor the finished run again
+    assert result.methods == ("sarl", "sadcl")
+
+
+def test_a_run_of_other_settings_is_not_taken_for_this_one(manifest: Manifest) -> None:
+    run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest)
+    other = plan([*LAYERS, ("--set", {"optim": {"ema_decay": 0.5}})], manifest, methods=("baseline",), seeds=(1,))
+    with pytest.raises(UsageError, match=r"baseline-seed1 was trained with other settings .* another place with -o"):
+        run(other, manifest)
+    workers = plan([*LAYERS, ("--set", {"data": {"workers": 1}})], manifest, methods=("baseline",), seeds=(1,))
+    assert run(workers, manifest)[1] == {}  # who reads the images changes nothing
+    Path("full/baseline-seed1").mkdir(parents=True)
+    Path("full/baseline-seed1/letter.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest, "full")
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "message"),
+    [
+        (("sarl", "sarl"), (1,), "every method once"),
+        (("sarl",), (1, 1), "every seed once"),
+        (("salr",), (1,), "Did you mean 'sarl'"),
+    ],
+)
+def test_refuses_what_makes_no_comparison(
+    manifest: Manifest, methods: tuple[str, ...], seeds: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(LAYERS, manifest, methods=methods, seeds=seeds)
+
+
+def made_up() -> Comparison:
+    numbers = {"baseline": (50.0, 52.0, 54.0), "sadcl": (51.0, 52.5, 57.0)}
+    runs = [
+        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 60.0)
+        for method, values in numbers.items()
+        for seed, value in zip((1, 2, 3), values, strict=True)
+    ]
+    return Comparison("mine", "small", "resnet18", {"classification": 3}, tuple(runs), 120.0, {"sadcl": "0"})
+
+
+def module_titles() -> list[str]:
+    from sadcl_core.training.comparison_results import TITLES
+
+    return list(TITLES)
+
+
+def test_means_spreads_and_paired_differences() -> None:
+    comparison = made_up()
+    assert comparison.seconds == 480
+    assert comparison.spread("baseline").mean == 52
+    assert comparison.spread("baseline").deviation == 2
+    difference = comparison.difference("sadcl")
+    assert difference.mean == 1.5
+    assert difference.deviation == pytest.approx(np.std([1, 0.5, 3], ddof=1))
+    assert comparison.higher("sadcl") == 3
+    header, first, second = comparison.rows(("OF1",))
+    assert header == ["method", "mAP", "OF1", "minus baseline", "higher"]
+    assert first == ["baseline", "52.00 ± 2.00", "52.00", "", ""]
+    assert second == ["sadcl", "53.50 ± 3.12", "53.50", "+1.50 ± 1.32", "3/3"]
+
+
+def test_files_of_a_comparison(tmp_path: Path) -> None:
+    comparison = made_up()
+    save_comparison(comparison, tmp_path)
+    document = json.loads((tmp_path / "comparison.json").read_text())
+    assert document["compared_with"] == "baseline"
+    assert document["methods"][1]["difference"]["mean"] == 1.5
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["seed"], float(row["OF1"])) for row in rows][-1] == ("sadcl", "3", 57.0)
+    text = (tmp_path / "comparison.md").read_text()
+    assert text.splitlines()[2].startswith("| baseline | 52.00 ± 2.00 |")
+    assert "8 min" in text
+
+
+def test_one_seed_has_no_spread() -> None:
+    whole = made_up()
+    one = Comparison(
+        whole.dataset, whole.preset, whole.backbone, whole.epochs, (whole.runs[0], whole.runs[3]), 0.0, whole.versions
+    )
+    assert one.difference("sadcl").deviation is None
+    assert one.rows()[2][1] == "51.00"
+    assert math.isclose(one.as_json()["methods"][1]["difference"]["mean"], 1.0)

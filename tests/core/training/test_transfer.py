@@ -1,0 +1,130 @@
+"""Weights that go from one model to another: which, where to, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sadcl_core.checkpoint import ModelCard, save_model
+from sadcl_core.config import ModelSection
+from sadcl_core.errors import DataError
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.training.transfer import transfer, with_network_of_init
+
+NETWORK: dict[str, Any] = {
+    "backbone": "test_resnet",
+    "stride": 16,
+    "head": "sarl",
+    "heads": {"sarl": {"width": 8, "feedforward": 8}},
+    "projection_width": 4,
+    "freeze_stride": 0,
+}
+THERE = ("cat", "airplane", "dog")
+HERE = ("aeroplane", "zebra", "cat")
+
+
+def make(classes: tuple[str, ...], *, seed: int, **changed: Any) -> Classifier:
+    torch.manual_seed(seed)
+    classifier = Classifier(ModelSection(**{**NETWORK, **changed}), num_classes=len(classes), img_size=32)
+    torch.nn.init.normal_(classifier.prototypes)
+    return classifier
+
+
+def stored(path: Path, *, classes: tuple[str, ...] = THERE, **changed: Any) -> Classifier:
+    classifier = make(classes, seed=1, **changed)
+    card = ModelCard(
+        classes=classes,
+        img_size=32,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        model=ModelSection(**{**NETWORK, **changed}),
+        trained={"method": "mulcon" if changed.get("head") == "mulcon" else "sadcl"},
+    )
+    save_model(path, classifier, card)
+    return classifier
+
+
+def section(path: Path, **changed: Any) -> ModelSection:
+    return ModelSection(**{**NETWORK, "init_from": str(path), **changed})
+
+
+def test_shared_parts_are_taken_whole_and_classes_by_name(tmp_path: Path) -> None:
+    source = stored(tmp_path / "m.safetensors")
+    classifier, untouched = make(HERE, seed=2), make(HERE, seed=2)
+    result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
+    assert result.classes == (("aeroplane", "airplane"), ("zebra", None), ("cat", "cat"))
+    assert result.matched == 2
+    assert result.anew == ()
+    own, theirs, before = classifier.state_dict(), source.state_dict(), untouched.state_dict()
+    for name in ("head.class_embedding", "head.weight", "head.bias", "prototypes"):
+        assert torch.equal(own[name][0], theirs[name][1])
+        assert torch.equal(own[name][1], before[name][1])
+        assert torch.equal(own[name][2], theirs[name][0])
+    per_class = {"head.class_embedding", "head.weight", "head.bias", "prototypes"}
+    assert all(torch.equal(own[name], theirs[name]) for name in own if name not in per_class)
+    images = torch.randn(2, 3, 32, 32)
+    ours, expected = classifier.eval()(images).logits, source.eval()(images).logits
+    torch.testing.assert_close(ours[:, [0, 2]], expected[:, [1, 0]])  # the model knows its old classes under their new names
+
+
+def test_a_class_map_is_followed(tmp_path: Path) -> None:
+    stored(tmp_path / "m.safetensors")
+    (tmp_path / "map.yaml").write_text("zebra: dog\ncat:\n")
+    config = section(tmp_path / "m.safetensors", class_map=str(tmp_path / "map.yaml"))
+    result = transfer(make(HERE, seed=2), config, classes=HERE, img_size=32)
+    assert dict(result.classes) == {"aeroplane": "airplane", "zebra": "dog", "cat": None}
+
+
+def test_no_class_in_common_still_gives_the_rest(tmp_path: Path) -> None:
+    source = stored(tmp_path / "m.safetensors", classes=("x", "y"))
+    classifier = make(HERE, seed=2)
+    result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
+    assert result.matched == 0
+    assert torch.equal(classifier.head.decoder_norm.weight, source.head.decoder_norm.weight)
+
+
+def test_of_another_head_only_the_backbone_is_taken(tmp_path: Path) -> None:
+    source = stored(tmp_path / "m.safetensors", head="mulcon", heads={"mulcon": {"width": 8, "token_width": 8}})
+    classifier, untouched = make(HERE, seed=2), make(HERE, seed=2)
+    result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
+    own, before = classifier.state_dict(), untouched.state_dict()
+    for name, tensor in source.state_dict().items():
+        if name.startswith("backbone."):
+            assert torch.equal(own[name], tensor)
+    for name in own:
+        if not name.startswith("backbone."):
+            assert torch.equal(own[name], before[name])
+            assert name in result.anew
+
+
+def test_of_another_width_the_rest_is_taken_and_said(tmp_path: Path) -> None:
+    stored(tmp_path / "m.safetensors")
+    classifier = make(HERE, seed=2, projection_width=6)
+    result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
+    assert set(result.anew) == {"projection.2.weight", "projection.2.bias"}
+
+
+def test_another_backbone_is_refused(tmp_path: Path) -> None:
+    stored(tmp_path / "m.safetensors")
+    config = section(tmp_path / "m.safetensors", backbone="resnet18")
+    with pytest.raises(DataError, match="has another backbone, test_resnet"):
+        transfer(make(HERE, seed=2, backbone="resnet18"), config, classes=HERE, img_size=32)
+    with pytest.raises(DataError, match="no model file"):
+        transfer(make(HERE, seed=2), section(tmp_path / "none.safetensors"), classes=HERE, img_size=32)
+
+
+def test_the_network_of_the_model_stands_below_what_the_user_said(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    stored(path, head="mulcon", heads={"mulcon": {"width": 8, "token_width": 8}})
+    said = ("flag", {"model": {"init_from": str(path)}})
+    (name, layer), *rest = with_network_of_init([said])
+    assert rest == [said]
+    assert name == f"init-from {path}"
+    assert layer["method"] == "mulcon"
+    assert layer["model"]["backbone"] == "test_resnet"
+    assert layer["model"]["heads"]["mulcon"]["width"] == 8
+    assert "pretrained" not in layer["model"]
+    assert with_network_of_init([("flag", {"seed": 1})]) == [("flag", {"seed": 1})]
