@@ -13,8 +13,11 @@ import pytest
 import yaml
 
 from sadcl_core.checkpoint import load_model
+from sadcl_core.config import RunConfig, flatten
+from sadcl_core.methods import METHODS
+from sadcl_core.presets import PRESETS
 from sadcl_core.training import stages
-from tests.conftest import QUICK, Sadcl
+from tests.conftest import QUICK, Sadcl, make_coco
 
 
 def test_the_run_directory_holds_everything(trained: Path) -> None:
@@ -239,3 +242,88 @@ def test_ctrl_c_keeps_what_was_learned(coco: Path, tmp_path: Path) -> None:
     stdout, stderr = evaluation.communicate(timeout=60)
     assert evaluation.returncode == 0, stderr
     assert json.loads(stdout)["images"] == 12
+
+
+def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
+    ran = sadcl("train", "--list-methods")
+    assert ran.exit_code == 0
+    for name, method in METHODS.items():
+        assert name in ran.stdout
+        assert method.head in ran.stdout
+    assert "0.05 prototype-to-sample" in ran.stdout
+    assert "arXiv 2307.09715" in " ".join(ran.stdout.split())
+    ran = sadcl("train", "--list-presets")
+    assert ran.exit_code == 0
+    assert all(name in ran.stdout for name in PRESETS)
+
+
+def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "--preset", "mulcon-r101-448", "--seed", "7", "--set", "optim.patience=3", "--print-config")
+    assert ran.exit_code == 0, ran.stderr
+    for line in (
+        "method: mulcon  # preset mulcon-r101-448",
+        "seed: 7  # flag",
+        "patience: 3  # --set",
+        "sample_to_sample: 0.5  # method mulcon",
+        "optimizer: sgd  # preset mulcon-r101-448",
+        "weight_decay: 0.005  # default",
+    ):
+        assert line in ran.stdout
+    values = yaml.safe_load(ran.stdout)
+    assert set(flatten(values)) >= {key for key in flatten(RunConfig().model_dump()) if key != "model.heads"}
+    ran = sadcl("train", "coco", "--data", coco, "--method", "baseline", "--print-config")
+    assert "preset: small" in ran.stdout
+    assert "head: pooled  # method baseline" in ran.stdout
+    assert not Path("runs").exists()
+    ran = sadcl("train")
+    assert ran.exit_code == 2
+    assert "Name the data set" in ran.stderr
+
+
+SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "sadcl"])
+def test_every_method_trains_evaluates_and_draws(sadcl: Sadcl, coco: Path, method: str) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, *SMALL_MULCON, "--epochs", "1", "--method", method)
+    assert ran.exit_code == 0, ran.stderr
+    assert f"method {method}: {METHODS[method].head} head" in ran.stderr
+    assert f"stage {len(METHODS[method].stages)}/{len(METHODS[method].stages)} " in ran.stderr
+    assert sadcl("eval", "--limit", "4").exit_code == 0
+    image = next(iter((coco / "val2017").glob("*.png")))
+    ran = sadcl("visualize", "attention", image)
+    assert ran.exit_code == 0, ran.stderr
+
+
+def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
+    folder = make_coco(tmp_path / "other")
+    for path in (folder / "annotations").glob("*.json"):
+        document = json.loads(path.read_text())
+        for category in document["categories"]:
+            category["name"] = {"zero": "nought", "one": "ONE"}.get(category["name"], category["name"])
+        path.write_text(json.dumps(document))
+    source = trained / "runs/coco"
+    ran = sadcl("train", "coco", "--data", folder, "--init-from", source, "--epochs", "1,0", "--device", "cpu", "-j", "0")
+    assert ran.exit_code == 0, ran.stderr
+    assert f"goes on from {source}/weights/best.safetensors: 9 of 10 classes matched" in ran.stderr
+    assert "under another name: ONE from one" in ran.stderr
+    assert "start anew: nought" in ran.stderr
+    config = Path("runs/coco/config.yaml").read_text()
+    assert f"backbone: test_resnet  # init-from {source}" in config
+    assert f"width: 16  # init-from {source}" in config
+    assert json.loads(Path("runs/coco/run.json").read_text())["transfer"]["classes"]["ONE"] == "one"
+    Path("map.yaml").write_text("nought: zero\n")
+    ran = sadcl(
+        "train", "coco", "--init-from", source, "--class-map", "map.yaml", "--epochs", "1,0", "--device", "cpu", "-j", "0"
+    )
+    assert "10 of 10 classes matched" in ran.stderr
+    for arguments, code, words in [
+        (("--class-map", "map.yaml"), 2, "Name that with --init-from"),
+        (("--init-from", "nowhere"), 3, "There is no model file nowhere"),
+        (("--init-from", source, "--class-map", "none.yaml"), 2, "none.yaml cannot be read"),
+        (("--init-from", source, "--backbone", "resnet18"), 3, "has another backbone, test_resnet and not resnet18"),
+    ]:
+        ran = sadcl("train", "coco", *arguments, "-o", "new")
+        assert ran.exit_code == code, ran.stderr
+        assert words in ran.stderr
+        assert not Path("new").exists()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sadcl_core.training import comparison
+from tests.conftest import QUICK, Sadcl
+
+SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
+
+
+def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = ("compare", "coco", "--data", coco, *QUICK, *SMALL_MULCON, "--epochs", "1")
+    ran = sadcl(*base, "--methods", "sarl,sadcl,mulcon", "--seeds", "2")
+    assert ran.exit_code == 0, ran.stderr
+    for words in ("minus sarl", "sadcl", "mulcon", "0/2", "standard deviation over the seeds 1, 2", "results saved to runs/"):
+        assert words in ran.stdout.replace("1/2", "0/2").replace("2/2", "0/2"), ran.stdout
+    assert "6/6 mulcon-seed2" in ran.stderr
+    assert ran.stderr.count("the first stage, shared") == 2
+    folder = Path("runs/compare-coco")
+    with Image.open(folder / "comparison.png") as figure:
+        assert figure.width > 500
+    assert (folder / "comparison.csv").read_text().count("\n") == 7
+    assert (folder / "sadcl-seed2" / "prototypes.json").is_file()
+    assert len(list((folder / "mulcon-seed1" / "eval").glob("*.json"))) == 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(comparison, "train", refuse)
+    again = sadcl(*base, "--methods", "sarl,sadcl", "--seeds", "2,", "--json", "-q")
+    document = json.loads(again.stdout)
+    assert document["seeds"] == [2]
+    assert [entry["method"] for entry in document["methods"]] == ["sarl", "sadcl"]
+    assert document["methods"][1]["difference"]["deviation"] is None
+    assert again.stderr == ""
+
+
+def test_runs_of_a_comparison_are_runs_like_any_other(sadcl: Sadcl, coco: Path) -> None:
+    sadcl("compare", "coco", "--data", coco, *QUICK, "--epochs", "1,1", "--methods", "sadcl", "--seeds", "1")
+    ran = sadcl("visualize", "curves", "-w", "runs/compare-coco/sadcl-seed1")
+    assert ran.exit_code == 0, ran.stderr
+    config = Path("runs/compare-coco/sadcl-seed1/config.yaml").read_text()
+    assert "method: sadcl  # compare" in config
+    ran = sadcl("train", "coco", "-c", "runs/compare-coco/sadcl-seed1/config.yaml")
+    assert ran.exit_code == 0, ran.stderr
+    results = [Path(run, "results.csv").read_text().splitlines() for run in ("runs/compare-coco/sadcl-seed1", "runs/coco")]
+    assert [line.split(",")[-2:] for line in results[0]] == [line.split(",")[-2:] for line in results[1]]
+
+
+def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
+    base = ("compare", "coco", "--data", coco, *QUICK)
+    for arguments, words in [
+        ((*base, "--methods", "sadcl,salr"), "Did you mean 'sarl'"),
+        ((*base, "--methods", "sarl,sarl"), "every method once"),
+        ((*base, "--methods", "sarl", "--ablation"), "--ablation names its methods itself"),
+        ((*base, "--seeds", "many"), "--seeds 'many'"),
+        ((*base, "--seeds", "0"), "give 1 to 100"),
+        ((*base, "--seeds", "1,1"), "every seed once"),
+        ((*base, "--epochs", "0"), "No stage has an epoch"),
+        ((*base, "--set", "optim.emadecay=0.9"), "Did you mean 'optim.ema_decay'"),
+    ]:
+        ran = sadcl(*arguments)
+        assert ran.exit_code == 2, (arguments, ran.stderr)
+        assert words in ran.stderr, (arguments, ran.stderr)
+        assert ran.stderr.count("Error: ") == 1
+    assert not Path("runs").exists()
