@@ -165,7 +165,7 @@ def _watch(headline: str, config: RunConfig) -> Iterator[Listener]:
 
 
 def _show(comparison: Comparison) -> None:
-    header, *rows = comparison.rows(("OF1", "CF1"))
+    header, *rows = comparison.rows(("mAP_interpolated_common", "OF1"))
     table = new_table(*header)
     for column in table.columns:
         column.no_wrap = True

@@ -66,9 +66,9 @@ def list_presets(value: bool) -> None:
     from sadcl_cli.console import new_table
     from sadcl_core.presets import PRESETS
 
-    table = new_table("preset", "for what", wrap=True)
+    table = new_table("preset", "for what", "source", wrap=True)
     for name, preset in PRESETS.items():
-        table.add_row(name, preset.summary)
+        table.add_row(name, preset.summary, preset.source)
     show_table(table)
     raise typer.Exit
 
@@ -134,6 +134,7 @@ def train(
 
     Prepares the data set unless that has been done.
     """
+    from sadcl_core.config import flatten
     from sadcl_core.errors import UsageError
     from sadcl_core.presets import configure
     from sadcl_core.run_directory import RunDirectory, annotated, new_run_path
@@ -165,7 +166,7 @@ def train(
         },
     )
     manifest = None if dataset is None else find_data(dataset, data)
-    if init_from is not None or config is not None or set_:
+    if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
 
         layers = with_network_of_init(layers)

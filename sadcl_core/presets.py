@@ -12,7 +12,7 @@ from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.errors import UsageError
-from sadcl_core.methods import METHODS
+from sadcl_core.methods import METHODS, MULCON, SADCL
 from sadcl_core.registry import suggest
 
 
@@ -51,20 +51,22 @@ class Preset:
     Attributes:
         summary: for what it is.
         layer: the settings.
+        source: the paper it is from; empty for recipes of our own.
         needs_init: it goes on from a trained model, which must be given.
     """
 
     summary: str
     layer: Layer
+    source: str = ""
     needs_init: bool = False
 
 
 PRESETS: dict[str, Preset] = {
-    "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448)),
-    "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512)),
-    "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576)),
+    "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), SADCL),
+    "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), SADCL),
+    "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576), SADCL),
     "sadcl-r101-448-voc": Preset(
-        "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), needs_init=True
+        "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), SADCL, needs_init=True
     ),
     "mulcon-r101-448": Preset(
         "MulCon as published (its cosine schedule with warm-up is one cycle here)",
@@ -89,6 +91,7 @@ PRESETS: dict[str, Preset] = {
                 "contrastive": {"optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "head_lr_scale": 0.1},
             },
         },
+        MULCON,
     ),
     "small": Preset(
         "fine-tuning on a few hundred to ten thousand photos, feasible without a GPU",

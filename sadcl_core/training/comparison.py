@@ -19,13 +19,14 @@ from typing import Any
 from sadcl_core.config import Layer, RunConfig, load_config_file
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.evaluation import evaluate_split, save_evaluation
+from sadcl_core.inference.evaluation import Evaluation, evaluate_split, save_evaluation
 from sadcl_core.inference.opening import open_model, open_split
 from sadcl_core.presets import Configured, configure
 from sadcl_core.run_directory import FINISHED, RunDirectory, read_status
-from sadcl_core.training.comparison_results import Comparison, ScoredRun
+from sadcl_core.training.comparison_results import COMMON, Comparison, ScoredRun
 from sadcl_core.training.events import Listener
 from sadcl_core.training.fit import check_stages, completed, fingerprint, train, used_stages
+from sadcl_core.training.transfer import with_network_of_init
 
 SCORES = "scores"  # key of a run's numbers in its run.json
 
@@ -78,6 +79,7 @@ def plan(
     for what, values in (("method", methods), ("seed", seeds)):
         if not values or len(set(values)) < len(values):
             raise UsageError(f"Give every {what} once, and at least one: {', '.join(map(str, values)) or 'none was given'}.")
+    layers = with_network_of_init(layers)
     runs = []
     for seed in seeds:
         for method in methods:
@@ -223,11 +225,18 @@ def _scored(run: PlannedRun, directory: RunDirectory) -> ScoredRun:
             "mAP_interpolated": round(result.map_interpolated, 4),
             "mAP_non_interpolated": round(result.map_non_interpolated, 4),
             "mAP_interpolated_last_epoch": float(last["mAP_interpolated"]),
+            "mAP_interpolated_common": _map_of_common_classes(result),
             **{name: round(result.all_labels[name], 4) for name in ("OF1", "CF1", "macro_F1")},
         }
         directory.write_status(**{SCORES: scores})
         status = read_status(directory.path)
     return ScoredRun(run.method, run.seed, status[SCORES], _seconds(directory))
+
+
+def _map_of_common_classes(result: Evaluation) -> float | None:
+    """Over the classes with enough positives for an AP that does not hang on one image; None when there is none."""
+    values = result.ap_interpolated[result.positives >= COMMON]
+    return round(float(values.mean()), 4) if len(values) else None
 
 
 def _seconds(directory: RunDirectory) -> float:

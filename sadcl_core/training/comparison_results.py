@@ -16,11 +16,13 @@ import numpy.typing as npt
 from sadcl_core.files import write_json, write_text
 
 SCHEMA_VERSION = 1
+COMMON = 10  # held-out positives from which on a class is called common
 MAIN = "mAP_interpolated"
 TITLES = {
     MAIN: "mAP",
     "mAP_non_interpolated": "non-int.",
     "mAP_interpolated_last_epoch": "last epoch",
+    "mAP_interpolated_common": f"{COMMON}+ positives",
     "OF1": "OF1",
     "CF1": "CF1",
     "macro_F1": "macro F1",
@@ -29,22 +31,24 @@ TITLES = {
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """One method with one seed: its numbers in percent by their names in TITLES, and how long it took."""
+    """One method with one seed: its numbers in percent by their names in TITLES (None: not defined), and how long it took."""
 
     method: str
     seed: int
-    scores: Mapping[str, float]
+    scores: Mapping[str, float | None]
     seconds: float
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds; the deviation of one value is not known (None)."""
+    """Mean and sample standard deviation over seeds, None where they are not defined: of no value, of one value."""
 
-    mean: float
+    mean: float | None
     deviation: float | None
 
     def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
         return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
 
 
@@ -85,7 +89,7 @@ class Comparison:
     def values(self, method: str, score: str = MAIN) -> npt.NDArray[np.float64]:
         """One number per seed."""
         by_seed = {run.seed: run.scores[score] for run in self.runs if run.method == method}
-        return np.array([by_seed[seed] for seed in self.seeds])
+        return np.array([by_seed[seed] for seed in self.seeds], dtype=np.float64)  # None becomes NaN
 
     def spread(self, method: str, score: str = MAIN) -> Spread:
         """Over the seeds."""
@@ -108,7 +112,7 @@ class Comparison:
             compared = ["", ""]
             if method != first:
                 compared = [_signed(self.difference(method)), f"{self.higher(method)}/{len(self.seeds)}"]
-            means = (f"{self.spread(method, score).mean:.2f}" for score in others)
+            means = (str(Spread(self.spread(method, score).mean, None)) for score in others)
             table.append([method, str(self.spread(method)), *means, *compared])
         return table
 
@@ -124,9 +128,10 @@ class Comparison:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         notes = (
             f"{self.dataset}, preset {self.preset}, {self.backbone}, {epochs} epochs, seeds {', '.join(map(str, self.seeds))}. "
-            "Percent, mean ± standard deviation over the seeds; mAP interpolated unless said otherwise, of the epoch that was "
-            "best on the held-out images or of the last one; differences of the mAP paired by seed, and with how many it is "
-            f"higher. {versions}. Training took {self.seconds / 60:.0f} min."
+            "Percent, mean ± standard deviation over the seeds. The mAP is the interpolated one unless said otherwise, over all "
+            f"classes or over those with {COMMON} or more held-out positives, of the epoch that was best on the held-out images "
+            "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. "
+            f"{versions}. Training took {self.seconds / 60:.0f} min."
         )
         return "\n".join([*lines, "", notes, ""])
 
@@ -172,8 +177,10 @@ def save_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def _spread(values: npt.NDArray[np.float64]) -> Spread:
+    if np.isnan(values).any():
+        return Spread(None, None)
     return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def _signed(spread: Spread) -> str:
-    return f"{'+' if spread.mean >= 0 else ''}{spread}"
+    return f"{'+' if (spread.mean or 0.0) >= 0 else ''}{spread}"

@@ -214,6 +214,7 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
     sums: defaultdict[str, float] = defaultdict(float)
     classifier.train()
     for step, (images, targets) in enumerate(loader, start=1):
+        count = len(images)
         if images.ndim == 5:  # (B, V, 3, S, S): the views of an image become images of their own
             images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)
         images = training.card.preprocessing.normalise(images.to(training.device, non_blocking=True))  # (B, 3, S, S)
@@ -234,7 +235,7 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
         lr = float(state.schedule.get_last_lr()[-1])
         if step % METRICS_EVERY == 0 or step == len(loader):
             training.run.append_metrics({"stage": stage, "epoch": epoch, "step": step, "lr": lr, **values})
-        training.listen(StepDone(epoch, step, len(images), values, lr))
+        training.listen(StepDone(epoch, step, count, values, lr))
         training.interrupts.check()
     return {key: value / len(loader) for key, value in sums.items()}
 

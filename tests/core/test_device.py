@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import platform
+import sys
+
 import pytest
 import torch
 
-from sadcl_core.device import autocast, choose_device, choose_precision
+from sadcl_core.device import autocast, choose_device, choose_precision, keep_freed_memory
 from sadcl_core.errors import MachineError, UsageError
 
 CPU = torch.device("cpu")
@@ -41,3 +44,10 @@ def test_precision() -> None:
 def test_autocast(precision: str, dtype: torch.dtype) -> None:
     with autocast(CPU, precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        assert keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_freed_memory()

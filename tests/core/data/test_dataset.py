@@ -8,7 +8,7 @@ import torch
 
 from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
 from sadcl_core.data.formats.coco import read
-from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.data.transforms import Preprocessing, augmentation
 from sadcl_core.errors import DataError
 
 RESIZE = Preprocessing(img_size=32, mean=(0, 0, 0), std=(1, 1, 1)).resize
@@ -22,6 +22,17 @@ def test_batches_hold_every_image_once_in_order(coco: Path) -> None:
     assert images[0].dtype == torch.uint8
     stacked = torch.cat(targets)
     assert all(stacked[i].tolist() == split.targets(i).tolist() for i in range(len(split)))
+
+
+def test_views_are_transformed_one_by_one(coco: Path) -> None:
+    split = read(coco, "coco").split("train")
+    dataset = SplitDataset(split, augmentation("shift-and-turn", 32), views=2)
+    images, targets = next(iter(make_loader(dataset, batch_size=4, workers=0)))
+    assert images.shape == (4, 2, 3, 32, 32)
+    assert targets.shape == (4, 10)
+    assert not torch.equal(images[:, 0], images[:, 1])
+    same, _ = next(iter(make_loader(SplitDataset(split, RESIZE, views=2), batch_size=4, workers=0)))
+    assert torch.equal(same[:, 0], same[:, 1])
 
 
 def test_workers_give_the_same_batches(coco: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -27,6 +28,23 @@ def test_feature_map_of_each_kind_of_backbone(name: str) -> None:
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_chosen_stride(stride: int) -> None:
     assert make(stride=stride)(torch.zeros(1, 3, 64, 64)).shape[-1] == 64 // stride
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "efficientnet_b0"])
+def test_the_deepest_map_is_what_the_own_classifier_would_see(name: str, tmp_path: Path) -> None:
+    """These networks go on beyond their last stage; the feature map is the one before their pooling, with all its weights."""
+    torch.manual_seed(0)
+    whole: Any = timm.create_model(name).eval()
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    backbone = make(name, freeze_stride=4).eval()
+    loaded = backbone.load_file(tmp_path / "w.pth")
+    assert loaded.missing == ()
+    assert set(loaded.unused) == {"classifier.weight", "classifier.bias"}
+    assert backbone.channels == 1280
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(backbone(images), whole.forward_features(images))
+    assert not backbone.net.conv_stem.weight.requires_grad
+    assert backbone.net.conv_head.weight.requires_grad
 
 
 def test_unknown_backbone_and_stride() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.model.classifier import ClassifierOutput
-from sadcl_core.training.prototypes import CONFIDENT, DECODER, POSITIVES, build_prototypes
+from sadcl_core.training.prototypes import CONFIDENT, DECODER, POSITIVES, ClassCoverage, build_prototypes
 
 PLAIN = Preprocessing(img_size=16, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
 
@@ -26,18 +31,15 @@ class Stub(nn.Module):
         return ClassifierOutput(logits, torch.stack([value[:, None].expand(-1, 3), k], dim=-1), value[:, None], None)
 
 
-def test_confident_then_all_positives_then_decoder_output() -> None:
-    values = [200, 240, 20, 40]
-    targets = [[1, 0, 0], [1, 0, -1], [1, 1, -1], [0, 1, 0]]
-    batches = [
-        (torch.full((2, 3, 16, 16), v, dtype=torch.uint8), torch.tensor(t, dtype=torch.int8))
-        for v, t in ((0, targets[:2]), (0, targets[2:]))
-    ]
-    for number, (images, _) in enumerate(batches):
-        images[0], images[1] = values[2 * number], values[2 * number + 1]
-    pairs = [(image, target) for images, batch in batches for image, target in zip(images, batch, strict=True)]
+VALUES = [200, 240, 20, 40]
+TARGETS = [[1, 0, 0], [1, 0, -1], [1, 1, -1], [0, 1, 0]]
+
+
+def built_from(images: list[int]) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
+    """The prototypes of some of the four images."""
+    pairs = [(torch.full((3, 16, 16), VALUES[i], dtype=torch.uint8), torch.tensor(TARGETS[i], dtype=torch.int8)) for i in images]
     loader: DataLoader[Batch] = DataLoader(pairs, batch_size=2)  # type: ignore[arg-type]
-    prototypes, coverage = build_prototypes(
+    return build_prototypes(
         Stub(),  # type: ignore[arg-type]
         loader,
         classes=("a", "b", "c"),
@@ -45,6 +47,28 @@ def test_confident_then_all_positives_then_decoder_output() -> None:
         preprocessing=PLAIN,
         device=torch.device("cpu"),
     )
+
+
+def test_confident_then_all_positives_then_decoder_output() -> None:
+    prototypes, coverage = built_from([0, 1, 2, 3])
     # a: the two bright images; b: both of its positives, dark as they are; c: never active, so all images
     torch.testing.assert_close(prototypes, torch.tensor([[220.0, 0.0], [30.0, 1.0], [125.0, 2.0]]))
     assert [(c.positives, c.confident, c.made_from) for c in coverage] == [(3, 2, CONFIDENT), (2, 0, POSITIVES), (0, 0, DECODER)]
+
+
+def in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    prototypes, coverage = built_from([0] if rank == 0 else [1, 2, 3])
+    torch.save((prototypes, [vars(entry) for entry in coverage]), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_build_what_one_builds(tmp_path: Path) -> None:
+    spawn(in_each_process, args=(str(tmp_path),), nprocs=2)
+    expected, coverage = built_from([0, 1, 2, 3])
+    for rank in range(2):
+        prototypes, entries = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(prototypes, expected)
+        assert entries == [vars(entry) for entry in coverage]

@@ -30,6 +30,24 @@ def test_backbone_has_its_own_rate_and_vectors_are_not_decayed() -> None:
         assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0)
 
 
+def test_the_head_below_its_classifier_has_its_own_rate() -> None:
+    classifier = make()
+    set_trainable(classifier, backbone=True, contrastive=True)
+    stage = StageSection(lr=0.01, optimizer="sgd", backbone_lr_scale=0.1, head_lr_scale=0.2)
+    optimizer = make_optimizer(classifier, stage, OptimSection())
+    assert isinstance(optimizer, torch.optim.SGD)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in classifier.named_parameters():
+        if parameter.requires_grad:
+            full = name in ("head.weight", "head.bias", "prototypes") or name.startswith("projection.")
+            expected = 0.01 if full else 0.001 if name.startswith("backbone.") else 0.002
+            assert rate_of[id(parameter)] == pytest.approx(expected), name
+    schedule = one_cycle(optimizer, steps=10, warmup=0.2)
+    optimizer.step()
+    schedule.step()
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+
+
 def test_only_what_a_stage_uses_is_trained() -> None:
     classifier = make()
     set_trainable(classifier, backbone=False, contrastive=False)
