@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sadcl_core.plots.style import GREY, colour, marker, save
 
+NEAR = 3.0  # points of mAP below the best mean within which a method is shown enlarged
+
 
 def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int], path: Path, *, title: str) -> Path:
-    """Draw the mAP of every run.
+    """Draw the mAP of every run; methods close to the best once more, enlarged, when others are far below.
 
     Args:
         values: of each method, one number per seed, percent.
@@ -20,10 +24,31 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
         path: of the PNG.
         title: above the figure.
     """
-    figure = Figure(figsize=(7, 0.55 * len(values) + 1.6), layout="constrained")
-    axes = figure.add_subplot()
-    places = np.arange(len(values))
     table = np.array(list(values.values()), dtype=float)  # (methods, seeds)
+    means = table.mean(axis=1)
+    near = means > means.max() - NEAR
+    enlarge = bool(near.sum() >= 2 and not near.all())
+    figure = Figure(figsize=(11 if enlarge else 7, 0.5 * len(values) + 2.2), layout="constrained")
+    panels = figure.subplots(1, 1 + enlarge, sharey=True, squeeze=False)[0]
+    for axes in panels:
+        _draw(axes, table, seeds)
+    panels[0].set_yticks(range(len(values)), list(values))
+    panels[0].invert_yaxis()
+    panels[0].set_title(title, loc="left", fontsize=12)
+    if enlarge:
+        low, high = table[near].min(), table[near].max()
+        margin = 0.08 * max(high - low, 0.1)
+        panels[1].set_xlim(low - margin, high + margin)
+        panels[1].set_title(f"enlarged: within {NEAR:g} points of the best", loc="left", fontsize=12)
+    for place, mean in enumerate(means):
+        panels[-1].annotate(f"{mean:.2f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=GREY)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def _draw(axes: Axes, table: npt.NDArray[np.float64], seeds: Sequence[int]) -> None:
+    places = np.arange(len(table))
     for number, seed in enumerate(seeds):
         axes.plot(table[:, number], places, color=colour(number), alpha=0.35, linewidth=1, zorder=1)
         axes.scatter(
@@ -38,13 +63,6 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
             zorder=3,
         )
     axes.scatter(table.mean(axis=1), places, s=260, marker="|", color="black", linewidths=2, label="mean", zorder=2)
-    for place, mean in zip(places, table.mean(axis=1), strict=True):
-        axes.annotate(f"{mean:.2f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=GREY)
-    axes.set_yticks(places, list(values))
-    axes.invert_yaxis()
     axes.set_xlabel("mAP (interpolated), %")
-    axes.set_title(title, loc="left", fontsize=12)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    return save(figure, path)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sadcl_core.plots.attention import LabelAttention, plot_attention
+from sadcl_core.plots.comparison import plot_comparison
 from sadcl_core.plots.curves import plot_curves
 from sadcl_core.plots.embeddings import plot_embeddings
 from sadcl_core.plots.prototypes import plot_prototypes
@@ -88,3 +89,14 @@ def test_curves_with_a_term_of_one_stage_only(tmp_path: Path) -> None:
 
 def test_groups_stay_apart() -> None:
     assert len({(colour(k), marker(k)) for k in range(144)}) == 144
+
+
+@pytest.mark.parametrize(
+    "values", [{"one": [50.0]}, {"a": [50.0, 50.0], "b": [50.0, 50.0]}, {"a": [10.0], "b": [97.1], "c": [97.2]}]
+)
+def test_comparison(tmp_path: Path, values: dict[str, list[float]]) -> None:
+    seeds = range(1, 1 + len(next(iter(values.values()))))
+    path = plot_comparison(values, list(seeds), tmp_path / "c.png", title="a title")
+    assert inked(path) > 0.005
+    with Image.open(path) as image:
+        assert (image.width > 1800) == ("c" in values)  # a second panel, only where some are far below
