@@ -12,10 +12,12 @@ import typer
 from sadcl_cli.console import new_table, say, show, show_json, show_table, warn
 from sadcl_cli.options import (
     Backbone,
+    ClassMap,
     ConfigFile,
     DatasetFolder,
     Debug,
     Epochs,
+    InitFrom,
     Json,
     Lr,
     NoPretrained,
@@ -34,7 +36,7 @@ from sadcl_cli.options import (
     complete_method,
 )
 from sadcl_cli.recipe import find_data, user_layers
-from sadcl_core.methods import ABLATION
+from sadcl_core.methods import ABLATION, find_method
 
 if TYPE_CHECKING:
     from sadcl_core.config import RunConfig
@@ -64,6 +66,8 @@ def compare(
     backbone: Backbone = None,
     pretrained: Pretrained = None,
     no_pretrained: NoPretrained = False,
+    init_from: InitFrom = None,
+    class_map: ClassMap = None,
     epochs: Epochs = None,
     batch_size: TrainBatchSize = None,
     img_size: TrainImgSize = None,
@@ -87,12 +91,15 @@ def compare(
 
     Give the same command again to go on after an interruption; finished runs are kept, more seeds or methods are added.
     """
-    from sadcl_core.errors import UsageError
+    from sadcl_core.errors import DivergedError, UsageError
     from sadcl_core.run_directory import RUNS
 
     if ablation and methods:
         raise UsageError("--ablation names its methods itself. Leave out --methods.")
-    chosen = ABLATION if ablation else tuple(name.strip() for name in (methods or "baseline,sadcl").split(","))
+    names = (methods or "baseline,sadcl").removesuffix(",").split(",")
+    chosen = ABLATION if ablation else tuple(name.strip() for name in names)
+    for name in chosen:  # before any long work
+        find_method(name)
     numbers = _seeds(seeds)
     layers = user_layers(
         config=config,
@@ -100,6 +107,8 @@ def compare(
         backbone=backbone,
         pretrained=pretrained,
         no_pretrained=no_pretrained,
+        init_from=init_from,
+        class_map=class_map,
         epochs=epochs,
         batch_size=batch_size,
         img_size=img_size,
@@ -133,11 +142,15 @@ def compare(
         folder / "comparison.png",
         title=f"{comparison.dataset}: {comparison.backbone}, preset {comparison.preset}",
     )
+    if comparison.diverged:
+        warn(f"no numbers of {', '.join(comparison.diverged)}: training diverged. Lower the learning rate with --lr.")
     if json:
         show_json(comparison.as_json())
     else:
         _show(comparison)
         show(f"results saved to {folder}: comparison.md, comparison.csv, comparison.json, {figure.name}")
+    if comparison.diverged:
+        raise typer.Exit(DivergedError.exit_code)
 
 
 def _seeds(text: str) -> list[int]:
@@ -145,7 +158,7 @@ def _seeds(text: str) -> list[int]:
     from sadcl_core.errors import UsageError
 
     parts = [part.strip() for part in text.removesuffix(",").split(",")]
-    if not all(part.isdigit() and len(part) < 10 for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise UsageError(f"--seeds {text!r} is neither a number of seeds nor a list of them. Write 3, or 1,2,7.")
     numbers = [int(part) for part in parts]
     if "," in text:

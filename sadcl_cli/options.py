@@ -98,6 +98,19 @@ Pretrained = Annotated[
     typer.Option("--pretrained", metavar="FILE|hub", help="Weights of the backbone: a .safetensors or .pth file, or the hub's."),
 ]
 NoPretrained = Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from",
+        metavar="RUN_OR_FILE",
+        help="Go on from a trained model, class by class name.",
+        autocompletion=complete_run,
+    ),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option("--class-map", metavar="FILE", help="Lines such as aeroplane: airplane, for --init-from."),
+]
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N[,N]", help="Epochs of every stage, or of each: 15,5.")]
 TrainBatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")]
 TrainImgSize = Annotated[int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels.")]

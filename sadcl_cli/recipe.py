@@ -20,6 +20,8 @@ def user_layers(
     backbone: str | None,
     pretrained: str | None,
     no_pretrained: bool,
+    init_from: Path | None,
+    class_map: Path | None,
     epochs: str | None,
     batch_size: int | None,
     img_size: int | None,
@@ -39,7 +41,12 @@ def user_layers(
 
     stages = list(RunConfig().stages)
     flags: dict[str, Any] = {
-        "model": {"backbone": backbone, "pretrained": _pretrained(pretrained, no_pretrained)},
+        "model": {
+            "backbone": backbone,
+            "pretrained": _pretrained(pretrained, no_pretrained),
+            "init_from": _start(init_from, starts_anew=no_pretrained or pretrained is not None),
+            "class_map": None if class_map is None else str(class_map),
+        },
         "data": {"batch_size": batch_size, "img_size": img_size, "workers": workers},
         "optim": {"weight_decay": weight_decay},
         "stages": {name: {"epochs": count, "lr": lr} for name, count in zip(stages, _epochs(epochs, len(stages)), strict=True)},
@@ -74,6 +81,15 @@ def _pretrained(pretrained: str | None, no_pretrained: bool) -> bool | str | Non
     return True if pretrained == "hub" else pretrained
 
 
+def _start(init_from: Path | None, *, starts_anew: bool) -> str | None:
+    """What the flags say of model.init_from; other weights asked for take the place of a model that a file names."""
+    from sadcl_core.errors import UsageError
+
+    if init_from is not None and starts_anew:
+        raise UsageError("--init-from brings the weights of the backbone. Leave out --pretrained and --no-pretrained.")
+    return "" if starts_anew else None if init_from is None else str(init_from)
+
+
 def _epochs(text: str | None, stages: int) -> list[int | None]:
     """`20` is for every stage, `15,5` for each."""
     from sadcl_core.errors import UsageError
@@ -81,7 +97,7 @@ def _epochs(text: str | None, stages: int) -> list[int | None]:
     if text is None:
         return [None] * stages
     parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts) or len(parts) not in (1, stages):
+    if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, stages):
         raise UsageError(
             f"--epochs {text!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
         )

@@ -10,10 +10,12 @@ import typer
 from sadcl_cli.console import say, show, show_json, show_table, warn
 from sadcl_cli.options import (
     Backbone,
+    ClassMap,
     ConfigFile,
     DatasetFolder,
     Debug,
     Epochs,
+    InitFrom,
     Json,
     Lr,
     NoPretrained,
@@ -30,7 +32,6 @@ from sadcl_cli.options import (
     Workers,
     complete_dataset,
     complete_method,
-    complete_run,
 )
 from sadcl_cli.recipe import find_data, user_layers
 from sadcl_core.data.formats import FORMATS
@@ -94,19 +95,8 @@ def train(
     backbone: Backbone = None,
     pretrained: Pretrained = None,
     no_pretrained: NoPretrained = False,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--init-from",
-            metavar="RUN_OR_FILE",
-            help="Go on from a trained model, class by class name.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option("--class-map", metavar="FILE", help="Lines such as aeroplane: airplane, for --init-from."),
-    ] = None,
+    init_from: InitFrom = None,
+    class_map: ClassMap = None,
     epochs: Epochs = None,
     batch_size: TrainBatchSize = None,
     img_size: TrainImgSize = None,
@@ -141,8 +131,6 @@ def train(
 
     if dataset is None and not print_config:
         raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
-    if class_map is not None and init_from is None:
-        raise UsageError("--class-map says which class goes on from which of another model. Name that with --init-from.")
     if output is not None and not print_config:  # before any long work
         RunDirectory(output).refuse_existing(exist_ok=exist_ok)
     layers = user_layers(
@@ -151,6 +139,8 @@ def train(
         backbone=backbone,
         pretrained=pretrained,
         no_pretrained=no_pretrained,
+        init_from=init_from,
+        class_map=class_map,
         epochs=epochs,
         batch_size=batch_size,
         img_size=img_size,
@@ -162,14 +152,13 @@ def train(
         more={
             "method": method,
             "seed": seed,
-            "model": {"init_from": _text(init_from), "class_map": _text(class_map)},
         },
     )
     manifest = None if dataset is None else find_data(dataset, data)
     if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
 
-        layers = with_network_of_init(layers)
+        layers = with_network_of_init(layers, preset=preset)
     name, sizes = ("", {}) if manifest is None else (manifest.description.name, manifest.split_sizes)
     configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset)
     say(f"preset {configured.config.preset}: {configured.why}")
@@ -179,10 +168,6 @@ def train(
     assert manifest is not None, "a data set was named"
     run = RunDirectory(output or new_run_path(manifest.description.name))
     _train(configured, manifest, run, exist_ok=exist_ok, json=json)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _train(configured: Configured, manifest: Manifest, run: RunDirectory, *, exist_ok: bool, json: bool) -> None:

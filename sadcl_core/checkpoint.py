@@ -141,14 +141,16 @@ def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
 
 def _read(path: Path, *, weights: bool = True) -> tuple[ModelCard, dict[str, Tensor]]:
     if not path.is_file():
-        raise DataError(f"There is no model file {path}. Give a run or its weights/best.safetensors with -w.")
+        raise DataError(f"There is no model file {path}. Give a run of sadcl train, or its weights/best.safetensors.")
     try:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
             names = list(stored.keys()) if weights and CARD in header else []
             tensors = {name: stored.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a model file ({error}). Give a run or its weights/best.safetensors with -w.") from None
+        raise DataError(
+            f"{path} is not a model file ({error}). Give a run of sadcl train, or its weights/best.safetensors."
+        ) from None
     if CARD not in header:
         raise DataError(f"{path} holds tensors but no description of a sadcl model. Give a file that sadcl train wrote.")
     try:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sadcl_core.config import Layer, LossSection, RunConfig
+from sadcl_core.errors import UsageError
+from sadcl_core.registry import suggest
 
 SADCL = "Ma et al., ECAI 2023, arXiv 2307.09715"
 MULCON = "Dao et al., Neurocomputing 2023, arXiv 2107.11626"
@@ -68,7 +70,7 @@ def _layer(
     return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}}, "stages": stages}
 
 
-SARL = {"encoder_layers": 1, "decoder_layers": 2, "self_attention": False}
+SARL = {"encoder_layers": 1, "self_attention": False}
 
 # of SADCL, from the defaults: 100 and 50 beside 1000 times a mean classification loss in the published script
 BOTH = RunConfig().stages["contrastive"].losses
@@ -112,6 +114,11 @@ METHODS: dict[str, Method] = {
         f"what MulCon argues against: {MULCON}",
         _layer("pooled", second={**CLASSIFICATION, "image_to_image": 0.5}, views=2),
     ),
+    "baseline-two-views": Method(
+        "the baseline with as many views, without the contrast",
+        f"beside baseline-contrastive: {MULCON}",
+        _layer("pooled", second=CLASSIFICATION, views=2),
+    ),
     "mulcon": Method(
         "set attention reads one feature per label, then sample-to-sample contrast over two augmented views",
         f"MulCon: {MULCON}",
@@ -128,6 +135,18 @@ METHODS: dict[str, Method] = {
         _layer("sarl", {**SARL, "self_attention": True}),
     ),
 }
+
+
+def find_method(name: str) -> Method:
+    """A row of METHODS.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise UsageError(f"There is no method {name!r}. {suggest(name, METHODS)}")
+    return METHODS[name]
+
 
 # the rows of the published ablation (SADCL, ECAI 2023, ablation table), first the one the others are compared with
 ABLATION = ("baseline", "sarl-no-encoder", "sarl", "sarl-s2s", "sarl-p2s", "sadcl")

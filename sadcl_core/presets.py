@@ -6,13 +6,13 @@ published recipes are spelled out in full; the others name what differs from the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.errors import UsageError
-from sadcl_core.methods import METHODS, MULCON, SADCL
+from sadcl_core.methods import MULCON, SADCL, find_method
 from sadcl_core.registry import suggest
 
 
@@ -61,6 +61,9 @@ class Preset:
     needs_init: bool = False
 
 
+# a linear classifier learns well at five times the rate of a transformer, a pretrained backbone at a tenth of that
+SLOWER = {"head_lr_scale": 0.2, "backbone_lr_scale": 0.02}
+
 PRESETS: dict[str, Preset] = {
     "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), SADCL),
     "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), SADCL),
@@ -69,7 +72,7 @@ PRESETS: dict[str, Preset] = {
         "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), SADCL, needs_init=True
     ),
     "mulcon-r101-448": Preset(
-        "MulCon as published (its cosine schedule with warm-up is one cycle here)",
+        "MulCon: what its paper states, the rest as for SADCL; its cosine with warm-up is one cycle here",
         {
             "method": "mulcon",
             "data": {"img_size": 448},
@@ -104,8 +107,8 @@ PRESETS: dict[str, Preset] = {
             },
             "optim": {"ema_decay": 0.99, "ema_warmup": True},
             "stages": {
-                "classification": {"epochs": 14, "lr": 1e-3, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
-                "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+                "classification": {"epochs": 14, "lr": 5e-3, **SLOWER, "augment": "flip-and-crop"},
+                "contrastive": {"epochs": 6, "lr": 1e-3, **SLOWER, "augment": "flip-and-crop"},
             },
         },
     ),
@@ -130,7 +133,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-NOTHING_FROZEN: Layer = {"model": {"freeze_stride": 0, "freeze_batchnorm": False}}
+NOTHING_FROZEN: dict[str, Any] = {"freeze_stride": 0, "freeze_batchnorm": False}  # of the model section
 PUBLISHED = "sadcl-r101-448"
 SMALL_DATA = 10_000  # training images below which the small recipe is the default
 
@@ -175,24 +178,38 @@ def configure(
         raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
     recipe = flatten(PRESETS[chosen].layer)
     stack = [(f"preset {chosen}", PRESETS[chosen].layer), *layers, (f"preset {chosen}", {"preset": chosen})]
-    method = str(given.get("method") or recipe.get("method") or RunConfig().method)
-    if method not in METHODS:
-        raise UsageError(f"There is no method {method!r}. {suggest(method, METHODS)}")
-    _insert(stack, f"method {method}", METHODS[method].layer, because=("method", method))
-    pretrained = given.get("model.pretrained", recipe.get("model.pretrained", True))
-    if pretrained is False and not given.get("model.init_from"):
-        _insert(stack, "no pretrained weights", NOTHING_FROZEN, because=("model.pretrained", False))
+    method = str(given.get("method", recipe.get("method", RunConfig().method)))
+    layer = find_method(method).layer
+    _insert(stack, f"method {method}", layer, above=lambda values: values.get("method", method) != method)
+    model = resolve_config(stack)[0].model
+    random = model.pretrained is False and not model.init_from
+    if random:
+        _insert(stack, "no pretrained weights", {"model": NOTHING_FROZEN}, above=lambda values: _starts_random(values) is False)
+    elif any(_starts_random(flatten(values)) for _, values in layers):
+        frozen = {name: recipe.get(f"model.{name}", getattr(RunConfig().model, name)) for name in NOTHING_FROZEN}
+        _insert(stack, "pretrained weights", {"model": frozen}, above=lambda values: bool(_starts_random(values)))
     config, sources = resolve_config(stack)
-    if PRESETS[chosen].needs_init and not config.model.init_from:
-        raise UsageError(f"The preset {chosen} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
+    if not config.model.init_from:
+        if PRESETS[chosen].needs_init:
+            raise UsageError(f"The preset {chosen} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
+        if config.model.class_map:
+            raise UsageError(
+                "A class map says which class goes on from which of another model. Name that with --init-from RUN_OR_FILE."
+            )
     return Configured(config, sources, why)
 
 
-def _insert(stack: list[tuple[str, Layer]], name: str, layer: Layer, *, because: tuple[str, Any]) -> None:
+def _insert(stack: list[tuple[str, Layer]], name: str, layer: Layer, *, above: Callable[[Mapping[str, Any]], bool]) -> None:
     """Put what follows from a setting below all layers, but above the last one that was made for another value of it."""
-    key, value = because
-    others = [place for place, (_, values) in enumerate(stack) if flatten(values).get(key, value) != value]
+    others = [place for place, (_, values) in enumerate(stack) if above(flatten(values))]
     stack.insert(others[-1] + 1 if others else 0, (name, layer))
+
+
+def _starts_random(values: Mapping[str, Any]) -> bool | None:
+    """Whether a layer's backbone starts from random weights; None when it does not say."""
+    if values.get("model.init_from"):
+        return False
+    return None if "model.pretrained" not in values else values["model.pretrained"] is False
 
 
 def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:

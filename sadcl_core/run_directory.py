@@ -26,7 +26,7 @@ from sadcl_core.files import write_json, write_text
 
 RUNS = Path("runs")
 SCHEMA_VERSION = 1
-FINISHED = "finished"
+FINISHED, RUNNING = "finished", "running"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
 OWN_FOLDERS = ("weights", "eval", "plots", "embeddings")
 
@@ -56,7 +56,8 @@ class RunDirectory:
     def refuse_existing(self, *, exist_ok: bool) -> None:
         """Raise a UsageError when the folder is there and must not be replaced."""
         if exist_ok and self.path.is_dir():
-            if any(self.path.iterdir()) and not (self.path / "run.json").is_file():
+            others = [path.name for path in self.path.iterdir() if path.name not in (*OWN_FILES, *OWN_FOLDERS)]
+            if others and not (self.path / "run.json").is_file():
                 raise UsageError(f"{self.path} holds other files and no run, so it is not replaced. Choose another with -o.")
             return
         if self.path.exists():
@@ -189,7 +190,7 @@ def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
     model = run.best if run.best.is_file() else run.last
     if not model.is_file():
         raise DataError(
-            f"{run.path} has no weights/best.safetensors. Give a run that finished at least one epoch, or a model file, with -w."
+            f"{run.path} has no weights/best.safetensors. Give a run that finished at least one epoch, or a model file."
         )
     return model, run
 

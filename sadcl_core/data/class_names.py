@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def match_classes(
 ) -> dict[str, str | None]:
     """For each class here its class there, or None.
 
-    A name in `class_map` is taken from there; else the same name, without regard to case, spaces and punctuation; else a
-    synonym.
+    A name in `class_map` is taken from there; else the very same name; else the same without regard to case, spaces and
+    punctuation; else a synonym.
 
     Raises:
         UsageError: `class_map` names a class that is not there.
@@ -55,9 +56,10 @@ def match_classes(
             raise UsageError(
                 f"The class map takes {name!r} from {other!r}, which the other model does not have. {suggest(other, there)}"
             )
-    exact = {_plain(name): name for name in reversed(there)}
+    known = set(there)
+    plain = {_plain(name): name for name in reversed(there)}
     alike = {_same_thing(name): name for name in reversed(there)}
-    matched = {name: exact.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
+    matched = {name: name if name in known else plain.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
     return {**matched, **(class_map or {})}
 
 
@@ -77,7 +79,8 @@ def load_class_map(path: Path) -> dict[str, str | None]:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    """Letters, their marks, and digits; a name of signs alone stays as it is."""
+    return "".join(letter for letter in name.casefold() if unicodedata.category(letter)[0] in "LMN") or name
 
 
 def _same_thing(name: str) -> str:

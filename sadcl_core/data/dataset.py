@@ -50,7 +50,7 @@ class ImageLoader(DataLoader[Batch]):
     """A loader whose workers' data errors arrive as the one sentence they are, without the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Batches of images (B, 3, S, S) uint8 and targets (B, K) int8."""
+        """Batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, and targets (B, K) int8."""
         try:
             yield from super().__iter__()
         except DataError as error:

@@ -9,7 +9,7 @@ as the label-level contrastive loss of MulCon (Dao et al., Neurocomputing 2023) 
 Anchors are the active labels of the batch. A(i) is every other anchor and the entries of the memory bank, P(i) its members
 of the same class. Bank entries are contrasted with and are no anchors themselves. An anchor without a positive contributes
 0 and is counted. Inactive labels never enter, so only active rows are handed in: the similarity matrix is n_active x (n_active +
-n_bank), whatever the number of classes.
+n_bank), and grows with the number of classes only as far as the bank does.
 """
 
 from __future__ import annotations

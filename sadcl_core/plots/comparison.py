@@ -19,14 +19,14 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
     """Draw the mAP of every run; methods close to the best once more, enlarged, when others are far below.
 
     Args:
-        values: of each method, one number per seed, percent.
+        values: of each method, one number per seed, percent; NaN where there is none.
         seeds: their names.
         path: of the PNG.
         title: above the figure.
     """
     table = np.array(list(values.values()), dtype=float)  # (methods, seeds)
-    means = table.mean(axis=1)
-    near = means > means.max() - NEAR
+    means = _means(table)
+    near = means > np.nanmax(means, initial=-np.inf) - NEAR
     enlarge = bool(near.sum() >= 2 and not near.all())
     figure = Figure(figsize=(11 if enlarge else 7, 0.5 * len(values) + 2.2), layout="constrained")
     panels = figure.subplots(1, 1 + enlarge, sharey=True, squeeze=False)[0]
@@ -36,11 +36,13 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
     panels[0].invert_yaxis()
     panels[0].set_title(title, loc="left", fontsize=12)
     if enlarge:
-        low, high = table[near].min(), table[near].max()
+        low, high = np.nanmin(table[near]), np.nanmax(table[near])
         margin = 0.08 * max(high - low, 0.1)
         panels[1].set_xlim(low - margin, high + margin)
         panels[1].set_title(f"enlarged: within {NEAR:g} points of the best", loc="left", fontsize=12)
     for place, mean in enumerate(means):
+        if np.isnan(mean):
+            continue
         panels[-1].annotate(f"{mean:.2f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=GREY)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
@@ -62,7 +64,15 @@ def _draw(axes: Axes, table: npt.NDArray[np.float64], seeds: Sequence[int]) -> N
             label=f"seed {seed}",
             zorder=3,
         )
-    axes.scatter(table.mean(axis=1), places, s=260, marker="|", color="black", linewidths=2, label="mean", zorder=2)
+    axes.scatter(_means(table), places, s=260, marker="|", color="black", linewidths=2, label="mean", zorder=2)
     axes.set_xlabel("mAP (interpolated), %")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _means(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Over the seeds that have a number; NaN when none has."""
+    known = ~np.isnan(table)
+    sums = np.where(known.any(axis=1), np.where(known, table, 0.0).sum(axis=1), np.nan)
+    means: npt.NDArray[np.float64] = sums / known.sum(axis=1).clip(min=1)
+    return means

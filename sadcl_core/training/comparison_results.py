@@ -31,12 +31,21 @@ TITLES = {
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """One method with one seed: its numbers in percent by their names in TITLES (None: not defined), and how long it took."""
+    """One method with one seed.
+
+    Attributes:
+        scores: numbers in percent by their names in TITLES; None: not defined, as after a divergence.
+        epochs: trained in all stages.
+        seconds: of its own training.
+        first_stage_seconds: of a first stage that it shares with others.
+    """
 
     method: str
     seed: int
     scores: Mapping[str, float | None]
+    epochs: int
     seconds: float
+    first_stage_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Comparison:
     """Every run of a comparison.
 
     Attributes:
-        epochs: of each stage.
+        epochs: of each stage, at the most.
         runs: every method with every seed.
         shared_seconds: spent on first stages that runs share.
         versions: of what the first run was trained with.
@@ -99,6 +108,11 @@ class Comparison:
         """Of the same seed with another method, the first unless named: over the seeds."""
         return _spread(self.values(method, score) - self.values(other or self.methods[0], score))
 
+    @property
+    def diverged(self) -> list[str]:
+        """Runs that have no numbers."""
+        return [f"{run.method} seed {run.seed}" for run in self.runs if run.scores[MAIN] is None]
+
     def higher(self, method: str) -> int:
         """With how many seeds a method is above the first one."""
         return int((self.values(method) > self.values(self.methods[0])).sum())
@@ -125,6 +139,9 @@ class Comparison:
             *(f"| {' | '.join(row)} |" for row in rows),
         ]
         epochs = " + ".join(f"{count} {name}" for name, count in self.epochs.items())
+        trained = {run.epochs for run in self.runs}
+        if trained != {sum(self.epochs.values())}:
+            epochs += f" (trained: {min(trained)} to {max(trained)})"
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         notes = (
             f"{self.dataset}, preset {self.preset}, {self.backbone}, {epochs} epochs, seeds {', '.join(map(str, self.seeds))}. "
@@ -139,9 +156,10 @@ class Comparison:
         """A row per run."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "seed", *TITLES, "seconds"])
+        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds"])
         for run in self.runs:
-            writer.writerow([run.method, run.seed, *(run.scores[name] for name in TITLES), run.seconds])
+            seconds = round(run.seconds + run.first_stage_seconds, 1)
+            writer.writerow([run.method, run.seed, *(run.scores[name] for name in TITLES), run.epochs, seconds])
         return text.getvalue()
 
     def as_json(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from sadcl_core.errors import DataError, DivergedError, SadclError, UsageError
 from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import suggest
-from sadcl_core.run_directory import FINISHED, RunDirectory
+from sadcl_core.run_directory import FINISHED, RUNNING, RunDirectory, find_model
 from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.stages import MAPS, Training, result_columns, run_stage, seed_everything
@@ -194,7 +195,7 @@ def take_over(training: Training, first: RunDirectory) -> None:
     training.best_metrics = {name: trained[name] for name in MAPS}
     training.holds = training.best_epoch
     for row in first.read_results():
-        training.run.append_result({**dict.fromkeys(result_columns(training.config), ""), **row})
+        training.run.append_result({name: row.get(name, "") for name in result_columns(training.config)})
     training.save(training.classifier, best=True, stage=trained["stage"], epoch=trained["epoch"], metrics=training.best_metrics)
     training.listen(Note(f"stage {trained['stage']} taken from {first.path}, EMA mAP {training.best_map:.2f}"))
 
@@ -227,12 +228,14 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None) -> 
     """Keep run.json true: what the run is, and how it ended."""
     run, config = training.run, training.config
     run.write_status(
-        status="running",
+        status=RUNNING,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         dataset=config.data.dataset,
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
         data_fingerprint=fingerprint(manifest),
+        weights_fingerprints=file_fingerprints(config.model),
+        process={"host": platform.node(), "pid": os.getpid()},
         method=config.method,
         seed=config.seed,
         transfer=None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
@@ -274,6 +277,19 @@ def fingerprint(manifest: Manifest) -> str:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def file_fingerprints(config: ModelSection) -> dict[str, str]:
+    """A hash of each file that the weights or classes are taken from, by the setting that names it."""
+    files = {"pretrained": config.pretrained if isinstance(config.pretrained, str) else "", "class_map": config.class_map}
+    paths = {name: Path(value) for name, value in files.items() if value}
+    if config.init_from:
+        paths["init_from"] = find_model(Path(config.init_from))[0]
+    hashes = {}
+    for name, path in paths.items():
+        with path.open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _note_of(loaded: LoadedWeights) -> Note:

@@ -124,7 +124,7 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
                 "epoch": epoch,
                 "seconds": round(seconds, 2),
                 "images_per_second": round(len(training.train_split) / seconds, 1),
-                "lr": float(state.schedule.get_last_lr()[-1]),
+                "lr": peak_rate(state),
                 **means,
                 **metrics,
             }
@@ -148,22 +148,21 @@ def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
 def seed_everything(seed: int) -> None:
     """Seed every generator that training draws from."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def start_stage(training: Training, stage: StageSection, *, steps: int, first: bool) -> StageState:
-    """Prototypes and bank if the stage compares features, and a fresh optimiser, schedule and EMA.
+    """Prototypes and bank if the stage uses them, and a fresh optimiser, schedule and EMA.
 
     The EMA of a later stage starts from a trained model and needs no warm-up.
     """
     classifier, optim = training.classifier, training.config.optim
     contrastive = any(TERMS[name].contrastive for name in stage.weights)
-    bank = None
-    if contrastive:
+    with_bank = "sample_to_sample" in stage.weights and training.config.loss.sample_to_sample.bank_slots > 0
+    if with_bank or "prototype_to_sample" in stage.weights:
         start_prototypes(training)
-        if "sample_to_sample" in stage.weights:
-            bank = start_bank(training)
+    bank = start_bank(training) if with_bank else None
     set_trainable(classifier, backbone=stage.backbone_lr_scale > 0, contrastive=contrastive)
     optimizer = make_optimizer(classifier, stage, optim)
     return StageState(
@@ -197,11 +196,9 @@ def start_prototypes(training: Training) -> None:
         training.save(classifier, best=True, stage=stage, epoch=epoch, metrics=training.best_metrics)
 
 
-def start_bank(training: Training) -> MemoryBank | None:
-    """A memory bank that starts from the prototypes, unless it is to have no slots."""
+def start_bank(training: Training) -> MemoryBank:
+    """A memory bank that starts from the prototypes."""
     slots, prototypes = training.config.loss.sample_to_sample.bank_slots, training.classifier.prototypes
-    if slots == 0:
-        return None
     bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(training.device)
     bank.start_from(prototypes.detach())
     return bank
@@ -232,12 +229,17 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
         values = {"loss": loss.item(), **{key: term.item() for key, term in terms.items()}}
         for key, value in values.items():
             sums[key] += value
-        lr = float(state.schedule.get_last_lr()[-1])
+        lr = peak_rate(state)
         if step % METRICS_EVERY == 0 or step == len(loader):
             training.run.append_metrics({"stage": stage, "epoch": epoch, "step": step, "lr": lr, **values})
         training.listen(StepDone(epoch, step, count, values, lr))
         training.interrupts.check()
     return {key: value / len(loader) for key, value in sums.items()}
+
+
+def peak_rate(state: StageState) -> float:
+    """The highest learning rate in use, which is the stage's own."""
+    return max(float(rate) for rate in state.schedule.get_last_lr())
 
 
 def update(classifier: Classifier, loss: Tensor, state: StageState, *, clip_grad_norm: float) -> None:

@@ -78,7 +78,7 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: how it is computed, its short name, and whether it needs prototypes and the projection."""
+    """A loss term: how it is computed, its short name, and whether it compares projected features."""
 
     compute: Callable[[LossInputs], Tensor]
     short: str

@@ -18,6 +18,7 @@ from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError
 from sadcl_core.methods import METHODS
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.presets import PRESETS
 from sadcl_core.run_directory import find_model
 
 NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # settings of a model that its weights need
@@ -43,8 +44,10 @@ class Transfer:
         return sum(there is not None for _, there in self.classes)
 
 
-def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
+def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | None) -> list[tuple[str, Layer]]:
     """Put the network of the model that `model.init_from` names below the user's layers, so that its weights fit.
+
+    Its method comes along, and its image size; a preset that is asked for by name has its own size, and may have its own method.
 
     Raises:
         DataError: there is no such model.
@@ -56,10 +59,20 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str,
     path, _ = find_model(Path(init_from))
     card = read_card(path)
     model = card.model.model_dump()
-    network: dict[str, object] = {"model": {name: model[name] for name in NETWORK}, "data": {"img_size": card.img_size}}
-    if card.trained.get("method") in METHODS:
-        network["method"] = card.trained["method"]
-    return [(f"init-from {init_from}", network), *layers]
+    fitting = [name for name, row in METHODS.items() if row.head == card.model.head]
+    method = card.trained.get("method")
+    network: dict[str, object] = {
+        "model": {name: model[name] for name in NETWORK},
+        "method": method if method in METHODS else fitting[0],
+    }
+    asked = str(preset or given.get("preset") or "")
+    if not asked:
+        network["data"] = {"img_size": card.img_size}
+    found = [(f"init-from {init_from}", network), *layers]
+    recipe = PRESETS[asked].layer if asked in PRESETS else {}
+    if "method" in recipe:
+        found.insert(1, (f"preset {asked}", {"method": recipe["method"]}))
+    return found
 
 
 def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str, ...], img_size: int) -> Transfer:

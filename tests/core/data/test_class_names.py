@@ -77,6 +77,20 @@ def test_the_same_name_goes_before_a_synonym() -> None:
     assert match_classes(["Traffic_Light"], ["traffic light", "TRAFFIC-LIGHT"]) == {"Traffic_Light": "traffic light"}
 
 
+def test_the_very_same_name_goes_before_all_others() -> None:
+    for names in (
+        ["A", "A+", "A-"],
+        ["C", "C++"],
+        ["cat", "Cat", "CAT"],
+        ["\u0915\u093f", "\u0915\u0940"],
+        ["+", "-"],
+        ["🙂", "🙃"],
+    ):
+        assert match_classes(names, names[::-1]) == {name: name for name in names}
+    assert match_classes(["-"], ["+"]) == {"-": None}
+    assert match_classes(["\u0915\u093f"], ["\u0915\u0940"]) == {"\u0915\u093f": None}
+
+
 def test_a_class_map_goes_before_everything() -> None:
     matched = match_classes(["cat", "puppy", "dog"], ["cat", "dog"], {"puppy": "dog", "cat": None})
     assert matched == {"cat": None, "puppy": "dog", "dog": "dog"}

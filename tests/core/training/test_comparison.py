@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import platform
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +19,10 @@ import pytest
 import torch
 
 from sadcl_core.checkpoint import load_model
-from sadcl_core.config import Layer, RunConfig
+from sadcl_core.config import Layer, RunConfig, parse_assignment
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare import prepare
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.methods import ABLATION
 from sadcl_core.presets import configure
 from sadcl_core.run_directory import RunDirectory, read_status
@@ -78,12 +82,12 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_the_ablation_shares_one_first_stage_a_seed(manifest: Manifest) -> None:
     planned = plan(LAYERS, manifest, methods=ABLATION, seeds=(1, 2))
-    assert set(planned.first_stages) == {"first-stage-of-sarl-seed1", "first-stage-of-sarl-seed2"}
+    assert sorted(name[-6:] for name in planned.first_stages) == ["-seed1", "-seed2"]
     sharing = {run.method for run in planned.runs if run.first_stage}
     assert sharing == {"sarl", "sarl-s2s", "sarl-p2s", "sadcl"}
     for run_ in planned.runs:  # the same budget: every method has both stages, each with a loss
         assert all(stage.weights for stage in run_.configured.config.stages.values()), run_.name
-        assert run_.first_stage in ("", f"first-stage-of-sarl-seed{run_.seed}")
+        assert run_.first_stage.endswith(f"-seed{run_.seed}") or not run_.first_stage
     assert all(first.config.stages["contrastive"].epochs == 0 for first in planned.first_stages.values())
 
 
@@ -91,13 +95,16 @@ def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> No
     planned = plan(LAYERS, manifest, methods=("sarl", "query2label", "mulcon", "baseline"), seeds=(1,))
     assert not planned.first_stages
     both = plan(LAYERS, manifest, methods=("baseline", "baseline-contrastive", "mulcon", "mulcon-classification"), seeds=(1,))
-    assert set(both.first_stages) == {"first-stage-of-baseline-seed1", "first-stage-of-mulcon-seed1"}
+    shared = {run_.method: run_.first_stage for run_ in both.runs}
+    assert shared["baseline"] == shared["baseline-contrastive"] != shared["mulcon"] == shared["mulcon-classification"]
     one_stage = [*LAYERS, ("--set", {"stages": {"contrastive": {"epochs": 0}}})]
-    assert not plan(one_stage, manifest, methods=("sarl", "sadcl"), seeds=(1,)).first_stages
+    with pytest.raises(UsageError, match="sarl and sadcl are the same with one stage"):
+        plan(one_stage, manifest, methods=("sarl", "baseline", "sadcl"), seeds=(1,))
 
 
-def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: Manifest) -> None:
-    run(plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(3,)), manifest)
+@pytest.mark.parametrize("methods", [("sarl", "sadcl"), ("sadcl", "sarl")])
+def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: Manifest, methods: tuple[str, ...]) -> None:
+    run(plan(LAYERS, manifest, methods=methods, seeds=(3,)), manifest)
     configured = configure([*LAYERS, ("test", {"method": "sadcl", "seed": 3})], dataset="coco", split_sizes=manifest.split_sizes)
     alone = RunDirectory(Path("alone"))
     train(configured.config, configured.sources, manifest, alone, listen=lambda event: None)
@@ -124,6 +131,109 @@ def test_finished_runs_are_kept_and_more_are_added(manifest: Manifest) -> None:
     assert first.runs[0].seconds > 0
 
 
+def test_another_order_or_a_lost_first_stage_trains_nothing_again(manifest: Manifest) -> None:
+    run(plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,)), manifest)
+    other, trained = run(plan(LAYERS, manifest, methods=("sadcl", "sarl"), seeds=(1,)), manifest)
+    assert trained == {}
+    assert other.methods == ("sadcl", "sarl")
+    for path in Path("c").glob("first-stage-*"):
+        shutil.rmtree(path)
+    assert run(plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,)), manifest)[1] == {}
+
+
+def test_a_run_whose_files_were_lost_is_trained_again(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
+    first, _ = run(planned, manifest)
+    Path("c/sadcl-seed1/weights/best.safetensors").unlink()
+    for path in Path("c").glob("first-stage-*"):
+        (path / "weights" / "best.safetensors").unlink()
+    again, trained = run(planned, manifest)
+    assert list(trained) == ["2/2 sadcl-seed1: the first stage, shared", "2/2 sadcl-seed1"]
+    assert [run_.scores for run_ in again.runs] == [run_.scores for run_ in first.runs]
+
+
+def test_a_divergence_is_no_number_and_the_others_go_on(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: Any = vars(module)["train"]
+
+    def diverge(config: RunConfig, *arguments: Any, **named: Any) -> object:
+        if config.method == "baseline":
+            raise DivergedError("The loss is not a finite number.")
+        return trained(config, *arguments, **named)
+
+    monkeypatch.setattr(module, "train", diverge)
+    result, _ = run(plan(LAYERS, manifest, methods=("query2label", "baseline"), seeds=(1,)), manifest)
+    assert result.diverged == ["baseline seed 1"]
+    assert result.rows()[2][1:3] == ["-", "-"]
+    save_comparison(result, Path("c"))
+    assert json.loads(Path("c/comparison.json").read_text())["methods"][1]["mAP_interpolated"]["mean"] is None
+
+
+def test_settings_tune_a_method_and_do_not_change_what_it_is(manifest: Manifest) -> None:
+    tuned = parse_assignment("stages.contrastive.losses.sample_to_sample=0.3")
+    bank = parse_assignment("loss.sample_to_sample.bank_slots=32")
+    methods = ("baseline", "sarl", "sadcl", "sarl-p2s", "mulcon")
+    planned = plan([*LAYERS, ("--set", tuned), ("--set", bank)], manifest, methods=methods, seeds=(1,))
+    config = {run_.method: run_.configured.config for run_ in planned.runs}
+    weights = {method: config[method].stages["contrastive"].losses["sample_to_sample"] for method in methods}
+    assert weights == {"baseline": 0, "sarl": 0, "sadcl": 0.3, "sarl-p2s": 0, "mulcon": 0.3}
+    slots = {method: config[method].loss.sample_to_sample.bank_slots for method in methods}
+    assert slots == {"baseline": 0, "sarl": 0, "sadcl": 32, "sarl-p2s": 0, "mulcon": 0}
+    for key in ("model.head=pooled", "model.heads.sarl.encoder_layers=3", "stages.contrastive.views=3"):
+        with pytest.raises(UsageError, match=r"is what sarl is, so it cannot be .* in a comparison"):
+            plan([*LAYERS, ("--set", parse_assignment(key))], manifest, methods=("sarl",), seeds=(1,))
+
+
+def test_a_mistake_for_the_last_method_is_said_before_the_first_is_trained(manifest: Manifest) -> None:
+    wrong = [*LAYERS, ("--set", parse_assignment("model.heads.mulcon.widht=8"))]
+    with pytest.raises(UsageError, match="Did you mean 'width'"):
+        plan(wrong, manifest, methods=("sarl", "mulcon"), seeds=(1,))
+
+
+@pytest.mark.parametrize(("name", "content"), [("run.json", "{"), ("config.yaml", "nothing: 3\n"), ("config.yaml", "- a\n")])
+def test_damaged_files_are_one_sentence(manifest: Manifest, name: str, content: str) -> None:
+    planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
+    run(planned, manifest)
+    (Path("c/baseline-seed1") / name).write_text(content)
+    with pytest.raises(UsageError, match=r"baseline-seed1 holds a run whose files are damaged\. Choose another place"):
+        run(planned, manifest)
+
+
+def test_numbers_of_an_earlier_version_are_taken_anew(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
+    first, _ = run(planned, manifest)
+    RunDirectory(Path("c/baseline-seed1")).write_status(scores={"mAP_interpolated": 99.0})
+    assert run(planned, manifest)[0] == first
+
+
+def test_a_run_that_another_process_trains_is_left_alone(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
+    run(planned, manifest)
+    directory = RunDirectory(Path("c/baseline-seed1"))
+    directory.write_status(status="running", process={"host": platform.node(), "pid": os.getppid()})
+    with pytest.raises(UsageError, match=f"is being trained by process {os.getppid()}"):
+        run(planned, manifest)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    directory.write_status(process={"host": platform.node(), "pid": ended.pid})
+    assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]  # it was killed: trained anew
+
+
+def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manifest) -> None:
+    import timm
+
+    def weights_file(seed: int) -> None:
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("test_resnet").state_dict(), "w.pth")
+
+    weights_file(1)
+    planned = plan([*LAYERS, ("--set", {"model": {"pretrained": "w.pth"}})], manifest, methods=("baseline",), seeds=(1,))
+    run(planned, manifest)
+    assert run(planned, manifest)[1] == {}
+    weights_file(2)
+    with pytest.raises(UsageError, match="other settings, data or weights"):
+        run(planned, manifest)
+
+
 def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
     trained: Any = vars(module)["train"]
@@ -147,10 +257,8 @@ def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manife
 def test_a_run_of_other_settings_is_not_taken_for_this_one(manifest: Manifest) -> None:
     run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest)
     other = plan([*LAYERS, ("--set", {"optim": {"ema_decay": 0.5}})], manifest, methods=("baseline",), seeds=(1,))
-    with pytest.raises(UsageError, match=r"baseline-seed1 was trained with other settings .* another place with -o"):
+    with pytest.raises(UsageError, match=r"baseline-seed1 was trained with other settings.* another place with -o"):
         run(other, manifest)
-    workers = plan([*LAYERS, ("--set", {"data": {"workers": 1}})], manifest, methods=("baseline",), seeds=(1,))
-    assert run(workers, manifest)[1] == {}  # who reads the images changes nothing
     Path("full/baseline-seed1").mkdir(parents=True)
     Path("full/baseline-seed1/letter.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
@@ -175,7 +283,7 @@ def test_refuses_what_makes_no_comparison(
 def made_up() -> Comparison:
     numbers = {"baseline": (50.0, 52.0, 54.0), "sadcl": (51.0, 52.5, 57.0)}
     runs = [
-        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 60.0)
+        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 3, 60.0, 120.0 if method == "sadcl" else 0.0)
         for method, values in numbers.items()
         for seed, value in zip((1, 2, 3), values, strict=True)
     ]

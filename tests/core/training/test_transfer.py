@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from sadcl_core.checkpoint import ModelCard, save_model
-from sadcl_core.config import ModelSection
+from sadcl_core.config import Layer, ModelSection, RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.presets import configure
 from sadcl_core.training.transfer import transfer, with_network_of_init
 
 NETWORK: dict[str, Any] = {
@@ -120,11 +121,40 @@ def test_the_network_of_the_model_stands_below_what_the_user_said(tmp_path: Path
     path = tmp_path / "m.safetensors"
     stored(path, head="mulcon", heads={"mulcon": {"width": 8, "token_width": 8}})
     said = ("flag", {"model": {"init_from": str(path)}})
-    (name, layer), *rest = with_network_of_init([said])
+    (name, layer), *rest = with_network_of_init([said], preset=None)
     assert rest == [said]
     assert name == f"init-from {path}"
     assert layer["method"] == "mulcon"
     assert layer["model"]["backbone"] == "test_resnet"
     assert layer["model"]["heads"]["mulcon"]["width"] == 8
     assert "pretrained" not in layer["model"]
-    assert with_network_of_init([("flag", {"seed": 1})]) == [("flag", {"seed": 1})]
+    assert layer["data"] == {"img_size": 32}
+    assert with_network_of_init([("flag", {"seed": 1})], preset=None) == [("flag", {"seed": 1})]
+
+
+def test_a_preset_asked_for_keeps_its_size_and_its_method(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    stored(path)
+    said: tuple[str, Layer] = ("flag", {"model": {"init_from": str(path)}})
+
+    def config(preset: str | None, *more: tuple[str, Layer]) -> RunConfig:
+        layers = with_network_of_init([said, *more], preset=preset)
+        return configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
+
+    assert (config(None).data.img_size, config(None).method) == (32, "sadcl")
+    larger = config("sadcl-r101-576")
+    assert (larger.data.img_size, larger.method, larger.model.backbone) == (576, "sadcl", "test_resnet")
+    mulcon = config("mulcon-r101-448")
+    assert (mulcon.data.img_size, mulcon.method, mulcon.model.head) == (448, "mulcon", "mulcon")
+    assert set(mulcon.stages["contrastive"].weights) == {"asymmetric", "sample_to_sample"}
+    other = config(None, ("flag", {"method": "baseline"}))
+    assert (other.method, other.model.head, other.model.backbone) == ("baseline", "pooled", "test_resnet")
+
+
+def test_a_model_that_names_no_method_is_of_the_one_with_its_head(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    classifier = make(THERE, seed=1, head="pooled", heads={})
+    model = ModelSection(**{**NETWORK, "head": "pooled", "heads": {}})
+    save_model(path, classifier, ModelCard(classes=THERE, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=model))
+    (_, layer), _ = with_network_of_init([("flag", {"model": {"init_from": str(path)}})], preset=None)
+    assert layer["method"] == "baseline"
