@@ -2,9 +2,10 @@
 
 Each case is a process of its own: seconds of a forward and backward pass (the median of several), and by how much the
 peak of its memory rises. `losses` starts from the rows the losses look at, the active labels for S2S and the columns of the
-classes present for P2S; `from label features` also gathers them from the head's (B, K, D) and spreads the gradient over it,
-which any loss on label features must. `all labels` is what projecting every label of every class first would cost, for as
-long as that fits. The ratios are to K = 80 of the same B.
+classes present for P2S; `with bank` adds 16 entries a class, of the classes present or of all, which are projected in every
+step; `from label features` also gathers the rows from the head's (B, K, D) and spreads the gradient over it, which any loss
+on label features must. `all labels` is what projecting every label of every class first would cost, for as long as that
+fits. The ratios are to K = 80 of the same B.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from collections.abc import Callable
 
 BATCHES, CLASSES, ACTIVE = (32, 64, 128), (80, 500, 5000), 3
 WIDTH, PROJECTED = 256, 128
-WAYS = ("losses", "from label features", "all labels")
+SLOTS = 16  # of the memory bank, for each class
+WAYS = ("losses", "with bank, present", "with bank, all", "from label features", "all labels")
 REPEATS = 5
 
 
@@ -43,9 +45,16 @@ def measure(way: str, batch: int, classes: int) -> dict[str, float]:
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).requires_grad_()
 
-    def both(rows: Tensor, columns: Tensor, known: Tensor, centres: Tensor) -> Tensor:
-        return 0.1 * sample_to_sample_loss(rows, labels) + 0.05 * prototype_to_sample_loss(columns, known, centres)
+    def both(rows: Tensor, columns: Tensor, known: Tensor, centres: Tensor, bank: Tensor | None = None) -> Tensor:
+        bank_labels = None if bank is None else remembered.repeat_interleave(SLOTS)
+        s2s = sample_to_sample_loss(rows, labels, bank=bank, bank_labels=bank_labels)
+        return 0.1 * s2s + 0.05 * prototype_to_sample_loss(columns, known, centres)
 
+    remembered = present if way == "with bank, present" else torch.arange(classes)
+    if way.startswith("with bank"):
+        rows, columns, centres = leaf(len(labels), WIDTH), leaf(batch, len(present), WIDTH), leaf(len(present), WIDTH)
+        bank = leaf(SLOTS * len(remembered), WIDTH).detach()
+        return _timed(lambda: both(project(rows), project(columns), known, project(centres), project(bank)))
     if way == "losses":
         rows, columns, centres = leaf(len(labels), WIDTH), leaf(batch, len(present), WIDTH), leaf(len(present), WIDTH)
         return _timed(lambda: both(project(rows), project(columns), known, project(centres)))
@@ -86,7 +95,7 @@ def main() -> None:
         for classes in CLASSES:
             cells = []
             for way in WAYS:
-                if way == "all labels" and batch * classes > 64 * 5000:
+                if way == "all labels" and batch * classes > 64 * 5000:  # several gigabytes
                     cells.append("- | - | -")
                     continue
                 command = [sys.executable, __file__, "--case", way, str(batch), str(classes)]

@@ -56,8 +56,7 @@ class RunDirectory:
     def refuse_existing(self, *, exist_ok: bool) -> None:
         """Raise a UsageError when the folder is there and must not be replaced."""
         if exist_ok and self.path.is_dir():
-            others = [path.name for path in self.path.iterdir() if path.name not in (*OWN_FILES, *OWN_FOLDERS)]
-            if others and not (self.path / "run.json").is_file():
+            if any(self.path.iterdir()) and not (self.path / "run.json").is_file():
                 raise UsageError(f"{self.path} holds other files and no run, so it is not replaced. Choose another with -o.")
             return
         if self.path.exists():
@@ -82,6 +81,7 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
         for name in OWN_FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
+        self.write_status(status="starting")  # from here on it is known as a run, whatever happens
 
     def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""

@@ -96,7 +96,8 @@ def plan(
     ]
     keys = [_first_stage_key(run.configured.config) for run in runs]
     counts = Counter(keys)
-    first_stages, planned = {}, []
+    first_stages: dict[str, Configured] = {}
+    planned = []
     for run, key in zip(runs, keys, strict=True):
         if counts[key] == 1:
             planned.append(run)
@@ -105,7 +106,7 @@ def plan(
             same = [other.method for other, other_key in zip(runs, keys, strict=True) if other_key == key]
             raise UsageError(f"{' and '.join(same)} are the same with one stage. Give both stages epochs: --epochs N,N.")
         name = f"first-stage-{hashlib.sha256(key.encode()).hexdigest()[:8]}-seed{run.seed}"
-        first_stages[name] = _first_stage_of(run.configured)
+        first_stages.setdefault(name, _first_stage_of(run.configured))
         planned.append(replace(run, first_stage=name))
     return Plan(first_stages, tuple(planned))
 

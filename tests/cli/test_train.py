@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from sadcl_core.checkpoint import load_model
@@ -321,9 +322,27 @@ def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path
         (("--class-map", "map.yaml"), 2, "Name that with --init-from"),
         (("--init-from", "nowhere"), 3, "There is no model file nowhere"),
         (("--init-from", source, "--class-map", "none.yaml"), 2, "none.yaml cannot be read"),
+        (("--init-from", source, "--no-pretrained"), 2, "Leave out --pretrained and --no-pretrained"),
         (("--init-from", source, "--backbone", "resnet18"), 3, "has another backbone, test_resnet and not resnet18"),
     ]:
         ran = sadcl("train", "coco", *arguments, "-o", "new")
         assert ran.exit_code == code, ran.stderr
         assert words in ran.stderr
         assert not Path("new").exists()
+
+
+def test_a_configuration_that_goes_on_from_a_model_gives_the_same_run_again(sadcl: Sadcl, trained: Path, coco: Path) -> None:
+    quick = ("--epochs", "1,0", "--device", "cpu", "-j", "0", "-b", "8")
+    ran = sadcl("train", "coco", "--data", coco, "--init-from", trained / "runs/coco", *quick)
+    assert ran.exit_code == 0, ran.stderr
+    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml")
+    assert ran.exit_code == 0, ran.stderr
+    first, second = (load_model(Path(run, "weights/last.safetensors")) for run in ("runs/coco", "runs/coco-2"))
+    theirs = second.classifier.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in first.classifier.state_dict().items())
+    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", "--print-config")
+    assert "init_from: ''  # flag" in ran.stdout
+    assert "freeze_stride: 0  # no pretrained weights" in ran.stdout
+    ran = sadcl("train", "coco", "--set", "model.class_map=map.yaml")
+    assert ran.exit_code == 2
+    assert "--init-from" in ran.stderr

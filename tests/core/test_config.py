@@ -124,6 +124,21 @@ def test_a_preset_beside_a_file_of_another_is_refused() -> None:
     assert configure([("file", {"preset": ""})], dataset="digits", split_sizes={"train": 1}).config.preset == "digits"
 
 
+def test_pretrained_weights_beside_a_file_made_without_them_are_frozen_again() -> None:
+    scratch = configure([("flag", {"model": {"pretrained": False}})], dataset="mine", split_sizes={"train": 1}).config
+    layers: list[tuple[str, Layer]] = [("file", scratch.model_dump()), ("flag", {"model": {"pretrained": "w.pth"}})]
+    again = configure(layers, dataset="mine", split_sizes={"train": 1})
+    assert (again.config.model.freeze_stride, again.config.model.freeze_batchnorm) == (4, True)
+    assert again.sources["model.freeze_stride"] == "pretrained weights"
+    said = configure([*layers, ("--set", {"model": {"freeze_stride": 8}})], dataset="mine", split_sizes={"train": 1}).config
+    assert said.model.freeze_stride == 8
+
+
+def test_no_pretrained_weights_is_understood_however_it_is_spelt() -> None:
+    layers: list[tuple[str, Layer]] = [("--set", parse_assignment("model.pretrained=0"))]
+    assert configure(layers, dataset="mine", split_sizes={"train": 1}).config.model.freeze_stride == 0
+
+
 def test_the_preset_counts_the_split_that_is_trained_on() -> None:
     sizes = {"train": 10**6, "few": 10}
     configured = configure([("--set", {"data": {"train_split": "few"}})], dataset="mine", split_sizes=sizes)
@@ -177,6 +192,7 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("sarl-s2s", "sarl", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.1}),
         ("sarl-p2s", "sarl", {"asymmetric": 1}, {"asymmetric": 1, "prototype_to_sample": 0.05}),
         ("baseline", "pooled", {"asymmetric": 1}, {}),
+        ("baseline-two-views", "pooled", {"asymmetric": 1}, {"asymmetric": 1}),
         ("baseline-contrastive", "pooled", {"asymmetric": 1}, {"asymmetric": 1, "image_to_image": 0.5}),
         ("mulcon", "mulcon", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.5}),
         ("mulcon-classification", "mulcon", {"asymmetric": 1}, {"asymmetric": 1}),
@@ -194,12 +210,14 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
     assert options.get("self_attention", False) == (method == "query2label")
     assert (options.get("encoder_layers") == 0) == (method == "sarl-no-encoder")
     assert (config.loss.sample_to_sample.bank_slots > 0) == (method in ("sadcl", "sarl-s2s"))
-    assert config.stages["contrastive"].views == (2 if method.startswith("mulcon") or method == "baseline-contrastive" else 1)
+    assert config.stages["contrastive"].views == (2 if method.startswith(("mulcon", "baseline-")) else 1)
 
 
 def test_unknown_method_and_a_preset_that_goes_on_from_a_model() -> None:
     with pytest.raises(UsageError, match="Did you mean 'mulcon'"):
         configure([("flag", {"method": "mulcom"})], dataset="digits", split_sizes={"train": 1})
+    with pytest.raises(UsageError, match="There is no method ''"):
+        configure([("flag", {"method": ""})], dataset="digits", split_sizes={"train": 1})
     with pytest.raises(UsageError, match="--init-from"):
         configure([], dataset="voc2007", split_sizes={"train": 1}, preset="sadcl-r101-448-voc")
     layers: list[tuple[str, Layer]] = [("flag", {"model": {"init_from": "runs/coco"}})]

@@ -39,16 +39,18 @@ def test_an_existing_run_is_not_replaced_unasked() -> None:
     (run.path / "eval").mkdir()
     (run.path / "my notes.txt").write_text("keep me")
     RunDirectory(run.path).create(exist_ok=True)
-    assert [path.name for path in run.path.iterdir()] == ["my notes.txt"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["my notes.txt", "run.json"]
 
 
 def test_a_folder_that_is_no_run_is_never_replaced() -> None:
     Path("mine").mkdir()
-    RunDirectory(Path("mine")).create(exist_ok=True)
     (Path("mine") / "results.csv").write_text("mine")
     with pytest.raises(UsageError, match="holds other files and no run"):
         RunDirectory(Path("mine")).create(exist_ok=True)
     assert Path("mine/results.csv").read_text() == "mine"
+    Path("empty").mkdir()
+    RunDirectory(Path("empty")).create(exist_ok=True)
+    assert Path("empty/run.json").is_file()  # a run from the first moment on, so that it can be replaced
 
 
 def test_a_run_cannot_be_made_inside_a_file() -> None:

@@ -42,7 +42,7 @@ def test_the_deepest_map_is_what_the_own_classifier_would_see(name: str, tmp_pat
     assert set(loaded.unused) == {"classifier.weight", "classifier.bias"}
     assert backbone.channels == 1280
     images = torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(backbone(images), whole.forward_features(images))
+    torch.testing.assert_close(backbone(images), whole.forward_features(images), atol=1e-4, rtol=1e-3)
     assert not backbone.net.conv_stem.weight.requires_grad
     assert backbone.net.conv_head.weight.requires_grad
 

@@ -29,7 +29,7 @@ from sadcl_core.run_directory import RunDirectory, read_status
 from sadcl_core.training import comparison as module
 from sadcl_core.training.comparison import Plan, compare, plan
 from sadcl_core.training.comparison_results import Comparison, ScoredRun, save_comparison
-from sadcl_core.training.events import Event, Listener, StageStarted
+from sadcl_core.training.events import Event, Listener, StageStarted, StepDone
 from sadcl_core.training.fit import train
 
 SETTINGS: Layer = {
@@ -240,14 +240,17 @@ def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manife
 
     def stop(config: RunConfig, *arguments: Any, **named: Any) -> object:
         if config.method == "sadcl":
-            RunDirectory(Path("c/sadcl-seed1")).create(exist_ok=False)
-            RunDirectory(Path("c/sadcl-seed1")).write_status(status="interrupted")
-            raise KeyboardInterrupt
+            named["listen"] = interrupt
         return trained(config, *arguments, **named)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepDone):
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "train", stop)
     with pytest.raises(KeyboardInterrupt):
         run(planned, manifest)
+    assert read_status(Path("c/sadcl-seed1"))["status"] == "interrupted"
     monkeypatch.setattr(module, "train", trained)
     result, stages = run(planned, manifest)
     assert list(stages.values()) == [["contrastive"]]  # neither the first stage nor the finished run again
@@ -257,7 +260,7 @@ def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manife
 def test_a_run_of_other_settings_is_not_taken_for_this_one(manifest: Manifest) -> None:
     run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest)
     other = plan([*LAYERS, ("--set", {"optim": {"ema_decay": 0.5}})], manifest, methods=("baseline",), seeds=(1,))
-    with pytest.raises(UsageError, match=r"baseline-seed1 was trained with other settings.* another place with -o"):
+    with pytest.raises(UsageError, match=r"baseline-seed1 was trained with other settings.* another place .* with -o"):
         run(other, manifest)
     Path("full/baseline-seed1").mkdir(parents=True)
     Path("full/baseline-seed1/letter.txt").write_text("mine")
