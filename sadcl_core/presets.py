@@ -7,7 +7,7 @@ published recipes are spelled out in full; the others name what differs from the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
@@ -52,17 +52,16 @@ class Preset:
         summary: for what it is.
         layer: the settings.
         source: the paper it is from; empty for recipes of our own.
+        heads: what a head needs otherwise, by its name.
         needs_init: it goes on from a trained model, which must be given.
     """
 
     summary: str
     layer: Layer
     source: str = ""
+    heads: Mapping[str, Layer] = field(default_factory=dict)
     needs_init: bool = False
 
-
-# a linear classifier learns well at five times the rate of a transformer, a pretrained backbone at a tenth of that
-SLOWER = {"head_lr_scale": 0.2, "backbone_lr_scale": 0.02}
 
 PRESETS: dict[str, Preset] = {
     "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), SADCL),
@@ -107,9 +106,18 @@ PRESETS: dict[str, Preset] = {
             },
             "optim": {"ema_decay": 0.99, "ema_warmup": True},
             "stages": {
-                "classification": {"epochs": 14, "lr": 5e-3, **SLOWER, "augment": "flip-and-crop"},
-                "contrastive": {"epochs": 6, "lr": 1e-3, **SLOWER, "augment": "flip-and-crop"},
+                "classification": {"epochs": 14, "lr": 1e-3, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
+                "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
             },
+        },
+        # one linear layer learns well at five times the rate of a transformer; its backbone keeps the same
+        heads={
+            "pooled": {
+                "stages": {
+                    "classification": {"lr": 5e-3, "backbone_lr_scale": 0.02},
+                    "contrastive": {"lr": 1e-3, "backbone_lr_scale": 0.02},
+                }
+            }
         },
     ),
     "digits": Preset(
@@ -179,8 +187,14 @@ def configure(
     recipe = flatten(PRESETS[chosen].layer)
     stack = [(f"preset {chosen}", PRESETS[chosen].layer), *layers, (f"preset {chosen}", {"preset": chosen})]
     method = str(given.get("method", recipe.get("method", RunConfig().method)))
-    layer = find_method(method).layer
-    _insert(stack, f"method {method}", layer, above=lambda values: values.get("method", method) != method)
+    row = find_method(method)
+
+    def of_another(values: Mapping[str, Any]) -> bool:
+        return bool(values.get("method", method) != method)
+
+    if row.head in PRESETS[chosen].heads:
+        _insert(stack, f"preset {chosen} for {row.head}", PRESETS[chosen].heads[row.head], above=of_another, lowest=1)
+    _insert(stack, f"method {method}", row.layer, above=of_another)
     model = resolve_config(stack)[0].model
     random = model.pretrained is False and not model.init_from
     if random:
@@ -189,20 +203,31 @@ def configure(
         frozen = {name: recipe.get(f"model.{name}", getattr(RunConfig().model, name)) for name in NOTHING_FROZEN}
         _insert(stack, "pretrained weights", {"model": frozen}, above=lambda values: bool(_starts_random(values)))
     config, sources = resolve_config(stack)
-    if not config.model.init_from:
-        if PRESETS[chosen].needs_init:
-            raise UsageError(f"The preset {chosen} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
-        if config.model.class_map:
-            raise UsageError(
-                "A class map says which class goes on from which of another model. Name that with --init-from RUN_OR_FILE."
-            )
+    _check_start(config)
     return Configured(config, sources, why)
 
 
-def _insert(stack: list[tuple[str, Layer]], name: str, layer: Layer, *, above: Callable[[Mapping[str, Any]], bool]) -> None:
+def _insert(
+    stack: list[tuple[str, Layer]],
+    name: str,
+    layer: Layer,
+    *,
+    above: Callable[[Mapping[str, Any]], bool],
+    lowest: int = 0,
+) -> None:
     """Put what follows from a setting below all layers, but above the last one that was made for another value of it."""
     others = [place for place, (_, values) in enumerate(stack) if above(flatten(values))]
-    stack.insert(others[-1] + 1 if others else 0, (name, layer))
+    stack.insert(max(others[-1] + 1 if others else 0, lowest), (name, layer))
+
+
+def _check_start(config: RunConfig) -> None:
+    """Refuse what speaks of another model where none is named."""
+    if config.model.init_from:
+        return
+    if PRESETS[config.preset].needs_init:
+        raise UsageError(f"The preset {config.preset} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
+    if config.model.class_map:
+        raise UsageError("A class map says which class goes on from which of another model. Name that: --init-from RUN_OR_FILE.")
 
 
 def _starts_random(values: Mapping[str, Any]) -> bool | None:

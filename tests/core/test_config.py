@@ -213,6 +213,22 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
     assert config.stages["contrastive"].views == (2 if method.startswith(("mulcon", "baseline-")) else 1)
 
 
+def test_a_preset_has_its_own_rates_for_a_head() -> None:
+    def stage(*layers: tuple[str, Layer]) -> tuple[float, str]:
+        configured = configure(layers, dataset="mine", split_sizes={"train": 1}, preset="small")
+        return configured.config.stages["classification"].lr, configured.sources["stages.classification.lr"]
+
+    baseline: tuple[str, Layer] = ("flag", {"method": "baseline"})
+    faster: tuple[str, Layer] = ("--set", {"stages": {"classification": {"lr": 0.1}}})
+    assert stage() == (1e-3, "preset small")
+    assert stage(baseline) == (5e-3, "preset small for pooled")
+    assert stage(faster, baseline) == (0.1, "--set")
+    sadcl = configure([], dataset="mine", split_sizes={"train": 1}, preset="small").config
+    pooled = configure([baseline], dataset="mine", split_sizes={"train": 1}, preset="small").config
+    assert stage(("file", sadcl.model_dump()), baseline) == (5e-3, "preset small for pooled")
+    assert stage(("file", pooled.model_dump()), baseline) == (5e-3, "file")
+
+
 def test_unknown_method_and_a_preset_that_goes_on_from_a_model() -> None:
     with pytest.raises(UsageError, match="Did you mean 'mulcon'"):
         configure([("flag", {"method": "mulcom"})], dataset="digits", split_sizes={"train": 1})

@@ -1,0 +1,81 @@
+"""What is left for the contrastive losses to learn. Run: python benchmarks/contrast.py RUN [RUN ...].
+
+For the model of each run, over batches of 32 held-out images without a memory bank:
+
+S2S        the sample-to-sample loss of the active labels
+floor      what it would be if all features of a class were one and classes stood as far apart as they can
+absent     the same with each active label's feature taken from another image that does NOT show the label: if it stays near
+           the floor, the loss is met by which label was asked for, and says little about what is in the image
+P2S        the prototype-to-sample loss
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sadcl_core.data.dataset import SplitDataset, make_loader
+from sadcl_core.inference.opening import OpenedModel, open_model, open_split
+from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
+
+BATCH, TEMPERATURE, PROTOTYPE_TEMPERATURE = 32, 0.2, 0.07
+
+
+def floor(labels: Tensor) -> float:
+    """S2S of one point per class at the corners of a simplex, the widest that C classes can stand apart."""
+    classes, places = labels.unique(return_inverse=True)
+    if len(classes) < 2:
+        return math.nan
+    apart = len(classes)
+    corners = torch.eye(apart) - 1 / apart
+    return float(sample_to_sample_loss(corners[places], labels, TEMPERATURE))
+
+
+def absent(features: Tensor, targets: Tensor) -> Tensor:
+    """(N, P): for each active label the embedding of the same label in an image of the batch that does not show it."""
+    rows = []
+    for image, label in (targets == 1).nonzero().tolist():
+        others = (targets[:, label] == 0).nonzero()[:, 0]
+        rows.append(features[others[image % len(others)] if len(others) else image, label])
+    return torch.stack(rows)
+
+
+@torch.inference_mode()
+def look(opened: OpenedModel) -> dict[str, float]:
+    """The four numbers of a model, means over batches."""
+    split, _ = open_split(opened)
+    card, classifier = opened.model.card, opened.model.classifier
+    sums = dict.fromkeys(("S2S", "floor", "absent", "P2S"), 0.0)
+    batches = 0
+    for images, targets in make_loader(SplitDataset(split, card.preprocessing.resize), batch_size=BATCH, workers=0):
+        active = targets == 1
+        labels = active.nonzero()[:, 1]
+        if len(labels) < 2 or math.isnan(floor(labels)):
+            continue
+        output = classifier(card.preprocessing.normalise(images.to(opened.device)))
+        embeddings = classifier.project(output.label_features).cpu()
+        prototypes = classifier.project(classifier.prototypes).cpu()
+        sums["S2S"] += float(sample_to_sample_loss(embeddings[active], labels, TEMPERATURE))
+        sums["floor"] += floor(labels)
+        sums["absent"] += float(sample_to_sample_loss(absent(embeddings, targets), labels, TEMPERATURE))
+        sums["P2S"] += float(prototype_to_sample_loss(embeddings, targets, prototypes, PROTOTYPE_TEMPERATURE))
+        batches += 1
+    return {name: value / max(batches, 1) for name, value in sums.items()}
+
+
+def main(runs: list[str]) -> None:
+    """A row per run."""
+    if not runs:
+        sys.exit("Name one or more runs of a method with contrastive losses, such as runs/digits.")
+    print("| run | S2S | floor | absent | P2S |\n| --- | --- | --- | --- | --- |")
+    for run in runs:
+        values = look(open_model(Path(run)))
+        print(f"| {run} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
