@@ -47,16 +47,17 @@ def list_methods(value: bool) -> None:
     if not value:
         return
     from sadcl_cli.console import new_table
-    from sadcl_core.methods import METHODS
+    from sadcl_core.methods import METHODS, SHORT
 
-    table = new_table("method", "head", "stages and the weights of their losses", "what it is", "source", wrap=True)
+    table = new_table("method", "head", "losses, a line a stage", "what it is", "source", wrap=True)
     for name, method in METHODS.items():
         stages = "\n".join(
-            f"{number}: " + ", ".join(f"{weight:g} {loss.replace('_', '-')}" for loss, weight in losses.items())
-            for number, losses in enumerate(method.stages.values(), start=1)
+            " + ".join(f"{weight:g} {SHORT[loss]}" for loss, weight in losses.items()) for losses in method.stages.values()
         )
         table.add_row(name, method.head, stages, method.summary, method.source)
     show_table(table)
+    show(", ".join(f"{short} {loss.replace('_', '-')}" for loss, short in SHORT.items()) + " loss")
+    _show_papers()
     raise typer.Exit
 
 
@@ -71,7 +72,15 @@ def list_presets(value: bool) -> None:
     for name, preset in PRESETS.items():
         table.add_row(name, preset.summary, preset.source)
     show_table(table)
+    _show_papers()
     raise typer.Exit
+
+
+def _show_papers() -> None:
+    from sadcl_core.methods import PAPERS
+
+    for name, paper in PAPERS.items():
+        show(f"{name}: {paper}")
 
 
 def train(

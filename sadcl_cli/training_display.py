@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, messages, new_table, say, verbosity, warn
 from sadcl_core.config import RunConfig
+from sadcl_core.methods import SHORT
 from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone, Transferred
 from sadcl_core.training.prototypes import CONFIDENT
-from sadcl_core.training.step import TERMS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-NAMES = {"loss": "loss", **{name: term.short for name, term in TERMS.items()}}  # as they are shown, in this order
+NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
 
 
 class TrainingDisplay:

@@ -14,9 +14,13 @@ from sadcl_core.config import Layer, LossSection, RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 
-SADCL = "Ma et al., ECAI 2023, arXiv 2307.09715"
-MULCON = "Dao et al., Neurocomputing 2023, arXiv 2107.11626"
-QUERY2LABEL = "Liu et al., 2021, arXiv 2107.10834"
+PAPERS = {
+    "SADCL": "Ma et al., Semantic-Aware Dual Contrastive Learning, ECAI 2023, arXiv 2307.09715",
+    "MulCon": "Dao et al., Contrastive Learning for Multi-Label Image Classification, Neurocomputing 2023, arXiv 2107.11626",
+    "Query2Label": "Liu et al., Query2Label, 2021, arXiv 2107.10834",
+}
+
+SHORT = {"asymmetric": "ASL", "sample_to_sample": "S2S", "prototype_to_sample": "P2S", "image_to_image": "I2I"}  # as shown
 
 CLASSIFICATION: dict[str, float] = {"asymmetric": 1.0}
 
@@ -27,7 +31,7 @@ class Method:
 
     Attributes:
         summary: what it is, in a few words.
-        source: the paper, with its place in it.
+        source: a row of PAPERS, with the place in it.
         layer: the settings that make it what it is, to be laid over the defaults.
     """
 
@@ -80,58 +84,58 @@ BANK = RunConfig().loss.sample_to_sample.bank_slots
 
 METHODS: dict[str, Method] = {
     "sadcl": Method(
-        "SARL, then sample-to-sample (memory bank) and prototype-to-sample contrast",
-        f"SADCL: {SADCL}",
+        "SARL, then S2S (memory bank) and P2S contrast",
+        "SADCL",
         _layer("sarl", SARL, second=BOTH, bank_slots=BANK),
     ),
     "sarl": Method(
-        "transformer encoder and decoder read one feature per label",
-        f"the first stage of SADCL: {SADCL}",
+        "a transformer reads one feature per label",
+        "SADCL, stage 1",
         _layer("sarl", SARL),
     ),
     "sarl-no-encoder": Method(
-        "SARL without its encoder, SARL* of the ablation",
-        f"ablation of SADCL: {SADCL}",
+        "SARL without its encoder: SARL*",
+        "SADCL, ablation",
         _layer("sarl", {**SARL, "encoder_layers": 0}),
     ),
     "sarl-s2s": Method(
-        "SARL, then sample-to-sample contrast (memory bank) alone",
-        f"ablation of SADCL: {SADCL}",
+        "SARL, then S2S contrast (memory bank)",
+        "SADCL, ablation",
         _layer("sarl", SARL, second=S2S, bank_slots=BANK),
     ),
     "sarl-p2s": Method(
-        "SARL, then prototype-to-sample contrast alone",
-        f"ablation of SADCL: {SADCL}",
+        "SARL, then P2S contrast",
+        "SADCL, ablation",
         _layer("sarl", SARL, second=P2S),
     ),
     "baseline": Method(
-        "global average pooling and one linear layer",
-        f"ResNet-101* in the tables of SADCL: {SADCL}",
+        "global average pooling, one linear layer",
+        "SADCL, ResNet-101*",
         _layer("pooled"),
     ),
     "baseline-contrastive": Method(
-        "the baseline, then contrast of whole-image features over two augmented views",
-        f"what MulCon argues against: {MULCON}",
+        "baseline, then I2I contrast over two views",
+        "MulCon, its claim",
         _layer("pooled", second={**CLASSIFICATION, "image_to_image": 0.5}, views=2),
     ),
     "baseline-two-views": Method(
-        "the baseline with as many views, without the contrast",
-        f"beside baseline-contrastive: {MULCON}",
+        "baseline over two views, no contrast",
+        "MulCon, its claim",
         _layer("pooled", second=CLASSIFICATION, views=2),
     ),
     "mulcon": Method(
-        "set attention reads one feature per label, then sample-to-sample contrast over two augmented views",
-        f"MulCon: {MULCON}",
+        "set attention, then S2S contrast over two views",
+        "MulCon",
         _layer("mulcon", second={**CLASSIFICATION, "sample_to_sample": 0.5}, views=2),
     ),
     "mulcon-classification": Method(
-        "MulCon's head and its two views without the contrast",
-        f"ablation of MulCon: {MULCON}",
+        "set attention over two views, no contrast",
+        "MulCon, ablation",
         _layer("mulcon", second=CLASSIFICATION, views=2),
     ),
     "query2label": Method(
-        "as SARL, but the classes look at each other in the decoder",
-        f"Query2Label: {QUERY2LABEL}",
+        "SARL whose classes look at each other",
+        "Query2Label",
         _layer("sarl", {**SARL, "self_attention": True}),
     ),
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.errors import UsageError
-from sadcl_core.methods import MULCON, SADCL, find_method
+from sadcl_core.methods import find_method
 from sadcl_core.registry import suggest
 
 
@@ -51,7 +51,7 @@ class Preset:
     Attributes:
         summary: for what it is.
         layer: the settings.
-        source: the paper it is from; empty for recipes of our own.
+        source: a row of PAPERS it is from; empty for recipes of our own.
         heads: what a head needs otherwise, by its name.
         needs_init: it goes on from a trained model, which must be given.
     """
@@ -64,11 +64,11 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), SADCL),
-    "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), SADCL),
-    "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576), SADCL),
+    "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), "SADCL"),
+    "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), "SADCL"),
+    "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576), "SADCL"),
     "sadcl-r101-448-voc": Preset(
-        "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), SADCL, needs_init=True
+        "VOC 2007 and 2012 as published: from a COCO model, class by class name", _sadcl_r101(448), "SADCL", needs_init=True
     ),
     "mulcon-r101-448": Preset(
         "MulCon: what its paper states, the rest as for SADCL; its cosine with warm-up is one cycle here",
@@ -93,7 +93,7 @@ PRESETS: dict[str, Preset] = {
                 "contrastive": {"optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "head_lr_scale": 0.1},
             },
         },
-        MULCON,
+        "MulCon",
     ),
     "small": Preset(
         "fine-tuning on a few hundred to ten thousand photos, feasible without a GPU",

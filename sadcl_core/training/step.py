@@ -1,7 +1,7 @@
 """The loss terms of one batch, by name.
 
 A new loss is a function in `sadcl_core.losses`, a row in TERMS, its options in `sadcl_core.config.LossSection`, and a
-test file.
+test file; its short name stands in `sadcl_core.methods.SHORT`.
 """
 
 from __future__ import annotations
@@ -78,18 +78,17 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: how it is computed, its short name, and whether it compares projected features."""
+    """A loss term: how it is computed, and whether it compares projected features."""
 
     compute: Callable[[LossInputs], Tensor]
-    short: str
     contrastive: bool
 
 
 TERMS: dict[str, Term] = {
-    "asymmetric": Term(_asymmetric, "ASL", contrastive=False),
-    "sample_to_sample": Term(_sample_to_sample, "S2S", contrastive=True),
-    "prototype_to_sample": Term(_prototype_to_sample, "P2S", contrastive=True),
-    "image_to_image": Term(_image_to_image, "I2I", contrastive=True),
+    "asymmetric": Term(_asymmetric, contrastive=False),
+    "sample_to_sample": Term(_sample_to_sample, contrastive=True),
+    "prototype_to_sample": Term(_prototype_to_sample, contrastive=True),
+    "image_to_image": Term(_image_to_image, contrastive=True),
 }
 
 

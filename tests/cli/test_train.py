@@ -251,7 +251,8 @@ def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
     for name, method in METHODS.items():
         assert name in ran.stdout
         assert method.head in ran.stdout
-    assert "0.05 prototype-to-sample" in ran.stdout
+    assert "P2S prototype-to-sample" in ran.stdout
+    assert "1 ASL + 0.1 S2S + 0.05 P2S" in " ".join(sadcl("train", "--list-methods").stdout.split())
     assert "arXiv 2307.09715" in " ".join(ran.stdout.split())
     ran = sadcl("train", "--list-presets")
     assert ran.exit_code == 0

@@ -6,6 +6,7 @@ import torch
 from sadcl_core.config import LossSection, ModelSection
 from sadcl_core.errors import DivergedError
 from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.methods import SHORT
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
@@ -77,3 +78,7 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
     terms = {"asymmetric": torch.tensor(1.0), "prototype_to_sample": torch.tensor(value)}
     with pytest.raises(DivergedError, match="prototype_to_sample is not a finite number"):
         weighted_sum(terms, dict.fromkeys(terms, 1.0))
+
+
+def test_every_term_has_options_and_a_short_name() -> None:
+    assert set(TERMS) == set(LossSection.model_fields) == set(SHORT)
