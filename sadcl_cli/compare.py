@@ -178,6 +178,8 @@ def _watch(headline: str, config: RunConfig) -> Iterator[Listener]:
 
 
 def _show(comparison: Comparison) -> None:
+    from sadcl_core.training.comparison_results import COMMON
+
     header, *rows = comparison.rows(("mAP_interpolated_common", "OF1"))
     table = new_table(*header)
     for column in table.columns:
@@ -187,3 +189,4 @@ def _show(comparison: Comparison) -> None:
     show_table(table)
     seeds = ", ".join(map(str, comparison.seeds))
     show(f"percent, mean ± standard deviation over the seeds {seeds}; differences are paired by seed")
+    show(f"{COMMON}+ positives: the mAP of the classes with {COMMON} or more held-out positives")
