@@ -6,7 +6,7 @@ S2S        the sample-to-sample loss of the active labels
 floor      what it would be if all features of a class were one and classes stood as far apart as they can
 absent     the same with each active label's feature taken from another image that does NOT show the label: if it stays near
            the floor, the loss is met by which label was asked for, and says little about what is in the image
-P2S        the prototype-to-sample loss
+P2S        the prototype-to-sample loss; nan without prototypes
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def floor(labels: Tensor) -> float:
 
 def absent(features: Tensor, targets: Tensor) -> Tensor:
     """(N, P): for each active label the embedding of the same label in an image of the batch that does not show it."""
-    rows = []
+    rows, taken = [], [0] * targets.shape[1]
     for image, label in (targets == 1).nonzero().tolist():
         others = (targets[:, label] == 0).nonzero()[:, 0]
-        rows.append(features[others[image % len(others)] if len(others) else image, label])
+        rows.append(features[others[taken[label] % len(others)] if len(others) else image, label])
+        taken[label] += 1  # another image for each
     return torch.stack(rows)
 
 
@@ -58,12 +59,15 @@ def look(opened: OpenedModel) -> dict[str, float]:
             continue
         output = classifier(card.preprocessing.normalise(images.to(opened.device)))
         embeddings = classifier.project(output.label_features).cpu()
-        prototypes = classifier.project(classifier.prototypes).cpu()
         sums["S2S"] += float(sample_to_sample_loss(embeddings[active], labels, TEMPERATURE))
         sums["floor"] += floor(labels)
         sums["absent"] += float(sample_to_sample_loss(absent(embeddings, targets), labels, TEMPERATURE))
-        sums["P2S"] += float(prototype_to_sample_loss(embeddings, targets, prototypes, PROTOTYPE_TEMPERATURE))
+        if card.has_prototypes:
+            prototypes = classifier.project(classifier.prototypes).cpu()
+            sums["P2S"] += float(prototype_to_sample_loss(embeddings, targets, prototypes, PROTOTYPE_TEMPERATURE))
         batches += 1
+    if not card.has_prototypes:
+        sums["P2S"] = math.nan
     return {name: value / max(batches, 1) for name, value in sums.items()}
 
 

@@ -143,7 +143,7 @@ def compare(
         title=f"{comparison.dataset}: {comparison.backbone}, preset {comparison.preset}",
     )
     if comparison.diverged:
-        warn(f"no numbers of {', '.join(comparison.diverged)}: training diverged. Lower the learning rate with --lr.")
+        warn(f"no numbers of {', '.join(comparison.diverged)}: training diverged. Try a lower --lr, in another -o.")
     if json:
         show_json(comparison.as_json())
     else:
@@ -181,8 +181,8 @@ def _show(comparison: Comparison) -> None:
     from sadcl_core.training.comparison_results import COMMON
 
     header, *rows = comparison.rows(("mAP_interpolated_common", "OF1"))
-    table = new_table(*header)
-    for column in table.columns:
+    table = new_table(*(title.replace(" ", "\n") for title in header))
+    for column in table.columns[1:]:  # where it is narrow, names are folded and never numbers
         column.no_wrap = True
     for row in rows:
         table.add_row(*row)

@@ -45,7 +45,7 @@ def user_layers(
             "backbone": backbone,
             "pretrained": _pretrained(pretrained, no_pretrained),
             "init_from": _start(init_from, starts_anew=no_pretrained or pretrained is not None),
-            "class_map": None if class_map is None else str(class_map),
+            "class_map": _start(class_map, starts_anew=no_pretrained or pretrained is not None),
         },
         "data": {"batch_size": batch_size, "img_size": img_size, "workers": workers},
         "optim": {"weight_decay": weight_decay},
@@ -81,13 +81,13 @@ def _pretrained(pretrained: str | None, no_pretrained: bool) -> bool | str | Non
     return True if pretrained == "hub" else pretrained
 
 
-def _start(init_from: Path | None, *, starts_anew: bool) -> str | None:
-    """What the flags say of model.init_from; other weights asked for take the place of a model that a file names."""
+def _start(path: Path | None, *, starts_anew: bool) -> str | None:
+    """What the flags say of model.init_from or model.class_map; other weights asked for take the place of what a file names."""
     from sadcl_core.errors import UsageError
 
-    if init_from is not None and starts_anew:
+    if path is not None and starts_anew:
         raise UsageError("--init-from brings the weights of the backbone. Leave out --pretrained and --no-pretrained.")
-    return "" if starts_anew else None if init_from is None else str(init_from)
+    return "" if starts_anew else None if path is None else str(path)
 
 
 def _epochs(text: str | None, stages: int) -> list[int | None]:

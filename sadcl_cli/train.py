@@ -91,7 +91,9 @@ def train(
     data: DatasetFolder = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help="What is trained; sadcl unless given.", autocompletion=complete_method),
+        typer.Option(
+            "--method", help="What is trained; sadcl unless given, or named by a preset or model.", autocompletion=complete_method
+        ),
     ] = None,
     list_methods: Annotated[
         bool,

@@ -106,11 +106,12 @@ class StageSection(Section):
 
     epochs: int = Field(80, ge=0, description="0: the stage is left out, as is one without a loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
-    lr: float = Field(5e-5, gt=0, description="peak learning rate of classifier and projection")
+    lr: float = Field(5e-5, gt=0, description="peak learning rate")
     backbone_lr_scale: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple; 0: frozen")
     head_lr_scale: float = Field(
         1.0, gt=0, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
     )
+    classifier_lr_scale: float = Field(1.0, gt=0, description="learning rate of the linear classifier as a multiple")
     augment: str = "none"
     views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
     losses: dict[str, Annotated[float, Field(ge=0)]] = Field(

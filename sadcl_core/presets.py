@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.config import Layer, RunConfig, StageSection, flatten, resolve_config
 from sadcl_core.errors import UsageError
 from sadcl_core.methods import find_method
 from sadcl_core.registry import suggest
@@ -18,7 +18,8 @@ from sadcl_core.registry import suggest
 
 def _sadcl_r101(img_size: int) -> Layer:
     """SADCL on ResNet-101 (ECAI 2023, implementation details, and the published training script)."""
-    stage = {"epochs": 80, "optimizer": "adamw", "lr": 5e-5, "backbone_lr_scale": 1.0, "head_lr_scale": 1.0}
+    scales = {"backbone_lr_scale": 1.0, "head_lr_scale": 1.0, "classifier_lr_scale": 1.0}
+    stage = {"epochs": 80, "optimizer": "adamw", "lr": 5e-5, **scales}
     return {
         "seed": 1,
         "data": {"img_size": img_size, "batch_size": 64},
@@ -110,14 +111,9 @@ PRESETS: dict[str, Preset] = {
                 "contrastive": {"epochs": 6, "lr": 2e-4, "backbone_lr_scale": 0.1, "augment": "flip-and-crop"},
             },
         },
-        # one linear layer learns well at five times the rate of a transformer; its backbone keeps the same
+        # one linear layer learns well at five times the rate of a transformer
         heads={
-            "pooled": {
-                "stages": {
-                    "classification": {"lr": 5e-3, "backbone_lr_scale": 0.02},
-                    "contrastive": {"lr": 1e-3, "backbone_lr_scale": 0.02},
-                }
-            }
+            "pooled": {"stages": {"classification": {"classifier_lr_scale": 5.0}, "contrastive": {"classifier_lr_scale": 5.0}}}
         },
     ),
     "digits": Preset(
@@ -143,6 +139,7 @@ PRESETS: dict[str, Preset] = {
 
 NOTHING_FROZEN: dict[str, Any] = {"freeze_stride": 0, "freeze_batchnorm": False}  # of the model section
 PUBLISHED = "sadcl-r101-448"
+SAID = ("--set", "flag")  # layers of single settings
 SMALL_DATA = 10_000  # training images below which the small recipe is the default
 
 
@@ -192,8 +189,7 @@ def configure(
     def of_another(values: Mapping[str, Any]) -> bool:
         return bool(values.get("method", method) != method)
 
-    if row.head in PRESETS[chosen].heads:
-        _insert(stack, f"preset {chosen} for {row.head}", PRESETS[chosen].heads[row.head], above=of_another, lowest=1)
+    _insert(stack, f"preset {chosen} for {row.head}", _rates_of_head(PRESETS[chosen], row.head), above=of_another, lowest=1)
     _insert(stack, f"method {method}", row.layer, above=of_another)
     model = resolve_config(stack)[0].model
     random = model.pretrained is False and not model.init_from
@@ -215,9 +211,23 @@ def _insert(
     above: Callable[[Mapping[str, Any]], bool],
     lowest: int = 0,
 ) -> None:
-    """Put what follows from a setting below all layers, but above the last one that was made for another value of it."""
-    others = [place for place, (_, values) in enumerate(stack) if above(flatten(values))]
+    """Put what follows from a setting below all layers, but above the last file or model that was made for another value of it.
+
+    What was said by itself, with --set or a flag, is never put below.
+    """
+    others = [place for place, (name, values) in enumerate(stack) if name not in SAID and above(flatten(values))]
     stack.insert(max(others[-1] + 1 if others else 0, lowest), (name, layer))
+
+
+def _rates_of_head(preset: Preset, head: str) -> Layer:
+    """What a preset says for a head: its row, and the defaults for what it says for other heads only."""
+    layer: dict[str, Any] = {}
+    for name in (*(name for name in preset.heads if name != head), head):
+        for stage, values in preset.heads.get(name, {}).get("stages", {}).items():
+            own = preset.layer["stages"].get(stage, {})
+            usual = {key: own.get(key, StageSection.model_fields[key].default) for key in values}
+            layer.setdefault(stage, {}).update(values if name == head else usual)
+    return {"stages": layer} if layer else {}
 
 
 def _check_start(config: RunConfig) -> None:
@@ -234,7 +244,7 @@ def _starts_random(values: Mapping[str, Any]) -> bool | None:
     """Whether a layer's backbone starts from random weights; None when it does not say."""
     if values.get("model.init_from"):
         return False
-    return None if "model.pretrained" not in values else values["model.pretrained"] is False
+    return None if "model.pretrained" not in values else values["model.pretrained"] in (False,)
 
 
 def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import platform
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from sadcl_core.files import write_json, write_text
 
 RUNS = Path("runs")
 SCHEMA_VERSION = 1
-FINISHED, RUNNING = "finished", "running"
+FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
 OWN_FOLDERS = ("weights", "eval", "plots", "embeddings")
 
@@ -124,6 +126,33 @@ class RunDirectory:
         if not rows:
             raise DataError(f"{self.results} has no row: no epoch was finished.")
         return rows
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others, here and elsewhere, now and later."""
+    return {"host": platform.node(), "pid": os.getpid(), "since": _since(os.getpid())}
+
+
+def runs_elsewhere(process: Mapping[str, Any]) -> bool:
+    """Whether what `this_process` said of another process is still true of one on this machine."""
+    pid = process.get("pid")
+    if process.get("host") != platform.node() or not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process.get("since") == _since(pid)
+
+
+def _since(pid: int) -> str | None:
+    """When a process was started, in ticks of the system's clock; None where that cannot be known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 def read_status(path: Path) -> dict[str, Any]:

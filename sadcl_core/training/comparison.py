@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,13 +27,13 @@ from sadcl_core.inference.evaluation import Evaluation, evaluate_split, save_eva
 from sadcl_core.inference.opening import open_model, open_split
 from sadcl_core.methods import find_method
 from sadcl_core.presets import Configured, configure
-from sadcl_core.run_directory import FINISHED, RUNNING, RunDirectory, read_status
+from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
 from sadcl_core.training.comparison_results import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.training.events import Listener
 from sadcl_core.training.fit import check_stages, completed, file_fingerprints, fingerprint, train, used_stages
 from sadcl_core.training.transfer import with_network_of_init
 
-SCORES, SECONDS = "scores", "wall_seconds"  # keys of a run's numbers and time in its run.json
+SCORES, SECONDS, FIRST_STAGE = "scores", "wall_seconds", "first_stage"  # keys of what is added to a run's run.json
 ELSEWHERE = "Choose another place for the comparison with -o, or remove it."
 
 Watch = Callable[[str, RunConfig], AbstractContextManager[Listener]]
@@ -94,7 +92,7 @@ def plan(
         for seed in seeds
         for method in methods
     ]
-    keys = [_first_stage_key(run.configured.config) for run in runs]
+    keys = [_first_stage_key(completed(run.configured.config, manifest)) for run in runs]
     counts = Counter(keys)
     first_stages: dict[str, Configured] = {}
     planned = []
@@ -127,9 +125,9 @@ def compare(plan: Plan, manifest: Manifest, folder: Path, *, watch: Watch) -> Co
         KeyboardInterrupt: finished runs are kept.
     """
     for name, configured in plan.first_stages.items():
-        _refuse_other(folder / name, configured.config, manifest, identity=_first_stage_key)
+        _refuse_other(folder / name, configured.config, manifest, first_stage=True)
     for run in plan.runs:
-        _refuse_other(folder / run.name, run.configured.config, manifest, identity=RunConfig.model_dump_json)
+        _refuse_other(folder / run.name, run.configured.config, manifest)
     scored = [
         _run(plan, run, manifest, folder, watch, f"{number}/{len(plan.runs)} {run.name}")
         for number, run in enumerate(plan.runs, start=1)
@@ -141,8 +139,7 @@ def compare(plan: Plan, manifest: Manifest, folder: Path, *, watch: Watch) -> Co
         backbone=config.model.backbone,
         epochs={name: stage.epochs for name, stage in config.stages.items()},
         runs=tuple(scored),
-        shared_seconds=sum(_seconds(folder / name) for name in plan.first_stages),
-        versions=read_status(folder / plan.runs[0].name)["versions"],
+        versions=next((versions for run in plan.runs if (versions := _status(folder / run.name).get("versions"))), {}),
     )
 
 
@@ -170,12 +167,12 @@ def _configured(
         configured = make(("same budget", {"stages": {name: {"losses": losses} for name in idle}}))
     values = flatten(configured.config.model_dump())
     for key, value in flatten(row.layer).items():
-        if (key.startswith("model.") or key.endswith(".views")) and values.get(key) != value:
+        fixed = key.startswith("model.") or key.endswith(".views")
+        if (fixed and values.get(key) != value) or (value and not values.get(key)):
             raise UsageError(
                 f"{key}={value} is what {method} is, so it cannot be {values.get(key)} in a comparison. Leave it out."
             )
     check_stages(configured.config)
-    completed(configured.config, manifest)  # a mistake in the last method is said before the first is trained
     return configured
 
 
@@ -195,12 +192,13 @@ def _first_stage_key(config: RunConfig) -> str:
     values = config.model_dump()
     for key in ("preset", "method", "stages"):
         values.pop(key)
+    values["data"].pop("manifest")  # where it lies
     values["loss"] = {name: options for name, options in values["loss"].items() if name in stage.weights}
     values["stage"] = {**stage.model_dump(), "losses": stage.weights}
     return json.dumps(values, sort_keys=True)
 
 
-def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, identity: Callable[[RunConfig], str]) -> None:
+def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_stage: bool = False) -> None:
     """Keep a run from being taken for one that it is not, or replaced by it."""
     RunDirectory(path).refuse_existing(exist_ok=path.is_dir())
     if not (path / "run.json").is_file() or not (path / "config.yaml").is_file():
@@ -211,62 +209,65 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, identity
     except (SadclError, ValidationError):
         raise UsageError(f"{path} holds a run whose files are damaged. {ELSEWHERE}") from None
     process = status.get("process", {})
-    if status.get("status") == RUNNING and process.get("host") == platform.node() and _alive(process.get("pid")):
+    if status.get("status") == RUNNING and runs_elsewhere(process):
         raise UsageError(f"{path} is being trained by process {process['pid']}. Wait for it, or choose another place with -o.")
+    if "data_fingerprint" not in status:  # it ended before it began
+        return
     ours = completed(config, manifest)
     ours = ours.model_copy(update={"data": ours.data.model_copy(update={"manifest": stored.data.manifest})})
-    same_files = status.get("weights_fingerprints", {}) == file_fingerprints(config.model)
-    if identity(stored) != identity(ours) or status.get("data_fingerprint") != fingerprint(manifest) or not same_files:
+    identity = _first_stage_key if first_stage else RunConfig.model_dump_json
+    same = identity(stored) == identity(ours) and status["data_fingerprint"] == fingerprint(manifest)
+    if not same or status.get("weights_fingerprints", {}) != file_fingerprints(config.model):
         raise UsageError(f"{path} was trained with other settings, data or weights than are asked for now. {ELSEWHERE}")
-
-
-def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _finished(run: RunDirectory) -> bool:
     """Whether a run came to its end and its files are still there."""
-    return (
-        (run.path / "run.json").is_file()
-        and read_status(run.path).get("status") == FINISHED
-        and run.best.is_file()
-        and run.results.is_file()
-    )
+    return _status(run.path).get("status") == FINISHED and run.best.is_file() and run.results.is_file()
+
+
+def _status(path: Path) -> dict[str, Any]:
+    """run.json of a run; empty when there is none yet."""
+    return read_status(path) if (path / "run.json").is_file() else {}
 
 
 def _run(plan: Plan, run: PlannedRun, manifest: Manifest, folder: Path, watch: Watch, headline: str) -> ScoredRun:
     """The numbers of one run, trained and evaluated now unless that has been done."""
     directory = RunDirectory(folder / run.name)
-    after = RunDirectory(folder / run.first_stage) if run.first_stage else None
+    _refuse_other(directory.path, run.configured.config, manifest)  # again: hours may have passed
     try:
         if not _finished(directory):
-            if after is not None and not _finished(after):
-                first = plan.first_stages[run.first_stage]
-                _train(first, manifest, after, None, watch, f"{headline}: the first stage, shared")
+            after = _first_stage(plan, run, manifest, folder, watch, headline) if run.first_stage else None
             _train(run.configured, manifest, directory, after, watch, headline)
         scores = _scores(run, directory)
     except DivergedError:
         scores = dict.fromkeys(TITLES, None)
-    own = _seconds(directory.path)
+    status = _status(directory.path)
+    first = status.get(FIRST_STAGE) or {"name": "", "seconds": 0.0}
     epochs = len(directory.read_results()) if directory.results.is_file() else 0
-    return ScoredRun(run.method, run.seed, scores, epochs, own, 0.0 if after is None else _seconds(after.path))
+    return ScoredRun(run.method, run.seed, scores, epochs, status.get(SECONDS, 0.0), first["name"], first["seconds"])
+
+
+def _first_stage(plan: Plan, run: PlannedRun, manifest: Manifest, folder: Path, watch: Watch, headline: str) -> RunDirectory:
+    """The shared first stage of a run, trained now unless that has been done."""
+    shared, configured = RunDirectory(folder / run.first_stage), plan.first_stages[run.first_stage]
+    _refuse_other(shared.path, configured.config, manifest, first_stage=True)
+    if not _finished(shared):
+        _train(configured, manifest, shared, None, watch, f"{headline}: the first stage, shared")
+    return shared
 
 
 def _train(
     configured: Configured, manifest: Manifest, run: RunDirectory, after: RunDirectory | None, watch: Watch, headline: str
 ) -> None:
+    status = _status(run.path)
+    if status.get("status") == DIVERGED:  # the same settings would diverge again
+        raise DivergedError(str(status.get("ended")))
     start = perf_counter()
     with watch(headline, configured.config) as listen:
         train(configured.config, configured.sources, manifest, run, exist_ok=run.path.exists(), after=after, listen=listen)
-    run.write_status(**{SECONDS: round(perf_counter() - start, 1)})
+    first = None if after is None else {"name": after.path.name, "seconds": _status(after.path).get(SECONDS, 0.0)}
+    run.write_status(**{SECONDS: round(perf_counter() - start, 1), FIRST_STAGE: first})
 
 
 def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]:
@@ -294,7 +295,3 @@ def _map_of_common_classes(result: Evaluation) -> float | None:
     """Over the classes with enough positives for an AP that does not hang on one image; None when there is none."""
     values = result.ap_interpolated[result.positives >= COMMON]
     return round(float(values.mean()), 4) if len(values) else None
-
-
-def _seconds(path: Path) -> float:
-    return float(read_status(path).get(SECONDS, 0.0)) if (path / "run.json").is_file() else 0.0

@@ -37,7 +37,8 @@ class ScoredRun:
         scores: numbers in percent by their names in TITLES; None: not defined, as after a divergence.
         epochs: trained in all stages.
         seconds: of its own training.
-        first_stage_seconds: of a first stage that it shares with others.
+        first_stage: name of the run that its first stage was taken from; empty when it trained its own.
+        first_stage_seconds: how long that took.
     """
 
     method: str
@@ -45,6 +46,7 @@ class ScoredRun:
     scores: Mapping[str, float | None]
     epochs: int
     seconds: float
+    first_stage: str = ""
     first_stage_seconds: float = 0.0
 
 
@@ -68,7 +70,6 @@ class Comparison:
     Attributes:
         epochs: of each stage, at the most.
         runs: every method with every seed.
-        shared_seconds: spent on first stages that runs share.
         versions: of what the first run was trained with.
     """
 
@@ -77,7 +78,6 @@ class Comparison:
     backbone: str
     epochs: Mapping[str, int]
     runs: tuple[ScoredRun, ...]
-    shared_seconds: float
     versions: Mapping[str, str]
 
     @cached_property
@@ -92,8 +92,9 @@ class Comparison:
 
     @property
     def seconds(self) -> float:
-        """All the time that was spent on training."""
-        return self.shared_seconds + sum(run.seconds for run in self.runs)
+        """All the time that was spent on training, a shared first stage counted once."""
+        shared = {run.first_stage: run.first_stage_seconds for run in self.runs}
+        return sum(shared.values()) + sum(run.seconds for run in self.runs)
 
     def values(self, method: str, score: str = MAIN) -> npt.NDArray[np.float64]:
         """One number per seed."""
@@ -104,9 +105,9 @@ class Comparison:
         """Over the seeds."""
         return _spread(self.values(method, score))
 
-    def difference(self, method: str, other: str | None = None, score: str = MAIN) -> Spread:
-        """Of the same seed with another method, the first unless named: over the seeds."""
-        return _spread(self.values(method, score) - self.values(other or self.methods[0], score))
+    def difference(self, method: str) -> Spread:
+        """Of the mAP to the first method's with the same seed, over the seeds."""
+        return _spread(self.values(method) - self.values(self.methods[0]))
 
     @property
     def diverged(self) -> list[str]:
@@ -114,8 +115,12 @@ class Comparison:
         return [f"{run.method} seed {run.seed}" for run in self.runs if run.scores[MAIN] is None]
 
     def higher(self, method: str) -> int:
-        """With how many seeds a method is above the first one."""
+        """With how many seeds a method is above the first one, of those in which both have a number."""
         return int((self.values(method) > self.values(self.methods[0])).sum())
+
+    def both(self, method: str) -> int:
+        """With how many seeds a method and the first one have a number."""
+        return int((~np.isnan(self.values(method) - self.values(self.methods[0]))).sum())
 
     def rows(self, scores: Sequence[str] = tuple(TITLES)) -> list[list[str]]:
         """The table as text: a header, then a row per method; `scores` are the columns beside the mAP."""
@@ -125,7 +130,7 @@ class Comparison:
         for method in self.methods:
             compared = ["", ""]
             if method != first:
-                compared = [_signed(self.difference(method)), f"{self.higher(method)}/{len(self.seeds)}"]
+                compared = [_signed(self.difference(method)), f"{self.higher(method)}/{self.both(method)}"]
             means = (str(Spread(self.spread(method, score).mean, None)) for score in others)
             table.append([method, str(self.spread(method)), *means, *compared])
         return table
@@ -201,4 +206,4 @@ def _spread(values: npt.NDArray[np.float64]) -> Spread:
 
 
 def _signed(spread: Spread) -> str:
-    return f"{'+' if (spread.mean or 0.0) >= 0 else ''}{spread}"
+    return str(spread) if spread.mean is None or spread.mean < 0 else f"+{spread}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from sadcl_core.errors import DataError, DivergedError, SadclError, UsageError
 from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import suggest
-from sadcl_core.run_directory import FINISHED, RUNNING, RunDirectory, find_model
+from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
 from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.stages import MAPS, Training, result_columns, run_stage, seed_everything
@@ -81,6 +80,7 @@ def train(
     if config.model.init_from:
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     loaded = None if moved else load_pretrained(classifier, config.model)
+    inputs = file_fingerprints(config.model)  # before the run is made: it may take the place of one of them
     run.create(exist_ok=exist_ok)
     run.write_config(values, {**sources, **told})
     listen(
@@ -112,7 +112,7 @@ def train(
         )
     )
     stages = used_stages(config)
-    with training.interrupts, recorded(training, manifest, moved):
+    with training.interrupts, recorded(training, manifest, moved, inputs):
         if after is not None:
             take_over(training, after)
         for number, name in enumerate(stages, start=1):
@@ -224,7 +224,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
 
 
 @contextmanager
-def recorded(training: Training, manifest: Manifest, moved: Transfer | None) -> Iterator[None]:
+def recorded(training: Training, manifest: Manifest, moved: Transfer | None, inputs: Mapping[str, str]) -> Iterator[None]:
     """Keep run.json true: what the run is, and how it ended."""
     run, config = training.run, training.config
     run.write_status(
@@ -234,8 +234,8 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None) -> 
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
         data_fingerprint=fingerprint(manifest),
-        weights_fingerprints=file_fingerprints(config.model),
-        process={"host": platform.node(), "pid": os.getpid()},
+        weights_fingerprints=dict(inputs),
+        process=this_process(),
         method=config.method,
         seed=config.seed,
         transfer=None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
@@ -256,7 +256,7 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None) -> 
         status, ended = "interrupted", "stopped by the user"
         raise
     except DivergedError as error:
-        status, ended = "diverged", str(error)
+        status, ended = DIVERGED, str(error)
         raise
     except SadclError as error:
         ended = str(error)
@@ -280,15 +280,22 @@ def fingerprint(manifest: Manifest) -> str:
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:
-    """A hash of each file that the weights or classes are taken from, by the setting that names it."""
+    """A hash of each file that the weights or classes are taken from, by the setting that names it.
+
+    Raises:
+        DataError: a file is not there.
+    """
     files = {"pretrained": config.pretrained if isinstance(config.pretrained, str) else "", "class_map": config.class_map}
     paths = {name: Path(value) for name, value in files.items() if value}
     if config.init_from:
         paths["init_from"] = find_model(Path(config.init_from))[0]
     hashes = {}
     for name, path in paths.items():
-        with path.open("rb") as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"model.{name}={path} cannot be read ({error.strerror}). Check the path.") from None
     return hashes
 
 

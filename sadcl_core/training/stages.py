@@ -303,7 +303,9 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str) -> float:
     part, _, inner = name.partition(".")
     if part == "backbone":
         return stage.backbone_lr_scale
-    return stage.head_lr_scale if part == "head" and inner not in classifier.head.CLASSIFIER else 1.0
+    if part == "head":
+        return stage.classifier_lr_scale if inner in classifier.head.CLASSIFIER else stage.head_lr_scale
+    return 1.0
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float) -> OneCycleLR:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sadcl_cli import console
+from sadcl_cli.compare import _show
 from sadcl_core.training import comparison
+from sadcl_core.training.comparison_results import TITLES, Comparison, ScoredRun
 from tests.conftest import QUICK, Sadcl
 
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
@@ -16,7 +19,7 @@ def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coc
     base = ("compare", "coco", "--data", coco, *QUICK, *SMALL_MULCON, "--epochs", "1")
     ran = sadcl(*base, "--methods", "sarl,sadcl,mulcon", "--seeds", "2")
     assert ran.exit_code == 0, ran.stderr
-    for words in ("minus sarl", "sadcl", "mulcon", "0/2", "standard deviation over the seeds 1, 2", "results saved to runs/"):
+    for words in ("minus", "sadcl", "mulcon", "0/2", "standard deviation over the seeds 1, 2", "results saved to runs/"):
         assert words in ran.stdout.replace("1/2", "0/2").replace("2/2", "0/2"), ran.stdout
     assert "6/6 mulcon-seed2" in ran.stderr
     assert ran.stderr.count("the first stage, shared") == 2
@@ -72,3 +75,17 @@ def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
         assert words in ran.stderr, (arguments, ran.stderr)
         assert ran.stderr.count("Error: ") == 1
     assert not Path("runs").exists()
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    console._console.cache_clear()
+    names = ("baseline-contrastive", "mulcon-classification")
+    runs = [ScoredRun(name, seed, dict.fromkeys(TITLES, 97.123 + seed), 1, 1.0) for name in names for seed in (1, 2)]
+    _show(Comparison("mine", "small", "resnet18", {"classification": 1}, tuple(runs), {}))
+    text = capsys.readouterr().out
+    console._console.cache_clear()
+    assert text.count("98.62 ± 0.71") == 2
+    assert text.count("98.62") == 6
+    assert "+0.00 ± 0.00" in text
+    assert "0/2" in text

@@ -320,7 +320,7 @@ def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path
     )
     assert "10 of 10 classes matched" in ran.stderr
     for arguments, code, words in [
-        (("--class-map", "map.yaml"), 2, "Name that with --init-from"),
+        (("--class-map", "map.yaml"), 2, "Name that: --init-from"),
         (("--init-from", "nowhere"), 3, "There is no model file nowhere"),
         (("--init-from", source, "--class-map", "none.yaml"), 2, "none.yaml cannot be read"),
         (("--init-from", source, "--no-pretrained"), 2, "Leave out --pretrained and --no-pretrained"),

@@ -216,17 +216,45 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
 def test_a_preset_has_its_own_rates_for_a_head() -> None:
     def stage(*layers: tuple[str, Layer]) -> tuple[float, str]:
         configured = configure(layers, dataset="mine", split_sizes={"train": 1}, preset="small")
-        return configured.config.stages["classification"].lr, configured.sources["stages.classification.lr"]
+        source = configured.sources["stages.classification.classifier_lr_scale"]
+        return configured.config.stages["classification"].classifier_lr_scale, source
 
     baseline: tuple[str, Layer] = ("flag", {"method": "baseline"})
-    faster: tuple[str, Layer] = ("--set", {"stages": {"classification": {"lr": 0.1}}})
-    assert stage() == (1e-3, "preset small")
-    assert stage(baseline) == (5e-3, "preset small for pooled")
-    assert stage(faster, baseline) == (0.1, "--set")
-    sadcl = configure([], dataset="mine", split_sizes={"train": 1}, preset="small").config
-    pooled = configure([baseline], dataset="mine", split_sizes={"train": 1}, preset="small").config
-    assert stage(("file", sadcl.model_dump()), baseline) == (5e-3, "preset small for pooled")
-    assert stage(("file", pooled.model_dump()), baseline) == (5e-3, "file")
+    said: tuple[str, Layer] = ("--set", {"stages": {"classification": {"classifier_lr_scale": 2.0}}})
+    assert stage()[0] == 1
+    assert stage(baseline) == (5, "preset small for pooled")
+    assert stage(said, baseline) == (2, "--set")
+
+
+@pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_every_configuration_gives_itself_again_and_every_other_method(preset: str, pretrained: bool) -> None:
+    def make(*layers: tuple[str, Layer]) -> RunConfig:
+        config = configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
+        heads = {config.model.head: config.model.heads.get(config.model.head, {})}  # options of other heads are not used
+        return config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
+
+    start: tuple[str, Layer] = ("flag", {"model": {"pretrained": pretrained}})
+    alone = {method: make(start, ("flag", {"method": method})) for method in METHODS}
+    for there in METHODS:
+        layers: list[tuple[str, Layer]] = [start, ("flag", {"method": there})]
+        written = configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
+        file: tuple[str, Layer] = ("file", written.model_dump())
+        assert make(file) == alone[there]
+        for here in METHODS:
+            assert make(file, ("flag", {"method": here})) == alone[here]
+
+
+def test_what_was_said_by_itself_is_never_overridden() -> None:
+    def model(*texts: str) -> dict[str, object]:
+        layers = [("--set", parse_assignment(text)) for text in texts]
+        return configure(layers, dataset="digits", split_sizes={"train": 1}).config.model.model_dump()
+
+    assert model("model.freeze_stride=8", "model.pretrained=0")["freeze_stride"] == 8
+    assert model("model.freeze_batchnorm=false", "model.pretrained=false", "model.init_from=x")["freeze_batchnorm"] is False
+    lr, method = parse_assignment("stages.classification.lr=0.0077"), parse_assignment("method=sadcl")
+    layers: list[tuple[str, Layer]] = [("--set", lr), ("--set", method), ("compare", {"method": "baseline"})]
+    assert configure(layers, dataset="mine", split_sizes={"train": 1}).config.stages["classification"].lr == 0.0077
 
 
 def test_unknown_method_and_a_preset_that_goes_on_from_a_model() -> None:

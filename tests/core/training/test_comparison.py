@@ -22,10 +22,10 @@ from sadcl_core.checkpoint import load_model
 from sadcl_core.config import Layer, RunConfig, parse_assignment
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare import prepare
-from sadcl_core.errors import DivergedError, UsageError
+from sadcl_core.errors import DataError, DivergedError, UsageError
 from sadcl_core.methods import ABLATION
 from sadcl_core.presets import configure
-from sadcl_core.run_directory import RunDirectory, read_status
+from sadcl_core.run_directory import RunDirectory, _since, read_status
 from sadcl_core.training import comparison as module
 from sadcl_core.training.comparison import Plan, compare, plan
 from sadcl_core.training.comparison_results import Comparison, ScoredRun, save_comparison
@@ -152,20 +152,58 @@ def test_a_run_whose_files_were_lost_is_trained_again(manifest: Manifest) -> Non
     assert [run_.scores for run_ in again.runs] == [run_.scores for run_ in first.runs]
 
 
-def test_a_divergence_is_no_number_and_the_others_go_on(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("methods", "diverging", "lost"),
+    [
+        (("query2label", "baseline"), "baseline", ["baseline"]),
+        (("baseline", "query2label"), "baseline", ["baseline"]),
+        (("sarl", "sadcl", "query2label"), "sarl", ["sarl", "sadcl"]),  # the first stage that two share
+    ],
+)
+def test_a_divergence_is_no_number_and_the_others_go_on(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], diverging: str, lost: list[str]
+) -> None:
     trained: Any = vars(module)["train"]
+    tried: list[str] = []
 
-    def diverge(config: RunConfig, *arguments: Any, **named: Any) -> object:
-        if config.method == "baseline":
+    def diverge(config: RunConfig, sources: Any, manifest: Manifest, run: RunDirectory, **named: Any) -> object:
+        tried.append(run.path.name)
+        if config.method == diverging:
+            run.create(exist_ok=True)
+            run.write_status(status="diverged", ended="The loss is not a finite number.")
             raise DivergedError("The loss is not a finite number.")
-        return trained(config, *arguments, **named)
+        return trained(config, sources, manifest, run, **named)
 
     monkeypatch.setattr(module, "train", diverge)
-    result, _ = run(plan(LAYERS, manifest, methods=("query2label", "baseline"), seeds=(1,)), manifest)
-    assert result.diverged == ["baseline seed 1"]
-    assert result.rows()[2][1:3] == ["-", "-"]
+    planned = plan(LAYERS, manifest, methods=methods, seeds=(1,))
+    result, _ = run(planned, manifest)
+    assert result.diverged == [f"{method} seed 1" for method in lost]
+    assert result.rows()[1 + methods.index(lost[0])][1:3] == ["-", "-"]
+    assert result.rows()[-1][-2:] == ["-", "0/0"]  # one of the two that are compared has no number
     save_comparison(result, Path("c"))
-    assert json.loads(Path("c/comparison.json").read_text())["methods"][1]["mAP_interpolated"]["mean"] is None
+    stored = json.loads(Path("c/comparison.json").read_text())["methods"]
+    assert {entry["method"] for entry in stored if entry["OF1"]["mean"] is None} == set(lost)
+    count = len(tried)
+    assert run(planned, manifest)[0] == result
+    assert len(tried) == count  # it would diverge again
+
+
+def test_times_are_told_by_how_a_run_was_made(manifest: Manifest) -> None:
+    alone, _ = run(plan(LAYERS, manifest, methods=("sadcl",), seeds=(1,)), manifest)
+    later, _ = run(plan(LAYERS, manifest, methods=("sadcl", "sarl"), seeds=(1,)), manifest)
+    assert later.runs[0] == alone.runs[0]
+    assert later.runs[0].first_stage == ""
+    assert later.runs[1].first_stage.startswith("first-stage-")
+    assert later.runs[1].first_stage_seconds > 0
+    assert run(plan(LAYERS, manifest, methods=("sarl",), seeds=(1,)), manifest)[0].runs[0] == later.runs[1]
+
+
+def test_a_run_that_ended_before_it_began_is_trained_anew(manifest: Manifest) -> None:
+    planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
+    directory = RunDirectory(Path("c/baseline-seed1"))
+    directory.create(exist_ok=False)
+    directory.write_config(planned.runs[0].configured.config.model_dump(), {})
+    assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]
 
 
 def test_settings_tune_a_method_and_do_not_change_what_it_is(manifest: Manifest) -> None:
@@ -178,6 +216,9 @@ def test_settings_tune_a_method_and_do_not_change_what_it_is(manifest: Manifest)
     assert weights == {"baseline": 0, "sarl": 0, "sadcl": 0.3, "sarl-p2s": 0, "mulcon": 0.3}
     slots = {method: config[method].loss.sample_to_sample.bank_slots for method in methods}
     assert slots == {"baseline": 0, "sarl": 0, "sadcl": 32, "sarl-p2s": 0, "mulcon": 0}
+    for key in ("loss.sample_to_sample.bank_slots=0", "stages.contrastive.losses.prototype_to_sample=0"):
+        with pytest.raises(UsageError, match=r"is what sadcl is, so it cannot be 0"):
+            plan([*LAYERS, ("--set", parse_assignment(key))], manifest, methods=("sarl", "sadcl"), seeds=(1,))
     for key in ("model.head=pooled", "model.heads.sarl.encoder_layers=3", "stages.contrastive.views=3"):
         with pytest.raises(UsageError, match=r"is what sarl is, so it cannot be .* in a comparison"):
             plan([*LAYERS, ("--set", parse_assignment(key))], manifest, methods=("sarl",), seeds=(1,))
@@ -209,13 +250,15 @@ def test_a_run_that_another_process_trains_is_left_alone(manifest: Manifest) -> 
     planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
     run(planned, manifest)
     directory = RunDirectory(Path("c/baseline-seed1"))
-    directory.write_status(status="running", process={"host": platform.node(), "pid": os.getppid()})
+    other = {"host": platform.node(), "pid": os.getppid(), "since": _since(os.getppid())}
+    directory.write_status(status="running", process=other)
     with pytest.raises(UsageError, match=f"is being trained by process {os.getppid()}"):
         run(planned, manifest)
     with subprocess.Popen(["true"]) as ended:
         pass
-    directory.write_status(process={"host": platform.node(), "pid": ended.pid})
-    assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]  # it was killed: trained anew
+    for gone in ({**other, "pid": ended.pid}, {**other, "since": "0"}, {**other, "host": "elsewhere"}):
+        directory.write_status(status="running", process=gone)
+        assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]  # it was killed: trained anew
 
 
 def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manifest) -> None:
@@ -231,6 +274,9 @@ def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manife
     assert run(planned, manifest)[1] == {}
     weights_file(2)
     with pytest.raises(UsageError, match="other settings, data or weights"):
+        run(planned, manifest)
+    Path("w.pth").unlink()
+    with pytest.raises(DataError, match=r"model\.pretrained=w\.pth cannot be read"):
         run(planned, manifest)
 
 
@@ -285,12 +331,13 @@ def test_refuses_what_makes_no_comparison(
 
 def made_up() -> Comparison:
     numbers = {"baseline": (50.0, 52.0, 54.0), "sadcl": (51.0, 52.5, 57.0)}
+    shared = {"baseline": ("", 0.0), "sadcl": ("first-stage", 120.0)}
     runs = [
-        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 3, 60.0, 120.0 if method == "sadcl" else 0.0)
+        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 3, 60.0, *shared[method])
         for method, values in numbers.items()
         for seed, value in zip((1, 2, 3), values, strict=True)
     ]
-    return Comparison("mine", "small", "resnet18", {"classification": 3}, tuple(runs), 120.0, {"sadcl": "0"})
+    return Comparison("mine", "small", "resnet18", {"classification": 3}, tuple(runs), {"sadcl": "0"})
 
 
 def module_titles() -> list[str]:
@@ -330,9 +377,7 @@ def test_files_of_a_comparison(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_spread() -> None:
     whole = made_up()
-    one = Comparison(
-        whole.dataset, whole.preset, whole.backbone, whole.epochs, (whole.runs[0], whole.runs[3]), 0.0, whole.versions
-    )
+    one = Comparison(whole.dataset, whole.preset, whole.backbone, whole.epochs, (whole.runs[0], whole.runs[3]), whole.versions)
     assert one.difference("sadcl").deviation is None
     assert one.rows()[2][1] == "51.00"
     assert math.isclose(one.as_json()["methods"][1]["difference"]["mean"], 1.0)
