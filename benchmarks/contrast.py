@@ -1,11 +1,11 @@
 """What is left for the contrastive losses to learn. Run: python benchmarks/contrast.py RUN [RUN ...].
 
-For the model of each run, over batches of 32 held-out images without a memory bank:
+For the model of each run, over batches of 32 training and of 32 held-out images, without augmentation and memory bank:
 
 S2S        the sample-to-sample loss of the active labels
 floor      what it would be if all features of a class were one and classes stood as far apart as they can
-absent     the same with each active label's feature taken from another image that does NOT show the label: if it stays near
-           the floor, the loss is met by which label was asked for, and says little about what is in the image
+absent     the same with each active label's feature taken from another image that does NOT show the label: how much of the
+           loss could be met by which label was asked for, without looking at the image
 P2S        the prototype-to-sample loss; nan without prototypes
 """
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sadcl_core.data.dataset import SplitDataset, make_loader
+from sadcl_core.data.manifest import Split
 from sadcl_core.inference.opening import OpenedModel, open_model, open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
 
@@ -46,9 +47,8 @@ def absent(features: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def look(opened: OpenedModel) -> dict[str, float]:
-    """The four numbers of a model, means over batches."""
-    split, _ = open_split(opened)
+def look(opened: OpenedModel, split: Split) -> dict[str, float]:
+    """The four numbers of a model on a split, means over batches."""
     card, classifier = opened.model.card, opened.model.classifier
     sums = dict.fromkeys(("S2S", "floor", "absent", "P2S"), 0.0)
     batches = 0
@@ -75,10 +75,13 @@ def main(runs: list[str]) -> None:
     """A row per run."""
     if not runs:
         sys.exit("Name one or more runs of a method with contrastive losses, such as runs/digits.")
-    print("| run | S2S | floor | absent | P2S |\n| --- | --- | --- | --- | --- |")
+    print("| run | split | S2S | floor | absent | P2S |\n| --- | --- | --- | --- | --- | --- |")
     for run in runs:
-        values = look(open_model(Path(run)))
-        print(f"| {run} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |", flush=True)
+        opened = open_model(Path(run))
+        for name in ("train", None):
+            split, _ = open_split(opened, split=name)
+            values = look(opened, split)
+            print(f"| {run} | {split.name} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |", flush=True)
 
 
 if __name__ == "__main__":
