@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -292,11 +293,18 @@ def file_fingerprints(config: ModelSection) -> dict[str, str]:
     hashes = {}
     for name, path in paths.items():
         try:
-            with path.open("rb") as file:
-                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            state = path.stat()
+            hashes[name] = _hash_of(path, state.st_mtime_ns, state.st_size)
         except OSError as error:
             raise DataError(f"model.{name}={path} cannot be read ({error.strerror}). Check the path.") from None
     return hashes
+
+
+@lru_cache
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    """Of a file's content; many runs of a comparison start from one file, which is read once as long as it stays as it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _note_of(loaded: LoadedWeights) -> Note:
