@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sadcl_core.data.dataset import SplitDataset, make_loader
+from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.inference.opening import OpenedModel, open_model, open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
@@ -52,7 +52,7 @@ def look(opened: OpenedModel, split: Split) -> dict[str, float]:
     card, classifier = opened.model.card, opened.model.classifier
     sums = dict.fromkeys(("S2S", "floor", "absent", "P2S"), 0.0)
     batches = 0
-    for images, targets in make_loader(SplitDataset(split, card.preprocessing.resize), batch_size=BATCH, workers=0):
+    for images, targets, _ in make_loader(split, card.preprocessing.resize, batch_size=BATCH, workers=0):
         active = targets == 1
         labels = active.nonzero()[:, 1]
         if len(labels) < 2 or math.isnan(floor(labels)):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
     from rich.table import Table
 
 
@@ -118,3 +119,33 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=messages(), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def moving() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how many bytes of a file are done: a bar each on a terminal, off it a plain line when a file is complete."""
+    if verbosity.quiet:
+        yield lambda what, done, total: None
+        return
+    if not messages().is_terminal:
+        complete: set[str] = set()
+
+        def report(what: str, done: int, total: int) -> None:
+            if done == total and what not in complete:
+                complete.add(what)
+                say(f"{what}: {total / 2**20:,.1f} MiB")
+
+        yield report
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages()) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield update

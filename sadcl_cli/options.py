@@ -23,10 +23,17 @@ def _set_debug(value: bool) -> None:
 
 
 def complete_dataset(incomplete: str) -> list[str]:
-    """Names of data sets that start so."""
-    from sadcl_core.data.formats import FORMATS
+    """Names of data sets, and paths, that start so."""
+    from sadcl_core.data.formats import DATASETS
 
-    return [name for name in FORMATS if name.startswith(incomplete)]
+    names = [name for name in DATASETS if name.startswith(incomplete)]
+    folder, _, start = incomplete.rpartition("/")
+    inside = Path(folder or ("/" if incomplete.startswith("/") else "."))
+    if inside.is_dir():
+        found = sorted(path for path in inside.iterdir() if path.name.startswith(start) and not path.name.startswith("."))
+        before = f"{folder}/" if folder or incomplete.startswith("/") else ""
+        names += [f"{before}{path.name}{'/' if path.is_dir() else ''}" for path in found[:100]]
+    return names
 
 
 def complete_method(incomplete: str) -> list[str]:

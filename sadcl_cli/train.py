@@ -34,7 +34,7 @@ from sadcl_cli.options import (
     complete_method,
 )
 from sadcl_cli.recipe import find_data, user_layers
-from sadcl_core.data.formats import FORMATS
+from sadcl_core.data.formats import DATASETS
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
@@ -86,7 +86,10 @@ def _show_papers() -> None:
 def train(
     dataset: Annotated[
         str | None,
-        typer.Argument(help=f"{', '.join(FORMATS)}, or a folder from prepare-data.", autocompletion=complete_dataset),
+        typer.Argument(
+            help=f"{', '.join(DATASETS)}; a folder or label file of yours; or a folder from prepare-data.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     data: DatasetFolder = None,
     method: Annotated[

@@ -12,6 +12,11 @@ def together() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def place() -> tuple[int, int]:
+    """Number of this process, from 0, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if together() else (0, 1)
+
+
 def gathered(rows: Tensor) -> Tensor:
     """(N, ...) of this process -> the rows of all processes, by rank; N may differ. Carries no gradient."""
     if not together():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sadcl_core.data.formats import coco, voc
+from sadcl_core.data.formats.source import Source
 from sadcl_core.model.backbone import Backbone
 from tests.conftest import Sadcl
 
@@ -23,7 +24,7 @@ needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason="no weights in 
 
 @needs_voc
 def test_voc_counts_are_the_image_sets() -> None:
-    manifest = voc.read(VOC, "voc2007")
+    manifest = voc.read(Source("voc2007", VOC))
     assert {name: len(manifest.split(name)) for name in manifest.splits} == {"train": 942, "test": 965}
     # the devkit's own per-class lists: 1 present, 0 only difficult, -1 absent
     lists = VOC / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
@@ -36,7 +37,7 @@ def test_voc_counts_are_the_image_sets() -> None:
 
 @needs_coco
 def test_coco_counts_are_its_annotations() -> None:
-    manifest = coco.read(COCO, "coco")
+    manifest = coco.read(Source("coco", COCO))
     document = json.loads((COCO / "annotations" / "instances_val2017.json").read_text())
     pairs = {(a["image_id"], a["category_id"]) for a in document["annotations"]}
     assert len(manifest.classes) == 80

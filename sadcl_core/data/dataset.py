@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import io
 import os
+import random
 import signal
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Split
+from sadcl_core.data.shards import Sample, first_row, read_samples, shards_of
 from sadcl_core.data.transforms import Transform
+from sadcl_core.distributed import place
 from sadcl_core.errors import DataError
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]  # images, targets, and which image of the split each is
+PIECE = 16  # images that a worker hands over at a time from shards
+WINDOW = 1024  # encoded images among which the next one of a shuffled stream is chosen
 WORKER_PREFIX = f"{DataError.__module__}.{DataError.__qualname__}: "  # before the message in a worker's traceback
 
 
-def read_image(path: Path) -> Tensor:
-    """Decode a file to (3, H, W) uint8; see `sadcl_core.data.images.open_image` for what it raises."""
-    pixels: Tensor = TF.pil_to_tensor(open_image(path))
+def read_image(path: Path, content: bytes | None = None) -> Tensor:
+    """Decode a file, or the content of one, to (3, H, W) uint8; see `sadcl_core.data.images.open_image` for what it raises."""
+    pixels: Tensor = TF.pil_to_tensor(open_image(path, None if content is None else io.BytesIO(content)))
     return pixels
 
 
+def transformed(image: Tensor, transform: Transform, views: int) -> Tensor:
+    """(3, S, S) uint8, or (V, 3, S, S) for V > 1 views, each transformed by itself."""
+    return transform(image) if views == 1 else torch.stack([transform(image) for _ in range(views)])
+
+
 class SplitDataset(Dataset[Batch]):
-    """Image `i` as (3, S, S) uint8, or (V, 3, S, S) for V > 1 views, and its targets (K,) int8."""
+    """Image `i` as (3, S, S) uint8, or (V, 3, S, S) for V > 1 views, its targets (K,) int8, and `i`."""
 
     def __init__(self, split: Split, transform: Transform, limit: int | None = None, views: int = 1) -> None:
-        """`limit` keeps the first images only; each view is transformed by itself."""
+        """`limit` keeps the first images only."""
         self.split = split
         self.transform = transform
         self.views = views
@@ -41,20 +53,120 @@ class SplitDataset(Dataset[Batch]):
         return self.count
 
     def __getitem__(self, index: int) -> Batch:
-        image = read_image(self.split.path(index))
-        seen = self.transform(image) if self.views == 1 else torch.stack([self.transform(image) for _ in range(self.views)])
-        return seen, torch.from_numpy(self.split.targets(index))
+        image = transformed(read_image(self.split.path(index)), self.transform, self.views)
+        return image, torch.from_numpy(self.split.targets(index)), torch.tensor(index)
+
+
+class ShardDataset(IterableDataset[Batch]):
+    """The images of a split in shards, in small batches as they come off the stream.
+
+    Every process and every loader worker reads shards of its own. With a seed, shards are shuffled, and images within a
+    window; each pass over the data in another order.
+    """
+
+    def __init__(
+        self, split: Split, transform: Transform, *, limit: int | None = None, views: int = 1, shuffle_seed: int | None = None
+    ) -> None:
+        """`limit` keeps the first images only."""
+        shards = split.manifest.description.shards
+        assert shards is not None, "made for shards"
+        self.split = split
+        self.transform = transform
+        self.views = views
+        self.shuffle_seed = shuffle_seed
+        self.count = len(split) if limit is None else min(limit, len(split))
+        self.first, self.files = first_row(split), shards_of(split, self.count)
+        self.passes = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Small batches of images (b, 3, S, S), or in V views, targets (b, K) and indices (b,)."""
+        files = list(self.files)
+        if self.shuffle_seed is None:
+            rng = None
+        else:
+            rng = random.Random(f"{self.shuffle_seed}-{int(self.passes)}")
+            rng.shuffle(files)
+        worker = get_worker_info()
+        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        rank, world = place()
+        mine = files[rank * count + number :: world * count]
+        samples: Iterator[Sample] = (
+            sample for sample in read_samples(self.split.manifest, mine) if sample[0] - self.first < self.count
+        )
+        if rng is not None:
+            samples = shuffled(samples, random.Random(f"{self.shuffle_seed}-{int(self.passes)}-{rank}-{number}"))
+        while batch := [self._decoded(sample) for sample in islice(samples, PIECE)]:
+            images, targets, indices = zip(*batch, strict=True)
+            yield torch.stack(images), torch.stack(targets), torch.stack(indices)
+
+    def _decoded(self, sample: Sample) -> Batch:
+        row, name, content = sample
+        image = transformed(read_image(Path(name), content), self.transform, self.views)
+        index = row - self.first
+        return image, torch.from_numpy(self.split.targets(index)), torch.tensor(index)
+
+
+def shuffled(samples: Iterator[Sample], rng: random.Random) -> Iterator[Sample]:
+    """The same samples, each exchanged with one of the next WINDOW."""
+    window: list[Sample] = []
+    for sample in samples:
+        window.append(sample)
+        if len(window) >= WINDOW:
+            place = rng.randrange(len(window))
+            window[place], window[-1] = window[-1], window[place]
+            yield window.pop()
+    rng.shuffle(window)
+    yield from window
 
 
 class ImageLoader(DataLoader[Batch]):
     """A loader whose workers' data errors arrive as the one sentence they are, without the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, and targets (B, K) int8."""
+        """Batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, targets (B, K) int8, and indices (B,)."""
         try:
             yield from super().__iter__()
         except DataError as error:
             raise DataError(str(error).strip().splitlines()[-1].removeprefix(WORKER_PREFIX)) from None
+
+
+class ShardLoader(ImageLoader):
+    """Puts what workers read from shards together to batches of one size."""
+
+    def __init__(self, dataset: ShardDataset, *, size: int, drop_last: bool, workers: int) -> None:
+        """`drop_last` leaves out a last batch that is not whole."""
+        super().__init__(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+            persistent_workers=workers > 0 and dataset.shuffle_seed is not None,
+        )
+        self.size = size
+        self.count = len(dataset) // size if drop_last else -(-len(dataset) // size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """As those of an ImageLoader."""
+        self.dataset.passes += 1  # type: ignore[attr-defined]
+        held: list[Batch] = []
+        given = 0
+        for piece in super().__iter__():
+            held.append(piece)
+            while sum(len(indices) for _, _, indices in held) >= self.size:
+                whole = tuple(torch.cat(parts) for parts in zip(*held, strict=True))
+                images, targets, indices = (part[: self.size] for part in whole)
+                held = [(whole[0][self.size :], whole[1][self.size :], whole[2][self.size :])]
+                given += 1
+                yield images, targets, indices
+        if given < self.count and held and len(held[0][2]):
+            images, targets, indices = (torch.cat(parts) for parts in zip(*held, strict=True))
+            yield images, targets, indices
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
@@ -62,22 +174,48 @@ def _leave_interrupts_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make_loader(dataset: Dataset[Batch], *, batch_size: int, workers: int, shuffle_seed: int | None = None) -> ImageLoader:
-    """Batches in order, or shuffled by a seed.
+def make_loader(
+    split: Split,
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int | None,
+    shuffle_seed: int | None = None,
+    limit: int | None = None,
+    views: int = 1,
+) -> ImageLoader:
+    """Batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
 
     A last batch of one image is left out when shuffled: BatchNorm cannot learn from it.
+
+    Args:
+        split: which images.
+        transform: (3, H, W) uint8 -> (3, S, S) uint8.
+        batch_size: images of a batch.
+        workers: processes that read; None chooses.
+        shuffle_seed: of the order, when it is to be another one in every pass.
+        limit: only the first so many images.
+        views: of each image, transformed one by one.
     """
-    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
-    count = len(dataset)  # type: ignore[arg-type]
+    dataset: SplitDataset | ShardDataset
+    if split.manifest.description.shards is not None:
+        dataset = ShardDataset(split, transform, limit=limit, views=views, shuffle_seed=shuffle_seed)
+    else:
+        dataset = SplitDataset(split, transform, limit=limit, views=views)
+    count = len(dataset)
+    drop_last = shuffle_seed is not None and count > batch_size and count % batch_size == 1
+    number = loader_workers(workers, count)
+    if isinstance(dataset, ShardDataset):
+        return ShardLoader(dataset, size=batch_size, drop_last=drop_last, workers=min(number, len(dataset.files)))
     return ImageLoader(
         dataset,
         batch_size=batch_size,
         shuffle=shuffle_seed is not None,
-        generator=generator,
-        num_workers=workers,
+        generator=None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed),
+        num_workers=number,
         worker_init_fn=_leave_interrupts_to_the_main_process,
-        persistent_workers=workers > 0 and shuffle_seed is not None,
-        drop_last=shuffle_seed is not None and count > batch_size and count % batch_size == 1,
+        persistent_workers=number > 0 and shuffle_seed is not None,
+        drop_last=drop_last,
     )
 
 

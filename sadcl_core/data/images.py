@@ -3,29 +3,77 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sadcl_core.errors import DataError
 
+# as an error, for the whole process: filters cannot be set for one thread, and images are checked by several
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, content: IO[bytes] | None = None) -> Image.Image:
     """Decode a file to an RGB picture, with the EXIF rotation applied.
+
+    Args:
+        path: for the messages, and to read from when there is no `content`.
+        content: of the file, when it has been read already.
+
+    Raises:
+        DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb.
+    """
+    with explained_image(path), Image.open(content or path) as image:
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """What people see in an opened image: upright, in RGB, 16 bits scaled to 8, without its alpha channel."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
+        return Image.fromarray(_to_8_bits(np.asarray(upright))).convert("RGB")
+    if "transparency" in upright.info:  # a palette's transparency only survives as alpha
+        upright = upright.convert("RGBA")
+    return upright.convert("RGB")
+
+
+def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Grey values of 16 bits, or of any range in floating point, to 0..255."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values.astype(np.float64))
+        low, high = min(values.min(), 0), max(values.max(), 1 if values.max() <= 1 else 255)
+        return np.asarray(((values - low) / (high - low) * 255).round(), dtype=np.uint8)
+    largest = int(values.max(initial=0))
+    scaled = values if largest <= 255 else values / 257
+    return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as stored, from the header alone.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    with explained_image(path), Image.open(path) as image:
+        return image.size
+
+
+@contextmanager
+def explained_image(path: Path) -> Iterator[None]:
+    """Say in one sentence that starts with the path why an image cannot be used.
 
     Raises:
         DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                if "transparency" in upright.info:  # a palette's transparency only survives as alpha
-                    upright = upright.convert("RGBA")
-                return upright.convert("RGB")
+        yield
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, not an image.") from None
     except FileNotFoundError:

@@ -1,14 +1,17 @@
 """The manifest: the one form in which the rest of the project sees a labelled data set.
 
-On disk it is a folder with `manifest.parquet`, a row per image, and `dataset.json`, a description one can read.
-Images stay where they are; their paths are relative to the root that the description names. Columns live in Arrow
-memory, so a million images cost tens of megabytes, workers share the pages they were forked with, and a pickled
-manifest carries the folder's path and not its rows.
+On disk it is a folder with `manifest.arrow`, a row per image, and `dataset.json`, a description one can read.
+Images stay where they are; their paths are relative to the root that the description names. The rows are an
+uncompressed Arrow file that is mapped and never decoded: every process that opens it looks at the same pages, so a
+loader worker or another training process adds next to nothing, and a pickled manifest carries the folder's path alone.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sadcl_core.errors import DataError
 from sadcl_core.files import replacing, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"
-ROWS = "manifest.parquet"
+ROWS = "manifest.arrow"
+ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
 
 BOX = pa.struct(
     [("label", pa.int32()), ("x", pa.float32()), ("y", pa.float32()), ("width", pa.float32()), ("height", pa.float32())]
@@ -64,6 +67,14 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Shards:
+    """Tar files that hold the images: names and numbers of images by split, under an address or (empty) the manifest's folder."""
+
+    base: str
+    files: dict[str, tuple[tuple[str, int], ...]]
+
+
+@dataclass(frozen=True)
 class Description:
     """What `dataset.json` says.
 
@@ -73,7 +84,9 @@ class Description:
         classes: K names; a label is an index into them.
         superclasses: one name per class, or none.
         source: the format and the annotation files it was read from, with size and time, to see when they change.
+        options: what the person said about how it is to be read, so that it can be read the same way again.
         notes: sentences for the person who prepared it.
+        shards: where the images are instead of under the root, when they are in tar files.
     """
 
     name: str
@@ -81,14 +94,94 @@ class Description:
     classes: tuple[str, ...]
     superclasses: tuple[str, ...] = ()
     source: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shards: Shards | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
-            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-            raise DataError(f"{self.name}: the class name {twice[0]!r} appears twice. Rename one of them.")
+            twice = next(name for name, count in Counter(self.classes).items() if count > 1)
+            raise DataError(f"{self.name}: the class name {twice!r} appears twice. Rename one of them.")
         if self.superclasses and len(self.superclasses) != len(self.classes):
             raise DataError(f"{self.name}: {len(self.superclasses)} superclasses for {len(self.classes)} classes.")
+
+
+class Rows:
+    """Rows in the making: flat columns, so that a million images fit while they are read."""
+
+    def __init__(self) -> None:
+        """No row yet."""
+        self.images: list[str] = []
+        self.splits: dict[str, int] = {}
+        self.split_codes = array("i")
+        self.active = Lists()
+        self.unknown = Lists()
+        self.boxes: list[tuple[Box, ...] | None] | None = None  # from the first row on that has boxes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def add(self, record: Record) -> None:
+        """Append a row; labels are sorted and an active label wins over an unknown one."""
+        active = set(record.active)
+        self.images.append(record.image)
+        self.split_codes.append(self.splits.setdefault(record.split, len(self.splits)))
+        self.active.add(sorted(active))
+        self.unknown.add(sorted(set(record.unknown) - active))
+        if record.boxes is not None and self.boxes is None:
+            self.boxes = [None] * (len(self.images) - 1)
+        if self.boxes is not None:
+            self.boxes.append(record.boxes)
+
+    def table(self, order: npt.NDArray[np.int32] | None = None) -> pa.Table:
+        """The rows as SCHEMA has them; `order` gives the final index of every class when they were numbered as they came."""
+        split = pa.DictionaryArray.from_arrays(
+            np.frombuffer(self.split_codes, np.int32), pa.array(list(self.splits), pa.string())
+        )
+        columns = [
+            pa.array(self.images, pa.string()),
+            split,
+            self.active.column(order),
+            self.unknown.column(order),
+            _box_lists(self.boxes, order) if self.boxes is not None else pa.nulls(len(self.images), SCHEMA.field("boxes").type),
+        ]
+        return pa.table(columns, schema=SCHEMA)
+
+
+class Lists:
+    """Lists of class indices, one after the other."""
+
+    def __init__(self) -> None:
+        """No list yet."""
+        self.values = array("i")
+        self.ends = array("i", [0])
+
+    def add(self, labels: Iterable[int]) -> None:
+        """Append one list."""
+        self.values.extend(labels)
+        self.ends.append(len(self.values))
+
+    def __getitem__(self, row: int) -> array[int]:
+        return self.values[self.ends[row] : self.ends[row + 1]]
+
+    def column(self, order: npt.NDArray[np.int32] | None) -> pa.ListArray:
+        """As an Arrow column, each list ascending."""
+        values, ends = np.frombuffer(self.values, np.int32) if self.values else np.zeros(0, np.int32), np.array(self.ends)
+        if order is not None and len(values):
+            values = order[values]
+            row = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+            values = values[np.lexsort((values, row))]
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.int32()))
+
+
+def _box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None) -> pa.ListArray:
+    boxes = [box for row in rows for box in row or ()]
+    labels = np.fromiter((box.label for box in boxes), np.int32, len(boxes))
+    sides = [np.fromiter((getattr(box, field.name) for box in boxes), np.float32, len(boxes)) for field in list(BOX)[1:]]
+    columns = [pa.array(column) for column in (labels if order is None else order[labels], *sides)]
+    values = pa.StructArray.from_arrays(columns, fields=list(BOX))
+    ends = np.cumsum([0, *(len(row or ()) for row in rows)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), values, mask=pa.array([row is None for row in rows]))
 
 
 class Manifest:
@@ -107,27 +200,20 @@ class Manifest:
         Raises:
             DataError: a label is not an index into the classes, an image is listed twice in a split, or there is none.
         """
-        columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        count = len(description.classes)
+        rows, count = Rows(), len(description.classes)
         seen: set[tuple[str, str]] = set()
         for record in records:
             key = (record.split, record.image)
             if key in seen:
                 raise DataError(f"{description.name}: {record.image} is listed twice in split {record.split}. Remove one row.")
             seen.add(key)
-            active = sorted(set(record.active))
-            unknown = sorted(set(record.unknown) - set(active))
-            for label in (*active, *unknown):
+            for label in (*record.active, *record.unknown):
                 if not 0 <= label < count:
                     raise DataError(f"{description.name}: {record.image} has label {label}, but there are {count} classes.")
-            columns["image"].append(record.image)
-            columns["split"].append(record.split)
-            columns["active"].append(active)
-            columns["unknown"].append(unknown)
-            columns["boxes"].append(None if record.boxes is None else [vars(box) for box in record.boxes])
+            rows.add(record)
         if not seen:
             raise DataError(f"{description.name}: no image is listed. Check the annotation files in {description.root}.")
-        return cls(description, pa.table(columns, schema=SCHEMA))
+        return cls(description, rows.table())
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -154,19 +240,19 @@ class Manifest:
         return {name: counts[name] for name in self.splits}
 
     def split(self, name: str) -> Split:
-        """The rows of one split.
+        """The rows of one split, or with `all` every row.
 
         Raises:
             DataError: there is no such split.
         """
-        if name not in self.splits:
+        if name not in (*self.splits, ALL):
             raise DataError(f"{self.description.name} has no split {name!r}. It has: {', '.join(self.splits)}.")
         return Split(self, name)
 
     def save(self, folder: Path) -> Manifest:
-        """Write `manifest.parquet` and `dataset.json` into a folder, each in one piece; return the stored manifest."""
-        with replacing(folder / ROWS) as temporary:
-            pq.write_table(self.rows, temporary, compression="zstd")
+        """Write `manifest.arrow` and `dataset.json` into a folder, each in one piece; return the stored manifest."""
+        with replacing(folder / ROWS) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
+            writer.write_table(self.rows.combine_chunks())
         write_json(
             folder / DESCRIPTION,
             {
@@ -178,10 +264,17 @@ class Manifest:
                 "classes": list(self.description.classes),
                 "superclasses": list(self.description.superclasses),
                 "source": self.description.source,
+                "options": self.description.options,
                 "notes": list(self.description.notes),
+                "shards": None if self.description.shards is None else vars(self.description.shards),
             },
         )
         return load_manifest(folder)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a manifest."""
+    return (folder / DESCRIPTION).is_file() and (folder / ROWS).is_file()
 
 
 def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
@@ -196,14 +289,27 @@ def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
     """
     description = load_description(folder)
     try:
-        rows = pq.read_table(folder / ROWS, memory_map=True)
+        rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+        if rows.schema != SCHEMA:
+            raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
+        rows.validate(full=True)  # offsets and texts that a damaged file could lead astray with
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{folder / ROWS} cannot be read ({error}). Run sadcl prepare-data again.") from None
-    if rows.schema.names != SCHEMA.names:
-        raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
     if root is not None:
         description = replace(description, root=root)
-    return Manifest(description, rows.combine_chunks(), folder)
+    if description.shards is not None:
+        _check_shards(description.shards, Manifest(description, rows), folder)
+        if not description.shards.base:
+            description = replace(description, shards=replace(description.shards, base=f"{folder.resolve()}/"))
+    return Manifest(description, rows, folder)
+
+
+def _check_shards(shards: Shards, manifest: Manifest, folder: Path) -> None:
+    """Refuse a description whose files are not plain names, which could lead elsewhere, or that lacks images."""
+    sizes = {split: sum(count for _, count in files) for split, files in shards.files.items()}
+    names = [name for files in shards.files.values() for name, _ in files]
+    if sizes != manifest.split_sizes or not all(re.fullmatch(r"[\w-]+\.tar", name) for name in names):
+        raise DataError(f"{folder / DESCRIPTION} and {ROWS} do not fit its shards. Write or fetch them again.")
 
 
 def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
@@ -214,7 +320,7 @@ def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
     """
     manifest = load_manifest(folder, root=root and root.resolve())
     where = manifest.description.root
-    if not where.is_dir():
+    if manifest.description.shards is None and not where.is_dir():
         raise DataError(f"The images of {manifest.description.name} are not in {where}. Say where they are with --data DIR.")
     return manifest
 
@@ -227,25 +333,45 @@ def load_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        version = stored["schema_version"]
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not a prepared data set (no {DESCRIPTION}). Run sadcl prepare-data first.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Run sadcl prepare-data again.") from None
+    return parse_description(content, str(path))
+
+
+def parse_description(content: bytes, where: str) -> Description:
+    """A description from the content of `dataset.json`; `where` it is from is for errors.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
+    try:
+        stored = json.loads(content)
+        version, shards = stored["schema_version"], stored.get("shards")
         description = Description(
             name=str(stored["name"]),
             root=Path(stored["root"]),
             classes=tuple(map(str, stored["classes"])),
             superclasses=tuple(map(str, stored["superclasses"])),
             source=dict(stored["source"]),
+            options=dict(stored.get("options", {})),
             notes=tuple(map(str, stored["notes"])),
+            shards=None if shards is None else _shards(shards),
         )
-    except FileNotFoundError:
-        raise DataError(f"{folder} is not a prepared data set (no {DESCRIPTION}). Run sadcl prepare-data first.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__}). Run sadcl prepare-data again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{where} cannot be read ({type(error).__name__}). Run sadcl prepare-data again.") from None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}. Run sadcl prepare-data again."
+            f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}. Run sadcl prepare-data again."
         )
     return description
+
+
+def _shards(stored: dict[str, Any]) -> Shards:
+    files = {str(split): tuple((str(name), int(count)) for name, count in pairs) for split, pairs in stored["files"].items()}
+    return Shards(str(stored["base"]), files)
 
 
 class Split(Sequence[str]):
@@ -255,10 +381,12 @@ class Split(Sequence[str]):
         """Rows that lie together, as they do after `prepare-data`, are looked at in place and not copied."""
         self.manifest = manifest
         self.name = name
+        if name not in manifest.splits:
+            self._rows = manifest.rows
+            return
         places = np.flatnonzero(pc.equal(manifest.rows["split"], name).to_numpy())
         together = len(places) == places[-1] - places[0] + 1
-        rows = manifest.rows.slice(places[0], len(places)) if together else manifest.rows.take(places)
-        self._rows = rows
+        self._rows = manifest.rows.slice(places[0], len(places)) if together else manifest.rows.take(places)
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)

@@ -1,109 +1,203 @@
-"""From a data set's name and folder to a checked manifest on disk."""
+"""From whatever a person calls their data, a name, a folder or a label file, to a checked manifest on disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from sadcl_core.data.checks import Problem, SplitReport, find_broken, report_splits, without
-from sadcl_core.data.formats import BUILT_IN, FORMATS
-from sadcl_core.data.formats.source import changed
-from sadcl_core.data.manifest import DESCRIPTION, Manifest, load_description, load_with_images
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
+from sadcl_core.data.compact import compact
+from sadcl_core.data.formats import BUILT_IN, DATASETS
+from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
+from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, split_name
+from sadcl_core.data.formats.text import read_classes
+from sadcl_core.data.manifest import DESCRIPTION, Manifest, is_prepared, load_description, load_with_images
+from sadcl_core.data.report import Report, make_report
+from sadcl_core.data.shards import is_address, open_shards
+from sadcl_core.data.splits import assign_splits, parse_fractions
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.files import write_json
 from sadcl_core.progress import Progress
-from sadcl_core.registry import resolve, suggest
+from sadcl_core.registry import suggest
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
 PREPARED = Path("prepared")  # where manifests are written, by the data set's name, when no folder is given
+REPORT = "report.json"
+SPLIT = "0.8,0.1,0.1"  # of data that come without splits
 SHOWN = 3  # broken images named in an error
+VAGUE = re.compile(
+    r"^_?(annotations?|labels?|metadata|_?classes|data|dataset|train\w*|val\w*|test\w*|instances\w*|result|export)\b", re.I
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a data set is to be prepared; kept with the manifest, so that it is prepared the same way when its labels change.
+
+    Attributes:
+        format: insisted on; found out when empty.
+        split: fractions of train, val and test, or one split for all images, for data that come without; see `parse_fractions`.
+        seed: of the splits.
+        classes: file of class names in their order.
+        delimiter: between the labels of one cell of a table; found out when empty.
+        difficult: what VOC's difficult objects say: unknown, absent or present.
+        resize: short side in pixels of compact copies of the images; 0 for the originals.
+        skip_broken: leave images out that cannot be read, instead of raising.
+        decode: read the pixels of every image; otherwise only see that the files are there.
+    """
+
+    format: str = ""
+    split: str = ""
+    seed: int = 0
+    classes: str = ""
+    delimiter: str = ""
+    difficult: Difficult = "ignore"
+    resize: int = 0
+    skip_broken: bool = False
+    decode: bool = True
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stored manifest, what it holds, and the images that were left out of it."""
+    """A stored manifest, what it holds, and the images that cannot be used (which were left out of it)."""
 
     manifest: Manifest
-    splits: tuple[SplitReport, ...]
+    report: Report
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True)
+class Named:
+    """What a person called their data, worked out.
+
+    Attributes:
+        name: of the data set.
+        given: absolute paths, or the name of a known data set: what it is recognised by.
+        root: folder of the images.
+        paths: the folder or files that were named, by split; none for a known data set.
+        guess: nobody said where the images are.
+    """
+
+    name: str
+    given: tuple[str, ...]
+    root: Path
+    paths: dict[str, Path]
+    guess: bool
+
+
 def prepare(
-    name: str,
-    *,
+    *dataset: str,
     data: Path | None = None,
     output: Path | None = None,
-    skip_broken: bool = False,
-    decode: bool = True,
+    name: str = "",
+    options: Options = Options(),
     progress: Progress | None = None,
 ) -> Prepared:
-    """Read a data set, check its images and store the manifest.
+    """Read a data set, check its images, divide it unless it is, and store the manifest with a report.
 
     Args:
-        name: a row of FORMATS.
-        data: the folder it lies in; see `data_folder`.
+        dataset: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
+        data: the folder its images lie in; see `data_folder` for a known name.
         output: where the manifest goes; `prepared/NAME` unless given.
-        skip_broken: leave images out that cannot be read, instead of raising.
-        decode: read the pixels of every image; otherwise only see that the files are there.
+        name: of the data set; from the folder or file unless given.
+        options: how.
         progress: called with the images checked and their number.
 
     Raises:
-        UsageError: `output` holds the manifest of another folder.
-        DataError: the folder is not there or not as the format says, or images are broken.
+        UsageError: `output` holds the manifest of other data, or an option makes no sense.
+        DataError: the data are not there or not as the format says, or images are broken.
     """
-    read = resolve(FORMATS, name, kind="data set")
-    folder = data_folder(name, data)
-    target = output or PREPARED / name
-    _refuse_other(target, name, folder)
-    manifest: Manifest = read(folder, name)
-    problems = tuple(find_broken(manifest, decode=decode, progress=progress))
-    if problems:
-        images = {problem.image for problem in problems}
-        if len(images) == len(set(manifest.rows["image"].to_pylist())):
-            raise DataError(f"{folder} has annotations but none of its {len(images):,} images can be read: {problems[0].reason}")
-        if not skip_broken:
-            shown = " ".join(problem.reason for problem in problems[:SHOWN])
-            more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
-            raise DataError(
-                f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} "
-                f"Mend them, or go on without them: sadcl prepare-data {name} --data {folder} --skip-broken."
-            )
-        manifest = without(manifest, images)
-        note = f"{len(problems):,} images that could not be read were left out"
-        manifest.description = replace(manifest.description, notes=(*manifest.description.notes, note))
+    named = identify(dataset, data=data, name=name)
+    target = output or PREPARED / named.name
+    _refuse_other(target, named)
+    fractions = parse_fractions(options.split) if options.split else None
+    manifest = _read(named, options)
+    _refuse_second_split(manifest, options)
+    checks = check_images(manifest, decode=options.decode, progress=progress)
+    manifest, groups = _without_broken(manifest, checks, named, options)
+    manifest, groups = _with_splits(manifest, groups, fractions, options)
+    checks.groups = groups
+    report = make_report(manifest, checks, left_out=options.skip_broken)
+    description = replace(
+        manifest.description,
+        options={
+            "dataset": list(named.given),
+            "root": str(named.root.resolve()),
+            "data": str(data.resolve()) if data else None,
+            **asdict(options),
+        },
+    )
+    manifest = Manifest(description, manifest.rows)
+    if options.resize:
+        manifest = compact(manifest, target / f"images-{options.resize}", short_side=options.resize, progress=progress)
     stored = manifest.save(target)
-    return Prepared(stored, tuple(report_splits(stored)), problems)
+    write_json(target / REPORT, report.as_json())
+    return Prepared(stored, report, tuple(checks.problems))
+
+
+def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Named:
+    """Work out what a person called their data.
+
+    Raises:
+        UsageError: it is neither the name of a data set nor a folder or file.
+        DataError: the folder is not there.
+    """
+    if len(dataset) == 1 and dataset[0] in DATASETS:
+        known = dataset[0]
+        root = data_folder(known, data)
+        return Named(name or known, (known,), root, {}, guess=False)
+    files = _files_by_split(dataset)
+    if data is not None and not data.is_dir():
+        raise DataError(f"There is no folder {data}. Check --data.")
+    first = next(iter(files.values()))
+    root = data or (first if first.is_dir() else _common_folder(list(files.values())))
+    given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
+    return Named(name or name_of(list(files.values())), given, root, files, guess=data is None and not first.is_dir())
+
+
+def name_of(paths: Sequence[Path]) -> str:
+    """A data set's name from its folder or file; from the folder of a file that is called labels, train and the like."""
+    path = paths[0].absolute()
+    words = [path.name] if path.is_dir() else [path.stem, path.parent.name, path.parent.parent.name]
+    if len(paths) > 1:
+        words = words[1:]
+    chosen = next((word for word in words if word and not VAGUE.match(word)), words[0])
+    return re.sub(r"[^\w.-]+", "-", chosen).strip("-.") or "data"
 
 
 def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progress | None = None) -> tuple[Manifest, str]:
-    """The manifest of a data set given by name or by its prepared folder, prepared now unless that has been done.
+    """The manifest of data given by name, folder, label file or prepared folder, prepared now unless that has been done.
+
+    The address of a folder of shards is opened where it is.
 
     Returns:
         The manifest and a sentence on where it came from.
 
     Raises:
-        UsageError: the name is none and no folder either.
+        UsageError: the name is none and no folder or file either.
         DataError: see `prepare` and `load_with_images`.
     """
-    folder = Path(dataset)
-    if dataset not in FORMATS and not (folder / DESCRIPTION).is_file():
-        if folder.is_dir():
-            raise UsageError(
-                f"{folder} is not a prepared data set (no {DESCRIPTION}). Prepare it: sadcl prepare-data NAME --data {folder}."
-            )
-        raise UsageError(f"There is no data set {dataset!r}, and no folder of that name. {suggest(dataset, FORMATS)}")
-    if dataset not in FORMATS:
-        return load_with_images(folder, root=data), f"manifest {folder}"
-    folder = PREPARED / dataset
-    source = data_folder(dataset, data)
-    _refuse_other(folder, dataset, source)
-    if _prepared_from(dataset) and not changed(load_description(folder).source):
+    if dataset not in DATASETS and is_prepared(Path(dataset)):
+        return load_with_images(Path(dataset), root=data), f"manifest {dataset}"
+    if is_address(dataset):
+        return open_shards(dataset, PREPARED)
+    named = identify([dataset], data=data)
+    folder = PREPARED / named.name
+    _refuse_other(folder, named)
+    stored = _stored_options(folder)
+    if stored is not None and not changed(load_description(folder).source):
         return load_with_images(folder), f"manifest {folder}, prepared before"
-    prepared = prepare(dataset, data=source, progress=progress)
-    return prepared.manifest, f"manifest {folder}, prepared now from {source}"
+    prepared = prepare(dataset, data=data or _stored_data(folder), options=stored or Options(), progress=progress)
+    return prepared.manifest, f"manifest {folder}, prepared now from {named.root if dataset in DATASETS else dataset}"
 
 
 def data_folder(name: str, data: Path | None) -> Path:
-    """Where a data set lies: as given, else where it was prepared from, else `data/NAME`.
+    """Where a known data set lies: as given, else where it was prepared from, else `data/NAME`.
 
     Raises:
         DataError: there is no such folder, and the data set is not one that is drawn on the spot.
@@ -118,22 +212,169 @@ def data_folder(name: str, data: Path | None) -> Path:
 
 
 def _prepared_from(name: str) -> Path | None:
+    """Where a known data set was prepared from."""
     try:
-        return load_description(PREPARED / name).root
-    except DataError:
+        return Path(load_description(PREPARED / name).options["root"])
+    except (DataError, KeyError, TypeError):
         return None
 
 
-def _refuse_other(target: Path, name: str, source: Path) -> None:
+def _stored_options(folder: Path) -> Options | None:
+    """The options that a manifest was prepared with; None when there is no such manifest."""
+    try:
+        stored = load_description(folder).options
+    except DataError:
+        return None
+    return Options(**{field.name: stored[field.name] for field in fields(Options) if field.name in stored})
+
+
+def _stored_data(folder: Path) -> Path | None:
+    try:
+        stored = load_description(folder).options.get("data")
+    except DataError:
+        return None
+    return Path(stored) if stored else None
+
+
+def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
+    """SPLIT=FILE arguments, or the one path."""
+    files: dict[str, Path] = {}
+    for text in dataset:
+        before, equals, after = text.partition("=")
+        if equals and not Path(text).exists():
+            split, file = split_name(before), Path(after)
+        elif len(dataset) == 1:
+            split, file = UNASSIGNED, Path(text)
+        else:
+            raise UsageError(
+                f"{text} does not say which split it is. Give one path, or one file per split: train=a.csv test=b.csv."
+            )
+        if split in files:
+            raise UsageError(f"Split {split} is given twice. Give one file per split.")
+        files[split] = file
+    for path in files.values():
+        if not path.exists() and (len(path.parts) > 1 or path.suffix):
+            raise DataError(f"There is no file or folder {path}. Check the path.")
+        if not path.exists():
+            near = suggest(path.name, DATASETS)
+            raise UsageError(f"There is no data set {path.name!r}, and no folder or file of that name. {near}")
+        if is_prepared(path):
+            raise UsageError(f"{path} is a prepared data set already. Train with it, or give the folder of its labels.")
+    return files
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    """The deepest folder that holds all files."""
+    folder = files[0].parent
+    while not all(path.resolve().is_relative_to(folder.resolve()) for path in files):
+        folder = folder.resolve().parent
+    return folder
+
+
+def _read(named: Named, options: Options) -> Manifest:
+    """The manifest as the labels have it."""
+    if named.given[0] in DATASETS:
+        expected = DATASETS[named.given[0]]
+        if options.format not in ("", expected):
+            raise UsageError(f"{named.given[0]} is in the format {expected}. Leave --format out, or give the path of the labels.")
+        found = Found(expected)
+    elif UNASSIGNED in named.paths:
+        found = detect(named.paths[UNASSIGNED], insisted=options.format)
+    else:
+        found = detect_files(named.paths, insisted=options.format)
+    reading = Reading(
+        classes=read_classes(Path(options.classes)) if options.classes else (),
+        delimiter=options.delimiter,
+        difficult=options.difficult,
+    )
+    known = named.given[0] if named.given[0] in DATASETS else named.name
+    source = Source(name=known, root=named.root, files=found.files, reading=reading, guess=named.guess)
+    manifest: Manifest = reader(found.format).read(source)
+    notes = (*([] if named.given[0] in DATASETS else [f"read as {found.format}"]), *found.notes, *manifest.description.notes)
+    manifest.description = replace(manifest.description, name=named.name, notes=notes)
+    return manifest
+
+
+def _refuse_second_split(manifest: Manifest, options: Options) -> None:
+    """Raise when splits are asked for of data that have them, or only some rows have one."""
+    splits = manifest.splits
+    if UNASSIGNED in splits and len(splits) > 1:
+        raise DataError(
+            f"{manifest.description.name}: some images have a split and others have none. Fill in the split of all, or of none."
+        )
+    if options.split and len(splits) > 1:
+        raise UsageError(f"{manifest.description.name} has the splits {', '.join(splits)}, which are kept. Leave --split out.")
+
+
+def _without_broken(
+    manifest: Manifest, checks: ImageChecks, named: Named, options: Options
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """The manifest and groups of duplicates less the images that cannot be read."""
+    problems = checks.problems
+    if not problems:
+        return manifest, checks.groups
+    broken = {problem.image for problem in problems}
+    where = manifest.description.root
+    if len(broken) == len(set(manifest.rows["image"].to_pylist())):
+        hint = " Say with --data DIR which folder holds them." if problems[0].reason.endswith("no such file.") else ""
+        raise DataError(
+            f"There are labels, but none of the {len(broken):,} images in {where} can be read: {problems[0].reason}{hint}"
+        )
+    if not options.skip_broken:
+        shown = " ".join(problem.reason for problem in problems[:SHOWN])
+        more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
+        raise DataError(
+            f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} Mend them, or go on without them: "
+            f"sadcl prepare-data {' '.join(named.given)} --data {named.root} --skip-broken."
+        )
+    kept, keep = without(manifest, broken)
+    note = f"{len(problems):,} images that could not be read were left out"
+    kept.description = replace(kept.description, notes=(*kept.description.notes, note))
+    return kept, checks.groups[keep]
+
+
+def _with_splits(
+    manifest: Manifest, groups: npt.NDArray[np.int64], fractions: dict[str, float] | None, options: Options
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Divide data that come without splits, or with one that is to be divided; each split's rows lie together afterwards."""
+    if fractions is None and manifest.splits != [UNASSIGNED]:
+        return _sorted_by_split(manifest, groups)
+    chosen = fractions or parse_fractions(SPLIT)
+    divided, order = assign_splits(manifest, chosen, seed=options.seed, groups=groups)
+    shown = ", ".join(f"{name} {share:g}" for name, share in chosen.items())
+    note = (
+        f"divided by iterative stratification: {shown}, seed {options.seed}"
+        if len(chosen) > 1
+        else f"all images are in split {shown.split()[0]}"
+    )
+    divided.description = replace(divided.description, notes=(*divided.description.notes, note))
+    return divided, groups[order]
+
+
+def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """The same rows with each split's together, as they mostly are; a split is then looked at in place."""
+    number = {name: place for place, name in enumerate(manifest.splits)}
+    codes = np.array([number[name] for name in manifest.rows["split"].combine_chunks().dictionary.to_pylist()])
+    of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
+    if (np.diff(of_row) >= 0).all():
+        return manifest, groups
+    order = np.argsort(of_row, kind="stable")
+    return Manifest(manifest.description, manifest.rows.take(order)), groups[order]
+
+
+def _refuse_other(target: Path, named: Named) -> None:
+    """Raise when the place of a manifest holds that of other data, or other files."""
     if (target / DESCRIPTION).is_file():
         try:
             stored = load_description(target)
         except DataError:  # damaged, or of another version: nothing to keep
             return
-        if (stored.name, stored.root) != (name, source.resolve()):
+        own = (named.name, list(named.given), str(named.root.resolve()))
+        if (stored.name, stored.options.get("dataset"), stored.options.get("root")) != own:
+            what = " ".join(named.given)
             raise UsageError(
-                f"{target} is the manifest of {stored.name} in {stored.root}, not of {name} in {source}. Give this one "
-                f"another place: sadcl prepare-data {name} --data {source} -o {target}-2, and train with {target}-2."
+                f"{target} is the manifest of {stored.name} in {stored.root}, not of {what} in {named.root}. Give this one "
+                f"another place: sadcl prepare-data {what} --data {named.root} -o {target}-2, and train with {target}-2."
             )
     elif target.is_dir() and any(target.iterdir()):
         raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sadcl_core.checkpoint import LoadedModel
-from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
+from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.device import autocast
 from sadcl_core.errors import DataError
@@ -34,7 +34,7 @@ class LabelFeatures:
         feature: (n, D) before the projection.
         embedding: (n, P) after it, of length 1.
         pooled: (b, D_b) feature of every whole image of the batch.
-        first: index of the batch's first image.
+        rows: (b,) index of every whole image of the batch.
     """
 
     image: npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class LabelFeatures:
     feature: Floats
     embedding: Floats
     pooled: Floats
-    first: int
+    rows: npt.NDArray[np.int64]
 
 
 @torch.inference_mode()
@@ -61,9 +61,9 @@ def label_features(
 ) -> Iterator[LabelFeatures]:
     """Go through a split and yield, batch by batch, the features of active labels (of all K labels with `every_label`)."""
     preprocessing = model.card.preprocessing
-    dataset = SplitDataset(split, preprocessing.resize, limit)
-    first = 0
-    for images, targets in make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset))):
+    loader = make_loader(split, preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+    done, count = 0, len(loader.dataset)  # type: ignore[arg-type]
+    for images, targets, rows in loader:
         with autocast(device, precision):
             output = model.classifier(preprocessing.normalise(images.to(device)))
             wanted = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
@@ -71,17 +71,17 @@ def label_features(
             feature = output.label_features[image.to(device), label.to(device)].float()
             embedding = model.classifier.project(feature).float()
         yield LabelFeatures(
-            image=image.numpy() + first,
+            image=rows[image].numpy(),
             label=label.numpy(),
             score=output.logits.float().sigmoid().cpu()[image, label].numpy(),
             feature=feature.cpu().numpy(),
             embedding=embedding.cpu().numpy(),
             pooled=output.image_features.float().cpu().numpy(),
-            first=first,
+            rows=rows.numpy(),
         )
-        first += len(images)
+        done += len(images)
         if progress is not None:
-            progress(first, len(dataset))
+            progress(done, count)
 
 
 def write_embeddings(batches: Iterator[LabelFeatures], split: Split, folder: Path) -> dict[Path, int]:
@@ -128,7 +128,7 @@ def _label_table(batch: LabelFeatures, split: Split, names: tuple[str, ...]) -> 
 
 
 def _image_table(batch: LabelFeatures, split: Split, names: tuple[str, ...]) -> pa.Table:
-    images = range(batch.first, batch.first + len(batch.pooled))
+    images = [int(i) for i in batch.rows]
     return pa.table(
         {
             "image": [split[i] for i in images],

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.dataset import SplitDataset, loader_workers, make_loader
+from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.files import write_json, write_text
 from sadcl_core.inference.opening import OpenedModel
@@ -118,10 +118,9 @@ def evaluate_split(
 ) -> Evaluation:
     """Score the images of a split and compute every number; `limit` keeps the first images only."""
     card = opened.model.card
-    dataset = SplitDataset(images, card.preprocessing.resize, limit)
     scored = score(
         opened.model.classifier,
-        make_loader(dataset, batch_size=batch_size, workers=loader_workers(workers, len(dataset))),
+        make_loader(images, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
         preprocessing=card.preprocessing,
         device=opened.device,
         precision=opened.precision,

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from sadcl_core.checkpoint import LoadedModel, load_model
-from sadcl_core.data.formats import FORMATS
-from sadcl_core.data.manifest import DESCRIPTION, Manifest, Split, load_with_images
+from sadcl_core.data.formats import DATASETS
+from sadcl_core.data.manifest import Manifest, Split, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
@@ -99,8 +99,11 @@ def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, 
         if "manifest" not in status:
             raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
         return load_with_images(Path(str(status["manifest"])))
-    if data in FORMATS or (Path(data) / DESCRIPTION).is_file() or "manifest" not in status:
-        return find_or_prepare(data, progress=progress)[0]
-    if not Path(data).is_dir():
-        raise DataError(f"There is no folder {data}. Check --data.")
-    return load_with_images(Path(str(status["manifest"])), root=Path(data))
+    folder = Path(data)
+    if "manifest" in status and data not in DATASETS and folder.is_dir() and not is_prepared(folder):
+        own = load_manifest(Path(str(status["manifest"])))
+        if own.description.shards is None and any(
+            (folder / image).is_file() for image in own.rows["image"].slice(0, 20).to_pylist()
+        ):
+            return load_with_images(Path(str(status["manifest"])), root=folder)
+    return find_or_prepare(data, progress=progress)[0]

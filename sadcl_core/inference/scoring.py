@@ -1,4 +1,4 @@
-"""A model over a split: the scores and targets of every image, in order."""
+"""A model over a split: the scores and targets of every image, in the order of the split."""
 
 from __future__ import annotations
 
@@ -54,18 +54,17 @@ def score(
     targets: npt.NDArray[np.int8] | None = None
     done = 0
     start = time.perf_counter()
-    for images, batch_targets in loader:
+    for images, batch_targets, indices in loader:
         with autocast(device, precision):
             output = classifier(preprocessing.normalise(images.to(device)))
         if scores is None or targets is None:
             scores = np.empty((count, output.logits.shape[1]), dtype=np.float32)
             targets = np.empty(scores.shape, dtype=np.int8)
-        end = done + len(images)
-        scores[done:end] = output.logits.float().sigmoid().cpu().numpy()
-        targets[done:end] = batch_targets.numpy()
-        done = end
+        scores[indices.numpy()] = output.logits.float().sigmoid().cpu().numpy()
+        targets[indices.numpy()] = batch_targets.numpy()
+        done += len(images)
         if progress is not None:
             progress(done, count)
     if scores is None or targets is None:
         raise ValueError("the loader is empty")
-    return Scores(scores[:done], targets[:done], time.perf_counter() - start)
+    return Scores(scores, targets, time.perf_counter() - start)

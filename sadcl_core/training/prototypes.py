@@ -57,7 +57,7 @@ def build_prototypes(
     sums = torch.zeros(3, len(classes), width, dtype=torch.float64)  # over confident, positive and all images
     counts = torch.zeros(3, len(classes), dtype=torch.long)
     done = 0
-    for images, targets in loader:
+    for images, targets, _ in loader:
         with autocast(device, precision):
             output = classifier(preprocessing.normalise(images.to(device)))
         features = output.label_features.double().cpu()  # (B, K, D)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from sadcl_core.checkpoint import ModelCard, save_model
 from sadcl_core.config import OptimSection, RunConfig, StageSection
-from sadcl_core.data.dataset import Batch, SplitDataset, loader_workers, make_loader
+from sadcl_core.data.dataset import Batch, make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.device import autocast
@@ -68,9 +68,7 @@ class Training:
         """Batches of a split, with the evaluation transform when `augment` is None."""
         data = self.config.data
         transform = self.card.preprocessing.resize if augment is None else augmentation(augment, data.img_size)
-        workers = loader_workers(data.workers, len(split))
-        dataset = SplitDataset(split, transform, views=views)
-        return make_loader(dataset, batch_size=data.batch_size, workers=workers, shuffle_seed=seed)
+        return make_loader(split, transform, batch_size=data.batch_size, workers=data.workers, shuffle_seed=seed, views=views)
 
     def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
         """Write last.safetensors, and best.safetensors as well when it is the best."""
@@ -210,7 +208,7 @@ def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch]
     weights = config.stages[stage].weights
     sums: defaultdict[str, float] = defaultdict(float)
     classifier.train()
-    for step, (images, targets) in enumerate(loader, start=1):
+    for step, (images, targets, _) in enumerate(loader, start=1):
         count = len(images)
         if images.ndim == 5:  # (B, V, 3, S, S): the views of an image become images of their own
             images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)

@@ -61,4 +61,4 @@ def test_an_unknown_class_in_a_file(sadcl: Sadcl, tmp_path: Path) -> None:
     splits: dict[str, dict[str, list[str]]] = {"trainval": {"000001": [voc_object("unicorn")]}, "test": {"000002": []}}
     ran = sadcl("prepare-data", "voc2007", "--data", make_voc(tmp_path / "voc", splits))
     assert ran.exit_code == 3
-    assert "000001.xml: unknown class 'unicorn'" in ran.stderr
+    assert "000001.xml: 'unicorn' is not one of the 20 classes" in ran.stderr

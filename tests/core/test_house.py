@@ -21,7 +21,7 @@ FLOORS = {
     "sadcl_core.losses": 1,
     "sadcl_core.metrics": 1,
     "sadcl_core.config": 2,
-    "sadcl_core.distributed": 2,
+    "sadcl_core.distributed": 1,
     "sadcl_core.methods": 2.4,
     "sadcl_core.presets": 2.5,
     "sadcl_core.device": 2,

@@ -1,15 +1,32 @@
-"""Readers of label files, one per file. Each is `read(folder, name) -> Manifest` and never touches what it reads.
+"""Readers of label files, one per file. None touches what it reads.
 
-A new format is a new file here, a row in FORMATS and a test file.
+A reader is a module with `SUFFIXES` (of its label files; none when the format is a whole folder), `recognises(path)` for a
+label file or a folder, and `read(source) -> Manifest`. A new format is a new file here, a row in FORMATS and a test file.
 """
 
-FORMATS: dict[str, str] = {
-    "digits": "sadcl_core.data.formats.digits:read",
-    "coco": "sadcl_core.data.formats.coco:read",
-    "coco2014": "sadcl_core.data.formats.coco:read",
-    "coco2017": "sadcl_core.data.formats.coco:read",
-    "voc2007": "sadcl_core.data.formats.voc:read",
-    "voc2012": "sadcl_core.data.formats.voc:read",
+FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
+    "digits": "sadcl_core.data.formats.digits",
+    "voc": "sadcl_core.data.formats.voc",
+    "nuswide": "sadcl_core.data.formats.nuswide",
+    "vg500": "sadcl_core.data.formats.vg500",
+    "coco": "sadcl_core.data.formats.coco",
+    "openmmlab": "sadcl_core.data.formats.openmmlab",
+    "labelstudio": "sadcl_core.data.formats.labelstudio",
+    "jsonl": "sadcl_core.data.formats.jsonl",
+    "csv": "sadcl_core.data.formats.table",
+    "yolo": "sadcl_core.data.formats.yolo",
+    "captions": "sadcl_core.data.formats.captions",
+}
+
+DATASETS: dict[str, str] = {  # data sets that are known by name, and their format
+    "digits": "digits",
+    "coco": "coco",
+    "coco2014": "coco",
+    "coco2017": "coco",
+    "voc2007": "voc",
+    "voc2012": "voc",
+    "nuswide": "nuswide",
+    "vg500": "vg500",
 }
 
 BUILT_IN = frozenset({"digits"})  # drawn where they are asked for; the others must be there

@@ -19,12 +19,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-from sadcl_core.data.formats.source import describe_source
+from sadcl_core.data.formats.source import Source, describe_source
 from sadcl_core.data.manifest import Box, Description, Manifest, Record
 from sadcl_core.errors import DataError
 from sadcl_core.files import explained, write_json
 
+SUFFIXES = ()
 VERSION = 1  # of the drawing below; another number means other scenes
+LISTING = "digits.json"
 SIDE = 64
 SCENES = {"train": 2000, "test": 500}
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -35,13 +37,19 @@ MAX_OVERLAP = 0.2  # share of the smaller box
 Grey = npt.NDArray[np.float64]
 
 
-def read(folder: Path, name: str) -> Manifest:
+def recognises(folder: Path) -> bool:
+    """Whether the scenes were drawn into a folder."""
+    return (folder / LISTING).is_file()
+
+
+def read(source: Source) -> Manifest:
     """Draw the scenes into a folder unless they are there, and return their manifest.
 
     Raises:
         DataError: the folder holds something else.
     """
-    listing = folder / "digits.json"
+    folder = source.root
+    listing = folder / LISTING
     if not listing.is_file():
         _draw_all(folder, listing)
     try:
@@ -61,7 +69,7 @@ def read(folder: Path, name: str) -> Manifest:
     if version != VERSION:
         raise DataError(f"{folder} was drawn by another version of this program. Delete it to have it drawn again.")
     description = Description(
-        name=name,
+        name=source.name,
         root=folder.resolve(),
         classes=CLASSES,
         superclasses=SUPERCLASSES,

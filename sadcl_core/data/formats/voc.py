@@ -1,21 +1,30 @@
-"""PASCAL VOC 2007 and 2012 (Everingham et al., IJCV 2010).
+"""PASCAL VOC 2007 and 2012 (Everingham et al., IJCV 2010), and own classes in the same layout.
 
     DIR[/VOCdevkit]/VOC2007/{Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages/*.jpg}
 
 Labels come from the objects of the XML files. A class that is only there as `difficult` is unknown: the devkit
-ignores such an image for that class. Training uses trainval and is tested on test where test is annotated (2007),
-else train and val (2012).
+ignores such an image for that class. A person can have it count as absent or as present instead. Training uses trainval
+and is tested on test where test is annotated (2007), else train and val (2012). Without ImageSets every XML file is read,
+and nothing is said about splits.
 """
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
-from sadcl_core.data.formats.source import describe_source
-from sadcl_core.data.manifest import Box, Description, Manifest, Record
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Source
+from sadcl_core.data.formats.text import read_lines
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.manifest import Box, Manifest
 from sadcl_core.errors import DataError
+
+SUFFIXES = ()
 
 # class: superclass, as in the devkit's taxonomy
 CLASSES = {
@@ -40,90 +49,142 @@ CLASSES = {
     "train": "vehicle",
     "tvmonitor": "indoor",
 }
-INDEX = {name: position for position, name in enumerate(CLASSES)}
+NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 
 
-def read(folder: Path, name: str) -> Manifest:
-    """Read `voc2007` or `voc2012`.
+def recognises(folder: Path) -> bool:
+    """Whether a folder, or the devkit in it, has annotations as XML files."""
+    devkit = _find_devkit(folder, "")
+    return devkit is not None and any((devkit / "Annotations").glob("*.xml"))
+
+
+def read(source: Source) -> Manifest:
+    """Read `voc2007` or `voc2012` by name, or a folder of the same layout with classes of its own.
 
     Raises:
         DataError: the layout is not VOC's, an XML file is damaged, or an object has an unknown class.
     """
-    devkit = _devkit(folder, name.upper())
-    lists, missing = _split_lists(devkit)
-    description = Description(
-        name=name,
-        root=folder.resolve(),
-        classes=tuple(CLASSES),
-        superclasses=tuple(CLASSES.values()),
-        source=describe_source("voc", [*lists.values(), devkit / "Annotations"]),
-        notes=tuple(missing),
+    official = source.name in NAMES
+    devkit = _devkit(source.root, source.name.upper() if official else "")
+    lists, notes = _split_lists(devkit)
+    rows = LabelRows(source, "voc", classes=tuple(CLASSES) if official or _is_official(devkit) else ())
+    rows.notes += notes
+    rows.watched[devkit / "Annotations"] = None
+    prefix = (devkit / "JPEGImages").relative_to(source.root).as_posix()
+    listed = lists or {UNASSIGNED: devkit / "Annotations"}
+    for split, path in listed.items():
+        rows.start(path, paths="exact")
+        for number, name in _names(path):
+            active, unknown, boxes = _objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
+            image = f"{prefix}/{name}{_suffix(devkit, name)}"
+            rows.add(image, active, row=number, split=split, unknown=unknown, boxes=tuple(boxes))
+    superclasses = tuple(CLASSES.values()) if rows.listed == tuple(CLASSES) else ()
+    return rows.manifest(superclasses=superclasses)
+
+
+def _find_devkit(folder: Path, year: str) -> Path | None:
+    """The folder that holds Annotations and images; of several years the one asked for."""
+    years = (
+        [year] if year else ["", *(path.name for base in (folder / "VOCdevkit", folder) for path in sorted(base.glob("VOC2*")))]
     )
-    prefix = (devkit / "JPEGImages").relative_to(folder).as_posix()
-    return Manifest.from_records(description, _records(devkit, lists, prefix))
+    places = [base / name for name in years for base in (folder / "VOCdevkit", folder)]
+    return next((place for place in (*places, folder) if (place / "Annotations").is_dir()), None)
 
 
 def _devkit(folder: Path, year: str) -> Path:
-    for candidate in (folder / "VOCdevkit" / year, folder / year, folder):
-        if (candidate / "ImageSets" / "Main").is_dir():
-            for needed in ("Annotations", "JPEGImages"):
-                if not (candidate / needed).is_dir():
-                    raise DataError(f"{candidate} has no {needed}/. Unpack all of {year} there.")
-            return candidate
-    raise DataError(f"{folder} is not in VOC's layout: no VOCdevkit/{year}/ImageSets/Main. Unpack {year} there.")
+    devkit = _find_devkit(folder, year)
+    if devkit is None:
+        shown = year or "VOC2007"
+        raise DataError(f"{folder} is not in VOC's layout: no VOCdevkit/{shown}/Annotations. Unpack {shown} there.")
+    needed = ["JPEGImages", *(["ImageSets/Main"] if year else [])]
+    missing = next((name for name in needed if not (devkit / name).is_dir()), None)
+    if missing:
+        raise DataError(f"{devkit} has no {missing}/. Unpack all of {year or 'the data set'} there.")
+    return devkit
 
 
 def _split_lists(devkit: Path) -> tuple[dict[str, Path], list[str]]:
+    """The image sets by split; none when there are none."""
     sets = devkit / "ImageSets" / "Main"
-    test = sets / "test.txt"
-    if test.is_file():
-        names = test.read_text(encoding="utf-8", errors="replace").split()
-        if names and (devkit / "Annotations" / f"{names[0]}.xml").is_file() and (sets / "trainval.txt").is_file():
-            return {"train": sets / "trainval.txt", "test": test}, []
-    lists = {split: sets / f"{split}.txt" for split in ("train", "val")}
-    for path in lists.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing. Unpack the whole of {devkit.name}.")
-    return lists, ["the test part has no annotations: trained on train, tested on val"]
+    lists = {name: path for name in ("trainval", "train", "val", "test") if (path := sets / f"{name}.txt").is_file()}
+    if not lists:
+        if sets.is_dir() and any(sets.iterdir()):
+            raise DataError(f"{sets}/train.txt is missing. Unpack the whole of {devkit.name}.")
+        return {}, []
+    if "test" in lists and not _is_annotated(devkit, lists["test"]):
+        del lists["test"]
+        if "train" in lists and "val" in lists:
+            note = "the test part has no annotations: trained on train, tested on val"
+            return {"train": lists["train"], "val": lists["val"]}, [note]
+    if "trainval" in lists and "test" in lists:
+        return {"train": lists["trainval"], "test": lists["test"]}, []
+    if "val" in lists and "train" not in lists:
+        raise DataError(f"{sets / 'train.txt'} is missing. Unpack the whole of {devkit.name}.")
+    if "train" in lists:
+        lists.pop("trainval", None)
+        return lists, [
+            "no annotated test part: trained on train, tested on val"
+        ] if "test" not in lists and "val" in lists else []
+    return {"train": lists["trainval"]} if "trainval" in lists else lists, []
 
 
-def _records(devkit: Path, lists: dict[str, Path], prefix: str) -> Iterator[Record]:
-    for split, path in lists.items():
-        for row, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-            fields = line.split()
-            if not fields:
-                continue
-            if Path(fields[0]).name != fields[0]:
-                raise DataError(f"{path}, row {row}: {fields[0]!r} is not an image name.")
-            boxes, unknown = _objects(devkit / "Annotations" / f"{fields[0]}.xml")
-            yield Record(
-                image=f"{prefix}/{fields[0]}.jpg",
-                split=split,
-                active=tuple(box.label for box in boxes),
-                unknown=unknown,
-                boxes=boxes,
-            )
+def _is_annotated(devkit: Path, listing: Path) -> bool:
+    first = next((name for _, name in _names(listing)), None)
+    return first is not None and (devkit / "Annotations" / f"{first}.xml").is_file()
 
 
-def _objects(path: Path) -> tuple[tuple[Box, ...], tuple[int, ...]]:
-    """Boxes of the objects that are not difficult, and the classes of those that are."""
+def _names(path: Path) -> Iterator[tuple[int, str]]:
+    """Row and image name of an image set, or of a folder of annotations."""
+    if path.is_dir():
+        yield from enumerate(sorted(file.stem for file in path.glob("*.xml")), start=1)
+        return
+    for row, line in read_lines(path):
+        fields = line.split()
+        if not fields:
+            continue
+        if Path(fields[0]).name != fields[0]:
+            raise DataError(f"{path}, row {row}: {fields[0][:100]!r} is not an image name. Mend the row.")
+        yield row, fields[0]
+
+
+def _suffix(devkit: Path, name: str) -> str:
+    """VOC has JPEG files; others put what they have into the same layout."""
+    if (devkit / "JPEGImages" / f"{name}.jpg").is_file():
+        return ".jpg"
+    return next((suffix for suffix in EXTENSIONS if (devkit / "JPEGImages" / f"{name}{suffix}").is_file()), ".jpg")
+
+
+def _is_official(devkit: Path) -> bool:
+    """Whether a folder is one of VOC's own years, which have VOC's classes even where not all of them occur."""
+    sets = devkit / "ImageSets" / "Main"
+    return devkit.name.lower() in NAMES and any(sets.glob("aeroplane_*.txt"))
+
+
+def _objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[str], list[str], list[Box]]:
+    """Classes and boxes of the objects that count, and between them the classes whose being difficult makes them unknown."""
+    active: list[str] = []
+    unknown: list[str] = []
     boxes: list[Box] = []
-    unknown: list[int] = []
     try:
-        text = path.read_bytes()
-        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise DataError(f"{path} declares XML entities, which VOC files never do. Fetch it again.")
-        for item in ET.fromstring(text).iter("object"):
+        for item in fromstring(path.read_bytes(), forbid_dtd=True).iter("object"):
             name = (item.findtext("name") or "").strip()
-            if name not in INDEX:
-                raise DataError(f"{path}: unknown class {name!r}. VOC has: {', '.join(CLASSES)}.")
-            if (item.findtext("difficult") or "0").strip() == "1":
-                unknown.append(INDEX[name])
+            number = rows.label(name, str(path))
+            if (item.findtext("difficult") or "0").strip() == "1" and difficult != "positive":
+                if difficult == "ignore":
+                    unknown.append(name)
                 continue
-            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
-            boxes.append(Box(INDEX[name], x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1))  # VOC counts pixels from 1
+            active.append(name)
+            boxes.append(Box(number, *_corners(item)))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: an image set lists it. Unpack all annotations.") from None
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
+    except DefusedXmlException:
+        raise DataError(f"{path} declares XML entities or a document type, which VOC files never do. Fetch it again.") from None
+    except (OSError, ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as a VOC annotation ({error}). Fetch it again.") from None
-    return tuple(boxes), tuple(unknown)
+    return active, unknown, boxes
+
+
+def _corners(item: Element) -> tuple[float, float, float, float]:
+    """Left, top, width and height; VOC counts pixels from 1, both corners included."""
+    x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
+    return x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1

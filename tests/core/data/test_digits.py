@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sadcl_core.data.formats import digits
+from sadcl_core.data.formats.source import Source
 from sadcl_core.errors import DataError
 
 
@@ -17,7 +18,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_same_files_every_time(tmp_path: Path) -> None:
-    first, second = (digits.read(tmp_path / name, "digits") for name in ("a", "b"))
+    first, second = (digits.read(Source("digits", tmp_path / name)) for name in ("a", "b"))
     assert first.rows.equals(second.rows)
     for split in ("train", "test"):
         for i in range(len(first.split(split))):
@@ -26,7 +27,7 @@ def test_same_files_every_time(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_scenes_are_as_described(tmp_path: Path) -> None:
-    train = digits.read(tmp_path, "digits").split("train")
+    train = digits.read(Source("digits", tmp_path)).split("train")
     for i in range(len(train)):
         with Image.open(train.path(i)) as image:
             assert image.size == (64, 64)
@@ -49,23 +50,23 @@ def test_train_and_test_come_from_different_originals() -> None:
 
 @pytest.mark.usefixtures("few")
 def test_is_drawn_once(tmp_path: Path) -> None:
-    train = digits.read(tmp_path, "digits").split("train")
+    train = digits.read(Source("digits", tmp_path)).split("train")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(train.path(0))
-    digits.read(tmp_path, "digits")
+    digits.read(Source("digits", tmp_path))
     with Image.open(train.path(0)) as image:
         assert not np.asarray(image).any()
 
 
 @pytest.mark.usefixtures("few")
 def test_half_drawn_or_damaged_folder(tmp_path: Path) -> None:
-    digits.read(tmp_path, "digits")
+    digits.read(Source("digits", tmp_path))
     listing = tmp_path / "digits.json"
     listing.write_text(listing.read_text().replace('"version": 1', '"version": 0'))
     with pytest.raises(DataError, match="another version"):
-        digits.read(tmp_path, "digits")
+        digits.read(Source("digits", tmp_path))
     listing.write_text("{}")
     with pytest.raises(DataError, match="cannot be read"):
-        digits.read(tmp_path, "digits")
+        digits.read(Source("digits", tmp_path))
     listing.unlink()
     with pytest.raises(DataError, match="not drawn completely"):
-        digits.read(tmp_path, "digits")
+        digits.read(Source("digits", tmp_path))

@@ -114,8 +114,8 @@ def test_unknown_split() -> None:
         ("dataset.json", b"{", "cannot be read"),
         ("dataset.json", b"[]", "cannot be read"),
         ("dataset.json", None, "not a prepared data set"),
-        ("manifest.parquet", b"PAR1 no", "cannot be read"),
-        ("manifest.parquet", None, "cannot be read"),
+        ("manifest.arrow", b"ARROW1 no", "cannot be read"),
+        ("manifest.arrow", None, "cannot be read"),
     ],
 )
 def test_damaged_files_are_data_errors(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -131,6 +131,6 @@ def test_damaged_files_are_data_errors(tmp_path: Path, name: str, content: bytes
 def test_later_version_is_refused(tmp_path: Path) -> None:
     Manifest.from_records(describe(), RECORDS).save(tmp_path)
     path = tmp_path / "dataset.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 9'))
     with pytest.raises(DataError, match="schema version 9"):
         load_manifest(tmp_path)

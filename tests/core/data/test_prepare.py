@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.data.prepare import find_or_prepare, prepare
+from sadcl_core.data.prepare import Options, find_or_prepare, prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco, make_voc, voc_object
 
@@ -23,13 +23,13 @@ def test_counts_what_is_there(coco: Path) -> None:
     seen: list[tuple[int, int]] = []
     prepared = prepare("coco", data=coco, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (36, 36)
-    train, val = prepared.splits
+    train, val = prepared.report.splits
     assert (train.images, val.images) == (24, 12)
     assert train.without_labels == val.without_labels == 1
     split = prepared.manifest.split("train")
     assert train.class_counts == tuple(split.class_counts())
     assert train.labels_per_image == pytest.approx(sum(train.class_counts) / 24)
-    assert sorted(path.name for path in Path("prepared/coco").iterdir()) == ["dataset.json", "manifest.parquet"]
+    assert sorted(path.name for path in Path("prepared/coco").iterdir()) == ["dataset.json", "manifest.arrow", "report.json"]
 
 
 def test_nothing_of_the_users_is_touched(coco: Path) -> None:
@@ -50,26 +50,26 @@ def test_broken_images_are_an_error_that_names_and_counts_them(coco: Path) -> No
 
 def test_broken_images_can_be_left_out(coco: Path) -> None:
     truncate(coco / "train2017" / "003.png")
-    prepared = prepare("coco", data=coco, skip_broken=True)
+    prepared = prepare("coco", data=coco, options=Options(skip_broken=True))
     assert [problem.image for problem in prepared.problems] == ["train2017/003.png"]
-    assert prepared.splits[0].images == 23
+    assert prepared.report.splits[0].images == 23
     assert "train2017/003.png" not in list(prepared.manifest.split("train"))
     assert "1 images that could not be read" in find_or_prepare("coco", data=coco)[0].description.notes[-1]
 
 
 def test_without_decoding_only_missing_files_are_found(coco: Path) -> None:
     truncate(coco / "train2017" / "003.png")
-    prepare("coco", data=coco, decode=False)
+    prepare("coco", data=coco, options=Options(decode=False))
     (coco / "val2017" / "001.png").unlink()
     with pytest.raises(DataError, match="1 of 36 images"):
-        prepare("coco", data=coco, decode=False)
+        prepare("coco", data=coco, options=Options(decode=False))
 
 
 def test_annotations_whose_images_are_all_gone(coco: Path) -> None:
     for path in coco.rglob("*.png"):
         path.unlink()
-    with pytest.raises(DataError, match="has annotations but none of its 36 images"):
-        prepare("coco", data=coco, skip_broken=True)
+    with pytest.raises(DataError, match="none of the 36 images"):
+        prepare("coco", data=coco, options=Options(skip_broken=True))
 
 
 def test_prepared_once_and_again_when_the_annotations_change(coco: Path) -> None:
@@ -142,5 +142,5 @@ def test_what_is_not_there() -> None:
     with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
         find_or_prepare("voc207")
     Path("folder").mkdir()
-    with pytest.raises(UsageError, match="not a prepared data set"):
+    with pytest.raises(DataError, match="folder holds no labels in a format that is known"):
         find_or_prepare("folder")

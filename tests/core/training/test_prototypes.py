@@ -37,8 +37,11 @@ TARGETS = [[1, 0, 0], [1, 0, -1], [1, 1, -1], [0, 1, 0]]
 
 def built_from(images: list[int]) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
     """The prototypes of some of the four images."""
-    pairs = [(torch.full((3, 16, 16), VALUES[i], dtype=torch.uint8), torch.tensor(TARGETS[i], dtype=torch.int8)) for i in images]
-    loader: DataLoader[Batch] = DataLoader(pairs, batch_size=2)  # type: ignore[arg-type]
+    rows = [
+        (torch.full((3, 16, 16), VALUES[i], dtype=torch.uint8), torch.tensor(TARGETS[i], dtype=torch.int8), torch.tensor(i))
+        for i in images
+    ]
+    loader: DataLoader[Batch] = DataLoader(rows, batch_size=2)  # type: ignore[arg-type]
     return build_prototypes(
         Stub(),  # type: ignore[arg-type]
         loader,

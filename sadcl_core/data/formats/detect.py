@@ -1,0 +1,151 @@
+"""Find out in which format the labels of a folder, or of a file, are, and which files hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats import FORMATS
+from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.registry import suggest
+
+BESIDE = ("annotations", "labels", "data")  # folders in which label files lie, beside those called after a split
+MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
+SPLIT_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A format and its label files by split (none when the format is a whole folder), and what was passed over."""
+
+    format: str
+    files: dict[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def reader(name: str) -> Any:
+    """The module of a format.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"There is no format called {name!r}. {suggest(name, FORMATS)}")
+    return import_module(FORMATS[name])
+
+
+def detect(path: Path, *, insisted: str = "") -> Found:
+    """The format of a folder or label file.
+
+    Args:
+        path: what a person named.
+        insisted: a format that it must be.
+
+    Raises:
+        UsageError: there is no format called as insisted.
+        DataError: it is in no known format, or several files may be meant.
+    """
+    names = [insisted] if insisted else [name for name in FORMATS if name != "digits"]
+    readers = {name: reader(name) for name in names}
+    if path.is_dir():
+        found = [*_in_folder(path, readers)]
+    elif path.suffix in (".yaml", ".yml"):
+        return detect(path.parent, insisted="yolo")
+    else:
+        found = [Found(name, {split_of_file(path): path}) for name, module in readers.items() if _is_label_file(path, module)]
+    if not found:
+        if insisted and path.is_file() and path.suffix.lower() in readers[insisted].SUFFIXES:
+            return Found(insisted, {split_of_file(path): path})  # its reader says what is wrong with it
+        if insisted and not readers[insisted].SUFFIXES and path.is_dir():
+            return Found(insisted)
+        raise DataError(_unknown(path, insisted))
+    others = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in found[1:]]
+    more = (
+        (f"read as {found[0].format}; also there, and not read: {', '.join(others)}. --format says otherwise",) if others else ()
+    )
+    return Found(found[0].format, found[0].files, (*found[0].notes, *more))
+
+
+def detect_files(files: dict[str, Path], *, insisted: str = "") -> Found:
+    """The format of label files given one per split.
+
+    Raises:
+        DataError: they are not of one format, or there is no such file.
+    """
+    found = {split: detect(path, insisted=insisted) for split, path in files.items()}
+    formats = {entry.format for entry in found.values()}
+    folder = next((path for path in files.values() if path.is_dir()), None)
+    if folder is not None:
+        raise DataError(f"{folder} is a folder. Give one label file per split: train=a.csv test=b.csv.")
+    if len(formats) > 1:
+        raise DataError(f"The label files are of several formats: {', '.join(sorted(formats))}. Give files of one format.")
+    return Found(formats.pop(), dict(files))
+
+
+def _in_folder(folder: Path, readers: dict[str, Any]) -> Iterator[Found]:
+    """Every format that a folder is in; whole-folder formats are looked for only while none was found."""
+    taken: set[Path] = set()
+    for name, module in readers.items():
+        if module.SUFFIXES:
+            files = [path for path in _candidates(folder, module.SUFFIXES) if path not in taken and _is_label_file(path, module)]
+            if files:
+                taken.update(files)
+                yield _by_split(name, folder, files)
+        elif not taken and module.recognises(folder):
+            yield Found(name)
+            return
+
+
+def _by_split(name: str, folder: Path, files: Sequence[Path]) -> Found:
+    """One file per split."""
+    instances = [path for path in files if path.name.startswith("instances")]
+    chosen = instances or list(files)  # COCO has captions and key points beside its instances
+    by_split: dict[str, list[Path]] = {}
+    for path in chosen:
+        by_split.setdefault(split_of_file(path), []).append(path)
+    notes: tuple[str, ...] = ()
+    if UNASSIGNED in by_split and len(by_split) > 1:
+        passed = ", ".join(path.name for path in by_split.pop(UNASSIGNED))
+        notes = (f"{passed} is called after no split and was not read",)
+    for split, paths in by_split.items():
+        if len(paths) > 1:
+            shown = ", ".join(str(path.relative_to(folder)) for path in paths[:5])
+            what = f"split {split}" if split else "labels"
+            raise DataError(
+                f"{folder} has several files of {what}: {shown}. Name the one that is meant, or train=FILE test=FILE."
+            )
+    order = sorted(by_split, key=lambda split: SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER))
+    return Found(name, {split: by_split[split][0] for split in order}, notes)
+
+
+def _candidates(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Files that may hold labels: in the folder, and in those below it that are called after a split or hold annotations."""
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    inner = [path for path in below if path.name.lower() in BESIDE]
+    inner += [path for base in (folder, *inner) for path in sorted(base.iterdir()) if _is_split_folder(path)]
+    for place in (folder, *inner):
+        files = sorted(path for path in place.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+        if len(files) <= MANY:
+            yield from files
+
+
+def _is_split_folder(path: Path) -> bool:
+    return split_name(path.name) in SPLIT_NAMES.values() and path.is_dir()
+
+
+def _is_label_file(path: Path, module: Any) -> bool:
+    return path.suffix.lower() in module.SUFFIXES and path.is_file() and bool(module.recognises(path))
+
+
+def _unknown(path: Path, insisted: str) -> str:
+    if not path.exists():
+        return f"There is no file or folder {path}. Check the path."
+    what = f"is not in the format {insisted}" if insisted else "holds no labels in a format that is known"
+    return (
+        f"{path} {what}. Known are {', '.join(name for name in FORMATS if name != 'digits')}: docs/formats.md shows an "
+        "example of each, --format NAME insists on one."
+    )

@@ -1,0 +1,118 @@
+"""JSON lines: an object per image.
+
+    {"image": "photos/a.jpg", "labels": ["cat", "dog"], "split": "train", "unknown": ["car"]}
+    {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
+    {"imageGcsUri": "gs://bucket/photos/a.jpg", "classificationAnnotations": [{"displayName": "cat"}]}  (Vertex)
+
+Labels may also be one text, or an object of class and 1, 0 or null (unknown). Also the `metadata.jsonl` of a Hugging
+Face imagefolder. Paths of Azure and Vertex are looked for under the root by their last parts.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.source import Source, split_name
+from sadcl_core.data.formats.table import ACTIVE, FLAGS, IMAGE, INACTIVE, LABELS, SPLIT, UNKNOWN
+from sadcl_core.data.formats.text import read_lines, readable
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json")
+ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket or datastore
+IMAGE_KEYS = (*ELSEWHERE, *IMAGE)
+LABEL_KEYS = (*LABELS, "classificationAnnotations", "classificationAnnotation")
+NAME_KEYS = ("displayName", "name", "label", "tag")
+VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
+
+
+def recognises(path: Path) -> bool:
+    """Whether the first lines are objects that name an image."""
+    try:
+        rows = [json.loads(line) for _, line in islice(read_lines(path), 3) if line.strip()]
+    except (DataError, ValueError, RecursionError):
+        return False
+    return bool(rows) and all(isinstance(row, dict) and _key(row, IMAGE_KEYS) for row in rows)
+
+
+def read(source: Source) -> Manifest:
+    """Read one file per split, or one of all.
+
+    Raises:
+        DataError: a line is no object, or says nothing of its image or labels.
+    """
+    rows = LabelRows(source, "jsonl")
+    for split, path in source.files.items():
+        with readable(path, "JSON lines"):
+            _read_file(path, split, rows)
+    return rows.manifest()
+
+
+def _read_file(path: Path, split: str, rows: LabelRows) -> None:
+    started, unlabelled = False, 0
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        row = _object(line, f"{path}, row {number}")
+        image_key, label_key = _key(row, IMAGE_KEYS), _key(row, LABEL_KEYS)
+        if image_key is None or label_key is None:
+            lacking = "image" if image_key is None else "labels"
+            raise DataError(f'{path}, row {number} names no {lacking}. Write {{"image": "a.jpg", "labels": ["cat"]}}.')
+        if not started:
+            rows.start(path, paths="elsewhere" if image_key in ELSEWHERE else "near")
+            started = True
+        if row[label_key] is None:
+            unlabelled += 1
+            continue
+        where = f"{path}, row {number}"
+        active, unknown = _labels(row[label_key], where)
+        more = _key(row, UNKNOWN)
+        unknown += _labels(row[more], where)[0] if more else []
+        rows.add(str(row[image_key]), active, row=number, split=_split(row) or split, unknown=unknown)
+    if not started:
+        raise DataError(f"{path} has no row. Give a file with an object per image.")
+    if unlabelled:
+        rows.notes.append(f"{path.name}: {unlabelled:,} images whose labels are null were left out")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is no JSON ({str(error)[:100]}). Mend the line.") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is no JSON object. Write one object per image.")
+    return row
+
+
+def _key(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in row), None)
+
+
+def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
+    """Active and unknown labels of a list, a text, or an object of class and flag."""
+    if isinstance(value, dict) and not _key(value, NAME_KEYS):
+        flags = {name: FLAGS.get("" if flag is None else str(flag).strip().lower()) for name, flag in value.items()}
+        if None in flags.values():
+            raise DataError(f"{where}: the labels are neither 1, 0 nor null. Mend the line.")
+        unknown = [name for name, flag in flags.items() if flag not in (ACTIVE, INACTIVE)]
+        return [name for name, flag in flags.items() if flag == ACTIVE], unknown
+    entries = value if isinstance(value, list) else [value]
+    labels = [entry[_key(entry, NAME_KEYS) or ""] if isinstance(entry, dict) else entry for entry in entries]
+    if not all(isinstance(label, (str, int)) for label in labels):
+        raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')
+    return labels, []
+
+
+def _split(row: dict[str, Any]) -> str:
+    """The split a row names; Vertex says it in a label of its own."""
+    outer, inner = VERTEX_SPLIT
+    vertex = row.get(outer)
+    if isinstance(vertex, dict) and inner in vertex:
+        return split_name(str(vertex[inner]).replace("UNASSIGNED", ""))
+    key = _key(row, SPLIT)
+    return split_name(str(row[key])) if key and row[key] is not None else ""

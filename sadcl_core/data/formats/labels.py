@@ -1,0 +1,212 @@
+"""Rows of images with named labels, as most label files hold them, gathered into a manifest."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sadcl_core.data.formats.locate import Rule, cleaned, find_rule, inside, without_scheme
+from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
+from sadcl_core.data.formats.text import read_classes
+from sadcl_core.data.manifest import Box, Description, Manifest, Record, Rows
+from sadcl_core.errors import DataError
+
+MAX_CLASSES = 25_000  # more than any published data set has
+CLASS_LIST = "classes.txt"  # beside a label file: all class names in their order
+
+
+# near: relative to the label file or a folder beside it; elsewhere: from another machine; exact: relative to the root
+Paths = Literal["near", "elsewhere", "exact"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows that came from one label file, and how it names images."""
+
+    file: Path
+    first: int
+    paths: Paths
+
+
+class LabelRows:
+    """Collects rows, finds their images, numbers their classes."""
+
+    def __init__(self, source: Source, kind: str, *, classes: Sequence[str] = ()) -> None:
+        """Nothing yet.
+
+        Args:
+            source: what is read.
+            kind: the format, for the description.
+            classes: what the label file itself says its classes are; the person's own list comes first.
+        """
+        self.source = source
+        self.kind = kind
+        listed = source.reading.classes or _listed_beside(source) or tuple(classes)
+        self.fixed = bool(listed)
+        self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
+        self.listed = listed
+        self.rows = Rows()
+        self.row_numbers = array("q")
+        self.parts: list[_Part] = []
+        self.places: dict[str, dict[str, int]] = {}
+        self.repeated = 0
+        self.notes: list[str] = []
+        self.watched: dict[Path, None] = {}  # beside the label files: what tells that the labels changed
+
+    def start(self, file: Path, *, paths: Paths = "near") -> None:
+        """The rows that follow come from this file, or from the files of this folder."""
+        self.parts.append(_Part(file, len(self.rows), paths))
+
+    def label(self, name: object, where: str) -> int:
+        """The index of a class.
+
+        Raises:
+            DataError: it is not one of the listed classes, or there are far too many.
+        """
+        if self.fixed and type(name) is int and 0 <= name < len(self.listed):
+            return name
+        text = str(name).strip()
+        number = self.index.get(text)
+        if number is not None and not (self.fixed and type(name) is int):
+            return number
+        if self.fixed:
+            return self._listed_number(text, where)
+        if not text:
+            raise DataError(f"{where}: a label is empty. Name it, or remove it.")
+        if len(self.index) >= MAX_CLASSES:
+            raise DataError(
+                f"{where}: more than {MAX_CLASSES:,} different labels, such as {text[:60]!r}. Free text or numbers were probably "
+                "taken for labels, or a list of labels was not taken apart: check the column and --delimiter."
+            )
+        return self.index.setdefault(text, len(self.index))
+
+    def _listed_number(self, text: str, where: str) -> int:
+        """The index that a number stands for where the classes are listed."""
+        count = len(self.listed)
+        if not text.removeprefix("-").isdecimal() or len(text) > 9:
+            shown = ", ".join(self.listed[:3])
+            raise DataError(
+                f"{where}: {text[:100]!r} is not one of the {count} classes ({shown}, ...). Mend it, or the list of classes."
+            )
+        if not 0 <= int(text) < count:
+            raise DataError(f"{where}: label {text}, but there are {count} classes, counted from 0. Mend the row.")
+        return int(text)
+
+    def add(
+        self,
+        image: str,
+        active: Iterable[object],
+        *,
+        row: int,
+        split: str = UNASSIGNED,
+        unknown: Iterable[object] = (),
+        boxes: tuple[Box, ...] | None = None,
+        where: str = "",
+    ) -> None:
+        """One image with its labels by name (or by index, where the classes are listed); `where` is the place for errors.
+
+        Raises:
+            DataError: a label is none, or the image was listed before with other labels.
+        """
+        part = self.parts[-1]
+        where = where or f"{part.file}, row {row}"
+        reference = cleaned(without_scheme(image) if part.paths == "elsewhere" else image, self.source.root, where)
+        record = Record(
+            image=reference,
+            split=split,
+            active=tuple(self.label(name, where) for name in active),
+            unknown=tuple(self.label(name, where) for name in unknown),
+            boxes=boxes,
+        )
+        if self._listed_before(record, row, where):
+            self.repeated += 1
+            return
+        self.places.setdefault(split, {})[reference] = len(self.rows)
+        self.rows.add(record)
+        self.row_numbers.append(row)
+
+    def _listed_before(self, record: Record, row: int, where: str) -> bool:
+        place = self.places.get(record.split, {}).get(record.image)
+        if place is None or place < self.parts[-1].first:
+            return False
+        same = set(self.rows.active[place]) == set(record.active)
+        if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
+            raise DataError(
+                f"{where}: {record.image} was listed in row {self.row_numbers[place]} with other labels. "
+                "Remove one of the rows, or write all labels of an image into one."
+            )
+        return True
+
+    def manifest(self, *, superclasses: Sequence[str] = ()) -> Manifest:
+        """All rows; classes by name unless they were listed.
+
+        Raises:
+            DataError: there is no row, no class, or an image climbs out of the root.
+        """
+        source = self.source
+        files = ", ".join(str(part.file) for part in self.parts) or str(source.root)
+        if not len(self.rows):
+            raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
+        names = self.listed if self.fixed else tuple(sorted(self.index))
+        if not names:
+            raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
+        root = self._find_images()
+        self._refuse_same_place()
+        if self.repeated:
+            self.notes.append(f"{self.repeated:,} rows were listed twice with the same labels and count once")
+        description = Description(
+            name=source.name,
+            root=root.resolve(),
+            classes=names,
+            superclasses=tuple(superclasses),
+            source=describe_source(self.kind, [*(part.file for part in self.parts), *_class_lists(source), *self.watched]),
+            notes=tuple(self.notes),
+        )
+        numbers = {name: number for number, name in enumerate(names)}
+        order = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
+        return Manifest(description, self.rows.table(order))
+
+    def _find_images(self) -> Path:
+        """Turn references into paths, file by file; returns the root they start from."""
+        images, roots = self.rows.images, []
+        ends = [*(part.first for part in self.parts[1:]), len(images)]
+        rules: list[Rule] = []
+        for part, end in zip(self.parts, ends, strict=True):
+            rule = Rule(self.source.root)
+            if part.paths != "exact":
+                rule = find_rule(self.source, part.file, images[part.first : end], elsewhere=part.paths == "elsewhere")
+            rules.append(rule)
+            if end > part.first:
+                roots.append(rule.root)
+        root = min(roots, key=lambda path: len(path.parts))
+        for part, end, rule in zip(self.parts, ends, rules, strict=True):
+            below = "" if rule.root == root else rule.root.relative_to(root).as_posix() + "/"
+            for place in range(part.first, end):
+                where = f"{part.file}, row {self.row_numbers[place]}"
+                images[place] = inside(below + rule.apply(images[place]), root, where)
+        return root
+
+    def _refuse_same_place(self) -> None:
+        """Two references can be one path, as a.jpg and ./a.jpg are."""
+        seen: dict[int, set[str]] = {}
+        for image, split in zip(self.rows.images, self.rows.split_codes, strict=True):
+            known = seen.setdefault(split, set())
+            if image in known:
+                raise DataError(f"{self.source.name}: {image} is listed twice, under two spellings of its path. Remove one row.")
+            known.add(image)
+
+
+def _listed_beside(source: Source) -> tuple[str, ...]:
+    lists = _class_lists(source)
+    return read_classes(lists[0]) if lists else ()
+
+
+def _class_lists(source: Source) -> list[Path]:
+    """The list of classes beside a label file, or in the folder of all, if there is one."""
+    folders = dict.fromkeys((*(file.parent for file in source.files.values()), source.root))
+    return [path for folder in folders if (path := folder / CLASS_LIST).is_file()][:1]

@@ -1,0 +1,141 @@
+"""Find the images that a label file speaks of: under which folder, and how a reference becomes a path.
+
+Label files name images relative to themselves, to a folder beside them, with or without an extension, by their place on
+another machine or in a bucket. A rule is found by trying a few references against the disk; it then holds for the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from sadcl_core.data.formats.source import Source, split_name
+from sadcl_core.errors import DataError
+
+TRIED = 20  # references a rule is tried on
+SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp")
+ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a reference of a label file becomes a path: root / prefix / what is left of it + suffix."""
+
+    root: Path
+    prefix: str = ""
+    dropped: int = 0  # leading parts of the reference that are not on this disk
+    suffix: str = ""
+
+    def apply(self, reference: str) -> str:
+        """The path relative to the root, normalised; it may climb out of it (see `inside`)."""
+        rest = "/".join(reference.split("/")[self.dropped :]) if self.dropped else reference
+        path = f"{self.prefix}/{rest}{self.suffix}" if self.prefix else f"{rest}{self.suffix}"
+        return os.path.normpath(path) if "/." in path or path.startswith(".") or "//" in path else path
+
+
+def find_rule(source: Source, file: Path, references: Sequence[str], *, elsewhere: bool = False) -> Rule:
+    """The rule that finds most of some references; one that leads to the likeliest folder when none finds any.
+
+    Args:
+        source: its root, or also the parent of it when nobody said where the images are.
+        file: the label file.
+        references: of its images, as from `cleaned`.
+        elsewhere: the references come from another machine, so leading parts may be missing here.
+    """
+    step = max(1, len(references) // TRIED)
+    tried = list(references[::step][:TRIED])
+    depth = max((reference.count("/") for reference in tried), default=0) if elsewhere else 0
+    own = _relative(file.parent, source.root)
+    named = next((prefix for prefix in _prefixes(source.root, file) if prefix not in ("", own)), own)
+    best, most = Rule(source.root, named), 0
+    for root in (source.root, source.root.parent) if source.guess else (source.root,):
+        for dropped, prefix, suffix in product(range(depth + 1), _prefixes(root, file), SUFFIXES):
+            rule = Rule(root, prefix, dropped, suffix)
+            found = sum(os.path.isfile(root / rule.apply(reference)) for reference in tried)  # noqa: PTH113 - many
+            if found > most:
+                best, most = rule, found
+                if found == len(tried):
+                    return best
+    return best
+
+
+def _prefixes(root: Path, file: Path) -> Iterator[str]:
+    """Folders under the root in which the images of a label file may lie, the likeliest first."""
+    own = _relative(file.parent, root)
+    stem = file.stem
+    words = dict.fromkeys(
+        (
+            stem,
+            *re.findall(r"(?:train|val|test)\d{4}", stem),
+            *re.split(r"[_\-.]", stem),
+            *(split_name(word) for word in re.split(r"[_\-.]", stem)),
+        )
+    )
+    seen = dict.fromkeys((own, "", *(f"{own}/{name}" if own else name for name in ("images", "img", "data"))))
+    seen |= dict.fromkeys(("images", "img", "JPEGImages"))
+    seen |= dict.fromkeys(path for word in words if word for path in (word, f"images/{word}"))
+    for prefix in seen:
+        if not prefix or (root / prefix).is_dir():
+            yield prefix
+
+
+def _relative(folder: Path, root: Path) -> str:
+    """A folder as seen from the root; empty for the root itself, and for a folder that is not under it."""
+    own, base = folder.resolve(), root.resolve()
+    return own.relative_to(base).as_posix().removeprefix(".") if own.is_relative_to(base) else ""
+
+
+def cleaned(reference: str, root: Path, where: str) -> str:
+    """A reference as forward-slashed text, relative to the root when it was an absolute path under it.
+
+    Raises:
+        DataError: it is empty, an address, or an absolute path elsewhere.
+    """
+    text = reference.strip()
+    if "\\" in text and "/" not in text:
+        text = text.replace("\\", "/")
+    if not text:
+        raise DataError(f"{where}: the image has no name. Fill it in, or remove the row.")
+    if "\0" in text or len(text) > 4096:
+        raise DataError(f"{where}: {text[:60]!r} is not a path. Mend the row.")
+    if ADDRESS.match(text):
+        raise DataError(f"{where}: {text[:100]} is an address. Fetch the images first and give their paths.")
+    if text.startswith("/") or re.match(r"^[A-Za-z]:/", text):
+        for base in (root, root.resolve()):
+            if text.startswith(f"{base}/"):
+                return text[len(str(base)) + 1 :]
+        raise DataError(f"{where}: {text[:200]} does not lie under {root}. Say with --data DIR which folder holds all images.")
+    return text
+
+
+def without_scheme(reference: str) -> str:
+    """The path of an address in a bucket, a datastore or a labelling tool: what may lie on this disk.
+
+    `gs://bucket/a/b.jpg` is a/b.jpg, `/data/local-files/?d=a/b.jpg` is a/b.jpg, another text stays as it is.
+    """
+    try:
+        parts = urlsplit(reference)
+        local = parse_qs(parts.query).get("d", [""])[0]
+    except ValueError:
+        return reference
+    if local:
+        return local.lstrip("/")
+    if parts.scheme and len(parts.scheme) > 1 and "://" in reference:
+        return unquote(parts.path).lstrip("/")
+    return reference.lstrip("/") if reference.startswith("/data/") else reference
+
+
+def inside(path: str, root: Path, where: str) -> str:
+    """The path, if it stays under the root.
+
+    Raises:
+        DataError: it climbs out.
+    """
+    if path == ".." or path.startswith(("../", "/")):
+        raise DataError(f"{where}: {path} lies outside {root}. Say with --data DIR which folder holds all images.")
+    return path

@@ -1,0 +1,46 @@
+"""The multi-label JSON of OpenMMLab (MMPretrain's MultiLabelDataset).
+
+{"metainfo": {"classes": ["cat", "dog"]},
+"data_list": [{"img_path": "a.jpg", "gt_label": [0, 1]}]}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.source import Source
+from sadcl_core.data.formats.text import mentions, read_json, readable
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".json",)
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file has the two keys of the format."""
+    return mentions(path, "metainfo", "data_list")
+
+
+def read(source: Source) -> Manifest:
+    """Read one file per split, or one of all.
+
+    Raises:
+        DataError: a file lacks classes or images, or a label is not an index into the classes.
+    """
+    rows: LabelRows | None = None
+    for split, path in source.files.items():
+        with readable(path, "OpenMMLab's JSON"):
+            document = read_json(path)
+            classes = tuple(str(name) for name in document["metainfo"]["classes"])
+            rows = rows or LabelRows(source, "openmmlab", classes=classes)
+            if rows.listed != classes:
+                first = rows.parts[0].file if rows.parts else "the list of classes"
+                raise DataError(f"{path} has other classes than {first}. Use files of one data set.")
+            rows.start(path)
+            for number, entry in enumerate(document["data_list"], start=1):
+                labels = entry.get("gt_label", [])
+                rows.add(str(entry["img_path"]), labels if isinstance(labels, list) else [labels], row=number, split=split)
+    if rows is None:
+        raise DataError(f"{source.root} has no OpenMMLab JSON. Name the file.")
+    return rows.manifest()

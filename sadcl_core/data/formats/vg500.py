@@ -1,0 +1,62 @@
+"""Visual Genome with its 500 most frequent categories, as SADCL and SSGRL use it.
+
+    train_list_500.txt, test_list_500.txt      1.jpg
+    vg_category_500_labels_index.json          {"1.jpg": [12, 44, 260]}
+    VG_100K/1.jpg                              (and VG_100K_2/)
+
+The index numbers its classes only; a `classes.txt` beside it gives them names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.source import Source
+from sadcl_core.data.formats.text import read_json, read_lines, readable
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+
+SUFFIXES = ()
+LISTS = {"train": "train_list_500.txt", "test": "test_list_500.txt"}
+INDEX = "vg_category_500_labels_index.json"
+FOLDERS = ("VG_100K", "VG_100K_2", "images")
+CLASSES = tuple(f"category {k}" for k in range(500))
+
+
+def recognises(folder: Path) -> bool:
+    """Whether the index is there."""
+    return (folder / INDEX).is_file()
+
+
+def read(source: Source) -> Manifest:
+    """Read both splits.
+
+    Raises:
+        DataError: a file is missing, or an image has no entry in the index.
+    """
+    root = source.root
+    missing = [name for name in (*LISTS.values(), INDEX) if not (root / name).is_file()]
+    folders = [name for name in FOLDERS if (root / name).is_dir()]
+    if missing or not folders:
+        raise DataError(f"{root} lacks {', '.join([*missing, *([] if folders else ['VG_100K/'])])} of VG500. Put them there.")
+    rows = LabelRows(source, "vg500", classes=CLASSES)
+    with readable(root / INDEX, "the index of VG500"):
+        index = read_json(root / INDEX)
+        for split, name in LISTS.items():
+            rows.start(root / name, paths="exact")
+            for number, line in read_lines(root / name):
+                image = line.strip()
+                if not image:
+                    continue
+                if image not in index:
+                    raise DataError(f"{root / name}, row {number}: {image[:100]!r} is not in {INDEX}. Use files of one data set.")
+                rows.add(_place(root, folders, image), index[image], row=number, split=split)
+    return rows.manifest()
+
+
+def _place(root: Path, folders: list[str], image: str) -> str:
+    """Under which of its folders an image lies; the first when it is in none, which the check of images reports."""
+    if (root / image).is_file():
+        return image
+    return next((f"{folder}/{image}" for folder in folders if (root / folder / image).is_file()), f"{folders[0]}/{image}")

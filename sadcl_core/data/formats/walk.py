@@ -1,0 +1,31 @@
+"""The images below a folder, in a fixed order, for formats whose label files lie beside images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.manifest import DESCRIPTION, ROWS
+
+OURS = ({DESCRIPTION, ROWS}, {"run.json", "config.yaml"})
+
+
+def images_under(folder: Path) -> Iterator[str]:
+    """Paths of all image files below a folder, relative to it, by name; links are followed once.
+
+    Hidden folders and what this program writes, prepared data and runs, are left out.
+    """
+    seen: set[tuple[int, int]] = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        state = Path(where).stat()
+        if (state.st_dev, state.st_ino) in seen or any(ours <= set(files) for ours in OURS):  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(where).relative_to(folder).as_posix()
+        for name in sorted(files):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}"

@@ -1,0 +1,190 @@
+"""YOLO folders: a text per image with a line per box, `class x y width height` as shares of the image.
+
+    data.yaml                 names: [cat, dog]            or classes.txt, a name per line
+    train/images/a.jpg        images/train/a.jpg           or a.jpg
+    train/labels/a.txt        labels/train/a.txt           and a.txt beside it
+
+A line with more than four numbers is a polygon; its extent is the box. An image without a text has no label.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
+from sadcl_core.data.formats.locate import inside
+from sadcl_core.data.formats.source import Source, split_above, split_name
+from sadcl_core.data.formats.text import read_lines, read_yaml, readable
+from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.images import image_size
+from sadcl_core.data.manifest import Box, Manifest
+from sadcl_core.errors import DataError
+
+SUFFIXES = ()
+DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+SPLIT_KEYS = ("train", "val", "valid", "test")
+LOOKED_AT = 200  # images, until one has a text beside it
+
+
+def recognises(folder: Path) -> bool:
+    """Whether there is a description with names, or texts that hold boxes."""
+    try:
+        description = _description(folder)
+        if description is not None and isinstance(read_yaml(description), dict) and "names" in read_yaml(description):
+            return True
+    except DataError:
+        return True  # a description that cannot be read is better complained of than passed over
+    texts = (_text_of(folder, image) for image in islice(images_under(folder), LOOKED_AT))
+    found = next((text for text in texts if text is not None), None)
+    return found is not None and is_boxes(found)
+
+
+def is_boxes(text: Path) -> bool:
+    """Whether the first line of a file is a class and four numbers or more."""
+    try:
+        line = next((line for _, line in read_lines(text) if line.strip()), "")
+        numbers = [float(part) for part in line.split()]
+    except (DataError, ValueError):
+        return False
+    return len(numbers) >= 5
+
+
+def read(source: Source) -> Manifest:
+    """Read the boxes of every image.
+
+    Raises:
+        DataError: the classes have no names, a line is no box, or a class number is out of range.
+    """
+    description = _description(source.root)
+    content = read_yaml(description) if description is not None else {}
+    if not isinstance(content, dict):
+        raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
+    rows = LabelRows(source, "yolo", classes=_names(content, description))
+    if not rows.fixed:
+        raise DataError(
+            f"{source.root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
+        )
+    images: dict[str, str] = {}
+    for split, image in _images(source.root, content, description):
+        images.setdefault(image, split)
+    rows.start(description or source.root, paths="exact")
+    for number, (image, split) in enumerate(images.items(), start=1):
+        boxes = _boxes(source.root, image, rows)
+        labels = [box.label for box in boxes]
+        rows.add(image, labels, row=number, split=split, boxes=_in_pixels(source.root / image, boxes))
+    return rows.manifest()
+
+
+def _description(folder: Path) -> Path | None:
+    return next((folder / name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+
+
+def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:
+    """Class names as a list, or as an object from number to name."""
+    names = content.get("names", ())
+    with readable(description or Path(), "a description of classes"):
+        listed = [names[k] for k in range(len(names))] if isinstance(names, dict) else list(names)
+    if not all(isinstance(name, (str, int, float)) for name in listed):
+        raise DataError(f"{description}: names is no list of class names. Write names: [cat, dog].")
+    return tuple(str(name) for name in listed)
+
+
+def _images(root: Path, content: Mapping[str, Any], description: Path | None) -> Iterator[tuple[str, str]]:
+    """Split and path of each image: where the description says, else wherever there are images."""
+    named = False
+    for key in SPLIT_KEYS:
+        values = content.get(key)
+        for value in values if isinstance(values, list) else [values] if values else []:
+            place = _place(root, str(value), content.get("path"), f"{description}: {key}")
+            if place is not None:
+                named = True
+                yield from ((split_name(key), image) for image in _images_at(root, place, f"{description}: {key}"))
+    if not named:
+        yield from ((split_above(image), image) for image in images_under(root))
+
+
+def _place(root: Path, value: str, base: Any, where: str) -> str | None:
+    """A folder or list of images as the description names it: below the root, whatever stood above it on another machine."""
+    candidates = [PurePosixPath(str(base or "")) / value, PurePosixPath(value)]
+    for candidate in candidates:
+        full = PurePosixPath(os.path.normpath(root / candidate))
+        if full.is_relative_to(os.path.normpath(root)) and Path(full).exists():
+            return full.relative_to(os.path.normpath(root)).as_posix()
+    parts = [part for part in PurePosixPath(value).parts if part not in ("..", ".", "/")]
+    for first in range(len(parts)):
+        if (root / Path(*parts[first:])).exists():
+            return "/".join(parts[first:])
+    if split_name(where.rsplit(" ", 1)[-1]) == "test":  # often named and not shipped
+        return None
+    raise DataError(f"{where}: {value[:200]} is not below {root}. Mend the path, or leave the line out.")
+
+
+def _images_at(root: Path, place: str, where: str) -> Iterator[str]:
+    if (root / place).is_dir():
+        for image in images_under(root / place):
+            yield image if place == "." else f"{place}/{image}"
+        return
+    for number, line in read_lines(root / place):
+        if line.strip():
+            path = os.path.normpath(line.strip())
+            relative = path.removeprefix(f"{root}/")
+            yield inside(relative, root, f"{where}, row {number}")
+
+
+def _text_of(root: Path, image: str) -> Path | None:
+    """The text with an image's boxes: beside it, or in `labels` instead of the last `images`."""
+    path = PurePosixPath(image).with_suffix(".txt")
+    parts = list(path.parts)
+    places = [path]
+    if "images" in parts:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        places.insert(0, PurePosixPath(*parts[:last], "labels", *parts[last + 1 :]))
+    return next((root / place for place in places if (root / place).is_file()), None)
+
+
+def _boxes(root: Path, image: str, rows: LabelRows) -> tuple[Box, ...]:
+    """The boxes of one image, as shares of its sides."""
+    path = _text_of(root, image)
+    if path is None:
+        return ()
+    rows.watched[path.parent] = None
+    boxes = []
+    for number, line in read_lines(path):
+        fields = line.split()
+        if not fields:
+            continue
+        where = f"{path}, row {number}"
+        try:
+            label, numbers = int(fields[0]), [float(field) for field in fields[1:]]
+        except ValueError:
+            raise DataError(f"{where}: {line.strip()[:60]!r} is no box. Write: class x y width height.") from None
+        if not all(-1 <= value <= 2 for value in numbers):
+            raise DataError(f"{where}: {line.strip()[:60]!r} is not in shares of the image, from 0 to 1. Mend the line.")
+        boxes.append(Box(rows.label(label, where), *_extent(numbers, where)))
+    return tuple(boxes)
+
+
+def _extent(numbers: list[float], where: str) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a box given by its middle, or of a polygon given by its corners."""
+    if len(numbers) in (4, 5):  # the fifth is the confidence of a prediction
+        x, y, width, height = numbers[:4]
+        return x - width / 2, y - height / 2, width, height
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise DataError(f"{where} has {len(numbers)} numbers after the class. Write: class x y width height.")
+    xs, ys = numbers[::2], numbers[1::2]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _in_pixels(image: Path, boxes: tuple[Box, ...]) -> tuple[Box, ...] | None:
+    """Boxes in pixels; None when the image cannot be read, which the check of images reports."""
+    if not boxes:
+        return ()
+    try:
+        width, height = image_size(image)
+    except DataError:
+        return None
+    return tuple(Box(b.label, b.x * width, b.y * height, b.width * width, b.height * height) for b in boxes)

@@ -1,0 +1,140 @@
+"""One page on a data set: images per class, labels that come together, labels per image, and some images with their labels."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from sadcl_core.data.images import open_image
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.report import Counts, Report, co_occurrence
+from sadcl_core.errors import DataError
+from sadcl_core.plots.style import GREY, bare, colour, save
+
+CLASSES = 40  # in the bars; of more, the most and the least frequent
+TOGETHER = 25  # most frequent classes, in the matrix
+PICTURES = (2, 8)  # rows and columns of the montage
+SIDE = 224  # pixels of a picture's longer side
+WIDE = 100  # times between the most and the least frequent class, from which on counts are drawn on a log scale
+
+
+def plot_dataset(manifest: Manifest, report: Report, path: Path) -> Path:
+    """Draw the page of a manifest and its report."""
+    figure = Figure(figsize=(14, 13), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.1, 1), squeeze=False)[:, 0]
+    bars, right = top.subfigures(1, 2, width_ratios=(1, 1.25), squeeze=False)[0]
+    matrix, labels = right.subfigures(2, 1, height_ratios=(2.4, 1), squeeze=False)[:, 0]
+    images = sum(split.images for split in report.splits)
+    figure.suptitle(f"{report.name}: {images:,} images, {len(report.classes):,} classes", x=0.01, ha="left", fontsize=15)
+    _draw_counts(bars.subplots(), report)
+    _draw_together(matrix.subplots(), manifest, report)
+    _draw_cardinality(labels.subplots(), report)
+    _draw_montage(bottom, manifest)
+    return save(figure, path)
+
+
+def _draw_counts(axes: Axes, report: Report) -> None:
+    """Images of each class, the splits one after the other; of many classes the most and the least frequent."""
+    counts = report.class_counts
+    order = np.argsort(-counts, kind="stable")
+    half = CLASSES // 2
+    many = len(order) > CLASSES
+    shown = np.concatenate([order[:half], order[-half:]]) if many else order
+    places = np.arange(len(shown)) + (np.arange(len(shown)) >= half if many else 0)
+    left = np.zeros(len(shown))
+    log = report.imbalance >= WIDE
+    for number, split in enumerate([] if log else report.splits):
+        width = np.array(split.class_counts)[shown]
+        axes.barh(places, width, left=left, color=colour(number), label=split.name, height=0.75)
+        left += width
+    if log:  # pieces of a bar cannot be compared on a log scale
+        axes.barh(places, np.maximum(counts[shown], 0.5), color=colour(0), label="all splits", height=0.75)
+        axes.set_xscale("log")
+    for place, k in zip(places, shown, strict=True):
+        axes.annotate(
+            f"{counts[k]:,}", (max(counts[k], 0.5), place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
+        )
+    axes.set_yticks(places, [_short(report.classes[k]) for k in shown], fontsize=8)
+    if many:
+        axes.axhline(half, color=GREY, linewidth=1, linestyle=":")
+    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_title(f"images per class{f' ({half} most and {half} least frequent)' if many else ''}", loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
+    """Of the images with the class of a row, the share that has the class of the column."""
+    chosen = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
+    both = co_occurrence(manifest, chosen)
+    share = _without_diagonal(both / np.maximum(np.diag(both)[:, None], 1))
+    shown = axes.imshow(
+        share, cmap="Blues", vmin=0, vmax=max(float(np.nanmax(share, initial=0.0)), 0.01), interpolation="nearest"
+    )
+    names = [_short(report.classes[k], 16) for k in chosen]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    most = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
+    axes.set_title(f"share of a row's images with the column's label{most}", loc="left", fontsize=11)
+    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _without_diagonal(
+    share: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    share = share.copy()
+    np.fill_diagonal(share, np.nan)
+    return share
+
+
+def _draw_cardinality(axes: Axes, report: Report) -> None:
+    """Images with so many labels."""
+    counts: Counts = np.array(report.cardinality)
+    axes.bar(np.arange(len(counts)), counts, color=[GREY if labels == 0 else colour(0) for labels in range(len(counts))])
+    mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
+    axes.set_title(f"labels per image, {mean:.2f} on average", loc="left", fontsize=11)
+    axes.set_ylabel("images")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_montage(figure: SubFigure, manifest: Manifest) -> None:
+    """Images drawn at random, always the same ones, with their labels."""
+    split = manifest.split(manifest.splits[0])
+    rows, columns = PICTURES
+    order = np.random.default_rng(0).permutation(len(split))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    picked = iter(order[: 4 * rows * columns])
+    for axes in grid.flat:
+        bare(axes)
+        drawn = next((pair for i in picked if (pair := _picture(split.path(int(i)), int(i))) is not None), None)
+        if drawn is None:
+            axes.set_visible(False)
+            continue
+        picture, i = drawn
+        axes.imshow(np.asarray(picture))
+        labels = ", ".join(manifest.classes[k] for k in split.active(i)) or "(no label)"
+        lines = textwrap.wrap(labels, 26)
+        axes.set_title("\n".join(lines[:3]) + (" ..." if len(lines) > 3 else ""), fontsize=8)
+    figure.suptitle(f"some images of split {split.name}", x=0.01, ha="left", fontsize=11)
+
+
+def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
+    try:
+        picture = open_image(path)
+    except DataError:  # an unchecked image
+        return None
+    picture.thumbnail((SIDE, SIDE))
+    return picture, index
+
+
+def _short(name: str, length: int = 24) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
