@@ -34,7 +34,7 @@ completions: $(VENV)/.installed-dev
 	$(BIN)/python completions/generate.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(DEMO) build .hypothesis *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -134,7 +134,8 @@ def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
     held_out = data.eval_split or next((split for split in ("val", "test") if split in splits), "")
     if not held_out:
         raise DataError(
-            f"{name} has no split val or test to hold out, only {', '.join(splits)}. Name one: --set data.eval_split=NAME."
+            f"{name} has no split val or test to hold out, only {', '.join(splits)}. Divide it: sadcl prepare-data ... --split "
+            "0.8,0.1,0.1, or name one: --set data.eval_split=NAME."
         )
     for key, split in (("data.train_split", data.train_split), ("data.eval_split", held_out)):
         if split not in splits:

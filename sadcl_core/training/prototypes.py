@@ -2,7 +2,7 @@
 
 Prototype of class k = mean of H_bk over training images with y_bk = 1 and a score above `min_score`. A class without
 such an image takes all its positives; a class without a positive takes the mean of its decoder output over all
-images.
+images, less those of which it is unknown whether they show it (over those too, when there are no others).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def build_prototypes(
     """
     classifier.eval()
     width = classifier.prototypes.shape[1]
-    sums = torch.zeros(3, len(classes), width, dtype=torch.float64)  # over confident, positive and all images
-    counts = torch.zeros(3, len(classes), dtype=torch.long)
+    sums = torch.zeros(4, len(classes), width, dtype=torch.float64)  # over confident, positive, known and all images
+    counts = torch.zeros(4, len(classes), dtype=torch.long)
     done = 0
     for images, targets, _ in loader:
         with autocast(device, precision):
@@ -63,7 +63,7 @@ def build_prototypes(
         features = output.label_features.double().cpu()  # (B, K, D)
         scores = output.logits.float().sigmoid().cpu()
         positive = targets == 1
-        for row, chosen in enumerate((positive & (scores > min_score), positive, torch.ones_like(positive))):
+        for row, chosen in enumerate((positive & (scores > min_score), positive, targets != -1, torch.ones_like(positive))):
             sums[row] += torch.einsum("bk,bkd->kd", chosen.double(), features)
             counts[row] += chosen.sum(dim=0)
         done += len(images)
@@ -71,10 +71,10 @@ def build_prototypes(
             progress(done, len(loader.dataset))  # type: ignore[arg-type]
     sums, counts = summed(sums), summed(counts)
     means = sums / counts.clamp(min=1)[..., None]
-    source = torch.where(counts[0] > 0, 0, torch.where(counts[1] > 0, 1, 2))  # (K,)
+    source = (counts > 0).int().argmax(dim=0)  # (K,), the first with an image
     prototypes = means[source, torch.arange(len(classes))]
     coverage = tuple(
-        ClassCoverage(name, int(counts[1, k]), int(counts[0, k]), (CONFIDENT, POSITIVES, DECODER)[int(source[k])])
+        ClassCoverage(name, int(counts[1, k]), int(counts[0, k]), (CONFIDENT, POSITIVES, DECODER, DECODER)[int(source[k])])
         for k, name in enumerate(classes)
     )
     return prototypes.float(), coverage

@@ -50,6 +50,7 @@ class LabelRows:
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
         self.listed = listed
+        self.as_seen = False  # classes in the order in which they came up, instead of by name
         self.rows = Rows()
         self.row_numbers = array("q")
         self.parts: list[_Part] = []
@@ -152,7 +153,7 @@ class LabelRows:
         files = ", ".join(str(part.file) for part in self.parts) or str(source.root)
         if not len(self.rows):
             raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
-        names = self.listed if self.fixed else tuple(sorted(self.index))
+        names = self.listed if self.fixed else tuple(self.index if self.as_seen else sorted(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
         root = self._find_images()

@@ -232,6 +232,7 @@ def _gather(columns: Columns, body: Iterable[Row], rows: LabelRows, split: str) 
         rows.notes.append(f"{path.name}: columns that are no labels: {', '.join(columns.left_out)[:200]}")
     for _, name in columns.flags:  # a class no image has is a class
         rows.label(name, str(path))
+        rows.as_seen = True
     body = iter(body)
     head = list(islice(body, LOOKED_AT))
     between = rows.source.reading.delimiter or _between(columns, head)

@@ -54,9 +54,15 @@ def built_from(images: list[int]) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
 
 def test_confident_then_all_positives_then_decoder_output() -> None:
     prototypes, coverage = built_from([0, 1, 2, 3])
-    # a: the two bright images; b: both of its positives, dark as they are; c: never active, so all images
-    torch.testing.assert_close(prototypes, torch.tensor([[220.0, 0.0], [30.0, 1.0], [125.0, 2.0]]))
+    # a: the two bright images; b: both of its positives, dark as they are; c: never active, so all where it is known
+    torch.testing.assert_close(prototypes, torch.tensor([[220.0, 0.0], [30.0, 1.0], [120.0, 2.0]]))
     assert [(c.positives, c.confident, c.made_from) for c in coverage] == [(3, 2, CONFIDENT), (2, 0, POSITIVES), (0, 0, DECODER)]
+
+
+def test_a_class_that_is_unknown_everywhere_takes_all_images() -> None:
+    prototypes, coverage = built_from([1, 2])
+    torch.testing.assert_close(prototypes[2], torch.tensor([130.0, 2.0]))
+    assert coverage[2].made_from == DECODER
 
 
 def in_each_process(rank: int, folder: str) -> None:
