@@ -188,10 +188,10 @@ def _show_classes(report: Report) -> None:
 
 def _show_findings(findings: tuple[Finding, ...]) -> None:
     """What to look at before training, the worst first."""
-    table = new_table("", "worth knowing", "for example", title="checks", wrap=True)
+    table = new_table("", "number", "of", "for example", title="worth knowing", wrap=True)
     for finding in findings:
         examples = ", ".join(finding.examples[:3]) + (", ..." if finding.count > 3 and len(finding.examples) > 2 else "")
-        table.add_row(finding.severity, f"{finding.count:,} {finding.text}", examples, style=STYLES[finding.severity])
+        table.add_row(finding.severity, f"{finding.count:,}", finding.text, examples, style=STYLES[finding.severity])
     show_table(table)
 
 

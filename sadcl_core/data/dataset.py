@@ -164,7 +164,7 @@ class ShardLoader(ImageLoader):
                 held = [(whole[0][self.size :], whole[1][self.size :], whole[2][self.size :])]
                 given += 1
                 yield images, targets, indices
-        if given < self.count and held and len(held[0][2]):
+        if given < self.count:  # what is left makes a last batch
             images, targets, indices = (torch.cat(parts) for parts in zip(*held, strict=True))
             yield images, targets, indices
 

@@ -8,6 +8,7 @@ loader worker or another training process adds next to nothing, and a pickled ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from array import array
@@ -97,6 +98,11 @@ class Description:
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shards: Shards | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the images are, for people."""
+        return str(self.root) if self.shards is None else f"shards at {self.shards.base}"
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -248,6 +254,14 @@ class Manifest:
         if name not in (*self.splits, ALL):
             raise DataError(f"{self.description.name} has no split {name!r}. It has: {', '.join(self.splits)}.")
         return Split(self, name)
+
+    def fingerprint(self) -> str:
+        """A hash of every path, split and label."""
+        sink = pa.BufferOutputStream()
+        rows = self.rows.drop_columns("boxes")
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        return hashlib.sha256(sink.getvalue()).hexdigest()
 
     def save(self, folder: Path) -> Manifest:
         """Write `manifest.arrow` and `dataset.json` into a folder, each in one piece; return the stored manifest."""

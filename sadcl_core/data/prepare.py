@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
 from sadcl_core.data.formats import BUILT_IN, DATASETS
-from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
+from sadcl_core.data.formats.detect import SPLIT_ORDER, Found, detect, detect_files, reader
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, split_name
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import DESCRIPTION, Manifest, is_prepared, load_description, load_with_images
@@ -352,8 +352,9 @@ def _with_splits(
 
 
 def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The same rows with each split's together, as they mostly are; a split is then looked at in place."""
-    number = {name: place for place, name in enumerate(manifest.splits)}
+    """The same rows with each split's together, train before val before test; a split is then looked at in place."""
+    known = [name for name in SPLIT_ORDER if name in manifest.splits]
+    number = {name: place for place, name in enumerate(dict.fromkeys([*known, *manifest.splits]))}
     codes = np.array([number[name] for name in manifest.rows["split"].combine_chunks().dictionary.to_pylist()])
     of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
     if (np.diff(of_row) >= 0).all():

@@ -187,7 +187,7 @@ def _pairs(names: tuple[str, ...], labels: csr_matrix, counts: Counts) -> Iterat
 
 def _of_images(checks: ImageChecks, *, left_out: bool) -> Iterator[Finding]:
     if checks.problems:
-        text = "images cannot be read" + (" and were left out" if left_out else "")
+        text = "images that cannot be read" + (", left out" if left_out else "")
         reasons = tuple(problem.reason for problem in checks.problems[:EXAMPLES])
         yield Finding("bad", "broken images", len(checks.problems), text, reasons)
     for kind, text in KINDS.items():
@@ -212,10 +212,10 @@ def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
             "bad",
             "duplicates across splits",
             across,
-            "contents are in several splits, so the held-out images were partly trained on",
+            "contents in several splits, so that held-out images are trained on",
         ),
-        ("warning", "duplicates with other labels", unlike, "contents occur several times with different labels"),
-        ("warning", "duplicates within a split", within, "contents occur several times in one split"),
+        ("warning", "duplicates with other labels", unlike, "contents that occur several times, with different labels"),
+        ("warning", "duplicates within a split", within, "contents that occur several times in one split"),
     ):
         if found:
             examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in found[:EXAMPLES])
@@ -226,21 +226,21 @@ def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...]) -> Iter
     counts = np.array([split.class_counts for split in splits])  # (splits, K)
     never = counts.sum(axis=0) == 0
     if never.any():
-        yield _classes("warning", "classes never positive", names, never, "classes have no positive image at all")
+        yield _classes("warning", "classes never positive", names, never, "classes without a positive image")
     for row, split in zip(counts, splits, strict=True):
         missing = (row == 0) & ~never
         if missing.any() and len(splits) > 1:
-            text = f"classes have no positive image in split {split.name}, and elsewhere they do"
+            text = f"classes without a positive image in split {split.name}, though they have some elsewhere"
             yield _classes("warning", f"classes missing in {split.name}", names, missing, text)
     train = next((row for row, split in zip(counts, splits, strict=True) if split.name == "train"), None)
     if train is not None:
         few = (train > 0) & (train < FEW)
         if few.any():
-            yield _classes("warning", "rare classes", names, few, f"classes have fewer than {FEW} positive training images")
+            yield _classes("warning", "rare classes", names, few, f"classes with fewer than {FEW} positive training images")
     images = sum(split.images for split in splits)
     always = counts.sum(axis=0) == images
     if always.any():
-        yield _classes("warning", "classes always positive", names, always, "classes are active in every image")
+        yield _classes("warning", "classes always positive", names, always, "classes that are active in every image")
 
 
 def _classes(severity: Severity, what: str, names: tuple[str, ...], chosen: npt.NDArray[np.bool_], text: str) -> Finding:
@@ -253,16 +253,16 @@ def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...], pairs: tuple
     present = counts[counts > 0]
     if len(present) and present.max() >= IMBALANCED * present.min():
         most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max() + 1).argmin())
-        text = f"times more images of {manifest.classes[most]} than of {manifest.classes[least]}"
+        text = f"times as many images of {manifest.classes[most]} as of {manifest.classes[least]}"
         yield Finding("warning", "imbalance", int(present.max() // present.min()), text)
     together = [pair for pair in pairs if pair.of_first == pair.of_second == 1]
     if together:
         examples = tuple(f"{pair.first} = {pair.second}" for pair in together[:EXAMPLES])
-        yield Finding("warning", "classes always together", len(together), "pairs of classes never occur apart", examples)
+        yield Finding("warning", "classes always together", len(together), "pairs of classes that never occur apart", examples)
     empty = sum(split.without_labels for split in splits)
     if empty:
-        yield Finding("note", "no label", empty, "images have no active label")
+        yield Finding("note", "no label", empty, "images without an active label")
     unknown = sum(sum(split.unknown_counts) for split in splits)
     if unknown:
         share = 100 * unknown / max(len(manifest) * len(manifest.classes), 1)
-        yield Finding("note", "unknown labels", unknown, f"labels ({share:.1f} %) are unknown and take part in nothing")
+        yield Finding("note", "unknown labels", unknown, f"labels ({share:.1f} %) that are unknown and take part in nothing")

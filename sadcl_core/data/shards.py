@@ -216,7 +216,10 @@ def _open_shard(url: str) -> Iterator[dict[str, Any]]:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(part) for part in error.args[:1])[:200] or type(error).__name__
+    """The reason in few words; of a command that failed, its exit status."""
+    text = " ".join(str(part) for part in error.args[:1]) or type(error).__name__
+    status = re.search(r"exit (\d+)", text)
+    return f"the command that reads it failed, exit {status[1]}" if status else text[:200]
 
 
 def _sample(sample: dict[str, Any], url: str, count: int) -> Sample:

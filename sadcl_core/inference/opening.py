@@ -91,7 +91,9 @@ def open_split(
     wanted = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
     name = next((name for name in wanted if name in manifest.splits), wanted[-1])
     chosen = manifest.split(name)
-    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images under {manifest.description.root}"
+    trained_on = status.get("data_fingerprint") if data is None else None
+    anew = ", prepared anew since the training" if trained_on not in (None, manifest.fingerprint()) else ""
+    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {manifest.description.place}{anew}"
 
 
 def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: Progress | None) -> Manifest:

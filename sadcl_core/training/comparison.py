@@ -30,7 +30,7 @@ from sadcl_core.presets import Configured, configure
 from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
 from sadcl_core.training.comparison_results import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.training.events import Listener
-from sadcl_core.training.fit import check_stages, completed, file_fingerprints, fingerprint, train, used_stages
+from sadcl_core.training.fit import check_stages, completed, file_fingerprints, train, used_stages
 from sadcl_core.training.transfer import with_network_of_init
 
 SCORES, SECONDS, FIRST_STAGE = "scores", "wall_seconds", "first_stage"  # keys of what is added to a run's run.json
@@ -216,7 +216,7 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_st
     ours = completed(config, manifest)
     ours = ours.model_copy(update={"data": ours.data.model_copy(update={"manifest": stored.data.manifest})})
     identity = _first_stage_key if first_stage else RunConfig.model_dump_json
-    same = identity(stored) == identity(ours) and status["data_fingerprint"] == fingerprint(manifest)
+    same = identity(stored) == identity(ours) and status["data_fingerprint"] == manifest.fingerprint()
     if not same or status.get("weights_fingerprints", {}) != file_fingerprints(config.model):
         raise UsageError(f"{path} was trained with other settings, data or weights than are asked for now. {ELSEWHERE}")
 

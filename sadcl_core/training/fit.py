@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import pyarrow as pa
 import timm
 import torch
 
@@ -235,7 +234,7 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None, inp
         dataset=config.data.dataset,
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
-        data_fingerprint=fingerprint(manifest),
+        data_fingerprint=manifest.fingerprint(),
         weights_fingerprints=dict(inputs),
         process=this_process(),
         method=config.method,
@@ -270,15 +269,6 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None, inp
         stage, epoch = training.best_epoch
         best = {"mAP_interpolated": training.best_map, "stage": stage, "epoch": epoch} if epoch else None
         run.write_status(status=status, ended=ended, best=best)
-
-
-def fingerprint(manifest: Manifest) -> str:
-    """A hash of every path, split and label."""
-    rows = manifest.rows.drop_columns("boxes")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Sadcl, make_coco
+from tests.conftest import Sadcl, make_coco, run_sadcl
 
 
 def test_the_last_finished_run_on_its_own_data(in_trained: Sadcl, tmp_path: Path) -> None:
@@ -136,3 +137,22 @@ def test_data_with_other_classes(in_trained: Sadcl, tmp_path: Path) -> None:
     ran = in_trained("eval", "--data", tmp_path / "prepared-voc")
     assert ran.exit_code == 3
     assert "has other classes than the model" in ran.stderr
+
+
+def test_data_prepared_anew_since_the_training_is_said(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    status = tmp_path / "copy" / "runs" / "coco" / "run.json"
+    status.write_text(status.read_text().replace(str(trained), str(tmp_path / "copy")))
+    assert "prepared anew" not in run_sadcl("eval", "--limit", "4").stderr
+    shutil.rmtree(tmp_path / "copy" / "prepared")
+    assert run_sadcl("prepare-data", "coco", "--data", "my-coco", "--skip-broken").exit_code == 0
+    assert "prepared anew" not in run_sadcl("eval", "--limit", "4").stderr
+    (tmp_path / "copy" / "my-coco" / "train2017" / "003.png").unlink()
+    assert run_sadcl("prepare-data", "coco", "--data", "my-coco", "--skip-broken").exit_code == 0
+    assert "prepared anew since the training" in run_sadcl("eval", "--limit", "4").stderr
+
+
+def test_all_splits_can_be_evaluated_at_once(in_trained: Sadcl, tmp_path: Path) -> None:
+    document = json.loads(in_trained("eval", "--split", "all", "--json", "-o", tmp_path).stdout)
+    assert (document["images"], document["split"]) == (36, "all")

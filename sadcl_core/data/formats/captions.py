@@ -27,7 +27,7 @@ LOOKED_AT = 200  # images, until one has a text beside it
 def recognises(folder: Path) -> bool:
     """Whether an image has a text beside it that holds no boxes."""
     texts = (_text_beside(folder / image) for image in islice(images_under(folder), LOOKED_AT))
-    found = next((text for text in texts if text.is_file()), None)
+    found = next((text for text in texts if text.is_file() and text.stat().st_size), None)  # an empty one says nothing
     return found is not None and not is_boxes(found)
 
 

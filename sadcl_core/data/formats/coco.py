@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pycocotools.coco import COCO
 
-from sadcl_core.data.formats.labels import MAX_CLASSES, LabelRows
+from sadcl_core.data.formats.labels import MAX_CLASSES, LabelRows, make_box
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.text import mentions, readable
+from sadcl_core.data.formats.text import mentions, read_json, readable
 from sadcl_core.data.manifest import Box, Manifest
 from sadcl_core.errors import DataError
 
@@ -79,13 +80,19 @@ def _year(root: Path, name: str) -> str:
 
 
 def _load(path: Path) -> COCO:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress to stdout
-            coco = COCO(str(path))
-    except AssertionError:
-        raise DataError(f"{path} cannot be read as COCO JSON: it is no object. Give COCO's instances JSON.") from None
-    if not isinstance(coco.dataset.get("images"), list) or not coco.dataset.get("categories"):
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(f"{path} cannot be read as COCO JSON: it is no object. Give COCO's instances JSON.")
+    if not isinstance(document.get("images"), list) or not document.get("categories"):
         raise DataError(f"{path} has no images or no categories. Give COCO's instances JSON.")
+    coco = COCO()
+    coco.dataset = document
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress to stdout
+        coco.createIndex()
+    for what, index in (("images", coco.imgs), ("categories", coco.cats)):
+        if len(document[what]) != len(index):
+            twice = Counter(entry["id"] for entry in document[what]).most_common(1)[0][0]
+            raise DataError(f"{path}: several {what} have the id {twice}. Give each its own.")
     return coco
 
 
@@ -105,7 +112,7 @@ def _refuse_other_classes(rows: LabelRows, categories: list[dict[str, Any]], pat
 
 
 def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapping[Any, int]) -> None:
-    for annotation in coco.anns.values():
+    for annotation in coco.dataset.get("annotations", []):
         if annotation.get("category_id") not in index:
             raise DataError(
                 f"{path}: annotation {annotation.get('id')} has the unknown category {annotation.get('category_id')}. "
@@ -121,12 +128,12 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
         unknown = [_number(category, index, where) for category in image.get("unknown_category_ids", ())]
         objects = coco.imgToAnns.get(image_id, [])
         rows.add(
-            str(image.get("file_name", "")),
+            image.get("file_name"),
             [index[o["category_id"]] for o in objects],
             row=number,
             split=split_name(str(image.get("split", ""))) or split,
             unknown=unknown,
-            boxes=tuple(_boxes(objects, index)),
+            boxes=tuple(_boxes(objects, index, where)),
             where=where,
         )
 
@@ -137,7 +144,7 @@ def _number(category: Any, index: Mapping[Any, int], where: str) -> int:
     return index[category]
 
 
-def _boxes(objects: list[dict[str, Any]], index: Mapping[Any, int]) -> Iterator[Box]:
+def _boxes(objects: list[dict[str, Any]], index: Mapping[Any, int], where: str) -> Iterator[Box]:
     for entry in objects:
         if len(entry.get("bbox") or ()) == 4:
-            yield Box(index[entry["category_id"]], *map(float, entry["bbox"]))
+            yield make_box(index[entry["category_id"]], map(float, entry["bbox"]), where)

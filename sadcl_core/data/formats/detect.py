@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats import FORMATS
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
+from sadcl_core.data.formats.text import read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
 BESIDE = ("annotations", "labels", "data")  # folders in which label files lie, beside those called after a split
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
+TEXTS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+LOOKED_AT = 20  # lines of a file that is in no known format
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,10 @@ def detect(path: Path, *, insisted: str = "") -> Found:
     names = [insisted] if insisted else [name for name in FORMATS if name != "digits"]
     readers = {name: reader(name) for name in names}
     if path.is_dir():
-        found = [*_in_folder(path, readers)]
-    elif path.suffix in (".yaml", ".yml"):
-        return detect(path.parent, insisted="yolo")
+        with readable(path, "a folder"):
+            found = [*_in_folder(path, readers)]
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        return Found("yolo", {UNASSIGNED: path})
     else:
         found = [Found(name, {split_of_file(path): path}) for name, module in readers.items() if _is_label_file(path, module)]
     if not found:
@@ -62,6 +68,7 @@ def detect(path: Path, *, insisted: str = "") -> Found:
             return Found(insisted, {split_of_file(path): path})  # its reader says what is wrong with it
         if insisted and not readers[insisted].SUFFIXES and path.is_dir():
             return Found(insisted)
+        _explain(path)
         raise DataError(_unknown(path, insisted))
     others = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in found[1:]]
     more = (
@@ -139,6 +146,25 @@ def _is_split_folder(path: Path) -> bool:
 
 def _is_label_file(path: Path, module: Any) -> bool:
     return path.suffix.lower() in module.SUFFIXES and path.is_file() and bool(module.recognises(path))
+
+
+def _explain(path: Path) -> None:
+    """Say what keeps a file from being taken for a label file, if it is that it cannot be read at all.
+
+    Raises:
+        DataError: it is empty, no text, or damaged.
+    """
+    if not path.is_file() or path.suffix.lower() not in TEXTS:
+        return
+    with readable(path, "text"):
+        if not path.stat().st_size:
+            raise DataError(f"{path} is empty. Export or fetch it again.")
+    if path.suffix.lower() == ".json":
+        read_json(path)
+    for number, line in islice(read_lines(path), LOOKED_AT):
+        if path.suffix.lower() in (".jsonl", ".ndjson") and line.strip():
+            with readable(path, f"JSON lines: row {number}"):
+                json.loads(line)
 
 
 def _unknown(path: Path, insisted: str) -> str:

@@ -11,7 +11,6 @@ Face imagefolder. Paths of Azure and Vertex are looked for under the root by the
 from __future__ import annotations
 
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,13 @@ VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the first lines are objects that name an image."""
+    """Whether the first line is an object that names an image, and labels where the file need not be of lines."""
     try:
-        rows = [json.loads(line) for _, line in islice(read_lines(path), 3) if line.strip()]
+        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
     except (DataError, ValueError, RecursionError):
         return False
-    return bool(rows) and all(isinstance(row, dict) and _key(row, IMAGE_KEYS) for row in rows)
+    needed = (IMAGE_KEYS, LABEL_KEYS) if path.suffix.lower() == ".json" else (IMAGE_KEYS,)
+    return isinstance(row, dict) and all(_key(row, keys) for keys in needed)
 
 
 def read(source: Source) -> Manifest:
@@ -72,7 +72,7 @@ def _read_file(path: Path, split: str, rows: LabelRows) -> None:
         active, unknown = _labels(row[label_key], where)
         more = _key(row, UNKNOWN)
         unknown += _labels(row[more], where)[0] if more else []
-        rows.add(str(row[image_key]), active, row=number, split=_split(row) or split, unknown=unknown)
+        rows.add(row[image_key], active, row=number, split=_split(row) or split, unknown=unknown)
     if not started:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
     if unlabelled:
@@ -102,8 +102,8 @@ def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
         unknown = [name for name, flag in flags.items() if flag not in (ACTIVE, INACTIVE)]
         return [name for name, flag in flags.items() if flag == ACTIVE], unknown
     entries = value if isinstance(value, list) else [value]
-    labels = [entry[_key(entry, NAME_KEYS) or ""] if isinstance(entry, dict) else entry for entry in entries]
-    if not all(isinstance(label, (str, int)) for label in labels):
+    labels = [entry.get(_key(entry, NAME_KEYS)) if isinstance(entry, dict) else entry for entry in entries]
+    if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
         raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')
     return labels, []
 

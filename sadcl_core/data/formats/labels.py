@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from sadcl_core.data.formats.locate import Rule, cleaned, find_rule, inside, without_scheme
+from sadcl_core.data.formats.locate import Rule, cleaned, find_rule, inside, is_text, without_scheme
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import Box, Description, Manifest, Record, Rows
 from sadcl_core.errors import DataError
 
 MAX_CLASSES = 25_000  # more than any published data set has
+MAX_SPLITS = 100
+MAX_PIXEL = 1e7  # no image is so wide
 CLASS_LIST = "classes.txt"  # beside a label file: all class names in their order
 
 
@@ -43,10 +46,14 @@ class LabelRows:
             source: what is read.
             kind: the format, for the description.
             classes: what the label file itself says its classes are; the person's own list comes first.
+
+        Raises:
+            DataError: the list of classes is too long to be one, or a name is no text.
         """
         self.source = source
         self.kind = kind
         listed = source.reading.classes or _listed_beside(source) or tuple(classes)
+        _check_names(listed, source)
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
         self.listed = listed
@@ -77,8 +84,8 @@ class LabelRows:
             return number
         if self.fixed:
             return self._listed_number(text, where)
-        if not text:
-            raise DataError(f"{where}: a label is empty. Name it, or remove it.")
+        if not text or not is_text(text):
+            raise DataError(f"{where}: a label is empty or no text. Name it, or remove it.")
         if len(self.index) >= MAX_CLASSES:
             raise DataError(
                 f"{where}: more than {MAX_CLASSES:,} different labels, such as {text[:60]!r}. Free text or numbers were probably "
@@ -100,7 +107,7 @@ class LabelRows:
 
     def add(
         self,
-        image: str,
+        image: object,
         active: Iterable[object],
         *,
         row: int,
@@ -112,10 +119,13 @@ class LabelRows:
         """One image with its labels by name (or by index, where the classes are listed); `where` is the place for errors.
 
         Raises:
-            DataError: a label is none, or the image was listed before with other labels.
+            DataError: the image is no path, a label is none, or the image was listed before with other labels.
         """
         part = self.parts[-1]
         where = where or f"{part.file}, row {row}"
+        if not isinstance(image, (str, int)) or isinstance(image, bool):
+            raise DataError(f"{where}: the image is {_kind(image)}, not a path. Give the path of its file.")
+        image = str(image)
         reference = cleaned(without_scheme(image) if part.paths == "elsewhere" else image, self.source.root, where)
         record = Record(
             image=reference,
@@ -127,9 +137,19 @@ class LabelRows:
         if self._listed_before(record, row, where):
             self.repeated += 1
             return
-        self.places.setdefault(split, {})[reference] = len(self.rows)
+        if split not in self.places:
+            self._start_split(split, where)
+        self.places[split][reference] = len(self.rows)
         self.rows.add(record)
         self.row_numbers.append(row)
+
+    def _start_split(self, split: str, where: str) -> None:
+        if len(self.places) >= MAX_SPLITS or not is_text(split):
+            raise DataError(
+                f"{where}: {split[:60]!r} would be split {len(self.places) + 1:,} of the data. Another column was probably taken "
+                "for the split: rename it."
+            )
+        self.places[split] = {}
 
     def _listed_before(self, record: Record, row: int, where: str) -> bool:
         place = self.places.get(record.split, {}).get(record.image)
@@ -164,7 +184,7 @@ class LabelRows:
             name=source.name,
             root=root.resolve(),
             classes=names,
-            superclasses=tuple(superclasses),
+            superclasses=tuple(name if is_text(name) else repr(name) for name in superclasses),
             source=describe_source(self.kind, [*(part.file for part in self.parts), *_class_lists(source), *self.watched]),
             notes=tuple(self.notes),
         )
@@ -200,6 +220,34 @@ class LabelRows:
             if image in known:
                 raise DataError(f"{self.source.name}: {image} is listed twice, under two spellings of its path. Remove one row.")
             known.add(image)
+
+
+def make_box(label: int, sides: Iterable[float], where: str) -> Box:
+    """A box in pixels: left, top, width, height.
+
+    Raises:
+        DataError: a number is not finite, or not one of pixels.
+    """
+    x, y, width, height = sides
+    if not all(math.isfinite(side) and abs(side) <= MAX_PIXEL for side in (x, y, width, height)):
+        raise DataError(f"{where}: the box {x:g}, {y:g}, {width:g}, {height:g} is not in pixels. Mend it.")
+    return Box(label, x, y, width, height)
+
+
+def _kind(value: object) -> str:
+    return "missing" if value is None else type(value).__name__
+
+
+def _check_names(names: Sequence[str], source: Source) -> None:
+    """Refuse a list of classes that is none."""
+    where = ", ".join(map(str, source.files.values())) or str(source.root)
+    if len(names) > MAX_CLASSES:
+        raise DataError(
+            f"{where}: {len(names):,} classes are listed, more than {MAX_CLASSES:,}. Were images or objects listed as classes?"
+        )
+    bad = next((name for name in names if not name.strip() or not is_text(name)), None)
+    if bad is not None:
+        raise DataError(f"{where}: the class name {bad[:60]!r} is empty or no text. Rename the class.")
 
 
 def _listed_beside(source: Source) -> tuple[str, ...]:

@@ -4,7 +4,8 @@
       "annotations": [{"result": [{"type": "choices", "value": {"choices": ["cat", "dog"]}}]}]}]
     [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "choice": {"choices": ["cat", "dog"]}}]
 
-A label on which annotators of one image disagree is unknown. A task without annotation says nothing and is left out.
+The key of the labels is the name of their tag, whatever it is, in the minimal form; there each annotator has a row. A
+label on which annotators of one image disagree is unknown. A task without annotation says nothing and is left out.
 Images are looked for under the root by the last parts of their address, also without the letters that an upload puts
 before the name.
 """
@@ -18,7 +19,7 @@ from typing import Any
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import without_scheme
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.text import read_json, readable
+from sadcl_core.data.formats.text import encoding_of, mentions, read_json, readable
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
@@ -26,17 +27,19 @@ from sadcl_core.errors import DataError
 SUFFIXES = (".json",)
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 MINIMAL = ("choice", "choices", "label", "labels")
+OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal form has
 
 
 def recognises(path: Path) -> bool:
     """Whether a file is a list of tasks."""
     try:
-        with path.open("rb") as file:
-            start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
-    except OSError:
+        with path.open(encoding=encoding_of(path)) as file:
+            if not file.read(1 << 10).lstrip().startswith("["):
+                return False
+    except (OSError, ValueError):
         return False
-    tasks = b'"data"' in start and (b'"annotations"' in start or b'"completions"' in start)
-    return start.startswith(b"[") and (tasks or any(f'"{key}"'.encode() in start for key in MINIMAL))
+    tasks = mentions(path, "data", "annotations") or mentions(path, "data", "completions")
+    return tasks or mentions(path, *OF_A_ROW) or any(mentions(path, key) for key in MINIMAL)
 
 
 def read(source: Source) -> Manifest:
@@ -51,29 +54,64 @@ def read(source: Source) -> Manifest:
             tasks = read_json(path)
             if not isinstance(tasks, list):
                 raise DataError(f"{path} is no list of tasks. Export as JSON or JSON-MIN.")
+            wrong = next((number for number, task in enumerate(tasks, start=1) if not isinstance(task, dict)), None)
+            if wrong is not None:
+                raise DataError(f"{path}, task {wrong} is no object. Export as JSON or JSON-MIN.")
             rows.start(path, paths="elsewhere")
-            empty = sum(not _add(task, number, split, rows, path) for number, task in enumerate(tasks, start=1))
+            empty = _add_tasks(tasks, split, rows, path)
             if empty:
                 rows.notes.append(f"{path.name}: {empty:,} tasks without an annotation were left out")
     return rows.manifest()
 
 
-def _add(task: dict[str, Any], number: int, split: str, rows: LabelRows, path: Path) -> bool:
-    """Add one task, if it is annotated."""
-    opinions = _opinions(task)
-    if not opinions:
-        return False
-    image = _image(task, f"{path}, task {number}")
+def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: Path) -> int:
+    """Add the tasks that are annotated; returns how many are not."""
+    keys, empty = _minimal_keys(tasks), 0
+    opinions: dict[str, list[set[str]]] = {}  # of an image: of a minimal export every row is an opinion
+    first: dict[str, int] = {}
+    for number, task in enumerate(tasks, start=1):
+        own = _opinions(task, keys)
+        if not own:
+            empty += 1
+            continue
+        image = _image(task, f"{path}, task {number}")
+        if "data" in task:
+            _add(image, own, number, split, rows)
+        else:
+            opinions.setdefault(image, []).extend(own)
+            first.setdefault(image, number)
+    for image, number in first.items():
+        _add(image, opinions[image], number, split, rows)
+    return empty
+
+
+def _add(image: str, opinions: list[set[str]], number: int, split: str, rows: LabelRows) -> None:
     active = set.intersection(*opinions)
     unknown = set.union(*opinions) - active
-    rows.add(_on_this_disk(image, rows.source.root), sorted(active), row=number, split=split, unknown=sorted(unknown))
-    return True
+    place = _on_this_disk(image, rows.source)
+    rows.add(
+        place, sorted(active), row=number, split=split, unknown=sorted(unknown), where=f"{rows.parts[-1].file}, task {number}"
+    )
 
 
-def _opinions(task: dict[str, Any]) -> list[set[str]]:
-    """The labels that each annotator gave."""
+def _minimal_keys(tasks: list[dict[str, Any]]) -> list[str]:
+    """Keys of a minimal export that hold labels: those that do in one task or another, or are called as they usually are."""
+    found = {key: None for task in tasks if "data" not in task for key, value in task.items() if _is_result(value)}
+    return list(found) or list(MINIMAL)
+
+
+def _is_result(value: Any) -> bool:
+    """Whether a value is what several choices, or boxes, look like."""
+    if isinstance(value, dict):
+        return isinstance(value.get("choices"), list)
+    return isinstance(value, list) and any(isinstance(inner, dict) and _labels(inner) for inner in value)
+
+
+def _opinions(task: dict[str, Any], keys: list[str]) -> list[set[str]]:
+    """The labels that each annotator gave; `keys` hold them in a minimal export."""
     if "data" not in task:
-        return [_labels(task[key]) for key in MINIMAL if key in task][:1]
+        given = [_labels(task[key]) for key in keys if key in task]
+        return [set().union(*given)] if given else []
     annotations = task.get("annotations") or task.get("completions") or []
     return [
         {label for result in annotation.get("result", []) for label in _result(result)}
@@ -98,8 +136,10 @@ def _labels(value: Any) -> set[str]:
 
 def _image(task: dict[str, Any], where: str) -> str:
     data = task.get("data", task)
+    if not isinstance(data, dict):
+        raise DataError(f"{where} has data that are no object. Export as JSON or JSON-MIN.")
     named = data.get("image") or data.get("img")
-    texts = [named] if named else [value for value in data.values() if _may_be_image(value)]
+    texts = [named] if isinstance(named, str) else [value for value in data.values() if _may_be_image(value)]
     if not texts:
         raise DataError(f"{where} names no image. Its data should have the key image.")
     return str(texts[0])
@@ -109,12 +149,13 @@ def _may_be_image(value: Any) -> bool:
     return isinstance(value, str) and value.lower().endswith(EXTENSIONS)
 
 
-def _on_this_disk(address: str, root: Path) -> str:
-    """The path of an address; without the letters of an upload where only the plain name lies in the root."""
+def _on_this_disk(address: str, source: Source) -> str:
+    """The path of an address; without the letters of an upload where only the plain name lies on this disk."""
     path = PurePosixPath(without_scheme(address))
     plain = UPLOADED.sub("", path.name)
-    if plain != path.name and not (root / path.name).is_file():
-        for folder in ("", "images"):
-            if (root / folder / plain).is_file():
-                return str(PurePosixPath(folder) / plain)
+    roots = (source.root, source.root.parent) if source.guess else (source.root,)
+    places = [PurePosixPath(folder) for folder in ("", "images")]
+    if plain != path.name and not any((root / place / path.name).is_file() for root in roots for place in places):
+        for place in (place / plain for root in roots for place in places if (root / place / plain).is_file()):
+            return str(place)
     return address

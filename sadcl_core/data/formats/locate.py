@@ -18,6 +18,8 @@ from sadcl_core.data.formats.source import Source, split_name
 from sadcl_core.errors import DataError
 
 TRIED = 20  # references a rule is tried on
+DEEPEST = 16  # leading parts that may be missing here
+FOLDERS = 20  # beside a label file that images are looked for in
 SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -33,7 +35,7 @@ class Rule:
 
     def apply(self, reference: str) -> str:
         """The path relative to the root, normalised; it may climb out of it (see `inside`)."""
-        rest = "/".join(reference.split("/")[self.dropped :]) if self.dropped else reference
+        rest = reference.split("/", min(self.dropped, reference.count("/")))[-1] if self.dropped else reference
         path = f"{self.prefix}/{rest}{self.suffix}" if self.prefix else f"{rest}{self.suffix}"
         return os.path.normpath(path) if "/." in path or path.startswith(".") or "//" in path else path
 
@@ -49,12 +51,12 @@ def find_rule(source: Source, file: Path, references: Sequence[str], *, elsewher
     """
     step = max(1, len(references) // TRIED)
     tried = list(references[::step][:TRIED])
-    depth = max((reference.count("/") for reference in tried), default=0) if elsewhere else 0
+    depth = _missing_parts(source.root, tried, elsewhere)
     own = _relative(file.parent, source.root)
     named = next((prefix for prefix in _prefixes(source.root, file) if prefix not in ("", own)), own)
     best, most = Rule(source.root, named), 0
     for root in (source.root, source.root.parent) if source.guess else (source.root,):
-        for dropped, prefix, suffix in product(range(depth + 1), _prefixes(root, file), SUFFIXES):
+        for dropped, prefix, suffix in product(range(depth + 1), [*_prefixes(root, file), *_beside(root, file)], SUFFIXES):
             rule = Rule(root, prefix, dropped, suffix)
             found = sum(os.path.isfile(root / rule.apply(reference)) for reference in tried)  # noqa: PTH113 - many
             if found > most:
@@ -62,6 +64,13 @@ def find_rule(source: Source, file: Path, references: Sequence[str], *, elsewher
                 if found == len(tried):
                     return best
     return best
+
+
+def _missing_parts(root: Path, references: Sequence[str], elsewhere: bool) -> int:
+    """How many leading parts of the references may be missing on this disk; one when they begin with the root's own name."""
+    if elsewhere:
+        return min(max((reference.count("/") for reference in references), default=0), DEEPEST)
+    return int(bool(references) and all(reference.startswith(f"{root.resolve().name}/") for reference in references))
 
 
 def _prefixes(root: Path, file: Path) -> Iterator[str]:
@@ -84,6 +93,13 @@ def _prefixes(root: Path, file: Path) -> Iterator[str]:
             yield prefix
 
 
+def _beside(root: Path, file: Path) -> list[str]:
+    """The other folders beside a label file; the last in which its images are looked for."""
+    own = _relative(file.parent, root)
+    names = sorted(entry.name for entry in os.scandir(root / own) if entry.is_dir() and not entry.name.startswith("."))
+    return [f"{own}/{name}" if own else name for name in names[:FOLDERS]]
+
+
 def _relative(folder: Path, root: Path) -> str:
     """A folder as seen from the root; empty for the root itself, and for a folder that is not under it."""
     own, base = folder.resolve(), root.resolve()
@@ -94,15 +110,15 @@ def cleaned(reference: str, root: Path, where: str) -> str:
     """A reference as forward-slashed text, relative to the root when it was an absolute path under it.
 
     Raises:
-        DataError: it is empty, an address, or an absolute path elsewhere.
+        DataError: it is empty, no path, an address, or an absolute path elsewhere.
     """
     text = reference.strip()
     if "\\" in text and "/" not in text:
         text = text.replace("\\", "/")
     if not text:
         raise DataError(f"{where}: the image has no name. Fill it in, or remove the row.")
-    if "\0" in text or len(text) > 4096:
-        raise DataError(f"{where}: {text[:60]!r} is not a path. Mend the row.")
+    if "\0" in text or len(text) > 4096 or not is_text(text):
+        raise DataError(f"{where}: {text[:60]!r} is not a path. Mend the row, or rename the image.")
     if ADDRESS.match(text):
         raise DataError(f"{where}: {text[:100]} is an address. Fetch the images first and give their paths.")
     if text.startswith("/") or re.match(r"^[A-Za-z]:/", text):
@@ -111,6 +127,11 @@ def cleaned(reference: str, root: Path, where: str) -> str:
                 return text[len(str(base)) + 1 :]
         raise DataError(f"{where}: {text[:200]} does not lie under {root}. Say with --data DIR which folder holds all images.")
     return text
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be stored: half of a pair of surrogates, from JSON or the name of a file, cannot."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def without_scheme(reference: str) -> str:

@@ -32,7 +32,7 @@ def read(source: Source) -> Manifest:
     for split, path in source.files.items():
         with readable(path, "OpenMMLab's JSON"):
             document = read_json(path)
-            classes = tuple(str(name) for name in document["metainfo"]["classes"])
+            classes = _classes(document["metainfo"]["classes"], path)
             rows = rows or LabelRows(source, "openmmlab", classes=classes)
             if rows.listed != classes:
                 first = rows.parts[0].file if rows.parts else "the list of classes"
@@ -40,7 +40,13 @@ def read(source: Source) -> Manifest:
             rows.start(path)
             for number, entry in enumerate(document["data_list"], start=1):
                 labels = entry.get("gt_label", [])
-                rows.add(str(entry["img_path"]), labels if isinstance(labels, list) else [labels], row=number, split=split)
+                rows.add(entry["img_path"], labels if isinstance(labels, list) else [labels], row=number, split=split)
     if rows is None:
         raise DataError(f"{source.root} has no OpenMMLab JSON. Name the file.")
     return rows.manifest()
+
+
+def _classes(names: object, path: Path) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names or not all(isinstance(name, (str, int)) for name in names):
+        raise DataError(f'{path}: metainfo has no list of class names. Write "metainfo": {{"classes": ["cat", "dog"]}}.')
+    return tuple(str(name) for name in names)

@@ -17,6 +17,7 @@ from sadcl_core.errors import DataError
 MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
 MAX_YAML = 1 << 20  # bytes
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BYTES = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # of a text behind its mark
 
 
 @contextmanager
@@ -33,9 +34,10 @@ def readable(path: Path, kind: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions.") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x}). Save it as UTF-8.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError) as error:
-        said = str(error)[:200]
+        kind = "UTF-16" if "16" in error.encoding else "UTF-8"
+        raise DataError(f"{path} is not {kind} text (byte {error.object[error.start]:#04x}). Save it as UTF-8.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, MemoryError) as error:
+        said = str(error)[:200].rstrip(".")
         raise DataError(f"{path} cannot be read as {kind} ({type(error).__name__}: {said}). Mend or replace it.") from None
 
 
@@ -70,20 +72,36 @@ def read_json(path: Path) -> Any:
         DataError: the file cannot be opened or is no JSON.
     """
     with readable(path, "JSON"):
-        return json.loads(path.read_text(encoding=encoding_of(path)))
+        text = path.read_text(encoding=encoding_of(path))
+        if not text.strip():
+            raise DataError(f"{path} is empty. Export or fetch it again.")
+        if "\0" in text[:MAX_LINE]:
+            raise DataError(f"{path} holds NUL bytes, so it is no text or UTF-16. Save it as UTF-8.")
+        return json.loads(text)
+
+
+class _Plain(yaml.BaseLoader):
+    """YAML whose values all stay the texts that they are: `no` is a class name. No aliases, which can multiply without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node, unless it stands for another one."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases (*name), which a description of a data set never needs")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 def read_yaml(path: Path) -> Any:
-    """A small YAML document of plain values.
+    """A small YAML document; every value in it is a text, a list or an object.
 
     Raises:
-        DataError: the file cannot be opened, is no YAML or too large to be a description.
+        DataError: the file cannot be opened, is no YAML, has aliases, or is too large to be a description.
     """
     with readable(path, "YAML"):
         if path.stat().st_size > MAX_YAML:
             raise DataError(f"{path} has more than {MAX_YAML:,} bytes. Is this a description of a data set?")
         try:
-            return yaml.safe_load(path.read_text(encoding=encoding_of(path)))
+            return yaml.load(path.read_text(encoding=encoding_of(path)), Loader=_Plain)
         except yaml.YAMLError as error:
             raise ValueError(str(error).replace("\n", " ")) from None
 
@@ -92,7 +110,8 @@ def mentions(path: Path, *words: str) -> bool:
     """Whether a file holds every one of some words as JSON strings, seen without parsing it; False when it cannot be read."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return all(content.find(f'"{word}"'.encode()) >= 0 for word in words)
+            encoding = BYTES.get(content[:2], "utf-8")
+            return all(content.find(f'"{word}"'.encode(encoding)) >= 0 for word in words)
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
 

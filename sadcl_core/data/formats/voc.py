@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.labels import LabelRows, make_box
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Source
 from sadcl_core.data.formats.text import read_lines
 from sadcl_core.data.images import EXTENSIONS
@@ -174,7 +174,7 @@ def _objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[st
                     unknown.append(name)
                 continue
             active.append(name)
-            boxes.append(Box(number, *_corners(item)))
+            boxes.append(make_box(number, _corners(item), str(path)))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: an image set lists it. Unpack all annotations.") from None
     except DefusedXmlException:

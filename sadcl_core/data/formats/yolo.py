@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
-from sadcl_core.data.formats.locate import inside
+from sadcl_core.data.formats.locate import cleaned, inside
 from sadcl_core.data.formats.source import Source, split_above, split_name
-from sadcl_core.data.formats.text import read_lines, read_yaml, readable
+from sadcl_core.data.formats.text import read_lines, read_yaml
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Box, Manifest
@@ -27,6 +27,7 @@ from sadcl_core.errors import DataError
 SUFFIXES = ()
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 SPLIT_KEYS = ("train", "val", "valid", "test")
+NOTHING = (None, "", "~", "null", "Null", "NULL")
 LOOKED_AT = 200  # images, until one has a text beside it
 
 
@@ -34,12 +35,13 @@ def recognises(folder: Path) -> bool:
     """Whether there is a description with names, or texts that hold boxes."""
     try:
         description = _description(folder)
-        if description is not None and isinstance(read_yaml(description), dict) and "names" in read_yaml(description):
+        content = read_yaml(description) if description is not None else None
+        if isinstance(content, dict) and "names" in content:
             return True
     except DataError:
         return True  # a description that cannot be read is better complained of than passed over
     texts = (_text_of(folder, image) for image in islice(images_under(folder), LOOKED_AT))
-    found = next((text for text in texts if text is not None), None)
+    found = next((text for text in texts if text is not None and text.stat().st_size), None)  # an empty one says nothing
     return found is not None and is_boxes(found)
 
 
@@ -59,7 +61,7 @@ def read(source: Source) -> Manifest:
     Raises:
         DataError: the classes have no names, a line is no box, or a class number is out of range.
     """
-    description = _description(source.root)
+    description = next(iter(source.files.values()), None) or _description(source.root)
     content = read_yaml(description) if description is not None else {}
     if not isinstance(content, dict):
         raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
@@ -68,14 +70,13 @@ def read(source: Source) -> Manifest:
         raise DataError(
             f"{source.root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
         )
-    images: dict[str, str] = {}
-    for split, image in _images(source.root, content, description):
-        images.setdefault(image, split)
+    images = dict.fromkeys(_images(source.root, content, description))  # one may be in two splits
     rows.start(description or source.root, paths="exact")
-    for number, (image, split) in enumerate(images.items(), start=1):
+    for number, (split, image) in enumerate(images, start=1):
         boxes = _boxes(source.root, image, rows)
         labels = [box.label for box in boxes]
-        rows.add(image, labels, row=number, split=split, boxes=_in_pixels(source.root / image, boxes))
+        place = source.root / image
+        rows.add(image, labels, row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
     return rows.manifest()
 
 
@@ -85,54 +86,56 @@ def _description(folder: Path) -> Path | None:
 
 def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:
     """Class names as a list, or as an object from number to name."""
-    names = content.get("names", ())
-    with readable(description or Path(), "a description of classes"):
-        listed = [names[k] for k in range(len(names))] if isinstance(names, dict) else list(names)
-    if not all(isinstance(name, (str, int, float)) for name in listed):
-        raise DataError(f"{description}: names is no list of class names. Write names: [cat, dog].")
-    return tuple(str(name) for name in listed)
+    names = content.get("names", [])
+    if isinstance(names, dict):
+        names = [names.get(str(k)) for k in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{description}: names is no list of class names, or leaves a number out. Write names: [cat, dog].")
+    return tuple(names)
 
 
 def _images(root: Path, content: Mapping[str, Any], description: Path | None) -> Iterator[tuple[str, str]]:
     """Split and path of each image: where the description says, else wherever there are images."""
     named = False
+    base = content.get("path", "")
     for key in SPLIT_KEYS:
         values = content.get(key)
-        for value in values if isinstance(values, list) else [values] if values else []:
-            place = _place(root, str(value), content.get("path"), f"{description}: {key}")
+        for value in values if isinstance(values, list) else [values] if values not in NOTHING else []:
+            if not isinstance(value, str) or not isinstance(base, str):
+                raise DataError(f"{description}: {key} or path is no path. Write {key}: images/{key}.")
+            place = _place(root, value, base, f"{description}: {key}")
             if place is not None:
                 named = True
-                yield from ((split_name(key), image) for image in _images_at(root, place, f"{description}: {key}"))
+                yield from ((split_name(key), image) for image in _images_at(root, place))
     if not named:
         yield from ((split_above(image), image) for image in images_under(root))
 
 
-def _place(root: Path, value: str, base: Any, where: str) -> str | None:
+def _place(root: Path, value: str, base: str, where: str) -> str | None:
     """A folder or list of images as the description names it: below the root, whatever stood above it on another machine."""
-    candidates = [PurePosixPath(str(base or "")) / value, PurePosixPath(value)]
+    candidates = [PurePosixPath(base) / value, PurePosixPath(value)]
     for candidate in candidates:
         full = PurePosixPath(os.path.normpath(root / candidate))
-        if full.is_relative_to(os.path.normpath(root)) and Path(full).exists():
+        if full.is_relative_to(os.path.normpath(root)) and os.path.exists(full):  # noqa: PTH110 - False for what is no path
             return full.relative_to(os.path.normpath(root)).as_posix()
     parts = [part for part in PurePosixPath(value).parts if part not in ("..", ".", "/")]
     for first in range(len(parts)):
-        if (root / Path(*parts[first:])).exists():
+        if os.path.exists(root / Path(*parts[first:])):  # noqa: PTH110
             return "/".join(parts[first:])
     if split_name(where.rsplit(" ", 1)[-1]) == "test":  # often named and not shipped
         return None
     raise DataError(f"{where}: {value[:200]} is not below {root}. Mend the path, or leave the line out.")
 
 
-def _images_at(root: Path, place: str, where: str) -> Iterator[str]:
+def _images_at(root: Path, place: str) -> Iterator[str]:
     if (root / place).is_dir():
         for image in images_under(root / place):
             yield image if place == "." else f"{place}/{image}"
         return
     for number, line in read_lines(root / place):
         if line.strip():
-            path = os.path.normpath(line.strip())
-            relative = path.removeprefix(f"{root}/")
-            yield inside(relative, root, f"{where}, row {number}")
+            row = f"{root / place}, row {number}"
+            yield inside(os.path.normpath(cleaned(line, root, row)), root, row)
 
 
 def _text_of(root: Path, image: str) -> Path | None:
@@ -143,7 +146,7 @@ def _text_of(root: Path, image: str) -> Path | None:
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
         places.insert(0, PurePosixPath(*parts[:last], "labels", *parts[last + 1 :]))
-    return next((root / place for place in places if (root / place).is_file()), None)
+    return next((root / place for place in places if os.path.isfile(root / place)), None)  # noqa: PTH113
 
 
 def _boxes(root: Path, image: str, rows: LabelRows) -> tuple[Box, ...]:

@@ -92,6 +92,15 @@ def test_limit_and_views(shards: Path, limit: int, views: int) -> None:
     assert batches[0][0].shape == ((4, 3, 32, 32) if views == 1 else (4, 2, 3, 32, 32))
 
 
+@pytest.mark.parametrize("size", [1, 3, 8, 16, 20, 24, 100])
+def test_batches_of_every_size_hold_every_image(shards: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(dataset_module, "PIECE", 4)
+    loader = make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=size, workers=0)
+    counts = [len(indices) for *_, indices in loader]
+    assert counts == [size] * (24 // size) + ([24 % size] if 24 % size else [])
+    assert len(loader) == len(counts)
+
+
 def test_all_splits_at_once(manifest: Manifest, shards: Path) -> None:
     images, targets = in_order(load_manifest(shards), "all")
     assert len(images) == len(manifest)

@@ -150,11 +150,11 @@ def test_the_bank_starts_from_prototypes_and_remembers_every_step(
 
 def test_the_fingerprint_is_of_the_data_and_of_nothing_else(coco: Path, tmp_path: Path) -> None:
     first = prepare("coco", data=coco, output=tmp_path / "a").manifest
-    assert fit.fingerprint(first) == fit.fingerprint(load_manifest(tmp_path / "a"))
-    assert fit.fingerprint(first) == fit.fingerprint(prepare("coco", data=coco, output=tmp_path / "b").manifest)
+    assert first.fingerprint() == load_manifest(tmp_path / "a").fingerprint()
+    assert first.fingerprint() == prepare("coco", data=coco, output=tmp_path / "b").manifest.fingerprint()
     (coco / "train2017" / "003.png").unlink()
     other = prepare("coco", data=coco, output=tmp_path / "c", options=Options(skip_broken=True)).manifest
-    assert fit.fingerprint(first) != fit.fingerprint(other)
+    assert first.fingerprint() != other.fingerprint()
 
 
 def test_a_second_ctrl_c_does_not_lose_what_was_learned(
