@@ -99,53 +99,66 @@ def new_table(*columns: str, title: str | None = None, wrap: bool = False) -> Ta
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how many of how many are done: a bar on a terminal, off it a plain line when it is over."""
-    start = time.perf_counter()
-    if verbosity.quiet:
-        yield lambda done, total: None
-        return
-    if not messages().is_terminal:
-        counted = [0]
-
-        def count(done: int, total: int) -> None:
-            counted[0] = done
-
-        yield count
-        if counted[0]:
-            say(f"{what}: {counted[0]:,} in {time.perf_counter() - start:.1f} s")
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages(), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with stages() as report:
+        yield lambda done, total: report(what, done, total)
 
 
 @contextmanager
-def moving() -> Iterator[Callable[[str, int, int], None]]:
-    """Show how many bytes of a file are done: a bar each on a terminal, off it a plain line when a file is complete."""
+def stages(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one work after the other, how many of how many are done: bars on a terminal, off it a line for each that is over."""
     if verbosity.quiet:
         yield lambda what, done, total: None
-        return
-    if not messages().is_terminal:
-        complete: set[str] = set()
+    elif messages().is_terminal:
+        with _bars(in_bytes) as report:
+            yield report
+    else:
+        with _lines(in_bytes) as report:
+            yield report
 
-        def report(what: str, done: int, total: int) -> None:
-            if done == total and what not in complete:
-                complete.add(what)
-                say(f"{what}: {total / 2**20:,.1f} MiB")
 
-        yield report
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+@contextmanager
+def _lines(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A line for each work, when the next one begins or all is over."""
+    start, current = time.perf_counter(), ("", 0)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages()) as progress:
+    def close() -> None:
+        what, done = current
+        if done:
+            amount = f"{done / 2**20:,.1f} MiB" if in_bytes else f"{done:,}"
+            say(f"{what}: {amount} in {time.perf_counter() - start:.1f} s")
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal start, current
+        if what != current[0]:
+            close()
+            start = time.perf_counter() if current[0] else start
+        current = (what, done)
+
+    yield report
+    close()
+
+
+@contextmanager
+def _bars(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each work; they disappear when all is over."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
+    with Progress(*columns, console=messages(), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+                tasks[what] = progress.add_task(what, total=None)
+            progress.update(tasks[what], completed=done, total=total or None)
 
-        yield update
+        yield report

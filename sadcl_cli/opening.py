@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sadcl_cli.console import counting, say
+from sadcl_cli.console import say, stages
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Split
@@ -25,7 +25,7 @@ def open_split(opened: OpenedModel, *, data: str | None, split: str | None) -> S
     """See `sadcl_core.inference.opening.open_split`."""
     from sadcl_core.inference import opening
 
-    with counting("checking images") as progress:
+    with stages() as progress:
         images, taken = opening.open_split(opened, data=data, split=split, progress=progress)
     say(taken)
     return images

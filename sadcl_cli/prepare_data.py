@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sadcl_cli.console import counting, detail, moving, new_table, say, show, show_json, show_table, verbosity, warn
+from sadcl_cli.console import counting, detail, new_table, say, show, show_json, show_table, stages, verbosity, warn
 from sadcl_cli.options import Debug, Json, Quiet, Verbose, complete_dataset
 from sadcl_core.data.formats import DATASETS, FORMATS
 
@@ -100,7 +100,7 @@ def prepare_data(
         skip_broken=skip_broken,
         decode=not fast,
     )
-    with counting("checking images") as progress:
+    with stages() as progress:
         prepared = prepare(*dataset, data=data, output=output, name=name, options=options, progress=progress)
     for problem in prepared.problems[:20]:
         warn(f"left out: {problem.reason}")
@@ -118,7 +118,7 @@ def _download(dataset: list[str], data: Path | None) -> None:
     from sadcl_core.data.prepare import DATA
 
     name = dataset[0]
-    with moving() as progress:
+    with stages(in_bytes=True) as progress:
         download(name, data or DATA / name, progress=progress)
 
 

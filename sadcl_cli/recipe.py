@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sadcl_cli.console import counting, say
+from sadcl_cli.console import say, stages
 
 if TYPE_CHECKING:
     from sadcl_core.config import Layer
@@ -62,7 +62,7 @@ def find_data(dataset: str, data: Path | None) -> Manifest:
     """The manifest of a data set, prepared now unless that has been done, and a line on where it came from."""
     from sadcl_core.data.prepare import find_or_prepare
 
-    with counting("checking images") as progress:
+    with stages() as progress:
         manifest, taken = find_or_prepare(dataset, data=data, progress=progress)
     say(f"data {manifest.description.name}: {taken}")
     for note in manifest.description.notes:

@@ -22,6 +22,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.progress import Progress
 
 CHUNK = 512  # images handed to the threads at a time
+TOLD = 16  # images between two reports of progress
 ORIENTATION = 0x0112  # EXIF tag
 TINY = 8  # pixels; a shorter side is no photograph
 EXAMPLES = 5  # images named of each kind
@@ -96,8 +97,8 @@ def check_images(manifest: Manifest, *, decode: bool = True, progress: Progress 
             for image, seen in zip(chunk, looked, strict=True):
                 digests.append(seen.digest)
                 _note(checks, image, seen)
-            if progress is not None:
-                progress(start + len(chunk), len(images))
+                if progress is not None and (len(digests) % TOLD == 0 or len(digests) == len(images)):
+                    progress(len(digests), len(images))
     checks.groups = _groups(digests)
     return checks
 

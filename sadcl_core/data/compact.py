@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sadcl_core.data.checks import CHUNK, ORIENTATION
+from sadcl_core.data.checks import CHUNK, ORIENTATION, TOLD
 from sadcl_core.data.images import as_rgb, explained_image
 from sadcl_core.data.manifest import Box, Manifest, Record
 from sadcl_core.files import replacing
@@ -51,6 +51,7 @@ def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Prog
         return name, turned
 
     def records() -> Iterator[Record]:
+        copied = 0
         with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
             for start in range(0, count, CHUNK):
                 part = rows.slice(start, CHUNK).to_pydict()
@@ -59,8 +60,9 @@ def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Prog
                     done, part["split"], part["active"], part["unknown"], strict=True
                 ):
                     yield Record(name, split, tuple(active), tuple(unknown), boxes)
-                if progress is not None:
-                    progress(min(start + CHUNK, count), count)
+                    copied += 1
+                    if progress is not None and (copied % TOLD == 0 or copied == count):
+                        progress(copied, count)
 
     note = f"images are compact copies with a short side of {short_side} pixels at most; the originals are in {root}"
     description = replace(manifest.description, root=folder.resolve(), notes=(*manifest.description.notes, note))

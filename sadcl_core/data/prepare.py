@@ -14,7 +14,7 @@ from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
 from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import SPLIT_ORDER, Found, detect, detect_files, reader
-from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, split_name
+from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import DESCRIPTION, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.report import Report, make_report
@@ -22,7 +22,7 @@ from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.splits import assign_splits, parse_fractions
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.files import write_json
-from sadcl_core.progress import Progress
+from sadcl_core.progress import StagedProgress, stage
 from sadcl_core.registry import suggest
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
@@ -96,7 +96,7 @@ def prepare(
     output: Path | None = None,
     name: str = "",
     options: Options = Options(),
-    progress: Progress | None = None,
+    progress: StagedProgress | None = None,
 ) -> Prepared:
     """Read a data set, check its images, divide it unless it is, and store the manifest with a report.
 
@@ -106,7 +106,7 @@ def prepare(
         output: where the manifest goes; `prepared/NAME` unless given.
         name: of the data set; from the folder or file unless given.
         options: how.
-        progress: called with the images checked and their number.
+        progress: told of images that are checked, then of copies that are written.
 
     Raises:
         UsageError: `output` holds the manifest of other data, or an option makes no sense.
@@ -118,7 +118,7 @@ def prepare(
     fractions = parse_fractions(options.split) if options.split else None
     manifest = _read(named, options)
     _refuse_second_split(manifest, options)
-    checks = check_images(manifest, decode=options.decode, progress=progress)
+    checks = check_images(manifest, decode=options.decode, progress=stage(progress, "checking images"))
     manifest, groups = _without_broken(manifest, checks, named, options)
     manifest, groups = _with_splits(manifest, groups, fractions, options)
     checks.groups = groups
@@ -134,7 +134,9 @@ def prepare(
     )
     manifest = Manifest(description, manifest.rows)
     if options.resize:
-        manifest = compact(manifest, target / f"images-{options.resize}", short_side=options.resize, progress=progress)
+        manifest = compact(
+            manifest, target / f"images-{options.resize}", short_side=options.resize, progress=stage(progress, "writing copies")
+        )
     stored = manifest.save(target)
     write_json(target / REPORT, report.as_json())
     return Prepared(stored, report, tuple(checks.problems))
@@ -170,7 +172,7 @@ def name_of(paths: Sequence[Path]) -> str:
     return re.sub(r"[^\w.-]+", "-", chosen).strip("-.") or "data"
 
 
-def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progress | None = None) -> tuple[Manifest, str]:
+def find_or_prepare(dataset: str, *, data: Path | None = None, progress: StagedProgress | None = None) -> tuple[Manifest, str]:
     """The manifest of data given by name, folder, label file or prepared folder, prepared now unless that has been done.
 
     The address of a folder of shards is opened where it is.
@@ -183,7 +185,10 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: Progres
         DataError: see `prepare` and `load_with_images`.
     """
     if dataset not in DATASETS and is_prepared(Path(dataset)):
-        return load_with_images(Path(dataset), root=data), f"manifest {dataset}"
+        manifest = load_with_images(Path(dataset), root=data)
+        stale = changed(manifest.description.source) if manifest.description.shards is None else []
+        anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
+        return manifest, f"manifest {dataset}{anew}"
     if is_address(dataset):
         return open_shards(dataset, PREPARED)
     named = identify([dataset], data=data)
@@ -291,7 +296,10 @@ def _read(named: Named, options: Options) -> Manifest:
     source = Source(name=known, root=named.root, files=found.files, reading=reading, guess=named.guess)
     manifest: Manifest = reader(found.format).read(source)
     notes = (*([] if named.given[0] in DATASETS else [f"read as {found.format}"]), *found.notes, *manifest.description.notes)
-    manifest.description = replace(manifest.description, name=named.name, notes=notes)
+    origin = manifest.description.source
+    if options.classes:
+        origin["files"] |= describe_source(found.format, [Path(options.classes)])["files"]
+    manifest.description = replace(manifest.description, name=named.name, notes=notes, source=origin)
     return manifest
 
 

@@ -13,7 +13,7 @@ from sadcl_core.data.manifest import Manifest, Split, is_prepared, load_manifest
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.progress import Progress
+from sadcl_core.progress import StagedProgress
 from sadcl_core.run_directory import RunDirectory, find_model, read_status
 
 
@@ -63,7 +63,7 @@ def open_model(
 
 
 def open_split(
-    opened: OpenedModel, *, data: str | None = None, split: str | None = None, progress: Progress | None = None
+    opened: OpenedModel, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
 ) -> tuple[Split, str]:
     """The images to go through: the run's own held-out split, or another.
 
@@ -96,7 +96,7 @@ def open_split(
     return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {manifest.description.place}{anew}"
 
 
-def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: Progress | None) -> Manifest:
+def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: StagedProgress | None) -> Manifest:
     if data is None:
         if "manifest" not in status:
             raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")

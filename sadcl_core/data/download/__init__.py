@@ -16,13 +16,14 @@ from pathlib import Path
 
 from sadcl_core.data.download.archives import archives_of, downloadable
 from sadcl_core.data.download.fetching import require_space, whole_archive
-from sadcl_core.data.download.place import ByteProgress, Place, is_there, writing
+from sadcl_core.data.download.place import Place, is_there, writing
 from sadcl_core.data.download.unpacking import unpack
+from sadcl_core.progress import StagedProgress
 
-__all__ = ["ByteProgress", "download", "downloadable"]
+__all__ = ["download", "downloadable"]
 
 
-def download(name: str, folder: Path, *, progress: ByteProgress | None = None) -> None:
+def download(name: str, folder: Path, *, progress: StagedProgress | None = None) -> None:
     """Bring a data set into `folder`, in the layout its reader expects; what is there already is left as it is.
 
     Args:

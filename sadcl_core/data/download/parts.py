@@ -10,8 +10,9 @@ from http.client import PARTIAL_CONTENT, HTTPResponse
 from pathlib import Path
 
 from sadcl_core.data.download.archives import Archive
-from sadcl_core.data.download.place import CHUNK, ByteProgress, Place, load_json, store_json
+from sadcl_core.data.download.place import CHUNK, Place, load_json, store_json
 from sadcl_core.data.download.web import DroppedError, number, read
+from sadcl_core.progress import StagedProgress
 
 md5 = partial(hashlib.md5, usedforsecurity=False)
 
@@ -127,7 +128,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def md5_of(path: Path, report: ByteProgress, total: int | None = None) -> tuple[hashlib._Hash, int]:
+def md5_of(path: Path, report: StagedProgress, total: int | None = None) -> tuple[hashlib._Hash, int]:
     """The checksum of a file, to which more can be added, and its size."""
     digest, done, size = md5(), 0, total or path.stat().st_size
     with path.open("rb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import Any
 from sadcl_core.data.download.archives import Archive
 from sadcl_core.errors import MachineError, SadclError, UsageError
 from sadcl_core.files import write_json
-
-ByteProgress = Callable[[str, int, int], None]  # what is being done to which file, bytes done, bytes in total (0: not known)
+from sadcl_core.progress import StagedProgress
 
 DOWNLOADS = ".downloads"
 UNPACKING = "unpacking"
@@ -30,7 +29,7 @@ class Place:
 
     folder: Path
     missing: tuple[Archive, ...]
-    report: ByteProgress
+    report: StagedProgress
 
     @property
     def downloads(self) -> Path:

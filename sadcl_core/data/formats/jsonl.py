@@ -72,7 +72,7 @@ def _read_file(path: Path, split: str, rows: LabelRows) -> None:
         active, unknown = _labels(row[label_key], where)
         more = _key(row, UNKNOWN)
         unknown += _labels(row[more], where)[0] if more else []
-        rows.add(row[image_key], active, row=number, split=_split(row) or split, unknown=unknown)
+        rows.add(row[image_key], active, row=number, split=_split(row, where) or split, unknown=unknown)
     if not started:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
     if unlabelled:
@@ -102,17 +102,19 @@ def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
         unknown = [name for name, flag in flags.items() if flag not in (ACTIVE, INACTIVE)]
         return [name for name, flag in flags.items() if flag == ACTIVE], unknown
     entries = value if isinstance(value, list) else [value]
-    labels = [entry.get(_key(entry, NAME_KEYS)) if isinstance(entry, dict) else entry for entry in entries]
+    labels = [entry.get(_key(entry, NAME_KEYS) or "") if isinstance(entry, dict) else entry for entry in entries]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
         raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')
     return labels, []
 
 
-def _split(row: dict[str, Any]) -> str:
+def _split(row: dict[str, Any], where: str) -> str:
     """The split a row names; Vertex says it in a label of its own."""
     outer, inner = VERTEX_SPLIT
     vertex = row.get(outer)
     if isinstance(vertex, dict) and inner in vertex:
         return split_name(str(vertex[inner]).replace("UNASSIGNED", ""))
-    key = _key(row, SPLIT)
-    return split_name(str(row[key])) if key and row[key] is not None else ""
+    value = row[key] if (key := _key(row, SPLIT)) else None
+    if not isinstance(value, (str, int, type(None))):
+        raise DataError(f'{where}: the split is no text. Write "split": "train".')
+    return "" if value is None else split_name(str(value))

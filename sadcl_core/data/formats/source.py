@@ -63,12 +63,9 @@ def split_name(text: str) -> str:
 
 
 def split_of_file(path: Path) -> str:
-    """The split that the name of a file, or of the folder it lies in, speaks of: `instances_val2017.json` is val."""
-    for name in (path.stem, path.parent.name):
-        for word in re.split(r"[^a-z]+", name.lower()):
-            if word in SPLIT_NAMES:
-                return SPLIT_NAMES[word]
-    return UNASSIGNED
+    """The split that a word in the name of a file, or all of its folder's name, says: `instances_val2017.json` is val."""
+    words = (*re.split(r"[^a-z]+", path.stem.lower()), path.parent.name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), UNASSIGNED)
 
 
 def split_above(image: str) -> str:

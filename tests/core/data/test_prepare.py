@@ -21,7 +21,7 @@ def truncate(path: Path) -> None:
 
 def test_counts_what_is_there(coco: Path) -> None:
     seen: list[tuple[int, int]] = []
-    prepared = prepare("coco", data=coco, progress=lambda done, total: seen.append((done, total)))
+    prepared = prepare("coco", data=coco, progress=lambda what, done, total: seen.append((done, total)))
     assert seen[-1] == (36, 36)
     train, val = prepared.report.splits
     assert (train.images, val.images) == (24, 12)

@@ -27,9 +27,10 @@ from sadcl_core.data.prepare import identify
 Writer = Callable[[Path], Path]
 Row = tuple[str, str, list[str], list[str]]  # image, split, active, unknown
 SIZE = 8
+AS_IT_IS = Reading()
 
 
-def load(*dataset: Path | str, data: Path | None = None, insisted: str = "", reading: Reading = Reading()) -> Manifest:
+def load(*dataset: Path | str, data: Path | None = None, insisted: str = "", reading: Reading = AS_IT_IS) -> Manifest:
     """Find the format out and read, as `prepare-data` does."""
     named = identify([str(entry) for entry in dataset], data=data)
     if UNASSIGNED in named.paths:
@@ -88,7 +89,7 @@ def put_lines(path: Path, objects: Iterable[Any]) -> Path:
 def coco_document(names: Iterable[str]) -> dict[str, Any]:
     """Two categories whose ids have a gap; the first image has both, the second one twice, the others none."""
     images = [{"id": 100 + k, "file_name": name, "width": SIZE, "height": SIZE} for k, name in enumerate(names)]
-    objects = [
+    objects: list[tuple[int, int, list[float]]] = [
         (100, 7, [1.0, 2.0, 3.0, 4.0]),
         (100, 3, [0.0, 0.0, 8.0, 8.0]),
         (101, 7, [2.5, 2.5, 2.0, 2.0]),
@@ -332,7 +333,8 @@ def write_vertex(folder: Path) -> Path:
 
 
 def write_imagefolder_jsonl(folder: Path) -> Path:
-    for split, entries in {"train": {"a.jpg": ["cat", "dog"], "b.jpg": ["dog"]}, "test": {"c.jpg": []}}.items():
+    splits: dict[str, dict[str, list[str]]] = {"train": {"a.jpg": ["cat", "dog"], "b.jpg": ["dog"]}, "test": {"c.jpg": []}}
+    for split, entries in splits.items():
         draw_all(folder / split, entries)
         put_lines(folder / split / "metadata.jsonl", ({"file_name": name, "labels": labels} for name, labels in entries.items()))
     return folder

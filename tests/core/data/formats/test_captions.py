@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import draw, load, put, rows, write_captions
+
+
+def test_tags_between_commas_beside_each_image(tmp_path: Path) -> None:
+    manifest = load(write_captions(tmp_path))
+    assert manifest.classes == ("cat", "dog", "photo", "sitting on a sofa")
+    assert rows(manifest) == [
+        ("a.jpg", "", ["cat", "photo", "sitting on a sofa"], []),
+        ("b.jpg", "", ["dog", "photo"], []),
+        ("c.jpg", "", [], []),
+        ("d.jpg", "", [], []),
+    ]
+    assert manifest.description.notes == ("1 images have no text beside them and count as without labels",)
+
+
+def test_folders_called_after_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_captions(tmp_path / split)
+    assert load(tmp_path).split_sizes == {"train": 4, "val": 4}
+
+
+def test_an_empty_text_first_says_nothing_of_the_format(tmp_path: Path) -> None:
+    draw(tmp_path / "0.jpg")
+    put(tmp_path / "0.txt", "")
+    assert "a.jpg" in [row[0] for row in rows(load(write_captions(tmp_path)))]
+
+
+def test_one_tag_per_line_and_tags_that_come_twice(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    put(tmp_path / "a.txt", "cat,\ndog\r\ncat, ,")
+    assert rows(load(tmp_path)) == [("a.jpg", "", ["cat", "dog"], [])]
+
+
+def test_images_without_any_text(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"has no image with a text beside it. Write the tags of a.jpg into a.txt"):
+        load(tmp_path, insisted="captions")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sadcl_core.data.manifest import Box
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import (
+    load,
+    put,
+    rows,
+    write_coco_official,
+    write_coco_roboflow,
+    write_coco_single,
+)
+
+
+def test_the_official_layout(tmp_path: Path) -> None:
+    manifest = load(write_coco_official(tmp_path))
+    assert manifest.classes == ("car", "dog")
+    assert manifest.description.superclasses == ("vehicle", "animal")
+    assert rows(manifest) == [
+        (f"{split}2017/{split}_{k}.jpg", split, labels, [])
+        for split in ("train", "val")
+        for k, labels in enumerate([["car", "dog"], ["dog"], []])
+    ]
+
+
+def test_boxes_are_in_pixels_and_an_image_without_objects_has_none(tmp_path: Path) -> None:
+    split = load(write_coco_single(tmp_path)).split("")
+    assert split.boxes(0) == [Box(1, 1.0, 2.0, 3.0, 4.0), Box(0, 0.0, 0.0, 8.0, 8.0)]
+    assert split.boxes(1) == [Box(1, 2.5, 2.5, 2.0, 2.0), Box(1, 0.0, 0.0, 1.0, 1.0)]
+    assert split.boxes(2) == []
+
+
+def test_a_single_file_and_its_folder_of_images(tmp_path: Path) -> None:
+    assert rows(load(write_coco_single(tmp_path))) == [
+        ("images/a.jpg", "", ["car", "dog"], []),
+        ("images/b.jpg", "", ["dog"], []),
+        ("images/c.jpg", "", [], []),
+    ]
+
+
+def test_roboflows_files_beside_the_images_of_each_split(tmp_path: Path) -> None:
+    manifest = load(write_coco_roboflow(tmp_path))
+    assert manifest.split_sizes == {"train": 2, "val": 2, "test": 2}
+    assert rows(manifest)[-1] == ("valid/valid-1_jpg.rf.0a1b.jpg", "val", ["dog"], [])
+    assert not manifest.description.notes
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    document = json.loads(path.read_text())
+    change(document)
+    return put(path, document)
+
+
+def test_a_crowd_and_an_annotation_without_a_box_are_labels(tmp_path: Path) -> None:
+    path = write_coco_single(tmp_path)
+    edit(
+        path, lambda d: (d["annotations"][1].update(iscrowd=1), d["annotations"][2].pop("bbox"), d["annotations"][3].pop("bbox"))
+    )
+    assert [row[2] for row in rows(load(path))] == [["car", "dog"], ["dog"], []]
+
+
+def test_unknown_categories_that_this_program_wrote(tmp_path: Path) -> None:
+    path = edit(write_coco_single(tmp_path), lambda d: d["images"][2].update(unknown_category_ids=[3], split="valid"))
+    assert rows(load(path))[2] == ("images/c.jpg", "val", [], ["car"])
+
+
+def test_labels_alone_without_annotations(tmp_path: Path) -> None:
+    path = edit(write_coco_single(tmp_path), lambda d: d.update(annotations=[]))
+    assert [row[2] for row in rows(load(path))] == [[], [], []]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_with_a_mark_of_its_encoding(tmp_path: Path, encoding: str) -> None:
+    path = write_coco_single(tmp_path)
+    path.write_text(path.read_text(), encoding=encoding)
+    assert load(path).classes == ("car", "dog")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["images"][1].update(id=100), "several images have the id 100. Give each its own"),
+        (lambda d: d["categories"][1].update(id=7), "several categories have the id 7. Give each its own"),
+        (lambda d: d["categories"][1].update(name="dog"), "class name 'dog' appears twice. Rename"),
+        (lambda d: d["annotations"][1].update(id=0, image_id=5), "annotation 0 belongs to the unknown image 5. Mend"),
+        (lambda d: d["annotations"][1].update(id=0, category_id=-3), "annotation 0 has the unknown category -3. Mend"),
+        (lambda d: d["annotations"][0].update(bbox=[float("nan"), 0, 1, 1]), "image 100: the box nan, 0, 1, 1 is not in pixels"),
+        (lambda d: d["annotations"][0].update(bbox=[0, 0, 1e300, 1]), "is not in pixels"),
+        (lambda d: d["images"][1].update(file_name="a.jpg"), r"image 101: a.jpg was listed in row 1 with other labels"),
+        (lambda d: d["images"][1].update(file_name=None), "image 101: the image is missing, not a path"),
+        (lambda d: d["images"][0].update(unknown_category_ids=[8]), "image 100 has the unknown category 8"),
+        (lambda d: d.update(categories=[{"id": k, "name": str(k)} for k in range(30_000)]), "30,000 categories, more than"),
+    ],
+)
+def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    path = edit(write_coco_single(tmp_path), change)
+    with pytest.raises(DataError, match=message):
+        load(path)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import (
+    Writer,
+    load,
+    put,
+    put_lines,
+    rows,
+    write_azure,
+    write_imagefolder_jsonl,
+    write_jsonl,
+    write_vertex,
+)
+
+
+def test_labels_as_list_text_and_object(tmp_path: Path) -> None:
+    manifest = load(write_jsonl(tmp_path))
+    assert manifest.classes == ("car", "cat", "dog")
+    assert rows(manifest) == [
+        ("photos/a.jpg", "train", ["cat", "dog"], ["car"]),
+        ("photos/b.jpg", "train", ["dog"], []),
+        ("photos/c.jpg", "val", [], []),
+        ("photos/d.jpg", "test", ["cat"], ["car"]),
+    ]
+
+
+@pytest.mark.parametrize(("write", "splits"), [(write_azure, [""] * 4), (write_vertex, ["train", "train", "val", "test"])])
+def test_addresses_in_a_bucket_are_looked_for_by_their_last_parts(tmp_path: Path, write: Writer, splits: list[str]) -> None:
+    manifest = load(write(tmp_path))
+    assert manifest.classes == ("cat", "dog")
+    assert [row[0] for row in rows(manifest)] == [f"photos/{name}.jpg" for name in "abcd"]
+    assert [row[1] for row in rows(manifest)] == splits
+    assert [row[2] for row in rows(manifest)] == [["cat", "dog"], ["dog"], [], ["cat"]]
+
+
+def test_addresses_of_different_depth(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    entries = [
+        {"imageGcsUri": f"gs://bucket/{place}.jpg", "classificationAnnotations": []} for place in ("mine/a", "mine/b", "c")
+    ]
+    entries[0]["classificationAnnotations"] = [{"displayName": "cat"}]  # type: ignore[assignment]
+    for name in "abc":
+        put(tmp_path / f"{name}.jpg", "")
+    assert [row[0] for row in rows(load(put_lines(tmp_path / "mine.jsonl", entries)))] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_an_imagefolder_with_metadata_in_each_split(tmp_path: Path) -> None:
+    assert rows(load(write_imagefolder_jsonl(tmp_path))) == [
+        ("test/c.jpg", "test", [], []),
+        ("train/a.jpg", "train", ["cat", "dog"], []),
+        ("train/b.jpg", "train", ["dog"], []),
+    ]
+
+
+def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": ["cat"]}, {"image": "b.jpg", "labels": None}])
+    manifest = load(path)
+    assert [row[0] for row in rows(manifest)] == ["a.jpg"]
+    assert manifest.description.notes == ("mine.jsonl: 1 images whose labels are null were left out",)
+
+
+def test_a_json_suffix_will_do(tmp_path: Path) -> None:
+    assert len(load(put_lines(tmp_path / "mine.json", [{"image": "a.jpg", "labels": ["cat"]}]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"image": "b.jpg"}, r"row 2 names no labels. Write"),
+        ({"labels": ["cat"]}, r"row 2 names no image. Write"),
+        ({"image": None, "labels": ["cat"]}, "row 2: the image is missing, not a path. Give the path"),
+        ({"image": {"bytes": "x"}, "labels": ["cat"]}, "row 2: the image is dict, not a path"),
+        ({"image": True, "labels": ["cat"]}, "row 2: the image is bool, not a path"),
+        ({"image": "  ", "labels": ["cat"]}, "row 2: the image has no name"),
+        ({"image": "https://x.org/b.jpg", "labels": ["cat"]}, "row 2: https://x.org/b.jpg is an address. Fetch the images"),
+        ({"image": "\ud800.jpg", "labels": ["cat"]}, "row 2: .* is not a path"),
+        ({"image": "b.jpg", "labels": ["\ud800"]}, "row 2: a label is empty or no text"),
+        ({"image": "b.jpg", "labels": [""]}, "row 2: a label is empty"),
+        ({"image": "b.jpg", "labels": [1.5]}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": [float("nan")]}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": [None]}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": [["cat"]]}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": [{"score": 1}]}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": True}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": {"cat": 7}}, "row 2: the labels are neither 1, 0 nor null"),
+        ({"image": "b.jpg", "labels": ["cat"], "split": "\ud800"}, "row 2: .* would be split 2"),
+        ({"image": "b.jpg", "labels": ["cat"], "split": ["train"]}, "row 2: the split is no text"),
+        ([], "row 2 is no JSON object. Write one object per image"),
+        (None, "row 2 is no JSON object"),
+    ],
+)
+def test_a_row_that_is_none(tmp_path: Path, entry: Any, message: str) -> None:
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": ["cat"]}, entry])
+    with pytest.raises(DataError, match=message):
+        load(path)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.data.manifest import Box
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import draw, load, put, rows, write_yolo, write_yolo_flat, write_yolo_roboflow
+
+BOXES = [Box(1, 3.0, 2.0, 2.0, 4.0), Box(0, 0.0, 0.0, 2.0, 4.0)]
+
+
+def test_split_folders_below_images_and_labels(tmp_path: Path) -> None:
+    manifest = load(write_yolo(tmp_path))
+    assert manifest.classes == ("cat", "dog")
+    assert rows(manifest) == [
+        ("images/train/a.jpg", "train", ["cat", "dog"], []),
+        ("images/train/b.jpg", "train", ["dog"], []),
+        ("images/val/c.jpg", "val", [], []),
+        ("images/val/d.jpg", "val", [], []),
+    ]
+
+
+@pytest.mark.parametrize("named", ["", "data.yaml"])
+def test_images_and_labels_below_split_folders_as_roboflow_has_them(tmp_path: Path, named: str) -> None:
+    assert rows(load(write_yolo_roboflow(tmp_path) / named)) == [
+        ("train/images/a.jpg", "train", ["cat", "dog"], []),
+        ("train/images/b.jpg", "train", ["dog"], []),
+        ("valid/images/c.jpg", "val", [], []),
+        ("valid/images/d.jpg", "val", [], []),
+    ]
+
+
+def test_texts_beside_images(tmp_path: Path) -> None:
+    manifest = load(write_yolo_flat(tmp_path))
+    assert [row[1:3] for row in rows(manifest)] == [("", ["cat", "dog"]), ("", ["dog"]), ("", []), ("", [])]
+
+
+def test_an_empty_text_first_says_nothing_of_the_format(tmp_path: Path) -> None:
+    draw(tmp_path / "0.jpg")
+    put(tmp_path / "0.txt", "")
+    assert load(write_yolo_flat(tmp_path)).classes == ("cat", "dog")
+
+
+def test_boxes_and_the_extent_of_polygons_are_in_pixels(tmp_path: Path) -> None:
+    split = load(write_yolo_flat(tmp_path)).split("")
+    assert split.boxes(0) == BOXES
+    assert split.boxes(1) == [Box(1, 2.0, 2.0, 4.0, 6.0)]
+    assert split.boxes(2) == []
+
+
+def test_a_description_of_another_name_is_read_where_it_is_named(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    assert load((tmp_path / "data.yaml").rename(tmp_path / "animals.yaml")).split_sizes == {"train": 2, "val": 2}
+
+
+def test_words_that_yaml_takes_for_truth_and_numbers_stay_names(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "data.yaml", "train: images/train\nval: ~\nnames: [no, 007, 1.10, null]\n")
+    assert load(tmp_path).classes == ("no", "007", "1.10", "null")
+
+
+def test_the_same_images_in_two_splits_are_in_both(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "data.yaml", "train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    assert load(tmp_path).split_sizes == {"train": 2, "val": 2}
+
+
+def test_a_test_part_that_is_named_and_not_there(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "data.yaml", "train: [images/train, images/val]\ntest: images/test\nnames: [cat, dog]\n")
+    assert load(tmp_path).split_sizes == {"train": 4}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2 0.5 0.5 0.1 0.1", r"a.txt, row 1: label 2, but there are 2 classes, counted from 0"),
+        ("-1 0.5 0.5 0.1 0.1", r"a.txt, row 1: label -1, but"),
+        ("0 0.5 0.5 0.1", r"a.txt, row 1 has 3 numbers after the class. Write: class x y width height"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "has 7 numbers after the class"),
+        ("0 50 50 10 10", "is not in shares of the image, from 0 to 1"),
+        ("0 nan 0.5 0.1 0.1", "is not in shares of the image"),
+        ("cat 0.5 0.5 0.1 0.1", "is no box. Write: class x y width height"),
+        ("9" * 5000 + " 0.5 0.5 0.1 0.1", "is no box. Write: class x y width height"),
+    ],
+)
+def test_a_line_that_is_no_box(tmp_path: Path, line: str, message: str) -> None:
+    write_yolo_flat(tmp_path)
+    put(tmp_path / "a.txt", f"{line}\n")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, insisted="yolo")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("names: cat\n", "names is no list of class names"),
+        ("names:\n", "names is no list of class names"),
+        ("names: {0: cat, 2: dog}\n", "names is no list of class names, or leaves a number out"),
+        ("names: [[cat]]\n", "names is no list of class names"),
+        ("names: [cat, cat]\n", "class name 'cat' appears twice"),
+        ("names: []\n", r"names no classes. Add a data.yaml"),
+        ("- names\n", "is no description of a data set"),
+        ("names: [cat, dog]\ntrain: {a: b}\n", "train or path is no path. Write train: images/train"),
+        ("names: [cat, dog]\ntrain: images/train\npath: [a]\n", "train or path is no path"),
+        ("names: [cat, dog]\nval: nowhere\n", "val: nowhere is not below .*. Mend the path"),
+        ("names: [cat, dog]\nval: ../../../etc\n", "val: ../../../etc is not below"),
+        ("names: [cat, dog\n", "cannot be read as YAML"),
+        ("names: &a [cat, dog]\ntrain: *a\n", "it has aliases"),
+    ],
+)
+def test_a_description_that_is_none(tmp_path: Path, content: str, message: str) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "data.yaml", content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "data.yaml")
+
+
+def test_boxes_without_names_of_classes(tmp_path: Path) -> None:
+    write_yolo_flat(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"names no classes. Add a data.yaml with names: \[cat, dog\], or a classes.txt"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["../../etc/passwd", "/etc/passwd", "a/../../b.jpg"])
+def test_a_list_that_leads_out_of_the_folder(tmp_path: Path, line: str) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "train.txt", f"images/train/a.jpg\n{line}\n")
+    put(tmp_path / "data.yaml", "train: train.txt\nnames: [cat, dog]\n")
+    with pytest.raises(DataError, match=r"train.txt, row 2: .* lie.* --data DIR"):
+        load(tmp_path)
