@@ -14,15 +14,19 @@ from sadcl_core.errors import MachineError, UsageError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, option: str = "-o") -> Iterator[Path]:
     """Yield a temporary path to write to; it takes the name `path` when the block ends well, and is removed when it does not.
+
+    Args:
+        path: where the file is to be.
+        option: with which a person chooses another place.
 
     Raises:
         SadclError: see `explained`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with explained(path):
+        with explained(path, option):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(path)
@@ -32,8 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Say in one sentence why `path` could not be written.
+def explained(path: Path, option: str = "-o") -> Iterator[None]:
+    """Say in one sentence why something in `path`, or `path` itself, could not be written.
+
+    Args:
+        path: what is written.
+        option: with which a person chooses another place.
 
     Raises:
         UsageError: the place cannot be written to.
@@ -42,17 +50,21 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another place with -o.") from None
+        where = error.filename2 or error.filename or path  # filename2: the target of a renaming
+        where = path if str(where).endswith(".tmp") else where
+        raise UsageError(f"{where} cannot be written ({error.strerror}). Choose another place with {option}.") from None
     except OSError as error:
-        raise MachineError(f"{path} cannot be written ({error.strerror or error}).") from None
+        raise MachineError(
+            f"{path} cannot be written ({error.strerror or error}). Mend that, or choose another place with {option}."
+        ) from None
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, option: str = "-o") -> None:
     """Write UTF-8 text in one piece."""
-    with replacing(path) as temporary:
+    with replacing(path, option) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, option: str = "-o") -> None:
     """Write a JSON document in one piece; NaN is refused, as JSON has none."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", option)

@@ -16,14 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from sadcl_core.data.images import as_rgb, explained_image
+from sadcl_core.data.images import UPRIGHT, as_rgb, explained_image, orientation
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.progress import Progress
 
 CHUNK = 512  # images handed to the threads at a time
 TOLD = 16  # images between two reports of progress
-ORIENTATION = 0x0112  # EXIF tag
 TINY = 8  # pixels; a shorter side is no photograph
 EXAMPLES = 5  # images named of each kind
 
@@ -145,7 +144,7 @@ def _same_sizes(root: Path, images: Iterable[str]) -> Counter[int]:
 def _kinds(image: Image.Image) -> tuple[str, ...]:
     mode = "16-bit" if image.mode.startswith("I") or image.mode == "F" else MODES.get(image.mode, "other mode")
     kinds = [mode] if mode else []
-    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+    if orientation(image) != UPRIGHT:
         kinds.append("rotated")
     if getattr(image, "n_frames", 1) > 1:
         kinds.append("animated")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
-from sadcl_core.data.checks import CHUNK, ORIENTATION, TOLD
-from sadcl_core.data.images import as_rgb, explained_image
-from sadcl_core.data.manifest import Box, Manifest, Record
+from sadcl_core.data.checks import CHUNK, TOLD
+from sadcl_core.data.images import as_rgb, explained_image, orientation, stored_size
+from sadcl_core.data.manifest import SCHEMA, Box, Manifest, Record
 from sadcl_core.files import replacing
 from sadcl_core.progress import Progress
 
@@ -32,6 +33,15 @@ TURNED: dict[int, Callable[[Box, int, int], tuple[float, float]]] = {
 ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
+class Copied(NamedTuple):
+    """A copy: its path, EXIF orientation, width and height of the original as stored, and the scale."""
+
+    name: str
+    turned: int
+    size: tuple[int, int]
+    scale: float
+
+
 def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Progress | None = None) -> Manifest:
     """Copy every image, its short side at most `short_side` pixels, and return the manifest of the copies.
 
@@ -44,22 +54,22 @@ def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Prog
     rows = manifest.rows
     root, count = manifest.description.root, rows.num_rows
 
-    def one(image: str, boxes: list[dict[str, float]] | None) -> tuple[str, tuple[Box, ...] | None]:
-        name = copy_name(image)
-        orientation, size, scale = _copy(root / image, folder / name, short_side)
-        turned = None if boxes is None else tuple(_moved(Box(**box), orientation, size, scale) for box in boxes)  # type: ignore[arg-type]
-        return name, turned
+    originals = frozenset(rows["image"].to_pylist())
+
+    def one(image: str) -> Copied:
+        return _copy(root / image, folder, copy_name(image, originals), short_side)
 
     def records() -> Iterator[Record]:
         copied = 0
         with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
             for start in range(0, count, CHUNK):
                 part = rows.slice(start, CHUNK).to_pydict()
-                done = pool.map(one, part["image"], part["boxes"])
-                for (name, boxes), split, active, unknown in zip(
-                    done, part["split"], part["active"], part["unknown"], strict=True
-                ):
-                    yield Record(name, split, tuple(active), tuple(unknown), boxes)
+                once = dict.fromkeys(part["image"])  # an image may be in several splits
+                copies, done = pool.map(one, once), dict[str, Copied]()
+                for image, split, active, unknown, boxes in zip(*(part[name] for name in SCHEMA.names), strict=True):
+                    copy = done[image] if image in done else done.setdefault(image, next(copies))
+                    moved = None if boxes is None else tuple(_moved(Box(**box), copy) for box in boxes)
+                    yield Record(copy.name, split, tuple(active), tuple(unknown), moved)
                     copied += 1
                     if progress is not None and (copied % TOLD == 0 or copied == count):
                         progress(copied, count)
@@ -69,29 +79,33 @@ def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Prog
     return Manifest.from_records(description, records())
 
 
-def copy_name(image: str) -> str:
-    """The path of the copy: the same, with .jpg added to what is no JPEG."""
-    return image if image.lower().endswith(JPEG) else f"{image}.jpg"
+def copy_name(image: str, originals: Set[str] = frozenset()) -> str:
+    """The path of the copy: the same, with .jpg added to what is no JPEG, again if another original is called so."""
+    name = image if image.lower().endswith(JPEG) else f"{image}.jpg"
+    while name != image and name in originals:
+        name += ".jpg"
+    return name
 
 
-def _copy(source: Path, target: Path, short_side: int) -> tuple[int, tuple[int, int], float]:
-    """Write one copy; returns orientation, width and height of the original as stored, and the scale of the copy."""
+def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copied:
+    """Write one copy, unless it is there."""
+    target = folder / name
     with explained_image(source), Image.open(source) as image:
-        size, orientation = image.size, int(image.getexif().get(ORIENTATION, 1))
-        scale = min(1.0, short_side / min(size))
+        size = stored_size(image)
+        copied = Copied(name, orientation(image), size, min(1.0, short_side / min(size)))
         if target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
-            return orientation, size, scale
+            return copied
         small = as_rgb(image)
-        if scale < 1:
-            width, height = (max(1, round(side * scale)) for side in small.size)
+        if copied.scale < 1:
+            width, height = (max(1, round(side * copied.scale)) for side in small.size)
             small = small.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     with replacing(target) as temporary:
         small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
-    return orientation, size, scale
+    return copied
 
 
-def _moved(box: Box, orientation: int, size: tuple[int, int], scale: float) -> Box:
+def _moved(box: Box, copy: Copied) -> Box:
     """Where a box of the original is in its copy."""
-    x, y = TURNED[orientation](box, *size) if orientation in TURNED else (box.x, box.y)
-    width, height = (box.height, box.width) if orientation in ON_ITS_SIDE else (box.width, box.height)
-    return Box(box.label, x * scale, y * scale, width * scale, height * scale)
+    x, y = TURNED[copy.turned](box, *copy.size) if copy.turned in TURNED else (box.x, box.y)
+    width, height = (box.height, box.width) if copy.turned in ON_ITS_SIDE else (box.width, box.height)
+    return Box(box.label, *(side * copy.scale for side in (x, y, width, height)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from sadcl_core.data.formats.labels import CLASS_LIST
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.files import replacing, write_text
 from sadcl_core.registry import suggest
 
@@ -34,7 +35,7 @@ def export(manifest: Manifest, form: str, folder: Path) -> list[Path]:
     """Write label files of a format in EXPORTS into a folder; image paths in them start from the manifest's root.
 
     Raises:
-        DataError: for COCO, an image cannot be opened to see its size.
+        DataError: for COCO, an image cannot be opened to see its size; for the others, a class name has a line break.
         UsageError: the folder cannot be written to.
     """
     return EXPORTS[form](manifest, folder)
@@ -49,32 +50,40 @@ def rows_of(manifest: Manifest, chunk: int = 4096) -> Iterator[Row]:
 def write_csv(manifest: Manifest, folder: Path) -> list[Path]:
     """One `labels.csv` with image, split, labels and unknown, and the list of classes beside it."""
     names, between = manifest.classes, _between(manifest.classes)
-    path = folder / "labels.csv"
+    path, beside = folder / "labels.csv", _class_list(manifest, folder)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split", "labels", "unknown"])
         for row in rows_of(manifest):
             cells = ([names[k] for k in row[kind]] for kind in ("active", "unknown"))
             writer.writerow([row["image"], row["split"], *(_cell(labels, between) for labels in cells)])
-    return [path, _class_list(manifest, folder)]
+    return [path, beside]
 
 
 def write_jsonl(manifest: Manifest, folder: Path) -> list[Path]:
     """One `labels.jsonl` with image, split, labels and unknown, and the list of classes beside it."""
     names = manifest.classes
-    path = folder / "labels.jsonl"
+    path, beside = folder / "labels.jsonl", _class_list(manifest, folder)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows_of(manifest):
             line: Row = {"image": row["image"], "split": row["split"], "labels": [names[k] for k in row["active"]]}
             if row["unknown"]:
                 line["unknown"] = [names[k] for k in row["unknown"]]
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return [path, _class_list(manifest, folder)]
+    return [path, beside]
 
 
 def write_coco(manifest: Manifest, folder: Path) -> list[Path]:
     """One `annotations/instances_SPLIT.json` per split; a label without a box is an annotation without one."""
-    return [_write_coco_split(manifest, split, folder / "annotations" / f"instances_{split}.json") for split in manifest.splits]
+    names: dict[str, str] = {}  # what is no name of a file may be one of a split
+    for split in manifest.splits:
+        name = re.sub(r"[^\w-]", "-", split)[:100]
+        while name in names:
+            name += "-"
+        names[name] = split
+    return [
+        _write_coco_split(manifest, split, folder / "annotations" / f"instances_{name}.json") for name, split in names.items()
+    ]
 
 
 def _write_coco_split(manifest: Manifest, name: str, path: Path) -> Path:
@@ -116,6 +125,12 @@ def _coco_annotations(number: int, row: Row) -> Iterator[Row]:
 
 
 def _class_list(manifest: Manifest, folder: Path) -> Path:
+    broken = next((name for name in manifest.classes if "\n" in name or "\r" in name), None)
+    if broken is not None:
+        raise DataError(
+            f"{manifest.description.name}: the class name {broken[:60]!r} has a line break, so {CLASS_LIST} cannot hold it. "
+            "Rename the class, or export as coco."
+        )
     write_text(folder / CLASS_LIST, "".join(f"{name}\n" for name in manifest.classes))
     return folder / CLASS_LIST
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,23 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sadcl_core.errors import DataError
 
-# as an error, for the whole process: filters cannot be set for one thread, and images are checked by several
+# as an error, for the whole process: filters cannot be set for one thread, and images are checked by several; where another
+# thread has put its own filters in place for a moment, `as_rgb` refuses
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = 1
+# whatever decoders raise on damaged files
+BROKEN = (
+    *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
+    *(RuntimeError, SyntaxError, EOFError, MemoryError, struct.error),
+)
 
 
 def open_image(path: Path, content: IO[bytes] | None = None) -> Image.Image:
@@ -35,7 +46,13 @@ def open_image(path: Path, content: IO[bytes] | None = None) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """What people see in an opened image: upright, in RGB, 16 bits scaled to 8, without its alpha channel."""
+    """What people see in an opened image: upright, in RGB, 16 bits scaled to 8, without its alpha channel.
+
+    Raises:
+        DecompressionBombError: it has more pixels than PIL allows.
+    """
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise Image.DecompressionBombError
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
         return Image.fromarray(_to_8_bits(np.asarray(upright))).convert("RGB")
@@ -45,13 +62,16 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Grey values of 16 bits, or of any range in floating point, to 0..255."""
+    """Grey values of 16 or more bits, or of any range in floating point, to 0..255; what is no number is black."""
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values.astype(np.float64))
-        low, high = min(values.min(), 0), max(values.max(), 1 if values.max() <= 1 else 255)
+        values = values.astype(np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = finite.min(initial=0), finite.max(initial=0)
+        high = max(high, 1 if high <= 1 else 255)
+        values = np.nan_to_num(values, nan=0, posinf=high, neginf=low)
         return np.asarray(((values - low) / (high - low) * 255).round(), dtype=np.uint8)
     largest = int(values.max(initial=0))
-    scaled = values if largest <= 255 else values / 257
+    scaled = values if largest <= 255 else values * (255 / max(largest, 65535))
     return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8)
 
 
@@ -62,7 +82,20 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: the file is missing or no image.
     """
     with explained_image(path), Image.open(path) as image:
-        return image.size
+        return stored_size(image)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image as stored; of a TIFF on its side PIL says them the other way round."""
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
+    return image.size
+
+
+def orientation(image: Image.Image) -> int:
+    """By EXIF, 2 to 8 where an image is not stored upright."""
+    tag = image.getexif().get(ORIENTATION, UPRIGHT)
+    return tag if tag in range(2, 9) else UPRIGHT
 
 
 @contextmanager
@@ -82,5 +115,7 @@ def explained_image(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: not an image.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more pixels than a photograph has, refused.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
+    except PermissionError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except BROKEN as error:
         raise DataError(f"{path}: broken image ({error}).") from None

@@ -122,12 +122,13 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
     labels = active_matrix(manifest)
     counts = total_counts(splits)
     present = counts[counts > 0]
-    pairs = tuple(_pairs(manifest.classes, labels, counts))
+    both = _both_active(labels)
     findings = [
         *_of_images(checks, left_out=left_out),
         *_of_duplicates(manifest, checks.groups),
         *_of_classes(manifest.classes, splits),
-        *_of_labels(manifest, splits, pairs),
+        *_of_labels(manifest, splits),
+        *_of_pairs(manifest.classes, both, counts),
     ]
     cardinality = np.bincount(np.diff(labels.indptr)) if labels.shape[0] else np.zeros(1, np.int64)
     return Report(
@@ -137,7 +138,7 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         cardinality=tuple(map(int, cardinality)),
         imbalance=float(present.max() / present.min()) if len(present) else 0.0,
-        pairs=pairs,
+        pairs=tuple(_pairs(manifest.classes, both, counts)),
         decoded=checks.decoded,
     )
 
@@ -176,10 +177,15 @@ def co_occurrence(manifest: Manifest, classes: Counts) -> Counts:
     return np.asarray((some.T @ some).toarray(), dtype=np.int64)
 
 
-def _pairs(names: tuple[str, ...], labels: csr_matrix, counts: Counts) -> Iterator[Pair]:
+def _both_active(labels: csr_matrix) -> tuple[Counts, Counts, Counts]:
+    """Of every pair of classes that occurs, each once: the first class, the second, and in how many images both are active."""
     both = (labels.T @ labels).tocoo()
     above = both.row < both.col
-    rows, cols, images = both.row[above], both.col[above], both.data[above]
+    return both.row[above], both.col[above], both.data[above]
+
+
+def _pairs(names: tuple[str, ...], both: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Pair]:
+    rows, cols, images = both
     for place in np.argsort(-images, kind="stable")[:PAIRS]:
         a, b, count = int(rows[place]), int(cols[place]), int(images[place])
         yield Pair(names[a], names[b], count, round(count / int(counts[a]), 4), round(count / int(counts[b]), 4))
@@ -248,17 +254,22 @@ def _classes(severity: Severity, what: str, names: tuple[str, ...], chosen: npt.
     return Finding(severity, what, len(places), text, tuple(names[k] for k in places[:NAMED]))
 
 
-def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...], pairs: tuple[Pair, ...]) -> Iterator[Finding]:
+def _of_pairs(names: tuple[str, ...], both: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Finding]:
+    rows, cols, images = both
+    together = np.flatnonzero((images == counts[rows]) & (images == counts[cols]))
+    if len(together):
+        most = together[np.argsort(-images[together], kind="stable")][:EXAMPLES]
+        examples = tuple(f"{names[rows[k]]} = {names[cols[k]]}" for k in most)
+        yield Finding("warning", "classes always together", len(together), "pairs of classes that never occur apart", examples)
+
+
+def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...]) -> Iterator[Finding]:
     counts = total_counts(splits)
     present = counts[counts > 0]
     if len(present) and present.max() >= IMBALANCED * present.min():
         most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max() + 1).argmin())
         text = f"times as many images of {manifest.classes[most]} as of {manifest.classes[least]}"
         yield Finding("warning", "imbalance", int(present.max() // present.min()), text)
-    together = [pair for pair in pairs if pair.of_first == pair.of_second == 1]
-    if together:
-        examples = tuple(f"{pair.first} = {pair.second}" for pair in together[:EXAMPLES])
-        yield Finding("warning", "classes always together", len(together), "pairs of classes that never occur apart", examples)
     empty = sum(split.without_labels for split in splits)
     if empty:
         yield Finding("note", "no label", empty, "images without an active label")

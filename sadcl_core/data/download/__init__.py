@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sadcl_core.data.download.archives import archives_of, downloadable
 from sadcl_core.data.download.fetching import require_space, whole_archive
-from sadcl_core.data.download.place import Place, is_there, writing
+from sadcl_core.data.download.place import OPTION, Place, is_there
 from sadcl_core.data.download.unpacking import unpack
+from sadcl_core.files import explained
 from sadcl_core.progress import StagedProgress
 
 __all__ = ["download", "downloadable"]
@@ -37,7 +38,7 @@ def download(name: str, folder: Path, *, progress: StagedProgress | None = None)
         MachineError: no network, the server does not have a file, the connection broke off, or too little free space.
     """
     archives = archives_of(name)
-    with writing(folder):
+    with explained(folder, OPTION):
         missing = tuple(archive for archive in archives if not is_there(folder, archive))
         if not missing:
             return

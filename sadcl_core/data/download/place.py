@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.download.archives import Archive
-from sadcl_core.errors import MachineError, SadclError, UsageError
+from sadcl_core.errors import MachineError
 from sadcl_core.files import write_json
 from sadcl_core.progress import StagedProgress
 
@@ -21,6 +19,7 @@ RECORD = ".downloaded.json"
 MOVING, UNPACKED = "being moved into place", "unpacked"  # the values of the record
 
 CHUNK = 1 << 18  # bytes read at a time
+OPTION = "--data"  # with which a person chooses another folder
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,8 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def store_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object in one piece.
-
-    Raises:
-        OSError: it cannot be written; what `write_json` says of that is about another option.
-    """
-    try:
-        write_json(path, value)
-    except SadclError as error:
-        raise error.__context__ or error from None
+    """Write a JSON object in one piece."""
+    write_json(path, value, OPTION)
 
 
 def refuse_if_more_than_free(needed: int, folder: Path, what: str) -> None:
@@ -103,7 +95,7 @@ def refuse_if_more_than_free(needed: int, folder: Path, what: str) -> None:
     if needed > free:
         raise MachineError(
             f"{what} {in_words(needed)} and {parent} has {in_words(free)} free. "
-            "Free some space, or choose another folder with --data."
+            "Free some space, or choose another place with --data."
         )
 
 
@@ -113,23 +105,3 @@ def in_words(size: int) -> str:
         if size >= divisor:
             return f"{size / divisor:.1f} {unit}"
     return f"{size} bytes"
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Say in one sentence why something in `folder` could not be written.
-
-    Raises:
-        UsageError: the folder cannot be written to.
-        MachineError: writing failed half-way, such as on a full disk.
-    """
-    try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        path = error.filename2 or error.filename or folder
-        raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another folder with --data.") from None
-    except OSError as error:
-        raise MachineError(
-            f"{folder} cannot be written ({error.strerror or error}). Mend that, or choose another folder with --data, and give "
-            "the same command again."
-        ) from None

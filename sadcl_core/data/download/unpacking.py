@@ -98,7 +98,7 @@ def _lies_in(folder: Path, member: _Member) -> bool:
 
 def _in_the_way(path: Path) -> DataError:
     return DataError(
-        f"{path} is there with another content than the data set's. Move it away, or choose another folder with --data."
+        f"{path} is there with another content than the data set's. Move it away, or choose another place with --data."
     )
 
 

@@ -102,6 +102,9 @@ def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
         raise DataError(
             f"{path} has {len(categories):,} categories, more than {MAX_CLASSES:,}. Were images or objects listed as categories?"
         )
+    bad = next((entry for entry in categories if not isinstance(entry["name"], (str, int))), None)
+    if bad is not None:
+        raise DataError(f"{path}: the name of category {bad['id']} is no text. Name it.")
     return categories
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,6 +249,9 @@ def _check_names(names: Sequence[str], source: Source) -> None:
     bad = next((name for name in names if not name.strip() or not is_text(name)), None)
     if bad is not None:
         raise DataError(f"{where}: the class name {bad[:60]!r} is empty or no text. Rename the class.")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DataError(f"{where}: the class name {name[:60]!r} appears twice. Rename one of them.")
 
 
 def _listed_beside(source: Source) -> tuple[str, ...]:

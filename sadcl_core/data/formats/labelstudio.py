@@ -12,6 +12,7 @@ before the name.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -153,9 +154,8 @@ def _on_this_disk(address: str, source: Source) -> str:
     """The path of an address; without the letters of an upload where only the plain name lies on this disk."""
     path = PurePosixPath(without_scheme(address))
     plain = UPLOADED.sub("", path.name)
+    if plain == path.name:
+        return address
     roots = (source.root, source.root.parent) if source.guess else (source.root,)
-    places = [PurePosixPath(folder) for folder in ("", "images")]
-    if plain != path.name and not any((root / place / path.name).is_file() for root in roots for place in places):
-        for place in (place / plain for root in roots for place in places if (root / place / plain).is_file()):
-            return str(place)
-    return address
+    places = [f"{folder}{name}" for name in (path.name, plain) for folder in ("", "images/")]
+    return next((place for place in places for root in roots if os.path.isfile(root / place)), address)  # noqa: PTH113

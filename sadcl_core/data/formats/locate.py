@@ -96,7 +96,7 @@ def _prefixes(root: Path, file: Path) -> Iterator[str]:
 def _beside(root: Path, file: Path) -> list[str]:
     """The other folders beside a label file; the last in which its images are looked for."""
     own = _relative(file.parent, root)
-    names = sorted(entry.name for entry in os.scandir(root / own) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(path.name for path in (root / own).iterdir() if path.is_dir() and not path.name.startswith("."))
     return [f"{own}/{name}" if own else name for name in names[:FOLDERS]]
 
 
@@ -126,7 +126,7 @@ def cleaned(reference: str, root: Path, where: str) -> str:
             if text.startswith(f"{base}/"):
                 return text[len(str(base)) + 1 :]
         raise DataError(f"{where}: {text[:200]} does not lie under {root}. Say with --data DIR which folder holds all images.")
-    return text
+    return os.path.normpath(text) if "/." in text or text.startswith(".") or "//" in text else text
 
 
 def is_text(text: str) -> bool:

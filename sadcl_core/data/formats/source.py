@@ -88,7 +88,8 @@ def _state(path: Path) -> list[int] | None:
     """Of a file its size in bytes, of a folder the number of its files; and the latest change in nanoseconds. None when gone."""
     try:
         if path.is_dir():
-            times = [entry.stat().st_mtime_ns for entry in os.scandir(path)]
+            with os.scandir(path) as entries:  # of a link its own time, for what it leads to may be gone
+                times = [entry.stat(follow_symlinks=False).st_mtime_ns for entry in entries]
             return [len(times), max(times, default=0)]
         stat = path.stat()
     except OSError:

@@ -58,6 +58,7 @@ PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
 BETWEEN_LABELS = ("|", ";", ",")
 SNIFFED = 20  # lines that the delimiter is found out from
+TUPLES = ("('", '("', "{'", '{"')  # how Python writes lists of texts that are none
 LOOKED_AT = 10_000  # rows that the meaning of the columns is found out from
 MAX_LIST = 1 << 16  # characters of a list that is written out
 
@@ -168,10 +169,11 @@ def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
     lines = [line for line in lines if line.strip()]
     tables: dict[str, list[list[str]]] = {}
     for delimiter in BETWEEN_CELLS:
-        with suppress(csv.Error):
-            rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-            if any(len(row) > 1 for row in rows):
-                tables[delimiter] = rows
+        rows: list[list[str]] = []
+        with suppress(csv.Error):  # in a later row: what reads them all says where
+            rows.extend(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+        if any(len(row) > 1 for row in rows):
+            tables[delimiter] = rows
     for delimiter, rows in tables.items():
         image = next(filter(_is_image, rows[0]), None)
         if image is not None and all(_is_image(_cell(row, rows[0].index(image))) for row in rows):
@@ -447,7 +449,8 @@ def _parts(cell: Any, between: str, where: str) -> list[Any]:
 
 
 def _is_list(text: str) -> bool:
-    return text.lstrip().startswith("[") and text.rstrip().endswith("]")
+    text = text.strip()
+    return (text[:1] == "[" and text[-1:] == "]") or (text[:2] in TUPLES and text[-1:] in ")}")
 
 
 def _written_list(text: str, where: str) -> list[Any]:
@@ -457,8 +460,8 @@ def _written_list(text: str, where: str) -> list[Any]:
             found = parse(text) if len(text) <= MAX_LIST else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list) and all(isinstance(label, (str, int)) for label in found):
-            return found
+        if isinstance(found, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in found):
+            return list(found)
     raise DataError(f'{where}: {text[:60]} is no list of labels. Write ["cat", "dog"], or cat;dog.')
 
 

@@ -9,6 +9,7 @@ The index numbers its classes only; a `classes.txt` beside it gives them names.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
@@ -61,6 +62,5 @@ def read(source: Source) -> Manifest:
 
 def _place(root: Path, folders: list[str], image: str) -> str:
     """Under which of its folders an image lies; the first when it is in none, which the check of images reports."""
-    if (root / image).is_file():
-        return image
-    return next((f"{folder}/{image}" for folder in folders if (root / folder / image).is_file()), f"{folders[0]}/{image}")
+    places = (image, *(f"{folder}/{image}" for folder in folders))
+    return next((place for place in places if os.path.isfile(root / place)), places[1])  # noqa: PTH113 - False for what is no path

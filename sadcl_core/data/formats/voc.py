@@ -49,6 +49,7 @@ CLASSES = {
     "train": "vehicle",
     "tvmonitor": "indoor",
 }
+MAX_NAME = 200  # characters; file systems end at 255 bytes
 NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 
 
@@ -142,7 +143,7 @@ def _names(path: Path) -> Iterator[tuple[int, str]]:
         fields = line.split()
         if not fields:
             continue
-        if Path(fields[0]).name != fields[0]:
+        if Path(fields[0]).name != fields[0] or len(fields[0]) > MAX_NAME:
             raise DataError(f"{path}, row {row}: {fields[0][:100]!r} is not an image name. Mend the row.")
         yield row, fields[0]
 

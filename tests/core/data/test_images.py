@@ -1,14 +1,40 @@
 from __future__ import annotations
 
+import random
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from sadcl_core.data.dataset import read_image
-from sadcl_core.data.images import open_image
+from sadcl_core.data.images import image_size, open_image
 from sadcl_core.errors import DataError
+
+ORIENTATION = 0x0112
+# what a camera did to the upright picture, so that the EXIF orientation undoes it
+STORED: dict[int, tuple[Image.Transpose, ...]] = {
+    1: (),
+    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
+    3: (Image.Transpose.ROTATE_180,),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
+    5: (Image.Transpose.TRANSPOSE,),
+    6: (Image.Transpose.ROTATE_90,),
+    7: (Image.Transpose.TRANSVERSE,),
+    8: (Image.Transpose.ROTATE_270,),
+}
+RAMP = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
+GREY = (RAMP / 257).round()
 
 
 def save(path: Path, mode: str, **options: object) -> Path:
@@ -17,18 +43,141 @@ def save(path: Path, mode: str, **options: object) -> Path:
     return path
 
 
+def save_turned(path: Path, upright: Image.Image, orientation: int, **options: Any) -> tuple[int, int]:
+    """Store a picture as a turned camera does; returns the size it is stored in."""
+    stored = upright
+    for method in STORED[orientation]:
+        stored = stored.transpose(method)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored.save(path, exif=exif, **options)
+    return stored.size
+
+
+def claim(path: Path, width: int, height: int) -> Path:
+    """A PNG that says how large it is and holds next to nothing."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+def grey(path: Path) -> npt.NDArray[np.int64]:
+    """The one channel of an image that is grey."""
+    pixels = np.asarray(open_image(path)).astype(np.int64)
+    assert (pixels == pixels[..., :1]).all()
+    return np.asarray(pixels[..., 0])
+
+
 @pytest.mark.parametrize(
-    ("mode", "suffix"), [("RGB", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "jpg"), ("1", "png")]
+    ("mode", "suffix"),
+    [
+        *(("RGB", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"), ("LA", "png"), ("CMYK", "jpg"), ("1", "png")),
+        *(("LAB", "tif"), ("YCbCr", "tif"), ("CMYK", "tif"), ("P", "gif"), ("RGBA", "webp"), ("RGB", "bmp")),
+    ],
 )
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     pixels = read_image(save(tmp_path / f"a.{suffix}", mode))
     assert pixels.shape == (3, 10, 14)
 
 
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "dtype"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2"), ("tif", "<i4")])
+def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str, dtype: str) -> None:
+    Image.fromarray(RAMP.astype(dtype)).save(tmp_path / f"a.{suffix}")
+    assert np.abs(grey(tmp_path / f"a.{suffix}") - GREY).max() <= 1
+
+
+def test_32_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray((RAMP * 30_000).astype(np.int32)).save(tmp_path / "a.tif")
+    assert np.abs(grey(tmp_path / "a.tif") - GREY).max() <= 1
+
+
+def test_negative_numbers_are_black(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[-5, 0], [100, 255]], np.int32)).save(tmp_path / "a.tif")
+    assert grey(tmp_path / "a.tif").tolist() == [[0, 0], [100, 255]]
+
+
+def test_few_grey_values_in_16_bits_stay_as_they_are(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1], [100, 255]], np.uint16)).save(tmp_path / "a.png")
+    assert grey(tmp_path / "a.png").tolist() == [[0, 1], [100, 255]]
+
+
+@pytest.mark.parametrize("largest", [1.0, 255.0, 70_000.0])
+def test_floating_point_is_scaled(tmp_path: Path, largest: float) -> None:
+    Image.fromarray((RAMP / 65535 * largest).astype(np.float32)).save(tmp_path / "a.tif")
+    assert np.abs(grey(tmp_path / "a.tif") - GREY).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[np.nan, 0.5], [0.0, 1.0]], [[0, 128], [0, 255]]),
+        ([[np.nan, 100.0], [0.0, 255.0]], [[0, 100], [0, 255]]),
+        ([[np.inf, -np.inf], [0.0, 1.0]], [[255, 0], [0, 255]]),
+        ([[np.inf, np.nan], [np.nan, np.inf]], [[255, 0], [0, 255]]),
+        ([[np.nan, np.nan], [np.nan, np.nan]], [[0, 0], [0, 0]]),
+        ([[-1.0, 0.0], [0.0, 1.0]], [[0, 128], [128, 255]]),
+        ([[3e38, 0.0], [0.0, 3e38]], [[255, 0], [0, 255]]),
+    ],
+)
+def test_what_is_no_number_leaves_the_others_as_they_are(tmp_path: Path, values: list[list[float]], expected: list[list[int]]) -> None:
+    Image.fromarray(np.array(values, np.float32)).save(tmp_path / "a.tif")
+    assert grey(tmp_path / "a.tif").tolist() == expected
+
+
+def test_alpha_is_left_out_and_the_colours_stay(tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 9), (200, 100, 50, 7)).save(tmp_path / "a.png")
+    Image.new("LA", (9, 9), (200, 0)).save(tmp_path / "b.png")
+    assert open_image(tmp_path / "a.png").getpixel((4, 4)) == (200, 100, 50)
+    assert open_image(tmp_path / "b.png").getpixel((4, 4)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency"), [("P", b"\x00\x10\x80"), ("P", 3), ("L", 3), ("1", 1), ("RGB", (1, 2, 3))]
+)
+def test_transparent_colours_do_not_matter(tmp_path: Path, mode: str, transparency: object) -> None:
+    plain = open_image(save(tmp_path / "a.png", mode))
+    assert np.array_equal(open_image(save(tmp_path / "b.png", mode, transparency=transparency)), plain)
+
+
+def test_a_jpeg_in_cmyk_has_the_colours_that_people_see(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    red, green, blue = np.asarray(open_image(tmp_path / "a.jpg"))[8, 8].astype(int)
+    assert red > 230
+    assert max(green, blue) < 30
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientations_are_undone(tmp_path: Path, suffix: str, orientation: int) -> None:
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :16] = 255, 0, 0
+    pixels[:16, 32:] = 0, 255, 0
+    pixels[16:, :16] = 0, 0, 255
+    path = tmp_path / f"a.{suffix}"
+    stored = save_turned(path, Image.fromarray(pixels), orientation)
+    assert np.abs(np.asarray(open_image(path)).astype(int) - pixels).mean() < 12
+    assert image_size(path) == stored
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_changes_nothing(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned
-    assert open_image(save(tmp_path / "a.jpg", "RGB", exif=exif)).size == (10, 14)
+    exif[ORIENTATION] = orientation
+    assert open_image(save(tmp_path / "a.jpg", "RGB", exif=exif)).size == (14, 10)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_the_first_of_several_frames_is_read(tmp_path: Path, suffix: str) -> None:
+    first, *others = (Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue"))
+    options = {"lossless": True} if suffix == "webp" else {}
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=others, **options)
+    assert open_image(tmp_path / f"a.{suffix}").getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_one_pixel_is_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png").getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_truncated_missing_and_other_files(tmp_path: Path) -> None:
@@ -44,6 +193,52 @@ def test_truncated_missing_and_other_files(tmp_path: Path) -> None:
             open_image(tmp_path / "b.jpg")
     with pytest.raises(DataError, match="a folder, not an image"):
         open_image(tmp_path)
+    (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
+    with pytest.raises(DataError, match=r"circle\.jpg: "):
+        open_image(tmp_path / "circle.jpg")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    for reading in (open_image, image_size):
+        with pytest.raises(DataError, match=r"a\.jpg: cannot be read \(Permission denied\)\.$"):
+            reading(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])
+def test_whatever_is_damaged_is_an_error_of_the_data(tmp_path: Path, suffix: str) -> None:
+    first, *others = (Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue"))
+    several: dict[str, Any] = {"save_all": True, "append_images": others} if suffix not in ("jpg", "bmp") else {}
+    first.save(tmp_path / f"a.{suffix}", **several)
+    whole, chance = (tmp_path / f"a.{suffix}").read_bytes(), random.Random(suffix)
+    path = tmp_path / f"b.{suffix}"
+    for _ in range(300):
+        damaged = bytearray(whole[: chance.choice((len(whole), chance.randrange(len(whole))))])
+        for _ in range(chance.choice((0, 1, 5))):
+            if damaged:
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PIL's, of damaged tags
+            try:
+                open_image(path)
+            except DataError as error:
+                assert str(error).startswith(f"{path}: ")
+
+
+def test_what_a_decoder_was_not_ready_for_is_an_error_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.png", "RGB")
+    for error in (struct.error("short"), KeyError("tag"), ZeroDivisionError(), OverflowError(), MemoryError(), AttributeError()):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Image.Image, "convert", fail)
+        with pytest.raises(DataError, match=r"a\.png: broken image"):
+            open_image(path)
 
 
 @pytest.mark.parametrize("limit", [50, 100])  # more than twice as many pixels, and less than that
@@ -51,3 +246,49 @@ def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match="more pixels"):
         open_image(save(tmp_path / "a.png", "RGB"))
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])  # a warning of PIL's, and an error
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, side: int) -> None:
+    path = claim(tmp_path / "a.png", side, side)
+    start = time.perf_counter()
+    for reading in (open_image, image_size):
+        with pytest.raises(DataError, match=r"a\.png: more pixels than a photograph has, refused"):
+            reading(path)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_a_bomb_is_refused_by_every_thread_whatever_another_one_does_to_warnings(tmp_path: Path) -> None:
+    bomb, good = claim(tmp_path / "bomb.png", 10_000, 10_000), save(tmp_path / "good.png", "RGB")
+    stop = threading.Event()
+
+    def meddle() -> None:
+        while not stop.is_set():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                time.sleep(1e-4)
+
+    def refused(number: int) -> bool:
+        try:
+            open_image(good if number % 2 else bomb)
+        except DataError as error:
+            return "more pixels" in str(error)
+        return False
+
+    meddler = threading.Thread(target=meddle)
+    meddler.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(refused, range(400)))
+    finally:
+        stop.set()
+        meddler.join()
+    assert done == [number % 2 == 0 for number in range(400)]
+
+
+def test_a_bomb_is_refused_by_a_program_that_shows_warnings(tmp_path: Path) -> None:
+    path = claim(tmp_path / "a.png", 10_000, 10_000)
+    program = f"from pathlib import Path; from sadcl_core.data.images import open_image; open_image(Path({str(path)!r}))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stderr.splitlines()[-1].endswith("a.png: more pixels than a photograph has, refused.")
+    assert "Warning" not in ran.stderr

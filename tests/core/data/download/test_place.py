@@ -21,13 +21,13 @@ def test_a_damaged_record_does_not_matter(coco: Site, tmp_path: Path, record: st
 
 def test_a_folder_that_cannot_be(coco: Site, tmp_path: Path) -> None:
     path = write(tmp_path / "file", b"")
-    fails(UsageError, path, "cannot be written", "another folder with --data")
+    fails(UsageError, path, "cannot be written", "another place with --data")
     fails(UsageError, path / "inside", "cannot be written")
 
 
 def test_a_folder_by_the_name_of_the_record(coco: Site, tmp_path: Path) -> None:
     (tmp_path / RECORD).mkdir()
-    text = fails(UsageError, tmp_path, "another folder with --data")
+    text = fails(UsageError, tmp_path, "another place with --data")
     assert text.startswith(f"{tmp_path / RECORD} cannot be written (Is a directory)")
 
 
@@ -36,4 +36,4 @@ def test_no_room_for_what_is_stored_beside_a_part(coco: Site, tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", write_text)
-    fails(MachineError, tmp_path, f"{tmp_path} cannot be written (No space left on device)", "another folder with --data")
+    fails(MachineError, tmp_path, "cannot be written (No space left on device)", "another place with --data")

@@ -94,9 +94,9 @@ def test_one_file_per_split(folder: Path) -> None:
         ("b.jpg", "val", ["cat"], []),
     ]
     put(folder / "c.jsonl", '{"image": "a.jpg", "labels": ["cat"]}\n')
-    with pytest.raises(DataError, match="of several formats: csv, jsonl. Give files of one format"):
+    with pytest.raises(DataError, match=r"of several formats: csv, jsonl. Give files of one format"):
         load(f"train={folder / 'a.csv'}", f"test={folder / 'c.jsonl'}")
-    with pytest.raises(DataError, match="is a folder. Give one label file per split"):
+    with pytest.raises(DataError, match=r"is a folder. Give one label file per split"):
         load(f"train={folder / 'a.csv'}", f"test={SAMPLES['yolo'](folder / 'yolo')}")
 
 

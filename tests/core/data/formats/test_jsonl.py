@@ -40,14 +40,20 @@ def test_addresses_in_a_bucket_are_looked_for_by_their_last_parts(tmp_path: Path
 
 
 def test_addresses_of_different_depth(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
     entries = [
-        {"imageGcsUri": f"gs://bucket/{place}.jpg", "classificationAnnotations": []} for place in ("mine/a", "mine/b", "c")
+        {"imageGcsUri": f"gs://bucket/{place}.jpg", "classificationAnnotations": [{"displayName": "cat"}]}
+        for place in ("mine/a", "mine/b", "c")
     ]
-    entries[0]["classificationAnnotations"] = [{"displayName": "cat"}]  # type: ignore[assignment]
     for name in "abc":
         put(tmp_path / f"{name}.jpg", "")
     assert [row[0] for row in rows(load(put_lines(tmp_path / "mine.jsonl", entries)))] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_two_addresses_of_one_image(tmp_path: Path) -> None:
+    put(tmp_path / "a.jpg", "")
+    entries = [{"image_url": f"gs://{bucket}/{bucket}/a.jpg", "label": "cat"} for bucket in ("one", "two")]
+    with pytest.raises(DataError, match=r"a.jpg is listed twice, under two spellings of its path. Remove one row"):
+        load(put_lines(tmp_path / "mine.jsonl", entries))
 
 
 def test_an_imagefolder_with_metadata_in_each_split(tmp_path: Path) -> None:

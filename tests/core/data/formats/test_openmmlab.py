@@ -46,7 +46,7 @@ def test_a_file_per_split(tmp_path: Path) -> None:
         (document("cat", {"img_path": "a.jpg"}), "metainfo has no list of class names. Write"),
         (document([], {"img_path": "a.jpg"}), "metainfo has no list of class names. Write"),
         (document([["cat"]], {"img_path": "a.jpg"}), "metainfo has no list of class names. Write"),
-        (document(["cat", "cat"], {"img_path": "a.jpg"}), "class name 'cat' appears twice"),
+        (document(["cat", "cat"], {"img_path": "a.jpg"}), "mine.json: the class name 'cat' appears twice"),
         (document(["cat", " "], {"img_path": "a.jpg"}), "class name ' ' is empty"),
         (document(["cat"]), "no image is listed"),
     ],
