@@ -115,7 +115,7 @@ def prepare_data(
 
 def _download(dataset: list[str], data: Path | None) -> None:
     from sadcl_core.data.download import download
-    from sadcl_core.data.prepare import DATA
+    from sadcl_core.data.identify import DATA
 
     name = dataset[0]
     with stages(in_bytes=True) as progress:

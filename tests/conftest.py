@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from sadcl_cli.app import app
 from sadcl_cli.console import verbosity
 from sadcl_core.data.formats import digits
-from sadcl_core.data.manifest import Box
+from sadcl_core.data.rows import Box
 
 
 @dataclass(frozen=True)

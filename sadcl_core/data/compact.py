@@ -13,7 +13,8 @@ from PIL import Image
 
 from sadcl_core.data.checks import CHUNK, TOLD
 from sadcl_core.data.images import as_rgb, explained_image, orientation, stored_size
-from sadcl_core.data.manifest import SCHEMA, Box, Manifest, Record
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.rows import SCHEMA, Box, Record
 from sadcl_core.files import replacing
 from sadcl_core.progress import Progress
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -12,10 +10,11 @@ import numpy.typing as npt
 
 from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
-from sadcl_core.data.formats import BUILT_IN, DATASETS
+from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import SPLIT_ORDER, Found, detect, detect_files, reader
-from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
+from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source
 from sadcl_core.data.formats.text import read_classes
+from sadcl_core.data.identify import PREPARED, Named, identify
 from sadcl_core.data.manifest import DESCRIPTION, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.report import Report, make_report
 from sadcl_core.data.shards import is_address, open_shards
@@ -23,16 +22,10 @@ from sadcl_core.data.splits import assign_splits, parse_fractions
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.files import write_json
 from sadcl_core.progress import StagedProgress, stage
-from sadcl_core.registry import suggest
 
-DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
-PREPARED = Path("prepared")  # where manifests are written, by the data set's name, when no folder is given
 REPORT = "report.json"
 SPLIT = "0.8,0.1,0.1"  # of data that come without splits
 SHOWN = 3  # broken images named in an error
-VAGUE = re.compile(
-    r"^_?(annotations?|labels?|metadata|_?classes|data|dataset|train\w*|val\w*|test\w*|instances\w*|result|export)\b", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -69,25 +62,6 @@ class Prepared:
     manifest: Manifest
     report: Report
     problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a person called their data, worked out.
-
-    Attributes:
-        name: of the data set.
-        given: absolute paths, or the name of a known data set: what it is recognised by.
-        root: folder of the images.
-        paths: the folder or files that were named, by split; none for a known data set.
-        guess: nobody said where the images are.
-    """
-
-    name: str
-    given: tuple[str, ...]
-    root: Path
-    paths: dict[str, Path]
-    guess: bool
 
 
 def prepare(
@@ -142,36 +116,6 @@ def prepare(
     return Prepared(stored, report, tuple(checks.problems))
 
 
-def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Named:
-    """Work out what a person called their data.
-
-    Raises:
-        UsageError: it is neither the name of a data set nor a folder or file.
-        DataError: the folder is not there.
-    """
-    if len(dataset) == 1 and dataset[0] in DATASETS:
-        known = dataset[0]
-        root = data_folder(known, data)
-        return Named(name or known, (known,), root, {}, guess=False)
-    files = _files_by_split(dataset)
-    if data is not None and not data.is_dir():
-        raise DataError(f"There is no folder {data}. Check --data.")
-    first = next(iter(files.values()))
-    root = data or (first if first.is_dir() else _common_folder(list(files.values())))
-    given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
-    return Named(name or name_of(list(files.values())), given, root, files, guess=data is None and not first.is_dir())
-
-
-def name_of(paths: Sequence[Path]) -> str:
-    """A data set's name from its folder or file; from the folder of a file that is called labels, train and the like."""
-    path = paths[0].absolute()
-    words = [path.name] if path.is_dir() else [path.stem, path.parent.name, path.parent.parent.name]
-    if len(paths) > 1:
-        words = words[1:]
-    chosen = next((word for word in words if word and not VAGUE.match(word)), words[0])
-    return re.sub(r"[^\w.-]+", "-", chosen).strip("-.") or "data"
-
-
 def find_or_prepare(dataset: str, *, data: Path | None = None, progress: StagedProgress | None = None) -> tuple[Manifest, str]:
     """The manifest of data given by name, folder, label file or prepared folder, prepared now unless that has been done.
 
@@ -201,29 +145,6 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: StagedP
     return prepared.manifest, f"manifest {folder}, prepared now from {named.root if dataset in DATASETS else dataset}"
 
 
-def data_folder(name: str, data: Path | None) -> Path:
-    """Where a known data set lies: as given, else where it was prepared from, else `data/NAME`.
-
-    Raises:
-        DataError: there is no such folder, and the data set is not one that is drawn on the spot.
-    """
-    folder = data or _prepared_from(name) or DATA / name
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Check --data.")
-    if name not in BUILT_IN and not folder.is_dir():
-        hint = "Check --data." if data else f"Say where it lies with --data DIR, or link it to {DATA / name}."
-        raise DataError(f"There is no folder {folder}. {hint}")
-    return folder
-
-
-def _prepared_from(name: str) -> Path | None:
-    """Where a known data set was prepared from."""
-    try:
-        return Path(load_description(PREPARED / name).options["root"])
-    except (DataError, KeyError, TypeError):
-        return None
-
-
 def _stored_options(folder: Path) -> Options | None:
     """The options that a manifest was prepared with; None when there is no such manifest."""
     try:
@@ -239,41 +160,6 @@ def _stored_data(folder: Path) -> Path | None:
     except DataError:
         return None
     return Path(stored) if stored else None
-
-
-def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
-    """SPLIT=FILE arguments, or the one path."""
-    files: dict[str, Path] = {}
-    for text in dataset:
-        before, equals, after = text.partition("=")
-        if equals and not Path(text).exists():
-            split, file = split_name(before), Path(after)
-        elif len(dataset) == 1:
-            split, file = UNASSIGNED, Path(text)
-        else:
-            raise UsageError(
-                f"{text} does not say which split it is. Give one path, or one file per split: train=a.csv test=b.csv."
-            )
-        if split in files:
-            raise UsageError(f"Split {split} is given twice. Give one file per split.")
-        files[split] = file
-    for path in files.values():
-        if not path.exists() and (len(path.parts) > 1 or path.suffix):
-            raise DataError(f"There is no file or folder {path}. Check the path.")
-        if not path.exists():
-            near = suggest(path.name, DATASETS)
-            raise UsageError(f"There is no data set {path.name!r}, and no folder or file of that name. {near}")
-        if is_prepared(path):
-            raise UsageError(f"{path} is a prepared data set already. Train with it, or give the folder of its labels.")
-    return files
-
-
-def _common_folder(files: Sequence[Path]) -> Path:
-    """The deepest folder that holds all files."""
-    folder = files[0].parent
-    while not all(path.resolve().is_relative_to(folder.resolve()) for path in files):
-        folder = folder.resolve().parent
-    return folder
 
 
 def _read(named: Named, options: Options) -> Manifest:

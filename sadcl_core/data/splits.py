@@ -22,7 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sadcl_core.data.manifest import SCHEMA, Manifest
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.rows import SCHEMA
 from sadcl_core.errors import UsageError
 
 NAMES = ("train", "val", "test")

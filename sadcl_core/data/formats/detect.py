@@ -19,7 +19,7 @@ from sadcl_core.registry import suggest
 BESIDE = ("annotations", "labels", "data")  # folders in which label files lie, beside those called after a split
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
-TEXTS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+LINES = (".jsonl", ".ndjson")
 LOOKED_AT = 20  # lines of a file that is in no known format
 
 
@@ -59,6 +59,8 @@ def detect(path: Path, *, insisted: str = "") -> Found:
     if path.is_dir():
         with readable(path, "a folder"):
             found = [*_in_folder(path, readers)]
+            if found[0].files if found else not insisted:
+                _refuse_damaged(path, found[0].files if found else {})
     elif path.suffix.lower() in (".yaml", ".yml"):
         return Found("yolo", {UNASSIGNED: path})
     else:
@@ -148,21 +150,34 @@ def _is_label_file(path: Path, module: Any) -> bool:
     return path.suffix.lower() in module.SUFFIXES and path.is_file() and bool(module.recognises(path))
 
 
+def _refuse_damaged(folder: Path, files: dict[str, Path]) -> None:
+    """Raise when a file that cannot be read would be passed over.
+
+    Raises:
+        DataError: there is one that alone speaks of its split, or any where no label file was found.
+    """
+    for path in _candidates(folder, (*LINES, ".json", ".csv", ".tsv", ".parquet")):
+        split = split_of_file(path)
+        if not files or (split != UNASSIGNED and split not in files):
+            _explain(path)
+
+
 def _explain(path: Path) -> None:
     """Say what keeps a file from being taken for a label file, if it is that it cannot be read at all.
 
     Raises:
         DataError: it is empty, no text, or damaged.
     """
-    if not path.is_file() or path.suffix.lower() not in TEXTS:
+    suffix = path.suffix.lower()
+    if not path.is_file():
         return
-    with readable(path, "text"):
-        if not path.stat().st_size:
+    with readable(path, "text"), path.open("rb") as file:
+        if not file.read(1):
             raise DataError(f"{path} is empty. Export or fetch it again.")
-    if path.suffix.lower() == ".json":
+    if suffix == ".json":
         read_json(path)
-    for number, line in islice(read_lines(path), LOOKED_AT):
-        if path.suffix.lower() in (".jsonl", ".ndjson") and line.strip():
+    for number, line in islice(read_lines(path), LOOKED_AT) if suffix in (*LINES, ".csv", ".tsv", ".txt") else ():
+        if suffix in LINES and line.strip():
             with readable(path, f"JSON lines: row {number}"):
                 json.loads(line)
 

@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 from sadcl_core.data.formats.source import Source, describe_source
-from sadcl_core.data.manifest import Box, Description, Manifest, Record
+from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
 from sadcl_core.files import explained, write_json
 

@@ -21,7 +21,8 @@ from sadcl_core.data.formats.source import Source, split_above, split_name
 from sadcl_core.data.formats.text import read_lines, read_yaml
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import image_size
-from sadcl_core.data.manifest import Box, Manifest
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sadcl_core.data.manifest import Box, Description, Manifest, Record, load_manifest, load_with_images
+from sadcl_core.data.manifest import Description, Manifest, load_manifest, load_with_images
+from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
 
 

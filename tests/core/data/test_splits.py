@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifiedKFold
 
-from sadcl_core.data.manifest import Box, Description, Manifest, Record, load_manifest
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
+from sadcl_core.data.rows import Box, Record
 from sadcl_core.data.splits import assign_splits, parse_fractions, stratify
 from sadcl_core.errors import UsageError
 

@@ -6,7 +6,7 @@ import pytest
 
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.voc import CLASSES, read
-from sadcl_core.data.manifest import Box
+from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from tests.conftest import make_voc, voc_object
 

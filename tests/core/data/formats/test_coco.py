@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sadcl_core.data.manifest import Box
+from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     load,

@@ -6,7 +6,7 @@ import pytest
 
 from sadcl_core.data.formats.source import Difficult, Reading
 from sadcl_core.data.formats.voc import CLASSES
-from sadcl_core.data.manifest import Box
+from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import load, put, rows, voc_xml, write_voc_official, write_voc_own, write_voc_own_splits
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.data.manifest import Box
+from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import draw, load, put, rows, write_yolo, write_yolo_flat, write_yolo_roboflow
 

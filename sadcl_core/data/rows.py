@@ -1,0 +1,124 @@
+"""The rows of a manifest: what one holds, and flat columns in which a million of them fit while they are read."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+BOX = pa.struct(
+    [("label", pa.int32()), ("x", pa.float32()), ("y", pa.float32()), ("width", pa.float32()), ("height", pa.float32())]
+)
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),  # relative to the root, forward slashes
+        ("split", pa.dictionary(pa.int32(), pa.string())),
+        ("active", pa.list_(pa.int32())),  # class indices, ascending
+        ("unknown", pa.list_(pa.int32())),
+        ("boxes", pa.list_(BOX)),  # pixels of the image as stored on disk; null where the source has no boxes
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object, in pixels from the top left corner."""
+
+    label: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image as a reader of label files hands it over."""
+
+    image: str
+    split: str
+    active: tuple[int, ...]
+    unknown: tuple[int, ...] = ()
+    boxes: tuple[Box, ...] | None = None
+
+
+class Rows:
+    """Rows in the making: flat columns, so that a million images fit while they are read."""
+
+    def __init__(self) -> None:
+        """No row yet."""
+        self.images: list[str] = []
+        self.splits: dict[str, int] = {}
+        self.split_codes = array("i")
+        self.active = Lists()
+        self.unknown = Lists()
+        self.boxes: list[tuple[Box, ...] | None] | None = None  # from the first row on that has boxes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def add(self, record: Record) -> None:
+        """Append a row; labels are sorted and an active label wins over an unknown one."""
+        active = set(record.active)
+        self.images.append(record.image)
+        self.split_codes.append(self.splits.setdefault(record.split, len(self.splits)))
+        self.active.add(sorted(active))
+        self.unknown.add(sorted(set(record.unknown) - active))
+        if record.boxes is not None and self.boxes is None:
+            self.boxes = [None] * (len(self.images) - 1)
+        if self.boxes is not None:
+            self.boxes.append(record.boxes)
+
+    def table(self, order: npt.NDArray[np.int32] | None = None) -> pa.Table:
+        """The rows as SCHEMA has them; `order` gives the final index of every class when they were numbered as they came."""
+        split = pa.DictionaryArray.from_arrays(
+            np.frombuffer(self.split_codes, np.int32), pa.array(list(self.splits), pa.string())
+        )
+        columns = [
+            pa.array(self.images, pa.string()),
+            split,
+            self.active.column(order),
+            self.unknown.column(order),
+            _box_lists(self.boxes, order) if self.boxes is not None else pa.nulls(len(self.images), SCHEMA.field("boxes").type),
+        ]
+        return pa.table(columns, schema=SCHEMA)
+
+
+class Lists:
+    """Lists of class indices, one after the other."""
+
+    def __init__(self) -> None:
+        """No list yet."""
+        self.values = array("i")
+        self.ends = array("i", [0])
+
+    def add(self, labels: Iterable[int]) -> None:
+        """Append one list."""
+        self.values.extend(labels)
+        self.ends.append(len(self.values))
+
+    def __getitem__(self, row: int) -> array[int]:
+        return self.values[self.ends[row] : self.ends[row + 1]]
+
+    def column(self, order: npt.NDArray[np.int32] | None) -> pa.ListArray:
+        """As an Arrow column, each list ascending."""
+        values, ends = np.frombuffer(self.values, np.int32) if self.values else np.zeros(0, np.int32), np.array(self.ends)
+        if order is not None and len(values):
+            values = order[values]
+            row = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+            values = values[np.lexsort((values, row))]
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.int32()))
+
+
+def _box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None) -> pa.ListArray:
+    boxes = [box for row in rows for box in row or ()]
+    labels = np.fromiter((box.label for box in boxes), np.int32, len(boxes))
+    sides = [np.fromiter((getattr(box, field.name) for box in boxes), np.float32, len(boxes)) for field in list(BOX)[1:]]
+    columns = [pa.array(column) for column in (labels if order is None else order[labels], *sides)]
+    values = pa.StructArray.from_arrays(columns, fields=list(BOX))
+    ends = np.cumsum([0, *(len(row or ()) for row in rows)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), values, mask=pa.array([row is None for row in rows]))

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sadcl_core.data.formats.source import Reading
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import (
+    Writer,
+    draw,
+    load,
+    put,
+    rows,
+    write_chexpert,
+    write_csv,
+    write_csv_bare,
+    write_csv_columns,
+    write_csv_lists,
+    write_imagefolder_csv,
+    write_parquet,
+    write_roboflow_csv,
+    write_tsv,
+    write_txt,
+)
+
+LABELS = [["cat", "dog"], ["dog"], [], ["cat"]]
+
+
+def table(tmp_path: Path, text: str, name: str = "mine.csv") -> Path:
+    return put(tmp_path / name, text)
+
+
+def labels(path: Path, reading: Reading = Reading()) -> list[list[str]]:  # noqa: B008
+    return [row[2] for row in rows(load(path, reading=reading))]
+
+
+@pytest.mark.parametrize("write", [write_csv, write_csv_lists])
+def test_labels_in_a_cell_and_a_column_of_splits(tmp_path: Path, write: Writer) -> None:
+    manifest = load(write(tmp_path))
+    assert manifest.classes == ("cat", "dog")
+    assert rows(manifest) == [
+        ("photos/a.jpg", "train", ["cat", "dog"], []),
+        ("photos/b.jpg", "train", ["dog"], []),
+        ("photos/c.jpg", "val", [], []),
+        ("photos/d.jpg", "test", ["cat"], []),
+    ]
+
+
+@pytest.mark.parametrize("write", [write_csv_bare, write_txt])
+def test_without_header_and_quotes(tmp_path: Path, write: Writer) -> None:
+    assert rows(load(write(tmp_path))) == [
+        (f"photos/{name}.jpg", "", found, []) for name, found in zip("abcd", LABELS, strict=True)
+    ]
+
+
+def test_labels_of_two_words_between_bars(tmp_path: Path) -> None:
+    assert labels(write_tsv(tmp_path)) == [["cat", "traffic light"], ["traffic light"], [], ["cat"]]
+
+
+def test_an_imagefolder_with_lists_as_json_writes_them(tmp_path: Path) -> None:
+    assert labels(write_imagefolder_csv(tmp_path)) == LABELS[:3]
+
+
+@pytest.mark.parametrize("between", [",", ";", "|", " "])
+@pytest.mark.parametrize("cells", ["\t", ",", ";", "|"])
+def test_any_delimiters(tmp_path: Path, cells: str, between: str) -> None:
+    quote = '"' if between == cells else ""
+    lines = (f"{name}.jpg{cells}{quote}{between.join(found)}{quote}\n" for name, found in zip("abcd", LABELS, strict=True))
+    assert labels(table(tmp_path, f"image{cells}labels\n{''.join(lines)}")) == LABELS
+
+
+def test_columns_of_classes_with_unknown_cells(tmp_path: Path) -> None:
+    manifest = load(write_csv_columns(tmp_path))
+    assert manifest.classes == ("car", "cat", "dog")
+    assert rows(manifest) == [
+        ("photos/a.jpg", "", ["cat", "dog"], ["car"]),
+        ("photos/b.jpg", "", ["dog"], []),
+        ("photos/c.jpg", "", [], ["car", "dog"]),
+        ("photos/d.jpg", "", ["cat"], []),
+    ]
+
+
+def test_chexperts_columns_that_are_no_labels(tmp_path: Path) -> None:
+    manifest = load(write_chexpert(tmp_path))
+    assert manifest.classes == ("Cardiomegaly", "Edema", "No Finding")
+    assert rows(manifest) == [
+        ("train/patient00001/study1/view1_frontal.jpg", "train", ["No Finding"], ["Cardiomegaly", "Edema"]),
+        ("train/patient00002/study1/view1_frontal.jpg", "train", [], ["Cardiomegaly", "No Finding"]),
+        ("valid/patient64541/study1/view1_frontal.jpg", "val", ["Cardiomegaly", "Edema"], []),
+    ]
+    assert manifest.description.notes[0] == "train.csv: columns that are no labels: Sex, Age, Frontal/Lateral, AP/PA"
+
+
+def test_chexpert_from_the_folder_above_and_by_its_files(tmp_path: Path) -> None:
+    base = write_chexpert(tmp_path)
+    expected = [f"{base.name}/{row[0]}" for row in rows(load(base))]
+    assert [row[0] for row in rows(load(f"train={base}/train.csv", f"val={base}/valid.csv", data=tmp_path))] == expected
+
+
+def test_roboflows_columns_after_spaces_in_a_file_per_split(tmp_path: Path) -> None:
+    manifest = load(write_roboflow_csv(tmp_path))
+    assert manifest.classes == ("cat", "traffic light")
+    assert rows(manifest) == [
+        ("test/d.jpg", "test", ["traffic light"], []),
+        ("train/a.jpg", "train", ["cat"], []),
+        ("train/b.jpg", "train", ["cat", "traffic light"], []),
+        ("valid/c.jpg", "val", [], []),
+    ]
+
+
+def test_parquet_with_names_in_its_metadata(tmp_path: Path) -> None:
+    manifest = load(write_parquet(tmp_path))
+    assert manifest.classes == ("dog", "cat", "never seen")
+    assert [row[2] for row in rows(manifest)] == [["dog", "cat"], ["dog"], [], ["cat"]]
+
+
+def test_parquet_columns_of_flags_and_missing_values(tmp_path: Path) -> None:
+    content = {"image": ["a.jpg", "b.jpg"], "cat": [True, None], "dog": [0.0, float("nan")]}
+    pq.write_table(pa.table(content), tmp_path / "mine.PARQUET")
+    assert rows(load(tmp_path / "mine.PARQUET")) == [("a.jpg", "", ["cat"], []), ("b.jpg", "", [], ["cat", "dog"])]
+
+
+def test_a_parquet_label_that_is_no_number_is_no_label(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "label": [1.0, float("nan"), None]}), tmp_path / "mine.parquet"
+    )
+    assert labels(tmp_path / "mine.parquet") == [["1.0"], [], []]
+
+
+def test_parquet_that_holds_the_images_themselves(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [{"bytes": b"", "path": "a.jpg"}], "label": [1]}), tmp_path / "mine.parquet")
+    with pytest.raises(DataError, match=r"holds the images themselves in column image. Save them as files"):
+        load(tmp_path / "mine.parquet")
+
+
+def test_damaged_parquet(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path) / "metadata.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        load(path, insisted="csv")
+
+
+# ---- which column is which
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id,image_path,labels\n7,a.jpg,cat\n8,b.jpg,dog\n", [["cat"], ["dog"]]),
+        ("image_id,path_to_file,tags\n7,a.jpg,cat\n8,b.jpg,dog\n", [["cat"], ["dog"]]),
+        ("fname,labels,is_valid\na.jpg,cat dog,True\nb.jpg,dog,False\n", [["cat", "dog"], ["dog"]]),
+        (
+            "Image Index,Finding Labels,Patient Gender\na.jpg,Hernia|Mass,F\nb.jpg,No Finding,M\n",
+            [["Hernia", "Mass"], ["No Finding"]],
+        ),
+        ("labels,image\ncat;dog,a.jpg\ndog,b.jpg\n", [["cat", "dog"], ["dog"]]),
+        ("cat,a.jpg\ndog,b.jpg\n", [["cat"], ["dog"]]),
+        ("a.jpg,cat;dog,train\nb.jpg,dog,test\n", [["cat", "dog"], ["dog"]]),
+        ("train,a.jpg,cat,dog\nval,b.jpg,dog\n", [["cat", "dog"], ["dog"]]),
+        ("a.jpg\nb.jpg,cat,dog\n", [[], ["cat", "dog"]]),
+        ("a.jpg\nb.jpg;cat,dog\n", [[], ["cat", "dog"]]),
+        ("id,target\na,cat\nb,dog\n", [["cat"], ["dog"]]),
+        ('image,labels\na.jpg,"[\'cat\', \'dog\']"\nb.jpg,"[""dog""]"\n', [["cat", "dog"], ["dog"]]),
+        ("image,labels\na.jpg,\"('cat', 'dog')\"\nb.jpg,\"{'dog'}\"\n", [["cat", "dog"], ["dog"]]),
+        (",image,cat,dog\n0,a.jpg,1,1\n1,b.jpg,0,1\n", [["cat", "dog"], ["dog"]]),
+        ("image,Sex,cat,dog\na.jpg,F,1,1\nb.jpg,M,0,1\n", [["cat", "dog"], ["dog"]]),
+        ("image,cat,label\na.jpg,1,1\nb.jpg,0,1\n", [["cat", "label"], ["label"]]),
+        ("image,cat,unknown\na.jpg,1,1\nb.jpg,0,1\n", [["cat", "unknown"], ["unknown"]]),
+        ("image,cat,dog\na.jpg,Yes,TRUE\nb.jpg,no,true\n", [["cat", "dog"], ["dog"]]),
+        ("\n\nimage, labels\n\n a.jpg , cat\n\nb.jpg,dog", [["cat"], ["dog"]]),
+    ],
+)
+def test_columns_are_found(tmp_path: Path, text: str, expected: list[list[str]]) -> None:
+    assert labels(table(tmp_path, text)) == expected
+
+
+def test_splits_of_fastai(tmp_path: Path) -> None:
+    assert [row[1] for row in rows(load(table(tmp_path, "fname,labels,is_valid\na.jpg,cat,True\nb.jpg,dog,False\n")))] == [
+        "val",
+        "train",
+    ]
+
+
+def test_unknown_labels_have_a_column_of_their_own(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,labels,unknown\na.jpg,cat;dog,car\nb.jpg,,cat;dog\n")
+    assert rows(load(path)) == [("a.jpg", "", ["cat", "dog"], ["car"]), ("b.jpg", "", [], ["cat", "dog"])]
+
+
+def test_a_class_of_which_nobody_knows_is_a_class(tmp_path: Path) -> None:
+    manifest = load(table(tmp_path, "image,cat,dog\na.jpg,1,?\nb.jpg,0,-1\n"))
+    assert rows(manifest) == [("a.jpg", "", ["cat"], ["dog"]), ("b.jpg", "", [], ["dog"])]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("image,cat\nb.jpg,0\n", "val.csv has no column of the class 'dog', which .*train.csv has. Give all the same columns"),
+        ("image,cat,dog,car\nb.jpg,0,1,1\n", "val.csv has a column of the class 'car', which .*train.csv has not, or left blank"),
+    ],
+)
+def test_tables_with_other_columns_would_make_labels_absent(tmp_path: Path, second: str, message: str) -> None:
+    table(tmp_path, "image,cat,dog\na.jpg,1,0\n", "train.csv")
+    table(tmp_path, second, "val.csv")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_a_list_of_classes_says_which_columns_are_classes(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,flash,cat,dog\na.jpg,1,1,\nb.jpg,0,0,\n")
+    manifest = load(path, reading=Reading(classes=("dog", "cat")))
+    assert manifest.classes == ("dog", "cat")
+    assert rows(manifest) == [("a.jpg", "", ["cat"], ["dog"]), ("b.jpg", "", [], ["dog"])]
+    assert manifest.description.notes == ("mine.csv: columns that are no labels: flash",)
+    with pytest.raises(DataError, match="has no column of the class 'cow', which the list of classes has"):
+        load(path, reading=Reading(classes=("cat", "cow")))
+
+
+def test_minus_one_without_any_zero_is_remarked_on(tmp_path: Path) -> None:
+    manifest = load(table(tmp_path, "image,cat,dog\na.jpg,1,-1\nb.jpg,-1,1\n"))
+    assert manifest.description.notes == ("mine.csv: there is no 0, and -1 counts as unknown: write 0 where a class is absent",)
+
+
+# ---- labels of several words
+
+
+def test_one_label_of_several_words_that_come_again_is_kept_whole(tmp_path: Path) -> None:
+    lines = [f"{k}.jpg,{name}\n" for k, name in enumerate(["traffic light", "hot dog", "cat"] * 3)]
+    manifest = load(table(tmp_path, f"image,label\n{''.join(lines)}"))
+    assert manifest.classes == ("cat", "hot dog", "traffic light")
+    assert "'traffic light' are kept whole; --delimiter ' ' takes them apart" in manifest.description.notes[0]
+    assert load(tmp_path / "mine.csv", reading=Reading(delimiter=" ")).classes == ("cat", "dog", "hot", "light", "traffic")
+
+
+def test_words_that_come_together_in_other_ways_are_labels(tmp_path: Path) -> None:
+    lines = [f"{k}.jpg,{name}\n" for k, name in enumerate(["clear water", "haze water", "clear", "haze"] * 3)]
+    manifest = load(table(tmp_path, f"image,tags\n{''.join(lines)}"))
+    assert manifest.classes == ("clear", "haze", "water")
+    assert "taken apart at spaces; --delimiter none keeps them whole" in manifest.description.notes[0]
+    assert "clear water" in load(tmp_path / "mine.csv", reading=Reading(delimiter="none")).classes
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,labels\n", "has a header and no row. Give a table with a row per image"),
+        ("a.jpg\nb.jpg\n", "lists images and no labels. Write their labels behind them"),
+        ("x,y\n1,2\n", "has no column of images: neither a header"),
+        ("image,labels,image\na.jpg,cat,b.jpg\n", "the header names 'image' twice. Rename one"),
+        ("image,width\na.jpg\n", "row 2 has 1 cells where 2 are needed. Mend the row"),
+        ("image,labels,split\na.jpg,cat,train,dog\n", "row 2 has 4 cells where the others have 3. Mend the row"),
+        ("image,x,y\na.jpg,u,v\n", r"has no column of labels \(image, x, y\). Call it labels"),
+        ("a.jpg,1,0\nb.jpg,0,1\n", "has 2 columns of 1 and 0 and no header to name their classes. Add one"),
+        ("image,cat,dog\na.jpg,1,0\nb.jpg,2,1\nc.jpg,0,0\n", "row 3, column 'cat': '2' is not 1, 0, or unknown .*--classes FILE"),
+        ('image,labels\na.jpg,"[1.5]"\n', r"row 2: \[1.5\] is no list of labels. Write"),
+        ('image,labels\na.jpg,"[cat"\nb.jpg,"[cat]"\n', r"row 3: \[cat\] is no list of labels"),
+        ("image,labels\n,cat\n", "row 2: the image has no name"),
+        ("image,labels\na.jpg,\nb.jpg,\n", "no image has a label"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(table(tmp_path, text), insisted="csv")
+
+
+@pytest.mark.parametrize("features", [None, [], {"labels": 5}, {"labels": {"feature": {"names": 5}}}, {"labels": {"names": []}}])
+def test_metadata_of_a_schema_that_say_nothing(tmp_path: Path, features: Any) -> None:
+    content = pa.table({"image": ["a.jpg"], "labels": [["cat"]]})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(content.replace_schema_metadata(metadata), tmp_path / "mine.parquet")
+    assert labels(tmp_path / "mine.parquet") == [["cat"]]
+
+
+def test_images_in_any_folder_beside_the_table(tmp_path: Path) -> None:
+    draw(tmp_path / "Our Photos" / "a.png")
+    assert [row[0] for row in rows(load(table(tmp_path, "image,labels\na,cat\n")))] == ["Our Photos/a.png"]
