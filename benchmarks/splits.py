@@ -2,7 +2,7 @@
 
 Prints, for generated labels whose classes have Zipf's frequencies, the seconds and the memory of one stratification into
 0.8, 0.1 and 0.1, as a ratio also to the time Python needs to walk over the same labels as plain lists. Then both this and
-the library `iterative-stratification`, which needs the dense matrix, divide a size that both can: seconds, and by how many
+the library `iterative-stratification`, which needs the dense matrix, divide sizes that both can: seconds, and by how many
 images a class differs from its fraction of a split, on average.
 """
 
@@ -21,7 +21,7 @@ from iterstrat.ml_stratifiers import IterativeStratification
 from sadcl_core.data.splits import stratify
 
 FRACTIONS = (0.8, 0.1, 0.1)
-BOTH = (20_000, 80)  # images and classes
+BOTH = ((20_000, 80), (118_000, 80), (100_000, 500))  # images and classes
 
 
 def generate(images: int, classes: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -88,7 +88,8 @@ def main(images: int, classes: int) -> None:
     print(f"divided           {seconds:8.3f} s   {seconds / walked:6.1f} walks over plain lists")
     print(f"peak memory       {extra:+8.1f} MiB")
     print(f"images            {', '.join(f'{count:,}' for count in np.bincount(split))}")
-    compare(*BOTH)
+    for size in BOTH:
+        compare(*size)
 
 
 if __name__ == "__main__":
