@@ -174,8 +174,11 @@ class Manifest:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a manifest."""
-    return (folder / DESCRIPTION).is_file() and (folder / ROWS).is_file()
+    """Whether a folder holds a manifest; not as far as can be seen, when it may not be looked into."""
+    try:
+        return (folder / DESCRIPTION).is_file() and (folder / ROWS).is_file()
+    except OSError:
+        return False
 
 
 def load_manifest(folder: Path, root: Path | None = None) -> Manifest:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -21,6 +23,9 @@ CLASSES = 40  # in the bars; of more, the most and the least frequent
 TOGETHER = 25  # most frequent classes, in the matrix
 PICTURES = (2, 8)  # rows and columns of the montage
 SIDE = 224  # pixels of a picture's longer side
+FEW = 10  # classes, under which bars are not made thicker
+LEGEND = 12  # splits in it
+MISSING = "□"  # a letter that the font does not have
 WIDE = 100  # times between the most and the least frequent class, from which on counts are drawn on a log scale
 
 
@@ -31,7 +36,9 @@ def plot_dataset(manifest: Manifest, report: Report, path: Path) -> Path:
     bars, right = top.subfigures(1, 2, width_ratios=(1, 1.25), squeeze=False)[0]
     matrix, labels = right.subfigures(2, 1, height_ratios=(2.4, 1), squeeze=False)[:, 0]
     images = sum(split.images for split in report.splits)
-    figure.suptitle(f"{report.name}: {images:,} images, {len(report.classes):,} classes", x=0.01, ha="left", fontsize=15)
+    figure.suptitle(
+        f"{_short(report.name, 60)}: {images:,} images, {len(report.classes):,} classes", x=0.01, ha="left", fontsize=15
+    )
     _draw_counts(bars.subplots(), report)
     _draw_together(matrix.subplots(), manifest, report)
     _draw_cardinality(labels.subplots(), report)
@@ -51,11 +58,13 @@ def _draw_counts(axes: Axes, report: Report) -> None:
     log = report.imbalance >= WIDE
     for number, split in enumerate([] if log else report.splits):
         width = np.array(split.class_counts)[shown]
-        axes.barh(places, width, left=left, color=colour(number), label=split.name, height=0.75)
+        axes.barh(places, width, left=left, color=colour(number), label=_short(split.name), height=0.75)
         left += width
     if log:  # pieces of a bar cannot be compared on a log scale
         axes.barh(places, np.maximum(counts[shown], 0.5), color=colour(0), label="all splits", height=0.75)
         axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for place, k in zip(places, shown, strict=True):
         axes.annotate(
             f"{counts[k]:,}", (max(counts[k], 0.5), place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
@@ -63,11 +72,14 @@ def _draw_counts(axes: Axes, report: Report) -> None:
     axes.set_yticks(places, [_short(report.classes[k]) for k in shown], fontsize=8)
     if many:
         axes.axhline(half, color=GREY, linewidth=1, linestyle=":")
-    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_ylim(max(places[-1], FEW - 1) + 0.6, -0.6)
     axes.set_title(f"images per class{f' ({half} most and {half} least frequent)' if many else ''}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[:LEGEND], names[:LEGEND], frameon=False, fontsize=9, ncols=4, loc="upper right", bbox_to_anchor=(1, -0.03)
+    )
 
 
 def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
@@ -75,14 +87,13 @@ def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     chosen = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
     both = co_occurrence(manifest, chosen)
     share = _without_diagonal(both / np.maximum(np.diag(both)[:, None], 1))
-    shown = axes.imshow(
-        share, cmap="Blues", vmin=0, vmax=max(float(np.nanmax(share, initial=0.0)), 0.01), interpolation="nearest"
-    )
+    most = float(np.nanmax(share, initial=0.0)) or 1.0
+    shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
     names = [_short(report.classes[k], 16) for k in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
-    most = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
-    axes.set_title(f"share of a row's images with the column's label{most}", loc="left", fontsize=11)
+    some = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
+    axes.set_title(f"share of a row's images with the column's label{some}", loc="left", fontsize=11)
     bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01)
     bar.ax.tick_params(labelsize=8)
 
@@ -102,7 +113,8 @@ def _draw_cardinality(axes: Axes, report: Report) -> None:
     mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
     axes.set_title(f"labels per image, {mean:.2f} on average", loc="left", fontsize=11)
     axes.set_ylabel("images")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -121,10 +133,10 @@ def _draw_montage(figure: SubFigure, manifest: Manifest) -> None:
             continue
         picture, i = drawn
         axes.imshow(np.asarray(picture))
-        labels = ", ".join(manifest.classes[k] for k in split.active(i)) or "(no label)"
-        lines = textwrap.wrap(labels, 26)
-        axes.set_title("\n".join(lines[:3]) + (" ..." if len(lines) > 3 else ""), fontsize=8)
-    figure.suptitle(f"some images of split {split.name}", x=0.01, ha="left", fontsize=11)
+        labels = ", ".join(_short(manifest.classes[k], 60) for k in split.active(i)) or "(no label)"
+        lines = textwrap.wrap(labels, 24, break_on_hyphens=False)
+        axes.set_title("\n".join(lines[:3]) + (" …" if len(lines) > 3 else ""), fontsize=8)
+    figure.suptitle(f"some images of split {_short(split.name)}", x=0.01, ha="left", fontsize=11)
 
 
 def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
@@ -137,4 +149,12 @@ def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
 
 
 def _short(name: str, length: int = 24) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """A name as it can be drawn: on one line, not too long, of letters that the font has, and with no formula in it."""
+    line = " ".join(name.split())
+    line = line if len(line) <= length else line[: length - 1] + "…"
+    return "".join(letter if ord(letter) in _letters() else MISSING for letter in line).replace("$", "\\$")
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

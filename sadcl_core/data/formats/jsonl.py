@@ -14,9 +14,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sadcl_core.data.formats.columns import ACTIVE, FLAGS, IMAGE, INACTIVE, LABELS, SPLIT, UNKNOWN
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.table import ACTIVE, FLAGS, IMAGE, INACTIVE, LABELS, SPLIT, UNKNOWN
 from sadcl_core.data.formats.text import read_lines, readable
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError

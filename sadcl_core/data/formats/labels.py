@@ -47,14 +47,14 @@ class LabelRows:
         Args:
             source: what is read.
             kind: the format, for the description.
-            classes: what the label file itself says its classes are; the person's own list comes first.
+            classes: what the label file itself says its classes are; the person's own list comes first, `classes.txt` last.
 
         Raises:
             DataError: the list of classes is too long to be one, or a name is no text.
         """
         self.source = source
         self.kind = kind
-        listed = source.reading.classes or _listed_beside(source) or tuple(classes)
+        listed = source.reading.classes or tuple(classes) or _listed_beside(source)
         _check_names(listed, source)
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.text import read_json, read_lines, readable
 from sadcl_core.data.manifest import Manifest
@@ -41,7 +41,8 @@ def read(source: Source) -> Manifest:
     folders = [name for name in FOLDERS if (root / name).is_dir()]
     if missing or not folders:
         raise DataError(f"{root} lacks {', '.join([*missing, *([] if folders else ['VG_100K/'])])} of VG500. Put them there.")
-    rows = LabelRows(source, "vg500", classes=CLASSES)
+    named = (root / CLASS_LIST).is_file()  # the numbers alone say nothing
+    rows = LabelRows(source, "vg500", classes=() if named else CLASSES)
     with readable(root / INDEX, "the index of VG500"):
         index = read_json(root / INDEX)
         if not isinstance(index, dict):

@@ -1,0 +1,119 @@
+"""What the cells of a row say: its split, and which labels are active or unknown."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sadcl_core.data.formats.columns import ACTIVE, FLAGS, INACTIVE, NOT_KNOWN, Columns, Row, text_of
+from sadcl_core.data.formats.source import split_name
+from sadcl_core.errors import DataError
+
+BETWEEN_LABELS = ("|", ";", ",")
+TUPLES = ("('", '("', "{'", '{"')  # how Python writes lists of texts that are none
+MAX_LIST = 1 << 16  # characters of a list that is written out
+
+
+def split_of(columns: Columns, cells: Sequence[Any]) -> str:
+    """The split of a row, blank when it has none."""
+    if columns.split is None:
+        return ""
+    text = text_of(cells[columns.split])
+    if columns.is_valid:
+        text = {ACTIVE: "val", INACTIVE: "train"}.get(FLAGS.get(text.lower(), NOT_KNOWN), text)
+    return split_name(text)
+
+
+def read_flags(flags: Sequence[tuple[int, str]], cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
+    """The active and the unknown classes of a row with a column per class.
+
+    Raises:
+        DataError: a cell is neither 1, 0 nor unknown.
+    """
+    active: list[str] = []
+    unknown: list[str] = []
+    for k, name in flags:
+        cell = cells[k]
+        if cell in ("0", 0):
+            continue
+        value = FLAGS.get(text_of(cell).lower())
+        if value is None:
+            raise DataError(
+                f"{where}, column {name!r}: {text_of(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, or "
+                "say with --classes FILE which columns are classes."
+            )
+        if value != INACTIVE:
+            (active if value == ACTIVE else unknown).append(name)
+    return active, unknown
+
+
+def label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
+    """The cells of a row that hold labels."""
+    rest = cells[columns.rest :] if columns.rest is not None else ()
+    return [*(cells[k] for k in columns.labels), *rest]
+
+
+def label_texts(columns: Columns, head: list[Row]) -> list[str]:
+    """What cells of labels hold that is no written list."""
+    rows = (cells for _, cells in head if len(cells) >= columns.width)
+    texts = (cell for cells in rows for cell in label_cells(columns, cells) if isinstance(cell, str) and cell.strip())
+    return [text for text in texts if not _is_list(text)]
+
+
+def find_between(columns: Columns, head: list[Row]) -> str:
+    """What stands between the labels of a cell: the first of | ; , that occurs, else perhaps a space, else any of them."""
+    texts = label_texts(columns, head)
+    for between in BETWEEN_LABELS:
+        if any(between in text for text in texts):
+            return between
+    return " " if _are_words(texts) else ""
+
+
+def _are_words(texts: Sequence[str]) -> bool:
+    """Whether texts with spaces are several labels each, not labels of several words.
+
+    The same words then come together in ever other ways: there are fewer words than texts. A label of several words
+    makes more words than texts, and each text comes again and again.
+    """
+    different = {text.strip() for text in texts}
+    words = {word for text in different for word in text.split()}
+    repeated = len(different) * 2 <= len(texts)
+    return any(" " in text for text in different) and not (len(words) > len(different) and repeated)
+
+
+def labels_in(cell: Any, between: str, where: str) -> list[Any]:
+    """The labels of one cell."""
+    if cell is None or cell != cell:  # missing, or NaN
+        return []
+    if isinstance(cell, (list, tuple)):
+        return [label for label in cell if label is not None]
+    if not isinstance(cell, str):
+        return [cell]
+    if _is_list(cell):
+        return _written_list(cell.strip(), where)
+    if between == "none":
+        parts = [cell]
+    elif between:
+        parts = cell.split(between)
+    else:
+        parts = cell.replace("|", ",").replace(";", ",").split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _is_list(text: str) -> bool:
+    text = text.strip()
+    return (text[:1] == "[" and text[-1:] == "]") or (text[:2] in TUPLES and text[-1:] in ")}")
+
+
+def _written_list(text: str, where: str) -> list[Any]:
+    """A list as JSON or Python writes it."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text) if len(text) <= MAX_LIST else None
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in found):
+            return list(found)
+    raise DataError(f'{where}: {text[:60]} is no list of labels. Write ["cat", "dog"], or cat;dog.')

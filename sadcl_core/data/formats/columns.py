@@ -1,0 +1,185 @@
+"""What each column of a table is: images, splits, labels in a cell, or a class of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.locate import ADDRESS
+from sadcl_core.data.formats.source import SPLIT_NAMES
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.errors import DataError
+
+IMAGE = (
+    *("image", "image_path", "imagepath", "img_path", "file_name", "filename", "filepath", "file_path", "path", "file"),
+    *("img", "image_name", "imagename", "image_file", "photo", "picture", "image_id", "imageid", "img_id", "name", "id"),
+)
+LABELS = (
+    *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target", "keywords"),
+    "attributes",
+)
+IS_VALID = "is_valid"  # fastai's: whether an image is in val
+SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", IS_VALID)
+NO_CLASS = ("", "index", "id", "sex", "gender", "age", "fold", "width", "height")  # may well hold 1 and 0, or f
+UNKNOWN = ("unknown", "unknown_labels")
+ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
+FLAGS = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), ACTIVE),
+    **dict.fromkeys(("0", "0.0", "false", "no", "n", "f"), INACTIVE),
+    **dict.fromkeys(("", "-1", "-1.0", "?", "nan", "na", "n/a", "null", "none", "unknown"), NOT_KNOWN),
+}
+SURE = frozenset(text for text in FLAGS if text in ("true", "false", "yes", "no", "?") or text.removeprefix("-")[:1].isdigit())
+Row = tuple[int, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What each column is: numbers of columns, None where there is none."""
+
+    image: int
+    split: int | None
+    unknown: int | None
+    labels: tuple[int, ...]  # cells of labels
+    rest: int | None  # from here on every cell is one of labels
+    flags: tuple[tuple[int, str], ...]  # one column per class: its number and the class
+    left_out: tuple[str, ...]
+    width: int  # cells that every row has
+    is_valid: bool = False  # the split is told by 1 for val and 0 for train
+
+
+def find_columns(header: list[str] | None, head: list[Row], path: Path, rows: LabelRows) -> Columns:
+    """Find out what each column is."""
+    if not head:
+        raise DataError(f"{path} has a header and no row. Give a table with a row per image.")
+    return _without_header(head, path, rows) if header is None else _with_header(header, head, path, rows)
+
+
+def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows) -> Columns:
+    twice = next((name for number, name in enumerate(header) if name and name in header[:number]), None)
+    if twice is not None:
+        raise DataError(f"{path}: the header names {twice!r} twice. Rename one of the columns.")
+    image = _image_column(header, head[0][1])
+    split, unknown, labels = (named_column(header, names) for names in (SPLIT, UNKNOWN, LABELS))
+    labels = _last_word(header, LABELS) if labels is None else labels
+    labels = None if labels in (image, split, unknown) else labels
+    others = [k for k in range(len(header)) if k not in (image, split, unknown, labels)]
+    flags = _flag_columns(header, head, others)
+    if labels is not None and flags and _is_flag_column(head, labels):  # a class called `label` among the others
+        flags, labels = sorted([*flags, labels]), None
+    if labels is None and not flags and len(others) == 1:
+        labels = others[0]
+    if labels is None and unknown is not None and _is_flag_column(head, unknown):  # a class called `unknown`
+        flags, unknown = sorted([*flags, unknown]), None
+    if labels is not None:
+        flags = []
+    elif rows.fixed:
+        flags = [k for k in range(len(header)) if k != image and header[k] in rows.index]
+    if labels is None and not flags:
+        raise DataError(
+            f"{path} has no column of labels ({', '.join(header)[:200]}). Call it labels, or have one of 1 and 0 per class."
+        )
+    used = {image, split, unknown, labels, *flags}
+    return Columns(
+        image=image,
+        split=split,
+        unknown=unknown,
+        labels=() if labels is None else (labels,),
+        rest=len(header) if labels == len(header) - 1 else None,  # a list that was not quoted
+        flags=tuple((k, header[k]) for k in flags),
+        left_out=tuple(name for k, name in enumerate(header) if k not in used and name),
+        width=len(header),
+        is_valid=split is not None and _word(header[split]) == IS_VALID,
+    )
+
+
+def _image_column(header: list[str], first: Sequence[Any]) -> int:
+    """The column of images: the first of the usual names whose cell is a path, any such column, any such name, the first."""
+    paths = [k for k in range(len(header)) if looks_like_image(cell_of(first, k)) and not ADDRESS.match(str(first[k]).strip())]
+    named = named_column([header[k] for k in paths], IMAGE)
+    if named is not None:
+        return paths[named]
+    named = named_column(header, IMAGE)
+    return paths[0] if paths else named if named is not None else 0
+
+
+def _flag_columns(header: list[str], head: list[Row], columns: Sequence[int]) -> list[int]:
+    """The columns that are classes: with 1 and 0, and beside such also those of which nobody knows anything."""
+    columns = [k for k in columns if not _is_no_class(header[k])]
+    flags = [k for k in columns if _is_flag_column(head, k)]
+    return [k for k in columns if k in flags or _is_unknown_column(head, k)] if flags else []
+
+
+def _is_no_class(name: str) -> bool:
+    word = _word(name)
+    return word in NO_CLASS or word.startswith("unnamed:") or word.endswith(("_sex", "_gender", "_age"))
+
+
+def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
+    first = head[0][1]
+    image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
+    width = min(len(row) for _, row in head)
+    words = (k for k in range(width) if k != image)
+    split = next((k for k in words if all(text_of(row[k]).lower() in SPLIT_NAMES for _, row in head)), None)
+    known = max(image, -1 if split is None else split)
+    others = [k for k in range(len(first)) if k not in (image, split)]
+    flagged = len(others) > 1 and all(len(row) == len(first) for _, row in head)
+    if flagged and all(text_of(row[k]).lower() in FLAGS for _, row in head for k in others):
+        if len(rows.listed) != len(others):
+            raise DataError(
+                f"{path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
+                "--classes FILE."
+            )
+        return Columns(image, split, None, (), None, tuple(zip(others, rows.listed, strict=True)), (), len(first))
+    labels = tuple(k for k in range(known) if k not in (image, split))
+    return Columns(image, split, None, labels, None if labels else known + 1, (), (), known + 1)
+
+
+def named_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """The column with the first of some names."""
+    own = [_word(str(cell)) for cell in header]
+    return next((own.index(name) for name in names if name in own), None)
+
+
+def _last_word(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """The only column whose last word is one of some names, as in `Finding Labels`."""
+    found = [k for k, cell in enumerate(header) if _word(cell).rpartition("_")[2] in names]
+    return found[0] if len(found) == 1 else None
+
+
+def _word(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def looks_like_image(cell: Any) -> bool:
+    """Whether a cell ends as the paths of images do."""
+    return isinstance(cell, str) and cell.strip().lower().endswith(EXTENSIONS)
+
+
+def _is_flag_column(head: list[Row], k: int) -> bool:
+    """Whether what is filled in is 1, 0 and the like, at least mostly, and some of it says something.
+
+    The rest are mistakes, which are better complained of than that a class is passed over.
+    """
+    values = [text for _, row in head if (text := text_of(cell_of(row, k)).lower())]
+    if not any(FLAGS.get(text, NOT_KNOWN) != NOT_KNOWN for text in values):
+        return False
+    return all(text in FLAGS for text in values) or sum(text in SURE for text in values) * 2 >= len(values)
+
+
+def _is_unknown_column(head: list[Row], k: int) -> bool:
+    """Whether all that is filled in says that nobody knows."""
+    values = {text for _, row in head if (text := text_of(cell_of(row, k)).lower())}
+    return bool(values) and values <= {"-1", "-1.0", "?", "unknown"}
+
+
+def cell_of(row: Sequence[Any], k: int) -> Any:
+    """A cell, blank where the row is too short."""
+    return row[k] if k < len(row) else ""
+
+
+def text_of(cell: Any) -> str:
+    """A cell as text without space around it; blank where it is missing."""
+    return "" if cell is None else str(cell).strip()
