@@ -1,9 +1,54 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from sadcl_core.data.manifest import load_manifest
 from tests.conftest import Sadcl, make_voc, voc_object
+
+LABELS = ("cat", "cat;dog", "dog;a bird", "")
+
+
+def put_table(path: Path, numbers: Iterable[int], *, between: str = ";", split: str = "") -> Path:
+    """A table of images in photos/ beside it: every fourth has no label."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["image,labels,split" if split else "image,labels"]
+    for number in numbers:
+        image = path.parent / "photos" / f"{number}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(image)
+        lines.append(f"photos/{number}.png,{LABELS[number % 4].replace(';', between)}" + (f",{split}" if split else ""))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def put_voc(folder: Path) -> Path:
+    """Own classes, some difficult, no image sets, as VOC's files are in a folder of one's own."""
+    make_voc(folder, {"trainval": {f"{k}": [voc_object("screw"), voc_object("nut", difficult=k % 2)] for k in range(20)}})
+    sets = folder / "VOCdevkit/VOC2007/ImageSets"
+    for path in sorted(sets.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    sets.rmdir()
+    return folder / "VOCdevkit/VOC2007"
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def pets(sadcl: Sadcl) -> Path:
+    """A folder with a table of 40 images and no splits, in the folder the program runs in."""
+    return put_table(Path("pets/labels.csv"), range(40)).parent
 
 
 def test_report_and_manifest(sadcl: Sadcl, coco: Path) -> None:
@@ -62,3 +107,228 @@ def test_an_unknown_class_in_a_file(sadcl: Sadcl, tmp_path: Path) -> None:
     ran = sadcl("prepare-data", "voc2007", "--data", make_voc(tmp_path / "voc", splits))
     assert ran.exit_code == 3
     assert "000001.xml: 'unicorn' is not one of the 20 classes" in ran.stderr
+
+
+def test_a_table_without_splits_is_found_out_divided_and_shown(sadcl: Sadcl, pets: Path) -> None:
+    before = state_of(pets)
+    ran = sadcl("prepare-data", "pets")
+    assert ran.exit_code == 0, ran.stderr
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    for row in (["train", "32", "8", "1.25", "3", "of", "3"], ["val", "4", "1", "1.25", "3", "of", "3"]):
+        assert row in lines
+    for row in (["a", "bird", "8", "1", "1"], ["cat", "16", "2", "2"], ["dog", "16", "2", "2"]):
+        assert row in lines
+    assert ["note", "10", "images", "without", "an", "active", "label"] in lines
+    assert lines[-1] == ["manifest", "saved", "to", "prepared/pets"]
+    assert "pets: read as csv" in ran.stderr
+    assert "pets: divided by iterative stratification: train 0.8, val 0.1, test 0.1, seed 0" in ran.stderr
+    assert "written: prepared/pets/report.png" in ran.stderr
+    assert state_of(pets) == before
+    assert load_manifest(Path("prepared/pets")).description.root == pets.resolve()
+
+
+@pytest.mark.parametrize("how", ["pets", "pets/labels.csv", "{}/pets", "pets/../pets"])
+def test_a_path_may_be_given_in_many_ways(sadcl: Sadcl, pets: Path, how: str) -> None:
+    ran = sadcl("prepare-data", how.format(Path.cwd()))
+    assert ran.exit_code == 0, ran.stderr
+    assert "manifest saved to prepared/pets" in ran.stdout
+    assert len(load_manifest(Path("prepared/pets"))) == 40
+
+
+@pytest.mark.parametrize(
+    ("split", "sizes"),
+    [
+        ("0.5,0.25,0.25", {"train": 20, "val": 10, "test": 10}),
+        ("75,25", {"train": 30, "val": 10}),
+        ("test", {"test": 40}),
+        ("mine", {"mine": 40}),
+    ],
+)
+def test_how_to_divide_can_be_said(sadcl: Sadcl, pets: Path, split: str, sizes: dict[str, int]) -> None:
+    ran = sadcl("prepare-data", "pets", "--split", split)
+    assert ran.exit_code == 0, ran.stderr
+    assert load_manifest(Path("prepared/pets")).split_sizes == sizes
+    assert f"{'all images are in split ' + split if len(sizes) == 1 else 'divided by iterative stratification'}" in ran.stderr
+
+
+def test_the_seed_decides_the_division_alone(sadcl: Sadcl, pets: Path) -> None:
+    images = []
+    for number, seed in enumerate(("1", "1", "2")):
+        assert sadcl("prepare-data", "pets", "--seed", seed, "-o", f"out{number}").exit_code == 0
+        images.append(load_manifest(Path(f"out{number}")).rows["image"].to_pylist())
+    assert images[0] == images[1] != images[2]
+
+
+def test_classes_come_in_the_order_of_a_file(sadcl: Sadcl, pets: Path) -> None:
+    Path("order.txt").write_text("dog\nfish\ncat\na bird\n")
+    document = json.loads(sadcl("prepare-data", "pets", "--classes", "order.txt", "--json").stdout)
+    assert document["classes"] == ["dog", "fish", "cat", "a bird"]
+    assert [finding["examples"] for finding in document["findings"] if finding["what"] == "classes never positive"] == [["fish"]]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "classes"),
+    [("", ["a bird", "cat", "dog"]), (";", ["a bird", "cat", "dog"]), ("none", ["cat", "cat;dog", "dog;a bird"])],
+)
+def test_what_stands_between_labels_can_be_said(sadcl: Sadcl, pets: Path, delimiter: str, classes: list[str]) -> None:
+    ran = sadcl("prepare-data", "pets", "--delimiter", delimiter, "--json")
+    assert json.loads(ran.stdout)["classes"] == classes
+
+
+@pytest.mark.parametrize(("difficult", "active", "unknown"), [("ignore", 10, 10), ("negative", 10, 0), ("positive", 20, 0)])
+def test_what_difficult_objects_say_can_be_said(sadcl: Sadcl, difficult: str, active: int, unknown: int) -> None:
+    document = json.loads(sadcl("prepare-data", put_voc(Path("parts")), "--difficult", difficult, "--json").stdout)
+    assert document["classes"] == ["nut", "screw"]
+    assert sum(split["class_counts"][0] for split in document["splits"].values()) == active
+    assert sum(split["unknown_counts"][0] for split in document["splits"].values()) == unknown
+    assert sum(split["images"] for split in document["splits"].values()) == 20
+
+
+def test_compact_copies_and_label_files_and_shards(sadcl: Sadcl, pets: Path) -> None:
+    pytest.importorskip("webdataset")
+    before = state_of(pets)
+    more = ("--resize", "12", "--export", "coco", "--export", "csv", "--shards", "tar", "-o", "out", "--name", "my pets")
+    ran = sadcl("prepare-data", "pets", *more)
+    assert ran.exit_code == 0, ran.stderr
+    assert "my pets: images are compact copies with a short side of 12 pixels at most" in ran.stderr
+    for path in ("out/export/coco/annotations/instances_train.json", "out/export/csv/labels.csv", "out/report.png", "tar"):
+        assert f"written: {path}" in ran.stderr.splitlines()
+    for file in (Path("out/images-12/photos/0.png.jpg"), Path("tar/manifest.arrow"), Path("out/report.json")):
+        assert file.is_file()
+    with Image.open("out/images-12/photos/0.png.jpg") as picture:
+        assert picture.size == (16, 12)
+    back = sadcl("prepare-data", "out/export/csv", "--data", "out/images-12", "-o", "back", "--json")
+    assert {name: split["images"] for name, split in json.loads(back.stdout)["splits"].items()} == {
+        "train": 32,
+        "val": 4,
+        "test": 4,
+    }
+    assert state_of(pets) == before
+
+
+def test_label_files_one_per_split(sadcl: Sadcl) -> None:
+    for number, split in enumerate(("a", "b", "c")):
+        put_table(Path(f"pets/{split}.csv"), range(10 * number, 10 * number + 10))
+    ran = sadcl("prepare-data", "train=pets/a.csv", "valid=pets/b.csv", "mine=pets/c.csv")
+    assert ran.exit_code == 0, ran.stderr
+    assert load_manifest(Path("prepared/pets")).split_sizes == {"train": 10, "val": 10, "mine": 10}
+    assert "divided" not in ran.stderr
+
+
+def test_splits_that_are_there_are_kept(sadcl: Sadcl) -> None:
+    put_table(Path("pets/labels.csv"), range(8), split="Validation")
+    table = Path("pets/labels.csv").read_text()
+    Path("pets/labels.csv").write_text(table.replace("photos/7.png,,Validation", "photos/7.png,,train"))
+    ran = sadcl("prepare-data", "pets", "--json")
+    assert {name: split["images"] for name, split in json.loads(ran.stdout)["splits"].items()} == {"train": 1, "val": 7}
+    again = sadcl("prepare-data", "pets", "--split", "0.8,0.2", "-o", "out")
+    assert again.exit_code == 2
+    assert "pets has the splits" in again.stderr
+    assert "which are kept. Leave --split out." in again.stderr
+
+
+def test_a_name_decides_the_folder(sadcl: Sadcl, pets: Path) -> None:
+    ran = sadcl("prepare-data", "pets", "--name", "animals")
+    assert "manifest saved to prepared/animals" in ran.stdout
+    assert load_manifest(Path("prepared/animals")).description.name == "animals"
+
+
+def test_the_document_says_what_was_found_and_written(sadcl: Sadcl, pets: Path) -> None:
+    (pets / "photos" / "39.png").write_bytes((pets / "photos" / "0.png").read_bytes())
+    ran = sadcl("prepare-data", "pets", "--json", "--export", "jsonl")
+    document = json.loads(ran.stdout)
+    assert {key: document[key] for key in ("schema_version", "name", "manifest", "images", "problems")} == {
+        "schema_version": 1,
+        "name": "pets",
+        "manifest": "prepared/pets",
+        "images": 40,
+        "problems": [],
+    }
+    assert document["root"] == str(pets.resolve())
+    found = {finding["what"]: finding for finding in document["findings"]}
+    assert (found["no label"]["severity"], found["no label"]["count"]) == ("note", 10)
+    assert found["duplicates with other labels"]["count"] == 1
+    assert found["duplicates within a split"]["examples"] == ["photos/0.png (train) = photos/39.png (train)"]
+    assert [Path(path).name for path in document["written"]] == ["report.json", "report.png", "labels.jsonl", "classes.txt"]
+    assert all(Path(path).is_file() for path in document["written"])
+    assert document["notes"][0] == "read as csv"
+    report = json.loads(Path("prepared/pets/report.json").read_text())
+    assert report["findings"] == document["findings"]
+    assert "checking images: 40" in ran.stderr
+
+
+def test_images_without_a_label_only_counted_when_decoding_is_left_out(sadcl: Sadcl, pets: Path) -> None:
+    (pets / "photos" / "0.png").write_text("no image")
+    assert sadcl("prepare-data", "pets").exit_code == 3
+    ran = sadcl("prepare-data", "pets", "--fast")
+    assert ran.exit_code == 0, ran.stderr
+    assert Path("prepared/pets/report.png").is_file()
+    assert json.loads(Path("prepared/pets/report.json").read_text())["images_decoded"] is False
+
+
+def test_quiet_says_nothing_but_the_result(sadcl: Sadcl, pets: Path) -> None:
+    ran = sadcl("prepare-data", "pets", "-q", "--export", "csv", "--resize", "8")
+    assert ran.exit_code == 0
+    assert ran.stderr == ""
+    assert "manifest saved to prepared/pets" in ran.stdout
+
+
+def test_the_same_again_and_other_data_in_its_place(sadcl: Sadcl, pets: Path) -> None:
+    assert sadcl("prepare-data", "pets").exit_code == 0
+    assert sadcl("prepare-data", "pets", "--seed", "3").exit_code == 0
+    put_table(Path("other/pets/labels.csv"), range(8))
+    before = state_of(Path("prepared"))
+    ran = sadcl("prepare-data", "other/pets")
+    assert ran.exit_code == 2
+    assert "prepared/pets is the manifest of pets in" in ran.stderr
+    assert state_of(Path("prepared")) == before
+
+
+def test_mistakes_in_paths_and_options(sadcl: Sadcl, pets: Path) -> None:
+    before = state_of(pets)
+    Path("order.txt").write_text("dog\nfish\n")
+    Path("empty.csv").write_text("")
+    for arguments, code, words in [
+        (("pets", "--format", "cvs"), 2, "There is no format called 'cvs'. Did you mean 'csv'?"),
+        (("pets", "--format", "voc"), 3, "pets is not in VOC's layout"),
+        (
+            ("pets", "--export", "csv", "--export", "yolo"),
+            2,
+            "Labels cannot be written as 'yolo'. Choose from: coco, csv, jsonl.",
+        ),
+        (("pets", "--split", "0.5,0.2"), 2, "The parts of '0.5,0.2' sum to 0.7 and not to 1."),
+        (("pets", "--split", "0.5,x"), 2, "'0.5,x' has a part that is not a number above 0."),
+        (("pets", "--seed", "-1"), 2, "--seed"),
+        (("pets", "--resize", "-1"), 2, "--resize"),
+        (("pets", "--resize", "9000"), 2, "--resize"),
+        (("pets", "--difficult", "maybe"), 2, "--difficult"),
+        (("pets", "--classes", "none.txt"), 3, "none.txt is missing."),
+        (("pets", "--classes", "order.txt"), 3, "labels.csv, row 2: 'cat' is not one of the 2 classes (dog, fish"),
+        (("pets", "--data", "nowhere"), 3, "There is no folder nowhere. Check --data."),
+        (("pets", "-o", "pets"), 2, "pets holds other files. Choose another place for the manifest with -o."),
+        (("pets", "-o", "order.txt"), 2, "order.txt"),
+        (("petz",), 2, "There is no data set 'petz', and no folder or file of that name."),
+        (("pets/none.csv",), 3, "There is no file or folder pets/none.csv. Check the path."),
+        (("train=pets/none.csv", "test=pets/labels.csv"), 3, "There is no file or folder pets/none.csv."),
+        (("pets", "other"), 2, "pets does not say which split it is. Give one path, or one file per split"),
+        (("train=pets/labels.csv", "training=pets/labels.csv"), 2, "Split train is given twice."),
+        (("empty.csv",), 3, "empty.csv is empty."),
+    ]:
+        ran = sadcl("prepare-data", *arguments)
+        assert ran.exit_code == code, (arguments, ran.stderr)
+        assert words in ran.stderr
+        assert ran.stdout == ""
+        assert not Path("prepared").exists()
+    assert state_of(pets) == before
+
+
+def test_images_that_are_somewhere_else(sadcl: Sadcl, pets: Path) -> None:
+    os.rename("pets/photos", "elsewhere")  # noqa: PTH104 - a folder
+    ran = sadcl("prepare-data", "pets")
+    assert ran.exit_code == 3
+    assert "There are labels, but none of the 40 images" in ran.stderr
+    assert "Say with --data DIR which folder holds them." in ran.stderr
+    Path("photos").mkdir()
+    os.rename("elsewhere", "photos/photos")  # noqa: PTH104
+    ran = sadcl("prepare-data", "pets", "--data", "photos")
+    assert ran.exit_code == 0, ran.stderr

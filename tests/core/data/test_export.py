@@ -24,7 +24,18 @@ AWKWARD = (
     *("none", "1", "0", "nan", "-1", "?", "true", "back\\slash", "tab\there", "{}", "ends]", "image", "labels", "🐈"),
 )
 NUMBERS = ("10", "9", "0", "1", "2")
-NAMES = ["a.jpg", "sub/b c.png", "sub/ü 犬.jpg", "d,e.png", "f'g\"h.jpg", "i#j%20.png", "k;l|m.jpg", "n (1).png", "o.jpg", "p.png"]
+NAMES = [
+    "a.jpg",
+    "sub/b c.png",
+    "sub/ü 犬.jpg",
+    "d,e.png",
+    "f'g\"h.jpg",
+    "i#j%20.png",
+    "k;l|m.jpg",
+    "n (1).png",
+    "o.jpg",
+    "p.png",
+]
 
 
 @pytest.fixture(autouse=True)

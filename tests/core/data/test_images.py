@@ -56,7 +56,11 @@ def save_turned(path: Path, upright: Image.Image, orientation: int, **options: A
 
 def claim(path: Path, width: int, height: int) -> Path:
     """A PNG that says how large it is and holds next to nothing."""
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    ]
     chunks = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     return path
@@ -120,7 +124,9 @@ def test_floating_point_is_scaled(tmp_path: Path, largest: float) -> None:
         ([[3e38, 0.0], [0.0, 3e38]], [[255, 0], [0, 255]]),
     ],
 )
-def test_what_is_no_number_leaves_the_others_as_they_are(tmp_path: Path, values: list[list[float]], expected: list[list[int]]) -> None:
+def test_what_is_no_number_leaves_the_others_as_they_are(
+    tmp_path: Path, values: list[list[float]], expected: list[list[int]]
+) -> None:
     Image.fromarray(np.array(values, np.float32)).save(tmp_path / "a.tif")
     assert grey(tmp_path / "a.tif").tolist() == expected
 
@@ -132,12 +138,11 @@ def test_alpha_is_left_out_and_the_colours_stay(tmp_path: Path) -> None:
     assert open_image(tmp_path / "b.png").getpixel((4, 4)) == (200, 200, 200)
 
 
-@pytest.mark.parametrize(
-    ("mode", "transparency"), [("P", b"\x00\x10\x80"), ("P", 3), ("L", 3), ("1", 1), ("RGB", (1, 2, 3))]
-)
+@pytest.mark.parametrize(("mode", "transparency"), [("P", b"\x00\x10\x80"), ("P", 3), ("L", 3), ("1", 1), ("RGB", (1, 2, 3))])
 def test_transparent_colours_do_not_matter(tmp_path: Path, mode: str, transparency: object) -> None:
     plain = open_image(save(tmp_path / "a.png", mode))
-    assert np.array_equal(open_image(save(tmp_path / "b.png", mode, transparency=transparency)), plain)
+    transparent = open_image(save(tmp_path / "b.png", mode, transparency=transparency))
+    assert np.array_equal(np.asarray(transparent), np.asarray(plain))
 
 
 def test_a_jpeg_in_cmyk_has_the_colours_that_people_see(tmp_path: Path) -> None:
@@ -170,7 +175,7 @@ def test_an_orientation_that_there_is_not_changes_nothing(tmp_path: Path, orient
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_the_first_of_several_frames_is_read(tmp_path: Path, suffix: str) -> None:
     first, *others = (Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue"))
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=others, **options)
     assert open_image(tmp_path / f"a.{suffix}").getpixel((3, 3)) == (255, 0, 0)
 
@@ -208,6 +213,15 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
             reading(tmp_path / "a.jpg")
 
 
+def said_of(path: Path) -> str:
+    """What is wrong with an image; nothing when it can be read."""
+    try:
+        open_image(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])
 def test_whatever_is_damaged_is_an_error_of_the_data(tmp_path: Path, suffix: str) -> None:
     first, *others = (Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue"))
@@ -223,10 +237,8 @@ def test_whatever_is_damaged_is_an_error_of_the_data(tmp_path: Path, suffix: str
         path.write_bytes(damaged)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PIL's, of damaged tags
-            try:
-                open_image(path)
-            except DataError as error:
-                assert str(error).startswith(f"{path}: ")
+            said = said_of(path)
+        assert said == "" or said.startswith(f"{path}: ")
 
 
 def test_what_a_decoder_was_not_ready_for_is_an_error_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,11 +281,7 @@ def test_a_bomb_is_refused_by_every_thread_whatever_another_one_does_to_warnings
                 time.sleep(1e-4)
 
     def refused(number: int) -> bool:
-        try:
-            open_image(good if number % 2 else bomb)
-        except DataError as error:
-            return "more pixels" in str(error)
-        return False
+        return "more pixels" in said_of(good if number % 2 else bomb)
 
     meddler = threading.Thread(target=meddle)
     meddler.start()

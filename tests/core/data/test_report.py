@@ -115,7 +115,11 @@ def of_split(split: str, *labels: Sequence[int]) -> list[Row]:
             4,
             {"rare classes": ("warning", 1, ("class 3",))},
         ),
-        ([(split, (*active, 3), ()) for split, active, _ in fine()], 4, {"classes always positive": ("warning", 1, ("class 3",))}),
+        (
+            [(split, (*active, 3), ()) for split, active, _ in fine()],
+            4,
+            {"classes always positive": ("warning", 1, ("class 3",))},
+        ),
         (
             fine() + [(split, (3, 4), ()) for split in ("train", "val") for _ in range(10)],
             5,
@@ -200,7 +204,9 @@ def test_every_kind_of_image_is_a_note() -> None:
 
 def test_the_worst_is_first() -> None:
     rows: list[Row] = [*fine(), ("train", (), ()), ("val", (0,), (1,)), ("val", (), ())]
-    report = report_of(rows, 4, [*[-1] * 60, 0, -1, 0], problems=[Problem("a", "b")], kinds=Counter(grey=1), examples={"grey": ["a"]})
+    report = report_of(
+        rows, 4, [*[-1] * 60, 0, -1, 0], problems=[Problem("a", "b")], kinds=Counter(grey=1), examples={"grey": ["a"]}
+    )
     severities = [SEVERITIES.index(finding.severity) for finding in report.findings]
     assert severities == sorted(severities)
     assert set(severities) == {0, 1, 2}
