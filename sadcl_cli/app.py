@@ -41,7 +41,7 @@ class Commands(TyperGroup):
 
 def _show_traceback() -> None:
     if verbosity.debug:
-        messages().print(traceback.format_exc(), markup=False)
+        messages().print(traceback.format_exc())
 
 
 def _show_version(value: bool) -> None:

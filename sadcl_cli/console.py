@@ -34,7 +34,7 @@ verbosity = Verbosity()
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, emoji=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
 def results() -> Console:
@@ -50,28 +50,28 @@ def messages() -> Console:
 def say(text: str) -> None:
     """A line about the work, on stderr; nothing with -q."""
     if not verbosity.quiet:
-        messages().print(text, markup=False)
+        messages().print(text)
 
 
 def detail(text: str) -> None:
     """A line for -v only."""
     if verbosity.verbose:
-        messages().print(text, markup=False, style="dim")
+        messages().print(text, style="dim")
 
 
 def warn(text: str) -> None:
     """Something that wants attention, on stderr, also with -q."""
-    messages().print(f"Warning: {text}", markup=False, style="yellow")
+    messages().print(f"Warning: {text}", style="yellow")
 
 
 def fail(text: str) -> None:
     """The one line of a command that could not do its work."""
-    messages().print(f"Error: {text}", markup=False, style="bold red")
+    messages().print(f"Error: {text}", style="bold red")
 
 
 def show(text: str) -> None:
     """A line of results."""
-    results().print(text, markup=False)
+    results().print(text)
 
 
 def show_table(table: Table) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +22,12 @@ from sadcl_core.data.report import Report, make_report
 from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.splits import assign_splits, parse_fractions
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.files import write_json
+from sadcl_core.files import explained, write_json
 from sadcl_core.progress import StagedProgress, stage
 
 REPORT = "report.json"
 SPLIT = "0.8,0.1,0.1"  # of data that come without splits
+UNFINISHED = re.compile(r"\.images-\d+")  # copies of a preparation that was interrupted
 SHOWN = 3  # broken images named in an error
 
 
@@ -108,9 +111,7 @@ def prepare(
     )
     manifest = Manifest(description, manifest.rows)
     if options.resize:
-        manifest = compact(
-            manifest, target / f"images-{options.resize}", short_side=options.resize, progress=stage(progress, "writing copies")
-        )
+        manifest = _compacted(manifest, target, options, progress)
     stored = manifest.save(target)
     write_json(target / REPORT, report.as_json())
     return Prepared(stored, report, tuple(checks.problems))
@@ -219,12 +220,17 @@ def _without_broken(
         more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
         raise DataError(
             f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} Mend them, or go on without them: "
-            f"sadcl prepare-data {' '.join(named.given)} --data {named.root} --skip-broken."
+            f"{_command(named)} --skip-broken."
         )
     kept, keep = without(manifest, broken)
     note = f"{len(problems):,} images that could not be read were left out"
     kept.description = replace(kept.description, notes=(*kept.description.notes, note))
     return kept, checks.groups[keep]
+
+
+def _command(named: Named) -> str:
+    """How to prepare the same data, as one types it."""
+    return f"sadcl prepare-data {' '.join(map(quote, named.given))} --data {quote(str(named.root))}"
 
 
 def _with_splits(
@@ -257,6 +263,18 @@ def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple
     return Manifest(manifest.description, manifest.rows.take(order)), groups[order]
 
 
+def _compacted(manifest: Manifest, target: Path, options: Options, progress: StagedProgress | None) -> Manifest:
+    """The manifest of compact copies; until all are there they gather in a hidden folder, and the same call goes on there."""
+    folder = target / f"images-{options.resize}"
+    work = folder if folder.is_dir() else folder.with_name(f".{folder.name}")
+    copies = compact(manifest, work, short_side=options.resize, progress=stage(progress, "writing copies"))
+    if work != folder:
+        with explained(folder):
+            work.replace(folder)
+    copies.description = replace(copies.description, root=folder.resolve())
+    return copies
+
+
 def _refuse_other(target: Path, named: Named) -> None:
     """Raise when the place of a manifest holds that of other data, or other files."""
     if (target / DESCRIPTION).is_file():
@@ -269,7 +287,7 @@ def _refuse_other(target: Path, named: Named) -> None:
             what = " ".join(named.given)
             raise UsageError(
                 f"{target} is the manifest of {stored.name} in {stored.root}, not of {what} in {named.root}. Give this one "
-                f"another place: sadcl prepare-data {what} --data {named.root} -o {target}-2, and train with {target}-2."
+                f"another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
             )
-    elif target.is_dir() and any(target.iterdir()):
+    elif target.is_dir() and any(not UNFINISHED.fullmatch(path.name) for path in target.iterdir()):
         raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sadcl_core.plots.style import save
+from sadcl_core.plots.style import save, short
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def plot_attention(image: Image.Image, labels: Sequence[LabelAttention], path: P
         panel.set_axis_off()
     smooth = "nearest" if max(image.size) < 128 else "bilinear"
     panels[0].imshow(image, interpolation=smooth)
-    panels[0].set_title(title, fontsize=10)
+    panels[0].set_title(short(title, 60), fontsize=10)
     for panel, label in zip(panels[1:], labels, strict=False):
         heat = Image.fromarray(label.attention / max(float(label.attention.max()), 1e-12)).resize(
             image.size, Image.Resampling.BICUBIC
@@ -44,5 +44,5 @@ def plot_attention(image: Image.Image, labels: Sequence[LabelAttention], path: P
         strength = np.clip(np.asarray(heat), 0, 1)
         panel.imshow(image.convert("L"), cmap="gray", interpolation=smooth)
         panel.imshow(strength, cmap="jet", alpha=0.15 + 0.5 * strength, interpolation="bilinear", vmin=0, vmax=1)
-        panel.set_title(f"{label.name}  {label.score:.2f}", fontsize=10)
+        panel.set_title(f"{short(label.name)}  {label.score:.2f}", fontsize=10)
     return save(figure, path)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sadcl_core.plots.style import GREY, colour, marker, save
+from sadcl_core.plots.style import GREY, colour, marker, save, short
 
 NEAR = 3.0  # points of mAP below the best mean within which a method is shown enlarged
 
@@ -34,7 +34,7 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
         _draw(axes, table, seeds)
     panels[0].set_yticks(range(len(values)), list(values))
     panels[0].invert_yaxis()
-    panels[0].set_title(title, loc="left", fontsize=12)
+    panels[0].set_title(short(title, 120), loc="left", fontsize=12)
     if enlarge:
         low, high = np.nanmin(table[near]), np.nanmax(table[near])
         margin = 0.08 * max(high - low, 0.1)

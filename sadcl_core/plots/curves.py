@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sadcl_core.plots.style import GREY, colour, save
+from sadcl_core.plots.style import GREY, colour, save, short
 
 MAPS = {"mAP_interpolated": "interpolated", "mAP_non_interpolated": "non-interpolated"}
 NOT_LOSSES = {"stage", "epoch", "seconds", "images_per_second", "lr", *MAPS}
@@ -24,7 +24,7 @@ def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) ->
     for number, (name, label) in enumerate(MAPS.items()):
         _draw(scores, rows, name, label=label, number=number)
     losses.set_yscale("log")
-    losses.set_title(title, loc="left", fontsize=12)
+    losses.set_title(short(title, 120), loc="left", fontsize=12)
     losses.set_ylabel("mean over the epoch, unweighted terms")
     scores.set_ylabel("EMA mAP, %")
     stages = [row["stage"] for row in rows]

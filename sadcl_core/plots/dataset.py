@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -17,7 +15,7 @@ from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.report import Counts, Report, co_occurrence
 from sadcl_core.errors import DataError
-from sadcl_core.plots.style import GREY, bare, colour, save
+from sadcl_core.plots.style import GREY, bare, colour, save, short
 
 CLASSES = 40  # in the bars; of more, the most and the least frequent
 TOGETHER = 25  # most frequent classes, in the matrix
@@ -25,7 +23,6 @@ PICTURES = (2, 8)  # rows and columns of the montage
 SIDE = 224  # pixels of a picture's longer side
 FEW = 10  # classes, under which bars are not made thicker
 LEGEND = 12  # splits in it
-MISSING = "□"  # a letter that the font does not have
 WIDE = 100  # times between the most and the least frequent class, from which on counts are drawn on a log scale
 
 
@@ -37,7 +34,7 @@ def plot_dataset(manifest: Manifest, report: Report, path: Path) -> Path:
     matrix, labels = right.subfigures(2, 1, height_ratios=(2.4, 1), squeeze=False)[:, 0]
     images = sum(split.images for split in report.splits)
     figure.suptitle(
-        f"{_short(report.name, 60)}: {images:,} images, {len(report.classes):,} classes", x=0.01, ha="left", fontsize=15
+        f"{short(report.name, 60)}: {images:,} images, {len(report.classes):,} classes", x=0.01, ha="left", fontsize=15
     )
     _draw_counts(bars.subplots(), report)
     _draw_together(matrix.subplots(), manifest, report)
@@ -58,7 +55,7 @@ def _draw_counts(axes: Axes, report: Report) -> None:
     log = report.imbalance >= WIDE
     for number, split in enumerate([] if log else report.splits):
         width = np.array(split.class_counts)[shown]
-        axes.barh(places, width, left=left, color=colour(number), label=_short(split.name), height=0.75)
+        axes.barh(places, width, left=left, color=colour(number), label=short(split.name), height=0.75)
         left += width
     if log:  # pieces of a bar cannot be compared on a log scale
         axes.barh(places, np.maximum(counts[shown], 0.5), color=colour(0), label="all splits", height=0.75)
@@ -69,7 +66,7 @@ def _draw_counts(axes: Axes, report: Report) -> None:
         axes.annotate(
             f"{counts[k]:,}", (max(counts[k], 0.5), place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
         )
-    axes.set_yticks(places, [_short(report.classes[k]) for k in shown], fontsize=8)
+    axes.set_yticks(places, [short(report.classes[k]) for k in shown], fontsize=8)
     if many:
         axes.axhline(half, color=GREY, linewidth=1, linestyle=":")
     axes.set_ylim(max(places[-1], FEW - 1) + 0.6, -0.6)
@@ -89,7 +86,7 @@ def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     share = _without_diagonal(both / np.maximum(np.diag(both)[:, None], 1))
     most = float(np.nanmax(share, initial=0.0)) or 1.0
     shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
-    names = [_short(report.classes[k], 16) for k in chosen]
+    names = [short(report.classes[k], 16) for k in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     some = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
@@ -133,10 +130,10 @@ def _draw_montage(figure: SubFigure, manifest: Manifest) -> None:
             continue
         picture, i = drawn
         axes.imshow(np.asarray(picture))
-        labels = ", ".join(_short(manifest.classes[k], 60) for k in split.active(i)) or "(no label)"
+        labels = ", ".join(short(manifest.classes[k], 60) for k in split.active(i)) or "(no label)"
         lines = textwrap.wrap(labels, 24, break_on_hyphens=False)
         axes.set_title("\n".join(lines[:3]) + (" …" if len(lines) > 3 else ""), fontsize=8)
-    figure.suptitle(f"some images of split {_short(split.name)}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"some images of split {short(split.name)}", x=0.01, ha="left", fontsize=11)
 
 
 def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
@@ -146,15 +143,3 @@ def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
         return None
     picture.thumbnail((SIDE, SIDE))
     return picture, index
-
-
-def _short(name: str, length: int = 24) -> str:
-    """A name as it can be drawn: on one line, not too long, of letters that the font has, and with no formula in it."""
-    line = " ".join(name.split())
-    line = line if len(line) <= length else line[: length - 1] + "…"
-    return "".join(letter if ord(letter) in _letters() else MISSING for letter in line).replace("$", "\\$")
-
-
-@cache
-def _letters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())

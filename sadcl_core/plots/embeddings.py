@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from sadcl_core.plots.style import GREY, bare, colour, marker, save
+from sadcl_core.plots.style import GREY, bare, colour, marker, save, short
 
 MOST_CLASSES = 24  # with a colour and a legend entry of their own
 
@@ -51,9 +51,9 @@ def plot_embeddings(
             marker=marker(number),
             alpha=0.8,
             linewidths=0,
-            label=classes[k],
+            label=short(classes[k]),
         )
-    axes.set_title(title, loc="left", fontsize=12)
+    axes.set_title(short(title, 120), loc="left", fontsize=12)
     bare(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=1.6, fontsize=9)
     return save(figure, path)

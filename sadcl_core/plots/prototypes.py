@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from sadcl_core.plots.style import bare, colour, marker, save
+from sadcl_core.plots.style import bare, colour, marker, save, short
 
 
 def plot_prototypes(
@@ -35,16 +35,16 @@ def plot_prototypes(
             s=90,
             color=colour(number),
             marker=marker(number),
-            label=group,
+            label=short(group),
             edgecolors="white",
             linewidths=0.8,
             zorder=3,
         )
     size = 10 if len(classes) <= 25 else 7
     for k, name in enumerate(classes):
-        axes.annotate(name, points[k], xytext=(6, 5), textcoords="offset points", fontsize=size, zorder=4)
+        axes.annotate(short(name), points[k], xytext=(6, 5), textcoords="offset points", fontsize=size, zorder=4)
     axes.margins(0.12)
-    axes.set_title(title, loc="left", fontsize=12)
+    axes.set_title(short(title, 120), loc="left", fontsize=12)
     bare(axes)
     if superclasses:
         axes.legend(title="superclass", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

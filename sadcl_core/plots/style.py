@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from sadcl_core.files import replacing
 
@@ -27,6 +29,7 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 GREY = "#555555"
+MISSING = "□"  # a letter that the font does not have
 
 
 def colour(index: int) -> str:
@@ -52,3 +55,15 @@ def save(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     return path
+
+
+def short(name: str, length: int = 24) -> str:
+    """A name as it can be drawn: on one line, not too long, of letters that the font has, and with no formula in it."""
+    line = " ".join(name.split())
+    line = line if len(line) <= length else line[: length - 1] + "…"
+    return "".join(letter if ord(letter) in _letters() else MISSING for letter in line).replace("$", "\\$")
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

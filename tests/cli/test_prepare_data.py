@@ -332,3 +332,12 @@ def test_images_that_are_somewhere_else(sadcl: Sadcl, pets: Path) -> None:
     os.rename("elsewhere", "photos/photos")  # noqa: PTH104
     ran = sadcl("prepare-data", "pets", "--data", "photos")
     assert ran.exit_code == 0, ran.stderr
+
+
+def test_class_names_are_no_markup(sadcl: Sadcl, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,cat[b];dog[/x]\n")
+    ran = sadcl("prepare-data", "labels.csv", "--split", "test")
+    assert ran.exit_code == 0, ran.stderr
+    assert "cat[b]" in ran.stdout
+    assert "dog[/x]" in ran.stdout

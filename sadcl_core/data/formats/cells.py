@@ -13,7 +13,7 @@ from sadcl_core.errors import DataError
 
 BETWEEN_LABELS = ("|", ";", ",")
 TUPLES = ("('", '("', "{'", '{"')  # how Python writes lists of texts that are none
-MAX_LIST = 1 << 16  # characters of a list that is written out
+MAX_LIST = 1 << 17  # characters of a list that is written out
 
 
 def split_of(columns: Columns, cells: Sequence[Any]) -> str:

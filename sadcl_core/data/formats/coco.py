@@ -64,7 +64,8 @@ def read(source: Source) -> Manifest:
             _add_images(rows, coco, path, split, {c["id"]: number for number, c in enumerate(categories)})
     assert rows is not None, "a year was found, so there is a file"
     rows.notes += notes
-    return rows.manifest(superclasses=[str(category.get("supercategory", "")) for category in first])
+    superclasses = [str(category.get("supercategory", "")) for category in first]
+    return rows.manifest(superclasses=superclasses if any(superclasses) else ())
 
 
 def _official(root: Path, split: str, year: str) -> Path:

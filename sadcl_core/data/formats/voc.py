@@ -96,8 +96,11 @@ def _find_devkit(folder: Path, year: str) -> Path | None:
 def _devkit(folder: Path, year: str) -> Path:
     devkit = _find_devkit(folder, year)
     if devkit is None:
-        shown = year or "VOC2007"
-        raise DataError(f"{folder} is not in VOC's layout: no VOCdevkit/{shown}/Annotations. Unpack {shown} there.")
+        if not year:
+            raise DataError(
+                f"{folder} is not in VOC's layout: it has no folder Annotations with XML files. Name the folder above it."
+            )
+        raise DataError(f"{folder} is not in VOC's layout: no VOCdevkit/{year}/Annotations. Unpack {year} there.")
     needed = ["JPEGImages", *(["ImageSets/Main"] if year else [])]
     missing = next((name for name in needed if not (devkit / name).is_dir()), None)
     if missing:

@@ -144,3 +144,29 @@ def test_what_is_not_there() -> None:
     Path("folder").mkdir()
     with pytest.raises(DataError, match="folder holds no labels in a format that is known"):
         find_or_prepare("folder")
+
+
+def test_interrupted_copies_are_gone_on_with(coco: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "writing copies":
+            raise KeyboardInterrupt
+
+    options = Options(resize=32)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("coco", data=coco, options=options, progress=interrupt)
+    assert [path.name for path in Path("prepared/coco").iterdir()] == [".images-32"]
+    first = next(Path("prepared/coco/.images-32").rglob("*.jpg"))
+    written = first.stat().st_mtime_ns
+    manifest = prepare("coco", data=coco, options=options).manifest
+    assert manifest.description.root == Path("prepared/coco/images-32").resolve()
+    assert all(manifest.split("all").path(i).is_file() for i in range(len(manifest)))
+    kept = Path("prepared/coco/images-32") / first.relative_to("prepared/coco/.images-32")
+    assert kept.stat().st_mtime_ns == written
+    assert not Path("prepared/coco/.images-32").exists()
+
+
+def test_a_suggested_command_can_be_typed(coco: Path) -> None:
+    spaced = coco.rename(coco.with_name("my photos"))
+    truncate(spaced / "train2017" / "003.png")
+    with pytest.raises(DataError, match=r"sadcl prepare-data coco --data '.*my photos' --skip-broken"):
+        prepare("coco", data=spaced)
