@@ -84,9 +84,10 @@ def prepare_data(
 
     check_exports(export or [])
     if shards is not None:
-        from sadcl_core.data.shards import require_webdataset
+        from sadcl_core.data.shards import refuse_used, require_webdataset
 
         require_webdataset()  # before any long work
+        refuse_used(shards)
     if download:
         _download(dataset, data)
     options = Options(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import signal
 from collections.abc import Iterator
 from itertools import islice
@@ -17,15 +18,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Split
-from sadcl_core.data.shards import Sample, first_row, read_samples, shards_of
+from sadcl_core.data.shards import Sample, first_row, read_samples, require_webdataset, shards_of
 from sadcl_core.data.transforms import Transform
 from sadcl_core.distributed import place
-from sadcl_core.errors import DataError
+from sadcl_core.errors import SadclError
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images, targets, and which image of the split each is
 PIECE = 16  # images that a worker hands over at a time from shards
 WINDOW = 1024  # encoded images among which the next one of a shuffled stream is chosen
-WORKER_PREFIX = f"{DataError.__module__}.{DataError.__qualname__}: "  # before the message in a worker's traceback
+WORKER_PREFIX = re.compile(rf"^{re.escape(SadclError.__module__)}\.\w+: ")  # before the message in a worker's traceback
 
 
 def read_image(path: Path, content: bytes | None = None) -> Tensor:
@@ -123,21 +124,26 @@ def shuffled(samples: Iterator[Sample], rng: random.Random) -> Iterator[Sample]:
 
 
 class ImageLoader(DataLoader[Batch]):
-    """A loader whose workers' data errors arrive as the one sentence they are, without the worker's traceback."""
+    """A loader whose workers' errors arrive as the one sentence they are, without the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, targets (B, K) int8, and indices (B,)."""
         try:
             yield from super().__iter__()
-        except DataError as error:
-            raise DataError(str(error).strip().splitlines()[-1].removeprefix(WORKER_PREFIX)) from None
+        except SadclError as error:
+            raise type(error)(WORKER_PREFIX.sub("", str(error).strip().splitlines()[-1])) from None
 
 
 class ShardLoader(ImageLoader):
     """Puts what workers read from shards together to batches of one size."""
 
     def __init__(self, dataset: ShardDataset, *, size: int, drop_last: bool, workers: int) -> None:
-        """`drop_last` leaves out a last batch that is not whole."""
+        """`drop_last` leaves out a last batch that is not whole.
+
+        Raises:
+            MachineError: webdataset is not installed.
+        """
+        require_webdataset()
         super().__init__(
             dataset,
             batch_size=None,

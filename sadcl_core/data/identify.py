@@ -49,14 +49,16 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Na
     if len(dataset) == 1 and dataset[0] in DATASETS:
         known = dataset[0]
         root = data_folder(known, data)
-        return Named(name or known, (known,), root, {}, guess=False)
+        return Named(plain_name(name or known), (known,), root, {}, guess=False)
     files = _files_by_split(dataset)
     if data is not None and not data.is_dir():
         raise DataError(f"There is no folder {data}. Check --data.")
     first = next(iter(files.values()))
     root = data or (first if first.is_dir() else _common_folder(list(files.values())))
     given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
-    return Named(name or name_of(list(files.values())), given, root, files, guess=data is None and not first.is_dir())
+    return Named(
+        plain_name(name) if name else name_of(list(files.values())), given, root, files, guess=data is None and not first.is_dir()
+    )
 
 
 def name_of(paths: Sequence[Path]) -> str:
@@ -66,7 +68,12 @@ def name_of(paths: Sequence[Path]) -> str:
     if len(paths) > 1:
         words = words[1:]
     chosen = next((word for word in words if word and not VAGUE.match(word)), words[0])
-    return re.sub(r"[^\w.-]+", "-", chosen).strip("-.") or "data"
+    return plain_name(chosen)
+
+
+def plain_name(text: str) -> str:
+    """A text as the name of a folder: no separators, no spaces, not hidden."""
+    return re.sub(r"[^\w.-]+", "-", text)[:100].strip("-.") or "data"
 
 
 def data_folder(name: str, data: Path | None) -> Path:
@@ -87,9 +94,10 @@ def data_folder(name: str, data: Path | None) -> Path:
 def _prepared_from(name: str) -> Path | None:
     """Where a known data set was prepared from."""
     try:
-        return Path(load_description(PREPARED / name).options["root"])
+        folder = Path(load_description(PREPARED / name).options["root"])
     except (DataError, KeyError, TypeError):
         return None
+    return folder if folder.is_dir() else None
 
 
 def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ from sadcl_core.files import replacing, write_json
 SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"
 ROWS = "manifest.arrow"
+STAMP = b"stamp"
+WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: it says nothing but a place
 ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
 
 
@@ -53,6 +56,7 @@ class Description:
         options: what the person said about how it is to be read, so that it can be read the same way again.
         notes: sentences for the person who prepared it.
         shards: where the images are instead of under the root, when they are in tar files.
+        stamp: of the preparation that wrote it.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Description:
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shards: Shards | None = None
+    stamp: str = ""
 
     @property
     def place(self) -> str:
@@ -114,7 +119,7 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.folder is None:
             return (Manifest, (self.description, self.rows))
-        return (load_manifest, (self.folder, self.description.root))
+        return (_open_again, (self.folder.resolve(), self.description))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,19 +150,25 @@ class Manifest:
     def fingerprint(self) -> str:
         """A hash of every path, split and label."""
         sink = pa.BufferOutputStream()
-        rows = self.rows.drop_columns("boxes")
+        rows = self.rows.drop_columns("boxes").replace_schema_metadata(None)
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
         return hashlib.sha256(sink.getvalue()).hexdigest()
 
     def save(self, folder: Path) -> Manifest:
-        """Write `manifest.arrow` and `dataset.json` into a folder, each in one piece; return the stored manifest."""
-        with replacing(folder / ROWS) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-            writer.write_table(self.rows.combine_chunks())
+        """Write `manifest.arrow` and `dataset.json` into a folder, each in one piece; return the stored manifest.
+
+        Both carry the same new stamp, so that one is never taken for the other's.
+        """
+        stamp = uuid4().hex
+        rows = self.rows.combine_chunks().replace_schema_metadata({STAMP: stamp})
+        with replacing(folder / ROWS) as temporary, pa.ipc.new_file(str(temporary), rows.schema) as writer:
+            writer.write_table(rows)
         write_json(
             folder / DESCRIPTION,
             {
                 "schema_version": SCHEMA_VERSION,
+                "stamp": stamp,
                 "name": self.description.name,
                 "root": str(self.description.root),
                 "images": len(self),
@@ -181,15 +192,16 @@ def is_prepared(folder: Path) -> bool:
         return False
 
 
-def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
+def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> Manifest:
     """Open a stored manifest.
 
     Args:
         folder: where `prepare-data` wrote it.
         root: where the images are now, when they moved since.
+        address: where its shards are, as a person said; else what the file says, if that is no more than an address.
 
     Raises:
-        DataError: the folder is no manifest, or one of its files is damaged.
+        DataError: the folder is no manifest, or one of its files is damaged or not of the same preparation.
     """
     description = load_description(folder)
     try:
@@ -197,15 +209,34 @@ def load_manifest(folder: Path, root: Path | None = None) -> Manifest:
         if rows.schema != SCHEMA:
             raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
         rows.validate(full=True)  # offsets and texts that a damaged file could lead astray with
+        _check_rows(rows, description, folder)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{folder / ROWS} cannot be read ({error}). Run sadcl prepare-data again.") from None
     if root is not None:
         description = replace(description, root=root)
     if description.shards is not None:
         _check_shards(description.shards, Manifest(description, rows), folder)
-        if not description.shards.base:
-            description = replace(description, shards=replace(description.shards, base=f"{folder.resolve()}/"))
+        base = address or description.shards.base or f"{folder.resolve()}/"
+        description = replace(description, shards=replace(description.shards, base=base))
     return Manifest(description, rows, folder)
+
+
+def _open_again(folder: Path, description: Description) -> Manifest:
+    """A manifest in another process; it must still be the same one."""
+    shards = description.shards
+    manifest = load_manifest(folder, root=description.root, address="" if shards is None else shards.base)
+    if manifest.description.stamp != description.stamp:
+        raise DataError(f"{folder} was prepared anew while it was in use. Start again.")
+    return manifest
+
+
+def _check_rows(rows: pa.Table, description: Description, folder: Path) -> None:
+    """Refuse rows that are not those of the description."""
+    stamp = (rows.schema.metadata or {}).get(STAMP, b"").decode(errors="replace")
+    labels = [pc.min_max(pc.list_flatten(rows[name])).as_py() for name in ("active", "unknown")]
+    inside = all(pair["min"] is None or (pair["min"] >= 0 and pair["max"] < len(description.classes)) for pair in labels)
+    if stamp != description.stamp or not inside:
+        raise DataError(f"{folder / ROWS} and {DESCRIPTION} are not of one preparation. Run sadcl prepare-data again.")
 
 
 def _check_shards(shards: Shards, manifest: Manifest, folder: Path) -> None:
@@ -224,8 +255,13 @@ def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
     """
     manifest = load_manifest(folder, root=root and root.resolve())
     where = manifest.description.root
-    if manifest.description.shards is None and not where.is_dir():
+    shards = manifest.description.shards
+    if shards is None and not where.is_dir():
         raise DataError(f"The images of {manifest.description.name} are not in {where}. Say where they are with --data DIR.")
+    if shards is not None and shards.base == f"{folder.resolve()}/":
+        missing = next((name for files in shards.files.values() for name, _ in files if not (folder / name).is_file()), None)
+        if missing is not None:
+            raise DataError(f"The shard {missing} is not in {folder}. Say where the shards are with --data ADDRESS.")
     return manifest
 
 
@@ -259,8 +295,9 @@ def parse_description(content: bytes, where: str) -> Description:
             root=Path(stored["root"]),
             classes=tuple(map(str, stored["classes"])),
             superclasses=tuple(map(str, stored["superclasses"])),
-            source=dict(stored["source"]),
+            source={"format": str(stored["source"]["format"]), "files": dict(stored["source"]["files"])},
             options=dict(stored.get("options", {})),
+            stamp=str(stored.get("stamp", "")),
             notes=tuple(map(str, stored["notes"])),
             shards=None if shards is None else _shards(shards),
         )
@@ -275,7 +312,10 @@ def parse_description(content: bytes, where: str) -> Description:
 
 def _shards(stored: dict[str, Any]) -> Shards:
     files = {str(split): tuple((str(name), int(count)) for name, count in pairs) for split, pairs in stored["files"].items()}
-    return Shards(str(stored["base"]), files)
+    base = str(stored["base"])
+    if base and not WEB.fullmatch(base):
+        raise ValueError(f"shards at {base[:60]!r}, which is no web address")
+    return Shards(base, files)
 
 
 class Split(Sequence[str]):

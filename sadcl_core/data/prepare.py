@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +17,11 @@ from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import SPLIT_ORDER, Found, detect, detect_files, reader
-from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source
+from sadcl_core.data.formats.labels import CLASS_LIST
+from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.identify import PREPARED, Named, identify
-from sadcl_core.data.manifest import DESCRIPTION, Manifest, is_prepared, load_description, load_with_images
+from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.report import Report, make_report
 from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.splits import assign_splits, parse_fractions
@@ -27,7 +31,10 @@ from sadcl_core.progress import StagedProgress, stage
 
 REPORT = "report.json"
 SPLIT = "0.8,0.1,0.1"  # of data that come without splits
-UNFINISHED = re.compile(r"\.images-\d+")  # copies of a preparation that was interrupted
+KEPT = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
+OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|\.?images-\d+|\..*\.tmp")
+UNFINISHED = re.compile(r"\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
+ORIGIN = ".origin.json"  # beside unfinished copies: of which data they are
 SHOWN = 3  # broken images named in an error
 
 
@@ -92,10 +99,11 @@ def prepare(
     named = identify(dataset, data=data, name=name)
     target = output or PREPARED / named.name
     _refuse_other(target, named)
-    fractions = parse_fractions(options.split) if options.split else None
+    fractions = {split_name(part): share for part, share in parse_fractions(options.split).items()} if options.split else None
     manifest = _read(named, options)
     _refuse_second_split(manifest, options)
-    checks = check_images(manifest, decode=options.decode, progress=stage(progress, "checking images"))
+    decode = options.decode or bool(options.resize)  # copies are made of what can be read
+    checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
     manifest, groups = _without_broken(manifest, checks, named, options)
     manifest, groups = _with_splits(manifest, groups, fractions, options)
     checks.groups = groups
@@ -111,7 +119,7 @@ def prepare(
     )
     manifest = Manifest(description, manifest.rows)
     if options.resize:
-        manifest = _compacted(manifest, target, options, progress)
+        manifest = _compacted(manifest, target, progress)
     stored = manifest.save(target)
     write_json(target / REPORT, report.as_json())
     return Prepared(stored, report, tuple(checks.problems))
@@ -139,28 +147,17 @@ def find_or_prepare(dataset: str, *, data: Path | None = None, progress: StagedP
     named = identify([dataset], data=data)
     folder = PREPARED / named.name
     _refuse_other(folder, named)
-    stored = _stored_options(folder)
-    if stored is not None and not changed(load_description(folder).source):
-        return load_with_images(folder), f"manifest {folder}, prepared before"
-    prepared = prepare(dataset, data=data or _stored_data(folder), options=stored or Options(), progress=progress)
+    stored = _stored(folder)
+    if stored is None:
+        options = Options()
+    else:
+        options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
+        data = data or (Path(stored.options["data"]) if stored.options.get("data") else None)
+        same_place = named.guess or stored.options.get("root") == str(named.root.resolve())
+        if same_place and not changed(stored.source) and not _more_labels(named, options, stored):
+            return load_with_images(folder), f"manifest {folder}, prepared before"
+    prepared = prepare(dataset, data=data, options=options, progress=progress)
     return prepared.manifest, f"manifest {folder}, prepared now from {named.root if dataset in DATASETS else dataset}"
-
-
-def _stored_options(folder: Path) -> Options | None:
-    """The options that a manifest was prepared with; None when there is no such manifest."""
-    try:
-        stored = load_description(folder).options
-    except DataError:
-        return None
-    return Options(**{field.name: stored[field.name] for field in fields(Options) if field.name in stored})
-
-
-def _stored_data(folder: Path) -> Path | None:
-    try:
-        stored = load_description(folder).options.get("data")
-    except DataError:
-        return None
-    return Path(stored) if stored else None
 
 
 def _read(named: Named, options: Options) -> Manifest:
@@ -220,7 +217,7 @@ def _without_broken(
         more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
         raise DataError(
             f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} Mend them, or go on without them: "
-            f"{_command(named)} --skip-broken."
+            "sadcl prepare-data ... --skip-broken."
         )
     kept, keep = without(manifest, broken)
     note = f"{len(problems):,} images that could not be read were left out"
@@ -255,7 +252,8 @@ def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple
     """The same rows with each split's together, train before val before test; a split is then looked at in place."""
     known = [name for name in SPLIT_ORDER if name in manifest.splits]
     number = {name: place for place, name in enumerate(dict.fromkeys([*known, *manifest.splits]))}
-    codes = np.array([number[name] for name in manifest.rows["split"].combine_chunks().dictionary.to_pylist()])
+    names = manifest.rows["split"].combine_chunks().dictionary.to_pylist()
+    codes = np.array([number.get(name, -1) for name in names])  # -1: all of its images were left out
     of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
     if (np.diff(of_row) >= 0).all():
         return manifest, groups
@@ -263,31 +261,68 @@ def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple
     return Manifest(manifest.description, manifest.rows.take(order)), groups[order]
 
 
-def _compacted(manifest: Manifest, target: Path, options: Options, progress: StagedProgress | None) -> Manifest:
-    """The manifest of compact copies; until all are there they gather in a hidden folder, and the same call goes on there."""
-    folder = target / f"images-{options.resize}"
+def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None) -> Manifest:
+    """The manifest of compact copies.
+
+    Until all are there they gather in a hidden folder, where the same call goes on with them, and another one starts anew.
+    """
+    options = manifest.description.options
+    folder = target / f"images-{options['resize']}"
     work = folder if folder.is_dir() else folder.with_name(f".{folder.name}")
-    copies = compact(manifest, work, short_side=options.resize, progress=stage(progress, "writing copies"))
+    origin = {"dataset": options["dataset"], "root": str(manifest.description.root)}
+    marker = work / ORIGIN
+    if work != folder and _read_origin(marker) != origin:
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(marker, origin)
+    copies = compact(manifest, work, short_side=options["resize"], progress=stage(progress, "writing copies"))
     if work != folder:
         with explained(folder):
+            marker.unlink()
             work.replace(folder)
     copies.description = replace(copies.description, root=folder.resolve())
     return copies
 
 
+def _read_origin(marker: Path) -> Any:
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _refuse_other(target: Path, named: Named) -> None:
-    """Raise when the place of a manifest holds that of other data, or other files."""
-    if (target / DESCRIPTION).is_file():
-        try:
-            stored = load_description(target)
-        except DataError:  # damaged, or of another version: nothing to keep
-            return
-        own = (named.name, list(named.given), str(named.root.resolve()))
-        if (stored.name, stored.options.get("dataset"), stored.options.get("root")) != own:
-            what = " ".join(named.given)
-            raise UsageError(
-                f"{target} is the manifest of {stored.name} in {stored.root}, not of {what} in {named.root}. Give this one "
-                f"another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
-            )
-    elif target.is_dir() and any(not UNFINISHED.fullmatch(path.name) for path in target.iterdir()):
+    """Raise when the place of a manifest holds that of other data, or files that are not of a manifest."""
+    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if any(not OURS.fullmatch(name) for name in names) or (names and names.isdisjoint(KEPT) and not all(map(UNFINISHED, names))):
         raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
+    stored = _stored(target)
+    if stored is None:  # damaged, or of another version: nothing to keep
+        return
+    same = (stored.name, stored.options.get("dataset")) == (named.name, list(named.given))
+    if named.given[0] in DATASETS:  # which data a name stands for depends on where they lie
+        old = Path(str(stored.options.get("root")))
+        same = same and (old == named.root.resolve() or not old.exists())
+    if not same:
+        what = " ".join(named.given)
+        raise UsageError(
+            f"{target} is the manifest of {stored.name} in {stored.root}, not of {what} in {named.root}. Give this one "
+            f"another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
+        )
+
+
+def _stored(folder: Path) -> Description | None:
+    """What a manifest says of itself; None when there is no such manifest."""
+    try:
+        return load_description(folder) if is_prepared(folder) else None
+    except DataError:
+        return None
+
+
+def _more_labels(named: Named, options: Options, stored: Description) -> bool:
+    """Whether a folder has label files, or a list of classes, that it had not when it was prepared."""
+    folder = named.paths.get(UNASSIGNED)
+    if folder is None or not folder.is_dir():
+        return False
+    files = detect(folder, insisted=options.format).files.values()
+    listed = [path for path in (folder / CLASS_LIST, *(file.parent / CLASS_LIST for file in files)) if path.is_file()]
+    return any(str(path.resolve()) not in stored.source["files"] for path in (*files, *listed))

@@ -12,15 +12,18 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.identify import plain_name
 from sadcl_core.data.manifest import (
     DESCRIPTION,
     ROWS,
+    WEB,
+    Description,
     Manifest,
     Shards,
     Split,
@@ -35,7 +38,18 @@ from sadcl_core.progress import Progress
 
 MOST = 2000  # images of a shard
 FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes share shards out
-ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:")
+ADDRESS = re.compile(r"^(pipe:|file:|[a-zA-Z][a-zA-Z0-9+.-]+://)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file: its name, the row of its first image in the manifest, and its number of images."""
+
+    name: str
+    first: int
+    count: int
+
+
 Sample = tuple[int, str, bytes]  # row of the manifest, name of the file, its content
 
 
@@ -52,6 +66,16 @@ def require_webdataset() -> Any:
     return webdataset
 
 
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder in which shards cannot be alone.
+
+    Raises:
+        UsageError: it holds other files, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} holds other files. Give the shards a folder of their own.")
+
+
 def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None = None) -> Path:
     """Write every image as it is, split by split, and the manifest beside them; nothing appears unless all is written.
 
@@ -61,14 +85,15 @@ def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None 
         MachineError: webdataset is missing, or the disk is full.
     """
     require_webdataset()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} holds other files. Give the shards a folder of their own.")
+    refuse_used(folder)
     drawing = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(drawing, ignore_errors=True)
     try:
         with explained(folder):
             drawing.mkdir(parents=True)
-            files = {name: _write_split(manifest, name, drawing, progress) for name in manifest.splits}
+            files: dict[str, tuple[tuple[str, int], ...]] = {}
+            for name in manifest.splits:
+                files[name] = _write_split(manifest, name, drawing, progress)
             description = replace(manifest.description, shards=Shards("", files))
             Manifest(description, manifest.rows).save(drawing)
             if folder.is_dir():
@@ -83,9 +108,12 @@ def _write_split(manifest: Manifest, name: str, folder: Path, progress: Progress
     split = manifest.split(name)
     size = max(1, min(MOST, math.ceil(len(split) / FEWEST_SHARDS)))
     first = first_row(split)
+    stem = re.sub(r"[^\w-]+", "-", name) or "images"
+    while (folder / f"{stem}-000000.tar").exists():  # of a split of another name that is spelled alike
+        stem += "-"
     files = []
     for number, start in enumerate(range(0, len(split), size)):
-        file, end = f"{_file_name(name)}-{number:06d}.tar", min(start + size, len(split))
+        file, end = f"{stem}-{number:06d}.tar", min(start + size, len(split))
         _write_shard(folder / file, split, range(start, end), first)
         files.append((file, end - start))
         if progress is not None:
@@ -110,10 +138,6 @@ def _write_shard(path: Path, split: Split, rows: range, first: int) -> None:
             writer.write({"__key__": f"{first + i:09d}", source.suffix.lower().lstrip(".") or "jpg": content, "json": about})
 
 
-def _file_name(split: str) -> str:
-    return re.sub(r"[^\w-]+", "-", split) or "images"
-
-
 def first_row(split: Split) -> int:
     """Row of a split's first image in the manifest; the rows of a split lie together."""
     sizes = split.manifest.split_sizes
@@ -121,13 +145,14 @@ def first_row(split: Split) -> int:
     return sum(sizes[other] for other in names[: names.index(split.name)]) if split.name in sizes else 0
 
 
-def shards_of(split: Split, count: int) -> list[tuple[str, int]]:
+def shards_of(split: Split, count: int) -> list[Shard]:
     """The shards that hold the first `count` images of a split."""
     shards = split.manifest.description.shards
     assert shards is not None, "called for shards"
     files = shards.files.get(split.name) or [pair for pairs in shards.files.values() for pair in pairs]
-    before = [sum(images for _, images in files[:number]) for number in range(len(files))]
-    return [pair for pair, start in zip(files, before, strict=True) if start < count]
+    ends = accumulate((images for _, images in files), initial=first_row(split))
+    found = [Shard(name, start, images) for (name, images), start in zip(files, ends, strict=False)]
+    return [shard for shard in found if shard.first - first_row(split) < count]
 
 
 def is_address(text: str) -> bool:
@@ -154,23 +179,32 @@ def open_shards(address: str, prepared: Path) -> tuple[Manifest, str]:
     description = parse_description(content, base + DESCRIPTION)
     if description.shards is None:
         raise DataError(f"{base} holds no shards. Write them: sadcl prepare-data NAME --shards DIR.")
-    folder = prepared / re.sub(r"[^\w.-]+", "-", description.name)
-    _refuse_other(folder, base)
-    here = replace(description, shards=replace(description.shards, base=base))
-    if not is_prepared(folder) or load_description(folder) != here:
+    folder = prepared / plain_name(description.name)
+    named = base if WEB.fullmatch(base) else ""  # a command is only ever taken from the person who types it
+    if not is_prepared(folder) or _stored(folder, named).stamp != description.stamp:
+        rows = _fetch(base + ROWS)
         with replacing(folder / ROWS) as temporary:
-            temporary.write_bytes(_fetch(base + ROWS))
+            temporary.write_bytes(rows)
         document = json.loads(content)
-        document["shards"]["base"] = base
+        document["shards"]["base"] = named
         write_json(folder / DESCRIPTION, document)
-    return load_manifest(folder), f"shards at {base}, manifest {folder}"
+    try:
+        return load_manifest(folder, address=base), f"shards at {base}, manifest {folder}"
+    except DataError as error:
+        (folder / ROWS).unlink(missing_ok=True)  # not to be found again instead of a mended one
+        raise MachineError(f"{base + ROWS} arrived damaged ({error}) Give the same command again.") from None
 
 
-def _refuse_other(folder: Path, base: str) -> None:
-    if (folder / DESCRIPTION).is_file():
-        shards = load_description(folder).shards
-        if shards is None or shards.base != base:
-            raise UsageError(f"{folder} is the manifest of other data. Move it away, or work in another folder.")
+def _stored(folder: Path, named: str) -> Description:
+    """The description of an earlier copy.
+
+    Raises:
+        UsageError: it is that of other data.
+    """
+    stored = load_description(folder)
+    if stored.shards is None or stored.shards.base != named:
+        raise UsageError(f"{folder} is the manifest of other data. Move it away, or work in another folder.")
+    return stored
 
 
 def _fetch(address: str) -> bytes:
@@ -185,23 +219,23 @@ def _fetch(address: str) -> bytes:
     return content
 
 
-def read_samples(manifest: Manifest, files: list[tuple[str, int]]) -> Iterator[Sample]:
+def read_samples(manifest: Manifest, shards: Sequence[Shard]) -> Iterator[Sample]:
     """The samples of some shards, in their order.
 
     Raises:
-        DataError: a shard is damaged, cut short or holds something else.
-        MachineError: a shard cannot be opened.
+        DataError: a shard is damaged, cut short or holds other images than those of its rows.
     """
-    shards = manifest.description.shards
-    assert shards is not None, "called for shards"
-    for name, count in files:
-        url = shards.base + name
+    description = manifest.description.shards
+    assert description is not None, "called for shards"
+    for shard in shards:
+        url = description.base + shard.name
         seen = 0
         for sample in _open_shard(url):
+            if seen < shard.count:  # one more is an error below
+                yield _sample(sample, url, shard.first + seen)
             seen += 1
-            yield _sample(sample, url, len(manifest))
-        if seen != count:
-            raise DataError(f"{url} holds {seen:,} images and should hold {count:,}: it is cut short. Write or fetch it again.")
+        if seen != shard.count:
+            raise DataError(f"{url} holds {seen:,} images and should hold {shard.count:,}. Write or fetch it again.")
 
 
 def _open_shard(url: str) -> Iterator[dict[str, Any]]:
@@ -222,9 +256,9 @@ def _said(error: Exception) -> str:
     return f"the command that reads it failed, exit {status[1]}" if status else text[:200]
 
 
-def _sample(sample: dict[str, Any], url: str, count: int) -> Sample:
+def _sample(sample: dict[str, Any], url: str, row: int) -> Sample:
     key = str(sample["__key__"])
-    extension = next((f".{name}" for name in sample if f".{name}" in EXTENSIONS), None)
-    if extension is None or not PurePosixPath(key).name.isdecimal() or not 0 <= int(key) < count:
-        raise DataError(f"{url}: sample {key[:60]!r} is not an image of this manifest. Write the shards again.")
-    return int(key), f"{url}/{key}{extension}", sample[extension[1:]]
+    files = [name for name in sample if not name.startswith("__") and name != "json"]
+    if len(files) != 1 or not key.isdecimal() or int(key) != row:
+        raise DataError(f"{url}: sample {key[:60]!r} is not image {row} of this manifest. Write the shards again.")
+    return row, f"{url}/{key}.{files[0]}", sample[files[0]]

@@ -9,12 +9,16 @@ import torch
 
 from sadcl_core.checkpoint import LoadedModel, load_model
 from sadcl_core.data.formats import DATASETS
+from sadcl_core.data.formats.detect import detect
+from sadcl_core.data.formats.source import moved
 from sadcl_core.data.manifest import Manifest, Split, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.progress import StagedProgress
 from sadcl_core.run_directory import RunDirectory, find_model, read_status
+
+TRIED = 20  # images that are looked for
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,31 @@ def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, 
         if "manifest" not in status:
             raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
         return load_with_images(Path(str(status["manifest"])))
-    folder = Path(data)
-    if "manifest" in status and data not in DATASETS and folder.is_dir() and not is_prepared(folder):
-        own = load_manifest(Path(str(status["manifest"])))
-        if own.description.shards is None and any(
-            (folder / image).is_file() for image in own.rows["image"].slice(0, 20).to_pylist()
-        ):
-            return load_with_images(Path(str(status["manifest"])), root=folder)
+    if "manifest" in status and data not in DATASETS:
+        moved_to = _own_data_in(Path(data), Path(str(status["manifest"])))
+        if moved_to is not None:
+            return moved_to
     return find_or_prepare(data, progress=progress)[0]
+
+
+def _own_data_in(folder: Path, prepared: Path) -> Manifest | None:
+    """The run's own manifest with its images in a folder, if that is where they are now.
+
+    The label files that lay among them must have come along; where they lay elsewhere, the folder has none of its own.
+    """
+    if not folder.is_dir() or is_prepared(folder):
+        return None
+    try:
+        own = load_manifest(prepared)
+    except DataError:
+        return None
+    images = own.rows["image"].slice(0, TRIED).to_pylist()
+    if own.description.shards is not None or not all((folder / image).is_file() for image in images):
+        return None
+    along = moved(own.description.source, own.description.root, folder)
+    if along is None:
+        try:
+            detect(folder)
+        except DataError:
+            along = True
+    return load_with_images(prepared, root=folder) if along else None

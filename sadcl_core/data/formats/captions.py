@@ -43,8 +43,8 @@ def read(source: Source) -> Manifest:
     for number, image in enumerate(images_under(source.root), start=1):
         text = _text_beside(source.root / image)
         tags: list[str] = []
+        rows.watched[text.parent] = None
         if text.is_file():
-            rows.watched[text.parent] = None
             tags = [tag.strip() for _, line in read_lines(text) for tag in line.split(",")]
         else:
             without += 1

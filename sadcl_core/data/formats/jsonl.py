@@ -95,7 +95,7 @@ def _key(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
 
 def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
     """Active and unknown labels of a list, a text, or an object of class and flag."""
-    if isinstance(value, dict) and not _key(value, NAME_KEYS):
+    if isinstance(value, dict) and not isinstance(value.get(_key(value, NAME_KEYS) or ""), str):
         flags = {name: FLAGS.get("" if flag is None else str(flag).strip().lower()) for name, flag in value.items()}
         if None in flags.values():
             raise DataError(f"{where}: the labels are neither 1, 0 nor null. Mend the line.")

@@ -27,6 +27,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+ABOUT = ("created_at", "updated_at", "annotator", "image", "img")  # of a task, not labels
 MINIMAL = ("choice", "choices", "label", "labels")
 OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal form has
 
@@ -68,6 +69,11 @@ def read(source: Source) -> Manifest:
 def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: Path) -> int:
     """Add the tasks that are annotated; returns how many are not."""
     keys, empty = _minimal_keys(tasks), 0
+    texts = _other_texts(tasks, keys)
+    if texts:
+        rows.notes.append(
+            f"{path.name}: texts that were not taken for labels: {', '.join(texts)[:200]}; export as JSON to have them"
+        )
     opinions: dict[str, list[set[str]]] = {}  # of an image: of a minimal export every row is an opinion
     first: dict[str, int] = {}
     for number, task in enumerate(tasks, start=1):
@@ -99,6 +105,16 @@ def _minimal_keys(tasks: list[dict[str, Any]]) -> list[str]:
     """Keys of a minimal export that hold labels: those that do in one task or another, or are called as they usually are."""
     found = {key: None for task in tasks if "data" not in task for key, value in task.items() if _is_result(value)}
     return list(found) or list(MINIMAL)
+
+
+def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:
+    """Keys of a minimal export with a few texts that come again and again, as a single choice would, but are not read."""
+    values: dict[str, list[str]] = {}
+    for task in tasks:
+        for key, value in task.items() if "data" not in task else ():
+            if key not in keys and isinstance(value, str):
+                values.setdefault(key, []).append(value)
+    return [key for key, texts in values.items() if key not in ABOUT and len(set(texts)) * 2 <= len(texts)]
 
 
 def _is_result(value: Any) -> bool:

@@ -59,7 +59,7 @@ def read(source: Source) -> Manifest:
     for split, path in lists.items():
         rows.start(path, paths="exact")
         names = [(number, line.strip().replace("\\", "/")) for number, line in read_lines(path) if line.strip()]
-        for (number, name), labels in zip(names, _labels(root, SPLITS[split], len(names)), strict=True):
+        for (number, name), labels in zip(names, _labels(root, SPLITS[split], len(names), rows.watched), strict=True):
             if os.path.isfile(root / photos / name):  # noqa: PTH113 - many, and False for what cannot be a path
                 rows.add(f"{photos}/{name}" if photos else name, labels, row=number, split=split)
             else:
@@ -76,18 +76,20 @@ def _list_file(root: Path, word: str) -> Path | None:
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
-def _labels(root: Path, word: str, count: int) -> Iterator[list[int]]:
-    """Active classes of each listed image."""
+def _labels(root: Path, word: str, count: int, watched: dict[Path, None]) -> Iterator[list[int]]:
+    """Active classes of each listed image; the files they are in are watched."""
     whole = next(
         (p for folder in ("Groundtruth", "GroundTruth", ".") if (p := root / folder / f"Labels_{word}.txt").is_file()), None
     )
     if whole is not None:
+        watched[whole] = None
         return _rows_of_flags(whole, count)
     folders = [root / name for name in ("TrainTestLabels", "Groundtruth/TrainTestLabels", "GroundTruth/TrainTestLabels")]
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None:
         raise DataError(f"{root} lacks Groundtruth/Labels_{word}.txt and TrainTestLabels/. {NEEDED}.")
     columns = []
+    watched[folder] = None
     for name in CLASSES:
         path = folder / f"Labels_{name}_{word}.txt"
         if not path.is_file():

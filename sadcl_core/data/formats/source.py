@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -75,23 +76,60 @@ def split_above(image: str) -> str:
 
 
 def describe_source(kind: str, paths: Iterable[Path]) -> dict[str, Any]:
-    """The format and, of each annotation file or folder of them, its path and what changes when it does."""
+    """The format and, of each label file or folder of them, its path and what changes when it does."""
     return {"format": kind, "files": {str(path.resolve()): _state(path) for path in paths}}
 
 
 def changed(source: dict[str, Any]) -> list[str]:
-    """Annotation files and folders that are gone or no longer what they were."""
-    return [name for name, state in source.get("files", {}).items() if _state(Path(name)) != state]
+    """Label files and folders that are gone or no longer what they were."""
+    return [name for name, state in source["files"].items() if not _is_still(Path(name), state)]
 
 
-def _state(path: Path) -> list[int] | None:
-    """Of a file its size in bytes, of a folder the number of its files; and the latest change in nanoseconds. None when gone."""
+def moved(source: dict[str, Any], old: Path, new: Path) -> bool | None:
+    """Whether the label files that lay under one folder now lie, with the same content, under another; None when none did."""
+    below = {Path(name): state for name, state in source["files"].items() if Path(name).is_relative_to(old)}
+    if not below:
+        return None
+    for path, state in below.items():
+        now = _state(new / path.relative_to(old))
+        if now is None or not isinstance(state, dict) or now["digest"] != state.get("digest"):
+            return False
+    return True
+
+
+def _is_still(path: Path, state: Any) -> bool:
+    """Whether a file or folder is as it was; the content of a file is looked at when only its time is another."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return state is None
+    if not isinstance(state, dict):
+        return False
+    if path.is_file() and (seen.st_size, seen.st_mtime_ns) == (state.get("size"), state.get("changed")):
+        return True
+    now = _state(path)
+    return now is not None and now["digest"] == state.get("digest") and (path.is_file() or now["changed"] == state.get("changed"))
+
+
+def _hash(values: object) -> str:
+    return hashlib.sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _state(path: Path) -> dict[str, Any] | None:
+    """Size in bytes, latest change in nanoseconds and a hash of the content; None when gone.
+
+    Of a folder a hash of the names and sizes in it, and one of their changes.
+    """
     try:
         if path.is_dir():
-            with os.scandir(path) as entries:  # of a link its own time, for what it leads to may be gone
-                times = [entry.stat(follow_symlinks=False).st_mtime_ns for entry in entries]
-            return [len(times), max(times, default=0)]
-        stat = path.stat()
+            with os.scandir(path) as entries:  # of a link its own state, for what it leads to may be gone
+                states = ((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+                inside = sorted((name, state.st_size, state.st_mtime_ns) for name, state in states)
+            sizes, times = [(name, size) for name, size, _ in inside], [time for *_, time in inside]
+            return {"digest": _hash(sizes), "changed": _hash(times)}
+        seen = path.stat()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return [stat.st_size, stat.st_mtime_ns]
+    return {"size": seen.st_size, "changed": seen.st_mtime_ns, "digest": digest}

@@ -71,12 +71,13 @@ def read(source: Source) -> Manifest:
         raise DataError(
             f"{source.root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
         )
-    images = dict.fromkeys(_images(source.root, content, description))  # one may be in two splits
+    images = dict.fromkeys(_images(source.root, content, description, rows.watched))  # one may be in two splits
     rows.start(description or source.root, paths="exact")
     for number, (split, image) in enumerate(images, start=1):
         boxes = _boxes(source.root, image, rows)
         labels = [box.label for box in boxes]
         place = source.root / image
+        rows.watched[place.parent] = None
         rows.add(image, labels, row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
     return rows.manifest()
 
@@ -95,8 +96,10 @@ def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, .
     return tuple(names)
 
 
-def _images(root: Path, content: Mapping[str, Any], description: Path | None) -> Iterator[tuple[str, str]]:
-    """Split and path of each image: where the description says, else wherever there are images."""
+def _images(
+    root: Path, content: Mapping[str, Any], description: Path | None, watched: dict[Path, None]
+) -> Iterator[tuple[str, str]]:
+    """Split and path of each image: where the description says, else wherever there are images; lists of them are watched."""
     named = False
     base = content.get("path", "")
     for key in SPLIT_KEYS:
@@ -107,6 +110,8 @@ def _images(root: Path, content: Mapping[str, Any], description: Path | None) ->
             place = _place(root, value, base, f"{description}: {key}")
             if place is not None:
                 named = True
+                if (root / place).is_file():
+                    watched[root / place] = None
                 yield from ((split_name(key), image) for image in _images_at(root, place))
     if not named:
         yield from ((split_above(image), image) for image in images_under(root))

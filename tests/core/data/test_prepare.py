@@ -167,6 +167,6 @@ def test_interrupted_copies_are_gone_on_with(coco: Path) -> None:
 
 def test_a_suggested_command_can_be_typed(coco: Path) -> None:
     spaced = coco.rename(coco.with_name("my photos"))
-    truncate(spaced / "train2017" / "003.png")
-    with pytest.raises(DataError, match=r"sadcl prepare-data coco --data '.*my photos' --skip-broken"):
+    prepare("coco", data=make_coco(Path("first")))
+    with pytest.raises(UsageError, match=r"sadcl prepare-data coco --data '.*my photos' -o prepared/coco-2"):
         prepare("coco", data=spaced)
