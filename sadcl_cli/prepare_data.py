@@ -57,6 +57,8 @@ def prepare_data(
     delimiter: Annotated[
         str, typer.Option("--delimiter", help="Between the labels of one cell; none: each cell is one label.")
     ] = "",
+    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column of a table with the labels.")] = "",
+    long: Annotated[bool, typer.Option("--long", help="Each row of a table is one label of its image.")] = False,
     difficult: Annotated[
         Literal["ignore", "negative", "positive"],
         typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
@@ -97,6 +99,8 @@ def prepare_data(
         classes=str(classes.absolute()) if classes else "",
         delimiter=delimiter,
         difficult=difficult,
+        label_column=label_column,
+        long=long,
         resize=resize,
         skip_broken=skip_broken,
         decode=not fast,

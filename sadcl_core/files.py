@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def replacing(path: Path, option: str = "-o") -> Iterator[Path]:
     Raises:
         SadclError: see `explained`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[-100:]}.{os.getpid()}.{threading.get_ident()}.tmp")  # not longer than names may be
     try:
         with explained(path, option):
             path.parent.mkdir(parents=True, exist_ok=True)

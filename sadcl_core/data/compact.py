@@ -46,7 +46,7 @@ class Copied(NamedTuple):
 def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Progress | None = None) -> Manifest:
     """Copy every image, its short side at most `short_side` pixels, and return the manifest of the copies.
 
-    A copy that is newer than its original is kept, so that an interrupted run goes on where it was.
+    A copy that is as old as its original, which it is made to be, is kept, so that an interrupted run goes on where it was.
 
     Raises:
         DataError: an image cannot be read.
@@ -94,7 +94,7 @@ def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copied:
     with explained_image(source), Image.open(source) as image:
         size = stored_size(image)
         copied = Copied(name, orientation(image), size, min(1.0, short_side / min(size)))
-        if target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+        if target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:
             return copied
         small = as_rgb(image)
         if copied.scale < 1:
@@ -102,6 +102,7 @@ def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copied:
             small = small.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     with replacing(target) as temporary:
         small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
+        os.utime(temporary, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
     return copied
 
 

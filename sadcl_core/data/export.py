@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.labels import CLASS_LIST
+from sadcl_core.data.formats.source import SPLIT_NAMES
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
@@ -74,19 +74,17 @@ def write_jsonl(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def write_coco(manifest: Manifest, folder: Path) -> list[Path]:
-    """One `annotations/instances_SPLIT.json` per split; a label without a box is an annotation without one."""
-    names: dict[str, str] = {}  # what is no name of a file may be one of a split
-    for split in manifest.splits:
-        name = re.sub(r"[^\w-]", "-", split)[:100]
-        while name in names:
-            name += "-"
-        names[name] = split
-    return [
-        _write_coco_split(manifest, split, folder / "annotations" / f"instances_{name}.json") for name, split in names.items()
-    ]
+    """One `annotations/instances_SPLIT.json` per split; a label without a box is an annotation without one.
+
+    Splits of other names than the usual are told apart by the images, in one file: others would not find them in its name.
+    """
+    names = manifest.splits
+    if not set(names) <= set(SPLIT_NAMES.values()):
+        return [_write_coco_file(manifest, names, folder / "annotations" / "instances.json")]
+    return [_write_coco_file(manifest, [name], folder / "annotations" / f"instances_{name}.json") for name in names]
 
 
-def _write_coco_split(manifest: Manifest, name: str, path: Path) -> Path:
+def _write_coco_file(manifest: Manifest, splits: list[str], path: Path) -> Path:
     supers = manifest.description.superclasses or ("",) * len(manifest.classes)
     categories = [
         {"id": k + 1, "name": label, "supercategory": above}
@@ -94,7 +92,7 @@ def _write_coco_split(manifest: Manifest, name: str, path: Path) -> Path:
     ]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": [')
-        rows = [row for row in rows_of(manifest) if row["split"] == name]
+        rows = [row for row in rows_of(manifest) if row["split"] in splits]
         for number, row in enumerate(rows, start=1):
             file.write(f"{',' if number > 1 else ''}\n{json.dumps(_coco_image(manifest, number, row), ensure_ascii=False)}")
         file.write('],\n"annotations": [')

@@ -63,11 +63,11 @@ class Description:
     root: Path
     classes: tuple[str, ...]
     superclasses: tuple[str, ...] = ()
-    source: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=lambda: {"files": {}})
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shards: Shards | None = None
-    stamp: str = ""
+    stamp: str = field(default="", compare=False)
 
     @property
     def place(self) -> str:
@@ -295,7 +295,7 @@ def parse_description(content: bytes, where: str) -> Description:
             root=Path(stored["root"]),
             classes=tuple(map(str, stored["classes"])),
             superclasses=tuple(map(str, stored["superclasses"])),
-            source={"format": str(stored["source"]["format"]), "files": dict(stored["source"]["files"])},
+            source={**stored["source"], "files": dict(stored["source"].get("files", {}))},
             options=dict(stored.get("options", {})),
             stamp=str(stored.get("stamp", "")),
             notes=tuple(map(str, stored["notes"])),

@@ -49,6 +49,8 @@ class Options:
         classes: file of class names in their order.
         delimiter: between the labels of one cell of a table; found out when empty.
         difficult: what VOC's difficult objects say: unknown, absent or present.
+        label_column: of a table; found out when empty.
+        long: every row of a table is one label of its image.
         resize: short side in pixels of compact copies of the images; 0 for the originals.
         skip_broken: leave images out that cannot be read, instead of raising.
         decode: read the pixels of every image; otherwise only see that the files are there.
@@ -60,6 +62,8 @@ class Options:
     classes: str = ""
     delimiter: str = ""
     difficult: Difficult = "ignore"
+    label_column: str = ""
+    long: bool = False
     resize: int = 0
     skip_broken: bool = False
     decode: bool = True
@@ -175,6 +179,8 @@ def _read(named: Named, options: Options) -> Manifest:
         classes=read_classes(Path(options.classes)) if options.classes else (),
         delimiter=options.delimiter,
         difficult=options.difficult,
+        label_column=options.label_column,
+        long=options.long,
     )
     known = named.given[0] if named.given[0] in DATASETS else named.name
     source = Source(name=known, root=named.root, files=found.files, reading=reading, guess=named.guess)

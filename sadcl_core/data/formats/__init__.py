@@ -12,9 +12,9 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "coco": "sadcl_core.data.formats.coco",
     "openmmlab": "sadcl_core.data.formats.openmmlab",
     "labelstudio": "sadcl_core.data.formats.labelstudio",
+    "yolo": "sadcl_core.data.formats.yolo",
     "jsonl": "sadcl_core.data.formats.jsonl",
     "csv": "sadcl_core.data.formats.table",
-    "yolo": "sadcl_core.data.formats.yolo",
     "captions": "sadcl_core.data.formats.captions",
 }
 

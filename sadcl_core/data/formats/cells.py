@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from sadcl_core.errors import DataError
 
 BETWEEN_LABELS = ("|", ";", ",")
 TUPLES = ("('", '("', "{'", '{"')  # how Python writes lists of texts that are none
+QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
+MISSING = ("", "nan", "n/a", "null", "()", "{}", "set()")  # how programs write that there is no label
 MAX_LIST = 1 << 17  # characters of a list that is written out
 
 
@@ -62,9 +66,8 @@ def label_texts(columns: Columns, head: list[Row]) -> list[str]:
     return [text for text in texts if not _is_list(text)]
 
 
-def find_between(columns: Columns, head: list[Row]) -> str:
+def find_between(texts: Sequence[str]) -> str:
     """What stands between the labels of a cell: the first of | ; , that occurs, else perhaps a space, else any of them."""
-    texts = label_texts(columns, head)
     for between in BETWEEN_LABELS:
         if any(between in text for text in texts):
             return between
@@ -91,15 +94,23 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
         return [label for label in cell if label is not None]
     if not isinstance(cell, str):
         return [cell]
-    if _is_list(cell):
-        return _written_list(cell.strip(), where)
+    text = cell.strip()
+    if text.lower() in MISSING:
+        return []
+    if text in ("?", "-1"):
+        raise DataError(f"{where}: {text} is no label. Leave the image out if nothing is known, or give columns of 1, 0 and ?.")
+    if _is_list(text):
+        return _written_list(text, where)
+    return [part for part in map(str.strip, _taken_apart(text, between)) if part]
+
+
+def _taken_apart(text: str, between: str) -> list[str]:
+    """The pieces of a cell; a line of its own is one as well."""
     if between == "none":
-        parts = [cell]
-    elif between:
-        parts = cell.split(between)
-    else:
-        parts = cell.replace("|", ",").replace(";", ",").split(",")
-    return [part.strip() for part in parts if part.strip()]
+        return [text]
+    if between:
+        return text.replace("\n", between).split(between)
+    return text.replace("|", ",").replace(";", ",").replace("\n", ",").split(",")
 
 
 def _is_list(text: str) -> bool:
@@ -109,11 +120,13 @@ def _is_list(text: str) -> bool:
 
 def _written_list(text: str, where: str) -> list[Any]:
     """A list as JSON or Python writes it."""
-    for parse in (json.loads, ast.literal_eval):
+    for parse in () if NUMPY.fullmatch(text) else (json.loads, ast.literal_eval):
         try:
             found = parse(text) if len(text) <= MAX_LIST else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(found, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in found):
             return list(found)
+    if NUMPY.fullmatch(text):
+        return [first or second for first, second in QUOTED.findall(text)]
     raise DataError(f'{where}: {text[:60]} is no list of labels. Write ["cat", "dog"], or cat;dog.')

@@ -19,7 +19,7 @@ IMAGE = (
 )
 LABELS = (
     *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target", "keywords"),
-    "attributes",
+    *("attributes", "labelname", "label_name"),
 )
 IS_VALID = "is_valid"  # fastai's: whether an image is in val
 SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", IS_VALID)
@@ -65,6 +65,8 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
     split, unknown, labels = (named_column(header, names) for names in (SPLIT, UNKNOWN, LABELS))
     labels = _last_word(header, LABELS) if labels is None else labels
     labels = None if labels in (image, split, unknown) else labels
+    if rows.source.reading.label_column:
+        return _with_label_column(header, path, rows.source.reading.label_column, image, split)
     others = [k for k in range(len(header)) if k not in (image, split, unknown, labels)]
     flags = _flag_columns(header, head, others)
     if labels is not None and flags and _is_flag_column(head, labels):  # a class called `label` among the others
@@ -93,6 +95,17 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
         width=len(header),
         is_valid=split is not None and _word(header[split]) == IS_VALID,
     )
+
+
+def _with_label_column(header: list[str], path: Path, name: str, image: int, split: int | None) -> Columns:
+    """The columns when a person says which one holds the labels."""
+    if name not in header:
+        raise DataError(f"{path} has no column {name!r}, only {', '.join(header)[:200]}. Check --label-column.")
+    labels = header.index(name)
+    left_out = tuple(other for k, other in enumerate(header) if k not in (image, split, labels) and other)
+    is_valid = split is not None and _word(header[split]) == IS_VALID
+    rest = len(header) if labels == len(header) - 1 else None
+    return Columns(image, split, None, (labels,), rest, (), left_out, len(header), is_valid)
 
 
 def _image_column(header: list[str], first: Sequence[Any]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from sadcl_core.data.formats import FORMATS
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
 from sadcl_core.data.formats.text import read_json, read_lines, readable
+from sadcl_core.data.formats.walk import images_under
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
@@ -72,11 +73,12 @@ def detect(path: Path, *, insisted: str = "") -> Found:
             return Found(insisted)
         _explain(path)
         raise DataError(_unknown(path, insisted))
+    passed = _passed_over(path, found[0]) if path.is_dir() and found[0].files else ()
     others = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in found[1:]]
     more = (
         (f"read as {found[0].format}; also there, and not read: {', '.join(others)}. --format says otherwise",) if others else ()
     )
-    return Found(found[0].format, found[0].files, (*found[0].notes, *more))
+    return Found(found[0].format, found[0].files, (*found[0].notes, *passed, *more))
 
 
 def detect_files(files: dict[str, Path], *, insisted: str = "") -> Found:
@@ -115,7 +117,7 @@ def _by_split(name: str, folder: Path, files: Sequence[Path]) -> Found:
     chosen = instances or list(files)  # COCO has captions and key points beside its instances
     by_split: dict[str, list[Path]] = {}
     for path in chosen:
-        by_split.setdefault(split_of_file(path), []).append(path)
+        by_split.setdefault(split_of_file(path, folder), []).append(path)
     notes: tuple[str, ...] = ()
     if UNASSIGNED in by_split and len(by_split) > 1:
         passed = ", ".join(path.name for path in by_split.pop(UNASSIGNED))
@@ -150,6 +152,14 @@ def _is_label_file(path: Path, module: Any) -> bool:
     return path.suffix.lower() in module.SUFFIXES and path.is_file() and bool(module.recognises(path))
 
 
+def _passed_over(folder: Path, found: Found) -> tuple[str, ...]:
+    """A note on files that are called after a split and hold no labels, as a test set to be submitted does."""
+    suffixes = {path.suffix.lower() for path in found.files.values()}
+    files = [path for path in _candidates(folder, tuple(suffixes)) if path.parent == folder and path not in found.files.values()]
+    names = [path.name for path in files if split_of_file(path, folder) not in (UNASSIGNED, *found.files)]
+    return (f"{', '.join(names)} has no labels that are known and was not read",) if names else ()
+
+
 def _refuse_damaged(folder: Path, files: dict[str, Path]) -> None:
     """Raise when a file that cannot be read would be passed over.
 
@@ -157,7 +167,7 @@ def _refuse_damaged(folder: Path, files: dict[str, Path]) -> None:
         DataError: there is one that alone speaks of its split, or any where no label file was found.
     """
     for path in _candidates(folder, (*LINES, ".json", ".csv", ".tsv", ".parquet")):
-        split = split_of_file(path)
+        split = split_of_file(path, folder)
         if not files or (split != UNASSIGNED and split not in files):
             _explain(path)
 
@@ -183,9 +193,13 @@ def _explain(path: Path) -> None:
 
 
 def _unknown(path: Path, insisted: str) -> str:
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return f"{path} is a spreadsheet. Save it as CSV."
     if not path.exists():
         return f"There is no file or folder {path}. Check the path."
     what = f"is not in the format {insisted}" if insisted else "holds no labels in a format that is known"
+    if path.is_dir() and not insisted and next(images_under(path), None) is not None:
+        what = "holds images, but no labels in a format that is known"
     return (
         f"{path} {what}. Known are {', '.join(name for name in FORMATS if name != 'digits')}: docs/formats.md shows an "
         "example of each, --format NAME insists on one."

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
+from sadcl_core.data.formats.locate import inside
 from sadcl_core.data.formats.source import Source, describe_source
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record
@@ -58,7 +59,7 @@ def read(source: Source) -> Manifest:
         version = stored["version"]
         records = [
             Record(
-                image=row["image"],
+                image=inside(os.path.normpath(row["image"]), folder, str(listing)),
                 split=row["split"],
                 active=tuple(box["label"] for box in row["boxes"]),
                 boxes=tuple(Box(**box) for box in row["boxes"]),

@@ -4,7 +4,7 @@
     {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
     {"imageGcsUri": "gs://bucket/photos/a.jpg", "classificationAnnotations": [{"displayName": "cat"}]}  (Vertex)
 
-Labels may also be one text, or an object of class and 1, 0 or null (unknown). Also the `metadata.jsonl` of a Hugging
+Labels may also be one text (cat, dog), or an object of class and 1, 0 or null (unknown). Also the `metadata.jsonl` of a Hugging
 Face imagefolder. Paths of Azure and Vertex are looked for under the root by their last parts.
 """
 
@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sadcl_core.data.formats.cells import labels_in
 from sadcl_core.data.formats.columns import ACTIVE, FLAGS, IMAGE, INACTIVE, LABELS, SPLIT, UNKNOWN
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_name
@@ -101,6 +102,8 @@ def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
             raise DataError(f"{where}: the labels are neither 1, 0 nor null. Mend the line.")
         unknown = [name for name, flag in flags.items() if flag not in (ACTIVE, INACTIVE)]
         return [name for name, flag in flags.items() if flag == ACTIVE], unknown
+    if isinstance(value, str):
+        return labels_in(value, "", where), []
     entries = value if isinstance(value, list) else [value]
     labels = [entry.get(_key(entry, NAME_KEYS) or "") if isinstance(entry, dict) else entry for entry in entries]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):

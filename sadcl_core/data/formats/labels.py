@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from sadcl_core.data.formats.locate import Rule, cleaned, find_rule, inside, is_text, without_scheme
+from sadcl_core.data.formats.locate import Rule, cleaned, climbs_out, find_rule, is_absolute, is_text, outside, without_scheme
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import Description, Manifest
@@ -161,7 +161,7 @@ class LabelRows:
         if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
             raise DataError(
                 f"{where}: {record.image} was listed in row {self.row_numbers[place]} with other labels. "
-                "Remove one of the rows, or write all labels of an image into one."
+                "Remove one of the rows, or, where every row is one label of its image, say --long."
             )
         return True
 
@@ -195,24 +195,48 @@ class LabelRows:
         return Manifest(description, self.rows.table(order))
 
     def _find_images(self) -> Path:
-        """Turn references into paths, file by file; returns the root they start from."""
-        images, roots = self.rows.images, []
+        """Turn references into paths, for each file and split by a rule of its own; returns the root they start from."""
+        images = self.rows.images
         ends = [*(part.first for part in self.parts[1:]), len(images)]
-        rules: list[Rule] = []
+        rules: list[tuple[Rule, list[int]]] = []
         for part, end in zip(self.parts, ends, strict=True):
-            rule = Rule(self.source.root)
-            if part.paths != "exact":
-                rule = find_rule(self.source, part.file, images[part.first : end], elsewhere=part.paths == "elsewhere")
-            rules.append(rule)
-            if end > part.first:
-                roots.append(rule.root)
-        root = min(roots, key=lambda path: len(path.parts))
-        for part, end, rule in zip(self.parts, ends, rules, strict=True):
-            below = "" if rule.root == root else rule.root.relative_to(root).as_posix() + "/"
+            by_split: dict[int, list[int]] = {}
             for place in range(part.first, end):
-                where = f"{part.file}, row {self.row_numbers[place]}"
-                images[place] = inside(below + rule.apply(images[place]), root, where)
+                by_split.setdefault(self.rows.split_codes[place], []).append(place)
+            for code, places in by_split.items():
+                rules.append((self._rule(part, places, list(self.rows.splits)[code]), places))
+        root = min({rule.root for rule, _ in rules}, key=lambda path: len(path.parts))
+        for rule, places in rules:
+            below = "" if rule.root == root else rule.root.relative_to(root).as_posix() + "/"
+            for place in places:
+                images[place] = below + rule.apply(images[place])
+                if climbs_out(images[place]):
+                    raise outside(images[place], root, self._where(place))
         return root
+
+    def _rule(self, part: _Part, places: Sequence[int], split: str) -> Rule:
+        """How the references of one file and split become paths.
+
+        Raises:
+            DataError: they are absolute paths of which nothing lies under the root.
+        """
+        if part.paths == "exact":
+            return Rule(self.source.root)
+        references = [self.rows.images[place] for place in places]
+        absolute = [place for place in places if is_absolute(self.rows.images[place])]
+        elsewhere = part.paths == "elsewhere" or len(absolute) == len(places)
+        rule, found = find_rule(self.source, part.file, references, split=split, elsewhere=elsewhere)
+        if absolute and not (elsewhere and found):
+            first = self.rows.images[absolute[0]][:200]
+            raise DataError(
+                f"{self._where(absolute[0])}: {first} does not lie under {self.source.root}, and no end of it does. Say with "
+                "--data DIR which folder holds all images."
+            )
+        return rule
+
+    def _where(self, place: int) -> str:
+        part = next(part for part in reversed(self.parts) if part.first <= place)
+        return f"{part.file}, row {self.row_numbers[place]}"
 
     def _refuse_same_place(self) -> None:
         """Two references can be one path, as a.jpg and ./a.jpg are."""
@@ -220,7 +244,7 @@ class LabelRows:
         for image, split in zip(self.rows.images, self.rows.split_codes, strict=True):
             known = seen.setdefault(split, set())
             if image in known:
-                raise DataError(f"{self.source.name}: {image} is listed twice, under two spellings of its path. Remove one row.")
+                raise DataError(f"{self.source.name}: {image} is listed twice, in two files or spellings. Remove one row.")
             known.add(image)
 
 

@@ -14,13 +14,13 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sadcl_core.data.formats.source import Source, split_name
+from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
 from sadcl_core.errors import DataError
 
 TRIED = 20  # references a rule is tried on
 DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
-SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp")
+SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".JPG", ".PNG", ".JPEG")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -40,30 +40,57 @@ class Rule:
         return os.path.normpath(path) if "/." in path or path.startswith(".") or "//" in path else path
 
 
-def find_rule(source: Source, file: Path, references: Sequence[str], *, elsewhere: bool = False) -> Rule:
+def find_rule(
+    source: Source, file: Path, references: Sequence[str], *, split: str = "", elsewhere: bool = False
+) -> tuple[Rule, bool]:
     """The rule that finds most of some references; one that leads to the likeliest folder when none finds any.
 
     Args:
         source: its root, or also the parent of it when nobody said where the images are.
         file: the label file.
-        references: of its images, as from `cleaned`.
+        references: of its images in one split, as from `cleaned`.
+        split: its name; folders may be called after it.
         elsewhere: the references come from another machine, so leading parts may be missing here.
+
+    Returns:
+        The rule, and whether it finds any.
+
+    Raises:
+        DataError: other images of the same names lie in another folder beside the label file.
     """
     step = max(1, len(references) // TRIED)
     tried = list(references[::step][:TRIED])
     depth = _missing_parts(source.root, tried, elsewhere)
     own = _relative(file.parent, source.root)
-    named = next((prefix for prefix in _prefixes(source.root, file) if prefix not in ("", own)), own)
+    named = next((prefix for prefix in _prefixes(source.root, file, split) if prefix not in ("", own)), own)
     best, most = Rule(source.root, named), 0
     for root in (source.root, source.root.parent) if source.guess else (source.root,):
-        for dropped, prefix, suffix in product(range(depth + 1), [*_prefixes(root, file), *_beside(root, file)], SUFFIXES):
+        beside = _beside(root, file)
+        for dropped, prefix, suffix in product(range(depth + 1), [*_prefixes(root, file, split), *beside], SUFFIXES):
             rule = Rule(root, prefix, dropped, suffix)
-            found = sum(os.path.isfile(root / rule.apply(reference)) for reference in tried)  # noqa: PTH113 - many
+            found = _count(rule, tried)
             if found > most:
                 best, most = rule, found
                 if found == len(tried):
-                    return best
-    return best
+                    _refuse_second(rule, [other for other in beside if prefix in beside and other != prefix], tried, file)
+                    return best, True
+    return best, most > 0
+
+
+def _count(rule: Rule, references: Sequence[str]) -> int:
+    """How many references a rule finds."""
+    return sum(os.path.isfile(rule.root / rule.apply(reference)) for reference in references)  # noqa: PTH113 - many
+
+
+def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str], file: Path) -> None:
+    """Raise when another folder beside a label file holds images of all the same names."""
+    for prefix in beside:
+        other = Rule(rule.root, prefix, rule.dropped, rule.suffix)
+        if _count(other, references) == len(references):
+            raise DataError(
+                f"{file}: {references[0]} and the other images are in {rule.prefix}/ and in {prefix}/. Say with --data DIR which "
+                "are meant, or write the folder into their paths."
+            )
 
 
 def _missing_parts(root: Path, references: Sequence[str], elsewhere: bool) -> int:
@@ -73,8 +100,8 @@ def _missing_parts(root: Path, references: Sequence[str], elsewhere: bool) -> in
     return int(bool(references) and all(reference.startswith(f"{root.resolve().name}/") for reference in references))
 
 
-def _prefixes(root: Path, file: Path) -> Iterator[str]:
-    """Folders under the root in which the images of a label file may lie, the likeliest first."""
+def _prefixes(root: Path, file: Path, split: str) -> Iterator[str]:
+    """Folders under the root in which the images of one split of a label file may lie, the likeliest first."""
     own = _relative(file.parent, root)
     stem = file.stem
     words = dict.fromkeys(
@@ -83,13 +110,15 @@ def _prefixes(root: Path, file: Path) -> Iterator[str]:
             *re.findall(r"(?:train|val|test)\d{4}", stem),
             *re.split(r"[_\-.]", stem),
             *(split_name(word) for word in re.split(r"[_\-.]", stem)),
+            *(word for word, name in SPLIT_NAMES.items() if name == split),
+            split,
         )
     )
     seen = dict.fromkeys((own, "", *(f"{own}/{name}" if own else name for name in ("images", "img", "data"))))
     seen |= dict.fromkeys(("images", "img", "JPEGImages"))
-    seen |= dict.fromkeys(path for word in words if word for path in (word, f"images/{word}"))
+    seen |= dict.fromkeys(path for word in words if word for path in (word, f"images/{word}", f"{word}/images"))
     for prefix in seen:
-        if not prefix or (root / prefix).is_dir():
+        if not prefix or os.path.isdir(root / prefix):  # noqa: PTH112 - False for what is no path
             yield prefix
 
 
@@ -109,8 +138,10 @@ def _relative(folder: Path, root: Path) -> str:
 def cleaned(reference: str, root: Path, where: str) -> str:
     """A reference as forward-slashed text, relative to the root when it was an absolute path under it.
 
+    Another absolute path stays one: it may be that of another machine.
+
     Raises:
-        DataError: it is empty, no path, an address, or an absolute path elsewhere.
+        DataError: it is empty, no path, or an address.
     """
     text = reference.strip()
     if "\\" in text and "/" not in text:
@@ -121,12 +152,17 @@ def cleaned(reference: str, root: Path, where: str) -> str:
         raise DataError(f"{where}: {text[:60]!r} is not a path. Mend the row, or rename the image.")
     if ADDRESS.match(text):
         raise DataError(f"{where}: {text[:100]} is an address. Fetch the images first and give their paths.")
-    if text.startswith("/") or re.match(r"^[A-Za-z]:/", text):
+    if is_absolute(text):
         for base in (root, root.resolve()):
             if text.startswith(f"{base}/"):
                 return text[len(str(base)) + 1 :]
-        raise DataError(f"{where}: {text[:200]} does not lie under {root}. Say with --data DIR which folder holds all images.")
+        return text
     return os.path.normpath(text) if "/." in text or text.startswith(".") or "//" in text else text
+
+
+def is_absolute(text: str) -> bool:
+    """Whether a path begins at the top of a disk."""
+    return text.startswith("/") or re.match(r"^[A-Za-z]:/", text) is not None
 
 
 def is_text(text: str) -> bool:
@@ -151,12 +187,24 @@ def without_scheme(reference: str) -> str:
     return reference.lstrip("/") if reference.startswith("/data/") else reference
 
 
+def climbs_out(path: str) -> bool:
+    """Whether a normalised path leads out of the folder that it starts from."""
+    return path == ".." or path.startswith(("../", "/"))
+
+
+def outside(path: str, root: Path, where: str) -> DataError:
+    """What to say of a path that climbs out."""
+    return DataError(
+        f"{where}: {path} lies outside {root}. Say with --data DIR which folder holds all images; it may be {root.parent}."
+    )
+
+
 def inside(path: str, root: Path, where: str) -> str:
     """The path, if it stays under the root.
 
     Raises:
         DataError: it climbs out.
     """
-    if path == ".." or path.startswith(("../", "/")):
-        raise DataError(f"{where}: {path} lies outside {root}. Say with --data DIR which folder holds all images.")
+    if climbs_out(path):
+        raise outside(path, root, where)
     return path

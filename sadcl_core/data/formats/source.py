@@ -29,11 +29,15 @@ class Reading:
         classes: names in their order, when they are not to be gathered from the labels.
         delimiter: between the labels of one cell; found out when empty.
         difficult: what an object marked difficult says of its class.
+        label_column: of a table; found out when empty.
+        long: every row of a table is one label of its image, which other rows name again.
     """
 
     classes: tuple[str, ...] = ()
     delimiter: str = ""
     difficult: Difficult = "ignore"
+    label_column: str = ""
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,13 @@ def split_name(text: str) -> str:
     return SPLIT_NAMES.get(word.lower(), word)
 
 
-def split_of_file(path: Path) -> str:
-    """The split that a word in the name of a file, or all of its folder's name, says: `instances_val2017.json` is val."""
-    words = (*re.split(r"[^a-z]+", path.stem.lower()), path.parent.name.lower())
+def split_of_file(path: Path, above: Path | None = None) -> str:
+    """The split that a word in the name of a file, or all of its folder's name, says: `instances_val2017.json` is val.
+
+    The name of the folder `above`, which a person gave, says nothing: all of it was meant.
+    """
+    folder = "" if path.parent == above else path.parent.name.lower()
+    words = (*re.split(r"[^a-z]+", path.stem.lower()), folder)
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), UNASSIGNED)
 
 

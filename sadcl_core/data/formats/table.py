@@ -17,8 +17,10 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,6 +53,28 @@ SNIFFED = 20  # lines that the delimiter is found out from
 LOOKED_AT = 10_000  # rows that the meaning of the columns is found out from
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A table that has been opened: what its columns are, its first rows, and those that follow."""
+
+    path: Path
+    split: str
+    columns: Columns
+    head: list[Row]
+    body: Iterator[Row]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a row says of an image."""
+
+    row: int
+    image: Any
+    split: str
+    active: list[Any]
+    unknown: list[Any]
+
+
 def recognises(path: Path) -> bool:
     """Whether a file is a table with a column of images."""
     try:
@@ -71,20 +95,25 @@ def read(source: Source) -> Manifest:
         DataError: no column holds images or labels, or a row is not like the others.
     """
     rows: LabelRows | None = None
-    flags: tuple[str, ...] | None = None
+    tables: list[_Table] = []
     for split, path in source.files.items():
         with readable(path, "a table"):
             header, body, classes = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path)
             rows = rows or LabelRows(source, "csv", classes=classes)
-            rows.start(path)
             head = list(islice(body, LOOKED_AT))
             columns = find_columns(header, head, path, rows)
-            own = tuple(name for _, name in columns.flags)
-            flags = (rows.listed if rows.fixed and own else own) if flags is None else flags
-            _refuse_other_columns(own, flags, path, rows)
-            _gather(columns, chain(head, body), rows, split)
+            tables.append(_Table(path, split, columns, head, body))
+            _refuse_other_columns(tables, rows)
     if rows is None:
         raise DataError(f"{source.root} has no table of labels. Name the file.")
+    # of all tables together, or the labels of one would be taken apart in another way than those of the next
+    texts = [text for table in tables for text in label_texts(table.columns, table.head)]
+    between = source.reading.delimiter or find_between(texts)
+    for table in tables:
+        with readable(table.path, "a table"):
+            rows.start(table.path)
+            rows.notes += [f"{table.path.name}: {note}" for note in _notes(table, between, source.reading.delimiter)]
+            _gather(table, rows, between)
     return rows.manifest()
 
 
@@ -93,13 +122,17 @@ def _is_caption(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
 
 
-def _refuse_other_columns(own: Sequence[str], wanted: Sequence[str], path: Path, rows: LabelRows) -> None:
+def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
     """Raise unless the columns of classes are those that were listed, or those of the first table: others would count as 0."""
+    path, own = tables[-1].path, [name for _, name in tables[-1].columns.flags]
+    wanted = [name for _, name in tables[0].columns.flags]
+    if rows.fixed and own:
+        wanted = list(rows.listed)
     lacking = [name for name in wanted if name not in own]
     more = [name for name in own if name not in wanted]
     if lacking or more:
         what = f"no column of the class {lacking[0]!r}" if lacking else f"a column of the class {more[0]!r}"
-        others = "the list of classes" if rows.fixed else str(rows.parts[0].file)
+        others = "the list of classes" if rows.fixed else str(tables[0].path)
         verb = "has" if lacking else "has not, or left blank"
         raise DataError(
             f"{path} has {what}, which {others} {verb}. Give all the same columns; ? in a cell says that nobody knows."
@@ -204,16 +237,24 @@ def _class_labels(schema: pa.Schema) -> tuple[str, ...]:
     return ()
 
 
-def _gather(columns: Columns, body: Iterable[Row], rows: LabelRows, split: str) -> None:
+def _gather(table: _Table, rows: LabelRows, between: str) -> None:
     """Add every row."""
-    path = rows.parts[-1].file
-    for _, name in columns.flags:  # a class no image has is a class
-        rows.label(name, str(path))
-    body = iter(body)
-    head = list(islice(body, LOOKED_AT))
-    between = rows.source.reading.delimiter or find_between(columns, head)
-    rows.notes += [f"{path.name}: {note}" for note in _notes(columns, head, between, rows.source.reading.delimiter)]
-    for row, cells in chain(head, body):
+    for _, name in table.columns.flags:  # a class no image has is a class
+        rows.label(name, str(table.path))
+        rows.as_seen = True
+    entries = _entries(table, between)
+    for entry in _merged(entries) if rows.source.reading.long else entries:
+        rows.add(entry.image, entry.active, row=entry.row, split=entry.split, unknown=entry.unknown)
+
+
+def _entries(table: _Table, between: str) -> Iterator[_Entry]:
+    """What each row says.
+
+    Raises:
+        DataError: a row has too few cells or too many.
+    """
+    columns, path = table.columns, table.path
+    for row, cells in chain(table.head, table.body):
         where = f"{path}, row {row}"
         if len(cells) < columns.width:
             raise DataError(f"{where} has {len(cells)} cells where {columns.width} are needed. Mend the row.")
@@ -226,17 +267,24 @@ def _gather(columns: Columns, body: Iterable[Row], rows: LabelRows, split: str) 
         else:
             active = [label for cell in label_cells(columns, cells) for label in labels_in(cell, between, where)]
         image = cells[columns.image]
-        rows.add(
-            image.strip() if isinstance(image, str) else image,
-            active,
-            row=row,
-            split=split_of(columns, cells) or split,
-            unknown=unknown,
-        )
+        image = image.strip() if isinstance(image, str) else image
+        yield _Entry(row, image, split_of(columns, cells) or table.split, active, unknown)
 
 
-def _notes(columns: Columns, head: list[Row], between: str, delimiter: str) -> Iterator[str]:
+def _merged(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    """One entry per image and split, with the labels of all its rows."""
+    merged: dict[tuple[str, Any], _Entry] = {}
+    for entry in entries:
+        first = merged.setdefault((entry.split, entry.image), entry)
+        if first is not entry:
+            first.active.extend(entry.active)
+            first.unknown.extend(entry.unknown)
+    yield from merged.values()
+
+
+def _notes(table: _Table, between: str, delimiter: str) -> Iterator[str]:
     """What a person should know of how a table was understood."""
+    columns, head = table.columns, table.head
     if columns.left_out:
         yield f"columns that are no labels: {', '.join(columns.left_out)[:200]}"
     if columns.flags:

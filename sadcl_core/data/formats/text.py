@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import mmap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from sadcl_core.errors import DataError
 
 MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
+EXCEL = re.compile(r"sep=.\s*", re.IGNORECASE)  # its own first line of a CSV
 MAX_YAML = 1 << 20  # bytes
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BYTES = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # of a text behind its mark
@@ -58,6 +60,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     with readable(path, "text"), path.open(encoding=encoding_of(path), newline="") as file:
         while line := file.readline(MAX_LINE):
             number += 1
+            if number == 1 and EXCEL.fullmatch(line):
+                continue
             if len(line) >= MAX_LINE and not line.endswith("\n"):
                 raise DataError(f"{path}, row {number} has more than {MAX_LINE:,} characters. Is this a file of labels?")
             if "\0" in line:

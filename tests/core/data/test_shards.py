@@ -16,7 +16,7 @@ from sadcl_core.data import shards as shards_module
 from sadcl_core.data.dataset import ShardDataset, ShardLoader, make_loader
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare import find_or_prepare, prepare
-from sadcl_core.data.shards import is_address, open_shards, read_samples, write_shards
+from sadcl_core.data.shards import Shard, is_address, open_shards, read_samples, write_shards
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError, MachineError, UsageError
 
@@ -146,9 +146,14 @@ def test_from_an_address(shards: Path, manifest: Manifest, tmp_path: Path) -> No
     again, _ = find_or_prepare(f"pipe:cat {shards}/")
     assert again.description == opened.description
     stored = load_manifest(tmp_path / "prepared" / "coco")
-    assert stored.description.shards == opened.description.shards
+    assert stored.description.shards is not None
+    assert "pipe" not in stored.description.shards.base  # a command is never taken from a file
+    with pytest.raises(DataError, match=r"The shard train-000000\.tar is not in .*--data ADDRESS"):
+        find_or_prepare("prepared/coco")
+    shutil.rmtree(tmp_path / "prepared")
+    prepare("coco", data=tmp_path / "my-coco")
     with pytest.raises(UsageError, match="prepared/coco is the manifest of other data"):
-        open_shards(f"pipe:cat  {shards}/", Path("prepared"))
+        open_shards(f"pipe:cat {shards}/", Path("prepared"))
 
 
 def manifest_again(manifest: Manifest) -> Manifest:
@@ -212,9 +217,9 @@ def rewrite(path: Path, keep: int, name: str = "") -> None:
         (lambda path: path.unlink(), r"train-000001\.tar cannot be read as a shard"),
         (lambda path: path.write_bytes(b"no tar at all" * 100), r"train-000001\.tar"),
         (lambda path: path.write_bytes(path.read_bytes()[:700]), r"train-000001\.tar"),
-        (lambda path: rewrite(path, 2), r"holds 1 images and should hold 2: it is cut short"),
-        (lambda path: rewrite(path, 4, "a.png"), r"sample 'a' is not an image of this manifest"),
-        (lambda path: rewrite(path, 4, "999999999.png"), r"sample '999999999' is not an image of this manifest"),
+        (lambda path: rewrite(path, 2), r"holds 1 images and should hold 2"),
+        (lambda path: rewrite(path, 4, "a.png"), r"sample 'a' is not image 2 of this manifest"),
+        (lambda path: rewrite(path, 4, "999999999.png"), r"sample '999999999' is not image 2 of this manifest"),
     ],
 )
 def test_damaged_shards(shards: Path, damage: object, message: str) -> None:
@@ -256,4 +261,4 @@ def test_large_splits_are_cut_into_shards_of_bounded_size(
     opened = load_manifest(folder)
     assert opened.description.shards is not None
     assert len(opened.description.shards.files["train"]) == 24
-    assert [row for row, _, _ in read_samples(opened, [("train-000003.tar", 1)])] == [3]
+    assert [row for row, _, _ in read_samples(opened, [Shard("train-000003.tar", 3, 1)])] == [3]

@@ -76,21 +76,21 @@ def test_any_delimiters(tmp_path: Path, cells: str, between: str) -> None:
 
 def test_columns_of_classes_with_unknown_cells(tmp_path: Path) -> None:
     manifest = load(write_csv_columns(tmp_path))
-    assert manifest.classes == ("car", "cat", "dog")
+    assert manifest.classes == ("cat", "dog", "car")  # as in the header
     assert rows(manifest) == [
         ("photos/a.jpg", "", ["cat", "dog"], ["car"]),
         ("photos/b.jpg", "", ["dog"], []),
-        ("photos/c.jpg", "", [], ["car", "dog"]),
+        ("photos/c.jpg", "", [], ["dog", "car"]),
         ("photos/d.jpg", "", ["cat"], []),
     ]
 
 
 def test_chexperts_columns_that_are_no_labels(tmp_path: Path) -> None:
     manifest = load(write_chexpert(tmp_path))
-    assert manifest.classes == ("Cardiomegaly", "Edema", "No Finding")
+    assert manifest.classes == ("No Finding", "Cardiomegaly", "Edema")
     assert rows(manifest) == [
         ("train/patient00001/study1/view1_frontal.jpg", "train", ["No Finding"], ["Cardiomegaly", "Edema"]),
-        ("train/patient00002/study1/view1_frontal.jpg", "train", [], ["Cardiomegaly", "No Finding"]),
+        ("train/patient00002/study1/view1_frontal.jpg", "train", [], ["No Finding", "Cardiomegaly"]),
         ("valid/patient64541/study1/view1_frontal.jpg", "val", ["Cardiomegaly", "Edema"], []),
     ]
     assert manifest.description.notes[0] == "train.csv: columns that are no labels: Sex, Age, Frontal/Lateral, AP/PA"
