@@ -12,6 +12,7 @@ from sadcl_cli.options import Debug, Json, Quiet, Verbose, complete_dataset
 from sadcl_core.data.formats import DATASETS, FORMATS
 
 if TYPE_CHECKING:
+    from sadcl_core.data.manifest import Manifest
     from sadcl_core.data.prepare import Prepared
     from sadcl_core.data.report import Finding, Report
 
@@ -118,6 +119,14 @@ def prepare_data(
         _show(prepared, written)
 
 
+def draw_report(manifest: Manifest, report: Report) -> Path:
+    """The page on a data set, beside its manifest."""
+    from sadcl_core.plots.dataset import plot_dataset
+
+    assert manifest.folder is not None, "a prepared manifest is stored"
+    return plot_dataset(manifest, report, manifest.folder / "report.png")
+
+
 def _download(dataset: list[str], data: Path | None) -> None:
     from sadcl_core.data.download import download
     from sadcl_core.data.identify import DATA
@@ -131,11 +140,10 @@ def _write_more(prepared: Prepared, exports: list[str], shards: Path | None) -> 
     """The page, and what else was asked for; returns where it is."""
     from sadcl_core.data.export import export
     from sadcl_core.data.prepare import REPORT
-    from sadcl_core.plots.dataset import plot_dataset
 
     manifest = prepared.manifest
     assert manifest.folder is not None, "a prepared manifest is stored"
-    written = [manifest.folder / REPORT, plot_dataset(manifest, prepared.report, manifest.folder / "report.png")]
+    written = [manifest.folder / REPORT, draw_report(manifest, prepared.report)]
     for form in exports:
         written += export(manifest, form, manifest.folder / "export" / form)
     if shards is not None:

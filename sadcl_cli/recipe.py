@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sadcl_cli.console import say, stages
+from sadcl_cli.console import say, stages, warn
 
 if TYPE_CHECKING:
     from sadcl_core.config import Layer
@@ -63,10 +63,19 @@ def find_data(dataset: str, data: Path | None) -> Manifest:
     from sadcl_core.data.prepare import find_or_prepare
 
     with stages() as progress:
-        manifest, taken = find_or_prepare(dataset, data=data, progress=progress)
-    say(f"data {manifest.description.name}: {taken}")
+        taken = find_or_prepare(dataset, data=data, progress=progress)
+    manifest, name = taken.manifest, taken.manifest.description.name
+    say(f"data {name}: {taken.said}")
     for note in manifest.description.notes:
-        say(f"data {manifest.description.name}: {note}")
+        say(f"data {name}: {note}")
+    if taken.report is not None:
+        from sadcl_cli.prepare_data import draw_report
+
+        for finding in taken.report.findings:
+            if finding.severity != "note":
+                examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
+                warn(f"{name}: {finding.count:,} {finding.text}{examples}")
+        say(f"data {name}: more in {draw_report(manifest, taken.report)}")
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,12 +101,17 @@ def _prepared_from(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; not as far as can be seen, when its folder may not be looked into."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
     """SPLIT=FILE arguments, or the one path."""
     files: dict[str, Path] = {}
     for text in dataset:
         before, equals, after = text.partition("=")
-        if equals and not Path(text).exists():
+        if equals and not exists(Path(text)):
             split, file = split_name(before), Path(after)
         elif len(dataset) == 1:
             split, file = UNASSIGNED, Path(text)
@@ -117,9 +123,9 @@ def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"Split {split} is given twice. Give one file per split.")
         files[split] = file
     for path in files.values():
-        if not path.exists() and (len(path.parts) > 1 or path.suffix):
+        if not exists(path) and (len(path.parts) > 1 or path.suffix):
             raise DataError(f"There is no file or folder {path}. Check the path.")
-        if not path.exists():
+        if not exists(path):
             near = suggest(path.name, DATASETS)
             raise UsageError(f"There is no data set {path.name!r}, and no folder or file of that name. {near}")
         if is_prepared(path):

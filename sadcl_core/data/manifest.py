@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sadcl_core.data.rows import SCHEMA, Box, Record, Rows
+from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
 from sadcl_core.errors import DataError
 from sadcl_core.files import replacing, write_json
 
@@ -146,6 +146,22 @@ class Manifest:
         if name not in (*self.splits, ALL):
             raise DataError(f"{self.description.name} has no split {name!r}. It has: {', '.join(self.splits)}.")
         return Split(self, name)
+
+    def with_classes(self, classes: tuple[str, ...], superclasses: tuple[str, ...] = ()) -> Manifest:
+        """The same images with their labels numbered by other classes, which hold all of its own."""
+        number = {name: k for k, name in enumerate(classes)}
+        order = np.array([number[name] for name in self.classes], np.int32)
+        rows = self.rows
+        for name in ("active", "unknown"):
+            lists = renumbered(rows[name].combine_chunks(), order)
+            rows = rows.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), lists)
+        boxes = [
+            None if row is None else tuple(Box(**{**box, "label": int(order[box["label"]])}) for box in row)
+            for row in rows["boxes"].to_pylist()
+        ]
+        if any(row is not None for row in boxes):
+            rows = rows.set_column(SCHEMA.get_field_index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
+        return Manifest(replace(self.description, classes=classes, superclasses=superclasses), rows)
 
     def fingerprint(self) -> str:
         """A hash of every path, split and label."""

@@ -8,29 +8,31 @@ import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
+from sadcl_core.data.division import division_of, with_splits
 from sadcl_core.data.formats import DATASETS
-from sadcl_core.data.formats.detect import SPLIT_ORDER, Found, detect, detect_files, reader
+from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
 from sadcl_core.data.formats.labels import CLASS_LIST
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.text import read_classes
-from sadcl_core.data.identify import PREPARED, Named, identify
+from sadcl_core.data.identify import PREPARED, Named, exists, identify
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.report import Report, make_report
 from sadcl_core.data.shards import is_address, open_shards
-from sadcl_core.data.splits import assign_splits, parse_fractions
+from sadcl_core.data.splits import parse_fractions
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.files import explained, write_json
 from sadcl_core.progress import StagedProgress, stage
 
 REPORT = "report.json"
-SPLIT = "0.8,0.1,0.1"  # of data that come without splits
+DIVISION = "0.8,0.1,0.1"  # of data that come without splits
+WHOLE = "test"  # the split of all images, when such data are only to be evaluated
 KEPT = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
 OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|\.?images-\d+|\..*\.tmp")
 UNFINISHED = re.compile(r"\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
@@ -44,7 +46,8 @@ class Options:
 
     Attributes:
         format: insisted on; found out when empty.
-        split: fractions of train, val and test, or one split for all images, for data that come without; see `parse_fractions`.
+        split: fractions of train, val and test, or one split for all images; see `parse_fractions`.
+        division: the same, for data that come without splits when `split` says nothing.
         seed: of the splits.
         classes: file of class names in their order.
         delimiter: between the labels of one cell of a table; found out when empty.
@@ -58,6 +61,7 @@ class Options:
 
     format: str = ""
     split: str = ""
+    division: str = DIVISION
     seed: int = 0
     classes: str = ""
     delimiter: str = ""
@@ -103,13 +107,14 @@ def prepare(
     named = identify(dataset, data=data, name=name)
     target = output or PREPARED / named.name
     _refuse_other(target, named)
-    fractions = {split_name(part): share for part, share in parse_fractions(options.split).items()} if options.split else None
+    earlier = division_of(target)
     manifest = _read(named, options)
     _refuse_second_split(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of what can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
     manifest, groups = _without_broken(manifest, checks, named, options)
-    manifest, groups = _with_splits(manifest, groups, fractions, options)
+    fractions = _fractions(manifest, options)
+    manifest, groups = with_splits(manifest, groups, fractions, seed=options.seed, earlier=earlier)
     checks.groups = groups
     report = make_report(manifest, checks, left_out=options.skip_broken)
     description = replace(
@@ -118,6 +123,7 @@ def prepare(
             "dataset": list(named.given),
             "root": str(named.root.resolve()),
             "data": str(data.resolve()) if data else None,
+            "divided": None if fractions is None else {"fractions": fractions, "seed": options.seed},
             **asdict(options),
         },
     )
@@ -129,39 +135,56 @@ def prepare(
     return Prepared(stored, report, tuple(checks.problems))
 
 
-def find_or_prepare(dataset: str, *, data: Path | None = None, progress: StagedProgress | None = None) -> tuple[Manifest, str]:
+class Taken(NamedTuple):
+    """A manifest, a sentence on where it came from, and what was found when it was prepared just now."""
+
+    manifest: Manifest
+    said: str
+    report: Report | None = None
+
+
+def find_or_prepare(
+    dataset: str, *, data: Path | None = None, whole: bool = False, progress: StagedProgress | None = None
+) -> Taken:
     """The manifest of data given by name, folder, label file or prepared folder, prepared now unless that has been done.
 
     The address of a folder of shards is opened where it is.
 
-    Returns:
-        The manifest and a sentence on where it came from.
+    Args:
+        dataset: as a person says it.
+        data: where the images are, if that is said.
+        whole: data that come without splits and were not prepared before are not divided: all of them are split test.
+        progress: as in `prepare`.
 
     Raises:
         UsageError: the name is none and no folder or file either.
         DataError: see `prepare` and `load_with_images`.
     """
-    if dataset not in DATASETS and is_prepared(Path(dataset)):
-        manifest = load_with_images(Path(dataset), root=data)
-        stale = changed(manifest.description.source) if manifest.description.shards is None else []
-        anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
-        return manifest, f"manifest {dataset}{anew}"
     if is_address(dataset):
-        return open_shards(dataset, PREPARED)
+        return Taken(*open_shards(dataset, PREPARED))
+    if dataset not in DATASETS:
+        for folder in (Path(dataset), *([] if exists(Path(dataset)) else [PREPARED / dataset])):
+            if is_prepared(folder):
+                manifest = load_with_images(folder, root=data)
+                stale = changed(manifest.description.source) if manifest.description.shards is None else []
+                anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
+                return Taken(manifest, f"manifest {folder}{anew}")
     named = identify([dataset], data=data)
     folder = PREPARED / named.name
+    options = Options()
+    if whole and not is_prepared(folder):
+        folder, options = PREPARED / f"{named.name}-{WHOLE}", Options(division=WHOLE)
     _refuse_other(folder, named)
     stored = _stored(folder)
-    if stored is None:
-        options = Options()
-    else:
+    if stored is not None:
         options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
         data = data or (Path(stored.options["data"]) if stored.options.get("data") else None)
         same_place = named.guess or stored.options.get("root") == str(named.root.resolve())
         if same_place and not changed(stored.source) and not _more_labels(named, options, stored):
-            return load_with_images(folder), f"manifest {folder}, prepared before"
-    prepared = prepare(dataset, data=data, options=options, progress=progress)
-    return prepared.manifest, f"manifest {folder}, prepared now from {named.root if dataset in DATASETS else dataset}"
+            return Taken(load_with_images(folder), f"manifest {folder}, prepared before")
+    prepared = prepare(dataset, data=data, output=folder, options=options, progress=progress)
+    where = named.root if dataset in DATASETS else dataset
+    return Taken(prepared.manifest, f"manifest {folder}, prepared now from {where}", prepared.report)
 
 
 def _read(named: Named, options: Options) -> Manifest:
@@ -233,38 +256,8 @@ def _without_broken(
 
 def _command(named: Named) -> str:
     """How to prepare the same data, as one types it."""
-    return f"sadcl prepare-data {' '.join(map(quote, named.given))} --data {quote(str(named.root))}"
-
-
-def _with_splits(
-    manifest: Manifest, groups: npt.NDArray[np.int64], fractions: dict[str, float] | None, options: Options
-) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Divide data that come without splits, or with one that is to be divided; each split's rows lie together afterwards."""
-    if fractions is None and manifest.splits != [UNASSIGNED]:
-        return _sorted_by_split(manifest, groups)
-    chosen = fractions or parse_fractions(SPLIT)
-    divided, order = assign_splits(manifest, chosen, seed=options.seed, groups=groups)
-    shown = ", ".join(f"{name} {share:g}" for name, share in chosen.items())
-    note = (
-        f"divided by iterative stratification: {shown}, seed {options.seed}"
-        if len(chosen) > 1
-        else f"all images are in split {shown.split()[0]}"
-    )
-    divided.description = replace(divided.description, notes=(*divided.description.notes, note))
-    return divided, groups[order]
-
-
-def _sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The same rows with each split's together, train before val before test; a split is then looked at in place."""
-    known = [name for name in SPLIT_ORDER if name in manifest.splits]
-    number = {name: place for place, name in enumerate(dict.fromkeys([*known, *manifest.splits]))}
-    names = manifest.rows["split"].combine_chunks().dictionary.to_pylist()
-    codes = np.array([number.get(name, -1) for name in names])  # -1: all of its images were left out
-    of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
-    if (np.diff(of_row) >= 0).all():
-        return manifest, groups
-    order = np.argsort(of_row, kind="stable")
-    return Manifest(manifest.description, manifest.rows.take(order)), groups[order]
+    where = "" if named.guess or named.paths else f" --data {quote(str(named.root))}"
+    return f"sadcl prepare-data {' '.join(map(quote, named.given))}{where}"
 
 
 def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None) -> Manifest:
@@ -296,6 +289,13 @@ def _read_origin(marker: Path) -> Any:
         return None
 
 
+def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
+    """How data are to be divided; None for data whose own splits are kept."""
+    if options.split:
+        return {split_name(part): share for part, share in parse_fractions(options.split).items()}
+    return parse_fractions(options.division) if manifest.splits == [UNASSIGNED] else None
+
+
 def _refuse_other(target: Path, named: Named) -> None:
     """Raise when the place of a manifest holds that of other data, or files that are not of a manifest."""
     names = {path.name for path in target.iterdir()} if target.is_dir() else set()
@@ -310,9 +310,10 @@ def _refuse_other(target: Path, named: Named) -> None:
         same = same and (old == named.root.resolve() or not old.exists())
     if not same:
         what = " ".join(named.given)
+        old_what = " ".join(map(str, stored.options.get("dataset", [stored.name])))
         raise UsageError(
-            f"{target} is the manifest of {stored.name} in {stored.root}, not of {what} in {named.root}. Give this one "
-            f"another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
+            f"{target} is the manifest of {old_what} in {stored.options.get('root')}, not of {what} in {named.root}. "
+            f"Give this one another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
         )
 
 
@@ -327,8 +328,10 @@ def _stored(folder: Path) -> Description | None:
 def _more_labels(named: Named, options: Options, stored: Description) -> bool:
     """Whether a folder has label files, or a list of classes, that it had not when it was prepared."""
     folder = named.paths.get(UNASSIGNED)
-    if folder is None or not folder.is_dir():
-        return False
-    files = detect(folder, insisted=options.format).files.values()
-    listed = [path for path in (folder / CLASS_LIST, *(file.parent / CLASS_LIST for file in files)) if path.is_file()]
+    if folder is not None and folder.is_dir():
+        files = list(detect(folder, insisted=options.format).files.values())
+    else:
+        files = list(named.paths.values())
+    folders = dict.fromkeys((named.root, *(file.parent for file in files)))
+    listed = [path for base in folders if (path := base / CLASS_LIST).is_file()] if files else []
     return any(str(path.resolve()) not in stored.source["files"] for path in (*files, *listed))

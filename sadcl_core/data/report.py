@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -243,10 +244,28 @@ def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...]) -> Iter
         few = (train > 0) & (train < FEW)
         if few.any():
             yield _classes("warning", "rare classes", names, few, f"classes with fewer than {FEW} positive training images")
-    images = sum(split.images for split in splits)
-    always = counts.sum(axis=0) == images
-    if always.any():
-        yield _classes("warning", "classes always positive", names, always, "classes that are active in every image")
+    yield from _of_negatives(names, splits)
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"[\s_-]+", " ", name).casefold(), []).append(name)
+    spelled = [same for same in alike.values() if len(same) > 1]
+    if spelled:
+        examples = tuple(" = ".join(same[:3]) for same in spelled[:EXAMPLES])
+        yield Finding("warning", "classes spelled alike", len(spelled), "names of classes that differ in spelling only", examples)
+
+
+def _of_negatives(names: tuple[str, ...], splits: tuple[SplitReport, ...]) -> Iterator[Finding]:
+    """Classes that no image is known not to show: nothing can be learned of them, and their AP is 100."""
+    images, active = sum(split.images for split in splits), total_counts(splits)
+    unknown = np.array([split.unknown_counts for split in splits]).sum(axis=0)
+    positive = (active > 0) & (active + unknown == images)
+    if (positive & (unknown > 0)).any():
+        text = "classes without an image that is known not to show them (unknown is not absent: write 0)"
+        yield _classes("bad", "classes without negatives", names, positive & (unknown > 0), text)
+    if (positive & (unknown == 0)).any():
+        yield _classes(
+            "warning", "classes always positive", names, positive & (unknown == 0), "classes that are active in every image"
+        )
 
 
 def _classes(severity: Severity, what: str, names: tuple[str, ...], chosen: npt.NDArray[np.bool_], text: str) -> Finding:
@@ -270,6 +289,11 @@ def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...]) -> Iterator[
         most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max() + 1).argmin())
         text = f"times as many images of {manifest.classes[most]} as of {manifest.classes[least]}"
         yield Finding("warning", "imbalance", int(present.max() // present.min()), text)
+    for split in splits:
+        if split.without_labels == split.images and counts.any():
+            yield Finding(
+                "warning", f"no label in {split.name}", split.images, f"images in split {split.name}, none with a label"
+            )
     empty = sum(split.without_labels for split in splits)
     if empty:
         yield Finding("note", "no label", empty, "images without an active label")

@@ -83,7 +83,7 @@ class Rows:
             split,
             self.active.column(order),
             self.unknown.column(order),
-            _box_lists(self.boxes, order) if self.boxes is not None else pa.nulls(len(self.images), SCHEMA.field("boxes").type),
+            box_lists(self.boxes, order) if self.boxes is not None else pa.nulls(len(self.images), SCHEMA.field("boxes").type),
         ]
         return pa.table(columns, schema=SCHEMA)
 
@@ -106,15 +106,22 @@ class Lists:
 
     def column(self, order: npt.NDArray[np.int32] | None) -> pa.ListArray:
         """As an Arrow column, each list ascending."""
-        values, ends = np.frombuffer(self.values, np.int32) if self.values else np.zeros(0, np.int32), np.array(self.ends)
-        if order is not None and len(values):
-            values = order[values]
-            row = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-            values = values[np.lexsort((values, row))]
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.int32()))
+        values = np.frombuffer(self.values, np.int32) if self.values else np.zeros(0, np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(np.array(self.ends), pa.int32()), pa.array(values, pa.int32()))
+        return lists if order is None else renumbered(lists, order)
 
 
-def _box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None) -> pa.ListArray:
+def renumbered(lists: pa.ListArray, order: npt.NDArray[np.int32]) -> pa.ListArray:
+    """Lists of class indices, each index k replaced by order[k], each list ascending again."""
+    lengths = lists.value_lengths().to_numpy()
+    values = order[lists.flatten().to_numpy()]
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values[np.lexsort((values, row))], pa.int32()))
+
+
+def box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None = None) -> pa.ListArray:
+    """Boxes of each image as an Arrow column; None where there are none to know of."""
     boxes = [box for row in rows for box in row or ()]
     labels = np.fromiter((box.label for box in boxes), np.int32, len(boxes))
     sides = [np.fromiter((getattr(box, field.name) for box in boxes), np.float32, len(boxes)) for field in list(BOX)[1:]]

@@ -16,6 +16,7 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +87,53 @@ def assign_splits(
     active = manifest.rows["active"]
     ends = _starts(pc.fill_null(pc.list_value_length(active), 0).to_numpy())
     labels = pc.list_flatten(active).to_numpy()
-    split = stratify(labels, ends, list(fractions.values()), seed=seed, groups=groups)
-    order = np.argsort(split, kind="stable")
-    column = pa.DictionaryArray.from_arrays(pa.array(split[order], pa.int32()), pa.array(list(fractions), pa.string()))
+    codes = stratify(labels, ends, list(fractions.values()), seed=seed, groups=groups)
+    return _in_splits(manifest, list(fractions), codes)
+
+
+def extend_splits(
+    manifest: Manifest,
+    before: Sequence[str | None],
+    fractions: Mapping[str, float],
+    *,
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Keep the splits that images were in before and divide those that are new, so that none changes sides.
+
+    Args:
+        manifest: N images.
+        before: (N,) the split each image was in; None for a new one.
+        fractions: of every split, by name.
+        seed: of the choice among equals.
+        groups: (N,) as in `stratify`; a new image goes where one of the same content is.
+
+    Returns:
+        As `assign_splits`. Everything is divided anew when a split would be empty otherwise.
+    """
+    names = list(fractions)
+    codes = np.array([names.index(split) if split is not None and split in fractions else -1 for split in before])
+    if groups is not None:
+        known = {group: code for group, code in zip(groups.tolist(), codes.tolist(), strict=True) if group >= 0 and code >= 0}
+        codes = np.array([known.get(g, c) if c < 0 else c for g, c in zip(groups.tolist(), codes.tolist(), strict=True)])
+    if len(set(codes.tolist()) - {-1}) < len(names):
+        return assign_splits(manifest, fractions, seed=seed, groups=groups)
+    new = np.flatnonzero(codes < 0)
+    if len(new):
+        rows = Manifest(manifest.description, manifest.rows.take(pa.array(new)))
+        alone = None if groups is None else groups[new]
+        try:
+            divided, order = assign_splits(rows, fractions, seed=seed, groups=alone)
+            codes[new[order]] = [names.index(split) for split in divided.rows["split"].to_pylist()]
+        except UsageError:  # too few for every split to get one
+            codes[new] = int(np.argmax(list(fractions.values())))
+    return _in_splits(manifest, names, codes)
+
+
+def _in_splits(manifest: Manifest, names: list[str], codes: npt.NDArray[Any]) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """The rows sorted by the number of their split, and which row each one was."""
+    order = np.argsort(codes, kind="stable")
+    column = pa.DictionaryArray.from_arrays(pa.array(codes[order], pa.int32()), pa.array(names, pa.string()))
     rows = manifest.rows.take(pa.array(order))
     rows = rows.set_column(SCHEMA.get_field_index("split"), SCHEMA.field("split"), column)
     return Manifest(manifest.description, rows), order

@@ -11,7 +11,7 @@ from sadcl_core.checkpoint import LoadedModel, load_model
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import moved
-from sadcl_core.data.manifest import Manifest, Split, is_prepared, load_manifest, load_with_images
+from sadcl_core.data.manifest import ALL, Manifest, Split, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare import find_or_prepare
 from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.errors import DataError, UsageError
@@ -74,7 +74,7 @@ def open_split(
     Args:
         opened: from `open_model`.
         data: a data set's name, its prepared folder, or where the run's own data set lies now.
-        split: its name; unless given the run's held-out split, else val, else test.
+        split: its name; unless given the run's held-out split, else val, else test, else all images.
         progress: told about images checked, when a data set has to be prepared first.
 
     Returns:
@@ -82,22 +82,31 @@ def open_split(
 
     Raises:
         UsageError: a model file on its own says nothing about its data, and none was given.
-        DataError: the data set is not there, or has other classes than the model.
+        DataError: the data set is not there, or has classes that the model does not know.
     """
     status = read_status(opened.run.path) if opened.run is not None else {}
     manifest = _manifest(opened, status, data, progress)
-    if manifest.classes != opened.model.card.classes:
-        strange = sorted(set(manifest.classes) ^ set(opened.model.card.classes))
-        what = f"for example {strange[0]!r} is only in one of them" if strange else "in another order"
+    classes = opened.model.card.classes
+    strange = [name for name in manifest.classes if name not in set(classes)]
+    if strange:
         raise DataError(
-            f"{manifest.description.name} has other classes than the model ({what}). Give the data set it was trained for."
+            f"{manifest.description.name} has classes that the model does not know, such as {strange[0]!r}. Give data of the "
+            "classes it was trained for, or train again."
         )
+    said = ""
+    if manifest.classes != classes:
+        if len(manifest.classes) < len(classes):
+            said = f", with labels of {len(manifest.classes)} of the model's {len(classes)} classes"
+        manifest = manifest.with_classes(classes, opened.model.card.superclasses)
     wanted = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
-    name = next((name for name in wanted if name in manifest.splits), wanted[-1])
+    name = next((name for name in wanted if name in manifest.splits), split or ALL)
     chosen = manifest.split(name)
     trained_on = status.get("data_fingerprint") if data is None else None
     anew = ", prepared anew since the training" if trained_on not in (None, manifest.fingerprint()) else ""
-    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {manifest.description.place}{anew}"
+    return (
+        chosen,
+        f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {manifest.description.place}{said}{anew}",
+    )
 
 
 def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: StagedProgress | None) -> Manifest:
@@ -109,7 +118,7 @@ def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, 
         moved_to = _own_data_in(Path(data), Path(str(status["manifest"])))
         if moved_to is not None:
             return moved_to
-    return find_or_prepare(data, progress=progress)[0]
+    return find_or_prepare(data, whole=True, progress=progress).manifest
 
 
 def _own_data_in(folder: Path, prepared: Path) -> Manifest | None:

@@ -136,7 +136,7 @@ def test_data_with_other_classes(in_trained: Sadcl, tmp_path: Path) -> None:
     in_trained("prepare-data", "voc2007", "--data", voc, "-o", tmp_path / "prepared-voc")
     ran = in_trained("eval", "--data", tmp_path / "prepared-voc")
     assert ran.exit_code == 3
-    assert "has other classes than the model" in ran.stderr
+    assert "has classes that the model does not know, such as 'aeroplane'" in ran.stderr
 
 
 def test_data_prepared_anew_since_the_training_is_said(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

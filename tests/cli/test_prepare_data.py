@@ -190,7 +190,7 @@ def test_compact_copies_and_label_files_and_shards(sadcl: Sadcl, pets: Path) -> 
     more = ("--resize", "12", "--export", "coco", "--export", "csv", "--shards", "tar", "-o", "out", "--name", "my pets")
     ran = sadcl("prepare-data", "pets", *more)
     assert ran.exit_code == 0, ran.stderr
-    assert "my pets: images are compact copies with a short side of 12 pixels at most" in ran.stderr
+    assert "my-pets: images are compact copies with a short side of 12 pixels at most" in ran.stderr
     for path in ("out/export/coco/annotations/instances_train.json", "out/export/csv/labels.csv", "out/report.png", "tar"):
         assert f"written: {path}" in ran.stderr.splitlines()
     for file in (Path("out/images-12/photos/0.png.jpg"), Path("tar/manifest.arrow"), Path("out/report.json")):
@@ -280,7 +280,7 @@ def test_the_same_again_and_other_data_in_its_place(sadcl: Sadcl, pets: Path) ->
     before = state_of(Path("prepared"))
     ran = sadcl("prepare-data", "other/pets")
     assert ran.exit_code == 2
-    assert "prepared/pets is the manifest of pets in" in ran.stderr
+    assert "prepared/pets is the manifest of " in ran.stderr
     assert state_of(Path("prepared")) == before
 
 

@@ -78,7 +78,12 @@ def detect(path: Path, *, insisted: str = "") -> Found:
     more = (
         (f"read as {found[0].format}; also there, and not read: {', '.join(others)}. --format says otherwise",) if others else ()
     )
-    return Found(found[0].format, found[0].files, (*found[0].notes, *passed, *more))
+    return Found(found[0].format, _all_there_is(found[0].files), (*found[0].notes, *passed, *more))
+
+
+def _all_there_is(files: dict[str, Path]) -> dict[str, Path]:
+    """A single file is called train because there is no other: what it holds is not divided yet."""
+    return {UNASSIGNED: files["train"]} if list(files) == ["train"] else files
 
 
 def detect_files(files: dict[str, Path], *, insisted: str = "") -> Found:

@@ -219,7 +219,7 @@ def test_copies_can_be_trained_on_instead_of_the_originals(tmp_path: Path, monke
             scaled = [Box(b.label, b.x / 4, b.y / 4, b.width / 4, b.height / 4) for b in plain.split(split).boxes(i) or []]
             assert prepared.split(split).boxes(i) == scaled
             assert (prepared.split(split).targets(i) == plain.split(split).targets(i)).all()
-    manifest, taken = find_or_prepare("my-coco")
+    manifest, taken, _ = find_or_prepare("my-coco")
     assert "prepared before" in taken
     assert manifest.description.root == folder
 
@@ -230,7 +230,7 @@ def test_copies_are_made_again_when_the_labels_change(tmp_path: Path, monkeypatc
     prepare("my-coco", options=Options(resize=16, split=""))
     shutil.rmtree("my-coco")
     make_coco(tmp_path / "my-coco", train=10)
-    manifest, taken = find_or_prepare("my-coco")
+    manifest, taken, _ = find_or_prepare("my-coco")
     assert "prepared now" in taken
     assert manifest.split_sizes == {"train": 10, "val": 12}
     assert manifest.description.root.name == "images-16"

@@ -79,7 +79,7 @@ def test_prepared_once_and_again_when_the_annotations_change(coco: Path) -> None
     assert find_or_prepare("prepared/coco")[1] == "manifest prepared/coco"
     shutil.rmtree(coco)
     make_coco(coco, train=10)
-    manifest, taken = find_or_prepare("coco")
+    manifest, taken, _ = find_or_prepare("coco")
     assert "prepared now" in taken
     assert len(manifest.split("train")) == 10
 
@@ -105,7 +105,7 @@ def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
     find_or_prepare("voc2007", data=voc)
     assert "prepared before" in find_or_prepare("voc2007")[1]
     (voc / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(f"<annotation>{voc_object('cat')}</annotation>")
-    manifest, taken = find_or_prepare("voc2007")
+    manifest, taken, _ = find_or_prepare("voc2007")
     assert "prepared now" in taken
     assert manifest.split("train").active(0) == [7]
 
