@@ -79,7 +79,8 @@ def find_rule(
 
 def _count(rule: Rule, references: Sequence[str]) -> int:
     """How many references a rule finds."""
-    return sum(os.path.isfile(rule.root / rule.apply(reference)) for reference in references)  # noqa: PTH113 - many
+    paths = (rule.apply(reference) for reference in references)
+    return sum(not climbs_out(path) and os.path.isfile(rule.root / path) for path in paths)  # noqa: PTH113 - many
 
 
 def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str], file: Path) -> None:
