@@ -34,7 +34,16 @@ verbosity = Verbosity()
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
+    class Quiet(Console):
+        """Ends without a complaint when whoever reads the output has had enough."""
+
+        def on_broken_pipe(self) -> None:
+            """See the class."""
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0)
+
+    return Quiet(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
 def results() -> Console:

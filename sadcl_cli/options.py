@@ -75,8 +75,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        metavar="DIR_OR_NAME",
-        help="Where the run's data set lies now, or another prepared data set; the run's own unless given.",
+        metavar="DIR|FILE|NAME",
+        help="Where the run's data lie now, or other data: a name, a folder, a label file; the run's own unless given.",
         autocompletion=complete_dataset,
     ),
 ]

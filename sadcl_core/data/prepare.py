@@ -210,6 +210,8 @@ def _read(named: Named, options: Options) -> Manifest:
     manifest: Manifest = reader(found.format).read(source)
     notes = (*([] if named.given[0] in DATASETS else [f"read as {found.format}"]), *found.notes, *manifest.description.notes)
     origin = manifest.description.source
+    if options.difficult != Options.difficult:
+        notes = (*notes, f"objects marked difficult count as {options.difficult}")
     if options.classes:
         origin["files"] |= describe_source(found.format, [Path(options.classes)])["files"]
     manifest.description = replace(manifest.description, name=named.name, notes=notes, source=origin)
