@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sadcl_cli.console import say, stages, warn
+from sadcl_cli.console import say, stages, verbosity, warn
 
 if TYPE_CHECKING:
     from sadcl_core.config import Layer
@@ -72,7 +72,7 @@ def find_data(dataset: str, data: Path | None) -> Manifest:
         from sadcl_cli.prepare_data import draw_report
 
         for finding in taken.report.findings:
-            if finding.severity != "note":
+            if finding.severity == "bad" or (finding.severity == "warning" and not verbosity.quiet):
                 examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
                 warn(f"{name}: {finding.count:,} {finding.text}{examples}")
         say(f"data {name}: more in {draw_report(manifest, taken.report)}")

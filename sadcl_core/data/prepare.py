@@ -107,6 +107,8 @@ def prepare(
     named = identify(dataset, data=data, name=name)
     target = output or PREPARED / named.name
     _refuse_other(target, named)
+    if options.split:
+        parse_fractions(options.split)  # a mistake in it is said before any long work
     earlier = division_of(target)
     manifest = _read(named, options)
     _refuse_second_split(manifest, options)

@@ -65,14 +65,14 @@ def find_rule(
     named = next((prefix for prefix in _prefixes(source.root, file, split) if prefix not in ("", own)), own)
     best, most = Rule(source.root, named), 0
     for root in (source.root, source.root.parent) if source.guess else (source.root,):
-        beside = _beside(root, file)
-        for dropped, prefix, suffix in product(range(depth + 1), [*_prefixes(root, file, split), *beside], SUFFIXES):
+        likely, beside = list(_prefixes(root, file, split)), _beside(root, file)
+        for dropped, prefix, suffix in product(range(depth + 1), [*likely, *beside], SUFFIXES):
             rule = Rule(root, prefix, dropped, suffix)
             found = _count(rule, tried)
             if found > most:
                 best, most = rule, found
                 if found == len(tried):
-                    _refuse_second(rule, [other for other in beside if prefix in beside and other != prefix], tried, file)
+                    _refuse_second(rule, [other for other in beside if prefix not in likely and other != prefix], tried, file)
                     return best, True
     return best, most > 0
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from sadcl_core.data.rows import Box
+from sadcl_core.data.export import write_coco
+from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
+    draw_all,
     load,
     put,
     rows,
@@ -50,6 +53,15 @@ def test_roboflows_files_beside_the_images_of_each_split(tmp_path: Path) -> None
     assert manifest.split_sizes == {"train": 2, "val": 2, "test": 2}
     assert rows(manifest)[-1] == ("valid/valid-1_jpg.rf.0a1b.jpg", "val", ["dog"], [])
     assert not manifest.description.notes
+
+
+@pytest.mark.parametrize("splits", [("fold1", "fold2"), ("train", "extra"), ("train", "test", "val"), ("all", "x/y")])
+def test_what_was_written_with_ones_own_splits_is_read_the_same(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    draw_all(tmp_path / "photos", names := [f"{k}.png" for k in range(6)])
+    records = [Record(name, splits[k % len(splits)], (k % 2,), (2,), ()) for k, name in enumerate(names)]
+    manifest = Manifest.from_records(Description("mine", tmp_path / "photos", ("cat", "dog", "cow")), records)
+    write_coco(manifest, tmp_path / "out")
+    assert rows(load(tmp_path / "out", data=tmp_path / "photos")) == rows(manifest)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:

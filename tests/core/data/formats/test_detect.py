@@ -100,6 +100,23 @@ def test_one_file_per_split(folder: Path) -> None:
         load(f"train={folder / 'a.csv'}", f"test={SAMPLES['yolo'](folder / 'yolo')}")
 
 
+@pytest.mark.parametrize("name", ["train.csv", "trainval.csv", "train_labels.csv"])
+def test_a_single_file_that_is_called_train_is_all_there_is(folder: Path, name: str) -> None:
+    path = put(folder / name, "image,labels\na.jpg,cat\n")
+    assert load(path).splits == load(folder).splits == [""]
+    assert load(f"train={path}").splits == ["train"]
+    put(folder / "val.csv", "image,labels\nb.jpg,cat\n")
+    assert load(folder).splits == ["train", "val"]
+
+
+def test_one_coco_file_that_is_called_train_is_all_there_is(folder: Path) -> None:
+    SAMPLES["coco-official"](folder)
+    path = folder / "annotations" / "instances_train2017.json"
+    assert load(path, data=folder).splits == [""]
+    assert all_images_are_there(load(path, data=folder))
+    assert load(folder).splits == ["train", "val"]
+
+
 def test_the_name_of_a_project_is_no_split(folder: Path) -> None:
     path = put(folder / "my_test_project" / "labels.csv", "image,labels\na.jpg,cat\n")
     assert load(path).splits == [""]

@@ -71,6 +71,25 @@ def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
     assert manifest.description.notes == ("mine.jsonl: 1 images whose labels are null were left out",)
 
 
+@pytest.mark.parametrize(
+    ("value", "active", "unknown"),
+    [
+        ({"name": 1, "tag": 0}, ["name"], []),
+        ({"label": 1, "name": None, "tag": "?"}, ["label"], ["name", "tag"]),
+        ({"name": "cat"}, ["cat"], []),
+        ([{"name": "cat"}, {"name": "dog"}], ["cat", "dog"], []),
+        ("cat, dog", ["cat", "dog"], []),
+        ("hot dog|cat", ["cat", "hot dog"], []),
+        ("hot dog", ["hot dog"], []),
+        ("", [], []),
+        ("  ", [], []),
+    ],
+)
+def test_what_labels_may_be(tmp_path: Path, value: Any, active: list[str], unknown: list[str]) -> None:
+    manifest = load(put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": value}, {"image": "b.jpg", "labels": "x"}]))
+    assert rows(manifest) == [("a.jpg", "", active, unknown), ("b.jpg", "", ["x"], [])]
+
+
 def test_a_json_suffix_will_do(tmp_path: Path) -> None:
     assert len(load(put_lines(tmp_path / "mine.json", [{"image": "a.jpg", "labels": ["cat"]}]))) == 1
 

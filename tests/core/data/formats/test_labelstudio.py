@@ -51,6 +51,21 @@ def test_labels_of_a_minimal_export_are_called_after_their_tag(tmp_path: Path) -
     assert rows(load(put(tmp_path / "mine.json", tasks))) == [("a.jpg", "", ["cat", "dog"], []), ("b.jpg", "", ["dog"], [])]
 
 
+def test_single_choices_beside_several_are_named(tmp_path: Path) -> None:
+    """As plain text they look like any other text."""
+    tasks = [
+        minimal("a.jpg", animals={"choices": ["cat", "dog"]}, weather="sunny", note="first"),
+        minimal("b.jpg", animals="dog", weather="sunny", note="second"),
+        minimal("c.jpg", animals="dog", weather="rainy", note="third"),
+        minimal("d.jpg", animals="cat", weather="rainy", note="fourth"),
+    ]
+    manifest = load(put(tmp_path / "mine.json", tasks))
+    assert manifest.classes == ("cat", "dog")
+    assert manifest.description.notes == (
+        "mine.json: texts that were not taken for labels: weather; export as JSON to have them",
+    )
+
+
 def test_boxes_and_polygons_are_labels(tmp_path: Path) -> None:
     full = studio_task("a.jpg", ["cat"])
     full["annotations"][0]["result"] += [

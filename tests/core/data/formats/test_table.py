@@ -13,6 +13,7 @@ from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     Writer,
     draw,
+    draw_all,
     load,
     put,
     rows,
@@ -242,6 +243,92 @@ def test_words_that_come_together_in_other_ways_are_labels(tmp_path: Path) -> No
     assert manifest.classes == ("clear", "haze", "water")
     assert "taken apart at spaces; --delimiter none keeps them whole" in manifest.description.notes[0]
     assert "clear water" in load(tmp_path / "mine.csv", reading=Reading(delimiter="none")).classes
+
+
+def test_what_stands_between_labels_is_found_out_from_all_tables_together(tmp_path: Path) -> None:
+    table(tmp_path, "image,labels\na.jpg,hot dog;cat\nb.jpg,cat\n", "train.csv")
+    table(tmp_path, "image,labels\nc.jpg,hot dog\nd.jpg,cat\n", "val.csv")
+    assert labels(tmp_path) == [["cat", "hot dog"], ["cat"], ["hot dog"], ["cat"]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("['cat' 'dog']", ["cat", "dog"]),
+        ('[""cat"" ""hot dog""]', ["cat", "hot dog"]),
+        ("['cat'\n 'dog']", ["cat", "dog"]),
+        ("cat\ndog", ["cat", "dog"]),
+        ("hot dog\ncat", ["cat", "hot dog"]),
+        *((text, []) for text in ("()", "{}", "set()", "[]", "nan", "NaN", "n/a", "N/A", "null", "")),
+    ],
+)
+def test_how_programs_write_lists_and_nothing_at_all(tmp_path: Path, cell: str, expected: list[str]) -> None:
+    """Beside labels between bars, so that a space is part of a label."""
+    assert labels(table(tmp_path, f'image,labels\na.jpg,"{cell}"\nb.jpg,dog|cat\n')) == [expected, ["cat", "dog"]]
+
+
+def test_a_line_break_separates_labels_also_where_nothing_else_does(tmp_path: Path) -> None:
+    assert labels(table(tmp_path, 'image,labels\na.jpg,"cat\ndog"\nb.jpg,dog\n')) == [["cat", "dog"], ["dog"]]
+
+
+@pytest.mark.parametrize("cell", ["?", "-1", " ? "])
+def test_not_known_is_no_label(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(DataError, match=r"row 3: (\?|-1) is no label\. Leave the image out if nothing is known"):
+        load(table(tmp_path, f"image,labels\na.jpg,cat;dog\nb.jpg,{cell}\n"))
+
+
+# ---- what a person says of the columns
+
+
+def test_the_column_of_labels_can_be_said(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,caption,findings,cat\na.jpg,a sofa,cat;dog,1\nb.jpg,a road,dog,0\n")
+    manifest = load(path, reading=Reading(label_column="findings"))
+    assert labels(path, Reading(label_column="findings")) == [["cat", "dog"], ["dog"]]
+    assert manifest.description.notes == ("mine.csv: columns that are no labels: caption, cat",)
+    with pytest.raises(DataError, match=r"has no column 'finding', only image, caption, findings, cat\. Check --label-column"):
+        load(path, reading=Reading(label_column="finding"))
+
+
+LONG = Reading(long=True)
+
+
+def test_rows_of_one_label_each_are_put_together(tmp_path: Path) -> None:
+    text = "ImageID,LabelName,split\na.jpg,cat,train\nb.jpg,dog,val\na.jpg,dog,train\na.jpg,cat,train\n"
+    path = table(tmp_path, text)
+    assert rows(load(path, reading=LONG)) == [("a.jpg", "train", ["cat", "dog"], []), ("b.jpg", "val", ["dog"], [])]
+    with pytest.raises(DataError, match="was listed in row 2 with other labels.*say --long"):
+        load(path)
+
+
+def test_rows_of_one_label_each_with_paths_of_another_machine(tmp_path: Path) -> None:
+    draw_all(tmp_path / "photos" / "sub", ["a.jpg", "b.jpg"])
+    there = "/home/someone/sets/photos/sub"
+    path = table(tmp_path, f"path,label\n{there}/a.jpg,cat\n{there}/b.jpg,dog\n{there}/a.jpg,dog\n", "lists/mine.csv")
+    found = load(path, data=tmp_path / "photos", reading=LONG)
+    assert rows(found) == [("sub/a.jpg", "", ["cat", "dog"], []), ("sub/b.jpg", "", ["dog"], [])]
+    with pytest.raises(DataError, match=r"does not lie under .*elsewhere, and no end of it does\. Say with --data"):
+        load(path, data=draw(tmp_path / "elsewhere" / "c.jpg").parent, reading=LONG)
+
+
+# ---- what programs add
+
+
+def test_the_first_line_of_a_spreadsheet_program_is_passed_over(tmp_path: Path) -> None:
+    assert labels(table(tmp_path, "sep=;\r\nimage;labels\r\na.jpg;cat,dog\r\nb.jpg;dog\r\n")) == [["cat", "dog"], ["dog"]]
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".PNG", ".JPEG", ".jpg", ".webp"])
+def test_images_that_are_named_without_their_ending(tmp_path: Path, suffix: str) -> None:
+    draw_all(tmp_path / "photos", [f"a{suffix}", f"b{suffix}"])
+    found = load(table(tmp_path, "id,labels\na,cat\nb,dog\n"))
+    assert [row[0] for row in rows(found)] == [f"photos/a{suffix}", f"photos/b{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".xls", ".ods", ".XLSX"])
+def test_a_spreadsheet_is_to_be_saved_as_text(tmp_path: Path, suffix: str) -> None:
+    path = put(tmp_path / f"mine{suffix}", b"PK\x03\x04 and more")
+    with pytest.raises(DataError, match="is a spreadsheet. Save it as CSV"):
+        load(path)
 
 
 # ---- damage
