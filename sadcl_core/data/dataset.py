@@ -77,6 +77,7 @@ class ShardDataset(IterableDataset[Batch]):
         self.shuffle_seed = shuffle_seed
         self.count = len(split) if limit is None else min(limit, len(split))
         self.first, self.files = first_row(split), shards_of(split, self.count)
+        self.place = place()  # asked here: a worker is no process of the group
         self.passes = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
 
     def __len__(self) -> int:
@@ -92,8 +93,8 @@ class ShardDataset(IterableDataset[Batch]):
             rng.shuffle(files)
         worker = get_worker_info()
         number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        rank, world = place()
-        mine = files[rank * count + number :: world * count]
+        rank, world = self.place
+        mine = files[rank::world][number::count]
         samples: Iterator[Sample] = (
             sample for sample in read_samples(self.split.manifest, mine) if sample[0] - self.first < self.count
         )
@@ -152,7 +153,9 @@ class ShardLoader(ImageLoader):
             persistent_workers=workers > 0 and dataset.shuffle_seed is not None,
         )
         self.size = size
-        self.count = len(dataset) // size if drop_last else -(-len(dataset) // size)
+        self.whole_only = drop_last
+        share = -(-len(dataset) // dataset.place[1])  # about: shards differ in size
+        self.count = share // size if drop_last else -(-share // size)
 
     def __len__(self) -> int:
         return self.count
@@ -161,16 +164,14 @@ class ShardLoader(ImageLoader):
         """As those of an ImageLoader."""
         self.dataset.passes += 1  # type: ignore[attr-defined]
         held: list[Batch] = []
-        given = 0
         for piece in super().__iter__():
             held.append(piece)
             while sum(len(indices) for _, _, indices in held) >= self.size:
                 whole = tuple(torch.cat(parts) for parts in zip(*held, strict=True))
                 images, targets, indices = (part[: self.size] for part in whole)
                 held = [(whole[0][self.size :], whole[1][self.size :], whole[2][self.size :])]
-                given += 1
                 yield images, targets, indices
-        if given < self.count:  # what is left makes a last batch
+        if any(len(indices) for _, _, indices in held) and not self.whole_only:  # what is left makes a last batch
             images, targets, indices = (torch.cat(parts) for parts in zip(*held, strict=True))
             yield images, targets, indices
 

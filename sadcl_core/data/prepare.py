@@ -16,9 +16,9 @@ import numpy.typing as npt
 from sadcl_core.data.checks import ImageChecks, Problem, check_images, without
 from sadcl_core.data.compact import compact
 from sadcl_core.data.division import division_of, with_splits
-from sadcl_core.data.formats import DATASETS
+from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
-from sadcl_core.data.formats.labels import CLASS_LIST
+from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.identify import PREPARED, Named, exists, identify
@@ -36,7 +36,7 @@ WHOLE = "test"  # the split of all images, when such data are only to be evaluat
 KEPT = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
 OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|\.?images-\d+|\..*\.tmp")
 UNFINISHED = re.compile(r"\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
-ORIGIN = ".origin.json"  # beside unfinished copies: of which data they are
+ORIGIN = ".origin.json"  # beside copies: of which data they are
 SHOWN = 3  # broken images named in an error
 
 
@@ -180,7 +180,9 @@ def find_or_prepare(
     stored = _stored(folder)
     if stored is not None:
         options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
-        data = data or (Path(stored.options["data"]) if stored.options.get("data") else None)
+        if data is None and dataset not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
+            data = Path(stored.options["data"])
+            named = identify([dataset], data=data)
         same_place = named.guess or stored.options.get("root") == str(named.root.resolve())
         if same_place and not changed(stored.source) and not _more_labels(named, options, stored):
             return Taken(load_with_images(folder), f"manifest {folder}, prepared before")
@@ -268,19 +270,19 @@ def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None
     """The manifest of compact copies.
 
     Until all are there they gather in a hidden folder, where the same call goes on with them, and another one starts anew.
+    Those of other images that are there already are kept until then.
     """
     options = manifest.description.options
     folder = target / f"images-{options['resize']}"
-    work = folder if folder.is_dir() else folder.with_name(f".{folder.name}")
     origin = {"dataset": options["dataset"], "root": str(manifest.description.root)}
-    marker = work / ORIGIN
-    if work != folder and _read_origin(marker) != origin:
+    work = folder if _read_origin(folder / ORIGIN) == origin else folder.with_name(f".{folder.name}")
+    if _read_origin(work / ORIGIN) != origin:
         shutil.rmtree(work, ignore_errors=True)
-        write_json(marker, origin)
+        write_json(work / ORIGIN, origin)
     copies = compact(manifest, work, short_side=options["resize"], progress=stage(progress, "writing copies"))
     if work != folder:
         with explained(folder):
-            marker.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
             work.replace(folder)
     copies.description = replace(copies.description, root=folder.resolve())
     return copies
@@ -332,10 +334,8 @@ def _stored(folder: Path) -> Description | None:
 def _more_labels(named: Named, options: Options, stored: Description) -> bool:
     """Whether a folder has label files, or a list of classes, that it had not when it was prepared."""
     folder = named.paths.get(UNASSIGNED)
-    if folder is not None and folder.is_dir():
-        files = list(detect(folder, insisted=options.format).files.values())
-    else:
-        files = list(named.paths.values())
-    folders = dict.fromkeys((named.root, *(file.parent for file in files)))
-    listed = [path for base in folders if (path := base / CLASS_LIST).is_file()] if files else []
-    return any(str(path.resolve()) not in stored.source["files"] for path in (*files, *listed))
+    whole = folder is not None and folder.is_dir()
+    files = detect(folder, insisted=options.format).files if whole and folder is not None else named.paths
+    known = named.given[0] in BUILT_IN  # drawn: its classes are its own
+    listed = [] if known else class_lists(Source(name=named.name, root=named.root, files=files))
+    return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *listed))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Sadcl, make_coco, run_sadcl
+from tests.conftest import Sadcl, draw, make_coco, run_sadcl
 
 
 def test_the_last_finished_run_on_its_own_data(in_trained: Sadcl, tmp_path: Path) -> None:
@@ -76,6 +76,39 @@ def test_data_that_moved_and_other_data(in_trained: Sadcl, tmp_path: Path) -> No
     assert str(moved) in ran.stderr
     ran = in_trained("eval", "--data", "prepared/coco", "-o", tmp_path)
     assert ran.exit_code == 0, ran.stderr
+
+
+def test_labels_of_ones_own_images(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
+    """Two of the classes, in an order of their own, and no splits: all images count, and a later training divides them."""
+    draw(tmp_path / "mine", 20, seed=7)
+    lines = [f"{k:03d}.png,{('two', 'one', 'one;two', '')[k % 4]}\n" for k in range(20)]
+    Path("mine/labels.csv").write_text(f"image,labels\n{''.join(lines)}")
+    Path("mine/classes.txt").write_text("two\none\n")
+    ran = sadcl("eval", "-w", trained / "runs" / "coco", "--data", "mine/labels.csv", "--json", "-o", "out")
+    assert ran.exit_code == 0, ran.stderr
+    assert "data mine, split test: 20 images" in ran.stderr
+    assert "with labels of 2 of the model's 10 classes" in ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["images"], document["classes"], document["classes_evaluated"]) == (20, 10, 2)
+    assert {entry["name"]: entry["positives"] for entry in document["per_class"] if entry["positives"]} == {"one": 10, "two": 10}
+    assert [path.name for path in Path("prepared").iterdir()] == ["mine-test"]
+    ran = sadcl("prepare-data", "mine/labels.csv")
+    assert ran.exit_code == 0, ran.stderr
+    assert "divided by iterative stratification" in ran.stderr
+
+
+def test_another_folder_with_images_of_the_same_names(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
+    folder = make_coco(tmp_path / "others")
+    path = folder / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation["category_id"] = document["categories"][3]["id"]
+    path.write_text(json.dumps(document))
+    ran = sadcl("eval", "-w", trained / "runs" / "coco", "--data", folder, "--json", "-o", "out")
+    assert ran.exit_code == 0, ran.stderr
+    assert "data others, split val: 12 images" in ran.stderr
+    positives = {entry["name"]: entry["positives"] for entry in json.loads(ran.stdout)["per_class"] if entry["positives"]}
+    assert positives == {"three": 11}
 
 
 def test_a_model_file_alone_needs_data(in_trained: Sadcl, trained: Path, tmp_path: Path) -> None:

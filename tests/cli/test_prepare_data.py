@@ -334,6 +334,57 @@ def test_images_that_are_somewhere_else(sadcl: Sadcl, pets: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
 
 
+@pytest.mark.parametrize("locked", ["pets", "pets/labels.csv", "pets/photos"])
+def test_what_may_not_be_read_is_a_mistake_in_the_data(sadcl: Sadcl, pets: Path, locked: str) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    mode = Path(locked).stat().st_mode
+    Path(locked).chmod(0)
+    try:
+        ran = sadcl("prepare-data", "pets")
+    finally:
+        Path(locked).chmod(mode)
+    assert ran.exit_code in (2, 3), ran.stderr
+    assert ran.stderr.count("Error: ") == 1
+    assert "pets" in ran.stderr
+
+
+def test_columns_and_rows_of_tables_can_be_said(sadcl: Sadcl, pets: Path) -> None:
+    lines = ["image,caption,finding", *(f"photos/{k % 20}.png,a photo,{'cat' if k < 20 else 'dog'}" for k in range(40))]
+    (pets / "labels.csv").write_text("\n".join(lines) + "\n")
+    ran = sadcl("prepare-data", "pets", "--label-column", "finding", "--long", "--split", "Validation", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert document["classes"] == ["cat", "dog"]
+    assert {name: split["class_counts"] for name, split in document["splits"].items()} == {"val": [20, 20]}
+    ran = sadcl("prepare-data", "pets", "--label-column", "finding", "-o", "out")
+    assert ran.exit_code == 3
+    assert "say --long" in ran.stderr
+
+
+def test_a_spreadsheet_is_to_be_saved_as_text(sadcl: Sadcl) -> None:
+    Path("labels.xlsx").write_bytes(b"PK\x03\x04")
+    ran = sadcl("prepare-data", "labels.xlsx")
+    assert ran.exit_code == 3
+    assert "labels.xlsx is a spreadsheet. Save it as CSV." in ran.stderr
+
+
+def test_a_division_outlasts_its_labels(sadcl: Sadcl, pets: Path) -> None:
+    def splits() -> dict[str, str]:
+        manifest = load_manifest(Path("prepared/pets"))
+        return dict(zip(*(manifest.rows[name].to_pylist() for name in ("image", "split")), strict=True))
+
+    sadcl("prepare-data", "pets")
+    before = splits()
+    text = (pets / "labels.csv").read_text()
+    (pets / "labels.csv").write_text(text.replace("cat;dog", "dog"))
+    ran = sadcl("prepare-data", "pets")
+    assert "40 images stay where they were" in ran.stderr
+    assert splits() == before
+    assert "stay" not in sadcl("prepare-data", "pets", "--seed", "1").stderr
+    assert splits() != before
+
+
 def test_class_names_are_no_markup(sadcl: Sadcl, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text("image,labels\na.png,cat[b];dog[/x]\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from sadcl_core.config import RunConfig, flatten
 from sadcl_core.methods import METHODS
 from sadcl_core.presets import PRESETS
 from sadcl_core.training import stages
-from tests.conftest import QUICK, Sadcl, make_coco
+from tests.conftest import QUICK, Sadcl, draw, make_coco
 
 
 def test_the_run_directory_holds_everything(trained: Path) -> None:
@@ -124,6 +125,50 @@ def test_trains_from_a_prepared_folder(sadcl: Sadcl, coco: Path) -> None:
     sadcl("prepare-data", "coco", "--data", coco, "-o", "elsewhere")
     ran = sadcl("train", "elsewhere", *QUICK, "--epochs", "1,0")
     assert ran.exit_code == 0, ran.stderr
+
+
+def put_pets(folder: Path, *, unknown: str = "0") -> Path:
+    """Forty images in a table with a column per class; of dogs it is never said that there is none when it is unknown."""
+    draw(folder, 40, seed=3)
+    lines = [f"{k:03d}.png,{k % 2},{'1' if k % 3 == 0 else unknown},{int(k % 5 == 0)}\n" for k in range(40)]
+    (folder / "labels.csv").write_text(f"image,cat,dog,Cat\n{''.join(lines)}")
+    return folder
+
+
+def test_a_folder_is_prepared_and_what_is_wrong_with_it_is_said(sadcl: Sadcl) -> None:
+    ran = sadcl("train", put_pets(Path("sets/pets"), unknown="?"), *QUICK, "--epochs", "1,0")
+    assert ran.exit_code == 0, ran.stderr
+    said = " ".join(ran.stderr.split())
+    for words in (
+        "data pets: manifest prepared/pets, prepared now from sets/pets",
+        "pets: 1 classes without an image that is known not to show them (unknown is not absent: write 0) (dog)",
+        "pets: 1 names of classes that differ in spelling only (cat = Cat)",
+        "classes with fewer than 10 positive training images",
+        "data pets: more in prepared/pets/report.png",
+    ):
+        assert words in said
+    assert "images without an active label" not in said  # a note
+    assert Path("prepared/pets/report.png").is_file()
+    ran = sadcl("train", "pets", *QUICK, "--epochs", "1,0")  # by the name it was prepared under
+    assert ran.exit_code == 0, ran.stderr
+    assert "data pets: manifest prepared/pets" in ran.stderr
+    assert "report.png" not in ran.stderr
+    shutil.rmtree("prepared")
+    ran = sadcl("train", "sets/pets", *QUICK, "--epochs", "1,0", "-q")
+    assert "known not to show them" in ran.stderr
+    assert "spelling" not in ran.stderr
+    assert Path("prepared/pets/report.png").is_file()
+
+
+def test_images_lie_where_they_were_said_to_when_the_data_were_prepared(sadcl: Sadcl) -> None:
+    put_pets(Path("imgs"))
+    Path("lab").mkdir()
+    Path("imgs/labels.csv").rename("lab/x.csv")
+    assert sadcl("prepare-data", "lab/x.csv", "--data", "imgs").exit_code == 0
+    ran = sadcl("train", "lab/x.csv", *QUICK, "--epochs", "1,0")
+    assert ran.exit_code == 0, ran.stderr
+    assert "data x: manifest prepared/x, prepared before" in ran.stderr
+    assert json.loads(Path("runs/x/run.json").read_text())["manifest"] == str(Path("prepared/x").resolve())
 
 
 def test_early_stop(sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:

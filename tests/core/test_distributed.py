@@ -9,7 +9,11 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from sadcl_core.distributed import gathered, summed
+from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.manifest import load_manifest
+from sadcl_core.data.prepare import prepare
+from sadcl_core.data.shards import write_shards
+from sadcl_core.distributed import gathered, place, summed
 from sadcl_core.model.memory_bank import MemoryBank
 
 
@@ -17,6 +21,7 @@ def test_alone_nothing_changes() -> None:
     rows = torch.randn(3, 2)
     assert gathered(rows) is rows
     assert summed(rows) is rows
+    assert place() == (0, 1)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -51,3 +56,32 @@ def test_two_processes_hold_the_bank_of_one(tmp_path: Path) -> None:
         assert stored["total"].item() == 3
         for name, tensor in alone.state_dict().items():
             assert torch.equal(stored["bank"][name], tensor), name
+
+
+def as_it_is(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def stream_in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    split = load_manifest(Path(folder) / "shards").split("train")
+    seen = {}
+    for workers in (0, 1):
+        loader = make_loader(split, as_it_is, batch_size=5, workers=workers, shuffle_seed=0)
+        seen[workers] = torch.cat([indices for *_, indices in loader])
+    torch.save({"place": place(), "seen": seen}, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_stream_every_image_once(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shards(prepare("coco", data=coco).manifest, tmp_path / "shards")
+    spawn(stream_in_each_process, args=(str(tmp_path),), nprocs=2)
+    stored = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [one["place"] for one in stored] == [(0, 2), (1, 2)]
+    for workers in (0, 1):
+        parts = [one["seen"][workers].tolist() for one in stored]
+        assert all(parts)
+        assert sorted(parts[0] + parts[1]) == list(range(24))

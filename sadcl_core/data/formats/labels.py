@@ -187,7 +187,7 @@ class LabelRows:
             root=root.resolve(),
             classes=names,
             superclasses=tuple(name if is_text(name) else repr(name) for name in superclasses),
-            source=describe_source(self.kind, [*(part.file for part in self.parts), *_class_lists(source), *self.watched]),
+            source=describe_source(self.kind, [*(part.file for part in self.parts), *class_lists(source), *self.watched]),
             notes=tuple(self.notes),
         )
         numbers = {name: number for number, name in enumerate(names)}
@@ -280,11 +280,11 @@ def _check_names(names: Sequence[str], source: Source) -> None:
 
 
 def _listed_beside(source: Source) -> tuple[str, ...]:
-    lists = _class_lists(source)
+    lists = class_lists(source)
     return read_classes(lists[0]) if lists else ()
 
 
-def _class_lists(source: Source) -> list[Path]:
+def class_lists(source: Source) -> list[Path]:
     """The list of classes beside a label file, or in the folder of all, if there is one."""
     folders = dict.fromkeys((*(file.parent for file in source.files.values()), source.root))
     return [path for folder in folders if (path := folder / CLASS_LIST).is_file()][:1]

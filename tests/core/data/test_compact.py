@@ -175,6 +175,16 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert seen[-1] == (6, 6)
 
 
+def test_an_original_that_an_older_file_took_the_place_of_is_copied_again(tmp_path: Path) -> None:
+    path = put(tmp_path / "in" / "a.png")
+    manifest = manifest_of(tmp_path / "in", ["a.png"])
+    [copy] = paths_of(compact(manifest, tmp_path / "out", short_side=30))
+    put(path, seed=1)
+    os.utime(path, ns=(10**18, 10**18))
+    compact(manifest, tmp_path / "out", short_side=30)
+    assert np.abs(np.asarray(open_image(copy)).astype(int) - np.asarray(photo((40, 30), 1))).mean() < 6
+
+
 def test_boxes_of_copies_that_are_there_already_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     save_turned(tmp_path / "in" / "a.jpg", photo((160, 120)), 6)
@@ -212,7 +222,7 @@ def test_copies_can_be_trained_on_instead_of_the_originals(tmp_path: Path, monke
     prepared = prepare("my-coco", options=Options(resize=16)).manifest
     folder = (tmp_path / "prepared" / "my-coco" / "images-16").resolve()
     assert prepared.description.root == folder
-    assert len([path for path in folder.rglob("*") if path.is_file()]) == 36
+    assert len(list(folder.rglob("*.jpg"))) == 36
     assert {open_image(path).size for path in paths_of(prepared)} == {(16, 16)}
     for split in ("train", "val"):
         for i in range(len(plain.split(split))):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sadcl_core.data.manifest import Description, Manifest, load_manifest, load_with_images
+from sadcl_core.data.manifest import Description, Manifest, Shards, load_manifest, load_with_images
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
 
@@ -81,6 +83,80 @@ def test_a_pickled_split_carries_no_rows(tmp_path: Path) -> None:
     again = pickle.loads(pickled)
     assert again[19_999] == split[19_999]
     assert np.array_equal(again.class_counts(), split.class_counts())
+
+
+def test_a_pickled_split_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Manifest.from_records(describe(root=Path("photos")), RECORDS).save(Path("here"))
+    pickled = pickle.dumps(load_manifest(Path("here"), root=Path("moved")).split("train"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    again = pickle.loads(pickled)
+    assert list(again) == ["a.jpg", "b.jpg"]
+    assert again.path(0) == Path("moved/a.jpg")
+
+
+def test_a_pickled_split_is_not_taken_from_data_that_were_prepared_anew(tmp_path: Path) -> None:
+    manifest = Manifest.from_records(describe(), RECORDS)
+    pickled = pickle.dumps(manifest.save(tmp_path).split("train"))
+    manifest.save(tmp_path)
+    with pytest.raises(DataError, match=r"was prepared anew while it was in use\. Start again"):
+        pickle.loads(pickled)
+
+
+def test_the_fingerprint_is_that_of_the_rows_alone(tmp_path: Path) -> None:
+    manifest = Manifest.from_records(describe(), RECORDS)
+    first, second = (manifest.save(tmp_path / name) for name in ("first", "second"))
+    assert first.description.stamp != second.description.stamp
+    assert first.fingerprint() == second.fingerprint() == load_manifest(tmp_path / "first", root=tmp_path).fingerprint()
+    for change in ({"image": "d.jpg"}, {"split": "val"}, {"active": (0,)}, {"unknown": (0,)}):
+        other = Manifest.from_records(describe(), [*RECORDS[:2], replace(RECORDS[2], **change)])
+        assert other.save(tmp_path / "other").fingerprint() != first.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["manifest.arrow", "dataset.json"])
+def test_files_of_two_preparations_are_not_put_together(tmp_path: Path, name: str) -> None:
+    for folder in ("first", "second"):
+        Manifest.from_records(describe(), RECORDS).save(tmp_path / folder)
+    shutil.copy(tmp_path / "second" / name, tmp_path / "first" / name)
+    with pytest.raises(DataError, match=r"manifest\.arrow and dataset\.json are not of one preparation. Run sadcl prepare-data"):
+        load_manifest(tmp_path / "first")
+
+
+@pytest.mark.parametrize("records", [RECORDS[:2], [Record("a.jpg", "train", (0,), unknown=(2,))]])
+def test_labels_that_are_of_no_class_are_refused(tmp_path: Path, records: list[Record]) -> None:
+    Manifest.from_records(describe(), records).save(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "classes": ["cat", "dog"]}))
+    with pytest.raises(DataError, match="are not of one preparation"):
+        load_manifest(tmp_path)
+
+
+FILES: dict[str, tuple[tuple[str, int], ...]] = {"train": (("train-000000.tar", 2),), "test": (("test-000000.tar", 1),)}
+BASES = ("https://host/sets/", "http://host:8080/~me/a%20b/", "s3://bucket/a-b_c/", "gs://bucket/")
+
+
+@pytest.mark.parametrize("base", ["", *BASES])
+def test_a_description_may_say_at_which_address_its_shards_are(tmp_path: Path, base: str) -> None:
+    Manifest.from_records(describe(shards=Shards(base, FILES)), RECORDS).save(tmp_path)
+    shards = load_manifest(tmp_path).description.shards
+    assert shards is not None
+    assert shards.base == (base or f"{tmp_path.resolve()}/")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        *("pipe:touch PWNED; cat sh/", "PIPE:touch PWNED/", "file:/etc/", "ftp://host/a/", "/etc/", "../", "sh/", "~/"),
+        *(f"{BASES[0]}{text}/" for text in (";touch PWNED;", "$(touch PWNED)", "`touch PWNED`", "a b", "'", '"', "a\nb", "|sh")),
+        *("https://host", "s3://bucket/a", " https://host/", "https://host/\n", "https:///"),
+    ],
+)
+def test_a_description_cannot_say_what_is_to_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"dataset\.json cannot be read"):
+        Manifest.from_records(describe(shards=Shards(base, FILES)), RECORDS).save(tmp_path / "sh")
+    assert not list(tmp_path.rglob("PWNED"))
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,20 @@ def of_split(split: str, *labels: Sequence[int]) -> list[Row]:
             5,
             {"classes always together": ("warning", 1, ("class 3 = class 4",))},
         ),
+        (
+            [(split, (*active, 3) if i % 2 else active, () if i % 2 else (3,)) for i, (split, active, _) in enumerate(fine())],
+            4,
+            {"classes without negatives": ("bad", 1, ("class 3",)), "unknown labels": ("note", 30, ())},
+        ),
+        (
+            fine() + of_split("test", (), ()),
+            3,
+            {
+                "classes missing in test": ("warning", 3, ("class 0", "class 1", "class 2")),
+                "no label in test": ("warning", 2, ()),
+                "no label": ("note", 2, ()),
+            },
+        ),
         ([*fine(), ("train", (), ())], 3, {"no label": ("note", 1, ())}),
         ([*fine(), ("train", (0,), (1, 2)), ("val", (1,), (2,))], 3, {"unknown labels": ("note", 3, ())}),
         (
@@ -145,6 +159,24 @@ def test_labels_that_are_worth_knowing(
 def test_an_imbalance_names_its_two_classes() -> None:
     rows = fine() + of_split("train", *[(3,)] * 10) + of_split("val", (3,), *[(1,)] * 2000)
     assert findings_of(report_of(rows, 4))["imbalance"].text == "times as many images of class 1 as of class 3"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("traffic light", "Traffic_Light", "dog"), ("traffic light = Traffic_Light",)),
+        (("dog", "cat", "DOG"), ("dog = DOG",)),
+        (("hot-dog", "hot dog", "hot  dog"), ("hot-dog = hot dog = hot  dog",)),
+        (("dog", "dogs", "hotdog"), ()),
+    ],
+)
+def test_names_that_are_spelled_alike(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    records = [Record(f"{i}.jpg", split, tuple(active)) for i, (split, active, _) in enumerate(fine())]
+    manifest = Manifest.from_records(Description("some", Path("/images"), names), records)
+    report = make_report(manifest, ImageChecks(groups=np.full(60, -1)), left_out=False)
+    assert {what: (f.severity, f.examples) for what, f in findings_of(report).items()} == (
+        {"classes spelled alike": ("warning", expected)} if expected else {}
+    )
 
 
 def test_one_split_that_lacks_nothing_lacks_no_class() -> None:

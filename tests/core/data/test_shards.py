@@ -8,14 +8,17 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sadcl_core.data import dataset as dataset_module
 from sadcl_core.data import shards as shards_module
-from sadcl_core.data.dataset import ShardDataset, ShardLoader, make_loader
-from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.dataset import ShardLoader, make_loader
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare import find_or_prepare, prepare
+from sadcl_core.data.rows import Record
 from sadcl_core.data.shards import Shard, is_address, open_shards, read_samples, write_shards
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError, MachineError, UsageError
@@ -130,11 +133,11 @@ def test_a_last_batch_of_one_is_left_out_of_training(shards: Path) -> None:
 
 
 def test_processes_read_shards_of_their_own(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = ShardDataset(load_manifest(shards).split("train"), RESIZE)
     seen: Counter[int] = Counter()
     for rank in range(3):
         monkeypatch.setattr(dataset_module, "place", lambda rank=rank: (rank, 3))
-        seen.update(int(i) for *_, indices in dataset for i in indices)
+        loader = make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=5, workers=0)
+        seen.update(int(i) for *_, indices in loader for i in indices)
     assert seen == Counter(range(24))
 
 
@@ -193,6 +196,29 @@ def test_a_description_cannot_lead_elsewhere(shards: Path, name: str) -> None:
     assert not Path("owned.tar").exists()
 
 
+def test_a_description_cannot_say_what_is_to_be_run(shards: Path, tmp_path: Path) -> None:
+    edit(shards, base="pipe:touch PWNED; cat shards/")
+    for place in (str(shards), f"pipe:cat {shards}/"):
+        with pytest.raises(DataError, match=r"dataset\.json cannot be read"):
+            find_or_prepare(place)
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("..", "data"), ("a/b", "a-b"), ("../../x", "x"), ("/etc", "etc"), (".hidden", "hidden")]
+)
+def test_a_name_cannot_lead_out_of_the_folder_of_prepared_data(shards: Path, tmp_path: Path, name: str, place: str) -> None:
+    path = shards / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": name}))
+    shutil.rmtree(tmp_path / "prepared")
+    before = {entry: entry.stat().st_mtime_ns for entry in tmp_path.rglob("*")}
+    find_or_prepare(f"pipe:cat {shards}/")
+    new = {entry for entry in tmp_path.rglob("*") if entry not in before}
+    home = tmp_path / "prepared"
+    assert new == {home, home / place, home / place / "dataset.json", home / place / "manifest.arrow"}
+    assert all(entry.stat().st_mtime_ns == changed for entry, changed in before.items())
+
+
 def test_a_description_with_other_numbers(shards: Path) -> None:
     edit(shards, files={"train": [["train-000000.tar", 2]], "val": []})
     with pytest.raises(DataError, match="do not fit its shards"):
@@ -220,6 +246,11 @@ def rewrite(path: Path, keep: int, name: str = "") -> None:
         (lambda path: rewrite(path, 2), r"holds 1 images and should hold 2"),
         (lambda path: rewrite(path, 4, "a.png"), r"sample 'a' is not image 2 of this manifest"),
         (lambda path: rewrite(path, 4, "999999999.png"), r"sample '999999999' is not image 2 of this manifest"),
+        (lambda path: rewrite(path, 4, "d/000000002.png"), r"sample 'd/000000002' is not image 2 of this manifest"),
+        (
+            lambda path: shutil.copy(path.with_name("train-000000.tar"), path),
+            r"sample '000000000' is not image 2 of this manifest. Write the shards again",
+        ),
     ],
 )
 def test_damaged_shards(shards: Path, damage: object, message: str) -> None:
@@ -233,6 +264,61 @@ def test_damage_in_a_worker_is_one_sentence(shards: Path) -> None:
     (shards / "train-000001.tar").unlink()
     with pytest.raises(DataError) as caught:
         list(make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=4, workers=2))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_rows_at_an_address_are_fetched_again_once_they_are_mended(shards: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "prepared")
+    whole = (shards / "manifest.arrow").read_bytes()
+    (shards / "manifest.arrow").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        with pytest.raises(MachineError, match=r"manifest\.arrow arrived damaged .* Give the same command again"):
+            find_or_prepare(f"pipe:cat {shards}/")
+    (shards / "manifest.arrow").write_bytes(whole)
+    assert len(find_or_prepare(f"pipe:cat {shards}/").manifest) == 36
+
+
+def test_shards_that_were_written_again_are_fetched_again(manifest: Manifest, shards: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "prepared")
+    first = find_or_prepare(f"pipe:cat {shards}/").manifest
+    shutil.rmtree(shards)
+    write_shards(manifest_again(manifest), shards)
+    assert find_or_prepare(f"pipe:cat {shards}/").manifest.description.stamp != first.description.stamp
+
+
+def small(root: Path, names: dict[str, str]) -> Manifest:
+    """Images by name, each in a split."""
+    root.mkdir()
+    for seed, name in enumerate(names):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name, format="png")
+    records = [Record(name, split, (0,)) for name, split in names.items()]
+    return Manifest.from_records(Description("small", root, ("cat",)), records)
+
+
+def test_splits_whose_names_are_spelled_alike_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    splits = ("fold 1", "fold-1", "fold/1", "!?", "images")
+    manifest = small(tmp_path / "photos", {f"{split.encode().hex()}{k}.png": split for split in splits for k in range(3)})
+    opened = load_manifest(write_shards(manifest, tmp_path / "shards"))
+    assert opened.description.shards is not None
+    names = [name for files in opened.description.shards.files.values() for name, _ in files]
+    assert len(set(names)) == len(names) == len(list((tmp_path / "shards").glob("*.tar")))
+    for split in splits:
+        assert torch.equal(in_order(opened, split)[0], in_order(manifest, split)[0])
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.JPG", "a.unheard_of", "without"])
+def test_the_ending_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
+    manifest = small(tmp_path / "photos", {name: "train", "b.png": "train"})
+    opened = load_manifest(write_shards(manifest, tmp_path / "shards"))
+    assert torch.equal(in_order(opened, "train")[0], in_order(manifest, "train")[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_without_the_library_is_one_sentence(shards: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    split = load_manifest(shards).split("train")
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(MachineError, match=r"pip install 'sadcl\[webdataset\]'") as caught:
+        list(make_loader(split, RESIZE, batch_size=4, workers=workers))
     assert "\n" not in str(caught.value)
 
 

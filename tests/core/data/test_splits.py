@@ -14,7 +14,7 @@ from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifi
 
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Box, Record
-from sadcl_core.data.splits import assign_splits, parse_fractions, stratify
+from sadcl_core.data.splits import assign_splits, extend_splits, parse_fractions, stratify
 from sadcl_core.errors import UsageError
 
 Dense = npt.NDArray[np.bool_]
@@ -375,3 +375,52 @@ def test_the_active_lists_of_a_part_of_a_manifest() -> None:
     assert sorted(divided.rows["image"].to_pylist()) == [f"{number:03d}.jpg" for number in range(13, 43)]
     total = part.split("all").class_counts()
     assert np.abs(divided.split("val").class_counts() - total / 2).max() <= 1
+
+
+TENTHS = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def splits_of(manifest: Manifest) -> dict[str, str]:
+    images, splits = (manifest.rows[name].to_pylist() for name in ("image", "split"))
+    return dict(zip(images, splits, strict=True))
+
+
+def extended(images: int, known: int, *, groups: npt.NDArray[np.int64] | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    """The splits of some images, and those of more, of which the first are these."""
+    before = splits_of(assign_splits(manifest_of(known), TENTHS, seed=0)[0])
+    manifest = manifest_of(images)
+    names = [before.get(image) for image in manifest.rows["image"].to_pylist()]
+    divided, order = extend_splits(manifest, names, TENTHS, seed=0, groups=groups)
+    divided.rows.validate(full=True)
+    assert divided.rows.drop_columns("split").equals(manifest.rows.take(pa.array(order)).drop_columns("split"))
+    assert divided.splits == list(TENTHS)
+    return before, splits_of(divided)
+
+
+def test_images_that_were_divided_stay_and_new_ones_are_divided() -> None:
+    before, after = extended(200, 100)
+    assert after.items() >= before.items()
+    new = [split for image, split in after.items() if image not in before]
+    assert {name: new.count(name) for name in TENTHS} == {"train": 80, "val": 10, "test": 10}
+
+
+def test_a_new_copy_goes_where_its_original_is() -> None:
+    groups = np.arange(200) % 100
+    before, after = extended(200, 100, groups=groups)
+    assert after.items() >= before.items()
+    assert all(
+        after[f"{number + 100:03d}.jpg"] == split for number, split in enumerate(after[f"{k:03d}.jpg"] for k in range(100))
+    )
+
+
+@pytest.mark.parametrize("new", [1, 2])
+def test_too_few_new_images_for_every_split_go_to_the_largest(new: int) -> None:
+    before, after = extended(100 + new, 100)
+    assert after.items() >= before.items()
+    assert {split for image, split in after.items() if image not in before} == {"train"}
+
+
+def test_all_is_divided_anew_where_a_split_would_be_empty_otherwise() -> None:
+    manifest = manifest_of(40)
+    divided, _ = extend_splits(manifest, ["train"] * 36 + ["val"] * 4, TENTHS, seed=3)
+    assert splits_of(divided) == splits_of(assign_splits(manifest, TENTHS, seed=3)[0])

@@ -296,7 +296,7 @@ def test_rows_of_one_label_each_are_put_together(tmp_path: Path) -> None:
     text = "ImageID,LabelName,split\na.jpg,cat,train\nb.jpg,dog,val\na.jpg,dog,train\na.jpg,cat,train\n"
     path = table(tmp_path, text)
     assert rows(load(path, reading=LONG)) == [("a.jpg", "train", ["cat", "dog"], []), ("b.jpg", "val", ["dog"], [])]
-    with pytest.raises(DataError, match="was listed in row 2 with other labels.*say --long"):
+    with pytest.raises(DataError, match=r"was listed in row 2 with other labels.*say --long"):
         load(path)
 
 
@@ -327,7 +327,7 @@ def test_images_that_are_named_without_their_ending(tmp_path: Path, suffix: str)
 @pytest.mark.parametrize("suffix", [".xlsx", ".xls", ".ods", ".XLSX"])
 def test_a_spreadsheet_is_to_be_saved_as_text(tmp_path: Path, suffix: str) -> None:
     path = put(tmp_path / f"mine{suffix}", b"PK\x03\x04 and more")
-    with pytest.raises(DataError, match="is a spreadsheet. Save it as CSV"):
+    with pytest.raises(DataError, match=r"is a spreadsheet\. Save it as CSV"):
         load(path)
 
 
