@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sadcl_core.checkpoint import LoadedModel, load_model
+from sadcl_core.data.compact import copy_name
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import moved
@@ -101,12 +102,24 @@ def open_split(
     wanted = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
     name = next((name for name in wanted if name in manifest.splits), split or ALL)
     chosen = manifest.split(name)
-    trained_on = status.get("data_fingerprint") if data is None else None
-    anew = ", prepared anew since the training" if trained_on not in (None, manifest.fingerprint()) else ""
-    return (
-        chosen,
-        f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {manifest.description.place}{said}{anew}",
-    )
+    said += _trained_on(chosen, status, own=data is None)
+    where = f"{manifest.description.place}{said}"
+    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {where}"
+
+
+def _trained_on(images: Split, status: dict[str, object], *, own: bool) -> str:
+    """What to say when the data changed since a run was trained on them, or when images are among those it was trained on."""
+    if "manifest" not in status:
+        return ""
+    anew = own and images.manifest.fingerprint() != status.get("data_fingerprint")
+    said = ", prepared anew since the training" if anew else ""
+    try:
+        trained = load_manifest(Path(str(status["manifest"]))).split("train")
+    except DataError:
+        return said
+    names = {copy_name(image) for image in trained}
+    seen = 0 if images.name == "train" else sum(copy_name(image) in names for image in images)
+    return f"{said}; {seen:,} of them have the paths of images that the model was trained on" if seen else said
 
 
 def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: StagedProgress | None) -> Manifest:

@@ -187,5 +187,8 @@ def test_data_prepared_anew_since_the_training_is_said(trained: Path, tmp_path: 
 
 
 def test_all_splits_can_be_evaluated_at_once(in_trained: Sadcl, tmp_path: Path) -> None:
-    document = json.loads(in_trained("eval", "--split", "all", "--json", "-o", tmp_path).stdout)
+    ran = in_trained("eval", "--split", "all", "--json", "-o", tmp_path)
+    document = json.loads(ran.stdout)
     assert (document["images"], document["split"]) == (36, "all")
+    assert "24 of them have the paths of images that the model was trained on" in ran.stderr
+    assert "trained on" not in in_trained("eval", "-o", tmp_path).stderr
