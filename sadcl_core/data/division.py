@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sadcl_core.data.compact import copy_name
 from sadcl_core.data.formats.detect import SPLIT_ORDER
-from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
+from sadcl_core.data.manifest import DIVIDED, ROWS, Manifest
 from sadcl_core.data.splits import assign_splits, extend_splits
-from sadcl_core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,35 @@ class Division:
 
 
 def division_of(folder: Path) -> Division | None:
-    """How the manifest in a folder was divided; None when there is none, or it has splits of its own."""
+    """How the rows in a folder were divided; None when there are none, or they have splits of their own.
+
+    The rows say it themselves, so that it is known even when the description beside them is gone.
+    """
     try:
-        manifest = load_manifest(folder) if is_prepared(folder) else None
-    except DataError:
+        rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+        how = json.loads((rows.schema.metadata or {}).get(DIVIDED, b"null"))
+        images, splits = (rows[name].to_pylist() for name in ("image", "split"))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
-    divided = None if manifest is None else manifest.description.options.get("divided")
-    if manifest is None or not divided:
-        return None
-    images, splits = (manifest.rows[name].to_pylist() for name in ("image", "split"))
-    return Division(divided, {copy_name(image): split for image, split in zip(images, splits, strict=True)})
+    return Division(how, {copy_name(image): split for image, split in zip(images, splits, strict=True)}) if how else None
+
+
+def splits_before(earlier: Mapping[str, str], images: Sequence[str]) -> list[str | None]:
+    """The split that each image was in; by its whole path, or where the folder moved by the last parts of it that are its own."""
+    best: list[str | None] = [None] * len(images)
+    for parts in (0, 3, 2, 1):
+        known = Counter(_end(image, parts) for image in earlier)
+        splits = {_end(image, parts): split for image, split in earlier.items()}
+        ends = [_end(copy_name(image), parts) for image in images]
+        now = Counter(ends)
+        found = [splits.get(end) if known[end] == now[end] == 1 else None for end in ends]
+        if sum(split is not None for split in found) > sum(split is not None for split in best):
+            best = found
+    return best
+
+
+def _end(image: str, parts: int) -> str:
+    return "/".join(image.split("/")[-parts:]) if parts else image
 
 
 def with_splits(
@@ -68,7 +90,7 @@ def with_splits(
         f"divided by iterative stratification: {shown}, seed {seed}" if len(names) > 1 else f"all images are in split {names[0]}"
     )
     if len(names) > 1 and earlier is not None and earlier.how == {"fractions": fractions, "seed": seed}:
-        before = [earlier.splits.get(copy_name(image)) for image in manifest.rows["image"].to_pylist()]
+        before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
         divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=groups)
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
     else:

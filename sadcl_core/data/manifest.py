@@ -30,7 +30,7 @@ from sadcl_core.files import replacing, write_json
 SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"
 ROWS = "manifest.arrow"
-STAMP = b"stamp"
+STAMP, DIVIDED = b"stamp", b"divided"  # what the rows say of themselves
 WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: it says nothing but a place
 ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
 
@@ -177,7 +177,8 @@ class Manifest:
         Both carry the same new stamp, so that one is never taken for the other's.
         """
         stamp = uuid4().hex
-        rows = self.rows.combine_chunks().replace_schema_metadata({STAMP: stamp})
+        divided = json.dumps(self.description.options.get("divided"))
+        rows = self.rows.combine_chunks().replace_schema_metadata({STAMP: stamp, DIVIDED: divided})
         with replacing(folder / ROWS) as temporary, pa.ipc.new_file(str(temporary), rows.schema) as writer:
             writer.write_table(rows)
         write_json(
@@ -277,7 +278,7 @@ def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
     if shards is not None and shards.base == f"{folder.resolve()}/":
         missing = next((name for files in shards.files.values() for name, _ in files if not (folder / name).is_file()), None)
         if missing is not None:
-            raise DataError(f"The shard {missing} is not in {folder}. Say where the shards are with --data ADDRESS.")
+            raise DataError(f"The shard {missing} is not in {folder}. Give the address of the shards instead of the name.")
     return manifest
 
 

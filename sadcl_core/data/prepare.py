@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
@@ -175,7 +176,7 @@ def find_or_prepare(
     folder = PREPARED / named.name
     options = Options()
     if whole and not is_prepared(folder):
-        folder, options = PREPARED / f"{named.name}-{WHOLE}", Options(division=WHOLE)
+        folder, options = PREPARED / f"{named.name}@{WHOLE}", Options(division=WHOLE)
     _refuse_other(folder, named)
     stored = _stored(folder)
     if stored is not None:
@@ -202,6 +203,10 @@ def _read(named: Named, options: Options) -> Manifest:
         found = detect(named.paths[UNASSIGNED], insisted=options.format)
     else:
         found = detect_files(named.paths, insisted=options.format)
+    if (options.long or options.label_column) and found.format != "csv":
+        raise UsageError(
+            f"--long and --label-column are for tables, and these labels are read as {found.format}. Leave them out."
+        )
     reading = Reading(
         classes=read_classes(Path(options.classes)) if options.classes else (),
         delimiter=options.delimiter,
@@ -304,11 +309,12 @@ def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
 
 def _refuse_other(target: Path, named: Named) -> None:
     """Raise when the place of a manifest holds that of other data, or files that are not of a manifest."""
-    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    if any(not OURS.fullmatch(name) for name in names) or (names and names.isdisjoint(KEPT) and not all(map(UNFINISHED, names))):
-        raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
     stored = _stored(target)
-    if stored is None:  # damaged, or of another version: nothing to keep
+    if stored is None:  # none, damaged, or of another version: nothing to keep, if nothing else is there
+        names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        strange = any(not OURS.fullmatch(name) for name in names)
+        if strange or (names and names.isdisjoint(KEPT) and not all(map(UNFINISHED, names))):
+            raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
         return
     same = (stored.name, stored.options.get("dataset")) == (named.name, list(named.given))
     if named.given[0] in DATASETS:  # which data a name stands for depends on where they lie
@@ -335,7 +341,10 @@ def _more_labels(named: Named, options: Options, stored: Description) -> bool:
     """Whether a folder has label files, or a list of classes, that it had not when it was prepared."""
     folder = named.paths.get(UNASSIGNED)
     whole = folder is not None and folder.is_dir()
-    files = detect(folder, insisted=options.format).files if whole and folder is not None else named.paths
+    if whole and not reader(str(stored.source.get("format"))).SUFFIXES:  # all that is in such a folder is watched
+        files: Mapping[str, Path] = {}
+    else:
+        files = detect(folder, insisted=options.format).files if whole and folder is not None else named.paths
     known = named.given[0] in BUILT_IN  # drawn: its classes are its own
     listed = [] if known else class_lists(Source(name=named.name, root=named.root, files=files))
     return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *listed))

@@ -120,13 +120,17 @@ def extend_splits(
         return assign_splits(manifest, fractions, seed=seed, groups=groups)
     new = np.flatnonzero(codes < 0)
     if len(new):
+        kept = np.bincount(codes[codes >= 0], minlength=len(names))
+        lacking = np.maximum(len(codes) * np.array(list(fractions.values())) - kept, 0)
+        wanted = _rounded(len(new) * lacking / lacking.sum())
         rows = Manifest(manifest.description, manifest.rows.take(pa.array(new)))
         alone = None if groups is None else groups[new]
+        share = {name: float(count) for name, count in zip(names, wanted, strict=True) if count}
         try:
-            divided, order = assign_splits(rows, fractions, seed=seed, groups=alone)
+            divided, order = assign_splits(rows, share, seed=seed, groups=alone)
             codes[new[order]] = [names.index(split) for split in divided.rows["split"].to_pylist()]
-        except UsageError:  # too few for every split to get one
-            codes[new] = int(np.argmax(list(fractions.values())))
+        except UsageError:  # all of one content
+            codes[new] = int(np.argmax(wanted))
     return _in_splits(manifest, names, codes)
 
 
@@ -344,11 +348,16 @@ def _ranks(count: int, shares: Floats, rng: np.random.Generator) -> Integers:
     return np.lexsort((rng.random((count, len(shares))), keys[0], keys[1])).argsort()
 
 
+def _rounded(exact: Floats) -> Integers:
+    """(S,) whole numbers of the same sum, each within one of its own."""
+    sizes = np.floor(exact).astype(np.int64)
+    sizes[np.argsort(sizes - exact, kind="stable")[: round(exact.sum()) - sizes.sum()]] += 1
+    return sizes
+
+
 def _apportion(count: int, shares: Floats) -> Integers:
     """(S,) whole numbers that sum to `count`, within one of their shares except that none is 0."""
-    exact = count * shares
-    sizes = np.floor(exact).astype(np.int64)
-    sizes[np.argsort(sizes - exact, kind="stable")[: count - sizes.sum()]] += 1
+    sizes = _rounded(count * shares)
     while not sizes.all():
         sizes[sizes.argmax()] -= 1
         sizes[sizes.argmin()] += 1

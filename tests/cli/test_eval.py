@@ -91,7 +91,7 @@ def test_labels_of_ones_own_images(sadcl: Sadcl, trained: Path, tmp_path: Path) 
     document = json.loads(ran.stdout)
     assert (document["images"], document["classes"], document["classes_evaluated"]) == (20, 10, 2)
     assert {entry["name"]: entry["positives"] for entry in document["per_class"] if entry["positives"]} == {"one": 10, "two": 10}
-    assert [path.name for path in Path("prepared").iterdir()] == ["mine-test"]
+    assert [path.name for path in Path("prepared").iterdir()] == ["mine@test"]
     ran = sadcl("prepare-data", "mine/labels.csv")
     assert ran.exit_code == 0, ran.stderr
     assert "divided by iterative stratification" in ran.stderr

@@ -66,7 +66,9 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
     labels = _last_word(header, LABELS) if labels is None else labels
     labels = None if labels in (image, split, unknown) else labels
     if rows.source.reading.label_column:
-        return _with_label_column(header, path, rows.source.reading.label_column, image, split)
+        return _with_label_column(header, path, rows.source.reading.label_column, image, split, unknown)
+    if rows.source.reading.long:
+        _refuse_flags(header, head, path, (image, split, unknown, labels))
     others = [k for k in range(len(header)) if k not in (image, split, unknown, labels)]
     flags = _flag_columns(header, head, others)
     if labels is not None and flags and _is_flag_column(head, labels):  # a class called `label` among the others
@@ -97,15 +99,25 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
     )
 
 
-def _with_label_column(header: list[str], path: Path, name: str, image: int, split: int | None) -> Columns:
+def _refuse_flags(header: list[str], head: list[Row], path: Path, used: Sequence[int | None]) -> None:
+    """Raise when a column beside the labels says of each row whether the label is there: a 0 would be taken for a label."""
+    for k, name in enumerate(header):
+        if k not in used and not _is_no_class(name) and _is_flag_column(head, k):
+            raise DataError(f"{path}: column {name!r} says 1 or 0 of each label. Leave the rows with 0 out, then the column.")
+
+
+def _with_label_column(header: list[str], path: Path, name: str, image: int, split: int | None, unknown: int | None) -> Columns:
     """The columns when a person says which one holds the labels."""
     if name not in header:
         raise DataError(f"{path} has no column {name!r}, only {', '.join(header)[:200]}. Check --label-column.")
     labels = header.index(name)
-    left_out = tuple(other for k, other in enumerate(header) if k not in (image, split, labels) and other)
+    if labels in (image, split):
+        raise DataError(f"{path}: column {name!r} holds images or splits, not labels. Check --label-column.")
+    unknown = None if unknown == labels else unknown
+    left_out = tuple(other for k, other in enumerate(header) if k not in (image, split, labels, unknown) and other)
     is_valid = split is not None and _word(header[split]) == IS_VALID
     rest = len(header) if labels == len(header) - 1 else None
-    return Columns(image, split, None, (labels,), rest, (), left_out, len(header), is_valid)
+    return Columns(image, split, unknown, (labels,), rest, (), left_out, len(header), is_valid)
 
 
 def _image_column(header: list[str], first: Sequence[Any]) -> int:

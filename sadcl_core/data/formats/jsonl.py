@@ -4,8 +4,8 @@
     {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
     {"imageGcsUri": "gs://bucket/photos/a.jpg", "classificationAnnotations": [{"displayName": "cat"}]}  (Vertex)
 
-Labels may also be one text (cat, dog), or an object of class and 1, 0 or null (unknown). Also the `metadata.jsonl` of a Hugging
-Face imagefolder. Paths of Azure and Vertex are looked for under the root by their last parts.
+Labels may also be one text (several, with --delimiter), or an object of class and 1, 0 or null (unknown). Also the
+`metadata.jsonl` of a Hugging Face imagefolder. Paths of Azure and Vertex are looked for under the root by their last parts.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def _read_file(path: Path, split: str, rows: LabelRows) -> None:
             unlabelled += 1
             continue
         where = f"{path}, row {number}"
-        active, unknown = _labels(row[label_key], where)
+        active, unknown = _labels(row[label_key], where, rows.source.reading.delimiter)
         more = _key(row, UNKNOWN)
-        unknown += _labels(row[more], where)[0] if more else []
+        unknown += _labels(row[more], where, rows.source.reading.delimiter)[0] if more else []
         rows.add(row[image_key], active, row=number, split=_split(row, where) or split, unknown=unknown)
     if not started:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
@@ -94,7 +94,7 @@ def _key(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in row), None)
 
 
-def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
+def _labels(value: Any, where: str, delimiter: str) -> tuple[list[Any], list[Any]]:
     """Active and unknown labels of a list, a text, or an object of class and flag."""
     if isinstance(value, dict) and not isinstance(value.get(_key(value, NAME_KEYS) or ""), str):
         flags = {name: FLAGS.get("" if flag is None else str(flag).strip().lower()) for name, flag in value.items()}
@@ -103,7 +103,7 @@ def _labels(value: Any, where: str) -> tuple[list[Any], list[Any]]:
         unknown = [name for name, flag in flags.items() if flag not in (ACTIVE, INACTIVE)]
         return [name for name, flag in flags.items() if flag == ACTIVE], unknown
     if isinstance(value, str):
-        return labels_in(value, "", where), []
+        return labels_in(value, delimiter or "none", where), []
     entries = value if isinstance(value, list) else [value]
     labels = [entry.get(_key(entry, NAME_KEYS) or "") if isinstance(entry, dict) else entry for entry in entries]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):

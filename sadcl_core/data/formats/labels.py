@@ -22,6 +22,10 @@ from sadcl_core.errors import DataError
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
 MAX_PIXEL = 1e7  # no image is so wide
+ONE_ROW = (
+    "Write all labels of an image into one.",
+    "Remove one of the rows, or, where every row is one label of its image, say --long.",
+)
 CLASS_LIST = "classes.txt"  # beside a label file: all class names in their order
 
 
@@ -161,7 +165,7 @@ class LabelRows:
         if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
             raise DataError(
                 f"{where}: {record.image} was listed in row {self.row_numbers[place]} with other labels. "
-                "Remove one of the rows, or, where every row is one label of its image, say --long."
+                + ONE_ROW[self.kind == "csv"]
             )
         return True
 
@@ -229,8 +233,8 @@ class LabelRows:
         if absolute and not (elsewhere and found):
             first = self.rows.images[absolute[0]][:200]
             raise DataError(
-                f"{self._where(absolute[0])}: {first} does not lie under {self.source.root}, and no end of it does. Say with "
-                "--data DIR which folder holds all images."
+                f"{self._where(absolute[0])}: {first} does not lie under {self.source.root}. Say with --data DIR which "
+                "folder holds all images."
             )
         return rule
 

@@ -105,22 +105,22 @@ def _prefixes(root: Path, file: Path, split: str) -> Iterator[str]:
     """Folders under the root in which the images of one split of a label file may lie, the likeliest first."""
     own = _relative(file.parent, root)
     stem = file.stem
-    words = dict.fromkeys(
-        (
-            stem,
-            *re.findall(r"(?:train|val|test)\d{4}", stem),
-            *re.split(r"[_\-.]", stem),
-            *(split_name(word) for word in re.split(r"[_\-.]", stem)),
-            *(word for word, name in SPLIT_NAMES.items() if name == split),
-            split,
-        )
-    )
-    seen = dict.fromkeys((own, "", *(f"{own}/{name}" if own else name for name in ("images", "img", "data"))))
+    of_stem = (stem, *re.findall(r"(?:train|val|test)\d{4}", stem), *re.split(r"[_\-.]", stem))
+    of_stem = (*of_stem, *map(split_name, of_stem))
+    of_split = [word for word, name in SPLIT_NAMES.items() if name == split] + [split]
+    others = set(SPLIT_NAMES) - set(of_split) if split else set()  # a file called train may say that some rows are val
+    seen = _folders_called(of_split)
+    seen |= dict.fromkeys((own, "", *(f"{own}/{name}" if own else name for name in ("images", "img", "data"))))
     seen |= dict.fromkeys(("images", "img", "JPEGImages"))
-    seen |= dict.fromkeys(path for word in words if word for path in (word, f"images/{word}", f"{word}/images"))
+    seen |= _folders_called([word for word in of_stem if word.lower() not in others])
     for prefix in seen:
         if not prefix or os.path.isdir(root / prefix):  # noqa: PTH112 - False for what is no path
             yield prefix
+
+
+def _folders_called(words: Sequence[str]) -> dict[str, None]:
+    """Folders in which the images of something called so may lie."""
+    return dict.fromkeys(path for word in words if word for path in (word, f"images/{word}", f"{word}/images"))
 
 
 def _beside(root: Path, file: Path) -> list[str]:

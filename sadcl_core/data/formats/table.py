@@ -273,9 +273,9 @@ def _entries(table: _Table, between: str) -> Iterator[_Entry]:
 
 def _merged(entries: Iterable[_Entry]) -> Iterator[_Entry]:
     """One entry per image and split, with the labels of all its rows."""
-    merged: dict[tuple[str, Any], _Entry] = {}
+    merged: dict[tuple[str, str], _Entry] = {}
     for entry in entries:
-        first = merged.setdefault((entry.split, entry.image), entry)
+        first = merged.setdefault((entry.split, str(entry.image)), entry)
         if first is not entry:
             first.active.extend(entry.active)
             first.unknown.extend(entry.unknown)

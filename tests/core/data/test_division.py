@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.division import splits_before
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare import Options, Prepared, find_or_prepare, prepare
+from sadcl_core.data.rows import Record
+from sadcl_core.data.splits import extend_splits
 from tests.core.data.formats.samples import SAMPLES, draw, put
 
 LABELS = ("cat", "cat;dog", "dog;bird", "")
@@ -198,3 +201,25 @@ def test_drawn_again_with_another_content_an_image_stays(tmp_path: Path) -> None
     Path("pets/photos/003.png").unlink()
     draw(tmp_path / "pets/photos/003.png")
     assert prepared_splits() == before
+
+
+def test_images_stay_on_their_side_when_their_folder_moves() -> None:
+    earlier = {f"photos/{n:03d}.jpg": "train" if n % 3 else "val" for n in range(12)}
+    moved = [f"all/photos/{n:03d}.jpg" for n in range(12)] + ["all/more/000.jpg", "all/new.jpg"]
+    assert splits_before(earlier, moved) == [*earlier.values(), None, None]
+    assert splits_before(earlier, list(earlier)) == list(earlier.values())
+
+
+def test_small_additions_do_not_change_the_fractions() -> None:
+    fractions = {"train": 0.8, "val": 0.1, "test": 0.1}
+    splits: list[str | None] = [*["train"] * 80, *["val"] * 10, *["test"] * 10]
+    for _ in range(30):
+        records = [Record(f"{n}.jpg", "", (n % 3,)) for n in range(len(splits) + 3)]
+        manifest = Manifest.from_records(Description("some", Path("/images"), ("a", "b", "c")), records)
+        divided, order = extend_splits(manifest, [*splits, None, None, None], fractions, seed=0)
+        found = np.empty(len(records), dtype=object)
+        found[order] = divided.rows["split"].to_pylist()
+        assert found[: len(splits)].tolist() == splits
+        splits = found.tolist()
+    counts = [splits.count(name) for name in fractions]
+    assert np.abs(np.array(counts) - 190 * np.array(list(fractions.values()))).max() <= 1

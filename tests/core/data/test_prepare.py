@@ -380,7 +380,10 @@ def test_a_manifest_may_be_written_where_one_was_with_all_that_lies_beside_it() 
     put(Path("out/export/csv/labels.csv"), "")
     put(Path("out/.manifest.arrow.1.2.tmp"), "")
     assert prepare(str(folder), output=Path("out")).manifest.description.root == folder.resolve()
-    put(Path("out/mine.txt"), "")
+    put(Path("out/mine.txt"), "mine")
+    assert prepare(str(folder), output=Path("out")).manifest.folder == Path("out")
+    assert Path("out/mine.txt").read_text() == "mine"
+    Path("out/manifest.arrow").unlink()
     with pytest.raises(UsageError, match="out holds other files"):
         prepare(str(folder), output=Path("out"))
 

@@ -151,7 +151,7 @@ def test_from_an_address(shards: Path, manifest: Manifest, tmp_path: Path) -> No
     stored = load_manifest(tmp_path / "prepared" / "coco")
     assert stored.description.shards is not None
     assert "pipe" not in stored.description.shards.base  # a command is never taken from a file
-    with pytest.raises(DataError, match=r"The shard train-000000\.tar is not in .*--data ADDRESS"):
+    with pytest.raises(DataError, match=r"The shard train-000000\.tar is not in .*Give the address of the shards"):
         find_or_prepare("prepared/coco")
     shutil.rmtree(tmp_path / "prepared")
     prepare("coco", data=tmp_path / "my-coco")

@@ -134,7 +134,7 @@ def test_data_can_be_said_although_those_of_the_run_are_gone(own: Manifest) -> N
         open_split(opened)
     split, _ = open_split(opened, data="pets")
     assert len(split) == 20
-    assert [entry.name for entry in Path("prepared").iterdir()] == ["pets-test"]
+    assert [entry.name for entry in Path("prepared").iterdir()] == ["pets@test"]
 
 
 # ---- label files that come without splits
@@ -146,11 +146,11 @@ def test_a_label_file_is_taken_whole_and_a_later_training_on_it_divides_it() -> 
         split, said = open_split(model(), data=said_how)
         assert (split.name, len(split)) == ("test", 20)
         assert "data new, split test: 20 images" in said
-        assert [entry.name for entry in Path("prepared").iterdir()] == ["new-test"]
+        assert [entry.name for entry in Path("prepared").iterdir()] == ["new@test"]
     taken = find_or_prepare("new.csv")
     assert taken.manifest.split_sizes == {"train": 16, "val": 2, "test": 2}
     assert "divided by iterative stratification" in taken.manifest.description.notes[-1]
-    assert load_manifest(Path("prepared/new-test")).split_sizes == {"test": 20}
+    assert load_manifest(Path("prepared/new@test")).split_sizes == {"test": 20}
     split, said = open_split(model(), data="new.csv")  # once divided, only what is held out
     assert (split.name, len(split)) == ("val", 2)
 
@@ -195,7 +195,7 @@ def test_boxes_and_unknown_labels_are_numbered_along(classes: tuple[str, ...]) -
     assert split.boxes(2) == []
     assert split.active(0) == sorted([car, dog])
     assert [k for k, value in enumerate(split.targets(2)) if value < 0] == [dog]
-    assert load_manifest(Path("prepared/mine-test")).classes == ("car", "dog")
+    assert load_manifest(Path("prepared/mine@test")).classes == ("car", "dog")
 
 
 def test_classes_that_the_model_does_not_know_are_refused() -> None:

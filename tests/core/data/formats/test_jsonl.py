@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     Writer,
@@ -78,8 +79,8 @@ def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
         ({"label": 1, "name": None, "tag": "?"}, ["label"], ["name", "tag"]),
         ({"name": "cat"}, ["cat"], []),
         ([{"name": "cat"}, {"name": "dog"}], ["cat", "dog"], []),
-        ("cat, dog", ["cat", "dog"], []),
-        ("hot dog|cat", ["cat", "hot dog"], []),
+        ("cat, dog", ["cat, dog"], []),  # a list would be written as one
+        ("hot dog|cat", ["hot dog|cat"], []),
         ("hot dog", ["hot dog"], []),
         ("", [], []),
         ("  ", [], []),
@@ -124,3 +125,8 @@ def test_a_row_that_is_none(tmp_path: Path, entry: Any, message: str) -> None:
     path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": ["cat"]}, entry])
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+def test_text_labels_are_taken_apart_when_a_person_says_so(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": "cat, dog"}\n')
+    assert rows(load(path, reading=Reading(delimiter=","))) == [("a.jpg", "", ["cat", "dog"], [])]

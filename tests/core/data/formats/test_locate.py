@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sadcl_core.errors import DataError
-from tests.core.data.formats.samples import draw_all, load, put, rows
+from tests.core.data.formats.samples import draw, draw_all, load, put, rows
 
 NAMES = ("1.jpg", "2.jpg")
 SPLIT_TABLE = "image,labels,split\n1.jpg,cat,train\n2.jpg,dog,train\n1.jpg,dog,val\n2.jpg,cat,val\n"
@@ -56,3 +56,16 @@ def test_images_one_folder_up_from_a_file_are_found_where_nobody_said_where_they
     manifest = load(path)
     assert manifest.description.root == tmp_path.resolve()
     assert [row[0] for row in rows(manifest)] == ["images/1.jpg", "images/2.jpg"]
+
+
+@pytest.mark.parametrize(("file", "folders"), [("train_labels.csv", ("train", "val")), ("labels.csv", ("images", "val"))])
+def test_the_folder_of_the_split_comes_before_that_of_the_file(tmp_path: Path, file: str, folders: tuple[str, str]) -> None:
+    for folder in folders:
+        for n in range(3):
+            draw(tmp_path / folder / f"{n}.png")
+    lines = [f"{n}.png,cat,{split}" for split in ("train", "val") for n in range(3)]
+    put(tmp_path / file, "\n".join(["image,labels,split", *lines]))
+    found = {(split, image) for image, split, *_ in rows(load(tmp_path / file))}
+    assert found == {
+        (split, f"{folder}/{n}.png") for split, folder in zip(("train", "val"), folders, strict=True) for n in range(3)
+    }
