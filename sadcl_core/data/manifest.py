@@ -316,7 +316,7 @@ def parse_description(content: bytes, where: str) -> Description:
             options=dict(stored.get("options", {})),
             stamp=str(stored.get("stamp", "")),
             notes=tuple(map(str, stored["notes"])),
-            shards=None if shards is None else _shards(shards),
+            shards=None if shards is None else _shards(shards, where),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} cannot be read ({type(error).__name__}). Run sadcl prepare-data again.") from None
@@ -327,11 +327,11 @@ def parse_description(content: bytes, where: str) -> Description:
     return description
 
 
-def _shards(stored: dict[str, Any]) -> Shards:
+def _shards(stored: dict[str, Any], where: str) -> Shards:
     files = {str(split): tuple((str(name), int(count)) for name, count in pairs) for split, pairs in stored["files"].items()}
     base = str(stored["base"])
     if base and not WEB.fullmatch(base):
-        raise ValueError(f"shards at {base[:60]!r}, which is no web address")
+        raise DataError(f"{where} says that its shards are at {base[:60]!r}, which is no web address. Do not trust it.")
     return Shards(base, files)
 
 

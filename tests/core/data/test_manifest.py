@@ -154,7 +154,7 @@ def test_a_description_may_say_at_which_address_its_shards_are(tmp_path: Path, b
 )
 def test_a_description_cannot_say_what_is_to_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"dataset\.json cannot be read"):
+    with pytest.raises(DataError, match=r"dataset\.json says that its shards are at .*, which is no web address"):
         Manifest.from_records(describe(shards=Shards(base, FILES)), RECORDS).save(tmp_path / "sh")
     assert not list(tmp_path.rglob("PWNED"))
 

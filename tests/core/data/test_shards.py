@@ -199,7 +199,7 @@ def test_a_description_cannot_lead_elsewhere(shards: Path, name: str) -> None:
 def test_a_description_cannot_say_what_is_to_be_run(shards: Path, tmp_path: Path) -> None:
     edit(shards, base="pipe:touch PWNED; cat shards/")
     for place in (str(shards), f"pipe:cat {shards}/"):
-        with pytest.raises(DataError, match=r"dataset\.json cannot be read"):
+        with pytest.raises(DataError, match=r"dataset\.json says that its shards are at .*, which is no web address"):
             find_or_prepare(place)
     assert not list(tmp_path.rglob("PWNED"))
 
