@@ -166,12 +166,12 @@ def find_or_prepare(
     if is_address(dataset):
         return Taken(*open_shards(dataset, PREPARED))
     if dataset not in DATASETS:
-        for folder in (Path(dataset), *([] if exists(Path(dataset)) else [PREPARED / dataset])):
-            if is_prepared(folder):
-                manifest = load_with_images(folder, root=data)
-                stale = changed(manifest.description.source) if manifest.description.shards is None else []
-                anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
-                return Taken(manifest, f"manifest {folder}{anew}")
+        folder = Path(dataset) if exists(Path(dataset)) else PREPARED / dataset
+        if is_prepared(folder):
+            manifest = load_with_images(folder, root=data)
+            stale = changed(manifest.description.source) if manifest.description.shards is None else []
+            anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
+            return Taken(manifest, f"manifest {folder}{anew}")
     named = identify([dataset], data=data)
     folder = PREPARED / named.name
     options = Options()

@@ -86,21 +86,21 @@ def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None 
     """
     require_webdataset()
     refuse_used(folder)
-    drawing = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(drawing, ignore_errors=True)
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with explained(folder):
-            drawing.mkdir(parents=True)
+            unfinished.mkdir(parents=True)
             files: dict[str, tuple[tuple[str, int], ...]] = {}
             for name in manifest.splits:
-                files[name] = _write_split(manifest, name, drawing, progress)
+                files[name] = _write_split(manifest, name, unfinished, progress)
             description = replace(manifest.description, shards=Shards("", files))
-            Manifest(description, manifest.rows).save(drawing)
+            Manifest(description, manifest.rows).save(unfinished)
             if folder.is_dir():
                 folder.rmdir()
-            drawing.replace(folder)
+            unfinished.replace(folder)
     finally:
-        shutil.rmtree(drawing, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -14,17 +14,12 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.rows import SCHEMA
 from sadcl_core.errors import UsageError
 
 NAMES = ("train", "val", "test")
@@ -64,83 +59,6 @@ def parse_fractions(text: str) -> dict[str, float]:
         if math.isclose(sum(fractions), whole, rel_tol=1e-6):
             return {name: fraction / whole for name, fraction in zip(NAMES, fractions, strict=False)}
     raise UsageError(f"The parts of {text!r} sum to {sum(fractions):g} and not to 1. {HOW}")
-
-
-def assign_splits(
-    manifest: Manifest, fractions: Mapping[str, float], *, seed: int, groups: npt.NDArray[np.int64] | None = None
-) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Divide the images of a manifest anew; the splits it had are forgotten.
-
-    Args:
-        manifest: N images.
-        fractions: of every split, by name.
-        seed: of the choice among equals.
-        groups: (N,) as in `stratify`.
-
-    Returns:
-        A manifest that is not stored, with the same rows: those of a split together, in the order of `fractions`, and
-        within a split in the order they had; and (N,) the row that each of them was. Unknown labels have had no say.
-
-    Raises:
-        UsageError: there are fewer images than splits.
-    """
-    active = manifest.rows["active"]
-    ends = _starts(pc.fill_null(pc.list_value_length(active), 0).to_numpy())
-    labels = pc.list_flatten(active).to_numpy()
-    codes = stratify(labels, ends, list(fractions.values()), seed=seed, groups=groups)
-    return _in_splits(manifest, list(fractions), codes)
-
-
-def extend_splits(
-    manifest: Manifest,
-    before: Sequence[str | None],
-    fractions: Mapping[str, float],
-    *,
-    seed: int,
-    groups: npt.NDArray[np.int64] | None = None,
-) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Keep the splits that images were in before and divide those that are new, so that none changes sides.
-
-    Args:
-        manifest: N images.
-        before: (N,) the split each image was in; None for a new one.
-        fractions: of every split, by name.
-        seed: of the choice among equals.
-        groups: (N,) as in `stratify`; a new image goes where one of the same content is.
-
-    Returns:
-        As `assign_splits`. Everything is divided anew when a split would be empty otherwise.
-    """
-    names = list(fractions)
-    codes = np.array([names.index(split) if split is not None and split in fractions else -1 for split in before])
-    if groups is not None:
-        known = {group: code for group, code in zip(groups.tolist(), codes.tolist(), strict=True) if group >= 0 and code >= 0}
-        codes = np.array([known.get(g, c) if c < 0 else c for g, c in zip(groups.tolist(), codes.tolist(), strict=True)])
-    if len(set(codes.tolist()) - {-1}) < len(names):
-        return assign_splits(manifest, fractions, seed=seed, groups=groups)
-    new = np.flatnonzero(codes < 0)
-    if len(new):
-        kept = np.bincount(codes[codes >= 0], minlength=len(names))
-        lacking = np.maximum(len(codes) * np.array(list(fractions.values())) - kept, 0)
-        wanted = _rounded(len(new) * lacking / lacking.sum())
-        rows = Manifest(manifest.description, manifest.rows.take(pa.array(new)))
-        alone = None if groups is None else groups[new]
-        share = {name: float(count) for name, count in zip(names, wanted, strict=True) if count}
-        try:
-            divided, order = assign_splits(rows, share, seed=seed, groups=alone)
-            codes[new[order]] = [names.index(split) for split in divided.rows["split"].to_pylist()]
-        except UsageError:  # all of one content
-            codes[new] = int(np.argmax(wanted))
-    return _in_splits(manifest, names, codes)
-
-
-def _in_splits(manifest: Manifest, names: list[str], codes: npt.NDArray[Any]) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The rows sorted by the number of their split, and which row each one was."""
-    order = np.argsort(codes, kind="stable")
-    column = pa.DictionaryArray.from_arrays(pa.array(codes[order], pa.int32()), pa.array(names, pa.string()))
-    rows = manifest.rows.take(pa.array(order))
-    rows = rows.set_column(SCHEMA.get_field_index("split"), SCHEMA.field("split"), column)
-    return Manifest(manifest.description, rows), order
 
 
 def stratify(
@@ -348,7 +266,7 @@ def _ranks(count: int, shares: Floats, rng: np.random.Generator) -> Integers:
     return np.lexsort((rng.random((count, len(shares))), keys[0], keys[1])).argsort()
 
 
-def _rounded(exact: Floats) -> Integers:
+def rounded(exact: Floats) -> Integers:
     """(S,) whole numbers of the same sum, each within one of its own."""
     sizes = np.floor(exact).astype(np.int64)
     sizes[np.argsort(sizes - exact, kind="stable")[: round(exact.sum()) - sizes.sum()]] += 1
@@ -357,7 +275,7 @@ def _rounded(exact: Floats) -> Integers:
 
 def _apportion(count: int, shares: Floats) -> Integers:
     """(S,) whole numbers that sum to `count`, within one of their shares except that none is 0."""
-    sizes = _rounded(count * shares)
+    sizes = rounded(count * shares)
     while not sizes.all():
         sizes[sizes.argmax()] -= 1
         sizes[sizes.argmin()] += 1
@@ -376,13 +294,13 @@ def _pair(labels: npt.NDArray[np.int32], ends: Integers, unit: Integers, rng: np
     owner, numbers = np.divmod(np.sort(keys - keys % classes + number[keys % classes]), classes)
     return _Pairs(
         labels=numbers,
-        starts=_starts(np.bincount(owner)),
+        starts=starts(np.bincount(owner)),
         units=owner[np.argsort(numbers, kind="stable")],
-        places=_starts(counts[order]),
+        places=starts(counts[order]),
     )
 
 
-def _starts(lengths: Integers) -> Integers:
+def starts(lengths: Integers) -> Integers:
     """Where each of several lists starts that lie one after the other, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths)])
 

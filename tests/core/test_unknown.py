@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from sadcl_core.config import LossSection
 from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.division import assign_splits
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare import Options, prepare
-from sadcl_core.data.splits import assign_splits
 from sadcl_core.inference.evaluation import evaluate
 from sadcl_core.inference.scoring import Scores
 from sadcl_core.model.classifier import ClassifierOutput

@@ -72,7 +72,8 @@ def find_rule(
             if found > most:
                 best, most = rule, found
                 if found == len(tried):
-                    _refuse_second(rule, [other for other in beside if prefix not in likely and other != prefix], tried, file)
+                    if prefix not in likely:
+                        _refuse_second(rule, [other for other in beside if other != prefix], tried, file)
                     return best, True
     return best, most > 0
 

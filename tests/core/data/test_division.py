@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.data.division import splits_before
+from sadcl_core.data.division import extend_splits, splits_before
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare import Options, Prepared, find_or_prepare, prepare
 from sadcl_core.data.rows import Record
-from sadcl_core.data.splits import extend_splits
 from tests.core.data.formats.samples import SAMPLES, draw, put
 
 LABELS = ("cat", "cat;dog", "dog;bird", "")

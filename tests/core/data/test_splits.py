@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifiedKFold
 
+from sadcl_core.data.division import assign_splits, extend_splits
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Box, Record
-from sadcl_core.data.splits import assign_splits, extend_splits, parse_fractions, stratify
+from sadcl_core.data.splits import parse_fractions, stratify
 from sadcl_core.errors import UsageError
 
 Dense = npt.NDArray[np.bool_]
