@@ -71,12 +71,12 @@ app = typer.Typer(
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
-app.command("eval")(evaluate.evaluate)
+app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.add_typer(visualize.app, name="visualize")
 for alias in ("val", "validate", "test"):
-    app.command(alias, hidden=True)(evaluate.evaluate)
+    app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate)
 app.command("infer", hidden=True)(predict.predict)
 
 

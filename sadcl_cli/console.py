@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
+
+
 @dataclass
 class Verbosity:
     """Set by -q, -v and --debug of whichever command runs."""
@@ -43,7 +46,10 @@ def _console(stderr: bool) -> Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0)
 
-    return Quiet(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
+    console = Quiet(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBOUNDED
+    return console
 
 
 def results() -> Console:
@@ -84,13 +90,24 @@ def show(text: str) -> None:
 
 
 def show_table(table: Table) -> None:
-    """A table of results."""
+    """A table of results, folded to the terminal; off one as wide as it is."""
     results().print(table, soft_wrap=False)
+
+
+def fits(table: Table) -> bool:
+    """Whether a table is shown without folding its cells."""
+    console = results()
+    return console.measure(table, options=console.options.update_width(UNBOUNDED)).maximum <= console.width
 
 
 def show_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """One JSON document on stdout, never wrapped or coloured."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+    write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+
+
+def write(text: str) -> None:
+    """Text of a format of its own on stdout, as it is."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperCommand
 
-from sadcl_cli.console import counting, new_table, say, show, show_json, show_table
+from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, write
+from sadcl_cli.evaluation_display import show_calibration, show_evaluation, show_paired, show_rows
 from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
@@ -20,25 +24,124 @@ from sadcl_cli.options import (
     Precision,
     Quiet,
     Split,
+    Threshold,
+    Uncalibrated,
     Verbose,
     Weights,
     Workers,
+    complete_dataset,
+    complete_run,
 )
 
 if TYPE_CHECKING:
+    from sadcl_core.inference.candidates import Candidate
     from sadcl_core.inference.evaluation import Evaluation
 
 PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
+OBJECTIVE = "f1"
+ROWS = ("md", "latex", "csv")  # forms that give a row for the published table
+
+
+class EvaluateCommand(TyperCommand):
+    """Lets --calibrate stand alone, for its usual objective."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See the class."""
+        filled: list[str] = []
+        for word, following in zip(args, [*args, ""][1:], strict=True):
+            filled.append(word)
+            if word == "--calibrate" and (following[:1] in ("", "-") or Path(following).exists()):
+                filled.append(OBJECTIVE)
+        return super().parse_args(ctx, filled)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run or model file, the run that finished last (None), or a file of `scores`."""
+
+    path: Path | None
+    scores: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be scored, and how, as it was asked for."""
+
+    data: str | None
+    split: str | None
+    labels: str | None
+    logits: bool
+    img_size: int | None
+    batch_size: int
+    limit: int | None
+    device: str
+    precision: str
+    workers: int | None
+    thresholds: tuple[str, ...]
+    uncalibrated: bool
+    calibrate: bool
+    similarity: bool
 
 
 def evaluate(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN_OR_FILE] [RUN_OR_FILE]",
+            help="As -w; two are compared on the same images.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = None,
     weights: Weights = None,
     data: Data = None,
     split: Split = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", metavar="FILE", help="Evaluate scores of any other tool: .npy, .npz, .csv or .parquet."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE|DIR|NAME",
+            help="What is true, for --scores: any label file.",
+            autocompletion=complete_dataset,
+        ),
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="The --scores are logits, before the sigmoid.")] = False,
     topk: Annotated[int, typer.Option("--topk", min=1, help="Also count only the k best labels of each image.")] = PAPER_TOPK,
-    threshold: Annotated[
-        float, typer.Option("--threshold", min=0, max=1, help="A label counts when its score is above this.")
-    ] = 0.5,
+    threshold: Threshold = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="[f1|precision>=P|recall>=R]",
+            help="Choose thresholds per class, and calibrate the scores, on these images; stored in the model file.",
+        ),
+    ] = None,
+    uncalibrated: Uncalibrated = False,
+    report: Annotated[bool, typer.Option("--report", help="Also write a page to look at the errors: one HTML file.")] = False,
+    label_errors: Annotated[
+        bool, typer.Option("--label-errors", help="Also write a table of labels that are probably missing or wrong.")
+    ] = False,
+    format: Annotated[
+        Literal["text", "md", "latex", "csv", "json"],
+        typer.Option("--format", help="md, latex and csv: a row for the published table."),
+    ] = "text",
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="paper|FILE", help="Beside the published rows, or those of a CSV file.")
+    ] = None,
+    min_map: Annotated[
+        float | None, typer.Option("--min-map", min=0, max=100, help="Exit with 6 when the interpolated mAP is below this.")
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option("--bootstrap", metavar="N", min=0, max=100_000, help="Resamples for the intervals; 1,000 on usual data."),
+    ] = None,
+    save_scores: Annotated[
+        Path | None, typer.Option("--save-scores", metavar="FILE", help="Also write all scores: .npz, .csv or .parquet.")
+    ] = None,
     img_size: ImgSize = None,
     batch_size: BatchSize = 32,
     limit: Limit = None,
@@ -51,52 +154,213 @@ def evaluate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Evaluate: mAP in both conventions, precision, recall and F1 over all labels and the top k, AP per class.
+    """Evaluate: mAP in both conventions with its interval, precision, recall and F1 over all labels and the top k, AP per class.
 
     Writes a JSON and a CSV file into the run.
     """
-    from sadcl_core.inference.evaluation import evaluate_split, save_evaluation
+    from sadcl_core.calibration import parse_objective
+    from sadcl_core.distributed import joined, place
+    from sadcl_core.inference.evaluation import below, save_evaluation
 
-    opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    images = open_split(opened, data=data, split=split)
-    with counting("scoring images") as progress:
-        result = evaluate_split(
+    format = "json" if json else format
+    subjects = _subjects(models or [], weights, scores, labels)
+    _refuse_together(
+        calibrate=calibrate, report=report, label_errors=label_errors, row=format in ROWS, against=against, two=len(subjects) == 2
+    )
+    asked = Asked(
+        data=data,
+        split=split,
+        labels=labels,
+        logits=logits,
+        img_size=img_size,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        precision=precision,
+        workers=workers,
+        thresholds=tuple(threshold or ()),
+        uncalibrated=uncalibrated or calibrate is not None,
+        calibrate=calibrate is not None,
+        similarity=report or label_errors,
+    )
+    if calibrate is not None:
+        parse_objective(calibrate)  # a mistake in it is said before any long work
+    with joined():
+        verbosity.quiet = verbosity.quiet or place()[0] > 0
+        candidates = [_scored(subject, asked) for subject in subjects]
+        if place()[0] > 0:
+            return  # the first process does the rest
+    if len(candidates) == 2:
+        _compare(candidates, resamples=bootstrap, json=format == "json")
+        return
+    (candidate,) = candidates
+    folder = output or (candidate.opened.folder("eval") if candidate.opened else Path("eval"))
+    if calibrate is not None:
+        _calibrate(candidate, calibrate, folder=folder, json=format == "json")
+        return
+    result = _measure(candidate, threshold or [], topk=topk, resamples=bootstrap, folder=folder)
+    path = save_evaluation(result, folder)
+    _save_more(candidate, result, path, report=report, label_errors=label_errors, save_scores=save_scores)
+    _show(result, topk=topk, format=format, against=against)
+    (show if format == "text" else say)(f"results saved to {path} and .csv")
+    below(result, min_map)
+
+
+def _subjects(models: list[Path], weights: Path | None, scores: Path | None, labels: str | None) -> list[Subject]:
+    """The one or two models, or files of scores, that are to be evaluated."""
+    from sadcl_core.errors import UsageError
+    from sadcl_core.inference.score_files import holds_scores
+
+    given = [Subject(one, scores=holds_scores(one)) for one in (*models, weights) if one is not None]
+    given += [] if scores is None else [Subject(scores, scores=True)]
+    if labels is not None and not any(one.scores for one in given):
+        raise UsageError("--labels says what is true, but of no scores. Give --scores FILE; for a model, give --data.")
+    if len(given) > 2 or (given and weights is not None and len(given) > 1):
+        raise UsageError(
+            "One model is evaluated, or two are compared: sadcl eval A B. Name no more than two, and none of them with -w."
+        )
+    return given or [Subject(None, scores=False)]
+
+
+def _refuse_together(
+    *, calibrate: str | None, report: bool, label_errors: bool, row: bool, against: str | None, two: bool
+) -> None:
+    """Refuse options that do not go together."""
+    from sadcl_core.errors import UsageError
+
+    others = {"--report": report, "--label-errors": label_errors, "--format": row, "--against": against is not None}
+    given = [name for name, present in others.items() if present]
+    if calibrate is not None and (two or given):
+        raise UsageError(
+            f"--calibrate does not go with {given[0] if given else 'two models'}. Run it first, then sadcl eval again."
+        )
+    if two and given:
+        raise UsageError(f"{given[0]} is for one model. Give it to each of the two by itself.")
+
+
+def _scored(subject: Subject, asked: Asked) -> Candidate:
+    """Score the images with a model, or read a file of scores."""
+    from sadcl_core.distributed import first_one_first
+    from sadcl_core.inference.calibrating import refuse_other_size
+    from sadcl_core.inference.candidates import read_candidate, score_split
+    from sadcl_core.inference.thresholds import choose
+
+    if subject.path is not None and subject.scores:
+        candidate, said = read_candidate(subject.path, asked.labels, logits=asked.logits, split=asked.split)
+        say(said)
+        return candidate
+    with first_one_first():  # data sets are prepared by one process and found by the others
+        opened = open_model(
+            subject.path, device=asked.device, precision=asked.precision, img_size=asked.img_size, uncalibrated=asked.uncalibrated
+        )
+        card = opened.model.card
+        choose(asked.thresholds, card.classes, card.thresholds)  # a mistake in them is said before any long work
+        if asked.calibrate:
+            refuse_other_size(opened)
+        images = open_split(opened, data=asked.data, split=asked.split)
+    with counting("scoring images") as count:
+        return score_split(
             opened,
             images,
-            threshold=threshold,
+            batch_size=asked.batch_size,
+            workers=asked.workers,
+            limit=asked.limit,
+            similarity=asked.similarity,
+            progress=count,
+        )
+
+
+def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: int | None, folder: Path) -> Evaluation:
+    """Every number of a candidate; what is said at the same time is which thresholds were used."""
+    from sadcl_core.inference.candidates import tuned_here
+    from sadcl_core.inference.evaluation import evaluate_candidate
+    from sadcl_core.inference.thresholds import choose
+    from sadcl_core.metrics import default_samples
+
+    limits = choose(asked, candidate.classes, candidate.own_thresholds) if asked else None
+    if limits is not None:
+        say(f"labels above {limits.said}")
+    if tuned_here(candidate):
+        say("the model was calibrated on these very images: at its own thresholds the numbers are better than they are on others")
+    with counting("resampling images") as count:
+        return evaluate_candidate(
+            candidate,
+            folder,
+            limits=limits,
             topk=tuple(sorted({PAPER_TOPK, topk})),
-            batch_size=batch_size,
-            workers=workers,
-            limit=limit,
-            progress=progress,
+            resamples=default_samples(*candidate.scores.scores.shape) if resamples is None else resamples,
+            progress=count,
         )
-    path = save_evaluation(result, output or opened.folder("eval"))
+
+
+def _save_more(
+    candidate: Candidate, result: Evaluation, path: Path, *, report: bool, label_errors: bool, save_scores: Path | None
+) -> None:
+    """What was asked for beside the numbers: scores, suspected label errors, the page."""
+    if save_scores is not None:
+        from sadcl_core.inference.score_files import write_scores
+
+        write_scores(save_scores, candidate.scores.scores, candidate.classes, candidate.images)
+        say(f"scores saved to {save_scores}")
+    if report or label_errors:
+        from sadcl_core.report.build import write_report
+
+        with stages() as progress:
+            for written in write_report(candidate, result, path, page=report, progress=progress):
+                say(f"{written.what} saved to {written.path}")
+
+
+def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool) -> None:
+    """Calibrate, put it into the model file where there is one, and show what it is good for."""
+    from sadcl_core.calibration import parse_objective
+    from sadcl_core.inference.calibrating import calibrate, save_calibration, store
+
+    with stages() as progress:
+        made = calibrate(candidate, parse_objective(objective), progress=progress)
+    if candidate.opened is not None:
+        store(made, candidate.opened)
+    path = save_calibration(made, folder)
     if json:
-        show_json(result.as_json())
+        show_json(made.as_json())
     else:
-        _show(result, topk)
-    (say if json else show)(f"results saved to {path} and .csv")
+        show_calibration(made)
+    if candidate.opened is not None:
+        say(f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on, --uncalibrated leaves it out")
+    (say if json else show)(f"thresholds saved to {path}, for --threshold {path}")
 
 
-def _show(result: Evaluation, topk: int) -> None:
-    missing = result.classes_without_positives
-    evaluated = f"{len(result.classes) - len(missing)}/{len(result.classes)} classes"
-    classes = new_table("class", "images", "AP interpolated", "AP non-interpolated")
-    for k, name in enumerate(result.classes):
-        numbers = (
-            (f"{result.ap_interpolated[k]:.2f}", f"{result.ap_non_interpolated[k]:.2f}") if result.positives[k] else ("-", "-")
-        )
-        classes.add_row(name, f"{result.positives[k]:,}", *numbers)
-    show_table(classes)
-    names = {"CF1": "CF1 (of CP, CR)", "macro_F1": "CF1 (macro)"}
-    table = new_table("%", *(names.get(name, name) for name in result.all_labels))
-    for title, values in (("All", result.all_labels), (f"Top-{topk}", result.top[topk])):
-        table.add_row(title, *(f"{value:.1f}" for value in values.values()))
-    show_table(table)
-    unknown = f" · {result.unknown:,} unknown labels left out" if result.unknown else ""
-    show(
-        f"mAP {result.map_interpolated:.2f} interpolated · {result.map_non_interpolated:.2f} non-interpolated · {evaluated}"
-        f"{unknown} · {result.images:,} images · {result.images_per_second:.0f} images/s"
-    )
-    if missing:
-        show(f"left out, no image in this split: {', '.join(missing)}")
+def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:
+    """Set the second beside the first."""
+    from sadcl_core.inference.paired import compare
+    from sadcl_core.metrics import default_samples
+
+    first, second = candidates
+    with counting("resampling images") as count:
+        paired = compare(first, second, resamples=resamples or default_samples(*first.scores.scores.shape), progress=count)
+    if json:
+        show_json(paired.as_json())
+    else:
+        show_paired(paired)
+
+
+def _show(result: Evaluation, *, topk: int, format: str, against: str | None) -> None:
+    """The numbers in the form that was asked for."""
+    from sadcl_core.inference.result_rows import beside, find_table, render, row_of
+    from sadcl_core.published import COLUMNS
+
+    table = find_table(against, result.classes)
+    row = row_of(result, table, train_size=result.subject.get("train_size"))
+    rows, columns = [row], list(COLUMNS if table is None else table.columns)
+    if against is not None and table is not None:
+        set_beside = beside(row, table)
+        rows, columns = list(set_beside.rows), list(set_beside.columns)
+        say(set_beside.said)
+    if format == "json":
+        show_json({**result.as_json(), **({} if against is None else {"against": rows})})
+    elif format == "text":
+        show_evaluation(result, topk)
+        if against is not None:
+            show_rows(rows, columns)
+    else:
+        say(result.line)
+        write(render(rows, columns, cast("Literal['md', 'latex', 'csv']", format)))

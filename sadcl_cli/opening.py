@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from sadcl_core.inference.opening import OpenedModel
 
 
-def open_model(weights: Path | None, *, device: str, precision: str = "auto", img_size: int | None = None) -> OpenedModel:
+def open_model(
+    weights: Path | None, *, device: str, precision: str = "auto", img_size: int | None = None, uncalibrated: bool = False
+) -> OpenedModel:
     """See `sadcl_core.inference.opening.open_model`."""
     from sadcl_core.inference import opening
 
-    opened = opening.open_model(weights, device=device, precision=precision, img_size=img_size)
+    opened = opening.open_model(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
     say(opened.taken)
     return opened
 

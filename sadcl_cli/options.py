@@ -86,6 +86,17 @@ PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
 Device = Annotated[str, typer.Option("--device", metavar=DEVICES, help="Where to compute.")]
 Precision = Annotated[str, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, max=256, help="Processes that read images.")]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="NUMBER|auto|FILE|CLASS=NUMBER",
+        help="A label counts when its score is above this; auto: the model's own, from eval --calibrate. May be repeated.",
+    ),
+]
+Uncalibrated = Annotated[
+    bool, typer.Option("--uncalibrated", help="The model as it was trained, without what eval --calibrate put into it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images at a time.")]
 ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")

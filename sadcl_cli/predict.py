@@ -9,7 +9,7 @@ import typer
 
 from sadcl_cli.console import say, show, show_json, warn
 from sadcl_cli.opening import open_model
-from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Verbose, Weights
+from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Threshold, Uncalibrated, Verbose, Weights
 
 if TYPE_CHECKING:
     from sadcl_core.inference.prediction import Prediction
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Image files, or folders to search.")],
     weights: Weights = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", min=0, max=1, help="A label counts when its score is above this; the model's own, else 0.5."),
-    ] = None,
+    threshold: Threshold = None,
     topk: Annotated[int | None, typer.Option("--topk", min=1, help="The k best labels, whatever their score.")] = None,
     all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json: the score of every class.")] = False,
+    uncalibrated: Uncalibrated = False,
     img_size: ImgSize = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
@@ -38,18 +36,16 @@ def predict(
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
     from sadcl_core.errors import DataError
-    from sadcl_core.inference.prediction import class_thresholds, find_images
+    from sadcl_core.inference.prediction import find_images
     from sadcl_core.inference.prediction import predict as run
+    from sadcl_core.inference.thresholds import choose
 
     found = find_images(images)
-    opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    if topk is None or threshold is not None:
-        limits = sorted(set(class_thresholds(opened.model, threshold)))
-        say(
-            f"labels above {limits[0]:g}"
-            if len(limits) == 1
-            else f"labels above the model's thresholds, {limits[0]:.2f} to {limits[-1]:.2f}"
-        )
+    opened = open_model(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+    card = opened.model.card
+    limits = choose(threshold or (), card.classes, card.thresholds) if threshold or topk is None else None
+    if limits is not None:
+        say(f"labels above {limits.said}")
     broken, width = 0, min(80, max(len(str(image)) for image in found))
     predictions = run(
         opened.model,
@@ -57,7 +53,7 @@ def predict(
         device=opened.device,
         precision=opened.precision,
         batch_size=batch_size,
-        threshold=threshold,
+        thresholds=None if limits is None else limits.values,
         topk=topk,
     )
     for prediction in predictions:
@@ -65,7 +61,7 @@ def predict(
             broken += 1
             warn(prediction.error)
         if json:
-            show_json(_as_json(prediction, opened.model.card.classes if all_scores else ()), indent=None)
+            show_json(_as_json(prediction, card.classes if all_scores else ()), indent=None)
         elif not prediction.error:
             labels = "  ".join(f"{name} {score:.2f}" for name, score in prediction.labels)
             show(f"{prediction.image!s:<{width}}  {labels or '(no label)'}")

@@ -34,22 +34,43 @@ class ModelCard(Section):
     img_size: int = Field(ge=16, le=4096)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    thresholds: tuple[float, ...] = Field((), description="one per class; empty: 0.5 for all")
+    thresholds: tuple[float, ...] = Field((), description="one per class, on the scores as they come out; empty: 0.5 for all")
+    temperatures: tuple[float, ...] = Field((), description="one per class; empty: 1 for all")
+    biases: tuple[float, ...] = Field((), description="one per class, added after the temperature; empty: 0 for all")
+    calibrated: dict[str, Any] = Field(
+        default_factory=dict, description="what thresholds, temperatures and biases were made for and on"
+    )
     model: ModelSection
     has_prototypes: bool = False
     trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
 
     @model_validator(mode="after")
     def _one_for_each_class(self) -> ModelCard:
-        for name in ("thresholds", "superclasses"):
+        for name in ("thresholds", "temperatures", "biases", "superclasses"):
             if len(getattr(self, name)) not in (0, len(self.classes)):
                 raise ValueError(f"{len(getattr(self, name))} {name} for {len(self.classes)} classes")
+        if any(not temperature > 0 for temperature in self.temperatures):
+            raise ValueError("a temperature is not above 0")
         return self
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What its images need."""
         return Preprocessing(img_size=self.img_size, mean=self.mean, std=self.std)
+
+    @property
+    def as_trained(self) -> ModelCard:
+        """Without what a calibration added."""
+        return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits (..., K) -> scores in 0..1, float32: the sigmoid, of logit / temperature + bias if calibrated."""
+        logits = logits.float()
+        if self.temperatures:
+            logits = logits / logits.new_tensor(self.temperatures)
+        if self.biases:
+            logits = logits + logits.new_tensor(self.biases)
+        return logits.sigmoid()
 
 
 @dataclass(frozen=True)

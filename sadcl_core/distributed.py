@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes that torchrun or accelerate launch started, and leave them at the end; alone, nothing happens.
+
+    Each process gets a GPU of its own where there are any.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield
+        return
+    gpus = torch.cuda.is_available()
+    if gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def first_one_first() -> Iterator[None]:
+    """Let the first process go through the block before all others, which then find what it made."""
+    if together() and dist.get_rank() > 0:
+        dist.barrier()
+    yield
+    if together() and dist.get_rank() == 0:
+        dist.barrier()
 
 
 def together() -> bool:

@@ -36,3 +36,9 @@ class MachineError(SadclError):
     """The machine lacks something: a device, an optional package, the network."""
 
     exit_code = 5
+
+
+class GateError(SadclError):
+    """A result is not as good as was asked for."""
+
+    exit_code = 6

@@ -193,6 +193,7 @@ def make_loader(
 ) -> ImageLoader:
     """Batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
 
+    In order, several processes take whole batches in turn: each holds what it would hold in one process.
     A last batch of one image is left out when shuffled: BatchNorm cannot learn from it.
 
     Args:
@@ -214,16 +215,29 @@ def make_loader(
     number = loader_workers(workers, count)
     if isinstance(dataset, ShardDataset):
         return ShardLoader(dataset, size=batch_size, drop_last=drop_last, workers=min(number, len(dataset.files)))
+    if shuffle_seed is None:
+        return ImageLoader(
+            dataset,
+            batch_sampler=batches_of_this_process(count, batch_size),
+            num_workers=number,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+        )
     return ImageLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=shuffle_seed is not None,
-        generator=None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed),
+        shuffle=True,
+        generator=torch.Generator().manual_seed(shuffle_seed),
         num_workers=number,
         worker_init_fn=_leave_interrupts_to_the_main_process,
-        persistent_workers=number > 0 and shuffle_seed is not None,
+        persistent_workers=number > 0,
         drop_last=drop_last,
     )
+
+
+def batches_of_this_process(count: int, size: int) -> list[list[int]]:
+    """Which images make the batches of this process, when all `count` are taken in order by all processes in turn."""
+    rank, world = place()
+    return [list(range(start, min(start + size, count))) for start in range(rank * size, count, world * size)]
 
 
 def loader_workers(asked: int | None, images: int) -> int:

@@ -32,6 +32,7 @@ DESCRIPTION = "dataset.json"
 ROWS = "manifest.arrow"
 STAMP, DIVIDED = b"stamp", b"divided"  # what the rows say of themselves
 WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: it says nothing but a place
+CHUNK = 1 << 16  # rows whose labels are put into an array at a time
 ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
 
 
@@ -369,6 +370,19 @@ class Split(Sequence[str]):
         target[self._rows["unknown"][index].as_py()] = -1
         target[self._rows["active"][index].as_py()] = 1
         return target
+
+    def all_targets(self) -> npt.NDArray[np.int8]:
+        """(N, K) targets of every image: 1, 0 and -1 for unknown."""
+        targets = np.zeros((len(self), len(self.manifest.classes)), dtype=np.int8)
+        start = 0
+        for batch in self._rows.to_batches(max_chunksize=CHUNK):
+            block = targets[start : start + batch.num_rows]
+            for name, value in (("unknown", -1), ("active", 1)):
+                lists = batch.column(name)
+                rows = np.repeat(np.arange(batch.num_rows), lists.value_lengths().to_numpy())
+                block[rows, lists.flatten().to_numpy()] = value
+            start += batch.num_rows
+        return targets
 
     def active(self, index: int) -> list[int]:
         """Class indices that are active in image `index`."""

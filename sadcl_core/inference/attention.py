@@ -59,7 +59,7 @@ def attention_maps(
     batch = preprocessing.normalise(preprocessing.resize(pixels)[None].to(device))
     with autocast(device, precision):
         output = model.classifier(batch, need_attention=True)
-    scores = output.logits[0].float().sigmoid().cpu().numpy()
+    scores = model.card.scores(output.logits)[0].cpu().numpy()
     order = np.argsort(-scores, kind="stable")
     chosen = [classes.index(name) for name in names] or list(order[:most])
     maps = output.attention[0, chosen].float().cpu().numpy()

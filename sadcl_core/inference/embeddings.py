@@ -73,7 +73,7 @@ def label_features(
         yield LabelFeatures(
             image=rows[image].numpy(),
             label=label.numpy(),
-            score=output.logits.float().sigmoid().cpu()[image, label].numpy(),
+            score=model.card.scores(output.logits).cpu()[image, label].numpy(),
             feature=feature.cpu().numpy(),
             embedding=embedding.cpu().numpy(),
             pooled=output.image_features.float().cpu().numpy(),

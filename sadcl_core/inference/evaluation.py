@@ -11,45 +11,95 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.dataset import make_loader
-from sadcl_core.data.manifest import Split
+from sadcl_core.errors import GateError
 from sadcl_core.files import write_json, write_text
-from sadcl_core.inference.opening import OpenedModel
-from sadcl_core.inference.scoring import Scores, score
-from sadcl_core.metrics import average_precision, precision_recall
+from sadcl_core.inference.candidates import Candidate, file_name
+from sadcl_core.inference.localisation import Localisation
+from sadcl_core.inference.scoring import Scores
+from sadcl_core.inference.thresholds import DEFAULT, Thresholds, choose
+from sadcl_core.metrics import (
+    NAMES,
+    average_precisions,
+    bootstrap_average_precision,
+    calibration_error,
+    class_ratios,
+    decision_counts,
+    interval,
+    mean_over_classes,
+    precision_recall,
+    ratios,
+)
 from sadcl_core.progress import Progress
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+LEVEL = 0.95  # of the intervals
+PERCENT = (0.0, 100.0)  # what they do not leave
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Intervals at 95 % by resampling images, in percent.
+
+    Attributes:
+        resamples: how many.
+        map_interpolated: (low, high).
+        map_non_interpolated: (low, high).
+        ap_interpolated: (K, 2), NaN for a class without an interval.
+    """
+
+    resamples: int
+    map_interpolated: tuple[float, float]
+    map_non_interpolated: tuple[float, float]
+    ap_interpolated: Floats
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results in percent.
+    """Results in percent, but for scores and thresholds, which are in 0..1.
 
     Attributes:
         classes: K names.
         images: how many were scored.
-        images_per_second: reading included.
-        threshold: a label counts when its score is above it.
+        images_per_second: reading included; 0 when the scores came from a file.
         ap_interpolated: (K,), NaN without a positive.
         ap_non_interpolated: (K,), NaN without a positive.
+        ap_eleven_point: (K,), NaN without a positive.
         positives: (K,) images of each class.
         unknown: label decisions left out because the truth is not known.
+        thresholds: (K,), what the rows and the numbers of each class are taken at.
         all_labels: the seven values over all labels.
         top: k -> the seven values over the k best labels of each image.
-        subject: what was evaluated: dataset, split, img_size, model, limit; empty for bare arrays, which are not saved.
+        own_thresholds: the seven values over all labels at the model's own thresholds, where it has any and others were used.
+        precision: (K,) at the thresholds; NaN without a positive, like the next two.
+        recall: (K,).
+        f1: (K,).
+        calibration_error: expected calibration error over all decisions, in 0..1.
+        class_calibration_error: (K,), in 0..1.
+        uncertainty: where it was asked for.
+        localisation: where there are boxes.
+        subject: what was evaluated: dataset, split, img_size, model, limit and so on; empty for bare arrays.
     """
 
     classes: tuple[str, ...]
     images: int
     images_per_second: float
-    threshold: float
-    ap_interpolated: npt.NDArray[np.float64]
-    ap_non_interpolated: npt.NDArray[np.float64]
+    ap_interpolated: Floats
+    ap_non_interpolated: Floats
+    ap_eleven_point: Floats
     positives: npt.NDArray[np.int64]
     unknown: int
+    thresholds: Floats
     all_labels: dict[str, float]
     top: dict[int, dict[str, float]]
+    own_thresholds: dict[str, float] | None
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    calibration_error: float
+    class_calibration_error: Floats
+    uncertainty: Uncertainty | None = None
+    localisation: Localisation | None = None
     subject: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,147 +113,251 @@ class Evaluation:
         return _mean(self.ap_non_interpolated)
 
     @property
+    def map_eleven_point(self) -> float:
+        """Mean over the classes with a positive; NaN when there is none."""
+        return _mean(self.ap_eleven_point)
+
+    @property
     def classes_without_positives(self) -> list[str]:
         """Classes left out of every mean."""
         return [name for name, count in zip(self.classes, self.positives, strict=True) if count == 0]
 
+    @property
+    def line(self) -> str:
+        """The one line that says which number this is and how sure it is."""
+        missing = len(self.classes_without_positives)
+        sure = ""
+        if self.uncertainty is not None:
+            low, high = self.uncertainty.map_interpolated
+            sure = f" [{low:.1f}, {high:.1f}]"
+        parts = [
+            f"mAP {self.map_interpolated:.1f}{sure} interpolated",
+            f"{self.map_non_interpolated:.1f} non-interpolated",
+            f"{len(self.classes) - missing}/{len(self.classes)} classes",
+            *([f"difficult {self.subject['difficult']}"] if self.subject.get("difficult") else []),
+            *([f"{self.unknown:,} unknown labels left out"] if self.unknown else []),
+            f"{self.images:,} image{'s' if self.images != 1 else ''}",
+        ]
+        return " · ".join(parts)
+
     def as_json(self) -> dict[str, Any]:
         """One document; what has no value is null."""
-        per_class = [
-            {
-                "name": name,
-                "positives": int(self.positives[k]),
-                "AP_interpolated": _plain(self.ap_interpolated[k]),
-                "AP_non_interpolated": _plain(self.ap_non_interpolated[k]),
-            }
-            for k, name in enumerate(self.classes)
-        ]
-        return {
+        missing = self.classes_without_positives
+        document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
+            "summary": self.line,
             "mAP_interpolated": _plain(self.map_interpolated),
             "mAP_non_interpolated": _plain(self.map_non_interpolated),
+            "mAP_11_point": _plain(self.map_eleven_point),
             "images": self.images,
             "classes": len(self.classes),
-            "classes_evaluated": len(self.classes) - len(self.classes_without_positives),
-            "classes_without_positives": self.classes_without_positives,
+            "classes_evaluated": len(self.classes) - len(missing),
+            "classes_without_positives": missing,
             "unknown_labels": self.unknown,
-            "threshold": self.threshold,
-            "all": {name: _plain(value) for name, value in self.all_labels.items()},
-            **{f"top{k}": {name: _plain(value) for name, value in values.items()} for k, values in self.top.items()},
-            "per_class": per_class,
+            "all": _plain_values(self.all_labels),
+            **{f"top{k}": _plain_values(values) for k, values in self.top.items()},
+            "ECE": _plain(self.calibration_error),
+            "per_class": [self._class_as_json(k) for k in range(len(self.classes))],
             "images_per_second": round(self.images_per_second, 1),
             **self.subject,
         }
+        if self.own_thresholds is not None:
+            document["own_thresholds"] = _plain_values(self.own_thresholds)
+        if self.uncertainty is not None:
+            document["resamples"] = self.uncertainty.resamples
+            document["mAP_interpolated_interval"] = _plain_pair(self.uncertainty.map_interpolated)
+            document["mAP_non_interpolated_interval"] = _plain_pair(self.uncertainty.map_non_interpolated)
+        if self.localisation is not None:
+            document["localisation"] = {name: _plain(100 * value) for name, value in self.localisation.means().items()}
+        return document
+
+    def _class_as_json(self, k: int) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "name": self.classes[k],
+            "positives": int(self.positives[k]),
+            "AP_interpolated": _plain(self.ap_interpolated[k]),
+            "AP_non_interpolated": _plain(self.ap_non_interpolated[k]),
+            "AP_11_point": _plain(self.ap_eleven_point[k]),
+            "threshold": round(float(self.thresholds[k]), 6),
+            "precision": _plain(self.precision[k]),
+            "recall": _plain(self.recall[k]),
+            "F1": _plain(self.f1[k]),
+            "ECE": _plain(self.class_calibration_error[k]),
+        }
+        if self.uncertainty is not None:
+            entry["AP_interpolated_interval"] = _plain_pair(self.uncertainty.ap_interpolated[k])
+        if self.localisation is not None:
+            entry["pointing_game"] = _plain(100 * self.localisation.pointing[k])
+            entry["box_energy"] = _plain(100 * self.localisation.energy[k])
+            entry["box_area"] = _plain(100 * self.localisation.area[k])
+        return entry
 
     def per_class_csv(self) -> str:
         """A row per class."""
         text = io.StringIO()
-        rows = self.as_json()["per_class"]
+        rows = [_flat(entry) for entry in self.as_json()["per_class"]]
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
 
 
-def evaluate_split(
-    opened: OpenedModel,
-    images: Split,
-    *,
-    threshold: float = 0.5,
-    topk: tuple[int, ...] = (3,),
-    batch_size: int = 32,
-    workers: int | None = None,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score the images of a split and compute every number; `limit` keeps the first images only."""
-    card = opened.model.card
-    scored = score(
-        opened.model.classifier,
-        make_loader(images, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
-        preprocessing=card.preprocessing,
-        device=opened.device,
-        precision=opened.precision,
-        progress=progress,
-    )
-    subject = {
-        "dataset": images.manifest.description.name,
-        "split": images.name,
-        "img_size": card.img_size,
-        "model": str(opened.model.path),
-        "limit": limit,
-    }
-    return evaluate(scored, card.classes, threshold=threshold, topk=topk, subject=subject)
-
-
-def save_evaluation(result: Evaluation, folder: Path) -> Path:
-    """Write the document and the table of classes as JSON and CSV; return the JSON's path.
-
-    The name says what was evaluated, so that another model, size, threshold or number of images does not overwrite it; the
-    run's name is left out inside the run.
-    """
-    subject = result.subject
-    model = Path(subject["model"]).absolute()
-    run = model.parent.parent
-    parts = [subject["dataset"], subject["split"], str(subject["img_size"])]
-    if not folder.absolute().is_relative_to(run):
-        parts.insert(0, run.name)
-    if model.stem != "best":
-        parts.append(model.stem)
-    if result.threshold != 0.5:
-        parts.append(f"above-{result.threshold:g}")
-    if subject["limit"] is not None:
-        parts.append(f"first-{subject['limit']}")
-    path = folder / f"{'-'.join(parts)}.json"
-    write_json(path, result.as_json())
-    write_text(path.with_suffix(".csv"), result.per_class_csv())
-    return path
-
-
 def evaluate(
     scored: Scores,
     classes: tuple[str, ...],
     *,
-    threshold: float = 0.5,
+    thresholds: npt.ArrayLike = 0.5,
+    own_thresholds: npt.ArrayLike | None = None,
     topk: tuple[int, ...] = (3,),
+    resamples: int = 0,
+    localisation: Localisation | None = None,
     subject: dict[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compute every number.
 
     Args:
         scored: of N images.
         classes: K names.
-        threshold: a label counts when its score is above it.
+        thresholds: one or K; a label counts when its score is above.
+        own_thresholds: K of the model's own, for a row of their own; None for no such row.
         topk: each gives a set of the seven values.
+        resamples: of the images, for the intervals; 0 for none.
+        localisation: of the same model on the same images.
         subject: what was evaluated.
+        progress: told how many resamples are done.
 
     Raises:
         ValueError: a score is NaN, or a k is below 1.
     """
     scores, targets = scored.scores, scored.targets
+    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(classes),))
+    counts = decision_counts(scores, targets, limits)
+    ap = average_precisions(scores, targets)
+    errors = calibration_error(scores, targets)
+    precision, recall, f1 = class_ratios(counts)
     return Evaluation(
         classes=classes,
         images=len(scores),
-        images_per_second=scored.images_per_second,
-        threshold=threshold,
-        ap_interpolated=100 * average_precision(scores, targets, interpolated=True),
-        ap_non_interpolated=100 * average_precision(scores, targets, interpolated=False),
-        positives=(targets == 1).sum(axis=0),
-        unknown=int((targets < 0).sum()),
-        all_labels=_percent(precision_recall(scores, targets, threshold=threshold)),
-        top={k: _percent(precision_recall(scores, targets, threshold=threshold, topk=k)) for k in topk},
+        images_per_second=scored.images_per_second if scored.seconds else 0.0,
+        ap_interpolated=100 * ap.interpolated,
+        ap_non_interpolated=100 * ap.non_interpolated,
+        ap_eleven_point=100 * ap.eleven_point,
+        positives=counts.true_positives + counts.false_negatives,
+        unknown=sum(int((targets[:, k] < 0).sum()) for k in range(len(classes))),
+        thresholds=limits,
+        all_labels=_percent(ratios(counts)),
+        top={k: _percent(precision_recall(scores, targets, limits, k)) for k in topk},
+        own_thresholds=None if own_thresholds is None else _percent(precision_recall(scores, targets, own_thresholds)),
+        precision=100 * precision,
+        recall=100 * recall,
+        f1=100 * f1,
+        calibration_error=errors.overall,
+        class_calibration_error=errors.per_class,
+        uncertainty=uncertainty(scored, 100 * ap.interpolated, 100 * ap.non_interpolated, resamples, progress)
+        if resamples
+        else None,
+        localisation=localisation,
         subject=subject or {},
     )
 
 
+def evaluate_candidate(
+    candidate: Candidate,
+    folder: Path,
+    *,
+    limits: Thresholds | None = None,
+    topk: tuple[int, ...] = (3,),
+    resamples: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compute every number of a candidate, for a file in a folder.
+
+    Args:
+        candidate: what is evaluated.
+        folder: where the result will be saved; decides whether its name has to name the run.
+        limits: that were asked for; None takes 0.5, as in the published tables, with a row for the model's own beside it.
+        topk: each gives a set of the seven values.
+        resamples: of the images, for the intervals; 0 for none.
+        progress: told how many resamples are done.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    taken = limits or choose((str(DEFAULT),), candidate.classes)
+    return evaluate(
+        candidate.scores,
+        candidate.classes,
+        thresholds=taken.values,
+        own_thresholds=candidate.own_thresholds if candidate.own_thresholds and limits is None else None,
+        topk=topk,
+        resamples=resamples,
+        localisation=candidate.localisation,
+        subject={**candidate.about, "thresholds": taken.said, "name": file_name(candidate, taken.name, folder)},
+        progress=progress,
+    )
+
+
+def uncertainty(
+    scored: Scores, interpolated: Floats, non_interpolated: Floats, resamples: int, progress: Progress | None = None
+) -> Uncertainty:
+    """Intervals around AP (K,) in percent in both conventions; see `sadcl_core.metrics.bootstrap`."""
+    samples = bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=progress)
+    first, second = 100 * samples.interpolated, 100 * samples.non_interpolated  # (S, K)
+    classes = [interval(first[:, k], interpolated[k], LEVEL, PERCENT) for k in range(first.shape[1])]
+    return Uncertainty(
+        resamples=resamples,
+        map_interpolated=interval(mean_over_classes(first), _mean(interpolated), LEVEL, PERCENT),
+        map_non_interpolated=interval(mean_over_classes(second), _mean(non_interpolated), LEVEL, PERCENT),
+        ap_interpolated=np.array(classes, dtype=np.float64).reshape(-1, 2),
+    )
+
+
+def below(result: Evaluation, least: float | None) -> None:
+    """Hold a result to the least interpolated mAP, in percent, that it has to reach.
+
+    Raises:
+        GateError: it does not, or has none.
+    """
+    if least is not None and not result.map_interpolated >= least:
+        raise GateError(f"mAP {result.map_interpolated:.2f} interpolated is below --min-map {least:g}.")
+
+
+def save_evaluation(result: Evaluation, folder: Path) -> Path:
+    """Write the document and the table of classes as JSON and CSV; return the JSON's path."""
+    path = folder / f"{result.subject['name']}.json"
+    write_json(path, result.as_json())
+    write_text(path.with_suffix(".csv"), result.per_class_csv())
+    return path
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a class for a table: an interval becomes two columns."""
+    flat: dict[str, Any] = {}
+    for key, value in entry.items():
+        if isinstance(value, list):
+            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+        else:
+            flat[key] = value
+    return flat
+
+
 def _percent(values: dict[str, float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in values.items()}
+    return {name: 100 * values[name] for name in NAMES}
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 def _plain(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
+
+
+def _plain_pair(values: Any) -> list[float | None]:
+    return [_plain(value) for value in values]
+
+
+def _plain_values(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: _plain(value) for name, value in values.items()}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from sadcl_core.checkpoint import LoadedModel, load_model
+from sadcl_core.checkpoint import LoadedModel, ModelCard, load_model
 from sadcl_core.data.compact import copy_name
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
@@ -43,9 +43,14 @@ class OpenedModel:
 
 
 def open_model(
-    weights: Path | None, *, device: str = "auto", precision: str = "auto", img_size: int | None = None
+    weights: Path | None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    img_size: int | None = None,
+    uncalibrated: bool = False,
 ) -> OpenedModel:
-    """Load a run's best model, or a model file, or the run that finished last.
+    """Load a run's best model, or a model file, or the run that finished last; `uncalibrated` takes it as it was trained.
 
     Raises:
         DataError: there is no model, or it is damaged.
@@ -56,6 +61,8 @@ def open_model(
     mode = choose_precision(precision, where)
     model = load_model(path, img_size=img_size)
     model.classifier.to(where)
+    if uncalibrated:
+        model = replace(model, card=model.card.as_trained)
     chosen = " (the run that finished last)" if weights is None else ""
     card = model.card
     return OpenedModel(
@@ -63,8 +70,16 @@ def open_model(
         run,
         where,
         mode,
-        f"model {path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px",
+        f"model {path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
+        f"{_calibration(card)}",
     )
+
+
+def _calibration(card: ModelCard) -> str:
+    if not card.calibrated:
+        return ""
+    made = card.calibrated
+    return f"; calibrated for {made.get('objective')} on split {made.get('split')} of {made.get('dataset')}"
 
 
 def open_split(

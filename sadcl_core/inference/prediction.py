@@ -52,13 +52,6 @@ def find_images(sources: Sequence[Path]) -> list[Path]:
     return found
 
 
-def class_thresholds(model: LoadedModel, threshold: float | None) -> list[float]:
-    """The threshold of each class: the one given, else the model's own, else 0.5."""
-    if threshold is not None:
-        return [threshold] * len(model.card.classes)
-    return list(model.card.thresholds) or [0.5] * len(model.card.classes)
-
-
 @torch.inference_mode()
 def predict(
     model: LoadedModel,
@@ -67,7 +60,7 @@ def predict(
     device: torch.device,
     precision: str = "fp32",
     batch_size: int = 16,
-    threshold: float | None = None,
+    thresholds: Sequence[float] | None = None,
     topk: int | None = None,
 ) -> Iterator[Prediction]:
     """Predict image by image, in order; an image that cannot be read comes back with its error.
@@ -78,17 +71,15 @@ def predict(
         device: where the model is.
         precision: fp32, bf16 or fp16.
         batch_size: images at a time.
-        threshold: for every class; see `class_thresholds`.
-        topk: the k best labels whatever their score; with a threshold given as well, those of them above it.
+        thresholds: (K,), a label counts when its score is above; None: whatever its score.
+        topk: only the k best labels.
 
     Raises:
         UsageError: topk is below 1.
     """
     if topk is not None and topk < 1:
         raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-    limits = class_thresholds(model, threshold)
-    if topk is not None and threshold is None:
-        limits = [-1.0] * len(limits)
+    limits = [-1.0] * len(model.card.classes) if thresholds is None else thresholds
     preprocessing = model.card.preprocessing
     for paths in _batches(images, batch_size):
         pictures, errors = [], {}
@@ -101,7 +92,7 @@ def predict(
         if pictures:
             with autocast(device, precision):
                 output = model.classifier(preprocessing.normalise(torch.stack(pictures).to(device)))
-            rows = iter(output.logits.float().sigmoid().tolist())
+            rows = iter(model.card.scores(output.logits).tolist())
         for path in paths:
             if path in errors:
                 yield Prediction(path, (), (), errors[path])
@@ -109,7 +100,7 @@ def predict(
                 yield _choose(path, next(rows), model.card.classes, limits, topk)
 
 
-def _choose(path: Path, scores: list[float], classes: Sequence[str], limits: list[float], topk: int | None) -> Prediction:
+def _choose(path: Path, scores: list[float], classes: Sequence[str], limits: Sequence[float], topk: int | None) -> Prediction:
     ranked = sorted(range(len(scores)), key=lambda k: -scores[k])[:topk]
     labels = tuple((classes[k], scores[k]) for k in ranked if scores[k] > limits[k])
     return Prediction(path, labels, tuple(scores))

@@ -1,6 +1,42 @@
 """Metrics: functions of two arrays. Targets are 1 (active), 0 (inactive) or -1 (unknown, left out)."""
 
-from sadcl_core.metrics.average_precision import average_precision
-from sadcl_core.metrics.precision_recall import precision_recall
+from sadcl_core.metrics.average_precision import AveragePrecisions, average_precisions
+from sadcl_core.metrics.bootstrap import (
+    BootstrapSamples,
+    bootstrap_average_precision,
+    default_samples,
+    interval,
+    mean_over_classes,
+)
+from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums, calibration_error, reliability
+from sadcl_core.metrics.localisation import box_cover, box_energy, pointing_hit, points_in_boxes
+from sadcl_core.metrics.precision_recall import NAMES, Counts, class_ratios, decision_counts, precision_recall, ratios
+from sadcl_core.metrics.precision_recall_curve import Curve, precision_recall_curves
 
-__all__ = ["average_precision", "precision_recall"]
+__all__ = [
+    "NAMES",
+    "AveragePrecisions",
+    "BinSums",
+    "BootstrapSamples",
+    "CalibrationError",
+    "Counts",
+    "Curve",
+    "Reliability",
+    "average_precisions",
+    "bin_sums",
+    "bootstrap_average_precision",
+    "box_cover",
+    "box_energy",
+    "calibration_error",
+    "class_ratios",
+    "decision_counts",
+    "default_samples",
+    "interval",
+    "mean_over_classes",
+    "pointing_hit",
+    "points_in_boxes",
+    "precision_recall",
+    "precision_recall_curves",
+    "ratios",
+    "reliability",
+]

@@ -8,11 +8,14 @@ Query2Label), `macro_F1` the mean of the per-class F1 (SADCL, SSGRL).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.metrics.arrays import Scores, checked
+from sadcl_core.metrics.arrays import Scores, checked, row_blocks
+
+Values = npt.NDArray[np.float64]
 
 NAMES = ("CP", "CR", "CF1", "macro_F1", "OP", "OR", "OF1")
 
@@ -27,14 +30,15 @@ class Counts:
 
 
 def precision_recall(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, threshold: float = 0.5, topk: int | None = None
+    scores: npt.ArrayLike, targets: npt.ArrayLike, threshold: npt.ArrayLike = 0.5, topk: int | None = None
 ) -> dict[str, float]:
     """The seven values of a row in the published tables.
 
     Args:
         scores: (N, K).
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
-        threshold: a label counts when its score is above it.
+        threshold: a label counts when its score is above it; one number, or (K,) with one for each class. It is first rounded
+            to the type of the scores, so that 0.3 in an array means what 0.3 alone means.
         topk: when given, the label must also be among the `topk` best of its image (the first class wins a tie).
 
     Returns:
@@ -42,28 +46,53 @@ def precision_recall(
         false positives count in OP); a class never predicted has precision 0. All are NaN when nothing is positive.
 
     Raises:
-        ValueError: see `sadcl_core.metrics.arrays.checked`; or topk < 1.
+        ValueError: see `sadcl_core.metrics.arrays.checked`; or topk < 1; or a threshold is NaN or they are not K.
     """
+    return ratios(decision_counts(scores, targets, threshold, topk))
+
+
+def decision_counts(
+    scores: npt.ArrayLike, targets: npt.ArrayLike, threshold: npt.ArrayLike = 0.5, topk: int | None = None
+) -> Counts:
+    """The decisions of each class, counted in blocks of rows; arguments and errors as of `precision_recall`."""
     score_array, target_array = checked(scores, targets)
-    predicted = score_array > threshold
-    if topk is not None:
-        predicted &= among_best(np.where(target_array < 0, -np.inf, score_array), topk)  # unknown labels take no place
-    counts = Counts(
-        true_positives=(predicted & (target_array == 1)).sum(axis=0),
-        false_positives=(predicted & (target_array == 0)).sum(axis=0),
-        false_negatives=(~predicted & (target_array == 1)).sum(axis=0),
-    )
-    return ratios(counts)
+    above = _thresholds(threshold, score_array)
+    if topk is not None and topk < 1:
+        raise ValueError(f"topk must be at least 1, got {topk}")
+    right, predicted, active = np.zeros((3, score_array.shape[1]), dtype=np.int64)
+    for rows in row_blocks(score_array.shape):
+        block, positive, known = score_array[rows], target_array[rows] == 1, target_array[rows] >= 0
+        chosen = (block > above) & known
+        if topk is not None:
+            chosen &= among_best(np.where(known, block, -np.inf), topk)  # unknown labels take no place
+        right += np.count_nonzero(chosen & positive, axis=0)
+        predicted += np.count_nonzero(chosen, axis=0)
+        active += np.count_nonzero(positive, axis=0)
+    return Counts(true_positives=right, false_positives=predicted - right, false_negatives=active - right)
 
 
 def among_best(scores: Scores, topk: int) -> npt.NDArray[np.bool_]:
-    """(N, K), true for the `topk` highest scores of each row; exactly min(topk, K) of them."""
-    if topk < 1:
-        raise ValueError(f"topk must be at least 1, got {topk}")
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :topk]
-    mask = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(mask, best, True, axis=1)
-    return mask
+    """(N, K), true for the `topk` highest scores of each row; exactly min(topk, K) of them, the first of a tie."""
+    classes = scores.shape[1]
+    if topk >= classes:
+        return np.ones(scores.shape, dtype=bool)
+    last = np.partition(scores, classes - topk, axis=1)[:, classes - topk, None]  # (N, 1) the lowest score that has a place
+    best: npt.NDArray[np.bool_] = scores >= last
+    crowded = np.flatnonzero(np.count_nonzero(best, axis=1) > topk)  # rows where a tie wants more places than there are
+    higher = scores[crowded] > last[crowded]
+    tied = best[crowded] & ~higher
+    places = topk - np.count_nonzero(higher, axis=1)[:, None]
+    best[crowded] = higher | (tied & (tied.cumsum(axis=1) <= places))
+    return best
+
+
+def class_ratios(counts: Counts) -> tuple[Values, Values, Values]:
+    """Precision, recall and F1 of each class, three (K,) in 0..1; NaN without a positive, precision 0 if never predicted."""
+    tp, fp, fn = counts.true_positives, counts.false_positives, counts.false_negatives
+    absent = (tp + fn) == 0
+    precision, recall, f1 = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1), 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    precision[absent] = recall[absent] = f1[absent] = np.nan
+    return precision, recall, f1
 
 
 def ratios(counts: Counts) -> dict[str, float]:
@@ -72,21 +101,27 @@ def ratios(counts: Counts) -> dict[str, float]:
     present = (tp + fn) > 0
     if not present.any():
         return dict.fromkeys(NAMES, float("nan"))
-    class_precision = tp[present] / np.maximum(tp + fp, 1)[present]
-    class_recall = tp[present] / (tp + fn)[present]
-    class_f1 = 2 * tp[present] / (2 * tp + fp + fn)[present]
-    mean_precision, mean_recall = float(class_precision.mean()), float(class_recall.mean())
+    mean_precision, mean_recall, macro_f1 = (float(values[present].mean()) for values in class_ratios(counts))
     overall_precision = float(tp.sum() / max(int((tp + fp).sum()), 1))
     overall_recall = float(tp.sum() / (tp + fn).sum())
     return {
         "CP": mean_precision,
         "CR": mean_recall,
         "CF1": _harmonic_mean(mean_precision, mean_recall),
-        "macro_F1": float(class_f1.mean()),
+        "macro_F1": macro_f1,
         "OP": overall_precision,
         "OR": overall_recall,
         "OF1": _harmonic_mean(overall_precision, overall_recall),
     }
+
+
+def _thresholds(threshold: npt.ArrayLike, scores: Scores) -> npt.NDArray[Any]:
+    rounded = np.asarray(threshold, dtype=scores.dtype if scores.dtype.kind == "f" else np.float64)
+    if rounded.shape not in ((), scores.shape[1:]):
+        raise ValueError(f"threshold {rounded.shape} must be one number or one for each of {scores.shape[1]} classes")
+    if np.isnan(rounded).any():
+        raise ValueError("a threshold is NaN: nothing is above it")
+    return rounded
 
 
 def _harmonic_mean(a: float, b: float) -> float:

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from sadcl_core.config import Layer, RunConfig, flatten, load_config_file
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, UsageError
-from sadcl_core.inference.evaluation import Evaluation, evaluate_split, save_evaluation
+from sadcl_core.inference.candidates import score_split
+from sadcl_core.inference.evaluation import Evaluation, evaluate_candidate, save_evaluation
 from sadcl_core.inference.opening import open_model, open_split
 from sadcl_core.methods import find_method
 from sadcl_core.presets import Configured, configure
@@ -278,8 +279,10 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
     config = run.configured.config
     opened = open_model(directory.path, device=config.device, precision=config.precision)
     split, _ = open_split(opened)
-    result = evaluate_split(opened, split, batch_size=config.data.batch_size, workers=config.data.workers)
-    save_evaluation(result, directory.path / "eval")
+    folder = directory.path / "eval"
+    candidate = score_split(opened, split, batch_size=config.data.batch_size, workers=config.data.workers)
+    result = evaluate_candidate(candidate, folder)
+    save_evaluation(result, folder)
     scores: dict[str, float | None] = {
         "mAP_interpolated": round(result.map_interpolated, 4),
         "mAP_non_interpolated": round(result.map_non_interpolated, 4),

@@ -220,7 +220,13 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
         mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
         std=pretrained.get("std", (0.229, 0.224, 0.225)),
         model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": ""}),
-        trained={"dataset": config.data.dataset, "method": config.method, "sadcl": __version__, "seed": config.seed},
+        trained={
+            "dataset": config.data.dataset,
+            "img_size": config.data.img_size,
+            "method": config.method,
+            "sadcl": __version__,
+            "seed": config.seed,
+        },
     )
 
 

@@ -257,7 +257,7 @@ def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batc
     scored = score(
         classifier,
         loader,
-        preprocessing=training.card.preprocessing,
+        card=training.card,
         device=training.device,
         precision=training.precision,
         progress=lambda done, total: training.interrupts.check(),

@@ -129,7 +129,6 @@ def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
         (("eval", "-w", "not.safetensors"), 3, "is not a model file"),
         (("eval", "-w", "folder"), 3, "has no weights"),
         (("eval", "--topk", "0"), 2, "--topk"),
-        (("eval", "--threshold", "7"), 2, "--threshold"),
         (("eval", "--topkk", "3"), 2, "--topk"),
         (("evil",), 2, "eval"),
     ]:
@@ -151,6 +150,7 @@ def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
     assert ran.exit_code == 2
     assert "cannot be written" in ran.stderr
     for arguments, code, words in [
+        (("eval", "--threshold", "7"), 2, "--threshold"),
         (("eval", "--split", "tset"), 3, "no split 'tset'"),
         (("eval", "--data", tmp_path / "none"), 3, "no file or folder"),
         (("eval", "--device", "cuda:9"), 5, "no device cuda:9"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,6 +16,8 @@ from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare import prepare
 from sadcl_core.data.shards import write_shards
 from sadcl_core.distributed import gathered, place, summed
+from sadcl_core.inference.candidates import score_split
+from sadcl_core.inference.opening import open_model
 from sadcl_core.model.memory_bank import MemoryBank
 
 
@@ -85,3 +89,46 @@ def test_two_processes_stream_every_image_once(coco: Path, tmp_path: Path, monke
         parts = [one["seen"][workers].tolist() for one in stored]
         assert all(parts)
         assert sorted(parts[0] + parts[1]) == list(range(24))
+
+
+def score_in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    if rank >= 0:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    opened = open_model(Path(folder) / "run")
+    candidate = score_split(
+        opened, load_manifest(Path(folder) / "prepared").split("train"), batch_size=5, workers=0, similarity=True
+    )
+    assert candidate.similarity is not None
+    assert candidate.localisation is not None
+    sums = np.stack([getattr(candidate.localisation, name) for name in ("pointing", "energy", "area", "counts")])
+    parts = {
+        "scores": candidate.scores.scores,
+        "targets": candidate.scores.targets,
+        "similarity": candidate.similarity,
+        "places": sums,
+    }
+    np.savez(Path(folder) / f"{rank}.npz", allow_pickle=False, **parts)
+    if rank >= 0:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_to_the_last_digit(trained: Path, tmp_path: Path) -> None:
+    """24 images in batches of 5: three batches for the first process, the last one of 4 images among the second's two."""
+    shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
+    shutil.copytree(trained / "prepared" / "coco", tmp_path / "prepared")
+    spawn(score_in_each_process, args=(str(tmp_path),), nprocs=2)
+    spawn(in_no_group, args=(str(tmp_path),), nprocs=1)
+    alone, first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (-1, 0, 1))
+    assert alone["scores"].shape == (24, 10)
+    for name in ("scores", "targets", "similarity", "places"):
+        assert np.array_equal(first[name], second[name], equal_nan=True), name
+        if name == "places":  # sums over images, taken in another order
+            np.testing.assert_allclose(first[name], alone[name], rtol=1e-12)
+        else:
+            assert np.array_equal(first[name], alone[name], equal_nan=True), name
+
+
+def in_no_group(_: int, folder: str) -> None:
+    score_in_each_process(-1, folder)

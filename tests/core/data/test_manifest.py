@@ -46,6 +46,21 @@ def test_active_wins_over_unknown() -> None:
     assert test.boxes(0) == []
 
 
+def test_all_targets_are_those_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    records = [
+        Record(f"{i}.jpg", ("train", "test")[i % 3 == 0], tuple(rng.permutation(3)[: i % 3]), tuple(rng.permutation(3)[: i % 4]))
+        for i in range(50)
+    ]
+    manifest = Manifest.from_records(describe(), records)
+    for chunk in (1, 7, 1 << 16):
+        monkeypatch.setattr("sadcl_core.data.manifest.CHUNK", chunk)
+        for name in ("train", "test", "all"):
+            split = manifest.split(name)
+            assert split.all_targets().dtype == np.int8
+            assert np.array_equal(split.all_targets(), [split.targets(i) for i in range(len(split))])
+
+
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     manifest = Manifest.from_records(describe(superclasses=("pet", "pet", "food"), notes=("a note",)), RECORDS)
     manifest.save(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from sadcl_core.inference.evaluation import evaluate
 from sadcl_core.inference.scoring import Scores
-from sadcl_core.metrics import average_precision, precision_recall
+from sadcl_core.metrics import average_precisions, precision_recall
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -21,10 +21,10 @@ def scored(seed: int = 0) -> Scores:
 
 def test_document_holds_what_the_metrics_say() -> None:
     scores = scored()
-    document = evaluate(scores, CLASSES, threshold=0.4, topk=(3, 2)).as_json()
+    document = evaluate(scores, CLASSES, thresholds=0.4, topk=(3, 2)).as_json()
     json.dumps(document, allow_nan=False)
-    for name, interpolated in (("interpolated", True), ("non_interpolated", False)):
-        ap = 100 * average_precision(scores.scores, scores.targets, interpolated=interpolated)
+    for name in ("interpolated", "non_interpolated"):
+        ap = 100 * getattr(average_precisions(scores.scores, scores.targets), name)
         assert document[f"mAP_{name}"] == pytest.approx(np.nanmean(ap), abs=1e-4)
         assert document["per_class"][0][f"AP_{name}"] == pytest.approx(ap[0], abs=1e-4)
         assert document["per_class"][3][f"AP_{name}"] is None
@@ -46,5 +46,5 @@ def test_nothing_positive_has_no_value() -> None:
 
 def test_csv_has_a_row_per_class() -> None:
     lines = evaluate(scored(), CLASSES).per_class_csv().splitlines()
-    assert lines[0] == "name,positives,AP_interpolated,AP_non_interpolated"
+    assert lines[0] == "name,positives,AP_interpolated,AP_non_interpolated,AP_11_point,threshold,precision,recall,F1,ECE"
     assert [line.split(",")[0] for line in lines[1:]] == list(CLASSES)

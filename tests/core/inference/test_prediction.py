@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,19 +37,26 @@ def test_batches_are_the_same_as_single_images(model: LoadedModel, images: list[
 
 def test_threshold_and_topk(model: LoadedModel, images: list[Path]) -> None:
     names = model.card.classes
-    for prediction in run(model, images, threshold=0.3):
+    for prediction in run(model, images, thresholds=[0.3] * 10):
         assert {name for name, _ in prediction.labels} == {names[k] for k, s in enumerate(prediction.scores) if s > 0.3}
         assert [s for _, s in prediction.labels] == sorted((s for _, s in prediction.labels), reverse=True)
     assert all(len(p.labels) == 3 for p in run(model, images, topk=3))
     assert all(len(p.labels) == 10 for p in run(model, images, topk=99))
-    assert all(not p.labels for p in run(model, images, topk=3, threshold=1.0))
+    assert all(not p.labels for p in run(model, images, topk=3, thresholds=[1.0] * 10))
     with pytest.raises(UsageError, match="at least one"):
         run(model, images, topk=0)
 
 
-def test_thresholds_of_the_model_are_used(model: LoadedModel, images: list[Path]) -> None:
-    card = model.card.model_copy(update={"thresholds": (0.0, *[1.0] * 9)})
-    assert all([name for name, _ in p.labels] == ["zero"] for p in run(replace(model, card=card), images))
+def test_every_class_has_its_threshold(model: LoadedModel, images: list[Path]) -> None:
+    assert all([name for name, _ in p.labels] == ["zero"] for p in run(model, images, thresholds=[0.0, *[1.0] * 9]))
+
+
+def test_scores_of_a_calibrated_model(model: LoadedModel, images: list[Path]) -> None:
+    card = model.card.model_copy(update={"temperatures": (2.0,) * 10, "biases": (-1.0,) * 10})
+    for plain, calibrated in zip(run(model, images), run(replace(model, card=card), images), strict=True):
+        logits = np.log(plain.scores) - np.log1p(-np.array(plain.scores))
+        assert calibrated.scores == pytest.approx(1 / (1 + np.exp(1 - logits / 2)), abs=1e-5)
+    assert card.as_trained == model.card
 
 
 def test_an_unreadable_image_does_not_stop_the_others(model: LoadedModel, images: list[Path], tmp_path: Path) -> None:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_score, recall_score
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_recall_fscore_support, precision_score, recall_score
 
-from sadcl_core.metrics import precision_recall
+from sadcl_core.metrics import class_ratios, decision_counts, precision_recall, ratios
+from tests.core.metrics.test_average_precision import tied
 
 
 def random_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +32,76 @@ def test_equals_scikit_learn(topk: int | None) -> None:
     assert values["CF1"] == pytest.approx(2 * values["CP"] * values["CR"] / (values["CP"] + values["CR"]))
 
 
+def naive_counts(scores: np.ndarray, targets: np.ndarray, thresholds: list[float], topk: int) -> np.ndarray:
+    """(3, K) right, wrong and missed, one decision after the other."""
+    counts = np.zeros((3, scores.shape[1]), dtype=np.int64)
+    for image, truth in zip(scores.tolist(), targets.tolist(), strict=True):
+        known = [k for k in range(len(image)) if truth[k] >= 0]
+        best = sorted(known, key=lambda k: -image[k])[:topk]  # Python's sort keeps the first of a tie first
+        for k in known:
+            predicted = image[k] > thresholds[k] and k in best
+            counts[0, k] += predicted and truth[k] == 1
+            counts[1, k] += predicted and truth[k] == 0
+            counts[2, k] += not predicted and truth[k] == 1
+    return counts
+
+
+@given(tied(most_images=6), st.lists(st.sampled_from([-np.inf, -1, 0, 0.3, 0.5, 7]), min_size=3, max_size=3), st.integers(1, 4))
+def test_equals_the_loop(arrays: tuple[np.ndarray, np.ndarray], thresholds: list[float], topk: int) -> None:
+    scores, targets = arrays
+    thresholds = thresholds[: scores.shape[1]]
+    found = decision_counts(scores, targets, thresholds, topk)
+    expected = naive_counts(scores, targets, thresholds, topk)
+    np.testing.assert_array_equal([found.true_positives, found.false_positives, found.false_negatives], expected)
+
+
+@given(tied(), st.randoms(use_true_random=False))
+def test_order_of_images_and_classes_does_not_matter(arrays: tuple[np.ndarray, np.ndarray], random: object) -> None:
+    scores, targets = arrays
+    rng = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
+    images, classes = rng.permutation(scores.shape[0]), rng.permutation(scores.shape[1])
+    found = precision_recall(scores[images][:, classes], targets[images][:, classes], 0.1)
+    assert found == pytest.approx(precision_recall(scores, targets, 0.1), nan_ok=True)
+
+
+@given(tied(), st.integers(1, 3), st.floats(-1, 8))
+def test_every_image_twice_and_unknown_images_change_no_ratio(
+    arrays: tuple[np.ndarray, np.ndarray], topk: int, score: float
+) -> None:
+    scores, targets = arrays
+    more = np.vstack([scores, np.full_like(scores, score), scores])
+    more_targets = np.vstack([targets, np.full_like(targets, -1), targets])
+    found = precision_recall(more, more_targets, topk=topk)
+    assert found == pytest.approx(precision_recall(scores, targets, topk=topk), nan_ok=True)
+
+
+@given(tied())
+def test_as_many_best_as_classes_are_all(arrays: tuple[np.ndarray, np.ndarray]) -> None:
+    assert precision_recall(*arrays, topk=3) == pytest.approx(precision_recall(*arrays), nan_ok=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rows_in_blocks_give_the_same(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, targets = random_scores(3)
+    scores = scores.astype(dtype)
+    whole = precision_recall(scores, targets, topk=2)
+    monkeypatch.setattr("sadcl_core.metrics.arrays.ROW_BLOCK", 7 * scores.shape[1])
+    assert precision_recall(scores, targets, topk=2) == whole
+
+
+def test_ratios_of_each_class_equal_scikit_learn() -> None:
+    scores, targets = random_scores(4)
+    thresholds = np.array([0.2, 0.4, 0.5, 0.6, 0.8, 1.0])  # the last class is never predicted
+    expected = precision_recall_fscore_support(targets, scores > thresholds, average=None, zero_division=0)[:3]
+    np.testing.assert_allclose(class_ratios(decision_counts(scores, targets, thresholds)), expected)
+
+
+def test_ratios_of_a_class_without_positive_are_nan() -> None:
+    counts = decision_counts([[0.9, 0.9], [0.1, 0.9]], [[1, 0], [0, 0]])
+    np.testing.assert_equal(class_ratios(counts), [[1, np.nan]] * 3)
+    assert ratios(counts)["OP"] == pytest.approx(1 / 3)
+
+
 def test_by_hand() -> None:
     scores = np.array([[0.9, 0.6, 0.2], [0.8, 0.4, 0.7]])
     targets = np.array([[1, 0, 1], [1, 1, 1]])
@@ -43,6 +116,20 @@ def test_by_hand() -> None:
 
 def test_threshold_is_exclusive() -> None:
     assert precision_recall(np.array([[0.5]]), np.array([[1]]), threshold=0.5)["OR"] == 0
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7])
+def test_a_threshold_means_the_same_alone_and_for_each_class(threshold: float) -> None:
+    scores = np.full((1, 2), threshold, dtype=np.float32)  # 0.3 rounded up or down: the score is at the threshold, not above
+    for given_as in (threshold, np.full(2, threshold), [threshold, threshold]):
+        assert precision_recall(scores, np.ones((1, 2)), threshold=given_as)["OR"] == 0
+
+
+def test_each_class_has_its_threshold() -> None:
+    counts = decision_counts([[0.5, 0.5], [0.3, 0.3]], [[1, 1], [0, 1]], threshold=[0.2, 0.4])
+    np.testing.assert_array_equal(counts.true_positives, [1, 1])
+    np.testing.assert_array_equal(counts.false_positives, [1, 0])
+    np.testing.assert_array_equal(counts.false_negatives, [0, 1])
 
 
 def test_topk_takes_exactly_k_also_of_ties() -> None:
@@ -80,3 +167,16 @@ def test_nothing_positive_is_nan() -> None:
 def test_refuses_topk_of_zero() -> None:
     with pytest.raises(ValueError, match="topk"):
         precision_recall(np.ones((2, 2)), np.zeros((2, 2)), topk=0)
+
+
+@pytest.mark.parametrize("threshold", [[0.5], [[0.5, 0.5]], [0.5, 0.5, 0.5]])
+def test_refuses_thresholds_that_are_not_one_for_each_class(threshold: object) -> None:
+    with pytest.raises(ValueError, match="one for each of 2 classes"):
+        precision_recall(np.ones((2, 2)), np.zeros((2, 2)), threshold=threshold)  # type: ignore[arg-type]
+
+
+def test_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        precision_recall([[np.nan]], [[1]])
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        precision_recall([[0.1]], [[1]], threshold=[np.nan])

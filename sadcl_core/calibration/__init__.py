@@ -1,0 +1,22 @@
+"""Calibration on held-out images: thresholds per class, scores that are probabilities, and what both are worth.
+
+Arrays in, arrays out. Targets are 1 (active), 0 (inactive) or -1 (unknown, left out).
+"""
+
+from sadcl_core.calibration.cross_fitting import CrossFit, cross_fit
+from sadcl_core.calibration.objective import Objective, parse_objective
+from sadcl_core.calibration.probabilities import ProbabilityMap, apply_probabilities, fit_probabilities
+from sadcl_core.calibration.thresholds import TunedThresholds, choose_thresholds, global_threshold
+
+__all__ = [
+    "CrossFit",
+    "Objective",
+    "ProbabilityMap",
+    "TunedThresholds",
+    "apply_probabilities",
+    "choose_thresholds",
+    "cross_fit",
+    "fit_probabilities",
+    "global_threshold",
+    "parse_objective",
+]

@@ -1,0 +1,161 @@
+"""Calibrate a model on held-out images: a temperature, a bias and a threshold for each class, and what they are good for.
+
+What they are good for is measured by cross-fitting: they are made on four fifths of the images and tried on the others, five
+times. What is kept is made on all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.calibration import (
+    CrossFit,
+    Objective,
+    ProbabilityMap,
+    TunedThresholds,
+    apply_probabilities,
+    choose_thresholds,
+    cross_fit,
+    fit_probabilities,
+)
+from sadcl_core.checkpoint import read_card, save_model
+from sadcl_core.data.splits import stratify
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.inference.candidates import Candidate, file_name
+from sadcl_core.inference.opening import OpenedModel
+from sadcl_core.inference.thresholds import write_thresholds
+from sadcl_core.progress import StagedProgress
+
+FOLDS = 5
+SEED = 0
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What calibration made of a candidate.
+
+    Attributes:
+        objective: what the thresholds were chosen for.
+        candidate: with calibrated scores and thresholds of its own.
+        probabilities: temperature and bias per class.
+        thresholds: per class, on the calibrated scores.
+        benefit: measured by cross-fitting.
+    """
+
+    objective: Objective
+    candidate: Candidate
+    probabilities: ProbabilityMap
+    thresholds: TunedThresholds
+    benefit: CrossFit
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it was made for and on; goes into the model file."""
+        about = self.candidate.about
+        kept = ("dataset", "split", "img_size", "data_fingerprint", "limit")
+        known = {key: about[key] for key in kept if about.get(key) is not None}
+        return {"objective": str(self.objective), "images": len(self.candidate.scores.scores), **known}
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that was measured; percent where the tables have it."""
+        benefit, own = self.benefit, self.thresholds
+        rows = {"at_0.5": benefit.before, "one_threshold": benefit.shared, "per_class": benefit.after}
+        classes = [
+            {
+                "name": name,
+                "positives": int(own.positives[k]),
+                "threshold": _plain(own.values[k], 6),
+                "threshold_alone": _plain(own.own[k], 6),
+                "reached": bool(own.reached[k]),
+                "temperature": _plain(self.probabilities.temperatures[k], 6),
+                "bias": _plain(self.probabilities.biases[k], 6),
+                "F1_at_0.5": _plain(100 * benefit.class_f1_before[k]),
+                "F1_held_out": _plain(100 * benefit.class_f1_after[k]),
+                "achieved_held_out": _plain(100 * benefit.achieved[k]),
+            }
+            for k, name in enumerate(self.candidate.classes)
+        ]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **self.about,
+            "folds": FOLDS,
+            "held_out": {name: {key: _plain(100 * value) for key, value in row.items()} for name, row in rows.items()},
+            "ECE_before": _plain(benefit.error_before.overall),
+            "ECE_after": _plain(benefit.error_after.overall),
+            "threshold_for_all": _plain(own.global_value, 6),
+            "per_class": classes,
+        }
+
+
+def _plain(value: float, digits: int = 4) -> float | None:
+    return None if np.isnan(value) else round(float(value), digits)
+
+
+def calibrate(candidate: Candidate, objective: Objective, *, progress: StagedProgress | None = None) -> Calibrated:
+    """Fit on all images of a candidate whose scores are as trained.
+
+    Raises:
+        DataError: there are fewer images than folds, or nothing is positive.
+    """
+    scores, targets = candidate.scores.scores, candidate.scores.targets
+    if len(scores) < 2 * FOLDS or not (targets == 1).any():
+        raise DataError(
+            f"{candidate.name}: {len(scores):,} images with {int((targets == 1).sum()):,} labels are too few to calibrate on. "
+            f"Give at least {2 * FOLDS} images that show something."
+        )
+    benefit = cross_fit(scores, targets, objective, folds(targets))
+    probabilities = fit_probabilities(scores, targets)
+    mapped = apply_probabilities(scores, probabilities.temperatures, probabilities.biases)
+    thresholds = choose_thresholds(mapped, targets, objective)
+    calibrated = replace(
+        candidate,
+        scores=replace(candidate.scores, scores=mapped),
+        own_thresholds=tuple(float(value) for value in thresholds.values),
+    )
+    return Calibrated(objective, calibrated, probabilities, thresholds, benefit)
+
+
+def folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.int8]:
+    """(N,) fold of each image, every class spread evenly over them (iterative stratification)."""
+    rows, labels = np.nonzero(targets == 1)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(targets)))]).astype(np.int64)
+    return stratify(labels.astype(np.int32), ends, [1 / number] * number, seed=SEED)
+
+
+def store(made: Calibrated, opened: OpenedModel) -> None:
+    """Put the calibration into the model's file; its weights stay what they are.
+
+    Raises:
+        UsageError: the model was run at another image size than its file is for, or the file cannot be written.
+    """
+    refuse_other_size(opened)
+    card = opened.model.card.as_trained.model_copy(
+        update={
+            "temperatures": tuple(float(value) for value in made.probabilities.temperatures),
+            "biases": tuple(float(value) for value in made.probabilities.biases),
+            "thresholds": made.candidate.own_thresholds,
+            "calibrated": made.about,
+        }
+    )
+    save_model(opened.model.path, opened.model.classifier, card)
+
+
+def refuse_other_size(opened: OpenedModel) -> None:
+    """Raise a UsageError when a model is run at another image size than its file is for."""
+    own = read_card(opened.model.path).img_size
+    if own != opened.model.card.img_size:
+        raise UsageError(
+            f"{opened.model.path} is for images of {own} px, and thresholds belong to a size. Calibrate without --img-size."
+        )
+
+
+def save_calibration(made: Calibrated, folder: Path) -> Path:
+    """Write the thresholds, and all that was measured, as one JSON file that `--threshold` reads; return its path."""
+    name = file_name(made.candidate, f"thresholds-{made.objective.kind}", folder)
+    return write_thresholds(folder / f"{name}.json", made.candidate.classes, made.candidate.own_thresholds, made.as_json())

@@ -1,0 +1,217 @@
+"""The decisions that went wrong: the worst of each class, and which labels fired in the place of a missed one.
+
+Both go through the scores in blocks, so that a million images with hundreds of classes need no second array of that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sadcl_core.metrics.arrays import Scores, Targets, checked
+
+BLOCK = 2**24  # scores looked at together
+BUDGET = 800  # pictures of a page
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image (its index) and the score in 0..1 of the class that is wrong in it."""
+
+    image: int
+    score: float
+
+
+@dataclass(frozen=True)
+class ClassMistakes:
+    """The worst decisions of one class.
+
+    Attributes:
+        label: class index.
+        false_positives: labelled inactive, score above the threshold; the highest score first.
+        misses: labelled active, score not above it; the lowest score first.
+        false_positive_count: how many there are in all.
+        miss_count: how many there are in all.
+    """
+
+    label: int
+    false_positives: tuple[Mistake, ...]
+    misses: tuple[Mistake, ...]
+    false_positive_count: int
+    miss_count: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A class that fired though absent where another was missed.
+
+    Attributes:
+        label: index of the class that fired.
+        fired: images in which it did.
+        known: images in which the other was missed and this one is known to be absent.
+        rate_found: how often it fires, in 0..1, where it is absent and the other class is present and found; NaN without such
+            an image. Where this is as high as `rate`, the class fires beside the other, not instead of it.
+        lift: `rate` over how often it fires in all images where it is absent; above 1.
+    """
+
+    label: int
+    fired: int
+    known: int
+    rate_found: float
+    lift: float
+
+    @property
+    def rate(self) -> float:
+        """How often it fires in 0..1, of the images where it could do so wrongly."""
+        return self.fired / self.known
+
+
+@dataclass(frozen=True)
+class ClassConfusions:
+    """What fired in the images where a class (its index) was missed: `misses` of them."""
+
+    label: int
+    misses: int
+    instead: tuple[Confusion, ...]
+
+
+def worst_mistakes(
+    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, per_class: int = 4
+) -> list[ClassMistakes]:
+    """The most certain false positives and the most certain misses of every class.
+
+    Args:
+        scores: (N, K) in 0..1.
+        targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are never mistakes.
+        thresholds: one, or (K,); a label counts when its score is above it.
+        per_class: how many of each kind are named. Of equal scores the first image comes first.
+
+    Returns:
+        K of them, in the order of the classes.
+
+    Raises:
+        ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
+    """
+    score_array, target_array, limits = _prepared(scores, targets, thresholds)
+    found = []
+    for k, column, truth in _columns(score_array, target_array):
+        false_positives = np.flatnonzero((truth == 0) & (column > limits[k]))
+        misses = np.flatnonzero((truth == 1) & ~(column > limits[k]))
+        found.append(
+            ClassMistakes(
+                label=k,
+                false_positives=_lowest(false_positives, column, -1, per_class),
+                misses=_lowest(misses, column, 1, per_class),
+                false_positive_count=len(false_positives),
+                miss_count=len(misses),
+            )
+        )
+    return found
+
+
+def _lowest(images: npt.NDArray[np.intp], column: Scores, sign: int, count: int) -> tuple[Mistake, ...]:
+    """The `count` images of lowest (sign 1) or highest (sign -1) score, sorted."""
+    values = sign * column[images]
+    if 0 < count < len(images):
+        near = values <= np.partition(values, count - 1)[count - 1]
+        images, values = images[near], values[near]
+    order = np.argsort(values, kind="stable")[:count]
+    return tuple(Mistake(int(i), float(column[i])) for i in images[order])
+
+
+def pictured(mistakes: Sequence[ClassMistakes], budget: int = BUDGET) -> list[tuple[int, int]]:
+    """Which mistakes to show, as (image, label): the worst of all classes before the second worst of any, up to a budget.
+
+    Among mistakes of one rank those furthest from the label come first.
+    """
+    ranked: list[tuple[int, float, int, int]] = []  # rank, minus the distance of score and label, image, class
+    for one in mistakes:
+        ranked += [(rank, -mistake.score, mistake.image, one.label) for rank, mistake in enumerate(one.false_positives)]
+        ranked += [(rank, mistake.score - 1, mistake.image, one.label) for rank, mistake in enumerate(one.misses)]
+    return [(image, label) for _, _, image, label in sorted(ranked)[:budget]]
+
+
+def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, most: int = 3) -> list[ClassConfusions]:
+    """For each class with misses, the classes that fired though absent in the images where it was missed.
+
+    They are ranked by their excess, fired - known x (how often they fire wrongly in all images): a class that fires wrongly
+    everywhere is no confusion, nor is one that fired once in a thousand misses. Only classes with an excess are named.
+
+    Args:
+        scores: (N, K) in 0..1.
+        targets: (N, K) with 1, 0 or -1 for unknown; a class is neither missed nor wrong where it is unknown.
+        thresholds: one, or (K,); a label counts when its score is above it.
+        most: how many are named for each class.
+
+    Returns:
+        One for each class with a miss, in the order of the classes.
+
+    Raises:
+        ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
+    """
+    score_array, target_array, limits = _prepared(scores, targets, thresholds)
+    count = score_array.shape[1]
+    # rows: class missed, class found; columns: fired though absent, absent
+    together = np.zeros((2 * count, 2 * count))
+    wrong, absent = np.zeros(count), np.zeros(count)
+    misses = np.zeros(count, dtype=np.int64)
+    step = max(1, BLOCK // 8 // max(count, 1))
+    for start in range(0, len(score_array), step):
+        block, truth = checked(score_array[start : start + step], target_array[start : start + step])
+        fired = block > limits
+        could = truth == 0
+        outcome = csr_array(np.hstack([(truth == 1) & ~fired, (truth == 1) & fired]), dtype=np.float32)
+        together += outcome.T @ np.hstack([fired & could, could]).astype(np.float32)  # exact: counts far below 2^24
+        misses += ((truth == 1) & ~fired).sum(axis=0)
+        wrong += (fired & could).sum(axis=0)
+        absent += could.sum(axis=0)
+    overall = wrong / np.maximum(absent, 1)
+    return [
+        ClassConfusions(k, int(misses[k]), _instead(together[[k, count + k]], overall, most))
+        for k in np.flatnonzero(misses).tolist()
+    ]
+
+
+def _instead(counts: npt.NDArray[np.float64], overall: npt.NDArray[np.float64], most: int) -> tuple[Confusion, ...]:
+    """From the counts (2, 2K) of one class, see `confusions`, and the overall rates (K,)."""
+    (fired, fired_found), (known, known_found) = np.split(counts, 2, axis=1)
+    excess = fired - known * overall
+    order = np.argsort(-excess, kind="stable")[:most]
+    return tuple(
+        Confusion(
+            label=j,
+            fired=int(fired[j]),
+            known=int(known[j]),
+            rate_found=float(fired_found[j] / known_found[j]) if known_found[j] else float("nan"),
+            lift=float(fired[j] / known[j] / overall[j]),
+        )
+        for j in order.tolist()
+        if excess[j] > 1e-9 * known[j]  # not by rounding
+    )
+
+
+def _prepared(
+    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike
+) -> tuple[Scores, Targets, npt.NDArray[np.floating]]:
+    """Arrays of one shape, and K thresholds in the precision of the scores, as a single number would be compared."""
+    score_array, target_array = np.asarray(scores), np.asarray(targets)
+    if score_array.ndim != 2 or score_array.shape != target_array.shape:
+        raise ValueError(f"scores {score_array.shape} and targets {target_array.shape} must both be (N, K)")
+    dtype = score_array.dtype if np.issubdtype(score_array.dtype, np.floating) else np.float64
+    limits = np.asarray(thresholds, dtype=dtype)
+    if limits.shape not in ((), (score_array.shape[1],)):
+        raise ValueError(f"{limits.shape} thresholds for {score_array.shape[1]} classes: give one, or one for each")
+    return score_array, target_array, np.broadcast_to(limits, score_array.shape[1:])
+
+
+def _columns(scores: Scores, targets: Targets) -> Iterator[tuple[int, Scores, Targets]]:
+    """Class by class its index, scores (N,) and targets (N,); copied in blocks, as columns lie scattered."""
+    width = max(1, BLOCK // max(len(scores), 1))
+    for first in range(0, scores.shape[1], width):
+        block, truth = checked(scores[:, first : first + width], targets[:, first : first + width])
+        columns, truths = np.ascontiguousarray(block.T), np.ascontiguousarray(truth.T)
+        yield from ((first + j, columns[j], truths[j]) for j in range(len(columns)))

@@ -1,0 +1,8 @@
+"""Predictions of any program, read from a file and put beside their labels, so that they can be evaluated without a model."""
+
+from sadcl_core.inference.score_files.matching import Matched, match_labels
+from sadcl_core.inference.score_files.reading import holds_scores, read_scores
+from sadcl_core.inference.score_files.values import ScoreFile
+from sadcl_core.inference.score_files.writing import write_scores
+
+__all__ = ["Matched", "ScoreFile", "holds_scores", "match_labels", "read_scores", "write_scores"]

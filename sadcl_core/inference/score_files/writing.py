@@ -1,0 +1,74 @@
+"""Write scores so that they can be read again, by this program or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from sadcl_core.data.formats.columns import IMAGE
+from sadcl_core.errors import UsageError
+from sadcl_core.files import replacing
+
+Floats = npt.NDArray[np.floating[Any]]
+OPTION = "--save-scores"
+
+
+def write_scores(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None = None) -> None:
+    """Write a file that `read_scores` reads; Parquet and `.npz` keep every bit.
+
+    Args:
+        path: `.csv`, `.parquet` (a column of images and one per class) or `.npz` (`scores`, `classes`, `images`).
+        scores: (N, K).
+        classes: K names.
+        images: N paths, if they are known.
+
+    Raises:
+        UsageError: the name ends otherwise, or the place cannot be written to.
+        MachineError: see `sadcl_core.files.explained`.
+        ValueError: the shapes do not fit.
+    """
+    if scores.shape != (len(scores if images is None else images), len(classes)):
+        raise ValueError(f"scores {scores.shape} of {len(images or scores)} images and {len(classes)} classes")
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise UsageError(f"{path} does not end in {', '.join(WRITERS)}. Give {OPTION} such a name.")
+    with replacing(path, OPTION) as temporary:
+        writer(temporary, scores, classes, images)
+
+
+def _write_npz(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
+    names = {"classes": classes} if images is None else {"classes": classes, "images": images}
+    arrays = {key: np.array([name.encode() for name in values]) for key, values in names.items()}
+    with path.open("wb") as file:
+        np.savez(file, scores=scores, **arrays)  # type: ignore[arg-type] # not allow_pickle
+
+
+def _write_csv(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
+    pacsv.write_csv(_table(scores, classes, images), path)
+
+
+def _write_parquet(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
+    pq.write_table(_table(scores, classes, images), path, use_dictionary=False)
+
+
+def _table(scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> pa.Table:
+    """A column of images, called as no class is, and one per class."""
+    taken = {name.strip().lower() for name in classes}
+    called = next((name for name in IMAGE if name not in taken), "image file")
+    columns = [] if images is None else [pa.array(list(images), pa.string())]
+    header = [] if images is None else [called]
+    return pa.table([*columns, *(pa.array(np.ascontiguousarray(column)) for column in scores.T)], names=[*header, *classes])
+
+
+WRITERS: dict[str, Callable[[Path, Floats, Sequence[str], Sequence[str] | None], None]] = {
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".npz": _write_npz,
+}

@@ -1,0 +1,147 @@
+"""From an evaluation and the scores behind it to a page of errors and a table of suspected label errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sadcl_core.calibration import apply_probabilities
+from sadcl_core.inference.candidates import Candidate, tuned_here
+from sadcl_core.inference.evaluation import Evaluation
+from sadcl_core.inference.galleries import Thumbnails, draw_thumbnails, plain_thumbnails
+from sadcl_core.inference.label_errors import SuspectedError, suspected_label_errors, write_suspects
+from sadcl_core.inference.mistakes import confusions, pictured, worst_mistakes
+from sadcl_core.metrics import calibration_error, precision_recall_curves, reliability
+from sadcl_core.progress import Progress, StagedProgress, stage
+from sadcl_core.report.page import ClassResult, Curve, Measures, Page, Reliability, Suspect, write_page
+
+SUSPECTS = 1000  # rows of the table
+SUSPECTS_SHOWN = 60  # with a picture, on the page
+TUNED_HERE = "The model was calibrated on these very images: at its own thresholds it is better here than on other images."
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file and what is in it."""
+
+    what: str
+    path: Path
+
+
+def write_report(
+    candidate: Candidate, result: Evaluation, path: Path, *, page: bool, progress: StagedProgress | None = None
+) -> list[Written]:
+    """Write the suspected label errors as CSV and, when wanted, the page.
+
+    Args:
+        candidate: the scores.
+        result: what was measured of them.
+        path: of the evaluation's own file; the new ones lie beside it and are named after it.
+        page: whether the page is wanted as well.
+        progress: told about images that are drawn.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    suspects = suspected_label_errors(
+        candidate.scores.scores,
+        candidate.scores.targets,
+        thresholds=result.thresholds,
+        similarity=candidate.similarity,
+        most=SUSPECTS,
+    )
+    names = candidate.names
+    table = path.with_name(f"{path.stem}-label-errors.csv")
+    write_suspects(table, suspects, names, candidate.classes)
+    written = [Written(f"{len(suspects):,} suspected label errors", table)]
+    if page:
+        target = path.with_suffix(".html")
+        write_page(make_page(candidate, result, suspects[:SUSPECTS_SHOWN], stage(progress, "drawing images")), target)
+        written.append(Written("report", target))
+    return written
+
+
+def make_page(
+    candidate: Candidate, result: Evaluation, suspects: Sequence[SuspectedError], progress: Progress | None = None
+) -> Page:
+    """Everything the page says."""
+    scores, targets = candidate.scores.scores, candidate.scores.targets
+    worst = worst_mistakes(scores, targets, result.thresholds)
+    wanted = [*pictured(worst), *((one.image, one.label) for one in suspects)]
+    drawn = _draw(candidate, wanted, progress)
+    document = result.as_json()
+    curves = precision_recall_curves(scores, targets)
+    shown = {one.image for one in suspects} | {one.image for group in worst for one in (*group.false_positives, *group.misses)}
+    return Page(
+        title=_title(candidate),
+        headline=result.line,
+        facts=_facts(candidate, result),
+        measures=_measures(result),
+        classes=[
+            ClassResult(entry["name"], entry, None if curve is None else Curve(curve.recall, curve.precision))
+            for entry, curve in zip(document["per_class"], curves, strict=True)
+        ],
+        reliability=_reliability(candidate),
+        mistakes=worst,
+        confusions=confusions(scores, targets, result.thresholds),
+        suspects=[Suspect(one.image, one.label, one.kind, one.score, one.similarity) for one in suspects],
+        images={image: candidate.names[image] for image in shown},
+        labels={image: (targets[image] == 1).nonzero()[0].tolist() for image in shown},
+        pictures=drawn.pictures,
+        notes=(*([TUNED_HERE] if tuned_here(candidate) else []), *drawn.notes),
+    )
+
+
+def _reliability(candidate: Candidate) -> list[Reliability]:
+    """Of the scores, and of a calibrated model also of what they were before."""
+    scores, targets = candidate.scores.scores, candidate.scores.targets
+    card = None if candidate.opened is None else candidate.opened.model.card
+    series = [("scores", scores)]
+    if card is not None and card.temperatures:
+        temperatures, biases = np.array(card.temperatures), np.array(card.biases)
+        series = [("as trained", apply_probabilities(scores, 1 / temperatures, -biases * temperatures)), ("calibrated", scores)]
+    found = [(name, reliability(values, targets), calibration_error(values, targets).overall) for name, values in series]
+    return [Reliability(name, bins.mean_scores, bins.frequencies, bins.counts, error=error) for name, bins, error in found]
+
+
+def _draw(candidate: Candidate, wanted: Sequence[tuple[int, int]], progress: Progress | None) -> Thumbnails:
+    """With attention where a model was run, without where there are only images, nothing where there are none."""
+    if candidate.split is None:
+        return Thumbnails({}, ("The scores came without images, so there are no pictures.",))
+    if candidate.opened is None:
+        return plain_thumbnails(candidate.split, wanted, progress=progress)
+    opened = candidate.opened
+    return draw_thumbnails(
+        opened.model, candidate.split, wanted, device=opened.device, precision=opened.precision, progress=progress
+    )
+
+
+def _title(candidate: Candidate) -> str:
+    about = candidate.about
+    return f"{about['dataset']}, split {about['split']}" if "split" in about else candidate.name
+
+
+def _facts(candidate: Candidate, result: Evaluation) -> list[tuple[str, str]]:
+    """What was evaluated, as names and values."""
+    about = {
+        key: value
+        for key, value in candidate.about.items()
+        if key in ("model", "dataset", "split", "scores", "labels", "img_size")
+    }
+    facts = [(key.replace("_", " "), str(value)) for key, value in about.items() if value is not None]
+    facts.append(("labels count above", str(result.subject.get("thresholds", "0.5"))))
+    if result.uncertainty is not None:
+        facts.append(("intervals", f"95 %, {result.uncertainty.resamples:,} resamples of the images"))
+    if result.classes_without_positives:
+        facts.append(("left out, no image", ", ".join(result.classes_without_positives)))
+    return facts
+
+
+def _measures(result: Evaluation) -> list[Measures]:
+    rows = {"All": result.all_labels, **{f"Top-{k}": values for k, values in result.top.items()}}
+    if result.own_thresholds is not None:
+        rows["All, own thresholds"] = result.own_thresholds
+    return [Measures(name, values) for name, values in rows.items()]
