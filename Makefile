@@ -11,7 +11,8 @@ demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
 	cd $(DEMO) && ../$(BIN)/sadcl prepare-data digits
 	cd $(DEMO) && ../$(BIN)/sadcl train digits
-	cd $(DEMO) && ../$(BIN)/sadcl eval --topk 3
+	cd $(DEMO) && ../$(BIN)/sadcl eval --topk 3 --report
+	cd $(DEMO) && ../$(BIN)/sadcl eval --calibrate
 	cd $(DEMO) && ../$(BIN)/sadcl predict data/digits/images/test/00000.png data/digits/images/test/00001.png data/digits/images/test/00002.png
 	cd $(DEMO) && ../$(BIN)/sadcl embed
 	cd $(DEMO) && ../$(BIN)/sadcl visualize prototypes

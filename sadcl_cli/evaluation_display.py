@@ -110,6 +110,25 @@ def show_calibration(made: Calibrated) -> None:
     show_table(rows)
     before, after = benefit.error_before.overall, benefit.error_after.overall
     show(f"expected calibration error, held out: {before:.4f} before, {after:.4f} after")
+    show(_verdict(made))
+
+
+def _verdict(made: Calibrated) -> str:
+    """Whether thresholds per class are worth it, in a sentence."""
+    benefit, objective = made.benefit, made.objective
+    if benefit.held is not None and objective.at_least is not None:
+        known = [k for k, count in enumerate(made.thresholds.positives) if count]
+        reached = sum(bool(benefit.held[k]) for k in known)
+        return f"a {objective.kind} of {objective.at_least:g} is reached on images held out in {reached} of {len(known)} classes"
+    own, rival = (100 * row["macro_F1"] for row in (benefit.after, max(benefit.before, benefit.shared, key=_macro_f1)))
+    better = "better" if own > rival else "not better"
+    return (
+        f"on images held out, one threshold per class is {better} than the same for all: macro F1 {own:.1f} against {rival:.1f}"
+    )
+
+
+def _macro_f1(row: dict[str, float]) -> float:
+    return row["macro_F1"]
 
 
 def show_paired(paired: Paired) -> None:

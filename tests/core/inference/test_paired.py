@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sadcl_core.errors import DataError
+from sadcl_core.inference.candidates import Candidate
+from sadcl_core.inference.paired import compare
+from sadcl_core.inference.scoring import Scores
+from sadcl_core.metrics import average_precisions
+
+CLASSES = ("a", "b", "c")
+
+
+def make(noise: float, *, seed: int = 0, n: int = 300, name: str = "one") -> Candidate:
+    """Scores of the same images and labels, the better the less noise there is."""
+    truth = np.random.default_rng(0).random((n, 3)) < 0.2
+    scores = 1 / (1 + np.exp(-(2 * truth - 1 + noise * np.random.default_rng(seed).standard_normal((n, 3)))))
+    return Candidate(name, Scores(scores.astype(np.float32), truth.astype(np.int8), 1.0), CLASSES, None, {})
+
+
+def test_the_same_scores_do_not_differ() -> None:
+    paired = compare(make(1.0), make(1.0, name="two"), resamples=50)
+    for difference in (paired.map_interpolated, paired.map_non_interpolated):
+        assert (difference.value, difference.low, difference.high, difference.clear) == (0, 0, 0, False)
+    assert paired.moved == []
+    assert paired.names == ("one", "two")
+
+
+def test_a_better_model_is_found_and_its_classes_named() -> None:
+    paired = compare(make(2.0), make(0.5, seed=1), resamples=200)
+    first, second = (make(2.0), make(0.5, seed=1))
+    for name in ("interpolated", "non_interpolated"):
+        difference = getattr(paired, f"map_{name}")
+        expected = [
+            100 * np.nanmean(getattr(average_precisions(c.scores.scores, c.scores.targets), name)) for c in (first, second)
+        ]
+        assert (difference.first, difference.second) == pytest.approx(tuple(expected))
+        assert difference.low <= difference.value <= difference.high
+        assert difference.clear
+    assert {name for name, _ in paired.moved} == set(CLASSES)
+    values = [abs(difference.value) for _, difference in paired.moved]
+    assert values == sorted(values, reverse=True)
+    document = paired.as_json()
+    json.dumps(document, allow_nan=False)
+    assert document["mAP_interpolated"]["difference"] == pytest.approx(paired.map_interpolated.value, abs=1e-4)
+    assert document["classes_moved_by_chance"] == pytest.approx(0.15)
+
+
+def test_what_is_hard_for_both_cancels_out() -> None:
+    """Two models that err on the same images: the interval of the difference is narrower than either's own."""
+    from sadcl_core.inference.evaluation import evaluate
+
+    first = make(1.5)
+    nearly = first.scores.scores + 0.02 * np.random.default_rng(5).random(first.scores.scores.shape).astype(np.float32)
+    second = Candidate("two", Scores(nearly / 1.02, first.scores.targets, 1.0), CLASSES, None, {})
+    paired = compare(first, second, resamples=200).map_interpolated
+    alone = evaluate(first.scores, CLASSES, resamples=200).uncertainty
+    assert alone is not None
+    low, high = alone.map_interpolated
+    assert paired.high - paired.low < 0.5 * (high - low)
+
+
+def test_classes_in_another_order() -> None:
+    first, second = make(1.0), make(0.7, seed=3)
+    order = [2, 0, 1]
+    turned = Candidate(
+        "two",
+        Scores(second.scores.scores[:, order], second.scores.targets[:, order], 1.0),
+        tuple(CLASSES[k] for k in order),
+        None,
+        {},
+    )
+    assert (
+        compare(first, turned, resamples=40).as_json()["per_class"] == compare(first, second, resamples=40).as_json()["per_class"]
+    )
+
+
+def test_a_class_without_positives_has_no_difference() -> None:
+    first, second = make(1.0), make(0.7, seed=3)
+    for candidate in (first, second):
+        candidate.scores.targets[:, 1] = 0
+    paired = compare(first, second, resamples=40)
+    assert paired.per_class[1] is None
+    assert paired.by_chance == pytest.approx(0.1)
+    json.dumps(paired.as_json(), allow_nan=False)
+
+
+def other_targets(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    return np.roll(targets, 1, axis=0)
+
+
+def test_other_images_labels_or_classes_are_refused() -> None:
+    first, second = make(1.0), make(1.0, n=200)
+    with pytest.raises(DataError, match="not scored on the same images"):
+        compare(first, second, resamples=10)
+    rolled = Candidate("two", Scores(first.scores.scores, other_targets(first.scores.targets), 1.0), CLASSES, None, {})
+    with pytest.raises(DataError, match="not scored on the same images"):
+        compare(first, rolled, resamples=10)
+    strange = Candidate("two", first.scores, ("a", "b", "d"), None, {})
+    with pytest.raises(DataError, match="do not share all classes, such as 'c'"):
+        compare(first, strange, resamples=10)
