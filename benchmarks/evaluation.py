@@ -122,7 +122,7 @@ def coverage(images: int, classes: int) -> None:
         scores, targets = generate(images, classes, seed)
         here, samples = average_precisions(scores, targets), bootstrap_average_precision(scores, targets, samples=RESAMPLES)
         for name, value in truth.items():
-            means = mean_over_classes(getattr(samples, name))
+            means = mean_over_classes(getattr(samples, name), getattr(here, name))
             for kind, low, high in intervals(means, float(np.nanmean(getattr(here, name)))):
                 held.setdefault((name, kind), []).append((low <= value <= high, high - low))
     for (name, kind), found in held.items():

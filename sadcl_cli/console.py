@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
     from rich.table import Table
+    from rich.text import Text
 
 
 UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
@@ -40,6 +42,10 @@ def _console(stderr: bool) -> Console:
     class Quiet(Console):
         """Ends without a complaint when whoever reads the output has had enough."""
 
+        def render_str(self, text: str, **options: Any) -> Text:
+            """Names of files and classes come from strangers: what would steer the terminal is shown, not sent."""
+            return super().render_str(visible(text), **options)
+
         def on_broken_pipe(self) -> None:
             """See the class."""
             self.quiet = True
@@ -50,6 +56,19 @@ def _console(stderr: bool) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED
     return console
+
+
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Control characters, those that turn the direction of writing among them, by their numbers; line breaks stay."""
+    return STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def one_line(text: str) -> str:
+    """A name as part of a line that is read by lines."""
+    return visible(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def results() -> Console:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, write
 from sadcl_cli.evaluation_display import show_calibration, show_evaluation, show_paired, show_rows
+from sadcl_cli.evaluation_request import Subject, refuse_bad_places, refuse_what_is_ignored, subjects_of
 from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
 OBJECTIVE = "f1"
-ROWS = ("md", "latex", "csv")  # forms that give a row for the published table
+OURS = "ours"  # in the column `method` of a table
 
 
 class EvaluateCommand(TyperCommand):
@@ -53,14 +54,6 @@ class EvaluateCommand(TyperCommand):
             if word == "--calibrate" and (following[:1] in ("", "-") or Path(following).exists()):
                 filled.append(OBJECTIVE)
         return super().parse_args(ctx, filled)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A run or model file, the run that finished last (None), or a file of `scores`."""
-
-    path: Path | None
-    scores: bool
 
 
 @dataclass(frozen=True)
@@ -80,10 +73,12 @@ class Asked:
     thresholds: tuple[str, ...]
     uncalibrated: bool
     calibrate: bool
+    against: str | None
     similarity: bool
 
 
 def evaluate(
+    context: typer.Context,
     models: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -162,11 +157,10 @@ def evaluate(
     from sadcl_core.distributed import joined, place
     from sadcl_core.inference.evaluation import below, save_evaluation
 
+    subjects = subjects_of(models or [], weights, scores)
+    refuse_what_is_ignored(context, subjects)
+    refuse_bad_places(subjects, output=output, save_scores=save_scores, labels=labels)
     format = "json" if json else format
-    subjects = _subjects(models or [], weights, scores, labels)
-    _refuse_together(
-        calibrate=calibrate, report=report, label_errors=label_errors, row=format in ROWS, against=against, two=len(subjects) == 2
-    )
     asked = Asked(
         data=data,
         split=split,
@@ -181,6 +175,7 @@ def evaluate(
         thresholds=tuple(threshold or ()),
         uncalibrated=uncalibrated or calibrate is not None,
         calibrate=calibrate is not None,
+        against=against,
         similarity=report or label_errors,
     )
     if calibrate is not None:
@@ -206,43 +201,13 @@ def evaluate(
     below(result, min_map)
 
 
-def _subjects(models: list[Path], weights: Path | None, scores: Path | None, labels: str | None) -> list[Subject]:
-    """The one or two models, or files of scores, that are to be evaluated."""
-    from sadcl_core.errors import UsageError
-    from sadcl_core.inference.score_files import holds_scores
-
-    given = [Subject(one, scores=holds_scores(one)) for one in (*models, weights) if one is not None]
-    given += [] if scores is None else [Subject(scores, scores=True)]
-    if labels is not None and not any(one.scores for one in given):
-        raise UsageError("--labels says what is true, but of no scores. Give --scores FILE; for a model, give --data.")
-    if len(given) > 2 or (given and weights is not None and len(given) > 1):
-        raise UsageError(
-            "One model is evaluated, or two are compared: sadcl eval A B. Name no more than two, and none of them with -w."
-        )
-    return given or [Subject(None, scores=False)]
-
-
-def _refuse_together(
-    *, calibrate: str | None, report: bool, label_errors: bool, row: bool, against: str | None, two: bool
-) -> None:
-    """Refuse options that do not go together."""
-    from sadcl_core.errors import UsageError
-
-    others = {"--report": report, "--label-errors": label_errors, "--format": row, "--against": against is not None}
-    given = [name for name, present in others.items() if present]
-    if calibrate is not None and (two or given):
-        raise UsageError(
-            f"--calibrate does not go with {given[0] if given else 'two models'}. Run it first, then sadcl eval again."
-        )
-    if two and given:
-        raise UsageError(f"{given[0]} is for one model. Give it to each of the two by itself.")
-
-
 def _scored(subject: Subject, asked: Asked) -> Candidate:
     """Score the images with a model, or read a file of scores."""
     from sadcl_core.distributed import first_one_first
-    from sadcl_core.inference.calibrating import refuse_other_size
+    from sadcl_core.inference.calibrating import refuse_to_store
     from sadcl_core.inference.candidates import read_candidate, score_split
+    from sadcl_core.inference.opening import refuse_trained_on
+    from sadcl_core.inference.result_rows import find_table
     from sadcl_core.inference.thresholds import choose
 
     if subject.path is not None and subject.scores:
@@ -254,10 +219,13 @@ def _scored(subject: Subject, asked: Asked) -> Candidate:
             subject.path, device=asked.device, precision=asked.precision, img_size=asked.img_size, uncalibrated=asked.uncalibrated
         )
         card = opened.model.card
-        choose(asked.thresholds, card.classes, card.thresholds)  # a mistake in them is said before any long work
+        choose(asked.thresholds, card.classes, card.thresholds, calibrated=bool(card.temperatures))  # before any long work
+        find_table(asked.against, card.classes)
         if asked.calibrate:
-            refuse_other_size(opened)
+            refuse_to_store(opened)
         images = open_split(opened, data=asked.data, split=asked.split)
+        if asked.calibrate:
+            refuse_trained_on(opened, images)
     with counting("scoring images") as count:
         return score_split(
             opened,
@@ -277,11 +245,12 @@ def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: in
     from sadcl_core.inference.thresholds import choose
     from sadcl_core.metrics import default_samples
 
-    limits = choose(asked, candidate.classes, candidate.own_thresholds) if asked else None
+    calibrated = None if candidate.opened is None else candidate.as_trained is not None
+    limits = choose(asked, candidate.classes, candidate.own_thresholds, calibrated=calibrated) if asked else None
     if limits is not None:
         say(f"labels above {limits.said}")
     if tuned_here(candidate):
-        say("the model was calibrated on these very images: at its own thresholds the numbers are better than they are on others")
+        say("the model was calibrated on these very images: all at its own thresholds, and its calibration error, flatters it")
     with counting("resampling images") as count:
         return evaluate_candidate(
             candidate,
@@ -298,8 +267,11 @@ def _save_more(
 ) -> None:
     """What was asked for beside the numbers: scores, suspected label errors, the page."""
     if save_scores is not None:
+        from sadcl_core.errors import UsageError
         from sadcl_core.inference.score_files import write_scores
 
+        if save_scores.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
+            raise UsageError(f"--save-scores {save_scores} is where the evaluation itself is. Choose another name.")
         write_scores(save_scores, candidate.scores.scores, candidate.classes, candidate.images)
         say(f"scores saved to {save_scores}")
     if report or label_errors:
@@ -317,16 +289,15 @@ def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool
 
     with stages() as progress:
         made = calibrate(candidate, parse_objective(objective), progress=progress)
-    if candidate.opened is not None:
-        store(made, candidate.opened)
     path = save_calibration(made, folder)
     if json:
         show_json(made.as_json())
     else:
         show_calibration(made)
-    if candidate.opened is not None:
-        say(f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on, --uncalibrated leaves it out")
     (say if json else show)(f"thresholds saved to {path}, for --threshold {path}")
+    if candidate.opened is not None:
+        store(made, candidate.opened)
+        say(f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on, --uncalibrated leaves it out")
 
 
 def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:
@@ -336,7 +307,12 @@ def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) 
 
     first, second = candidates
     with counting("resampling images") as count:
-        paired = compare(first, second, resamples=resamples or default_samples(*first.scores.scores.shape), progress=count)
+        paired = compare(
+            first,
+            second,
+            resamples=default_samples(*first.scores.scores.shape) if resamples is None else resamples,
+            progress=count,
+        )
     if json:
         show_json(paired.as_json())
     else:
@@ -346,10 +322,13 @@ def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) 
 def _show(result: Evaluation, *, topk: int, format: str, against: str | None) -> None:
     """The numbers in the form that was asked for."""
     from sadcl_core.inference.result_rows import beside, find_table, render, row_of
+    from sadcl_core.inference.thresholds import DEFAULT
     from sadcl_core.published import COLUMNS
 
     table = find_table(against, result.classes)
-    row = row_of(result, table, train_size=result.subject.get("train_size"))
+    limits = result.subject["thresholds"]
+    method = OURS if limits == str(DEFAULT) else f"{OURS}, above {limits}"
+    row = row_of(result, table, method=method, train_size=result.subject.get("train_size"))
     rows, columns = [row], list(COLUMNS if table is None else table.columns)
     if against is not None and table is not None:
         set_beside = beside(row, table)
@@ -358,9 +337,9 @@ def _show(result: Evaluation, *, topk: int, format: str, against: str | None) ->
     if format == "json":
         show_json({**result.as_json(), **({} if against is None else {"against": rows})})
     elif format == "text":
-        show_evaluation(result, topk)
         if against is not None:
             show_rows(rows, columns)
+        show_evaluation(result, topk)
     else:
         say(result.line)
         write(render(rows, columns, cast("Literal['md', 'latex', 'csv']", format)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CF1 = {"CF1": "CF1 (of CP, CR)", "macro_F1": "CF1 (macro)"}
 SHORT_ROW = ("method", "note", "test_size", "mAP", "CF1", "OF1")  # of a printed table, on a narrow terminal
+CLEAR = 0.5  # points of F1 below which nothing is said to be better
 MOST_MOVED = 20  # classes of a comparison that are listed
 
 
@@ -109,7 +110,8 @@ def show_calibration(made: Calibrated) -> None:
         rows.add_row(title, *(_number(100 * value) for value in values.values()))
     show_table(rows)
     before, after = benefit.error_before.overall, benefit.error_after.overall
-    show(f"expected calibration error, held out: {before:.4f} before, {after:.4f} after")
+    where = "" if made.candidate.opened else ", by the temperatures and biases in the file"
+    show(f"expected calibration error, held out: {before:.4f} before, {after:.4f} after{where}")
     show(_verdict(made))
 
 
@@ -121,10 +123,8 @@ def _verdict(made: Calibrated) -> str:
         reached = sum(bool(benefit.held[k]) for k in known)
         return f"a {objective.kind} of {objective.at_least:g} is reached on images held out in {reached} of {len(known)} classes"
     own, rival = (100 * row["macro_F1"] for row in (benefit.after, max(benefit.before, benefit.shared, key=_macro_f1)))
-    better = "better" if own > rival else "not better"
-    return (
-        f"on images held out, one threshold per class is {better} than the same for all: macro F1 {own:.1f} against {rival:.1f}"
-    )
+    verdict = "about as good as" if abs(own - rival) < CLEAR else "better than" if own > rival else "worse than"
+    return f"on images held out, one threshold per class is {verdict} the same for all: macro F1 {own:.1f} against {rival:.1f}"
 
 
 def _macro_f1(row: dict[str, float]) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sadcl_cli.console import say, show, show_json, warn
+from sadcl_cli.console import one_line, say, show, show_json, warn
 from sadcl_cli.opening import open_model
 from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Threshold, Uncalibrated, Verbose, Weights
 
@@ -23,7 +23,7 @@ def predict(
     all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json: the score of every class.")] = False,
     uncalibrated: Uncalibrated = False,
     img_size: ImgSize = None,
-    batch_size: BatchSize = 16,
+    batch_size: BatchSize = 32,
     device: Device = "auto",
     precision: Precision = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
@@ -35,15 +35,24 @@ def predict(
 
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
-    from sadcl_core.errors import DataError
+    from sadcl_core.distributed import works_alone
+    from sadcl_core.errors import DataError, UsageError
     from sadcl_core.inference.prediction import find_images
     from sadcl_core.inference.prediction import predict as run
     from sadcl_core.inference.thresholds import choose
 
+    if not works_alone():
+        return
+    if all_scores and not json:
+        raise UsageError("--all-scores is for the JSON. Give --json as well.")
     found = find_images(images)
     opened = open_model(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
     card = opened.model.card
-    limits = choose(threshold or (), card.classes, card.thresholds) if threshold or topk is None else None
+    limits = (
+        choose(threshold or (), card.classes, card.thresholds, calibrated=bool(card.temperatures))
+        if threshold or topk is None
+        else None
+    )
     if limits is not None:
         say(f"labels above {limits.said}")
     broken, width = 0, min(80, max(len(str(image)) for image in found))
@@ -63,8 +72,8 @@ def predict(
         if json:
             show_json(_as_json(prediction, card.classes if all_scores else ()), indent=None)
         elif not prediction.error:
-            labels = "  ".join(f"{name} {score:.2f}" for name, score in prediction.labels)
-            show(f"{prediction.image!s:<{width}}  {labels or '(no label)'}")
+            labels = "  ".join(f"{one_line(name)} {score:.2f}" for name, score in prediction.labels)
+            show(f"{one_line(str(prediction.image)):<{width}}  {labels or '(no label)'}")
     if broken:
         raise DataError(f"{broken:,} of {len(found):,} images could not be read; the others are done.")
 

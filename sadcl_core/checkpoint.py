@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
+import torch
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sadcl_core.calibration import apply_probabilities
 from sadcl_core.config import ModelSection, Section
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError, MachineError, UsageError
@@ -63,14 +67,14 @@ class ModelCard(Section):
         """Without what a calibration added."""
         return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
 
+    def calibrated_scores(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Scores (N, K) as trained -> calibrated; the same ones where the model is not calibrated."""
+        return apply_probabilities(scores, self.temperatures, self.biases) if self.temperatures else scores
+
     def scores(self, logits: Tensor) -> Tensor:
-        """Logits (..., K) -> scores in 0..1, float32: the sigmoid, of logit / temperature + bias if calibrated."""
-        logits = logits.float()
-        if self.temperatures:
-            logits = logits / logits.new_tensor(self.temperatures)
-        if self.biases:
-            logits = logits + logits.new_tensor(self.biases)
-        return logits.sigmoid()
+        """Logits (N, K) -> scores in 0..1, float32: their sigmoid, calibrated where the model is, then on the CPU."""
+        scores = logits.float().sigmoid()
+        return torch.from_numpy(self.calibrated_scores(scores.cpu().numpy())) if self.temperatures else scores
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
     header = {CARD: card.model_dump_json()}
     with replacing(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode
+        mode = (path if path.exists() else temporary).stat().st_mode
         try:
             safetensors.torch.save_file(tensors, temporary, metadata=header)
         except SafetensorError as error:

@@ -40,6 +40,11 @@ def first_one_first() -> Iterator[None]:
         dist.barrier()
 
 
+def works_alone() -> bool:
+    """Whether this process does what only one is to do: the first of those that a launcher started, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def together() -> bool:
     """Whether this is one of several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -5,7 +5,7 @@ Arrays in, arrays out. Targets are 1 (active), 0 (inactive) or -1 (unknown, left
 
 from sadcl_core.calibration.cross_fitting import CrossFit, cross_fit
 from sadcl_core.calibration.objective import Objective, parse_objective
-from sadcl_core.calibration.probabilities import ProbabilityMap, apply_probabilities, fit_probabilities
+from sadcl_core.calibration.probabilities import ProbabilityMap, apply_probabilities, before_calibration, fit_probabilities
 from sadcl_core.calibration.thresholds import TunedThresholds, choose_thresholds, global_threshold
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ProbabilityMap",
     "TunedThresholds",
     "apply_probabilities",
+    "before_calibration",
     "choose_thresholds",
     "cross_fit",
     "fit_probabilities",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import logit
 
 from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, by_class, checked, column_blocks
 
+Change = Callable[[Scores, int], Scores]  # scores (N,) of a class, and which one
 LOGIT_LIMIT = 16  # float32 scores next to 1 have logit 16.6: what lies beyond is rounding, not evidence
 
 
@@ -33,11 +34,12 @@ def checked_probabilities(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tupl
     return score_array if score_array.dtype.kind == "f" else score_array.astype(np.float64), target_array
 
 
-def columns(scores: Scores, targets: Targets) -> Iterator[Column]:
-    """The K classes in order; some of them are copied at a time."""
+def columns(scores: Scores, targets: Targets, change: Change | None = None) -> Iterator[Column]:
+    """The K classes in order; some of them are copied at a time, and changed when a `change` is given."""
     for classes in column_blocks(scores.shape, COLUMN_BLOCK):
-        for _, column, labels in by_class(scores, targets, classes):
-            yield Column(column[labels == 1], column[labels == 0])
+        for k, column, labels in by_class(scores, targets, classes):
+            changed = column if change is None else change(column, k)
+            yield Column(changed[labels == 1], changed[labels == 0])
 
 
 def clipped_logit(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -106,12 +106,13 @@ def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.ND
         away = folds == fold
         known = np.where(away[:, None], np.int8(-1), targets.astype(np.int8, copy=False))  # what is unknown is not tuned on
         fitted = fit_probabilities(scores, known)
-        mapped = apply_probabilities(scores, fitted.temperatures, fitted.biases)
-        raw, calibrated, truth = scores[away], mapped[away], targets[away]
+        thresholds = choose_thresholds(scores, known, objective, probabilities=fitted).values
+        raw, truth = scores[away], targets[away]
+        calibrated = apply_probabilities(raw, fitted.temperatures, fitted.biases)
         yield _Fold(
             before=decision_counts(raw, truth, DEFAULT),
             shared=decision_counts(raw, truth, global_threshold(scores, known, objective)),
-            after=decision_counts(calibrated, truth, choose_thresholds(mapped, known, objective).values),
+            after=decision_counts(calibrated, truth, thresholds),
             raw=bin_sums(raw, truth),
             calibrated=bin_sums(calibrated, truth),
         )

@@ -48,6 +48,19 @@ class ProbabilityMap:
     global_bias: float
     fitted: npt.NDArray[np.bool_]
 
+    def of_class(self, scores: Scores, k: int) -> Scores:
+        """The scores (N,) of class k, mapped as `apply_probabilities` does."""
+        mapped: Scores = apply_probabilities(scores[:, None], self.temperatures[k : k + 1], self.biases[k : k + 1])[:, 0]
+        return mapped
+
+
+def before_calibration(thresholds: npt.ArrayLike, probabilities: ProbabilityMap) -> npt.NDArray[np.float64]:
+    """Thresholds (K,) for calibrated scores -> those for the scores as they were, which decide the same."""
+    values = np.asarray(thresholds, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        shifted = (logit(values) - probabilities.biases) * probabilities.temperatures
+    return np.asarray(expit(shifted))  # 0 and 1 stay what they are
+
 
 def fit_probabilities(
     scores: npt.ArrayLike, targets: npt.ArrayLike, *, spread: tuple[float, float] = CLASS_SPREAD

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from sadcl_core.calibration.columns import LOGIT_LIMIT, Column, cells, checked_probabilities, clipped_logit, columns
+from sadcl_core.calibration.columns import LOGIT_LIMIT, Change, Column, cells, checked_probabilities, clipped_logit, columns
 from sadcl_core.calibration.objective import Objective
+from sadcl_core.calibration.probabilities import ProbabilityMap
 from sadcl_core.metrics.arrays import Scores, Targets
 
 DEFAULT = 0.5  # where nothing is positive and nothing can be tuned
@@ -59,7 +60,12 @@ class _Cuts(NamedTuple):
 
 
 def choose_thresholds(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objective, *, pull: float = PULL
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    objective: Objective,
+    *,
+    probabilities: ProbabilityMap | None = None,
+    pull: float = PULL,
 ) -> TunedThresholds:
     """Tune the threshold of each class; use images the model was not trained on.
 
@@ -78,6 +84,7 @@ def choose_thresholds(
         scores: (N, K) in 0..1.
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
         objective: see `sadcl_core.calibration.objective.parse_objective`.
+        probabilities: makes of the scores what the thresholds are for, class by class, without a second (N, K).
         pull: number of positives with which own and global threshold weigh the same; 0 takes the own, infinity the
             global one.
 
@@ -90,11 +97,12 @@ def choose_thresholds(
     if not pull >= 0:
         raise ValueError(f"pull must be 0 or more, got {pull}")
     score_array, target_array = checked_probabilities(scores, targets)
-    global_value = _pooled_threshold(score_array, target_array, objective)
+    change = None if probabilities is None else probabilities.of_class
+    global_value = _pooled_threshold(score_array, target_array, objective, change)
     count = score_array.shape[1]
     values, own, weight = np.full(count, global_value), np.full(count, global_value), np.zeros(count)
     reached, positives = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
-    for k, column in enumerate(columns(score_array, target_array)):
+    for k, column in enumerate(columns(score_array, target_array, change)):
         positives[k] = len(column.positives)
         if positives[k]:
             own[k] = _best(_cuts(column), objective, int(positives[k]))
@@ -161,14 +169,14 @@ def _reaches(threshold: float, column: Column, objective: Objective) -> bool:
     return said > 0 and tp / said >= objective.at_least
 
 
-def _pooled_threshold(scores: Scores, targets: Targets, objective: Objective) -> float:
+def _pooled_threshold(scores: Scores, targets: Targets, objective: Objective, change: Change | None = None) -> float:
     """As `_cuts` and `_best` for all classes as one, on a grid of the logit scale: no sorting of N * K scores.
 
     A score below 1e-7 counts as 0.
     """
     size = 2 * LOGIT_LIMIT * STEPS + 1
     counts = np.zeros((2, size), dtype=np.int64)  # negatives, positives
-    for column in columns(scores, targets):
+    for column in columns(scores, targets, change):
         counts[1] += np.bincount(cells(clipped_logit(column.positives), STEPS), minlength=size)
         counts[0] += np.bincount(cells(clipped_logit(column.negatives), STEPS), minlength=size)
     positives = int(counts[1].sum())

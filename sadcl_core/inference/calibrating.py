@@ -6,7 +6,8 @@ times. What is kept is made on all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sadcl_core.calibration import (
     Objective,
     ProbabilityMap,
     TunedThresholds,
-    apply_probabilities,
+    before_calibration,
     choose_thresholds,
     cross_fit,
     fit_probabilities,
@@ -28,7 +29,7 @@ from sadcl_core.data.splits import stratify
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.candidates import Candidate, file_name
 from sadcl_core.inference.opening import OpenedModel
-from sadcl_core.inference.thresholds import write_thresholds
+from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.progress import StagedProgress
 
 FOLDS = 5
@@ -42,9 +43,9 @@ class Calibrated:
 
     Attributes:
         objective: what the thresholds were chosen for.
-        candidate: with calibrated scores and thresholds of its own.
+        candidate: as it was given.
         probabilities: temperature and bias per class.
-        thresholds: per class, on the calibrated scores.
+        thresholds: per class, for the calibrated scores.
         benefit: measured by cross-fitting.
     """
 
@@ -111,14 +112,8 @@ def calibrate(candidate: Candidate, objective: Objective, *, progress: StagedPro
         )
     benefit = cross_fit(scores, targets, objective, folds(targets))
     probabilities = fit_probabilities(scores, targets)
-    mapped = apply_probabilities(scores, probabilities.temperatures, probabilities.biases)
-    thresholds = choose_thresholds(mapped, targets, objective)
-    calibrated = replace(
-        candidate,
-        scores=replace(candidate.scores, scores=mapped),
-        own_thresholds=tuple(float(value) for value in thresholds.values),
-    )
-    return Calibrated(objective, calibrated, probabilities, thresholds, benefit)
+    thresholds = choose_thresholds(scores, targets, objective, probabilities=probabilities)
+    return Calibrated(objective, candidate, probabilities, thresholds, benefit)
 
 
 def folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.int8]:
@@ -134,20 +129,26 @@ def store(made: Calibrated, opened: OpenedModel) -> None:
     Raises:
         UsageError: the model was run at another image size than its file is for, or the file cannot be written.
     """
-    refuse_other_size(opened)
+    refuse_to_store(opened)
     card = opened.model.card.as_trained.model_copy(
         update={
             "temperatures": tuple(float(value) for value in made.probabilities.temperatures),
             "biases": tuple(float(value) for value in made.probabilities.biases),
-            "thresholds": made.candidate.own_thresholds,
+            "thresholds": tuple(float(value) for value in made.thresholds.values),
             "calibrated": made.about,
         }
     )
-    save_model(opened.model.path, opened.model.classifier, card)
+    save_model(opened.model.path.resolve(), opened.model.classifier, card)  # where it is a link, the file it means
 
 
-def refuse_other_size(opened: OpenedModel) -> None:
-    """Raise a UsageError when a model is run at another image size than its file is for."""
+def refuse_to_store(opened: OpenedModel) -> None:
+    """Raise a UsageError when a model is run at another image size than its file is for, or its file cannot be written."""
+    file = opened.model.path.resolve()
+    if not os.access(file.parent, os.W_OK):
+        raise UsageError(
+            f"{file.parent} cannot be written to, so the calibration cannot be kept in the model. "
+            "Copy the model file to another place, and name the copy with -w and the data with --data."
+        )
     own = read_card(opened.model.path).img_size
     if own != opened.model.card.img_size:
         raise UsageError(
@@ -156,6 +157,16 @@ def refuse_other_size(opened: OpenedModel) -> None:
 
 
 def save_calibration(made: Calibrated, folder: Path) -> Path:
-    """Write the thresholds, and all that was measured, as one JSON file that `--threshold` reads; return its path."""
-    name = file_name(made.candidate, f"thresholds-{made.objective.kind}", folder)
-    return write_thresholds(folder / f"{name}.json", made.candidate.classes, made.candidate.own_thresholds, made.as_json())
+    """Write the thresholds, and all that was measured, as one JSON file that `--threshold` reads; return its path.
+
+    Thresholds of a model are for its calibrated scores; those of a file of scores, which nothing calibrates, for the scores
+    as they are.
+    """
+    candidate, values = made.candidate, made.thresholds.values
+    objective = str(made.objective).replace(">=", "-")
+    name = file_name(candidate, f"thresholds-{objective}", folder)
+    scale = CALIBRATED
+    if candidate.opened is None:
+        values, scale = before_calibration(values, made.probabilities), AS_THEY_ARE
+    document = {**made.as_json(), SCALE: scale}
+    return write_thresholds(folder / f"{name}.json", candidate.classes, values.tolist(), document)

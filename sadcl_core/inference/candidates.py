@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ class Candidate:
 
     Attributes:
         name: for people and file names.
-        scores: and targets, (N, K) each.
+        scores: and targets, (N, K) each; those that thresholds of the model are for.
         classes: K names.
         images: N names, or None where they have none.
         about: dataset, split, model and so on, as in the JSON of an evaluation.
         own_thresholds: K, or none.
+        as_trained: (N, K) scores as they were before the model was calibrated; None where it is not.
         opened: the model, when one was run.
         split: where the images are, when that is known.
         localisation: of the attention, where there are boxes.
@@ -46,6 +47,7 @@ class Candidate:
     images: Sequence[str] | None
     about: dict[str, Any]
     own_thresholds: tuple[float, ...] = ()
+    as_trained: npt.NDArray[np.floating] | None = None
     opened: OpenedModel | None = None
     split: Split | None = None
     localisation: Localisation | None = None
@@ -65,14 +67,35 @@ class Candidate:
         if set(self.classes) != set(other.classes):
             strange = sorted(set(self.classes) ^ set(other.classes))[0]
             raise DataError(f"{self.name} and {other.name} do not share all classes, such as {strange!r}. Compare two that do.")
+        scores, targets = self.scores.scores, self.scores.targets
+        rows = self._rows_of(other)
+        if rows is not None:
+            scores, targets = scores[rows], targets[rows]
         order = [self.classes.index(name) for name in other.classes]
-        scores, targets = self.scores.scores[:, order], self.scores.targets[:, order]
+        if order != list(range(len(order))):  # else nothing is copied
+            scores, targets = scores[:, order], targets[:, order]
         if targets.shape != other.scores.targets.shape or not np.array_equal(targets, other.scores.targets):
             raise DataError(
                 f"{self.name} and {other.name} were not scored on the same images with the same labels. "
                 "Give both the same --data and --split."
             )
         return Candidate(self.name, Scores(scores, targets, self.scores.seconds), other.classes, other.images, self.about)
+
+    def _rows_of(self, other: Candidate) -> list[int] | None:
+        """Where the images of another are among these; None where they are in the same order, or one of both names none."""
+        if self.images is None or other.images is None:
+            return None
+        own, wanted = list(self.images), list(other.images)
+        if own == wanted:
+            return None
+        if set(own) != set(wanted) or len(own) != len(wanted):
+            strange = sorted(set(own) ^ set(wanted))
+            raise DataError(
+                f"{self.name} and {other.name} were not scored on the same images: {len(strange):,} are in one of them only"
+                f"{f', such as {strange[0]}' if strange else ''}. Give both the same --data and --split."
+            )
+        places = {name: row for row, name in enumerate(own)}
+        return [places[name] for name in wanted]
 
 
 def score_split(
@@ -98,7 +121,7 @@ def score_split(
     scored = score(
         opened.model.classifier,
         make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
-        card=card,
+        card=card.as_trained,
         device=opened.device,
         precision=opened.precision,
         observers=observers,
@@ -106,11 +129,12 @@ def score_split(
     )
     return Candidate(
         name=str(opened.model.path),
-        scores=scored,
+        scores=replace(scored, scores=card.calibrated_scores(scored.scores)),
         classes=card.classes,
-        images=split,
+        images=split if count == len(split) else [split[number] for number in range(count)],
         about=_about(opened, split, limit),
         own_thresholds=card.thresholds,
+        as_trained=scored.scores if card.temperatures else None,
         opened=opened,
         split=split,
         localisation=None if places is None else places.result(),
@@ -171,13 +195,16 @@ def file_name(candidate: Candidate, thresholds: str, folder: Path) -> str:
     The run's name is left out inside the run.
     """
     about = candidate.about
-    if "model" not in about:
-        return "-".join(part for part in (candidate.name, thresholds) if part)
-    model = Path(about["model"]).absolute()
-    run = model.parent.parent
+    if candidate.opened is None:
+        return "-".join(part for part in (candidate.name, "eval", thresholds) if part)
+    model, run = candidate.opened.model.path.absolute(), candidate.opened.run
     parts = [about["dataset"], about["split"], str(about["img_size"])]
-    if not folder.absolute().is_relative_to(run):
-        parts.insert(0, run.name)
+    if about.get("calibrated"):
+        parts.append("calibrated")
+    if run is None:
+        parts.insert(0, model.parent.name)
+    elif not folder.absolute().is_relative_to(run.path.absolute()):
+        parts.insert(0, run.path.absolute().name)
     if model.stem != "best":
         parts.append(model.stem)
     if thresholds:

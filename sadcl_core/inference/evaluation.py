@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ from sadcl_core.progress import Progress
 
 SCHEMA_VERSION = 2
 LEVEL = 0.95  # of the intervals
+LEAST_POSITIVES = 5  # of a class, for an interval of its own: fewer images cannot say how sure they are
+LEAST_IMAGES = 10  # for any interval
 PERCENT = (0.0, 100.0)  # what they do not leave
 Floats = npt.NDArray[np.float64]
 
@@ -43,9 +47,9 @@ class Uncertainty:
 
     Attributes:
         resamples: how many.
-        map_interpolated: (low, high).
+        map_interpolated: (low, high); NaN with fewer images than LEAST_IMAGES, like the others.
         map_non_interpolated: (low, high).
-        ap_interpolated: (K, 2), NaN for a class without an interval.
+        ap_interpolated: (K, 2), NaN for a class with fewer positives than LEAST_POSITIVES.
     """
 
     resamples: int
@@ -67,10 +71,10 @@ class Evaluation:
         ap_eleven_point: (K,), NaN without a positive.
         positives: (K,) images of each class.
         unknown: label decisions left out because the truth is not known.
-        thresholds: (K,), what the rows and the numbers of each class are taken at.
-        all_labels: the seven values over all labels.
-        top: k -> the seven values over the k best labels of each image.
-        own_thresholds: the seven values over all labels at the model's own thresholds, where it has any and others were used.
+        thresholds: (K,), what the numbers of each class are taken at.
+        all_labels: the seven values over all labels, at the thresholds, or as published (see `evaluate`).
+        top: k -> the seven values over the k best labels of each image, the same way.
+        own_thresholds: the seven values over all labels at the thresholds, where `all_labels` is as published.
         precision: (K,) at the thresholds; NaN without a positive, like the next two.
         recall: (K,).
         f1: (K,).
@@ -126,13 +130,12 @@ class Evaluation:
     def line(self) -> str:
         """The one line that says which number this is and how sure it is."""
         missing = len(self.classes_without_positives)
-        sure = ""
-        if self.uncertainty is not None:
-            low, high = self.uncertainty.map_interpolated
-            sure = f" [{low:.1f}, {high:.1f}]"
+        low, high = self.uncertainty.map_interpolated if self.uncertainty is not None else (np.nan, np.nan)
+        sure = "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+        undefined = np.isnan(self.map_interpolated)
         parts = [
-            f"mAP {self.map_interpolated:.1f}{sure} interpolated",
-            f"{self.map_non_interpolated:.1f} non-interpolated",
+            "mAP not defined, no label is active" if undefined else f"mAP {self.map_interpolated:.1f}{sure} interpolated",
+            *([] if undefined else [f"{self.map_non_interpolated:.1f} non-interpolated"]),
             f"{len(self.classes) - missing}/{len(self.classes)} classes",
             *([f"difficult {self.subject['difficult']}"] if self.subject.get("difficult") else []),
             *([f"{self.unknown:,} unknown labels left out"] if self.unknown else []),
@@ -207,7 +210,7 @@ def evaluate(
     classes: tuple[str, ...],
     *,
     thresholds: npt.ArrayLike = 0.5,
-    own_thresholds: npt.ArrayLike | None = None,
+    published: npt.NDArray[np.floating] | None = None,
     topk: tuple[int, ...] = (3,),
     resamples: int = 0,
     localisation: Localisation | None = None,
@@ -220,7 +223,8 @@ def evaluate(
         scored: of N images.
         classes: K names.
         thresholds: one or K; a label counts when its score is above.
-        own_thresholds: K of the model's own, for a row of their own; None for no such row.
+        published: (N, K) scores for the rows of the published tables, over all and the k best labels, at 0.5 whatever the
+            thresholds are; None takes those rows at the thresholds.
         topk: each gives a set of the seven values.
         resamples: of the images, for the intervals; 0 for none.
         localisation: of the same model on the same images.
@@ -233,6 +237,7 @@ def evaluate(
     scores, targets = scored.scores, scored.targets
     limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(classes),))
     counts = decision_counts(scores, targets, limits)
+    said, level = (scores, limits) if published is None else (published, np.full(len(classes), DEFAULT))
     ap = average_precisions(scores, targets)
     errors = calibration_error(scores, targets)
     precision, recall, f1 = class_ratios(counts)
@@ -246,9 +251,9 @@ def evaluate(
         positives=counts.true_positives + counts.false_negatives,
         unknown=sum(int((targets[:, k] < 0).sum()) for k in range(len(classes))),
         thresholds=limits,
-        all_labels=_percent(ratios(counts)),
-        top={k: _percent(precision_recall(scores, targets, limits, k)) for k in topk},
-        own_thresholds=None if own_thresholds is None else _percent(precision_recall(scores, targets, own_thresholds)),
+        all_labels=_percent(ratios(counts) if published is None else precision_recall(said, targets, level)),
+        top={k: _percent(precision_recall(said, targets, level, k)) for k in topk},
+        own_thresholds=None if published is None else _percent(ratios(counts)),
         precision=100 * precision,
         recall=100 * recall,
         f1=100 * f1,
@@ -276,7 +281,8 @@ def evaluate_candidate(
     Args:
         candidate: what is evaluated.
         folder: where the result will be saved; decides whether its name has to name the run.
-        limits: that were asked for; None takes 0.5, as in the published tables, with a row for the model's own beside it.
+        limits: that were asked for; None takes 0.5 on the scores as trained for the rows, as in the published tables, and,
+            where the model has thresholds of its own, these for the classes and for a row beside the others.
         topk: each gives a set of the seven values.
         resamples: of the images, for the intervals; 0 for none.
         progress: told how many resamples are done.
@@ -285,11 +291,13 @@ def evaluate_candidate(
         ValueError: a score is NaN.
     """
     taken = limits or choose((str(DEFAULT),), candidate.classes)
+    own = candidate.own_thresholds if limits is None else ()
+    plain = candidate.scores.scores if candidate.as_trained is None else candidate.as_trained
     return evaluate(
         candidate.scores,
         candidate.classes,
-        thresholds=taken.values,
-        own_thresholds=candidate.own_thresholds if candidate.own_thresholds and limits is None else None,
+        thresholds=own or taken.values,
+        published=plain if own else None,
         topk=topk,
         resamples=resamples,
         localisation=candidate.localisation,
@@ -304,12 +312,18 @@ def uncertainty(
     """Intervals around AP (K,) in percent in both conventions; see `sadcl_core.metrics.bootstrap`."""
     samples = bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=progress)
     first, second = 100 * samples.interpolated, 100 * samples.non_interpolated  # (S, K)
+    positives = np.array([np.count_nonzero(scored.targets[:, k] == 1) for k in range(first.shape[1])], dtype=np.int64)
+    if len(scored.scores) < LEAST_IMAGES or positives.max(initial=0) < LEAST_POSITIVES:
+        first, second = np.full((2, *first.shape), np.nan)
+        interpolated, non_interpolated = np.full((2, first.shape[1]), np.nan)
+    first_means, second_means = mean_over_classes(first, interpolated), mean_over_classes(second, non_interpolated)
     classes = [interval(first[:, k], interpolated[k], LEVEL, PERCENT) for k in range(first.shape[1])]
+    sure = np.where((positives >= LEAST_POSITIVES)[:, None], np.array(classes, dtype=np.float64).reshape(-1, 2), np.nan)
     return Uncertainty(
         resamples=resamples,
-        map_interpolated=interval(mean_over_classes(first), _mean(interpolated), LEVEL, PERCENT),
-        map_non_interpolated=interval(mean_over_classes(second), _mean(non_interpolated), LEVEL, PERCENT),
-        ap_interpolated=np.array(classes, dtype=np.float64).reshape(-1, 2),
+        map_interpolated=interval(first_means, _mean(interpolated), LEVEL, PERCENT),
+        map_non_interpolated=interval(second_means, _mean(non_interpolated), LEVEL, PERCENT),
+        ap_interpolated=sure,
     )
 
 
@@ -324,11 +338,31 @@ def below(result: Evaluation, least: float | None) -> None:
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> Path:
-    """Write the document and the table of classes as JSON and CSV; return the JSON's path."""
-    path = folder / f"{result.subject['name']}.json"
+    """Write the document and the table of classes as JSON and CSV; return the JSON's path.
+
+    What was written of another model, other scores or other labels under the same name is left alone: a number is added.
+    """
+    name, number = result.subject["name"], 1
+    path = folder / f"{name}.json"
+    while path.exists() and _evaluated(_read(path)) != _evaluated(result.subject):
+        number += 1
+        path = folder / f"{name}-{number}.json"
     write_json(path, result.as_json())
     write_text(path.with_suffix(".csv"), result.per_class_csv())
     return path
+
+
+def _evaluated(subject: Mapping[str, Any]) -> dict[str, str]:
+    """Which files an evaluation is of."""
+    return {key: str(Path(subject[key]).resolve()) for key in ("model", "scores", "labels") if isinstance(subject.get(key), str)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,20 @@ def _calibration(card: ModelCard) -> str:
     if not card.calibrated:
         return ""
     made = card.calibrated
-    return f"; calibrated for {made.get('objective')} on split {made.get('split')} of {made.get('dataset')}"
+    size = made.get("img_size", card.img_size)
+    elsewhere = "" if size == card.img_size else f" at {size} px, which may not suit {card.img_size} px"
+    return f"; calibrated for {made.get('objective')} on split {made.get('split')} of {made.get('dataset')}{elsewhere}"
+
+
+def refuse_trained_on(opened: OpenedModel, images: Split) -> None:
+    """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
+    status = read_status(opened.run.path) if opened.run is not None else {}
+    seen = _seen(images, status)
+    if seen:
+        raise UsageError(
+            f"The model was trained on {seen:,} of these {len(images):,} images, and is surer of them than of others. "
+            "Calibrate on images held out: leave --split and --data out, or name others."
+        )
 
 
 def open_split(
@@ -128,13 +141,18 @@ def _trained_on(images: Split, status: dict[str, object], *, own: bool) -> str:
         return ""
     anew = own and images.manifest.fingerprint() != status.get("data_fingerprint")
     said = ", prepared anew since the training" if anew else ""
+    seen = 0 if images.name == "train" else _seen(images, status)
+    return f"{said}; {seen:,} of them have the paths of images that the model was trained on" if seen else said
+
+
+def _seen(images: Split, status: dict[str, object]) -> int:
+    """How many images have the paths of those that a run was trained on, as far as that can be known."""
     try:
         trained = load_manifest(Path(str(status["manifest"]))).split("train")
-    except DataError:
-        return said
+    except (DataError, KeyError):
+        return 0
     names = {copy_name(image) for image in trained}
-    seen = 0 if images.name == "train" else sum(copy_name(image) in names for image in images)
-    return f"{said}; {seen:,} of them have the paths of images that the model was trained on" if seen else said
+    return sum(copy_name(image) in names for image in images)
 
 
 def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: StagedProgress | None) -> Manifest:

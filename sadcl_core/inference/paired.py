@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sadcl_core.errors import DataError
 from sadcl_core.inference.candidates import Candidate
-from sadcl_core.inference.evaluation import LEVEL
+from sadcl_core.inference.evaluation import LEAST_IMAGES, LEAST_POSITIVES, LEVEL
 from sadcl_core.metrics import average_precisions, bootstrap_average_precision, interval, mean_over_classes
 from sadcl_core.progress import Progress
 
@@ -28,7 +29,7 @@ class Difference:
     Attributes:
         first: percent.
         second: percent.
-        low: end of the interval of the difference.
+        low: end of the interval of the difference; NaN where there are too few images for one.
         high: the other end.
     """
 
@@ -47,11 +48,12 @@ class Difference:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
-    def as_json(self) -> dict[str, float | list[float] | bool | None]:
+    def as_json(self) -> dict[str, Any]:
         """As numbers; None where there is none."""
         values = {"first": self.first, "second": self.second, "difference": self.value}
         plain = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
-        return {**plain, "interval": [round(self.low, 4), round(self.high, 4)], "clear": self.clear}
+        ends = [None if np.isnan(end) else round(end, 4) for end in (self.low, self.high)]
+        return {**plain, "interval": ends, "clear": self.clear}
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Paired:
     @property
     def by_chance(self) -> float:
         """How many classes would move if the two were equally good in all."""
-        return (1 - LEVEL) * sum(d is not None for d in self.per_class)
+        return (1 - LEVEL) * sum(d is not None and not np.isnan(d.low) for d in self.per_class)
 
     def as_json(self) -> dict[str, Any]:
         """One document."""
@@ -116,19 +118,23 @@ def compare(first: Candidate, second: Candidate, *, resamples: int, progress: Pr
         progress: told how many resamples are done.
 
     Raises:
-        DataError: they have other classes, other images or other labels.
+        DataError: they have other classes, other images or other labels, or no label is active.
     """
     second = second.same_as(first)
+    if not (first.scores.targets == 1).any():
+        raise DataError(
+            f"No label is active in the {len(first.scores.targets):,} images, so no mAP can be compared. Check the labels."
+        )
     points, samples = [], []
     for number, candidate in enumerate((first, second)):
         scored = candidate.scores
         points.append(average_precisions(scored.scores, scored.targets))
         report = None if progress is None else _part(progress, number)
         samples.append(bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=report))
-    interpolated = _differences(points[0].interpolated, points[1].interpolated, samples[0].interpolated, samples[1].interpolated)
-    plain = _differences(
-        points[0].non_interpolated, points[1].non_interpolated, samples[0].non_interpolated, samples[1].non_interpolated
-    )
+    positives = np.array([np.count_nonzero(column == 1) for column in first.scores.targets.T])
+    sure = positives >= (LEAST_POSITIVES if len(first.scores.scores) >= LEAST_IMAGES else np.inf)
+    both = [[getattr(one, name) for one in (*points, *samples)] for name in ("interpolated", "non_interpolated")]
+    interpolated, plain = (_differences(*values, sure=sure) for values in both)
     return Paired(
         names=(first.name, second.name),
         classes=first.classes,
@@ -145,16 +151,18 @@ def _part(progress: Progress, number: int) -> Progress:
 
 
 def _differences(
-    first: Floats, second: Floats, first_samples: Floats, second_samples: Floats
+    first: Floats, second: Floats, first_samples: Floats, second_samples: Floats, *, sure: npt.NDArray[np.bool_]
 ) -> tuple[Difference, tuple[Difference | None, ...]]:
-    """Of the mean over classes, and of each class, from AP (K,) and its resamples (S, K) in 0..1."""
+    """Of the mean over classes, and of each class, from AP (K,) and its resamples (S, K) in 0..1; `sure` ones get intervals."""
     means = [mean_over_classes(100 * values[None])[0] for values in (first, second)]
-    over_classes = mean_over_classes(100 * second_samples) - mean_over_classes(100 * first_samples)
-    whole = _difference(means[0], means[1], over_classes)
+    over_classes = mean_over_classes(100 * second_samples, 100 * second) - mean_over_classes(100 * first_samples, 100 * first)
+    whole = _difference(means[0], means[1], over_classes if sure.any() else np.full(1, np.nan))
     classes = tuple(
         None
         if np.isnan(first[k])
-        else _difference(100 * first[k], 100 * second[k], 100 * (second_samples[:, k] - first_samples[:, k]))
+        else _difference(
+            100 * first[k], 100 * second[k], 100 * (second_samples[:, k] - first_samples[:, k]) if sure[k] else np.full(1, np.nan)
+        )
         for k in range(len(first))
     )
     return whole, classes

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sadcl_core.checkpoint import LoadedModel
@@ -59,7 +60,7 @@ def predict(
     *,
     device: torch.device,
     precision: str = "fp32",
-    batch_size: int = 16,
+    batch_size: int = 32,
     thresholds: Sequence[float] | None = None,
     topk: int | None = None,
 ) -> Iterator[Prediction]:
@@ -79,7 +80,7 @@ def predict(
     """
     if topk is not None and topk < 1:
         raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-    limits = [-1.0] * len(model.card.classes) if thresholds is None else thresholds
+    limits = [-1.0] * len(model.card.classes) if thresholds is None else np.asarray(thresholds, dtype=np.float32).tolist()
     preprocessing = model.card.preprocessing
     for paths in _batches(images, batch_size):
         pictures, errors = [], {}

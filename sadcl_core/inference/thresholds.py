@@ -15,6 +15,8 @@ from sadcl_core.registry import suggest
 SCHEMA_VERSION = 1
 DEFAULT = 0.5  # as in the published tables
 AUTO = "auto"
+SCALE = "scores"  # in a file of thresholds: which scores they are for
+CALIBRATED, AS_THEY_ARE = "calibrated", "as they are"
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,31 @@ class Thresholds:
     name: str
 
 
-def choose(asked: Sequence[str], classes: Sequence[str], own: Sequence[float] = (), *, default: str = AUTO) -> Thresholds:
+def choose(
+    asked: Sequence[str],
+    classes: Sequence[str],
+    own: Sequence[float] = (),
+    *,
+    default: str = AUTO,
+    calibrated: bool | None = None,
+) -> Thresholds:
     """The thresholds that were asked for, the later ones of the same class winning.
 
     Args:
         asked: numbers, `auto`, `CLASS=NUMBER` (several with commas between them), or files; empty takes the default.
         classes: K names.
         own: K thresholds of the model, or none.
+        calibrated: whether the scores are, if that is known: a file of thresholds for the others is refused.
         default: where nothing else is said: `auto` takes the model's own, or 0.5 when it has none; or a number.
 
     Raises:
         UsageError: it is none of these, out of 0..1, no class of the model, or `auto` for a model without thresholds.
         DataError: the file is damaged or names other classes.
     """
-    general = [item for item in asked if "=" not in item or Path(item).is_file()]
+    general = [item for item in asked if "=" not in item or _is_file(item)]
     if len(general) > 1:
         raise UsageError(f"--threshold {general[0]} and {general[1]} are both for all classes. Give one of them.")
-    base = _general(general[0], classes, own) if general else _default(default, classes, own)
+    base = _general(general[0], classes, own, calibrated) if general else _default(default, classes, own)
     named = {name: value for item in asked if item not in general for name, value in _named(item, classes)}
     if not named:
         return base
@@ -58,14 +68,15 @@ def choose(asked: Sequence[str], classes: Sequence[str], own: Sequence[float] = 
     return Thresholds(values, f"{said}, others above {base.said}", f"{base.name}-{name}".strip("-"))
 
 
-def read_thresholds(path: Path, classes: Sequence[str]) -> tuple[float, ...]:
+def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | None = None) -> tuple[float, ...]:
     """A JSON file of class names and numbers, such as `sadcl eval --calibrate` writes; every class must be there.
 
     Raises:
         DataError: it is no such file, a class is missing, or a number is not in 0..1.
+        UsageError: it says that it is for calibrated scores and these are not, or the other way round.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read as JSON ({type(error).__name__}). Give a file of sadcl eval --calibrate."
@@ -73,6 +84,13 @@ def read_thresholds(path: Path, classes: Sequence[str]) -> tuple[float, ...]:
     table = stored.get("thresholds", stored) if isinstance(stored, dict) else None
     if not isinstance(table, dict):
         raise DataError(f'{path} holds no thresholds. It must look like {{"cat": 0.3, "dog": 0.5}}.')
+    version = stored.get("schema_version", SCHEMA_VERSION) if table is not stored else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}. Calibrate again.")
+    scale = stored.get(SCALE) if table is not stored else None
+    if calibrated is not None and scale in (CALIBRATED, AS_THEY_ARE) and calibrated != (scale == CALIBRATED):
+        other = "calibrated, and these are not" if scale == CALIBRATED else "not calibrated, and these are"
+        raise UsageError(f"{path} is for scores that are {other}. Calibrate this model with sadcl eval --calibrate.")
     missing = [name for name in classes if name not in table]
     if missing:
         raise DataError(f"{path} has no threshold for {missing[0]!r} ({len(missing):,} of {len(classes):,} classes). Add it.")
@@ -91,7 +109,7 @@ def _default(default: str, classes: Sequence[str], own: Sequence[float]) -> Thre
     return _general(str(DEFAULT) if default == AUTO else default, classes, own)
 
 
-def _general(item: str, classes: Sequence[str], own: Sequence[float]) -> Thresholds:
+def _general(item: str, classes: Sequence[str], own: Sequence[float], calibrated: bool | None = None) -> Thresholds:
     if item == AUTO:
         if not own:
             raise UsageError("--threshold auto: the model has no thresholds of its own. Make them: sadcl eval --calibrate.")
@@ -100,18 +118,26 @@ def _general(item: str, classes: Sequence[str], own: Sequence[float]) -> Thresho
     try:
         value = float(item)
     except ValueError:
-        return _file(Path(item), classes)
+        return _file(Path(item), classes, calibrated)
     value = _in_range(value, item)
     return Thresholds((value,) * len(classes), f"{value:g}", "" if value == DEFAULT else f"above-{value:g}")
 
 
-def _file(path: Path, classes: Sequence[str]) -> Thresholds:
-    if not path.is_file():
+def _file(path: Path, classes: Sequence[str], calibrated: bool | None) -> Thresholds:
+    if not _is_file(str(path)):
         raise UsageError(
             f"--threshold {path} is no number, no file, and neither auto nor CLASS=NUMBER. Give one of these, such as 0.5."
         )
-    values = read_thresholds(path, classes)
+    values = read_thresholds(path, classes, calibrated=calibrated)
     return Thresholds(values, f"the thresholds of {path}, {min(values):.2f} to {max(values):.2f}", _plain(path.stem))
+
+
+def _is_file(text: str) -> bool:
+    """Whether this is the path of a file; a long list of thresholds is none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _named(item: str, classes: Sequence[str]) -> list[tuple[str, float]]:

@@ -86,8 +86,14 @@ def bootstrap_average_precision(
     return BootstrapSamples(*values)
 
 
-def mean_over_classes(samples: Values) -> Values:
-    """(S,) mean of (S, K) over the classes with a value in that resample; NaN where there is none."""
+def mean_over_classes(samples: Values, missing: Values | None = None) -> Values:
+    """(S,) mean of (S, K) over the classes with a value in that resample; NaN where there is none.
+
+    A class that no positive was drawn of takes its value from `missing` (K,), where that is given: so the mean is over the same
+    classes in every resample.
+    """
+    if missing is not None:
+        samples = np.where(np.isnan(samples), missing, samples)
     known = np.count_nonzero(~np.isnan(samples), axis=1)
     return np.where(known > 0, np.nansum(samples, axis=1) / np.maximum(known, 1), np.nan)
 

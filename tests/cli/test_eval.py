@@ -148,7 +148,7 @@ def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = in_trained("eval", "-o", tmp_path / "file")
     assert ran.exit_code == 2
-    assert "cannot be written" in ran.stderr
+    assert "is a file. Name a folder" in ran.stderr
     for arguments, code, words in [
         (("eval", "--threshold", "7"), 2, "--threshold"),
         (("eval", "--split", "tset"), 3, "no split 'tset'"),

@@ -16,7 +16,7 @@ import pytest
 from sadcl_core.checkpoint import read_card
 from tests.conftest import Sadcl, make_voc, run_sadcl, voc_object
 
-QUICK_EVAL = ("--bootstrap", "50")
+QUICK_EVAL = ("--bootstrap", "100")
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ def own_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_the_one_line(in_trained: Sadcl, tmp_path: Path) -> None:
-    ran = in_trained("eval", "-o", tmp_path)
-    document = json.loads((tmp_path / "coco-coco-val-64.json").read_text())
+    ran = in_trained("eval", "--split", "train", "-o", tmp_path)
+    document = json.loads((tmp_path / "coco-coco-train-64.json").read_text())
     low, high = document["mAP_interpolated_interval"]
     assert low <= document["mAP_interpolated"] <= high
     line = ran.stdout.splitlines()[-2]
     assert line == document["summary"]
     assert line == (
         f"mAP {document['mAP_interpolated']:.1f} [{low:.1f}, {high:.1f}] interpolated · {document['mAP_non_interpolated']:.1f} "
-        f"non-interpolated · {document['classes_evaluated']}/10 classes · 12 images"
+        f"non-interpolated · {document['classes_evaluated']}/10 classes · 24 images"
     )
     assert document["resamples"] == 1000
-    columns = (tmp_path / "coco-coco-val-64.csv").read_text().splitlines()[0].split(",")
+    columns = (tmp_path / "coco-coco-train-64.csv").read_text().splitlines()[0].split(",")
     assert {"AP_interpolated_interval_low", "pointing_game", "box_energy", "box_area", "threshold"} <= set(columns)
     assert "pointing game" in ran.stdout
     assert {"pointing", "centre", "energy", "area"} == set(document["localisation"])
@@ -124,7 +124,7 @@ def test_logits_of_another_tool(sadcl: Sadcl, tmp_path: Path) -> None:
     document = json.loads(ran.stdout)
     assert document["mAP_interpolated"] == 100
     assert document["all"]["OF1"] == 100
-    assert Path("eval/logits.json").is_file()
+    assert Path("eval/logits-eval.json").is_file()
 
 
 def test_two_on_the_same_images(in_trained: Sadcl, trained: Path, tmp_path: Path) -> None:
@@ -133,19 +133,20 @@ def test_two_on_the_same_images(in_trained: Sadcl, trained: Path, tmp_path: Path
     assert ran.exit_code == 0, ran.stderr
     assert "within chance" in ran.stdout
     assert in_trained("eval", "runs/coco", last, "--json", *QUICK_EVAL).exit_code == 0
-    in_trained("eval", "--save-scores", tmp_path / "s.parquet", "-o", tmp_path, *QUICK_EVAL)
-    ran = in_trained("eval", "runs/coco", tmp_path / "s.parquet", "--labels", "prepared/coco", "--json", *QUICK_EVAL)
+    train = ("--split", "train", *QUICK_EVAL)
+    in_trained("eval", "--save-scores", tmp_path / "s.parquet", "-o", tmp_path, *train)
+    ran = in_trained("eval", "runs/coco", tmp_path / "s.parquet", "--labels", "prepared/coco", "--json", *train)
     document = json.loads(ran.stdout)
     assert document["mAP_interpolated"]["difference"] == 0
     assert document["mAP_interpolated"]["interval"] == [0, 0]
     assert document["classes_that_moved"] == []
-    ran = in_trained("eval", "runs/coco", tmp_path / "s.parquet", "--labels", "prepared/coco", "--split", "train", *QUICK_EVAL)
+    ran = in_trained("eval", "runs/coco", tmp_path / "s.parquet", "--labels", "prepared/coco", "--split", "val", *QUICK_EVAL)
     assert ran.exit_code == 3
 
 
 def test_calibration_goes_into_the_model(own_run: Path) -> None:
     before = read_card(own_run / "weights" / "best.safetensors")
-    ran = run_sadcl("eval", "--calibrate", *QUICK_EVAL)
+    ran = run_sadcl("eval", "--calibrate")
     assert ran.exit_code == 0, ran.stderr
     assert "one per class" in ran.stdout
     assert "stored in runs/coco/weights/best.safetensors" in ran.stderr
@@ -171,11 +172,18 @@ def test_calibration_goes_into_the_model(own_run: Path) -> None:
     ran = run_sadcl("eval", "--json", *QUICK_EVAL)
     document = json.loads(ran.stdout)
     assert "calibrated on these very images" in ran.stderr
-    assert set(document["own_thresholds"]) == set(document["all"])
     plain = json.loads(run_sadcl("eval", "--json", "--uncalibrated", *QUICK_EVAL).stdout)
     assert "own_thresholds" not in plain
-    assert plain["mAP_interpolated"] == document["mAP_interpolated"]
+    for key in ("mAP_interpolated", "all", "top3"):  # as published, and so as trained
+        assert plain[key] == document[key], key
     assert document["ECE"] < plain["ECE"]
+    assert {path.name for path in (own_run / "eval").glob("coco-val-64*.json")} == {
+        "coco-val-64.json",
+        "coco-val-64-calibrated.json",
+        "coco-val-64-thresholds-f1.json",
+    }
+    for k, entry in enumerate(document["per_class"]):
+        assert entry["threshold"] == pytest.approx(card.thresholds[k], abs=1e-6)
 
     thresholds = next((own_run / "eval").glob("*thresholds-f1.json"))
     stored = json.loads(thresholds.read_text())
@@ -183,6 +191,11 @@ def test_calibration_goes_into_the_model(own_run: Path) -> None:
     by_file = json.loads(run_sadcl("eval", "--json", "--threshold", thresholds, *QUICK_EVAL).stdout)
     by_name = json.loads(run_sadcl("eval", "--json", "--threshold", "auto", *QUICK_EVAL).stdout)
     assert by_file["all"] == by_name["all"] == document["own_thresholds"]
+    ran = run_sadcl("eval", "--uncalibrated", "--threshold", thresholds)
+    assert ran.exit_code == 2
+    assert "is for scores that are calibrated, and these are not" in ran.stderr
+    ran = run_sadcl("predict", image, "--uncalibrated", "--threshold", thresholds)
+    assert ran.exit_code == 2
 
 
 @pytest.mark.parametrize("objective", ["precision>=0.5", "recall:0.5"])
@@ -220,18 +233,35 @@ def test_a_page_without_a_model(sadcl: Sadcl) -> None:
     np.savez("s.npz", scores=rng.random((30, 3)), targets=rng.integers(0, 2, (30, 3)))
     ran = sadcl("eval", "--scores", "s.npz", "--report")
     assert ran.exit_code == 0, ran.stderr
-    assert "there are no pictures" in Path("eval/s.html").read_text()
+    assert "there are no pictures" in Path("eval/s-eval.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--labels", "labels.npy"), 2, "Give --scores FILE"),
+        (("--labels", "labels.npy"), 2, "--labels does not go with a model"),
         (("a", "b", "c"), 2, "no more than two"),
         (("-w", "a", "b"), 2, "Name"),
-        (("--calibrate", "--report"), 2, "--calibrate does not go with --report"),
-        (("a", "b", "--report"), 2, "--report is for one model"),
-        (("a", "b", "--format", "csv"), 2, "--format is for one model"),
+        (("--calibrate", "--report"), 2, "--report does not go with --calibrate"),
+        (("a", "b", "--report"), 2, "--report does not go with comparing two"),
+        (("a", "b", "--format", "csv"), 2, "--format does not go with comparing two"),
+        (("a", "b", "--min-map", "1"), 2, "--min-map does not go with comparing two"),
+        (("a", "b", "--save-scores", "s.npz"), 2, "--save-scores does not go with comparing two"),
+        (("a", "b", "--threshold", "0.3"), 2, "--threshold does not go with comparing two"),
+        (("a", "b", "-o", "out"), 2, "--output does not go with comparing two"),
+        (("--calibrate", "--min-map", "1"), 2, "--min-map does not go with --calibrate"),
+        (("--calibrate", "--topk", "2"), 2, "--topk does not go with --calibrate"),
+        (("--scores", "s.npz", "--limit", "5"), 2, "--limit does not go with --scores"),
+        (("--scores", "s.npz", "--data", "x"), 2, "--data does not go with --scores"),
+        (("--scores", "s.npz", "--uncalibrated"), 2, "--uncalibrated does not go with --scores"),
+        (("a", "--logits"), 2, "--logits does not go with a model"),
+        (("--json", "--format", "csv"), 2, "two forms of the same"),
+        (("--bootstrap", "7"), 2, "100 or more, or 0"),
+        (("-o", "x.pkl"), 2, "is a file"),
+        (("--save-scores", "s.xlsx"), 2, "s.xlsx"),
+        (("--scores", "labels.npy", "--labels", "labels.npy", "--save-scores", "folder.npz"), 2, "is a folder"),
+        (("--scores", "s.npz", "--save-scores", "s.npz"), 2, "would overwrite what is read"),
+        (("a", "b", "--calibrate"), 2, "--calibrate does not go with"),
         (("--calibrate", "precision"), 2, "quote it"),
         (("--calibrate", "f2"), 2, "f2"),
         (("--scores", "none.npy", "--labels", "labels.npy"), 3, "none.npy"),
@@ -243,6 +273,8 @@ def test_a_page_without_a_model(sadcl: Sadcl) -> None:
 )
 def test_mistakes(sadcl: Sadcl, arguments: tuple[str, ...], code: int, words: str) -> None:
     Path("x.pkl").write_bytes(b"\x80\x04.")
+    Path("folder.npz").mkdir()
+    np.savez("s.npz", scores=np.full((3, 2), 0.5), targets=np.ones((3, 2), dtype=np.int8))
     np.save("labels.npy", np.zeros((3, 2), dtype=np.int8))
     ran = sadcl("eval", *arguments)
     assert ran.exit_code == code, ran.stderr
@@ -258,9 +290,146 @@ def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
         (("--against", tmp_path / "none.csv"), 3, "none.csv"),
         (("--save-scores", tmp_path / "s.xlsx"), 2, "s.xlsx"),
     ]:
-        ran = in_trained("eval", *map(str, arguments), "-o", tmp_path, *QUICK_EVAL)
+        ran = in_trained("eval", *map(str, arguments), "-o", tmp_path)
         assert ran.exit_code == code, (arguments, ran.stderr)
         assert words in ran.stderr, arguments
+
+
+def test_calibration_on_images_trained_on_is_refused(own_run: Path) -> None:
+    before = (own_run / "weights" / "best.safetensors").read_bytes()
+    for split, count in (("train", "24 of these 24"), ("all", "24 of these 36")):
+        ran = run_sadcl("eval", "--calibrate", "--split", split)
+        assert ran.exit_code == 2
+        assert f"trained on {count} images" in ran.stderr
+    assert (own_run / "weights" / "best.safetensors").read_bytes() == before
+
+
+def test_thresholds_of_a_file_of_scores_are_for_its_scores(sadcl: Sadcl) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 3)) < 0.3
+    logits = 0.5 * (3 * truth - 1.5 + rng.standard_normal((400, 3))) - 3  # all far below 0
+    np.savez("s.npz", scores=1 / (1 + np.exp(-logits)), targets=truth.astype(np.int8))
+    assert sadcl("eval", "--scores", "s.npz", "--calibrate").exit_code == 0
+    stored = json.loads(Path("eval/s-eval-thresholds-f1.json").read_text())
+    promised = stored["held_out"]["per_class"]["macro_F1"]
+    ran = sadcl("eval", "--scores", "s.npz", "--threshold", "eval/s-eval-thresholds-f1.json", "--json", *QUICK_EVAL)
+    assert json.loads(ran.stdout)["all"]["macro_F1"] == pytest.approx(promised, abs=3)
+    assert promised > 80
+
+
+def test_some_images_only(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("eval", "--limit", "7", "--save-scores", tmp_path / "s.csv", "-o", tmp_path, *QUICK_EVAL)
+    assert ran.exit_code == 0, ran.stderr
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 8
+    assert "[" not in ran.stdout.splitlines()[-2]  # seven images cannot say how sure they are
+
+
+def test_predict_and_eval_decide_alike(in_trained: Sadcl, tmp_path: Path) -> None:
+    """At a threshold that is the score of an image, written with the digits that people see."""
+    ran = in_trained("predict", "my-coco/val2017", "--json", "--all-scores", "--threshold", "0")
+    documents = [json.loads(line) for line in ran.stdout.splitlines()]
+    for document in documents[:4]:
+        score = document["scores"]["three"]
+        ran = in_trained("predict", "my-coco/val2017", "--json", "--threshold", f"three={score:.6f}")
+        said = sum(any(label["name"] == "three" for label in json.loads(line)["labels"]) for line in ran.stdout.splitlines())
+        ran = in_trained("eval", "--json", "-o", tmp_path, "--threshold", f"three={score:.6f}", *QUICK_EVAL)
+        (entry,) = (entry for entry in json.loads(ran.stdout)["per_class"] if entry["name"] == "three")
+        if not said or not entry["positives"]:
+            continue
+        hits = round(entry["recall"] / 100 * entry["positives"])
+        assert entry["precision"] == pytest.approx(100 * hits / said, abs=1e-3)
+
+
+def test_nothing_is_active(sadcl: Sadcl) -> None:
+    np.savez("a.npz", scores=np.full((20, 2), 0.2), targets=np.zeros((20, 2), dtype=np.int8))
+    ran = sadcl("eval", "--scores", "a.npz")
+    assert ran.exit_code == 0, ran.stderr
+    assert "mAP not defined, no label is active · 0/2 classes" in ran.stdout
+    ran = sadcl("eval", "a.npz", "a.npz", "--json")
+    assert ran.exit_code == 3
+    assert "No label is active" in ran.stderr
+
+
+def test_a_row_says_which_thresholds_it_is_at(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("eval", "-o", tmp_path, "--format", "csv", "--threshold", "0.3", *QUICK_EVAL)
+    assert ran.stdout.splitlines()[1].startswith('"ours, above 0.3"') or "ours, above 0.3" in ran.stdout
+
+
+def test_two_need_resamples(sadcl: Sadcl) -> None:
+    np.savez("a.npz", scores=np.full((20, 2), 0.2), targets=np.ones((20, 2), dtype=np.int8))
+    ran = sadcl("eval", "a.npz", "a.npz", "--bootstrap", "0")
+    assert ran.exit_code == 2
+    assert "Give 100 or more" in ran.stderr
+
+
+def test_what_is_read_is_never_overwritten(sadcl: Sadcl) -> None:
+    Path("s.csv").write_text("image,cat,dog\na.jpg,0.9,0.1\nb.jpg,0.2,0.8\n")
+    Path("labels.csv").write_text("image,labels\na.jpg,cat\nb.jpg,dog\n")
+    before = Path("s.csv").read_text()
+    for folder in (".", "eval"):
+        ran = sadcl("eval", "--scores", "s.csv", "--labels", "labels.csv", "-o", folder)
+        assert ran.exit_code == 0, ran.stderr
+    assert Path("s.csv").read_text() == before
+    ran = sadcl("eval", "--scores", "s.csv", "--labels", "labels.csv", "--save-scores", "eval/s-eval.csv")
+    assert ran.exit_code == 2
+    assert "where the evaluation itself is" in ran.stderr
+    assert Path("eval/s-eval.csv").read_text().startswith("name,positives")
+
+
+def test_evaluations_of_other_files_do_not_take_each_others_place(sadcl: Sadcl) -> None:
+    for folder, value in (("one", 0.3), ("two", 0.6)):
+        Path(folder).mkdir()
+        np.savez(f"{folder}/s.npz", scores=np.full((3, 2), value), targets=np.ones((3, 2), dtype=np.int8))
+        assert sadcl("eval", "--scores", f"{folder}/s.npz").exit_code == 0
+    assert sadcl("eval", "--scores", "two/s.npz").exit_code == 0
+    assert sorted(path.name for path in Path("eval").glob("*.json")) == ["s-eval-2.json", "s-eval.json"]
+    assert json.loads(Path("eval/s-eval.json").read_text())["scores"] == "one/s.npz"
+
+
+def test_many_thresholds(sadcl: Sadcl) -> None:
+    names = [f"class {k}" for k in range(80)]
+    np.savez(
+        "s.npz",
+        scores=np.full((3, 80), 0.5),
+        targets=np.ones((3, 80), dtype=np.int8),
+        classes=np.array([n.encode() for n in names]),
+    )
+    ran = sadcl("eval", "--scores", "s.npz", "--threshold", ",".join(f"{name}=0.3" for name in names), "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert {entry["threshold"] for entry in json.loads(ran.stdout)["per_class"]} == {0.3}
+
+
+def test_names_do_not_steer_the_terminal(sadcl: Sadcl) -> None:
+    names = ["\x1b[2J\x1b[31mred", "new\nline", "[bold]b[/bold]", "<script>", "\u202eright to left"]
+    np.savez(
+        "s.npz",
+        scores=np.random.default_rng(0).random((20, 5)),
+        targets=np.random.default_rng(1).integers(0, 2, (20, 5)),
+        classes=np.array([name.encode() for name in names]),
+    )
+    ran = sadcl("eval", "--scores", "s.npz", "--report", *QUICK_EVAL)
+    assert ran.exit_code == 0, ran.stderr
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert "\u202e" not in ran.stdout + ran.stderr
+    assert "\\x1b[31mred" in ran.stdout
+    assert "[bold]b[/bold]" in ran.stdout
+    assert "<script>" not in Path("eval/s-eval.html").read_text().split("</style>")[1].replace("<script>", "", 1)
+    ran = sadcl("eval", "--scores", "s.npz", "--save-scores", "out.csv", *QUICK_EVAL)
+    assert ran.exit_code == 2
+    assert "line break" in ran.stderr
+
+
+def test_calibration_of_a_linked_model_file(own_run: Path, tmp_path: Path) -> None:
+    link = own_run / "weights" / "best.safetensors"
+    real = tmp_path / "store.safetensors"
+    shutil.move(link, real)
+    real.chmod(0o600)
+    link.symlink_to(real)
+    ran = run_sadcl("eval", "--calibrate")
+    assert ran.exit_code == 0, ran.stderr
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert read_card(real).thresholds
 
 
 @pytest.mark.slow

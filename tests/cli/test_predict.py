@@ -56,6 +56,9 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, code, words in [
         (("predict",), 2, "Missing argument"),
+        (("predict", f"{IMAGES}/001.png", "--all-scores"), 2, "Give --json as well"),
+        (("predict", f"{IMAGES}/001.png", "--threshold", "auto"), 2, "sadcl eval --calibrate"),
+        (("predict", f"{IMAGES}/001.png", "--threshold", "cat=0.3"), 2, "no class 'cat'"),
         (("predict", tmp_path / "none.jpg"), 3, "no image or folder"),
         (("predict", tmp_path / "empty"), 3, "holds no image"),
         (("predict", f"{IMAGES}/001.png", "--topk", "0"), 2, "--topk"),

@@ -3,6 +3,6 @@
 from sadcl_core.inference.score_files.matching import Matched, match_labels
 from sadcl_core.inference.score_files.reading import holds_scores, read_scores
 from sadcl_core.inference.score_files.values import ScoreFile
-from sadcl_core.inference.score_files.writing import write_scores
+from sadcl_core.inference.score_files.writing import refuse_target, write_scores
 
-__all__ = ["Matched", "ScoreFile", "holds_scores", "match_labels", "read_scores", "write_scores"]
+__all__ = ["Matched", "ScoreFile", "holds_scores", "match_labels", "read_scores", "refuse_target", "write_scores"]

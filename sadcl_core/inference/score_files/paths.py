@@ -45,8 +45,22 @@ def match_paths(given: Sequence[str], wanted: Sequence[str], where: Path, truth:
         places = way()
         if (places != MISSING).any():
             _refuse(places, given, wanted, where, truth)
+            _refuse_other_folders(places, given, wanted, where, truth)
             return places, how
     return None, ""
+
+
+def _refuse_other_folders(places: Rows, given: Sequence[str], wanted: Sequence[str], where: Path, truth: str) -> None:
+    """Raise when the folders differ and so does the number of images: `train/1.jpg` and `val/1.jpg` are two images."""
+    if len(given) == len(wanted):
+        return
+    for place, path in zip(places.tolist(), wanted, strict=True):
+        one, other = (PurePosixPath(each).parent.as_posix() for each in (given[place], path))
+        if "." not in (one, other) and not (_is_end(one, other) or one == other):
+            raise DataError(
+                f"{where} has {given[place][:200]!r} and {truth} {path[:200]!r}: files of one name in different folders, and "
+                f"{len(given):,} images against {len(wanted):,}. Give the labels of the images that were scored."
+            )
 
 
 def _plain(path: str) -> str:

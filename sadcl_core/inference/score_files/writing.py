@@ -36,11 +36,17 @@ def write_scores(path: Path, scores: Floats, classes: Sequence[str], images: Seq
     """
     if scores.shape != (len(scores if images is None else images), len(classes)):
         raise ValueError(f"scores {scores.shape} of {len(images or scores)} images and {len(classes)} classes")
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise UsageError(f"{path} does not end in {', '.join(WRITERS)}. Give {OPTION} such a name.")
+    refuse_target(path)
     with replacing(path, OPTION) as temporary:
-        writer(temporary, scores, classes, images)
+        WRITERS[path.suffix.lower()](temporary, scores, classes, images)
+
+
+def refuse_target(path: Path) -> None:
+    """Raise a UsageError when scores cannot be written to a file of this name."""
+    if path.suffix.lower() not in WRITERS:
+        raise UsageError(f"{path} does not end in {', '.join(WRITERS)}. Give {OPTION} such a name.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Give {OPTION} the name of a file.")
 
 
 def _write_npz(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
@@ -51,6 +57,11 @@ def _write_npz(path: Path, scores: Floats, classes: Sequence[str], images: Seque
 
 
 def _write_csv(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
+    broken = next((name for name in (*classes, *(images or ())) if "\n" in name or "\r" in name), None)
+    if broken is not None:
+        raise UsageError(
+            f"{broken!r} holds a line break, which tables in text do not survive. Give {OPTION} a name in .npz or .parquet."
+        )
     pacsv.write_csv(_table(scores, classes, images), path)
 
 

@@ -48,3 +48,45 @@ def test_csv_has_a_row_per_class() -> None:
     lines = evaluate(scored(), CLASSES).per_class_csv().splitlines()
     assert lines[0] == "name,positives,AP_interpolated,AP_non_interpolated,AP_11_point,threshold,precision,recall,F1,ECE"
     assert [line.split(",")[0] for line in lines[1:]] == list(CLASSES)
+
+
+def test_no_interval_where_nothing_can_be_sure() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.zeros((60, 3), dtype=np.int8)
+    targets[:20, 0], targets[:3, 1] = 1, 1
+    scores = Scores(rng.random((60, 3)).astype(np.float32), targets, 1.0)
+    sure = evaluate(scores, CLASSES[:3], resamples=100).uncertainty
+    assert sure is not None
+    assert np.isnan(sure.ap_interpolated).all(axis=1).tolist() == [False, True, True]
+    low, high = sure.map_interpolated
+    assert low < evaluate(scores, CLASSES[:3]).map_interpolated < high
+    few = Scores(scores.scores[:9], targets[:9], 1.0)
+    for one in (few, Scores(scores.scores, targets * (np.arange(60) < 4)[:, None].astype(np.int8), 1.0)):
+        result = evaluate(one, CLASSES[:3], resamples=100)
+        assert "[" not in result.line
+        json.dumps(result.as_json(), allow_nan=False)
+
+
+def test_a_class_that_is_not_drawn_does_not_move_the_mean() -> None:
+    """One class ranked perfectly in all resamples, one whose single image is often not drawn: the mean stays over both."""
+    targets = np.zeros((50, 2), dtype=np.int8)
+    targets[:25, 0], targets[0, 1] = 1, 1
+    scores = np.where(targets == 1, 0.9, 0.1).astype(np.float32)
+    scores[0, 1] = 0.05  # last
+    result = evaluate(Scores(scores, targets, 1.0), CLASSES[:2], resamples=200)
+    assert result.uncertainty is not None
+    low, high = result.uncertainty.map_interpolated
+    assert result.map_interpolated == pytest.approx((100 + 2) / 2)
+    assert high < 60
+    assert low > 40
+
+
+def test_rows_as_published_beside_the_thresholds_in_use() -> None:
+    plain = scored()
+    moved = Scores((plain.scores / 2).astype(np.float32), plain.targets, 1.0)
+    result = evaluate(moved, CLASSES, thresholds=np.full(4, 0.2), published=plain.scores)
+    direct = evaluate(plain, CLASSES)
+    assert result.all_labels == direct.all_labels
+    assert result.top == direct.top
+    assert result.own_thresholds == evaluate(moved, CLASSES, thresholds=0.2).all_labels
+    assert result.precision.tolist() == pytest.approx(evaluate(moved, CLASSES, thresholds=0.2).precision.tolist(), nan_ok=True)

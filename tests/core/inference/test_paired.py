@@ -103,3 +103,45 @@ def test_other_images_labels_or_classes_are_refused() -> None:
     strange = Candidate("two", first.scores, ("a", "b", "d"), None, {})
     with pytest.raises(DataError, match="do not share all classes, such as 'c'"):
         compare(first, strange, resamples=10)
+
+
+def with_names(candidate: Candidate, names: list[str], order: npt.NDArray[np.int64] | None = None) -> Candidate:
+    scores, targets = candidate.scores.scores, candidate.scores.targets
+    if order is not None:
+        scores, targets, names = scores[order], targets[order], [names[int(row)] for row in order]
+    return Candidate(candidate.name, Scores(scores, targets, 1.0), CLASSES, names, {})
+
+
+def test_images_in_another_order_are_paired_by_name() -> None:
+    """Rows that change places without changing a label: only names can tell."""
+    first, second = make(2.0), make(0.5, seed=1)
+    names = [f"{number}.jpg" for number in range(300)]
+    order = np.lexsort((np.random.default_rng(0).random(300), *first.scores.targets.T))
+    order = order[np.random.default_rng(1).permutation(300)]
+    expected = compare(with_names(first, names), with_names(second, names), resamples=60).as_json()
+    assert compare(with_names(first, names), with_names(second, names, order), resamples=60).as_json() == expected
+
+
+def test_images_of_other_names_are_refused() -> None:
+    names = [f"{number}.jpg" for number in range(300)]
+    others = [*names[:-1], "other.jpg"]
+    with pytest.raises(DataError, match=r"2 are in one of them only, such as 299\.jpg"):
+        compare(with_names(make(1.0), names), with_names(make(1.0), others), resamples=10)
+
+
+def test_a_few_positives_are_never_sure() -> None:
+    """The two differ in the one image of a class: that proves nothing."""
+    first, second = make(0.1), make(0.1)
+    for candidate in (first, second):
+        candidate.scores.targets[:, 1] = 0
+        candidate.scores.targets[7, 1] = 1
+    first.scores.scores[7, 1], second.scores.scores[7, 1] = 0.999, 0.3
+    paired = compare(first, second, resamples=60)
+    rare = paired.per_class[1]
+    assert rare is not None
+    assert rare.value < -20
+    assert np.isnan(rare.low)
+    assert not rare.clear
+    assert [name for name, _ in paired.moved] == []
+    assert paired.by_chance == pytest.approx(0.1)
+    json.dumps(paired.as_json(), allow_nan=False)

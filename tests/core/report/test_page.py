@@ -5,7 +5,6 @@ import hashlib
 import io
 import math
 import re
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -237,9 +236,7 @@ def test_a_thousand_classes() -> None:
         for k in range(1000)
     ]
     mistakes = [ClassMistakes(k, (Mistake(k, 0.9),), (Mistake(k, 0.1),), 1, 1) for k in range(1000)]
-    start = time.perf_counter()
     text = page_text(Page("t", "h", classes=classes, mistakes=mistakes, images=[f"{k}.jpg" for k in range(1000)]))
-    assert time.perf_counter() - start < 8
     assert len(text) < 8_000_000
     assert text.count("<details class=") == 1000 + 1  # and the legend
 
