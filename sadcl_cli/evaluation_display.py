@@ -33,6 +33,8 @@ def show_evaluation(result: Evaluation, topk: int) -> None:
     for title, values in rows.items():
         table.add_row(title, *(_number(value) for value in values.values()))
     show_table(table)
+    if result.subject.get("difficult"):
+        show(f"mAP {_number(result.map_eleven_point)} 11-point, as in the devkit of VOC 2007")
     if result.localisation is not None:
         means = result.localisation.means()
         pointing, centre, energy, area = (_number(100 * means[name]) for name in ("pointing", "centre", "energy", "area"))

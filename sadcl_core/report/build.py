@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from sadcl_core.calibration import apply_probabilities
 from sadcl_core.inference.candidates import Candidate, tuned_here
 from sadcl_core.inference.evaluation import Evaluation
 from sadcl_core.inference.galleries import Thumbnails, draw_thumbnails, plain_thumbnails
@@ -98,11 +95,9 @@ def make_page(
 def _reliability(candidate: Candidate) -> list[Reliability]:
     """Of the scores, and of a calibrated model also of what they were before."""
     scores, targets = candidate.scores.scores, candidate.scores.targets
-    card = None if candidate.opened is None else candidate.opened.model.card
     series = [("scores", scores)]
-    if card is not None and card.temperatures:
-        temperatures, biases = np.array(card.temperatures), np.array(card.biases)
-        series = [("as trained", apply_probabilities(scores, 1 / temperatures, -biases * temperatures)), ("calibrated", scores)]
+    if candidate.as_trained is not None:
+        series = [("as trained", candidate.as_trained), ("calibrated", scores)]
     found = [(name, reliability(values, targets), calibration_error(values, targets).overall) for name, values in series]
     return [Reliability(name, bins.mean_scores, bins.frequencies, bins.counts, error=error) for name, bins, error in found]
 
