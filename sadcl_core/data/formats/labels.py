@@ -201,6 +201,8 @@ class LabelRows:
     def _find_images(self) -> Path:
         """Turn references into paths, for each file and split by a rule of its own; returns the root they start from."""
         images = self.rows.images
+        if self.source.labels_only:
+            return self.source.root
         ends = [*(part.first for part in self.parts[1:]), len(images)]
         rules: list[tuple[Rule, list[int]]] = []
         for part, end in zip(self.parts, ends, strict=True):

@@ -49,6 +49,7 @@ class Source:
         root: folder that holds every image.
         files: label files by split; none for a format that is a whole folder.
         guess: images may as well lie under the parent of `root`: nobody said where they are.
+        labels_only: only the labels are wanted: images stay as the label file calls them, wherever they were.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     files: Mapping[str, Path] = field(default_factory=dict)
     reading: Reading = Reading()
     guess: bool = False
+    labels_only: bool = False
 
 
 def split_name(text: str) -> str:

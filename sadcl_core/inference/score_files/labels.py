@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from sadcl_core.data.formats.source import UNASSIGNED, Source, changed
 from sadcl_core.data.identify import PREPARED, exists, identify
 from sadcl_core.data.manifest import ALL, Manifest, Split, is_prepared, load_manifest
 from sadcl_core.data.shards import is_address, open_shards
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.score_files.arrays import read_label_array
 
 HELD_OUT = ("val", "test")
@@ -30,7 +30,7 @@ class Labels:
         classes: K names, or None for an array without.
         images: M paths, or None for an array without.
         said: what they are, for people.
-        split: the M images, where they are of a data set and not an array.
+        split: the M images, where they are of a data set that says where they are.
     """
 
     targets: npt.NDArray[np.int8]
@@ -58,21 +58,21 @@ def find_labels(labels: str, *, split: str | None, count: int, by_row: bool) -> 
             raise UsageError(f"{labels} is an array and has no split {split!r}. Leave --split out.")
         array = read_label_array(Path(labels))
         return Labels(array.targets, array.classes, array.images, labels)
-    manifest, said = _manifest(labels)
+    manifest, said, placed = _manifest(labels)
     chosen = manifest.split(split or _likely_split(manifest, count, by_row))
     divided = f", split {chosen.name}" if manifest.splits != [UNASSIGNED] else ""
-    return Labels(chosen.all_targets(), manifest.classes, tuple(chosen), f"{said}{divided}", chosen)
+    return Labels(chosen.all_targets(), manifest.classes, tuple(chosen), f"{said}{divided}", chosen if placed else None)
 
 
-def _manifest(labels: str) -> tuple[Manifest, str]:
-    """The labels as they are, where they were prepared before, or at an address."""
+def _manifest(labels: str) -> tuple[Manifest, str, bool]:
+    """The labels as they are, where they were prepared before, or at an address; and whether images may be looked for there."""
     if is_address(labels):
-        return open_shards(labels, PREPARED)[0], labels
+        return open_shards(labels, PREPARED)[0], labels, True
     folder = Path(labels) if exists(Path(labels)) else PREPARED / labels
     if is_prepared(folder):
         manifest = load_manifest(folder)
         stale = changed(manifest.description.source) if manifest.description.shards is None else []
-        return manifest, f"{folder}{f' (older than {stale[0]})' if stale else ''}"
+        return manifest, f"{folder}{f' (older than {stale[0]})' if stale else ''}", True
     named = identify([labels], data=None)
     if labels in DATASETS:
         found = Found(DATASETS[labels])
@@ -81,7 +81,14 @@ def _manifest(labels: str) -> tuple[Manifest, str]:
     else:
         found = detect_files(named.paths)
     source = Source(name=labels if labels in DATASETS else named.name, root=named.root, files=found.files, guess=named.guess)
-    return reader(found.format).read(source), labels
+    read = reader(found.format).read
+    try:
+        return read(source), labels, True
+    except DataError as error:
+        try:  # the images may have been on another machine
+            return read(replace(source, labels_only=True)), labels, False
+        except DataError:
+            raise error from None
 
 
 def _likely_split(manifest: Manifest, count: int, by_row: bool) -> str:

@@ -86,7 +86,7 @@ def _match_images(scores: ScoreFile, truth: Labels) -> tuple[Order, list[str]]:
             f"{scores.images[0][:200]!r}. Give the labels of the images that were scored."
         )
     left = len(scores) - count
-    notes = [f"images by {how}", *([f"{left:,} images without labels left out"] if left else [])]
+    notes = [f"images by {how}", *([f"{left:,} {'image' if left == 1 else 'images'} without labels left out"] if left else [])]
     return (None if np.array_equal(rows, np.arange(len(scores))) else rows), notes
 
 

@@ -84,6 +84,26 @@ def test_what_has_no_labels_is_left_out() -> None:
     assert "1 columns left out: width" in result.said
 
 
+@pytest.mark.parametrize("before", ["/home/someone/photos/", "../elsewhere/", "/mnt/disk/"])
+def test_images_of_another_machine_are_known_by_their_names_and_never_opened(before: str) -> None:
+    """Absolute paths, or such that climb out: only their names are of use here, and no picture is looked for there."""
+    result = matched(label_csv(tuple(f"{before}{image}" for image in IMAGES)))
+    assert np.array_equal(result.targets, TARGETS)
+    assert np.array_equal(result.scores, SCORES)
+    assert "the end of their path" in result.said
+    assert result.split is None
+
+
+def test_files_of_one_name_in_folders_that_differ() -> None:
+    """`train/a.jpg` and `val/a.jpg` are two images, unless all of them are there."""
+    labels = label_csv(("val/a.jpg", "val/b.jpg", "val/c.jpg"))
+    assert "file name alone" in matched(labels, images=("other/c.jpg", "other/a.jpg", "other/b.jpg")).said
+    scores = np.zeros((4, 3), np.float32)
+    with pytest.raises(DataError, match="files of one name in different folders"):
+        matched(labels, scores, images=("train/a.jpg", "train/b.jpg", "train/c.jpg", "train/d.jpg"))
+    assert "1 image without labels" in matched(labels, scores, images=("a.jpg", "b.jpg", "c.jpg", "d.jpg")).said
+
+
 @pytest.mark.parametrize(
     ("theirs", "how"),
     [
