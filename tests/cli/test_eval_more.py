@@ -22,7 +22,7 @@ QUICK_EVAL = ("--bootstrap", "100")
 @pytest.fixture
 def own_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained run that a test may change."""
-    shutil.copytree(trained / "runs" / "coco", tmp_path / "runs" / "coco")
+    shutil.copytree(trained / "runs" / "coco", tmp_path / "runs" / "coco", ignore=shutil.ignore_patterns("eval"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path / "runs" / "coco"

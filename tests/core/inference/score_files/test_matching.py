@@ -80,7 +80,7 @@ def test_what_has_no_labels_is_left_out() -> None:
     more = np.vstack([more, np.full((1, 4), np.nan)])  # an image without scores, which has no labels either
     result = matched(label_csv(), more, classes=("width", *CLASSES), images=(*IMAGES, "val/c.jpg"))
     assert np.array_equal(result.scores, SCORES)
-    assert "1 images without labels left out" in result.said
+    assert "1 image without labels left out" in result.said
     assert "1 columns left out: width" in result.said
 
 
