@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from typer.core import TyperCommand
 
-from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, write
+from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, warn, write
 from sadcl_cli.evaluation_display import show_calibration, show_evaluation, show_paired, show_rows
 from sadcl_cli.evaluation_request import Subject, refuse_bad_places, refuse_what_is_ignored, subjects_of
 from sadcl_cli.opening import open_model, open_split
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
 OBJECTIVE = "f1"
+NO_CALIBRATION = "none"
 OURS = "ours"  # in the column `method` of a table
 
 
@@ -111,8 +112,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--calibrate",
-            metavar="[f1|precision>=P|recall>=R]",
-            help="Choose thresholds per class, and calibrate the scores, on these images; stored in the model file.",
+            metavar="[f1|precision>=P|recall>=R|none]",
+            help="Choose thresholds per class, and calibrate the scores, on these images; kept in the model. none: undo it.",
         ),
     ] = None,
     uncalibrated: Uncalibrated = False,
@@ -153,13 +154,13 @@ def evaluate(
 
     Writes a JSON and a CSV file into the run.
     """
-    from sadcl_core.calibration import parse_objective
-    from sadcl_core.distributed import joined, place
-    from sadcl_core.inference.evaluation import below, save_evaluation
-
     subjects = subjects_of(models or [], weights, scores)
     refuse_what_is_ignored(context, subjects)
     refuse_bad_places(subjects, output=output, save_scores=save_scores, labels=labels)
+
+    from sadcl_core.distributed import joined, place
+    from sadcl_core.inference.evaluation import below, save_evaluation
+
     format = "json" if json else format
     asked = Asked(
         data=data,
@@ -178,11 +179,12 @@ def evaluate(
         against=against,
         similarity=report or label_errors,
     )
-    if calibrate is not None:
-        parse_objective(calibrate)  # a mistake in it is said before any long work
+    if calibrate == NO_CALIBRATION:
+        _take_away(subjects[0])
+        return
     with joined():
         verbosity.quiet = verbosity.quiet or place()[0] > 0
-        candidates = [_scored(subject, asked) for subject in subjects]
+        candidates = _all_scored(subjects, asked)
         if place()[0] > 0:
             return  # the first process does the rest
     if len(candidates) == 2:
@@ -195,13 +197,21 @@ def evaluate(
         return
     result = _measure(candidate, threshold or [], topk=topk, resamples=bootstrap, folder=folder)
     path = save_evaluation(result, folder)
-    _save_more(candidate, result, path, report=report, label_errors=label_errors, save_scores=save_scores)
     _show(result, topk=topk, format=format, against=against)
     (show if format == "text" else say)(f"results saved to {path} and .csv")
+    _save_more(candidate, result, path, report=report, label_errors=label_errors, save_scores=save_scores)
     below(result, min_map)
 
 
-def _scored(subject: Subject, asked: Asked) -> Candidate:
+def _all_scored(subjects: list[Subject], asked: Asked) -> list[Candidate]:
+    """The one or two candidates; a file of scores without labels takes those of the model beside it."""
+    done: dict[int, Candidate] = {}
+    for number in sorted(range(len(subjects)), key=lambda number: subjects[number].scores):
+        done[number] = _scored(subjects[number], asked, beside=next(iter(done.values()), None))
+    return [done[number] for number in range(len(subjects))]
+
+
+def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> Candidate:
     """Score the images with a model, or read a file of scores."""
     from sadcl_core.distributed import first_one_first
     from sadcl_core.inference.calibrating import refuse_to_store
@@ -211,8 +221,12 @@ def _scored(subject: Subject, asked: Asked) -> Candidate:
     from sadcl_core.inference.thresholds import choose
 
     if subject.path is not None and subject.scores:
-        candidate, said = read_candidate(subject.path, asked.labels, logits=asked.logits, split=asked.split)
+        candidate, said, doubts = read_candidate(
+            subject.path, asked.labels, logits=asked.logits, split=asked.split, beside=beside
+        )
         say(said)
+        for doubt in doubts:
+            warn(doubt)
         return candidate
     with first_one_first():  # data sets are prepared by one process and found by the others
         opened = open_model(
@@ -240,7 +254,7 @@ def _scored(subject: Subject, asked: Asked) -> Candidate:
 
 def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: int | None, folder: Path) -> Evaluation:
     """Every number of a candidate; what is said at the same time is which thresholds were used."""
-    from sadcl_core.inference.candidates import tuned_here
+    from sadcl_core.inference.candidates import TUNED_HERE, tuned_here
     from sadcl_core.inference.evaluation import evaluate_candidate
     from sadcl_core.inference.thresholds import choose
     from sadcl_core.metrics import default_samples
@@ -250,7 +264,7 @@ def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: in
     if limits is not None:
         say(f"labels above {limits.said}")
     if tuned_here(candidate):
-        say("the model was calibrated on these very images: all at its own thresholds, and its calibration error, flatters it")
+        say(TUNED_HERE)
     with counting("resampling images") as count:
         return evaluate_candidate(
             candidate,
@@ -273,7 +287,8 @@ def _save_more(
         if save_scores.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
             raise UsageError(f"--save-scores {save_scores} is where the evaluation itself is. Choose another name.")
         write_scores(save_scores, candidate.scores.scores, candidate.classes, candidate.images)
-        say(f"scores saved to {save_scores}")
+        kind = "calibrated scores (as trained: --uncalibrated)" if candidate.as_trained is not None else "scores"
+        say(f"{kind} saved to {save_scores}")
     if report or label_errors:
         from sadcl_core.report.build import write_report
 
@@ -297,7 +312,19 @@ def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool
     (say if json else show)(f"thresholds saved to {path}, for --threshold {path}")
     if candidate.opened is not None:
         store(made, candidate.opened)
-        say(f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on, --uncalibrated leaves it out")
+        say(
+            f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on; --uncalibrated leaves it out, and "
+            "sadcl eval --calibrate none takes it away"
+        )
+
+
+def _take_away(subject: Subject) -> None:
+    """Make a model what it was before it was calibrated."""
+    from sadcl_core.inference.calibrating import take_away
+
+    opened = open_model(subject.path, device="cpu")
+    take_away(opened)
+    show(f"{opened.model.path} is as it was trained")
 
 
 def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:

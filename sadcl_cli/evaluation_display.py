@@ -27,10 +27,9 @@ def show_evaluation(result: Evaluation, topk: int) -> None:
     """The classes, the paper's rows, and last, where it is seen, the one line."""
     show_table(_classes(result))
     table = new_table("%", *(CF1.get(name, name) for name in result.all_labels))
-    rows = {"All": result.all_labels, **{f"Top-{k}": values for k, values in result.top.items() if k == topk}}
-    if result.own_thresholds is not None:
-        rows["All, own thresholds"] = result.own_thresholds
-    for title, values in rows.items():
+    for title, values in result.rows.items():
+        if title in (f"Top-{k}" for k in result.top if k != topk):
+            continue
         table.add_row(title, *(_number(value) for value in values.values()))
     show_table(table)
     if result.subject.get("difficult"):
@@ -95,15 +94,17 @@ def _columns(result: Evaluation) -> list[Column]:
 def show_calibration(made: Calibrated) -> None:
     """Thresholds of the classes, and what they are good for on images that they were not made on."""
     benefit, thresholds = made.benefit, made.thresholds
-    table = new_table("class", "images", "own", "threshold", "F1 at 0.5", "F1, held out")
+    asked = made.objective.kind if made.objective.at_least is not None else ""
+    table = new_table("class", "images", "alone", "used", "F1 at 0.5", "F1, held out", *([f"{asked}, held out"] if asked else []))
     for k, name in enumerate(made.candidate.classes):
         table.add_row(
             name,
             f"{thresholds.positives[k]:,}",
-            f"{thresholds.own[k]:.3f}",
-            f"{thresholds.values[k]:.3f}",
+            _threshold(thresholds.own[k]),
+            _threshold(thresholds.values[k]),
             _number(100 * benefit.class_f1_before[k]),
             _number(100 * benefit.class_f1_after[k]),
+            *([_number(100 * benefit.achieved[k])] if asked else []),
         )
     show_table(table)
     rows = new_table("%, on images held out", *(CF1.get(name, name) for name in benefit.before))
@@ -117,16 +118,24 @@ def show_calibration(made: Calibrated) -> None:
     show(_verdict(made))
 
 
+def _threshold(value: float) -> str:
+    return "never" if value >= 1 else f"{value:.3f}"
+
+
 def _verdict(made: Calibrated) -> str:
     """Whether thresholds per class are worth it, in a sentence."""
     benefit, objective = made.benefit, made.objective
     if benefit.held is not None and objective.at_least is not None:
         known = [k for k, count in enumerate(made.thresholds.positives) if count]
         reached = sum(bool(benefit.held[k]) for k in known)
-        return f"a {objective.kind} of {objective.at_least:g} is reached on images held out in {reached} of {len(known)} classes"
+        names = [name for name, value in zip(made.candidate.classes, made.thresholds.values, strict=True) if value >= 1]
+        never = f"; no threshold reaches it, so never said: {', '.join(names)}" if names else ""
+        said = f"a {objective.kind} of {objective.at_least:g} is reached on images held out in {reached} of {len(known)} classes"
+        return said + never
     own, rival = (100 * row["macro_F1"] for row in (benefit.after, max(benefit.before, benefit.shared, key=_macro_f1)))
     verdict = "about as good as" if abs(own - rival) < CLEAR else "better than" if own > rival else "worse than"
-    return f"on images held out, one threshold per class is {verdict} the same for all: macro F1 {own:.1f} against {rival:.1f}"
+    said = f"on images held out, one threshold per class is {verdict} the better of the other two rows"
+    return f"{said}: macro F1 {own:.1f}, {rival:.1f}"
 
 
 def _macro_f1(row: dict[str, float]) -> float:

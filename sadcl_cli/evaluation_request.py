@@ -50,6 +50,7 @@ def subjects_of(models: list[Path], weights: Path | None, scores: Path | None) -
 
 def refuse_what_is_ignored(context: typer.Context, subjects: list[Subject]) -> None:
     """Raise a UsageError for an option that was given and would change nothing."""
+    from sadcl_core.calibration import parse_objective
     from sadcl_core.errors import UsageError
 
     values = context.params
@@ -70,6 +71,13 @@ def refuse_what_is_ignored(context: typer.Context, subjects: list[Subject]) -> N
             raise UsageError(
                 f"--{name.replace('_', '-')} does not go with {mode}. Leave it out, or give it to another sadcl eval."
             )
+    if values["calibrate"] not in (None, "none"):
+        parse_objective(values["calibrate"])
+    if values["calibrate"] == "none" and kinds == {True}:
+        raise UsageError("--calibrate none is for a model. Name one.")
+    least = values["min_map"]
+    if least is not None and 0 < least < 1:
+        raise UsageError(f"--min-map {least:g} is in percent. Give {100 * least:g} for {100 * least:g} %, or 1 or more.")
     resamples = values["bootstrap"]
     if resamples is not None and resamples < (LEAST_RESAMPLES if resamples or modes[COMPARING] else 0):
         none = "" if modes[COMPARING] else ", or 0 for no intervals"

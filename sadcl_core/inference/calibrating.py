@@ -141,6 +141,16 @@ def store(made: Calibrated, opened: OpenedModel) -> None:
     save_model(opened.model.path.resolve(), opened.model.classifier, card)  # where it is a link, the file it means
 
 
+def take_away(opened: OpenedModel) -> None:
+    """Write a model's file without its calibration; its weights stay what they are.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    refuse_to_store(opened)
+    save_model(opened.model.path.resolve(), opened.model.classifier, opened.model.card.as_trained)
+
+
 def refuse_to_store(opened: OpenedModel) -> None:
     """Raise a UsageError when a model is run at another image size than its file is for, or its file cannot be written."""
     file = opened.model.path.resolve()

@@ -16,10 +16,13 @@ from sadcl_core.errors import DataError
 from sadcl_core.inference.label_errors import SimilarityObserver
 from sadcl_core.inference.localisation import Localisation, LocalisationObserver, cannot_be_localised
 from sadcl_core.inference.opening import OpenedModel
-from sadcl_core.inference.score_files import match_labels, read_scores
+from sadcl_core.inference.score_files import match_labels, match_paths, read_scores
 from sadcl_core.inference.scoring import Observer, Scores, score
 from sadcl_core.progress import Progress
 
+TUNED_HERE = (
+    "The model was calibrated on these very images: numbers at its own thresholds, and the calibration error, are too good here"
+)
 DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"}
 
 
@@ -81,21 +84,23 @@ class Candidate:
             )
         return Candidate(self.name, Scores(scores, targets, self.scores.seconds), other.classes, other.images, self.about)
 
-    def _rows_of(self, other: Candidate) -> list[int] | None:
-        """Where the images of another are among these; None where they are in the same order, or one of both names none."""
+    def _rows_of(self, other: Candidate) -> npt.NDArray[np.int64] | None:
+        """Where the images of another are among these; None where they are in the same order, or one of both names none.
+
+        They are known by their paths, or by the ends of these, as both may come from different machines.
+        """
         if self.images is None or other.images is None:
             return None
         own, wanted = list(self.images), list(other.images)
         if own == wanted:
             return None
-        if set(own) != set(wanted) or len(own) != len(wanted):
-            strange = sorted(set(own) ^ set(wanted))
+        rows, _ = match_paths(own, wanted, Path(self.name), other.name) if len(own) == len(wanted) else (None, "")
+        if rows is None:
             raise DataError(
-                f"{self.name} and {other.name} were not scored on the same images: {len(strange):,} are in one of them only"
-                f"{f', such as {strange[0]}' if strange else ''}. Give both the same --data and --split."
+                f"{self.name} and {other.name} were not scored on the same images: {len(own):,}, such as {own[0]}, and "
+                f"{len(wanted):,}, such as {wanted[0]}. Give both the same --data and --split."
             )
-        places = {name: row for row, name in enumerate(own)}
-        return [places[name] for name in wanted]
+        return rows
 
 
 def score_split(
@@ -143,18 +148,30 @@ def score_split(
 
 
 def read_candidate(
-    scores: Path, labels: str | None = None, *, logits: bool = False, split: str | None = None
-) -> tuple[Candidate, str]:
+    scores: Path,
+    labels: str | None = None,
+    *,
+    logits: bool = False,
+    split: str | None = None,
+    beside: Candidate | None = None,
+) -> tuple[Candidate, str, tuple[str, ...]]:
     """Scores of any tool out of a file, and what is true from any label file; see `sadcl_core.inference.score_files`.
 
+    Where neither `labels` nor the file say it, the images of a candidate `beside` do.
+
     Returns:
-        The candidate, and a sentence on what was taken.
+        The candidate, a sentence on what was taken, and sentences on what of it may be wrong.
     """
-    matched = match_labels(read_scores(scores, logits=logits), labels, split=split)
+    file = read_scores(scores, logits=logits)
+    known = None if beside is None or beside.split is None else beside.split
+    if labels is None and file.targets is None and known is not None and known.manifest.folder is not None:
+        labels, split = str(known.manifest.folder), known.name
+    matched = match_labels(file, labels, split=split)
     about = {"scores": str(scores), "labels": labels or str(scores), "dataset": Path(labels or scores).stem}
     about |= {} if matched.split is None else _difficult(matched.split)
     taken = Scores(matched.scores, matched.targets, 0.0)
-    return Candidate(scores.stem, taken, matched.classes, matched.images, about, split=matched.split), matched.said
+    candidate = Candidate(scores.stem, taken, matched.classes, matched.images, about, split=matched.split)
+    return candidate, matched.said, matched.doubts
 
 
 def tuned_here(candidate: Candidate) -> bool:

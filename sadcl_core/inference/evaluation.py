@@ -127,6 +127,12 @@ class Evaluation:
         return [name for name, count in zip(self.classes, self.positives, strict=True) if count == 0]
 
     @property
+    def rows(self) -> dict[str, dict[str, float]]:
+        """The seven values of all labels, of the k best, and at the model's own thresholds where these are beside the others."""
+        own = {} if self.own_thresholds is None else {"All, own thresholds": self.own_thresholds}
+        return {"All": self.all_labels, **{f"Top-{k}": values for k, values in self.top.items()}, **own}
+
+    @property
     def line(self) -> str:
         """The one line that says which number this is and how sure it is."""
         missing = len(self.classes_without_positives)
@@ -333,8 +339,11 @@ def below(result: Evaluation, least: float | None) -> None:
     Raises:
         GateError: it does not, or has none.
     """
-    if least is not None and not result.map_interpolated >= least:
-        raise GateError(f"mAP {result.map_interpolated:.2f} interpolated is below --min-map {least:g}.")
+    value = result.map_interpolated
+    if least is not None and np.isnan(value):
+        raise GateError("No label is active, so there is no mAP for --min-map to hold. Check the labels, or --split.")
+    if least is not None and value < least:
+        raise GateError(f"mAP {value:.4f} interpolated is below --min-map {least:g}. Everything was saved.")
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> Path:

@@ -41,7 +41,7 @@ Targets = npt.NDArray[np.integer]
 FITTED_ON = 4_000_000  # labels at most, of images at equal distances; the regression has three numbers to find
 CERTAIN = 1e-6  # scores nearer to 0 or 1 are as good as these: float32 knows little more
 BLOCK = 4_000_000  # scores that are looked at in one piece
-COLUMNS = ("image", "label", "kind", "score", "similarity", "suspicion", "rank")
+COLUMNS = ("image", "label", "kind", "score", "margin", "similarity", "suspicion", "rank")
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def write_suspects(path: Path, suspects: Sequence[SuspectedError], images: Seque
         writer.writerow(COLUMNS)
         for rank, one in enumerate(suspects, start=1):
             similarity = "" if one.similarity is None else f"{one.similarity:.4f}"
-            numbers = (f"{one.score:.6f}", similarity, f"{one.suspicion:.4f}", rank)
+            numbers = (f"{one.score:.6f}", f"{one.margin:.4f}", similarity, f"{one.suspicion:.4f}", rank)
             writer.writerow((images[one.image], classes[one.label], one.kind, *numbers))
 
 

@@ -159,7 +159,10 @@ def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, 
     if data is None:
         if "manifest" not in status:
             raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
-        return load_with_images(Path(str(status["manifest"])))
+        try:
+            return load_with_images(Path(str(status["manifest"])))
+        except DataError as error:
+            raise DataError(f"{error} Or say with --data where the data are now.") from None
     if "manifest" in status and data not in DATASETS:
         moved_to = _own_data_in(Path(data), Path(str(status["manifest"])))
         if moved_to is not None:

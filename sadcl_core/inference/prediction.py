@@ -14,6 +14,7 @@ from sadcl_core.data.dataset import read_image
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.device import autocast
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.inference.scoring import refuse_nan
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def predict(
         if pictures:
             with autocast(device, precision):
                 output = model.classifier(preprocessing.normalise(torch.stack(pictures).to(device)))
+            refuse_nan(output.logits)
             rows = iter(model.card.scores(output.logits).tolist())
         for path in paths:
             if path in errors:

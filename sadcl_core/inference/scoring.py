@@ -21,6 +21,7 @@ from sadcl_core.checkpoint import ModelCard
 from sadcl_core.data.dataset import Batch
 from sadcl_core.device import autocast
 from sadcl_core.distributed import gathered, place, together
+from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.progress import Progress
 
@@ -80,6 +81,7 @@ def score(
         progress: told how many images are done.
 
     Raises:
+        DataError: the model gives NaN.
         ValueError: the loader is empty.
     """
     classifier.eval()
@@ -93,6 +95,7 @@ def score(
     for images, targets, indices in loader:
         with autocast(device, precision):
             output = classifier(card.preprocessing.normalise(images.to(device)), need_attention=attention)
+        refuse_nan(output.logits)
         buffer.add(card.scores(output.logits).cpu(), targets, indices)
         for observer in observers:
             observer(classifier, output, targets, indices)
@@ -102,6 +105,15 @@ def score(
     for observer in observers:
         observer.gather()
     return Scores(scores, all_targets, time.perf_counter() - start)
+
+
+def refuse_nan(logits: Tensor) -> None:
+    """Raise a DataError when a model gives what is no number."""
+    if bool(logits.isnan().any()):
+        raise DataError(
+            "The model gives NaN for some images: its weights are damaged, or its training diverged. Take another model file, "
+            "or train again."
+        )
 
 
 class Buffer:

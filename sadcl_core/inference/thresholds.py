@@ -39,17 +39,16 @@ def choose(
     classes: Sequence[str],
     own: Sequence[float] = (),
     *,
-    default: str = AUTO,
     calibrated: bool | None = None,
 ) -> Thresholds:
     """The thresholds that were asked for, the later ones of the same class winning.
 
     Args:
-        asked: numbers, `auto`, `CLASS=NUMBER` (several with commas between them), or files; empty takes the default.
+        asked: numbers, `auto`, `CLASS=NUMBER` (several with commas between them), or files; where nothing is said of a class,
+            the model's own, or 0.5 when it has none.
         classes: K names.
         own: K thresholds of the model, or none.
         calibrated: whether the scores are, if that is known: a file of thresholds for the others is refused.
-        default: where nothing else is said: `auto` takes the model's own, or 0.5 when it has none; or a number.
 
     Raises:
         UsageError: it is none of these, out of 0..1, no class of the model, or `auto` for a model without thresholds.
@@ -58,7 +57,7 @@ def choose(
     general = [item for item in asked if "=" not in item or _is_file(item)]
     if len(general) > 1:
         raise UsageError(f"--threshold {general[0]} and {general[1]} are both for all classes. Give one of them.")
-    base = _general(general[0], classes, own, calibrated) if general else _default(default, classes, own)
+    base = _general(general[0], classes, own, calibrated) if general else _general(AUTO if own else str(DEFAULT), classes, own)
     named = {name: value for item in asked if item not in general for name, value in _named(item, classes)}
     if not named:
         return base
@@ -90,7 +89,7 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
     scale = stored.get(SCALE) if table is not stored else None
     if calibrated is not None and scale in (CALIBRATED, AS_THEY_ARE) and calibrated != (scale == CALIBRATED):
         other = "calibrated, and these are not" if scale == CALIBRATED else "not calibrated, and these are"
-        raise UsageError(f"{path} is for scores that are {other}. Calibrate this model with sadcl eval --calibrate.")
+        raise UsageError(f"{path} is for scores that are {other}. Calibrate this model, or leave --uncalibrated out or in.")
     missing = [name for name in classes if name not in table]
     if missing:
         raise DataError(f"{path} has no threshold for {missing[0]!r} ({len(missing):,} of {len(classes):,} classes). Add it.")
@@ -103,17 +102,16 @@ def write_thresholds(path: Path, classes: Sequence[str], values: Sequence[float]
     return path
 
 
-def _default(default: str, classes: Sequence[str], own: Sequence[float]) -> Thresholds:
-    if default == AUTO and own:
-        return _general(AUTO, classes, own)
-    return _general(str(DEFAULT) if default == AUTO else default, classes, own)
-
-
 def _general(item: str, classes: Sequence[str], own: Sequence[float], calibrated: bool | None = None) -> Thresholds:
     if item == AUTO:
         if not own:
-            raise UsageError("--threshold auto: the model has no thresholds of its own. Make them: sadcl eval --calibrate.")
+            raise UsageError(
+                "--threshold auto: the model has no thresholds of its own, or --uncalibrated leaves them out. "
+                "Make them: sadcl eval --calibrate."
+            )
         said = f"the model's own thresholds, {min(own):.2f} to {max(own):.2f}"
+        never = sum(value >= 1 for value in own)
+        said += f" ({never} classes are never said: no threshold reaches what was asked for)" if never else ""
         return Thresholds(tuple(own), said, AUTO)
     try:
         value = float(item)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sadcl_core.inference.candidates import Candidate, tuned_here
+from sadcl_core.inference.candidates import TUNED_HERE, Candidate, tuned_here
 from sadcl_core.inference.evaluation import Evaluation
 from sadcl_core.inference.galleries import Thumbnails, draw_thumbnails, plain_thumbnails
 from sadcl_core.inference.label_errors import SuspectedError, suspected_label_errors, write_suspects
@@ -17,7 +17,6 @@ from sadcl_core.report.page import ClassResult, Curve, Measures, Page, Reliabili
 
 SUSPECTS = 1000  # rows of the table
 SUSPECTS_SHOWN = 60  # with a picture, on the page
-TUNED_HERE = "The model was calibrated on these very images: at its own thresholds it is better here than on other images."
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def write_report(
     written = [Written(f"{len(suspects):,} suspected label errors", table)]
     if page:
         target = path.with_suffix(".html")
-        write_page(make_page(candidate, result, suspects[:SUSPECTS_SHOWN], stage(progress, "drawing images")), target)
+        write_page(make_page(candidate, result, suspects, stage(progress, "drawing images")), target)
         written.append(Written("report", target))
     return written
 
@@ -66,6 +65,7 @@ def make_page(
 ) -> Page:
     """Everything the page says."""
     scores, targets = candidate.scores.scores, candidate.scores.targets
+    suspected, suspects = len(suspects), suspects[:SUSPECTS_SHOWN]
     worst = worst_mistakes(scores, targets, result.thresholds)
     wanted = [*pictured(worst), *((one.image, one.label) for one in suspects)]
     drawn = _draw(candidate, wanted, progress)
@@ -76,19 +76,20 @@ def make_page(
         title=_title(candidate),
         headline=result.line,
         facts=_facts(candidate, result),
-        measures=_measures(result),
+        measures=[Measures(name, values) for name, values in result.rows.items()],
         classes=[
-            ClassResult(entry["name"], entry, None if curve is None else Curve(curve.recall, curve.precision))
+            ClassResult(entry["name"], entry, Curve(curve.recall, curve.precision))
             for entry, curve in zip(document["per_class"], curves, strict=True)
         ],
         reliability=_reliability(candidate),
         mistakes=worst,
         confusions=confusions(scores, targets, result.thresholds),
         suspects=[Suspect(one.image, one.label, one.kind, one.score, one.similarity) for one in suspects],
+        suspected=suspected,
         images={image: candidate.names[image] for image in shown},
         labels={image: (targets[image] == 1).nonzero()[0].tolist() for image in shown},
         pictures=drawn.pictures,
-        notes=(*([TUNED_HERE] if tuned_here(candidate) else []), *drawn.notes),
+        notes=(*([f"{TUNED_HERE}."] if tuned_here(candidate) else []), *drawn.notes),
     )
 
 
@@ -133,10 +134,3 @@ def _facts(candidate: Candidate, result: Evaluation) -> list[tuple[str, str]]:
     if result.classes_without_positives:
         facts.append(("left out, no image", ", ".join(result.classes_without_positives)))
     return facts
-
-
-def _measures(result: Evaluation) -> list[Measures]:
-    rows = {"All": result.all_labels, **{f"Top-{k}": values for k, values in result.top.items()}}
-    if result.own_thresholds is not None:
-        rows["All, own thresholds"] = result.own_thresholds
-    return [Measures(name, values) for name, values in rows.items()]

@@ -137,6 +137,7 @@ class Page:
         mistakes: of classes, see `sadcl_core.inference.mistakes`.
         confusions: of classes.
         suspects: the most suspicious first.
+        suspected: how many there are in all, when not all are shown.
         images: image index -> name; a split will do.
         labels: image index -> its active labels.
         pictures: (image index, label) -> picture; a mistake or suspect without one is listed by name.
@@ -152,6 +153,7 @@ class Page:
     mistakes: Sequence[ClassMistakes] = ()
     confusions: Sequence[ClassConfusions] = ()
     suspects: Sequence[Suspect] = ()
+    suspected: int = 0
     images: Sequence[str] | Mapping[int, str] = ()
     labels: Mapping[int, Sequence[int]] = field(default_factory=dict)
     pictures: Mapping[tuple[int, int], Thumbnail] = field(default_factory=dict)

@@ -47,6 +47,28 @@ def test_answers_without_torch(tmp_path: Path, arguments: list[str], extra: dict
     assert not {"torch", "numpy", "pyarrow", "matplotlib", "sklearn"} & imported
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a", "b", "c"), "no more than two"),
+        (("--calibrate", "precision"), "quote it"),
+        (("--calibrate", "f1", "--report"), "--report does not go with"),
+        (("--save-scores", "x.foo"), "x.foo"),
+    ],
+)
+def test_options_of_eval_that_do_not_go_together_do_not_wait_for_torch(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [*PROGRAM, "eval", *arguments]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert words in ran.stderr
+    imported = {line.split("|")[-1].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    assert "sadcl_cli.app" in imported
+    assert "torch" not in imported
+
+
 def test_every_command_has_help(sadcl: Sadcl) -> None:
     for command in ("prepare-data", "train", "compare", "eval", "predict", "embed", "visualize"):
         assert command in sadcl("--help").stdout

@@ -198,6 +198,26 @@ def test_calibration_goes_into_the_model(own_run: Path) -> None:
     assert ran.exit_code == 2
 
 
+def test_a_calibration_is_taken_away_again(own_run: Path) -> None:
+    before = read_card(own_run / "weights" / "best.safetensors")
+    assert run_sadcl("eval", "--calibrate").exit_code == 0
+    other = run_sadcl("eval", "--split", "train", "--json", *QUICK_EVAL)
+    assert "very images" not in other.stderr
+    assert "own_thresholds" in json.loads(other.stdout)
+    ran = run_sadcl("eval", "--calibrate", "none")
+    assert ran.exit_code == 0, ran.stderr
+    assert "is as it was trained" in ran.stdout
+    assert read_card(own_run / "weights" / "best.safetensors") == before
+
+
+def test_a_precision_out_of_reach(own_run: Path) -> None:
+    ran = run_sadcl("eval", "--calibrate", "precision:1")
+    assert ran.exit_code == 0, ran.stderr
+    assert "precision, held out" in ran.stdout
+    if 1.0 in read_card(own_run / "weights" / "best.safetensors").thresholds:
+        assert "never said" in ran.stdout
+
+
 @pytest.mark.parametrize("objective", ["precision>=0.5", "recall:0.5"])
 def test_other_objectives(own_run: Path, objective: str) -> None:
     ran = run_sadcl("eval", "--calibrate", objective, "--json")
@@ -254,6 +274,8 @@ def test_a_page_without_a_model(sadcl: Sadcl) -> None:
         (("--scores", "s.npz", "--limit", "5"), 2, "--limit does not go with --scores"),
         (("--scores", "s.npz", "--data", "x"), 2, "--data does not go with --scores"),
         (("--scores", "s.npz", "--uncalibrated"), 2, "--uncalibrated does not go with --scores"),
+        (("--min-map", "0.8"), 2, "Give 80 for 80 %"),
+        (("--scores", "s.npz", "--calibrate", "none"), 2, "Name one"),
         (("a", "--logits"), 2, "--logits does not go with a model"),
         (("--json", "--format", "csv"), 2, "two forms of the same"),
         (("--bootstrap", "7"), 2, "100 or more, or 0"),
@@ -353,6 +375,29 @@ def test_nothing_is_active(sadcl: Sadcl) -> None:
 def test_a_row_says_which_thresholds_it_is_at(in_trained: Sadcl, tmp_path: Path) -> None:
     ran = in_trained("eval", "-o", tmp_path, "--format", "csv", "--threshold", "0.3", *QUICK_EVAL)
     assert ran.stdout.splitlines()[1].startswith('"ours, above 0.3"') or "ours, above 0.3" in ran.stdout
+
+
+def test_order_that_only_one_side_names_is_warned_of(sadcl: Sadcl) -> None:
+    np.save("s.npy", np.random.default_rng(0).random((3, 2)))
+    Path("labels.csv").write_text("image,labels\na.jpg,zebra\nb.jpg,ant\nc.jpg,zebra;ant\n")
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.csv", "-q")
+    assert ran.exit_code == 0, ran.stderr
+    assert "Warning: only the labels name their classes, so columns are taken in that order: 1 ant, 2 zebra." in ran.stderr
+    assert "Warning: only the labels name their images" in ran.stderr
+    np.save("labels.npy", np.ones((3, 2), dtype=np.int8))
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--logits", "-q")
+    assert "all logits lie between 0 and 1" in ran.stderr
+
+
+def test_a_model_and_scores_of_the_same_images(in_trained: Sadcl, tmp_path: Path) -> None:
+    in_trained("eval", "--split", "train", "--save-scores", tmp_path / "s.csv", "-o", tmp_path, *QUICK_EVAL)
+    for arguments in (("runs/coco", tmp_path / "s.csv"), (tmp_path / "s.csv", "runs/coco")):
+        ran = in_trained("eval", *arguments, "--split", "train", "--json", *QUICK_EVAL)
+        assert ran.exit_code == 0, ran.stderr
+        document = json.loads(ran.stdout)
+        assert document["mAP_interpolated"]["interval"] == pytest.approx([0, 0], abs=1e-3)
+        names = [document[key].rpartition("/")[2] for key in ("first", "second")]
+        assert names == ["best.safetensors", "s"] if arguments[0] == "runs/coco" else names == ["s", "best.safetensors"]
 
 
 def test_two_need_resamples(sadcl: Sadcl) -> None:
@@ -456,5 +501,5 @@ def test_two_processes_print_what_one_prints(trained: Path, tmp_path: Path) -> N
         return document
 
     alone = evaluate(sys.executable)
-    together = evaluate(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533")
+    together = evaluate(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     assert together == alone

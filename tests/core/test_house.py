@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,13 @@ def test_the_project_speaks_of_itself_alone() -> None:
             text = path.read_text(encoding="utf-8", errors="ignore")
             for word in ("index" + "-url", "/sim" + "ple/", "/ro" + "ot/", "/wo" + "rk/"):
                 assert word not in text, f"{path} says {word}"
+
+
+def test_every_file_that_is_no_module_is_packaged() -> None:
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    taken = {
+        path for package, globs in packaged.items() for glob in globs for path in (ROOT / package.replace(".", "/")).glob(glob)
+    }
+    found = {path for path in (ROOT / "sadcl_core").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert found
+    assert found == taken

@@ -30,6 +30,7 @@ class Matched:
         classes: K names, those of the labels where they have names; numbers from 0 where nobody has.
         images: N paths, if anyone names them.
         said: one sentence on what was matched with what, and what was left out.
+        doubts: sentences on what was taken for granted and may be wrong.
         split: the N images in the same order, where the labels are of a data set and not an array.
     """
 
@@ -38,6 +39,7 @@ class Matched:
     classes: tuple[str, ...]
     images: tuple[str, ...] | None
     said: str
+    doubts: tuple[str, ...] = ()
     split: Split | None = None
 
 
@@ -62,13 +64,34 @@ def match_labels(scores: ScoreFile, labels: str | Path | None = None, *, split: 
         raise UsageError(f"{scores.path} holds scores and no labels. Give the labels with --labels FILE.")
     if labels is None and scores.targets is not None:
         truth = Labels(scores.targets, scores.classes, scores.images, "in the same file")
-        return Matched(scores.take(), truth.targets, _names(truth, scores), scores.images, _said(scores, truth, []))
+        said = _said(scores, truth, [])
+        return Matched(scores.take(), truth.targets, _names(truth, scores), scores.images, said, _doubts(scores, truth))
     truth = find_labels(str(labels), split=split, count=len(scores), by_row=scores.images is None)
     rows, notes = _match_images(scores, truth)
     columns, more = _match_classes(scores, truth)
     images = truth.images or (scores.images if rows is None else None)
     said = _said(scores, truth, [*notes, *more])
-    return Matched(scores.take(rows, columns), truth.targets, _names(truth, scores), images, said, truth.split)
+    return Matched(
+        scores.take(rows, columns), truth.targets, _names(truth, scores), images, said, _doubts(scores, truth), truth.split
+    )
+
+
+def _doubts(scores: ScoreFile, truth: Labels) -> tuple[str, ...]:
+    """What was taken for granted: an order that only one side says, and logits that look like scores."""
+    doubts = []
+    if (scores.classes is None) != (truth.classes is None):
+        names = truth.classes or scores.classes or ()
+        who = "labels" if scores.classes is None else "scores"
+        shown = ", ".join(f"{k} {name}" for k, name in enumerate(names[:4], start=1))
+        doubts.append(
+            f"only the {who} name their classes, so columns are taken in that order: {shown}{', ...' if names[4:] else ''}."
+        )
+    if (scores.images is None) != (truth.images is None):
+        who = "labels" if scores.images is None else "scores"
+        doubts.append(f"only the {who} name their images, so rows are taken in the order they have there.")
+    if scores.logits and scores.values.size and scores.values.min() >= 0 and scores.values.max() <= 1:
+        doubts.append("all logits lie between 0 and 1, as scores do. Leave --logits out if they are scores.")
+    return tuple(doubts)
 
 
 def _match_images(scores: ScoreFile, truth: Labels) -> tuple[Order, list[str]]:

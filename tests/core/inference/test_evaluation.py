@@ -5,9 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from sadcl_core.inference.evaluation import evaluate
+from sadcl_core.errors import GateError
+from sadcl_core.inference.evaluation import below, evaluate
 from sadcl_core.inference.scoring import Scores
-from sadcl_core.metrics import average_precisions, precision_recall
+from sadcl_core.metrics import (
+    average_precisions,
+    bootstrap_average_precision,
+    interval,
+    mean_over_classes,
+    precision_recall,
+)
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -90,3 +97,29 @@ def test_rows_as_published_beside_the_thresholds_in_use() -> None:
     assert result.top == direct.top
     assert result.own_thresholds == evaluate(moved, CLASSES, thresholds=0.2).all_labels
     assert result.precision.tolist() == pytest.approx(evaluate(moved, CLASSES, thresholds=0.2).precision.tolist(), nan_ok=True)
+
+
+def test_intervals_are_those_of_their_own_convention() -> None:
+    scores = scored()
+    got = evaluate(scores, CLASSES, resamples=100).uncertainty
+    assert got is not None
+    points = average_precisions(scores.scores, scores.targets)
+    samples = bootstrap_average_precision(scores.scores, scores.targets, samples=100)
+    for name in ("interpolated", "non_interpolated"):
+        point, drawn = 100 * getattr(points, name), 100 * getattr(samples, name)
+        expected = interval(mean_over_classes(drawn, point), float(np.nanmean(point)), bounds=(0, 100))
+        assert getattr(got, f"map_{name}") == pytest.approx(expected)
+    for k in range(3):
+        expected = interval(100 * samples.interpolated[:, k], 100 * points.interpolated[k], bounds=(0, 100))
+        assert got.ap_interpolated[k].tolist() == pytest.approx(expected)
+
+
+def test_the_gate() -> None:
+    result = evaluate(scored(), CLASSES)
+    below(result, None)
+    below(result, result.map_interpolated)  # reached exactly
+    with pytest.raises(GateError, match="is below --min-map 99"):
+        below(result, 99)
+    nothing = evaluate(Scores(np.ones((2, 1), np.float32), np.zeros((2, 1), np.int8), 1.0), ("a",))
+    with pytest.raises(GateError, match="No label is active"):
+        below(nothing, 0)

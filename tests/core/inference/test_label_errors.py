@@ -260,7 +260,7 @@ def test_the_table(tmp_path: Path) -> None:
     images = ['a, "b".png', "é\nf.png"]
     write_suspects(tmp_path / "out" / "suspects.csv", suspects, images, ["cat, big", "dog"])
     text = (tmp_path / "out" / "suspects.csv").read_bytes().decode()
-    assert text.startswith("image,label,kind,score,similarity,suspicion,rank\n")
+    assert text.startswith("image,label,kind,score,margin,similarity,suspicion,rank\n")
     assert "\r" not in text
     with (tmp_path / "out" / "suspects.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -271,7 +271,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert [row["similarity"] for row in rows] == ["0.5000", ""]
     assert float(rows[0]["score"]) == pytest.approx(0.987654, abs=1e-6)
     write_suspects(tmp_path / "none.csv", [], images, ["cat"])
-    assert (tmp_path / "none.csv").read_text() == "image,label,kind,score,similarity,suspicion,rank\n"
+    assert (tmp_path / "none.csv").read_text() == "image,label,kind,score,margin,similarity,suspicion,rank\n"
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
         write_suspects(tmp_path / "taken", suspects, images, ["cat", "dog"])

@@ -51,6 +51,21 @@ def test_every_class_has_its_threshold(model: LoadedModel, images: list[Path]) -
     assert all([name for name, _ in p.labels] == ["zero"] for p in run(model, images, thresholds=[0.0, *[1.0] * 9]))
 
 
+def test_a_score_at_the_threshold_does_not_count(model: LoadedModel, images: list[Path]) -> None:
+    (alone,) = run(model, images[:1])
+    at = run(model, images[:1], thresholds=alone.scores)
+    just_below = run(model, images[:1], thresholds=np.nextafter(np.array(alone.scores, np.float32), np.float32(0)))
+    assert [len(p.labels) for p in (*at, *just_below)] == [0, 10]
+
+
+def test_a_model_that_gives_nan_is_an_error(model: LoadedModel, images: list[Path]) -> None:
+    broken = load_model(model.path)
+    with torch.no_grad():
+        broken.classifier.head.bias.fill_(float("nan"))
+    with pytest.raises(DataError, match="gives NaN"):
+        run(broken, images[:1])
+
+
 def test_scores_of_a_calibrated_model(model: LoadedModel, images: list[Path]) -> None:
     card = model.card.model_copy(update={"temperatures": (2.0,) * 10, "biases": (-1.0,) * 10})
     for plain, calibrated in zip(run(model, images), run(replace(model, card=card), images), strict=True):

@@ -35,11 +35,6 @@ def test_what_people_write(asked: list[str], own: tuple[float, ...], values: tup
     assert chosen.name == name
 
 
-def test_the_default_of_a_command_may_be_the_papers() -> None:
-    assert choose([], CLASSES, OWN, default="0.5").values == (0.5,) * 4
-    assert choose(["cat=0.9"], CLASSES, OWN, default="0.5").values == (0.9, 0.5, 0.5, 0.5)
-
-
 def test_what_is_said() -> None:
     assert choose([], CLASSES).said == "0.5"
     assert choose([], CLASSES, OWN).said == "the model's own thresholds, 0.10 to 0.40"
@@ -49,7 +44,7 @@ def test_what_is_said() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["auto"], "no thresholds of its own. Make them: sadcl eval --calibrate"),
+        (["auto"], "no thresholds of its own, or --uncalibrated leaves them out"),
         (["1.5"], "between 0 and 1"),
         (["nan"], "between 0 and 1"),
         (["-0.1"], "between 0 and 1"),
