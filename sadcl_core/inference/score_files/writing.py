@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sadcl_core.files import replacing
 
 Floats = npt.NDArray[np.floating[Any]]
 OPTION = "--save-scores"
+ROWS = 1 << 16  # of a table at a time
 
 
 def write_scores(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None = None) -> None:
@@ -62,20 +64,31 @@ def _write_csv(path: Path, scores: Floats, classes: Sequence[str], images: Seque
         raise UsageError(
             f"{broken!r} holds a line break, which tables in text do not survive. Give {OPTION} a name in .npz or .parquet."
         )
-    pacsv.write_csv(_table(scores, classes, images), path)
+    tables = _tables(scores, classes, images)
+    first = next(tables)
+    with pacsv.CSVWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
 def _write_parquet(path: Path, scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> None:
-    pq.write_table(_table(scores, classes, images), path, use_dictionary=False)
+    tables = _tables(scores, classes, images)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema, use_dictionary=False) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
-def _table(scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> pa.Table:
-    """A column of images, called as no class is, and one per class."""
+def _tables(scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> Iterator[pa.Table]:
+    """A column of images, called as no class is, and one per class; ROWS at a time, so that nothing of N x K is copied."""
     taken = {name.strip().lower() for name in classes}
     called = next((name for name in IMAGE if name not in taken), "image file")
-    columns = [] if images is None else [pa.array(list(images), pa.string())]
-    header = [] if images is None else [called]
-    return pa.table([*columns, *(pa.array(np.ascontiguousarray(column)) for column in scores.T)], names=[*header, *classes])
+    names = None if images is None else list(images)
+    header = [*([] if names is None else [called]), *classes]
+    for start in range(0, max(len(scores), 1), ROWS):
+        block = np.ascontiguousarray(scores[start : start + ROWS].T)
+        columns = [] if names is None else [pa.array(names[start : start + ROWS], pa.string())]
+        yield pa.table([*columns, *(pa.array(column) for column in block)], names=header)
 
 
 WRITERS: dict[str, Callable[[Path, Floats, Sequence[str], Sequence[str] | None], None]] = {

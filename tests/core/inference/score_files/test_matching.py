@@ -271,3 +271,16 @@ def test_scores_that_are_written_are_matched_to_the_last_bit() -> None:
     for suffix in (".npz", ".parquet"):
         write_scores(Path(f"w{suffix}"), SCORES[::-1].copy(), CLASSES, IMAGES[::-1])
         assert match_labels(read_scores(Path(f"w{suffix}")), labels).scores.tobytes() == SCORES.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_more_rows_than_are_written_at_a_time(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sadcl_core.inference.score_files import writing
+
+    monkeypatch.setattr(writing, "ROWS", 7)
+    scores = np.random.default_rng(0).random((23, 3)).astype(np.float32)
+    images = [f"{number}.jpg" for number in range(23)]
+    write_scores(Path(f"s.{suffix}"), scores, CLASSES, images)
+    read = read_scores(Path(f"s.{suffix}"))
+    assert list(read.images or ()) == images
+    assert np.array_equal(read.take().astype(np.float32), scores)
