@@ -257,7 +257,6 @@ def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: in
     from sadcl_core.inference.candidates import TUNED_HERE, tuned_here
     from sadcl_core.inference.evaluation import evaluate_candidate
     from sadcl_core.inference.thresholds import choose
-    from sadcl_core.metrics import default_samples
 
     calibrated = None if candidate.opened is None else candidate.as_trained is not None
     limits = choose(asked, candidate.classes, candidate.own_thresholds, calibrated=calibrated) if asked else None
@@ -271,9 +270,16 @@ def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: in
             folder,
             limits=limits,
             topk=tuple(sorted({PAPER_TOPK, topk})),
-            resamples=default_samples(*candidate.scores.scores.shape) if resamples is None else resamples,
+            resamples=_resamples(candidate, resamples),
             progress=count,
         )
+
+
+def _resamples(candidate: Candidate, asked: int | None) -> int:
+    """How many resamples of the images: what was asked, else what suits their number."""
+    from sadcl_core.metrics import default_samples
+
+    return default_samples(*candidate.scores.scores.shape) if asked is None else asked
 
 
 def _save_more(
@@ -302,8 +308,7 @@ def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool
     from sadcl_core.calibration import parse_objective
     from sadcl_core.inference.calibrating import calibrate, save_calibration, store
 
-    with stages() as progress:
-        made = calibrate(candidate, parse_objective(objective), progress=progress)
+    made = calibrate(candidate, parse_objective(objective))
     path = save_calibration(made, folder)
     if json:
         show_json(made.as_json())
@@ -330,16 +335,10 @@ def _take_away(subject: Subject) -> None:
 def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:
     """Set the second beside the first."""
     from sadcl_core.inference.paired import compare
-    from sadcl_core.metrics import default_samples
 
     first, second = candidates
     with counting("resampling images") as count:
-        paired = compare(
-            first,
-            second,
-            resamples=default_samples(*first.scores.scores.shape) if resamples is None else resamples,
-            progress=count,
-        )
+        paired = compare(first, second, resamples=_resamples(first, resamples), progress=count)
     if json:
         show_json(paired.as_json())
     else:

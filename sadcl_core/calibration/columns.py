@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
-from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, by_class, checked, column_blocks
+from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, all_classes, checked
 
 Change = Callable[[Scores, int], Scores]  # scores (N,) of a class, and which one
 LOGIT_LIMIT = 16  # float32 scores next to 1 have logit 16.6: what lies beyond is rounding, not evidence
@@ -36,10 +36,9 @@ def checked_probabilities(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tupl
 
 def columns(scores: Scores, targets: Targets, change: Change | None = None) -> Iterator[Column]:
     """The K classes in order; some of them are copied at a time, and changed when a `change` is given."""
-    for classes in column_blocks(scores.shape, COLUMN_BLOCK):
-        for k, column, labels in by_class(scores, targets, classes):
-            changed = column if change is None else change(column, k)
-            yield Column(changed[labels == 1], changed[labels == 0])
+    for k, column, labels in all_classes(scores, targets, COLUMN_BLOCK):
+        changed = column if change is None else change(column, k)
+        yield Column(changed[labels == 1], changed[labels == 0])
 
 
 def clipped_logit(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:

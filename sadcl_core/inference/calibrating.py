@@ -24,13 +24,13 @@ from sadcl_core.calibration import (
     cross_fit,
     fit_probabilities,
 )
-from sadcl_core.checkpoint import read_card, save_model
+from sadcl_core.checkpoint import ModelCard, read_card, save_model
 from sadcl_core.data.splits import stratify
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.candidates import Candidate, file_name
+from sadcl_core.inference.evaluation import plain
 from sadcl_core.inference.opening import OpenedModel
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
-from sadcl_core.progress import StagedProgress
 
 FOLDS = 5
 SEED = 0
@@ -71,14 +71,14 @@ class Calibrated:
             {
                 "name": name,
                 "positives": int(own.positives[k]),
-                "threshold": _plain(own.values[k], 6),
-                "threshold_alone": _plain(own.own[k], 6),
+                "threshold": plain(own.values[k], 6),
+                "threshold_alone": plain(own.own[k], 6),
                 "reached": bool(own.reached[k]),
-                "temperature": _plain(self.probabilities.temperatures[k], 6),
-                "bias": _plain(self.probabilities.biases[k], 6),
-                "F1_at_0.5": _plain(100 * benefit.class_f1_before[k]),
-                "F1_held_out": _plain(100 * benefit.class_f1_after[k]),
-                "achieved_held_out": _plain(100 * benefit.achieved[k]),
+                "temperature": plain(self.probabilities.temperatures[k], 6),
+                "bias": plain(self.probabilities.biases[k], 6),
+                "F1_at_0.5": plain(100 * benefit.class_f1_before[k]),
+                "F1_held_out": plain(100 * benefit.class_f1_after[k]),
+                "achieved_held_out": plain(100 * benefit.achieved[k]),
             }
             for k, name in enumerate(self.candidate.classes)
         ]
@@ -86,19 +86,15 @@ class Calibrated:
             "schema_version": SCHEMA_VERSION,
             **self.about,
             "folds": FOLDS,
-            "held_out": {name: {key: _plain(100 * value) for key, value in row.items()} for name, row in rows.items()},
-            "ECE_before": _plain(benefit.error_before.overall),
-            "ECE_after": _plain(benefit.error_after.overall),
-            "threshold_for_all": _plain(own.global_value, 6),
+            "held_out": {name: {key: plain(100 * value) for key, value in row.items()} for name, row in rows.items()},
+            "ECE_before": plain(benefit.error_before.overall),
+            "ECE_after": plain(benefit.error_after.overall),
+            "threshold_for_all": plain(own.global_value, 6),
             "per_class": classes,
         }
 
 
-def _plain(value: float, digits: int = 4) -> float | None:
-    return None if np.isnan(value) else round(float(value), digits)
-
-
-def calibrate(candidate: Candidate, objective: Objective, *, progress: StagedProgress | None = None) -> Calibrated:
+def calibrate(candidate: Candidate, objective: Objective) -> Calibrated:
     """Fit on all images of a candidate whose scores are as trained.
 
     Raises:
@@ -129,7 +125,6 @@ def store(made: Calibrated, opened: OpenedModel) -> None:
     Raises:
         UsageError: the model was run at another image size than its file is for, or the file cannot be written.
     """
-    refuse_to_store(opened)
     card = opened.model.card.as_trained.model_copy(
         update={
             "temperatures": tuple(float(value) for value in made.probabilities.temperatures),
@@ -138,7 +133,7 @@ def store(made: Calibrated, opened: OpenedModel) -> None:
             "calibrated": made.about,
         }
     )
-    save_model(opened.model.path.resolve(), opened.model.classifier, card)  # where it is a link, the file it means
+    _write(opened, card)
 
 
 def take_away(opened: OpenedModel) -> None:
@@ -147,8 +142,12 @@ def take_away(opened: OpenedModel) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
+    _write(opened, opened.model.card.as_trained)
+
+
+def _write(opened: OpenedModel, card: ModelCard) -> None:
     refuse_to_store(opened)
-    save_model(opened.model.path.resolve(), opened.model.classifier, opened.model.card.as_trained)
+    save_model(opened.model.path.resolve(), opened.model.classifier, card)  # where it is a link, the file it means
 
 
 def refuse_to_store(opened: OpenedModel) -> None:

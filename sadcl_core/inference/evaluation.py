@@ -155,9 +155,9 @@ class Evaluation:
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "summary": self.line,
-            "mAP_interpolated": _plain(self.map_interpolated),
-            "mAP_non_interpolated": _plain(self.map_non_interpolated),
-            "mAP_11_point": _plain(self.map_eleven_point),
+            "mAP_interpolated": plain(self.map_interpolated),
+            "mAP_non_interpolated": plain(self.map_non_interpolated),
+            "mAP_11_point": plain(self.map_eleven_point),
             "images": self.images,
             "classes": len(self.classes),
             "classes_evaluated": len(self.classes) - len(missing),
@@ -165,7 +165,7 @@ class Evaluation:
             "unknown_labels": self.unknown,
             "all": _plain_values(self.all_labels),
             **{f"top{k}": _plain_values(values) for k, values in self.top.items()},
-            "ECE": _plain(self.calibration_error),
+            "ECE": plain(self.calibration_error),
             "per_class": [self._class_as_json(k) for k in range(len(self.classes))],
             "images_per_second": round(self.images_per_second, 1),
             **self.subject,
@@ -177,28 +177,28 @@ class Evaluation:
             document["mAP_interpolated_interval"] = _plain_pair(self.uncertainty.map_interpolated)
             document["mAP_non_interpolated_interval"] = _plain_pair(self.uncertainty.map_non_interpolated)
         if self.localisation is not None:
-            document["localisation"] = {name: _plain(100 * value) for name, value in self.localisation.means().items()}
+            document["localisation"] = {name: plain(100 * value) for name, value in self.localisation.means().items()}
         return document
 
     def _class_as_json(self, k: int) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "name": self.classes[k],
             "positives": int(self.positives[k]),
-            "AP_interpolated": _plain(self.ap_interpolated[k]),
-            "AP_non_interpolated": _plain(self.ap_non_interpolated[k]),
-            "AP_11_point": _plain(self.ap_eleven_point[k]),
+            "AP_interpolated": plain(self.ap_interpolated[k]),
+            "AP_non_interpolated": plain(self.ap_non_interpolated[k]),
+            "AP_11_point": plain(self.ap_eleven_point[k]),
             "threshold": round(float(self.thresholds[k]), 6),
-            "precision": _plain(self.precision[k]),
-            "recall": _plain(self.recall[k]),
-            "F1": _plain(self.f1[k]),
-            "ECE": _plain(self.class_calibration_error[k]),
+            "precision": plain(self.precision[k]),
+            "recall": plain(self.recall[k]),
+            "F1": plain(self.f1[k]),
+            "ECE": plain(self.class_calibration_error[k]),
         }
         if self.uncertainty is not None:
             entry["AP_interpolated_interval"] = _plain_pair(self.uncertainty.ap_interpolated[k])
         if self.localisation is not None:
-            entry["pointing_game"] = _plain(100 * self.localisation.pointing[k])
-            entry["box_energy"] = _plain(100 * self.localisation.energy[k])
-            entry["box_area"] = _plain(100 * self.localisation.area[k])
+            entry["pointing_game"] = plain(100 * self.localisation.pointing[k])
+            entry["box_energy"] = plain(100 * self.localisation.energy[k])
+            entry["box_area"] = plain(100 * self.localisation.area[k])
         return entry
 
     def per_class_csv(self) -> str:
@@ -394,13 +394,14 @@ def _mean(values: Floats) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
+def plain(value: float, digits: int = 4) -> float | None:
+    """A number as JSON has it: rounded, and null where there is none."""
+    return None if np.isnan(value) else round(float(value), digits)
 
 
 def _plain_pair(values: Any) -> list[float | None]:
-    return [_plain(value) for value in values]
+    return [plain(value) for value in values]
 
 
 def _plain_values(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: _plain(value) for name, value in values.items()}
+    return {name: plain(value) for name, value in values.items()}

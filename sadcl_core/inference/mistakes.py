@@ -5,16 +5,17 @@ Both go through the scores in blocks, so that a million images with hundreds of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sadcl_core.metrics.arrays import Scores, Targets, checked
+from sadcl_core.metrics.arrays import Scores, all_classes, checked
+from sadcl_core.metrics.precision_recall import in_precision_of
 
-BLOCK = 2**24  # scores looked at together
+BLOCK = 2**21  # decisions counted together
 BUDGET = 800  # pictures of a page
 
 
@@ -96,9 +97,10 @@ def worst_mistakes(
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
     """
-    score_array, target_array, limits = _prepared(scores, targets, thresholds)
+    score_array, target_array = checked(scores, targets)
+    limits = np.broadcast_to(in_precision_of(score_array, thresholds), score_array.shape[1:])
     found = []
-    for k, column, truth in _columns(score_array, target_array):
+    for k, column, truth in all_classes(score_array, target_array):
         false_positives = np.flatnonzero((truth == 0) & (column > limits[k]))
         misses = np.flatnonzero((truth == 1) & ~(column > limits[k]))
         found.append(
@@ -153,15 +155,16 @@ def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.Ar
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
     """
-    score_array, target_array, limits = _prepared(scores, targets, thresholds)
+    score_array, target_array = checked(scores, targets)
+    limits = in_precision_of(score_array, thresholds)
     count = score_array.shape[1]
     # rows: class missed, class found; columns: fired though absent, absent
     together = np.zeros((2 * count, 2 * count))
     wrong, absent = np.zeros(count), np.zeros(count)
     misses = np.zeros(count, dtype=np.int64)
-    step = max(1, BLOCK // 8 // max(count, 1))
+    step = max(1, BLOCK // max(count, 1))
     for start in range(0, len(score_array), step):
-        block, truth = checked(score_array[start : start + step], target_array[start : start + step])
+        block, truth = score_array[start : start + step], target_array[start : start + step]
         fired = block > limits
         could = truth == 0
         outcome = csr_array(np.hstack([(truth == 1) & ~fired, (truth == 1) & fired]), dtype=np.float32)
@@ -192,26 +195,3 @@ def _instead(counts: npt.NDArray[np.float64], overall: npt.NDArray[np.float64], 
         for j in order.tolist()
         if excess[j] > 1e-9 * known[j]  # not by rounding
     )
-
-
-def _prepared(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike
-) -> tuple[Scores, Targets, npt.NDArray[np.floating]]:
-    """Arrays of one shape, and K thresholds in the precision of the scores, as a single number would be compared."""
-    score_array, target_array = np.asarray(scores), np.asarray(targets)
-    if score_array.ndim != 2 or score_array.shape != target_array.shape:
-        raise ValueError(f"scores {score_array.shape} and targets {target_array.shape} must both be (N, K)")
-    dtype = score_array.dtype if np.issubdtype(score_array.dtype, np.floating) else np.float64
-    limits = np.asarray(thresholds, dtype=dtype)
-    if limits.shape not in ((), (score_array.shape[1],)):
-        raise ValueError(f"{limits.shape} thresholds for {score_array.shape[1]} classes: give one, or one for each")
-    return score_array, target_array, np.broadcast_to(limits, score_array.shape[1:])
-
-
-def _columns(scores: Scores, targets: Targets) -> Iterator[tuple[int, Scores, Targets]]:
-    """Class by class its index, scores (N,) and targets (N,); copied in blocks, as columns lie scattered."""
-    width = max(1, BLOCK // max(len(scores), 1))
-    for first in range(0, scores.shape[1], width):
-        block, truth = checked(scores[:, first : first + width], targets[:, first : first + width])
-        columns, truths = np.ascontiguousarray(block.T), np.ascontiguousarray(truth.T)
-        yield from ((first + j, columns[j], truths[j]) for j in range(len(columns)))

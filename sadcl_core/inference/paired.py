@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sadcl_core.errors import DataError
 from sadcl_core.inference.candidates import Candidate
-from sadcl_core.inference.evaluation import LEAST_IMAGES, LEAST_POSITIVES, LEVEL
+from sadcl_core.inference.evaluation import LEAST_IMAGES, LEAST_POSITIVES, LEVEL, plain
 from sadcl_core.metrics import average_precisions, bootstrap_average_precision, interval, mean_over_classes
 from sadcl_core.progress import Progress
 
@@ -51,9 +51,8 @@ class Difference:
     def as_json(self) -> dict[str, Any]:
         """As numbers; None where there is none."""
         values = {"first": self.first, "second": self.second, "difference": self.value}
-        plain = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
-        ends = [None if np.isnan(end) else round(end, 4) for end in (self.low, self.high)]
-        return {**plain, "interval": ends, "clear": self.clear}
+        numbers = {name: plain(value) for name, value in values.items()}
+        return {**numbers, "interval": [plain(self.low), plain(self.high)], "clear": self.clear}
 
 
 @dataclass(frozen=True)

@@ -61,3 +61,9 @@ def by_class(scores: Scores, targets: Targets, classes: slice) -> Iterator[tuple
     some_scores, some_targets = np.ascontiguousarray(scores[:, classes].T), np.ascontiguousarray(targets[:, classes].T)
     for place, k in enumerate(range(classes.start, classes.stop)):
         yield k, some_scores[place], some_targets[place]
+
+
+def all_classes(scores: Scores, targets: Targets, entries: int = COLUMN_BLOCK) -> Iterator[tuple[int, Scores, Targets]]:
+    """Every class as `by_class` gives it, about `entries` copied at a time."""
+    for classes in column_blocks(scores.shape, entries):
+        yield from by_class(scores, targets, classes)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, by_class, checked, column_blocks
+from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, all_classes, checked
 
 Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -43,11 +43,10 @@ def average_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Average
     """
     score_array, target_array = checked(scores, targets)
     values = np.full((3, score_array.shape[1]), np.nan)
-    for classes in column_blocks(score_array.shape, COLUMN_BLOCK):
-        for k, class_scores, class_targets in by_class(score_array, target_array, classes):
-            hits, ranks = ranked(class_scores, class_targets)
-            if len(hits):
-                values[:, k] = _three_conventions(hits, ranks)
+    for k, class_scores, class_targets in all_classes(score_array, target_array, COLUMN_BLOCK):
+        hits, ranks = ranked(class_scores, class_targets)
+        if len(hits):
+            values[:, k] = _three_conventions(hits, ranks)
     return AveragePrecisions(*values)
 
 

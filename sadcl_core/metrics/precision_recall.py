@@ -56,7 +56,7 @@ def decision_counts(
 ) -> Counts:
     """The decisions of each class, counted in blocks of rows; arguments and errors as of `precision_recall`."""
     score_array, target_array = checked(scores, targets)
-    above = _thresholds(threshold, score_array)
+    above = in_precision_of(score_array, threshold)
     if topk is not None and topk < 1:
         raise ValueError(f"topk must be at least 1, got {topk}")
     right, predicted, active = np.zeros((3, score_array.shape[1]), dtype=np.int64)
@@ -115,10 +115,16 @@ def ratios(counts: Counts) -> dict[str, float]:
     }
 
 
-def _thresholds(threshold: npt.ArrayLike, scores: Scores) -> npt.NDArray[Any]:
+def in_precision_of(scores: Scores, threshold: npt.ArrayLike) -> npt.NDArray[Any]:
+    """One threshold or K, rounded to the type of the scores (N, K), so that 0.3 decides alike wherever it comes from.
+
+    Raises:
+        ValueError: a threshold is NaN, or they are neither one nor K.
+    """
     rounded = np.asarray(threshold, dtype=scores.dtype if scores.dtype.kind == "f" else np.float64)
     if rounded.shape not in ((), scores.shape[1:]):
-        raise ValueError(f"threshold {rounded.shape} must be one number or one for each of {scores.shape[1]} classes")
+        count = scores.shape[1]
+        raise ValueError(f"{rounded.shape} thresholds for {count} classes: give one number, or one for each of {count} classes")
     if np.isnan(rounded).any():
         raise ValueError("a threshold is NaN: nothing is above it")
     return rounded

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.metrics.arrays import COLUMN_BLOCK, by_class, checked, column_blocks
+from sadcl_core.metrics.arrays import all_classes, checked
 from sadcl_core.metrics.average_precision import Numbers, Values, ranked
 
 
@@ -43,12 +43,11 @@ def precision_recall_curves(scores: npt.ArrayLike, targets: npt.ArrayLike, point
         raise ValueError(f"points must be at least 4, got {points}")
     score_array, target_array = checked(scores, targets)
     curves = []
-    for classes in column_blocks(score_array.shape, COLUMN_BLOCK):
-        for _, class_scores, class_targets in by_class(score_array, target_array, classes):
-            hits, ranks = ranked(class_scores, class_targets)
-            recall, precision = hits / hits[-1:], hits / ranks
-            kept = slice(None) if len(hits) <= points else _outermost(recall, precision, (points - 2) // 2)
-            curves.append(Curve(recall[kept], precision[kept]))
+    for _, class_scores, class_targets in all_classes(score_array, target_array):
+        hits, ranks = ranked(class_scores, class_targets)
+        recall, precision = hits / hits[-1:], hits / ranks
+        kept = slice(None) if len(hits) <= points else _outermost(recall, precision, (points - 2) // 2)
+        curves.append(Curve(recall[kept], precision[kept]))
     return curves
 
 

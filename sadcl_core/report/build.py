@@ -13,7 +13,7 @@ from sadcl_core.inference.label_errors import SuspectedError, suspected_label_er
 from sadcl_core.inference.mistakes import confusions, pictured, worst_mistakes
 from sadcl_core.metrics import calibration_error, precision_recall_curves, reliability
 from sadcl_core.progress import Progress, StagedProgress, stage
-from sadcl_core.report.page import ClassResult, Curve, Measures, Page, Reliability, Suspect, write_page
+from sadcl_core.report.page import ClassResult, Measures, Page, Reliability, Suspect, write_page
 
 SUSPECTS = 1000  # rows of the table
 SUSPECTS_SHOWN = 60  # with a picture, on the page
@@ -49,9 +49,8 @@ def write_report(
         similarity=candidate.similarity,
         most=SUSPECTS,
     )
-    names = candidate.names
     table = path.with_name(f"{path.stem}-label-errors.csv")
-    write_suspects(table, suspects, names, candidate.classes)
+    write_suspects(table, suspects, candidate.names, candidate.classes)
     written = [Written(f"{len(suspects):,} suspected label errors", table)]
     if page:
         target = path.with_suffix(".html")
@@ -64,7 +63,7 @@ def make_page(
     candidate: Candidate, result: Evaluation, suspects: Sequence[SuspectedError], progress: Progress | None = None
 ) -> Page:
     """Everything the page says."""
-    scores, targets = candidate.scores.scores, candidate.scores.targets
+    scores, targets, names = candidate.scores.scores, candidate.scores.targets, candidate.names
     suspected, suspects = len(suspects), suspects[:SUSPECTS_SHOWN]
     worst = worst_mistakes(scores, targets, result.thresholds)
     wanted = [*pictured(worst), *((one.image, one.label) for one in suspects)]
@@ -77,16 +76,13 @@ def make_page(
         headline=result.line,
         facts=_facts(candidate, result),
         measures=[Measures(name, values) for name, values in result.rows.items()],
-        classes=[
-            ClassResult(entry["name"], entry, Curve(curve.recall, curve.precision))
-            for entry, curve in zip(document["per_class"], curves, strict=True)
-        ],
+        classes=[ClassResult(entry["name"], entry, curve) for entry, curve in zip(document["per_class"], curves, strict=True)],
         reliability=_reliability(candidate),
         mistakes=worst,
         confusions=confusions(scores, targets, result.thresholds),
         suspects=[Suspect(one.image, one.label, one.kind, one.score, one.similarity) for one in suspects],
         suspected=suspected,
-        images={image: candidate.names[image] for image in shown},
+        images={image: names[image] for image in shown},
         labels={image: (targets[image] == 1).nonzero()[0].tolist() for image in shown},
         pictures=drawn.pictures,
         notes=(*([f"{TUNED_HERE}."] if tuned_here(candidate) else []), *drawn.notes),
@@ -128,7 +124,8 @@ def _facts(candidate: Candidate, result: Evaluation) -> list[tuple[str, str]]:
         if key in ("model", "dataset", "split", "scores", "labels", "img_size")
     }
     facts = [(key.replace("_", " "), str(value)) for key, value in about.items() if value is not None]
-    facts.append(("labels count above", str(result.subject.get("thresholds", "0.5"))))
+    own = "" if result.own_thresholds is None else " in the published rows, elsewhere above the model's own thresholds"
+    facts.append(("labels count above", f"{result.subject.get('thresholds', '0.5')}{own}"))
     if result.uncertainty is not None:
         facts.append(("intervals", f"95 %, {result.uncertainty.resamples:,} resamples of the images"))
     if result.classes_without_positives:

@@ -24,6 +24,7 @@ from markupsafe import Markup
 from sadcl_core.files import write_text
 from sadcl_core.inference.galleries import Thumbnail
 from sadcl_core.inference.mistakes import ClassConfusions, ClassMistakes
+from sadcl_core.metrics import Curve
 from sadcl_core.report.drawings import curve_path, precision_recall_path, stacked_dots
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -70,14 +71,6 @@ class Measures:
 
     name: str
     values: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Precision (n,) over recall (n,), both in 0..1, the recall rising."""
-
-    recall: Floats
-    precision: Floats
 
 
 @dataclass(frozen=True)

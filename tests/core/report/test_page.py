@@ -16,12 +16,12 @@ from PIL import Image
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.galleries import Thumbnail
 from sadcl_core.inference.mistakes import ClassConfusions, ClassMistakes, Confusion, Mistake
+from sadcl_core.metrics import Curve
 from sadcl_core.report.drawings import curve_path, precision_recall_path, stacked_dots
 from sadcl_core.report.page import (
     COLUMNS,
     MEASURES,
     ClassResult,
-    Curve,
     Measures,
     Page,
     Reliability,
