@@ -8,10 +8,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sadcl_cli import compare, embed, evaluate, predict, prepare_data, train, visualize
+from sadcl_cli import compare, doctor, embed, evaluate, predict, prepare_data, train, visualize
 from sadcl_cli.console import fail, messages, verbosity
 from sadcl_core import __version__
-from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, SadclError
+from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, SadclError, Terminated
 
 
 class Commands(TyperGroup):
@@ -25,10 +25,11 @@ class Commands(TyperGroup):
             _show_traceback()
             fail(str(error))
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             _show_traceback()
-            fail("interrupted.")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            ended = isinstance(error, Terminated)
+            fail("ended by SIGTERM." if ended else "interrupted.")
+            raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(0) from None
         except Exception as error:
@@ -69,12 +70,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
 )
 app.command("prepare-data")(prepare_data.prepare_data)
-app.command("train")(train.train)
+app.command("train", cls=train.TrainCommand)(train.train)
 app.command("compare")(compare.compare)
 app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.add_typer(visualize.app, name="visualize")
+app.command("doctor")(doctor.doctor)
 for alias in ("val", "validate", "test"):
     app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate)
 app.command("infer", hidden=True)(predict.predict)

@@ -32,6 +32,7 @@ from sadcl_cli.options import (
     Workers,
     complete_dataset,
     complete_run,
+    standing_alone,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +50,7 @@ class EvaluateCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See the class."""
-        filled: list[str] = []
-        for word, following in zip(args, [*args, ""][1:], strict=True):
-            filled.append(word)
-            if word == "--calibrate" and (following[:1] in ("", "-") or Path(following).exists()):
-                filled.append(OBJECTIVE)
+        filled = standing_alone(args, "--calibrate", OBJECTIVE, takes=lambda word: not Path(word).exists())
         return super().parse_args(ctx, filled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,16 @@ def complete_preset(incomplete: str) -> list[str]:
 def complete_run(incomplete: str) -> list[str]:
     """Runs under runs/ that start so."""
     return [str(path.parent) for path in sorted(Path("runs").glob("*/run.json")) if str(path.parent).startswith(incomplete)]
+
+
+def standing_alone(words: list[str], option: str, value: str, *, takes: Callable[[str], bool] = bool) -> list[str]:
+    """Put its usual value behind an option that stands alone: at the end, before another one, or before what it does not take."""
+    filled: list[str] = []
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        filled.append(word)
+        if word == option and (following[:1] in ("", "-") or not takes(following)):
+            filled.append(value)
+    return filled
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", callback=_set_quiet)]

@@ -35,11 +35,12 @@ def user_layers(
     """What the user said, weakest first: the file, --set, the flags; `more` are flags that only one command has.
 
     Raises:
-        UsageError: a value is none, or two exclude each other.
+        UsageError: a setting or a value is none, or two exclude each other; said before any long work.
     """
     from sadcl_core.config import RunConfig, load_config_file, parse_assignment
+    from sadcl_core.config_schema import check_settings
 
-    stages = list(RunConfig().stages)
+    stages, counts = list(RunConfig().stages), epoch_counts(epochs)
     flags: dict[str, Any] = {
         "model": {
             "backbone": backbone,
@@ -49,13 +50,17 @@ def user_layers(
         },
         "data": {"batch_size": batch_size, "img_size": img_size, "workers": workers},
         "optim": {"weight_decay": weight_decay},
-        "stages": {name: {"epochs": count, "lr": lr} for name, count in zip(stages, _epochs(epochs, len(stages)), strict=True)},
+        "stages": {
+            name: {"epochs": count, "lr": lr} for name, count in zip(stages, counts * (len(stages) // len(counts)), strict=True)
+        },
         "device": device,
         "precision": precision,
     }
     layers: list[tuple[str, Layer]] = [] if config is None else [(str(config), load_config_file(config))]
     layers += [("--set", parse_assignment(text)) for text in set_ or []]
-    return [*layers, ("flag", _given(flags)), ("flag", _given(more or {}))]
+    layers += [("flag", _given(flags)), ("flag", _given(more or {}))]
+    check_settings(layers)
+    return layers
 
 
 def find_data(dataset: str, data: Path | None) -> Manifest:
@@ -99,19 +104,23 @@ def _start(path: Path | None, *, starts_anew: bool) -> str | None:
     return "" if starts_anew else None if path is None else str(path)
 
 
-def _epochs(text: str | None, stages: int) -> list[int | None]:
-    """`20` is for every stage, `15,5` for each."""
+def epoch_counts(text: str | None) -> list[int | None]:
+    """`20` is one number for every stage, `15,5` one for each.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from sadcl_core.config import RunConfig
     from sadcl_core.errors import UsageError
 
     if text is None:
-        return [None] * stages
-    parts = text.split(",")
+        return [None]
+    parts, stages = text.split(","), len(RunConfig().stages)
     if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, stages):
         raise UsageError(
             f"--epochs {text!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
         )
-    counts: list[int | None] = [int(part) for part in parts]
-    return counts * stages if len(counts) == 1 else counts
+    return [int(part) for part in parts]
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

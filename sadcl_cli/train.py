@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from sadcl_cli.console import say, show, show_json, show_table, warn
+from sadcl_cli.console import say, show, show_json, show_table, verbosity, warn
 from sadcl_cli.options import (
     Backbone,
     ClassMap,
@@ -32,14 +33,31 @@ from sadcl_cli.options import (
     Workers,
     complete_dataset,
     complete_method,
+    complete_run,
+    standing_alone,
 )
-from sadcl_cli.recipe import find_data, user_layers
+from sadcl_cli.recipe import epoch_counts, find_data, user_layers
 from sadcl_core.data.formats import DATASETS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sadcl_core.config import Layer, RunConfig
     from sadcl_core.data.manifest import Manifest
     from sadcl_core.presets import Configured
     from sadcl_core.run_directory import RunDirectory
+    from sadcl_core.training.events import Event, Listener
+    from sadcl_core.training.fit import TrainingResult
+
+LAST = Path("last")  # what --resume stands for alone
+
+
+class TrainCommand(TyperCommand):
+    """Lets --resume stand alone, for the last run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See the class."""
+        return super().parse_args(ctx, standing_alone(args, "--resume", str(LAST)))
 
 
 def list_methods(value: bool) -> None:
@@ -73,6 +91,16 @@ def list_presets(value: bool) -> None:
         table.add_row(name, preset.summary, preset.source)
     show_table(table)
     _show_papers()
+    raise typer.Exit
+
+
+def print_schema(value: bool) -> None:
+    """The JSON Schema of a file of settings, for editors."""
+    if not value:
+        return
+    from sadcl_core.config_schema import json_schema
+
+    show_json(json_schema())
     raise typer.Exit
 
 
@@ -124,10 +152,36 @@ def train(
         Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory; runs/NAME unless given.")
     ] = None,
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Replace the run in this directory.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="[RUN]",
+            help="Go on with a run where it was stopped; the last one unless named.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option("--save-every", metavar="STEPS", min=0, help="Keep a state to resume from also within epochs."),
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the network with torch.compile.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", metavar="PARTS", min=1, help="Cut every batch into parts, to save memory.")
+    ] = None,
+    clip_grad: Annotated[float | None, typer.Option("--clip-grad", min=0, help="Largest norm of a gradient; 0: any.")] = None,
     config: ConfigFile = None,
     set_: Set = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show every value and where it comes from; train nothing.")
+    ] = False,
+    print_schema: Annotated[
+        bool,
+        typer.Option(
+            "--print-schema", help="Show the JSON Schema of -c files, for editors.", callback=print_schema, is_eager=True
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -138,15 +192,19 @@ def train(
 
     Prepares the data set unless that has been done.
     """
-    from sadcl_core.config import flatten
+    from sadcl_core.distributed import joined, place, works_alone
     from sadcl_core.errors import UsageError
-    from sadcl_core.presets import configure
-    from sadcl_core.run_directory import RunDirectory, annotated, new_run_path
+    from sadcl_core.run_directory import RunDirectory
 
-    if dataset is None and not print_config:
+    if dataset is None and not print_config and resume is None:
         raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
-    if output is not None and not print_config:  # before any long work
+    if output is not None and not print_config and works_alone():  # before any long work
         RunDirectory(output).refuse_existing(exist_ok=exist_ok)
+    going_on = resume is not None
+    if going_on:
+        refuse_with_resume(
+            {"--output": output, "--exist-ok": exist_ok or None, "--preset": preset, "--print-config": print_config or None}
+        )
     layers = user_layers(
         config=config,
         set_=set_,
@@ -155,7 +213,7 @@ def train(
         no_pretrained=no_pretrained,
         init_from=init_from,
         class_map=class_map,
-        epochs=epochs,
+        epochs=None if going_on else epochs,
         batch_size=batch_size,
         img_size=img_size,
         lr=lr,
@@ -166,9 +224,49 @@ def train(
         more={
             "method": method,
             "seed": seed,
+            "save_every": save_every,
+            "compute": {"compile": compile, "accumulate": accumulate},
+            "optim": {"clip_grad_norm": clip_grad},
         },
     )
-    manifest = None if dataset is None else find_data(dataset, data)
+    with joined():
+        verbosity.quiet = verbosity.quiet or place()[0] > 0
+        if resume is not None:
+            _resume(None if resume == LAST else resume, layers, epochs=epochs, dataset=dataset, data=data, json=json)
+            return
+        manifest = None if dataset is None else _data(dataset, data)
+        configured = _configured(layers, manifest, preset)
+        if print_config:
+            from sadcl_core.run_directory import annotated
+
+            show(annotated(configured.config.model_dump(), configured.sources).rstrip())
+            return
+        assert manifest is not None, "a data set was named"
+        _train(configured, manifest, output, exist_ok=exist_ok, json=json)
+
+
+def refuse_with_resume(given: dict[str, object]) -> None:
+    """Raise a UsageError for an option that makes a run, where one is to go on."""
+    from sadcl_core.errors import UsageError
+
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"--resume goes on with a run as it was started. Leave out {option}.")
+
+
+def _data(dataset: str, data: Path | None) -> Manifest:
+    """The manifest of a data set; of several processes one prepares it and the others find it."""
+    from sadcl_core.distributed import first_one_first
+
+    with first_one_first():
+        return find_data(dataset, data)
+
+
+def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, preset: str | None) -> Configured:
+    """The configuration of a new run, and a line on its preset."""
+    from sadcl_core.config import flatten
+    from sadcl_core.presets import configure
+
     if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
 
@@ -176,37 +274,66 @@ def train(
     name, sizes = ("", {}) if manifest is None else (manifest.description.name, manifest.split_sizes)
     configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset)
     say(f"preset {configured.config.preset}: {configured.why}")
-    if print_config:
-        show(annotated(configured.config.model_dump(), configured.sources).rstrip())
-        return
-    assert manifest is not None, "a data set was named"
-    run = RunDirectory(output or new_run_path(manifest.description.name))
-    _train(configured, manifest, run, exist_ok=exist_ok, json=json)
+    return configured
 
 
-def _train(configured: Configured, manifest: Manifest, run: RunDirectory, *, exist_ok: bool, json: bool) -> None:
-    from sadcl_cli.training_display import TrainingDisplay
+def _train(configured: Configured, manifest: Manifest, output: Path | None, *, exist_ok: bool, json: bool) -> None:
+    from sadcl_core.distributed import agreed, place
+    from sadcl_core.run_directory import RunDirectory, new_run_path
     from sadcl_core.training.fit import train as fit
 
     config, sources = configured.config, configured.sources
-    display = TrainingDisplay(config)
+    path = agreed(output or new_run_path(manifest.description.name))
+    run = RunDirectory(path, writes=place()[0] == 0)
+    _watch(config, run, lambda listen: fit(config, sources, manifest, run, exist_ok=exist_ok, listen=listen), json=json)
+
+
+def _resume(
+    path: Path | None, layers: list[tuple[str, Layer]], *, epochs: str | None, dataset: str | None, data: Path | None, json: bool
+) -> None:
+    from sadcl_core.distributed import agreed, place
+    from sadcl_core.training.fit import resume as go_on
+    from sadcl_core.training.resuming import find_resumable, prepare_resume
+
+    found = agreed(find_resumable(path))
+    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), writes=place()[0] == 0)
+    if dataset is not None or data is not None:
+        manifest = _data(dataset or resumed.config.data.dataset, data)
+    else:
+        from sadcl_core.data.manifest import load_with_images
+
+        manifest = load_with_images(Path(resumed.config.data.manifest))
+    _watch(resumed.config, resumed.run, lambda listen: go_on(resumed, manifest, listen=listen), json=json)
+
+
+def _watch(config: RunConfig, run: RunDirectory, work: Callable[[Listener], TrainingResult], *, json: bool) -> None:
+    """Train, show how it goes, and say what came of it, or how to go on."""
+    from sadcl_cli.training_display import TrainingDisplay
+    from sadcl_cli.training_files import TrainingFiles
+    from sadcl_core.errors import SadclError
+
     try:
-        with display:
-            result = fit(config, sources, manifest, run, exist_ok=exist_ok, listen=display)
-    except KeyboardInterrupt:
-        kept = run.best if run.best.is_file() else run.last
-        if display.stage.number and kept.is_file():
-            warn(f"stopped; what was learned is kept in {kept}. Look at it: sadcl eval -w {run.path}")
+        with TrainingDisplay(config) as display, TrainingFiles(config, run) as files:
+
+            def listen(event: Event) -> None:
+                display(event)
+                files(event)
+
+            result = work(listen)
+    except (SadclError, KeyboardInterrupt):
+        if display.stage.number and run.writes and run.state.is_file():
+            warn(f"what was learned is kept in {run.path}. Go on from there: sadcl train --resume {run.path}")
         raise
-    held_out = result.best_map
+    if not run.writes:
+        return
     if json:
         document = {
             "schema_version": 1,
             "run": str(run.path),
             "model": str(run.best),
-            "best": {"mAP_interpolated": held_out, "stage": result.stage, "epoch": result.epoch},
+            "best": {"mAP_interpolated": result.best_map, "stage": result.stage, "epoch": result.epoch},
         }
         show_json(document)
     else:
-        show(f"best EMA mAP {held_out:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
+        show(f"best EMA mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
         show(f"results saved to {run.path}")

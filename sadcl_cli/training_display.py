@@ -70,10 +70,13 @@ class TrainingDisplay:
         self.stage = event
         losses = " + ".join(f"{weight:g} {NAMES[name]}" for name, weight in event.losses.items())
         say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
+        epoch = event.done // event.steps + 1
         if self.progress is not None:
             if self.task is not None:
                 self.progress.remove_task(self.task)
-            self.task = self.progress.add_task(f"{event.stage} 1/{event.epochs}", total=event.epochs * event.steps, state="")
+            self.task = self.progress.add_task(
+                f"{event.stage} {epoch}/{event.epochs}", total=event.epochs * event.steps, completed=event.done, state=""
+            )
         self.since, self.images = time.perf_counter(), 0
 
     def _step(self, event: StepDone) -> None:

@@ -6,6 +6,7 @@ the configuration of the network and where it comes from. It holds no code; a fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,17 +87,25 @@ class LoadedModel:
     path: Path
 
 
-def save_model(path: Path, classifier: Classifier, card: ModelCard) -> None:
-    """Write a model file in one piece."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
-    header = {CARD: card.model_dump_json()}
-    with replacing(path) as temporary:
+def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write a model file in one piece; `weights` are the state of a `Classifier`."""
+    write_tensors(path, weights, {CARD: card.model_dump_json()})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """Write a .safetensors file in one piece, so that not even a power cut leaves half of one.
+
+    Raises:
+        SadclError: it cannot be written there, or the disk is full.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path, durable=True) as temporary:
         temporary.touch()
         mode = (path if path.exists() else temporary).stat().st_mode
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata=header)
+            safetensors.torch.save_file(stored, temporary, metadata=header)
         except SafetensorError as error:
-            raise MachineError(f"{path} cannot be written ({error}).") from None
+            raise MachineError(f"{path} cannot be written ({error}). Make room on the disk.") from None
         temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
 
 

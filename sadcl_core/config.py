@@ -7,18 +7,39 @@ is kept.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+from sadcl_core.config_keys import Schema, inlined, keys, nearest, shown, table_of
+from sadcl_core.config_layers import Layer as Layer
+from sadcl_core.config_layers import Stack, told, wrong_values
+from sadcl_core.config_layers import flatten as flatten
 from sadcl_core.errors import UsageError
-from sadcl_core.registry import suggest
+from sadcl_core.settings_file import UnreadableError, read_table, read_value
 
-Layer = Mapping[str, Any]
+DEEPEST = 16  # parts of a dotted key; no setting has as many
+
+
+def _no_word(value: Any) -> Any:
+    """Yes and no are words, though Python counts with them."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "a number is meant")
+    return value
+
+
+def _letters(value: Any) -> Any:
+    """Text that can be written to a file: bytes of a path that are no UTF-8 cannot."""
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise PydanticCustomError("string_unicode", "text that can be written is meant")
+    return value
+
+
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_word)]
 
 
 class Section(BaseModel):
@@ -26,17 +47,27 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = [annotation, *get_args(annotation)]
+        return _no_word(value) if (int in kinds or float in kinds) and bool not in kinds else _letters(value)
+
 
 class DataSection(Section):
     """Which images, at which size, and how they are fed."""
 
     dataset: str = Field("", description="name of the data set")
     manifest: str = Field("", description="prepared folder that holds the manifest")
-    train_split: str = "train"
+    train_split: str = Field("train", description="split that is trained on")
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
     batch_size: int = Field(64, ge=1, description="images per step, over all processes")
     workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: chosen from the processors")
+    sampler: Literal["uniform", "repeat-factor"] = Field(
+        "uniform", description="repeat-factor: images of rare classes are drawn more often, as in LVIS"
+    )
 
 
 class ModelSection(Section):
@@ -51,8 +82,10 @@ class ModelSection(Section):
         4, ge=0, le=64, description="layers up to this stride are frozen; 4: stem and first stage; 0: none"
     )
     freeze_batchnorm: bool = Field(True, description="keep the BatchNorm statistics of the backbone as loaded")
-    head: str = "sarl"
-    heads: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    head: str = Field("sarl", description="from feature map to label features; a method brings its own")
+    heads: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of each head; only the chosen one's are used"
+    )
     projection_width: int = Field(1024, ge=1, description="P, width of the embeddings the contrastive losses compare")
 
 
@@ -62,14 +95,19 @@ class AsymmetricOptions(Section):
     gamma_neg: float = Field(
         0.0, ge=0, description="focusing of inactive labels; 0: binary cross-entropy, as in the best published log"
     )
-    gamma_pos: float = Field(0.0, ge=0)
-    clip: float = Field(0.0, ge=0, lt=1)
+    gamma_pos: float = Field(0.0, ge=0, description="focusing of active labels")
+    clip: float = Field(0.0, ge=0, lt=1, description="probability that is taken off inactive labels; easy ones drop out")
+    class_weights: Literal["none", "neg-pos", "effective-number"] = Field(
+        "none",
+        description="neg-pos: active labels count as often as there are inactive ones to one; "
+        "effective-number: both count by the class-balanced weight (Cui et al., CVPR 2019)",
+    )
 
 
 class SampleToSampleOptions(Section):
     """Options of the sample-to-sample loss and of its memory bank."""
 
-    temperature: float = Field(0.2, gt=0)
+    temperature: float = Field(0.2, gt=0, description="similarities are divided by this; smaller: sharper contrast")
     bank_slots: int = Field(16, ge=0, description="remembered features per class; 0: no bank")
     bank_classes: Literal["all", "present"] = Field(
         "all", description="entries an anchor is contrasted with: of every class, as published, or of those in the batch"
@@ -80,7 +118,7 @@ class SampleToSampleOptions(Section):
 class PrototypeToSampleOptions(Section):
     """Options of the prototype-to-sample loss and of its prototypes."""
 
-    temperature: float = Field(0.07, gt=0)
+    temperature: float = Field(0.07, gt=0, description="similarities are divided by this; smaller: sharper contrast")
     prototype_min_score: float = Field(
         0.85, ge=0, le=1, description="an image counts for the first prototypes when its score is above this"
     )
@@ -89,7 +127,7 @@ class PrototypeToSampleOptions(Section):
 class ImageToImageOptions(Section):
     """Options of the contrastive loss of whole-image features."""
 
-    temperature: float = Field(0.2, gt=0)
+    temperature: float = Field(0.2, gt=0, description="similarities are divided by this; smaller: sharper contrast")
 
 
 class LossSection(Section):
@@ -112,11 +150,14 @@ class StageSection(Section):
         1.0, gt=0, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
     )
     classifier_lr_scale: float = Field(1.0, gt=0, description="learning rate of the linear classifier as a multiple")
-    augment: str = "none"
-    views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
-    losses: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused"
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate of each layer of the backbone, as a multiple of the next"
     )
+    augment: str = Field("none", description="how training images are changed at random")
+    views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al., ICLR 2018); 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
+    losses: dict[str, Weight] = Field(default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -127,22 +168,36 @@ class StageSection(Section):
 class OptimSection(Section):
     """Decay, OneCycle per step, EMA and early stop, the same in every stage."""
 
-    weight_decay: float = Field(5e-3, ge=0)
+    weight_decay: float = Field(5e-3, ge=0, description="of the optimiser")
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    clip_grad_norm: float = Field(0.0, ge=0, description="0: not clipped")
-    ema_decay: float = Field(0.9998, ge=0, lt=1)
+    clip_grad_norm: float = Field(0.0, ge=0, description="norm that the gradient is cut to; 0: not cut")
+    ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")
     ema_warmup: bool = Field(False, description="let the EMA follow faster in the first steps; for short runs")
     patience: int = Field(8, ge=1, description="epochs without a better EMA mAP before the stage ends")
+
+
+class ComputeSection(Section):
+    """What makes training faster or smaller and leaves the recipe as it is."""
+
+    compile: bool = Field(False, description="compile the network with torch.compile")
+    channels_last: bool = Field(True, description="memory layout of the convolutions")
+    accumulate: int = Field(
+        1, ge=1, description="parts that a batch is cut into to save memory; one step of the optimiser for all"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute the backbone twice instead of remembering it")
+    shard: bool = Field(False, description="cut weights and optimiser over the processes (FSDP2), for networks that do not fit")
 
 
 class RunConfig(Section):
     """Everything a training run is made of."""
 
-    preset: str = ""
+    preset: str = Field("", description="recipe that stands below these settings; empty: chosen from the data")
     method: str = Field("sadcl", description="what is trained: a head with its losses")
-    seed: int = Field(1, ge=0, lt=2**32)
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = Field(1, ge=0, lt=2**32, description="of every random choice")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda, or one GPU as cuda:1")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on a GPU, else fp32")
+    save_every: int = Field(0, ge=0, description="steps between two states to resume from; 0: one at the end of each epoch")
+    compute: ComputeSection = ComputeSection()
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     loss: LossSection = LossSection()
@@ -154,108 +209,103 @@ class RunConfig(Section):
                 augment="fixed-crops",
                 losses={"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05},
             ),
-        }
+        },
+        description="label features first; prototypes are built from them; then the contrastive losses",
     )
+
+
+@cache
+def known_settings() -> Schema:
+    """What RunConfig takes, as JSON Schema without references, with the names of the stages and losses.
+
+    The options of heads are open here; `sadcl_core.config_schema` adds what is known on higher floors.
+    """
+    schema = inlined(RunConfig.model_json_schema())
+    stages = schema["properties"]["stages"]
+    stage = stages["additionalProperties"]
+    losses = stage["properties"]["losses"]
+    weight = {**losses["additionalProperties"], "description": "weight of this term; 0: unused"}
+    stage["properties"]["losses"] = table_of(LossSection.model_fields, weight, description=losses["description"])
+    schema["properties"]["stages"] = table_of(RunConfig().stages, stage, description=stages["description"])
+    return schema
 
 
 def resolve_config(layers: Iterable[tuple[str, Layer]]) -> tuple[RunConfig, dict[str, str]]:
     """Merge named layers over the defaults.
 
     Args:
-        layers: (where it comes from, nested values), weakest first.
+        layers: (where it comes from, nested values), weakest first. Nothing where a table is meant sets nothing.
 
     Returns:
         The validated configuration, and for every dotted key the name of the layer its value came from.
 
     Raises:
-        UsageError: a key does not exist or a value is out of bounds.
+        UsageError: a key does not exist or a value is out of bounds; the first is named, and how many more there are.
     """
-    merged = RunConfig().model_dump()
-    sources = dict.fromkeys(flatten(merged), "default")
-    for source, layer in layers:
-        _merge(merged, layer, source=source, sources=sources, path="")
-    try:
-        config = RunConfig.model_validate(merged)
-    except ValidationError as error:
-        raise UsageError(_describe(error, sources)) from None
-    sources = {key: sources.get(key, "default") for key in flatten(config.model_dump())}
+    config, sources, mistakes = examine(layers, known_settings())
+    if config is None:
+        raise UsageError(told(mistakes))
     return config, sources
+
+
+def examine(layers: Iterable[tuple[str, Layer]], schema: Schema) -> tuple[RunConfig | None, dict[str, str], list[str]]:
+    """Merge named layers over the defaults, with the keys that a schema has.
+
+    Returns:
+        The configuration, or None where it cannot be one; the source of every dotted key; a sentence for each mistake.
+    """
+    stack = Stack(schema, RunConfig().model_dump())
+    for source, layer in layers:
+        stack.lay(source, layer)
+    try:
+        config = RunConfig.model_validate(stack.values)
+    except ValidationError as error:
+        return None, stack.sources, [*stack.mistakes, *wrong_values(error, stack.sources, stack.known).values()]
+    sources = {key: stack.sources.get(key, "default") for key in flatten(config.model_dump())}
+    return None if stack.mistakes else config, sources, stack.mistakes
 
 
 def parse_assignment(text: str) -> Layer:
     """`stages.contrastive.epochs=5` as nested values; the right side is read as YAML.
 
+    Where text is meant its letters are taken as they stand: a split may be called 2007, and a path may begin with a bracket.
+
     Raises:
         UsageError: there is no `=`, or the right side is no value.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set {text!r} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
+    parts = [part.strip().replace("-", "_") for part in key.split(".")]
+    if not equals or not all(parts):
+        raise UsageError(f"--set {shown(text)} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
+    if len(parts) > DEEPEST:
+        raise UsageError(f"--set {shown(text)} has more parts than any setting. {nearest(parts[0], keys(known_settings()))}")
+    nested: Any = _assigned(value.strip(), keys(known_settings()).get(".".join(parts), {}), text)
+    for part in reversed(parts):
+        nested = {part: nested}
+    layer: Layer = nested
+    return layer
+
+
+def _assigned(value: str, node: Schema, text: str) -> Any:
+    """The right side of an assignment to a key that takes what its schema says."""
+    if not value:
+        return ""
+    kinds = [node.get("type"), *(choice.get("type") for choice in node.get("anyOf", ()))]
+    quoted = value[0] in "\"'"
     try:
-        parsed: Any = yaml.safe_load(value) if value.strip() else ""
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: the value cannot be read as YAML. Quote it.") from None
-    if isinstance(parsed, str):
-        parsed = _number(parsed)
-    nested: dict[str, Any] = {}
-    place = nested
-    *parents, last = key.strip().replace("-", "_").split(".")
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[last] = parsed
-    return nested
+        parsed = read_value(value)
+    except UnreadableError as error:
+        if "string" in kinds and not quoted:
+            return value
+        raise UsageError(f"--set {shown(text)}: the value cannot be read, {error}. Quote it.") from None
+    means_itself = parsed is None or quoted or ("boolean" in kinds and parsed in (0, 1))
+    return value if "string" in kinds and not means_itself else parsed
 
 
 def load_config_file(path: Path) -> Layer:
-    """Read a YAML file of nested values, such as the config.yaml of a run.
+    """Read a YAML or JSON file of nested values, such as the config.yaml of a run; `$schema` in it is a word to editors.
 
     Raises:
-        UsageError: the file is missing or holds no table.
+        UsageError: the file is missing, broken or holds no table.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as a configuration file ({type(error).__name__}). Give a YAML file.") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} holds no table of values. Give a YAML file such as the config.yaml of a run.")
-    return values
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _merge(into: dict[str, Any], layer: Layer, *, source: str, sources: dict[str, str], path: str) -> None:
-    for key, value in layer.items():
-        dotted = f"{path}{key}"
-        if isinstance(value, Mapping):
-            if not isinstance(into.get(key), dict):
-                into[key] = {}
-            _merge(into[key], value, source=source, sources=sources, path=f"{dotted}.")
-        else:
-            into[key] = copy.deepcopy(value)
-            sources[dotted] = source
-
-
-def _number(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 as a string; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _describe(error: ValidationError, sources: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"There is no setting {dotted}. {suggest(dotted, flatten(RunConfig().model_dump()))}"
-    origin = f" (from {sources[dotted]})" if dotted in sources else ""
-    return f"{dotted}={first['input']!r}{origin} is not valid: {first['msg']}."
+    return {key: value for key, value in read_table(path).items() if key != "$schema"}

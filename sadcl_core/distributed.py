@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from sadcl_core.errors import MachineError, SadclError
+
+T = TypeVar("T")
+LOST = re.compile(r"Connection (closed|reset)|Broken pipe|Timed out|NCCL|timeout|remote process", re.IGNORECASE)
 
 
 @contextmanager
@@ -76,3 +83,84 @@ def summed(values: Tensor) -> Tensor:
     total = values.cuda() if dist.get_backend() == "nccl" else values.clone()
     dist.all_reduce(total)
     return total.to(values.device)
+
+
+class _Rows(torch.autograd.Function):
+    """The rows of all processes, padded to equal numbers: (N, ...) -> (processes, N, ...)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """See the class."""
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The sum of what every process wants of these rows."""
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
+
+
+def shared_rows(rows: Tensor) -> Tensor:
+    """(N, ...) of this process -> the rows of all processes, by rank; N may differ.
+
+    The gradient goes back to where a row is from. Where every process computes the same loss from the same rows and gradients
+    of weights are averaged over processes, as DistributedDataParallel does, each weight gets the gradient that one process
+    with all rows would give it.
+    """
+    if not together():
+        return rows
+    counts = gathered(torch.tensor([len(rows)], device=rows.device)).tolist()
+    padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
+    parts = _Rows.apply(padded) if max(counts) else padded[None].expand(len(counts), *padded.shape)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+@torch.no_grad()
+def average_buffers(module: nn.Module) -> None:
+    """Let all processes hold the mean of the floating-point buffers, such as the statistics of BatchNorm."""
+    buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()] if together() else []
+    if buffers:
+        flat = torch.cat([buffer.flatten().float() for buffer in buffers])
+        flat = summed(flat) / dist.get_world_size()
+        for buffer, mean in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
+
+def agreed(value: T) -> T:
+    """What the first process says, on all of them."""
+    if not together():
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if together():
+        dist.barrier()
+
+
+def anywhere(condition: bool) -> bool:
+    """Whether it is so on at least one process."""
+    return bool(summed(torch.tensor(float(condition))) > 0)
+
+
+@contextmanager
+def losing_no_process() -> Iterator[None]:
+    """Say in one sentence that another process ended, where torch says it in many.
+
+    Raises:
+        MachineError: it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not together() or isinstance(error, SadclError) or not LOST.search(str(error)):
+            raise
+        raise MachineError(
+            f"Another process of this training ended, so process {dist.get_rank()} cannot go on. Look for what that one said."
+        ) from None

@@ -6,6 +6,7 @@ mend it.
 
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 class SadclError(Exception):
@@ -42,3 +43,7 @@ class GateError(SadclError):
     """A result is not as good as was asked for."""
 
     exit_code = 6
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end with SIGTERM, as schedulers and containers do."""

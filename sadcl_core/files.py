@@ -15,12 +15,13 @@ from sadcl_core.errors import MachineError, UsageError
 
 
 @contextmanager
-def replacing(path: Path, option: str = "-o") -> Iterator[Path]:
+def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to; it takes the name `path` when the block ends well, and is removed when it does not.
 
     Args:
         path: where the file is to be.
         option: with which a person chooses another place.
+        durable: see to it that the content is on the disk before the name is, so that a power cut leaves the old file or the new.
 
     Raises:
         SadclError: see `explained`.
@@ -30,6 +31,9 @@ def replacing(path: Path, option: str = "-o") -> Iterator[Path]:
         with explained(path, option):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            if durable:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
             temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -13,21 +13,33 @@ def unit(vector: Tensor) -> Tensor:
     return vector / vector.pow(2).sum().sqrt()
 
 
-def asymmetric(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
+def asymmetric(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_neg: float,
+    gamma_pos: float,
+    clip: float,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+    known: int | None = None,
+) -> Tensor:
     losses = []
     for b in range(len(logits)):
         for k in range(logits.shape[1]):
-            if targets[b, k] < 0:
+            share = float(targets[b, k])
+            if share < 0:
                 continue
             p = 1 / (1 + torch.exp(-logits[b, k]))
-            if targets[b, k] == 1:
-                weight = (1 - p.detach()) ** gamma_pos
-                losses.append(-weight * torch.log(p.clamp(min=1e-5)))
-            else:
-                q = (1 - p + clip).clamp(max=1) if clip else 1 - p
-                weight = (1 - q.detach()) ** gamma_neg
-                losses.append(-weight * torch.log(q.clamp(min=1e-5)))
-    return torch.stack(losses).mean()
+            q = (1 - p + clip).clamp(max=1) if clip else 1 - p
+            active = -((1 - p.detach()) ** gamma_pos) * torch.log(p.clamp(min=1e-5))
+            inactive = -((1 - q.detach()) ** gamma_neg) * torch.log(q.clamp(min=1e-5))
+            if active_weights is not None:
+                active = active * active_weights[k]
+            if inactive_weights is not None:
+                inactive = inactive * inactive_weights[k]
+            losses.append(share * active + (1 - share) * inactive)
+    return torch.stack(losses).sum() / (len(losses) if known is None else known)
 
 
 def sample_to_sample(

@@ -393,6 +393,12 @@ class Split(Sequence[str]):
         boxes = self._rows["boxes"][index].as_py()
         return None if boxes is None else [Box(**box) for box in boxes]
 
+    def active_blocks(self) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+        """Block by block of images: the active labels of all of them one after the other, and how many each has."""
+        for batch in self._rows.select(["active"]).to_batches(max_chunksize=CHUNK):
+            lists = batch.column("active")
+            yield lists.flatten().to_numpy(), lists.value_lengths().to_numpy().astype(np.int64)
+
     def class_counts(self) -> npt.NDArray[np.int64]:
         """(K,) images in which each class is active."""
         labels = pc.list_flatten(self._rows["active"]).to_numpy()

@@ -147,7 +147,7 @@ def take_away(opened: OpenedModel) -> None:
 
 def _write(opened: OpenedModel, card: ModelCard) -> None:
     refuse_to_store(opened)
-    save_model(opened.model.path.resolve(), opened.model.classifier, card)  # where it is a link, the file it means
+    save_model(opened.model.path.resolve(), opened.model.classifier.state_dict(), card)  # where it is a link, the file it means
 
 
 def refuse_to_store(opened: OpenedModel) -> None:

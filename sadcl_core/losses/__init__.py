@@ -1,8 +1,9 @@
 """Losses: pure functions of tensors. Targets are 1 (active), 0 (inactive) or -1 (unknown, takes part in nothing)."""
 
 from sadcl_core.losses.asymmetric import asymmetric_loss
+from sadcl_core.losses.class_weights import class_weights
 from sadcl_core.losses.image_to_image import image_to_image_loss
 from sadcl_core.losses.prototype_to_sample import prototype_to_sample_loss
 from sadcl_core.losses.sample_to_sample import sample_to_sample_loss
 
-__all__ = ["asymmetric_loss", "image_to_image_loss", "prototype_to_sample_loss", "sample_to_sample_loss"]
+__all__ = ["asymmetric_loss", "class_weights", "image_to_image_loss", "prototype_to_sample_loss", "sample_to_sample_loss"]

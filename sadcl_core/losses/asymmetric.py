@@ -2,7 +2,12 @@
 
 Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021. With both focusing
 parameters 0 and no clip it is binary cross-entropy. Unlike the paper's sum over labels, the result is the mean over the
-known entries, so that it does not depend on the batch size or the number of classes.
+known entries, so that it does not depend on the batch size or the number of classes. A target between 0 and 1, as mixup
+makes it, costs its share of both:
+
+    L = 1/known * sum over known entries of  t * a_k * (1-p)^gamma_pos * -log p  +  (1-t) * i_k * (1-q)^gamma_neg * -log q
+
+with p = sigmoid(logit), q = min(1 - p + clip, 1), and a_k, i_k the weights of the class, 1 unless given.
 """
 
 from __future__ import annotations
@@ -21,18 +26,27 @@ def asymmetric_loss(
     gamma_neg: float = 4.0,
     gamma_pos: float = 0.0,
     clip: float = 0.0,
+    *,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+    known: int | Tensor | None = None,
 ) -> Tensor:
     """Mean asymmetric loss over the known entries.
 
     Args:
         logits: (B, K), before the sigmoid.
-        targets: (B, K) with 1, 0 or -1 for unknown.
+        targets: (B, K) in [0, 1], or -1 for unknown; of any type.
         gamma_neg: focusing parameter of inactive labels, >= 0.
         gamma_pos: focusing parameter of active labels, >= 0.
         clip: probability margin in [0, 1): inactive labels scored below it cost nothing.
+        active_weights: (K,), >= 0, factor of what a class costs as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of what it costs as an inactive label; None: 1.
+        known: what the sum is divided by instead of the number of known entries here; a number or a scalar. With the number in
+            a whole batch, the losses of its parts sum to the loss of the batch.
 
     Returns:
-        A scalar, 0 when every entry is unknown. The focusing weight carries no gradient.
+        A scalar, 0 when every entry is unknown. The focusing weight carries no gradient. Class weights change the sum and not
+        what it is divided by.
 
     Raises:
         ValueError: the shapes differ or a parameter is out of range.
@@ -41,20 +55,28 @@ def asymmetric_loss(
         raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must have one shape")
     if gamma_neg < 0 or gamma_pos < 0 or not 0 <= clip < 1:
         raise ValueError(f"need gamma_neg >= 0, gamma_pos >= 0, 0 <= clip < 1; got {gamma_neg}, {gamma_pos}, {clip}")
+    for weights in (active_weights, inactive_weights):
+        if weights is not None and weights.shape != logits.shape[-1:]:
+            raise ValueError(f"class weights {tuple(weights.shape)} must be (K,) as in logits {tuple(logits.shape)}")
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
-        active = targets == 1
-        known = targets >= 0
+        share = targets.to(logits.dtype)  # of the active label in an entry
         score_active = torch.sigmoid(logits)
         score_inactive = 1 - score_active
         if clip > 0:
             score_inactive = (score_inactive + clip).clamp(max=1)
-        right = torch.where(active, score_active, score_inactive)  # probability given to the true answer
-        loss = -torch.log(right.clamp(min=MIN_PROBABILITY))
-        if gamma_neg > 0 or gamma_pos > 0:
-            with torch.no_grad():
-                gamma = torch.where(active, gamma_pos, gamma_neg)
-                weight = (1 - right).pow(gamma)
-            loss = loss * weight
-        loss = torch.where(known, loss, 0.0)
-        return loss.sum() / known.sum().clamp(min=1)
+        as_active = _cost(score_active, gamma_pos, active_weights)
+        as_inactive = _cost(score_inactive, gamma_neg, inactive_weights)
+        loss = torch.where(share >= 0, share * as_active + (1 - share) * as_inactive, 0.0)
+        count = (share >= 0).sum() if known is None else torch.as_tensor(known, device=loss.device)
+        return loss.sum() / (count + (count == 0))  # nothing known: the sum is 0 already
+
+
+def _cost(right: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
+    """(B, K) focused negative logarithm of the probability given to the true answer, times the weight of its class."""
+    cost = -torch.log(right.clamp(min=MIN_PROBABILITY))
+    if gamma > 0:
+        with torch.no_grad():
+            focus = (1 - right).pow(torch.full_like(right, gamma, dtype=torch.float32))
+        cost = cost * focus
+    return cost if weights is None else cost * weights.to(cost.dtype)

@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import load_state_dict
+from timm.models import group_parameters, load_state_dict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -81,7 +81,8 @@ class Backbone(nn.Module):
         net: Any = self.net
         self.channels: int = net.num_features if self.whole else net.feature_info.channels()[-1]
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
-        self.to(memory_format=torch.channels_last)  # a convolution is up to twice as fast in it
+        self.memory_format = torch.channels_last  # a convolution is up to twice as fast in it
+        self.to(memory_format=self.memory_format)
         self.freeze_batchnorm = freeze_batchnorm
         self.frozen_whole = False
         self.frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
@@ -102,7 +103,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D_b, h, w)."""
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.memory_format)
         feature_map: Tensor = self.net.forward_features(images) if self.whole else self.net(images)[-1]
         return feature_map.permute(0, 3, 1, 2) if self.channels_last else feature_map
 
@@ -117,6 +118,41 @@ class Backbone(nn.Module):
                     if isinstance(module, _BatchNorm):
                         module.eval()
         return self
+
+    def lay_out(self, *, channels_last: bool) -> None:
+        """Choose the memory layout of images and convolutions; the numbers stay the same up to rounding."""
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+
+    def checkpoint_gradients(self) -> None:
+        """Compute features a second time in the backward pass instead of keeping them: less memory, a third more time.
+
+        Raises:
+            UsageError: timm cannot do that for this model.
+        """
+        network = self.net if hasattr(self.net, "set_grad_checkpointing") else getattr(self.net, "model", None)
+        try:
+            assert network is not None
+            network.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError):
+            raise UsageError(
+                f"timm has no gradient checkpointing for {self.name}. Leave compute.gradient_checkpointing off, and "
+                "cut the batch with --accumulate."
+            ) from None
+
+    def depths(self) -> dict[str, int]:
+        """How many layers each parameter of the network is below the last one, by its name; as timm counts layers.
+
+        Raises:
+            UsageError: timm does not say what the layers of this model are.
+        """
+        whole: Any = self.net if self.whole else timm.create_model(self.name, pretrained=False, num_classes=0)
+        if not hasattr(whole, "group_matcher"):
+            raise UsageError(f"timm does not say what the layers of {self.name} are. Leave layer_decay at 1.")
+        layers = {_plain(name): layer for name, layer in group_parameters(whole, whole.group_matcher(), reverse=True).items()}
+        names = {name: layers.get(_plain(name)) for name, _ in self.net.named_parameters()}
+        top = max((layer for layer in names.values() if layer is not None), default=0)
+        return {name: 0 if layer is None else top - layer for name, layer in names.items()}
 
     def _modules_up_to(self, stride: int, info: Any) -> list[nn.Module]:
         """The modules up to the deepest feature of at most this stride, as they are registered; none when all are deeper."""

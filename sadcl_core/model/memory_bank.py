@@ -48,19 +48,10 @@ class MemoryBank(nn.Module):
         self.cursor.fill_(1 % len(self.features))
 
     @torch.no_grad()
-    def remember(self, label_features: Tensor, targets: Tensor, scores: Tensor, *, min_score: float) -> None:
-        """Write the features of active labels scored above `min_score`, of all processes, oldest slot first.
-
-        Args:
-            label_features: (B, K, D).
-            targets: (B, K) with 1, 0 or -1 for unknown.
-            scores: (B, K) in 0..1.
-            min_score: confidence a feature needs.
-        """
+    def write(self, rows: Tensor, labels: Tensor) -> None:
+        """Write label features (n, D) of the classes `labels` (n,), of all processes, over the oldest; see `confident`."""
         slots = len(self.features)
-        chosen = (targets == 1) & (scores > min_score)  # (B, K)
-        rows = gathered(label_features[chosen].detach().to(self.features.dtype))  # (n, D)
-        labels = gathered(chosen.nonzero()[:, 1])  # (n,)
+        rows, labels = gathered(rows.to(self.features.dtype)), gathered(labels)
         place = (labels[:, None] == labels[None, :]).tril(-1).sum(dim=1)  # how many of the class came before, in this batch
         counts = torch.bincount(labels, minlength=len(self.cursor))  # (K,)
         kept = place >= counts[labels] - slots  # of more than the ring holds, the last ones stay
@@ -69,3 +60,20 @@ class MemoryBank(nn.Module):
         self.features[slot, labels] = rows
         self.filled[slot, labels] = True
         self.cursor.copy_((self.cursor + counts) % slots)
+
+
+@torch.no_grad()
+def confident(label_features: Tensor, targets: Tensor, scores: Tensor, *, min_score: float) -> tuple[Tensor, Tensor]:
+    """What of a batch is worth remembering: the features of active labels scored above `min_score`.
+
+    Args:
+        label_features: (B, K, D).
+        targets: (B, K) with 1, 0 or -1 for unknown.
+        scores: (B, K) in 0..1.
+        min_score: confidence a feature needs.
+
+    Returns:
+        Features (n, D), detached, and the class of each (n,).
+    """
+    chosen = (targets == 1) & (scores > min_score)  # (B, K)
+    return label_features[chosen].detach(), chosen.nonzero()[:, 1]

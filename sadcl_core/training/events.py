@@ -11,7 +11,10 @@ from sadcl_core.training.transfer import Transfer
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins: its name, its number of how many, its epochs and steps per epoch, and what its losses weigh."""
+    """A stage begins: its name, its number of how many, its epochs and steps per epoch, and what its losses weigh.
+
+    `done` are steps of it that were made before the run was resumed.
+    """
 
     stage: str
     number: int
@@ -19,6 +22,7 @@ class StageStarted:
     epochs: int
     steps: int
     losses: dict[str, float]
+    done: int = 0
 
 
 @dataclass(frozen=True)

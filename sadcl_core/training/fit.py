@@ -1,15 +1,16 @@
-"""A whole training run: from a configuration and a manifest to model files in a run directory."""
+"""A whole training run: from a configuration and a manifest to model files in a run directory, or on from where it stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -20,16 +21,21 @@ from sadcl_core.config import ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.transforms import AUGMENTATIONS
 from sadcl_core.device import choose_device, choose_precision
-from sadcl_core.errors import DataError, DivergedError, SadclError, UsageError
+from sadcl_core.distributed import losing_no_process, wait_for_all
+from sadcl_core.errors import DataError, DivergedError, SadclError, Terminated, UsageError
 from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import suggest
 from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
+from sadcl_core.training.context import Training
 from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
-from sadcl_core.training.stages import MAPS, Training, result_columns, run_stage, seed_everything
+from sadcl_core.training.resuming import Resumed, refuse_other_data
+from sadcl_core.training.sharding import make_ready, start_accelerate
+from sadcl_core.training.stages import MAPS, Stored, result_columns, run_stage, seed_everything
+from sadcl_core.training.state import read_state
 from sadcl_core.training.step import TERMS
-from sadcl_core.training.transfer import Transfer, transfer
+from sadcl_core.training.transfer import transfer
 
 
 @dataclass(frozen=True)
@@ -65,45 +71,131 @@ def train(
 
     Raises:
         SadclError: one of its kinds; run.json then says what it was.
-        KeyboardInterrupt: after the weights were saved.
+        KeyboardInterrupt: after the state was saved.
     """
     known = flatten(config.model_dump())
     config = completed(config, manifest)
     values = config.model_dump()
     told = {key: "data set" for key, value in flatten(values).items() if key in known and known[key] != value}
     check_stages(config)
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    device, precision = _where(config)
     seed_everything(config.seed)
     classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
+    make_ready(classifier, config)
     moved = None
     if config.model.init_from:
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     loaded = None if moved else load_pretrained(classifier, config.model)
     inputs = file_fingerprints(config.model)  # before the run is made: it may take the place of one of them
-    run.create(exist_ok=exist_ok)
-    run.write_config(values, {**sources, **told})
-    listen(
-        Note(
-            f"method {config.method}: {config.model.head} head on {config.model.backbone} at stride {config.model.stride}, "
-            f"{device}, {precision}"
+    if run.writes:
+        run.refuse_existing(exist_ok=exist_ok)
+    with run.held():
+        run.create(exist_ok=exist_ok)
+        run.write_config(values, {**sources, **told})
+        training = _training(config, {**sources, **told}, classifier, manifest, run, device, precision, listen)
+        if loaded is not None:
+            listen(_note_of(loaded))
+        if moved is not None:
+            listen(Transferred(moved))
+        facts = {
+            "started": _now(),
+            "weights_fingerprints": dict(inputs),
+            "transfer": None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
+        }
+        with training.interrupts, recorded(training, manifest, facts):
+            if after is not None:
+                take_over(training, after)
+            _all_stages(training, first=1 if after is None else 2)
+    return TrainingResult(run, training.best_map, *training.best_epoch)
+
+
+def resume(resumed: Resumed, manifest: Manifest, *, listen: Listener) -> TrainingResult:
+    """Go on with a run as if it had never stopped.
+
+    Args:
+        resumed: from `sadcl_core.training.resuming.prepare_resume`.
+        manifest: the data of the run, wherever they lie now.
+        listen: told what happens.
+
+    Raises:
+        DataError: the state is damaged, or the data are not those that the run was started with.
+        SadclError, KeyboardInterrupt: as `train`.
+    """
+    run, config = resumed.run, resumed.config
+    with run.held():
+        card, tensors = read_state(run)
+        refuse_other_data(card, manifest)
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"manifest": str((manifest.folder or Path()).resolve())})}
         )
-    )
-    if loaded is not None:
-        listen(_note_of(loaded))
-    if moved is not None:
-        listen(Transferred(moved))
+        check_stages(config)
+        device, precision = _where(config)
+        classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
+        make_ready(classifier, config)
+        wait_for_all()  # until every process has read what the first one is about to change
+        run.go_back(card.sizes)
+        run.write_config(config.model_dump(), resumed.sources)
+        training = _training(config, resumed.sources, classifier, manifest, run, device, precision, listen)
+        if "compute.accumulate" not in resumed.changed:
+            training.accumulate = card.accumulate
+        listen(Note(resumed.said))
+        first = used_stages(config).index(card.place.stage) + 1
+        facts = {"resumed": [*resumed.before, _now()]}
+        with training.interrupts, recorded(training, manifest, facts):
+            _all_stages(training, first=first, stored=(card, tensors))
+    return TrainingResult(run, training.best_map, *training.best_epoch)
+
+
+def _all_stages(training: Training, *, first: int, stored: Stored | None = None) -> None:
+    stages = used_stages(training.config)
+    for number, name in enumerate(stages, start=1):
+        if number >= first:
+            run_stage(training, name, number=number, of=len(stages), stored=stored if number == first else None)
+
+
+def _where(config: RunConfig) -> tuple[torch.device, str]:
+    """The device and the precision of this process."""
+    device = choose_device(config.device)
+    return device, choose_precision(config.precision, device)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _training(
+    config: RunConfig,
+    sources: Mapping[str, str],
+    classifier: Classifier,
+    manifest: Manifest,
+    run: RunDirectory,
+    device: torch.device,
+    precision: str,
+    listen: Listener,
+) -> Training:
+    """What the stages share, and a few lines on what it is."""
+    accelerator = start_accelerate(device, precision)
     training = Training(
         config=config,
-        classifier=classifier.to(device),
+        sources=dict(sources),
+        classifier=classifier.to(accelerator.device),
         card=make_card(config, classifier, manifest),
         train_split=manifest.split(config.data.train_split),
         eval_split=manifest.split(config.data.eval_split),
+        fingerprint=manifest.fingerprint(),
         run=run,
-        device=device,
+        accelerator=accelerator,
         precision=precision,
         listen=listen,
         interrupts=Interrupts(),
+        accumulate=config.compute.accumulate,
+    )
+    processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    listen(
+        Note(
+            f"method {config.method}: {config.model.head} head on {config.model.backbone} at stride {config.model.stride}, "
+            f"{accelerator.device.type}, {precision}{processes}"
+        )
     )
     listen(
         Note(
@@ -111,14 +203,7 @@ def train(
             f"on {len(training.eval_split):,} of split {training.eval_split.name}"
         )
     )
-    stages = used_stages(config)
-    with training.interrupts, recorded(training, manifest, moved, inputs):
-        if after is not None:
-            take_over(training, after)
-        for number, name in enumerate(stages, start=1):
-            if after is None or number > 1:
-                run_stage(training, name, number=number, of=len(stages))
-    return TrainingResult(run, training.best_map, *training.best_epoch)
+    return training
 
 
 def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
@@ -231,21 +316,20 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
 
 
 @contextmanager
-def recorded(training: Training, manifest: Manifest, moved: Transfer | None, inputs: Mapping[str, str]) -> Iterator[None]:
-    """Keep run.json true: what the run is, and how it ended."""
+def recorded(training: Training, manifest: Manifest, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Keep run.json true: what the run is, and how it ended; `facts` are added to the rest."""
     run, config = training.run, training.config
     run.write_status(
         status=RUNNING,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        ended="",
         dataset=config.data.dataset,
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
-        data_fingerprint=manifest.fingerprint(),
-        weights_fingerprints=dict(inputs),
+        data_fingerprint=training.fingerprint,
         process=this_process(),
+        processes=training.accelerator.num_processes,
         method=config.method,
         seed=config.seed,
-        transfer=None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
         device=str(training.device),
         precision=training.precision,
         versions={
@@ -254,27 +338,31 @@ def recorded(training: Training, manifest: Manifest, moved: Transfer | None, inp
             "torch": torch.__version__,
             "timm": timm.__version__,
         },
+        **facts,
     )
-    status, ended = "failed", ""
     try:
-        yield
-        status, ended = FINISHED, "all stages done"
-    except KeyboardInterrupt:
-        status, ended = "interrupted", "stopped by the user"
+        with losing_no_process():
+            yield
+    except BaseException as error:
+        with suppress(SadclError):  # such as a full disk, which is why it ended
+            _record_end(training, *_ending(error))
         raise
-    except DivergedError as error:
-        status, ended = DIVERGED, str(error)
-        raise
-    except SadclError as error:
-        ended = str(error)
-        raise
-    except Exception as error:
-        ended = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        stage, epoch = training.best_epoch
-        best = {"mAP_interpolated": training.best_map, "stage": stage, "epoch": epoch} if epoch else None
-        run.write_status(status=status, ended=ended, best=best)
+    _record_end(training, FINISHED, "all stages done")
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that did not come to its end."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "SIGTERM" if isinstance(error, Terminated) else "stopped by the user"
+    if isinstance(error, SadclError):
+        return DIVERGED if isinstance(error, DivergedError) else "failed", str(error)
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _record_end(training: Training, status: str, ended: str) -> None:
+    stage, epoch = training.best_epoch
+    best = {"mAP_interpolated": training.best_map, "stage": stage, "epoch": epoch} if epoch else None
+    training.run.write_status(status=status, ended=ended, best=best)
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:

@@ -1,46 +1,82 @@
-"""Ctrl-C that ends training between two steps.
+"""Ctrl-C and SIGTERM that end training between two steps.
 
 Python raises KeyboardInterrupt wherever the program happens to be; when that is a destructor or a callback of a library,
-it is swallowed or leaves noise behind. Here the first Ctrl-C is remembered and raised at the next step, a second one at
-once. From then on they are ignored, so that what was learned can be saved.
+it is swallowed or leaves noise behind. Here the first signal is remembered and raised at the next step, after which the state is
+saved. A second Ctrl-C ends the run at once, with the state that was saved last; while files are written signals wait.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from sadcl_core.distributed import anywhere, together
+from sadcl_core.errors import Terminated
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupts:
-    """A context in which the first SIGINT waits for `check`. Outside the main thread it changes nothing."""
+    """A context in which the first signal waits for a check. Outside the main thread it changes nothing.
+
+    Attributes:
+        asked: the signal that came, or None.
+        at_once: a second Ctrl-C came: nothing more is to be saved.
+    """
 
     def __init__(self) -> None:
         """Nothing is installed yet."""
-        self.asked = False
-        self._before: Any = None
+        self.asked: int | None = None
+        self.at_once = False
+        self._waits = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it was asked for; called between steps."""
-        if self.asked:
+        """Raise what was asked for, where one process trains; several come here each at its own pace, and wait for a step."""
+        if self.asked is not None and not together():
+            self._raise()
+
+    def check_together(self) -> None:
+        """Raise what was asked for in any of the processes, in all of them at the same step."""
+        if not together():
+            self.check()
+        elif anywhere(self.asked is not None):
+            self.asked = signal.SIGTERM if anywhere(self.asked == signal.SIGTERM) else signal.SIGINT
+            self._raise()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let even a second Ctrl-C wait until the block is over."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self.at_once:
             self._raise()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self._raise()
-        self.asked = True
+        if self.asked == signal.SIGINT == number:
+            self.at_once = True
+            if not self._waits:
+                self._raise()
+        elif self.asked is None:
+            self.asked = number
 
     def _raise(self) -> NoReturn:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        raise Terminated if self.asked == signal.SIGTERM else KeyboardInterrupt

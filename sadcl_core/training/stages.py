@@ -2,145 +2,132 @@
 
 from __future__ import annotations
 
-import math
 import random
-import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
 
-from sadcl_core.checkpoint import ModelCard, save_model
-from sadcl_core.config import OptimSection, RunConfig, StageSection
-from sadcl_core.data.dataset import Batch, make_loader
-from sadcl_core.data.manifest import Split
-from sadcl_core.data.transforms import augmentation
-from sadcl_core.device import autocast
-from sadcl_core.errors import DivergedError
+from sadcl_core.config import RunConfig
+from sadcl_core.data.dataset import ImageLoader
+from sadcl_core.distributed import average_buffers
+from sadcl_core.errors import DivergedError, SadclError
 from sadcl_core.inference.evaluation import evaluate
 from sadcl_core.inference.scoring import score
+from sadcl_core.losses import class_weights
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.run_directory import RunDirectory
-from sadcl_core.training.events import EpochDone, Listener, Note, PrototypesBuilt, StageStarted, StepDone
-from sadcl_core.training.interrupts import Interrupts
+from sadcl_core.randomness import seed_of
+from sadcl_core.training.context import Training
+from sadcl_core.training.epoch import peak_rate, train_epoch
+from sadcl_core.training.events import EpochDone, Note, PrototypesBuilt, StageStarted
+from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
 from sadcl_core.training.prototypes import build_prototypes
-from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
+from sadcl_core.training.saving import StageState, best_of_stage, keep_best, restore, save_stage
+from sadcl_core.training.sharding import averaged, make_ready, shard, share_batchnorm, whole_weights, wrap
+from sadcl_core.training.state import Place, StateCard
+from sadcl_core.training.step import TERMS, TrainingStep
 
-MOMENTUM = 0.9  # of SGD
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
-METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
+Stored = tuple[StateCard, Mapping[str, Tensor]]
 
 
-@dataclass
-class Training:
-    """What all stages of a run share.
-
-    Attributes:
-        best_map: highest EMA mAP (interpolated, percent) so far; -inf before the first epoch.
-        best_epoch: stage and epoch it was reached in.
-        best_metrics: all that was measured there.
-        holds: stage and epoch whose EMA weights the classifier holds between two stages.
-    """
-
-    config: RunConfig
-    classifier: Classifier
-    card: ModelCard
-    train_split: Split
-    eval_split: Split
-    run: RunDirectory
-    device: torch.device
-    precision: str
-    listen: Listener
-    interrupts: Interrupts
-    best_map: float = -math.inf
-    best_epoch: tuple[str, int] = ("", 0)
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    holds: tuple[str, int] = ("", 0)
-
-    def loader(self, split: Split, *, augment: str | None, seed: int | None = None, views: int = 1) -> DataLoader[Batch]:
-        """Batches of a split, with the evaluation transform when `augment` is None."""
-        data = self.config.data
-        transform = self.card.preprocessing.resize if augment is None else augmentation(augment, data.img_size)
-        return make_loader(split, transform, batch_size=data.batch_size, workers=data.workers, shuffle_seed=seed, views=views)
-
-    def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
-        """Write last.safetensors, and best.safetensors as well when it is the best."""
-        trained = {**self.card.trained, "stage": stage, "epoch": epoch, **metrics}
-        card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(classifier.prototypes.any())})
-        save_model(self.run.last, classifier, card)
-        if best:
-            save_model(self.run.best, classifier, card)
-
-
-@dataclass
-class StageState:
-    """What changes with every step of a stage, beside the classifier itself."""
-
-    optimizer: Optimizer
-    schedule: OneCycleLR
-    scaler: torch.amp.GradScaler
-    ema: ModelEmaV3
-    bank: MemoryBank | None
-
-
-def run_stage(training: Training, name: str, *, number: int, of: int) -> None:
+def run_stage(training: Training, name: str, *, number: int, of: int, stored: Stored | None = None) -> None:
     """Train one stage; leaves the classifier with the best EMA weights of the stage.
 
-    Raises:
-        DivergedError: a loss term is not finite.
-    """
-    stage, patience = training.config.stages[name], training.config.optim.patience
-    seed = training.config.seed + 1000 * number
-    seed_everything(seed)  # a stage does not depend on how many random numbers came before it
-    train_loader = training.loader(training.train_split, augment=stage.augment, seed=seed, views=stage.views)
-    eval_loader = training.loader(training.eval_split, augment=None)
-    state = start_stage(training, stage, steps=stage.epochs * len(train_loader), first=number == 1)
-    training.listen(StageStarted(name, number, of, stage.epochs, len(train_loader), stage.weights))
+    Args:
+        training: what the stages share.
+        name: of the stage in the configuration.
+        number: of the stage, from 1.
+        of: how many stages are trained.
+        stored: state to go on from, when the stage was interrupted.
 
-    stage_best, stage_best_epoch, best_weights = -math.inf, 0, training.classifier.state_dict()
-    epoch = 0
+    Raises:
+        DivergedError: a loss term is not finite; the last state that was saved is a good one.
+        SadclError: see `train`.
+        KeyboardInterrupt: the state has been saved, unless it was to be at once.
+    """
+    stage = training.config.stages[name]
+    seed = seed_of(training.config.seed, number)
+    seed_everything(seed)  # a stage does not depend on how many random numbers came before it
+    loader = training.train_loader(stage, seed=seed)
+    evaluation = training.plain_loader(training.eval_split)
+    state = start_stage(training, name, number=number, seed=seed, steps=len(loader), stored=stored)
+    training.listen(StageStarted(name, number, of, stage.epochs, len(loader), stage.weights, done=state.steps_done))
     try:
-        for epoch in range(1, stage.epochs + 1):
-            start = time.perf_counter()
-            means = train_epoch(training, state, train_loader, stage=name, epoch=epoch)
-            seconds = time.perf_counter() - start
-            metrics = held_out(training, state.ema.module, eval_loader)
-            current = metrics["mAP_interpolated"]
-            better = not current <= stage_best
-            best = not current <= training.best_map
-            training.save(state.ema.module, best=best, stage=name, epoch=epoch, metrics=metrics)
-            row: dict[str, float | int | str] = {
-                **dict.fromkeys(result_columns(training.config), ""),
-                "stage": name,
-                "epoch": epoch,
-                "seconds": round(seconds, 2),
-                "images_per_second": round(len(training.train_split) / seconds, 1),
-                "lr": peak_rate(state),
-                **means,
-                **metrics,
-            }
-            training.run.append_result(row)
-            training.listen(EpochDone(row, better))
-            if best:
-                training.best_map, training.best_epoch, training.best_metrics = current, (name, epoch), metrics
-            if better:
-                stage_best, stage_best_epoch = current, epoch
-                best_weights = {key: value.clone() for key, value in state.ema.module.state_dict().items()}
-            elif epoch - stage_best_epoch >= patience:
-                training.listen(Note(f"stage {name} ends early: no better mAP since epoch {stage_best_epoch}"))
-                break
-    except KeyboardInterrupt:
-        training.save(state.ema.module, best=not training.run.best.is_file(), stage=name, epoch=epoch, metrics={})
+        if stored is None:
+            save_stage(training, state)
+        while not _over(training, state):
+            _epoch(training, state, loader, evaluation)
+    except (SadclError, KeyboardInterrupt) as error:
+        _keep(training, state, error)
+        training.interrupts.check()  # where all processes of a job are asked to end, a reader that did so is not the reason
         raise
-    training.classifier.load_state_dict(best_weights)
-    training.holds = (name, stage_best_epoch)
+    training.classifier = whole_network(training, state.classifier)
+    training.classifier.load_state_dict(best_of_stage(training, state))
+    training.holds = (name, state.place.best_epoch)
+
+
+def _over(training: Training, state: StageState) -> bool:
+    """Whether the stage has had its epochs, or has not become better for too many."""
+    place, patience = state.place, training.config.optim.patience
+    if place.best_epoch and place.epoch - 1 - place.best_epoch >= patience:
+        training.listen(Note(f"stage {place.stage} ends early: no better mAP since epoch {place.best_epoch}"))
+        return True
+    return place.epoch > training.config.stages[place.stage].epochs
+
+
+def _epoch(training: Training, state: StageState, loader: ImageLoader, evaluation: ImageLoader) -> None:
+    """What is left of an epoch, its evaluation, and what is written then."""
+    place, epoch = state.place, state.place.epoch
+    means = train_epoch(training, state, loader)
+    share_statistics(training, state)
+    metrics = held_out(training, whole_network(training, state.ema.module), evaluation)
+    training.interrupts.check_together()
+    current = metrics["mAP_interpolated"]
+    better = place.best_map is None or not current <= place.best_map
+    best = not current <= training.best_map
+    row: dict[str, float | int | str] = {
+        **dict.fromkeys(result_columns(training.config), ""),
+        "stage": place.stage,
+        "epoch": epoch,
+        "seconds": round(place.seconds, 2),
+        "images_per_second": round(len(training.train_split) / max(place.seconds, 1e-9), 1),
+        "lr": peak_rate(state),
+        **means,
+        **metrics,
+    }
+    with training.interrupts.waiting():
+        training.save(state.ema.module, best=best, stage=place.stage, epoch=epoch, metrics=metrics)
+        training.run.append_result(row)
+        if best:
+            training.best_map, training.best_epoch, training.best_metrics = current, (place.stage, epoch), metrics
+        if better:
+            keep_best(training, state)
+        state.place = Place(
+            stage=place.stage,
+            epoch=epoch + 1,
+            best_map=current if better else place.best_map,
+            best_epoch=epoch if better else place.best_epoch,
+        )
+        save_stage(training, state)
+    training.listen(EpochDone(row, better))
+
+
+def _keep(training: Training, state: StageState, error: BaseException) -> None:
+    """Save what was learned up to an interruption, if all of it is good and all processes are there to do so."""
+    alone = training.accelerator.num_processes == 1
+    if training.interrupts.at_once or isinstance(error, DivergedError) or not state.whole:
+        return
+    if isinstance(error, KeyboardInterrupt) or alone:
+        share_statistics(training, state)
+        place = state.place
+        try:
+            training.save(state.ema.module, best=not training.best_epoch[1], stage=place.stage, epoch=place.epoch, metrics={})
+            save_stage(training, state)
+        except SadclError as worse:
+            training.listen(Note(f"{worse} The state saved before is kept.", warning=True))
 
 
 def seed_everything(seed: int) -> None:
@@ -150,26 +137,58 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def start_stage(training: Training, stage: StageSection, *, steps: int, first: bool) -> StageState:
-    """Prototypes and bank if the stage uses them, and a fresh optimiser, schedule and EMA.
+def start_stage(training: Training, name: str, *, number: int, seed: int, steps: int, stored: Stored | None = None) -> StageState:
+    """Prototypes and bank if the stage uses them, a fresh optimiser, schedule and EMA, or all of them from a state.
 
     The EMA of a later stage starts from a trained model and needs no warm-up.
     """
-    classifier, optim = training.classifier, training.config.optim
-    contrastive = any(TERMS[name].contrastive for name in stage.weights)
-    with_bank = "sample_to_sample" in stage.weights and training.config.loss.sample_to_sample.bank_slots > 0
-    if with_bank or "prototype_to_sample" in stage.weights:
+    classifier, config = training.classifier, training.config
+    stage, optim = config.stages[name], config.optim
+    used = [TERMS[term] for term in stage.weights]
+    with_bank = "sample_to_sample" in stage.weights and config.loss.sample_to_sample.bank_slots > 0
+    if stored is None and (with_bank or any(term.prototypes for term in used)):
         start_prototypes(training)
-    bank = start_bank(training) if with_bank else None
-    set_trainable(classifier, backbone=stage.backbone_lr_scale > 0, contrastive=contrastive)
+    bank = make_bank(training) if with_bank else None
+    set_trainable(
+        classifier,
+        backbone=stage.backbone_lr_scale > 0,
+        projection=any(term.projection for term in used),
+        prototypes=any(term.prototypes for term in used),
+    )
+    share_batchnorm(classifier, frozen=config.model.freeze_batchnorm)
+    ema = averaged(classifier, decay=optim.ema_decay, warmup=optim.ema_warmup and number == 1, shard=config.compute.shard)
+    if config.compute.shard:
+        shard(classifier)
+        shard(ema.module)
     optimizer = make_optimizer(classifier, stage, optim)
-    return StageState(
-        optimizer=optimizer,
-        schedule=one_cycle(optimizer, steps=steps, warmup=optim.warmup),
-        scaler=torch.amp.GradScaler(training.device.type, enabled=training.precision == "fp16"),
-        ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=optim.ema_warmup and first),
+    module = TrainingStep(
+        classifier, terms=stage.weights, options=config.loss, bank=bank, class_weights=weights_of_classes(training)
+    )
+    model, wrapped = wrap(training.accelerator, module, optimizer, config=config)
+    state = StageState(
+        seed=seed,
+        steps=steps,
+        place=Place(stage=name, epoch=1) if stored is None else stored[0].place,
+        model=model,
+        classifier=classifier,
+        optimizer=wrapped,
+        ema=ema,
         bank=bank,
     )
+    if stored is not None:
+        restore(training, state, *stored)
+    state.schedule = one_cycle(optimizer, steps=stage.epochs * steps, warmup=optim.warmup, done=state.steps_done)
+    return state
+
+
+def weights_of_classes(training: Training) -> tuple[Tensor, Tensor] | None:
+    """Weights of active and of inactive labels (K,), as the configuration asks for, on the device."""
+    kind, split = training.config.loss.asymmetric.class_weights, training.train_split
+    if kind == "none":
+        return None
+    active, unknown = (torch.from_numpy(counts) for counts in (split.class_counts(), split.unknown_counts()))
+    weights = class_weights(kind, active, len(split) - active - unknown)
+    return None if weights is None else (weights[0].to(training.device), weights[1].to(training.device))
 
 
 def start_prototypes(training: Training) -> None:
@@ -177,7 +196,7 @@ def start_prototypes(training: Training) -> None:
     classifier = training.classifier
     prototypes, coverage = build_prototypes(
         classifier,
-        training.loader(training.train_split, augment=None),
+        training.plain_loader(training.train_split),
         classes=training.card.classes,
         min_score=training.config.loss.prototype_to_sample.prototype_min_score,
         preprocessing=training.card.preprocessing,
@@ -194,7 +213,7 @@ def start_prototypes(training: Training) -> None:
         training.save(classifier, best=True, stage=stage, epoch=epoch, metrics=training.best_metrics)
 
 
-def start_bank(training: Training) -> MemoryBank:
+def make_bank(training: Training) -> MemoryBank:
     """A memory bank that starts from the prototypes."""
     slots, prototypes = training.config.loss.sample_to_sample.bank_slots, training.classifier.prototypes
     bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(training.device)
@@ -202,57 +221,25 @@ def start_bank(training: Training) -> MemoryBank:
     return bank
 
 
-def train_epoch(training: Training, state: StageState, loader: DataLoader[Batch], *, stage: str, epoch: int) -> dict[str, float]:
-    """One pass over the training images; returns the mean of the loss and of each term."""
-    classifier, config = training.classifier, training.config
-    weights = config.stages[stage].weights
-    sums: defaultdict[str, float] = defaultdict(float)
-    classifier.train()
-    for step, (images, targets, _) in enumerate(loader, start=1):
-        count = len(images)
-        if images.ndim == 5:  # (B, V, 3, S, S): the views of an image become images of their own
-            images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)
-        images = training.card.preprocessing.normalise(images.to(training.device, non_blocking=True))  # (B, 3, S, S)
-        targets = targets.to(training.device, non_blocking=True)  # (B, K)
-        with autocast(training.device, training.precision):
-            output = classifier(images)
-            terms = loss_terms(LossInputs(classifier, output, targets, state.bank, config.loss), weights)
-        loss = weighted_sum(terms, weights)
-        update(classifier, loss, state, clip_grad_norm=config.optim.clip_grad_norm)
-        state.ema.update(classifier, step=(epoch - 1) * len(loader) + step)
-        if state.bank is not None:
-            scores = output.logits.detach().float().sigmoid()
-            min_score = config.loss.sample_to_sample.bank_min_score
-            state.bank.remember(output.label_features, targets, scores, min_score=min_score)
-        values = {"loss": loss.item(), **{key: term.item() for key, term in terms.items()}}
-        for key, value in values.items():
-            sums[key] += value
-        lr = peak_rate(state)
-        if step % METRICS_EVERY == 0 or step == len(loader):
-            training.run.append_metrics({"stage": stage, "epoch": epoch, "step": step, "lr": lr, **values})
-        training.listen(StepDone(epoch, step, count, values, lr))
-        training.interrupts.check()
-    return {key: value / len(loader) for key, value in sums.items()}
+def share_statistics(training: Training, state: StageState) -> None:
+    """Let all processes hold the same BatchNorm statistics; where they are frozen, they do."""
+    if not training.config.model.freeze_batchnorm:
+        average_buffers(state.classifier)
+        average_buffers(state.ema.module)
 
 
-def peak_rate(state: StageState) -> float:
-    """The highest learning rate in use, which is the stage's own."""
-    return max(float(rate) for rate in state.schedule.get_last_lr())
+def whole_network(training: Training, classifier: Classifier) -> Classifier:
+    """The network itself, or where it is in shards a whole copy."""
+    config, card = training.config, training.card
+    if not config.compute.shard:
+        return classifier
+    copy = Classifier(config.model, num_classes=len(card.classes), img_size=config.data.img_size).to(training.device)
+    copy.load_state_dict(whole_weights(classifier))
+    make_ready(copy, config)
+    return copy
 
 
-def update(classifier: Classifier, loss: Tensor, state: StageState, *, clip_grad_norm: float) -> None:
-    """One step of the optimiser and of its schedule."""
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    if clip_grad_norm:
-        state.scaler.unscale_(state.optimizer)
-        torch.nn.utils.clip_grad_norm_(classifier.parameters(), clip_grad_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.schedule.step()
-
-
-def held_out(training: Training, classifier: Classifier, loader: DataLoader[Batch]) -> dict[str, float]:
+def held_out(training: Training, classifier: Classifier, loader: ImageLoader) -> dict[str, float]:
     """Both mAPs of a model on the held-out split, in percent."""
     scored = score(
         classifier,
@@ -274,41 +261,3 @@ def result_columns(config: RunConfig) -> list[str]:
     """Columns of results.csv; a loss term that no stage uses has none."""
     terms = dict.fromkeys(name for stage in config.stages.values() for name in stage.weights)
     return ["stage", "epoch", "seconds", "images_per_second", "lr", "loss", *terms, *MAPS]
-
-
-def set_trainable(classifier: Classifier, *, backbone: bool, contrastive: bool) -> None:
-    """What the stage does not train gets no gradient."""
-    classifier.backbone.freeze(whole=not backbone)
-    classifier.projection.requires_grad_(contrastive)
-    classifier.prototypes.requires_grad_(contrastive)
-
-
-def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> Optimizer:
-    """Backbone and head at their own rates; biases, norms and other vectors are not decayed."""
-    groups: dict[tuple[float, bool], list[Tensor]] = defaultdict(list)
-    for name, parameter in classifier.named_parameters():
-        if parameter.requires_grad:
-            groups[stage.lr * lr_scale(classifier, stage, name), parameter.ndim >= 2].append(parameter)
-    settings = [
-        {"params": parameters, "lr": lr, "weight_decay": optim.weight_decay if decayed else 0.0}
-        for (lr, decayed), parameters in groups.items()
-    ]
-    return AdamW(settings) if stage.optimizer == "adamw" else SGD(settings, momentum=MOMENTUM)
-
-
-def lr_scale(classifier: Classifier, stage: StageSection, name: str) -> float:
-    """The learning rate of a parameter, as a multiple of the stage's."""
-    part, _, inner = name.partition(".")
-    if part == "backbone":
-        return stage.backbone_lr_scale
-    if part == "head":
-        return stage.classifier_lr_scale if inner in classifier.head.CLASSIFIER else stage.head_lr_scale
-    return 1.0
-
-
-def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float) -> OneCycleLR:
-    """One cycle over all steps of a stage; the rise takes two steps at least, which the scheduler needs."""
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    total = max(steps, 3)
-    cycles = isinstance(optimizer, AdamW)  # its betas move against the rate, as published
-    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=max(warmup, 2 / total), cycle_momentum=cycles)

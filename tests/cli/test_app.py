@@ -70,7 +70,7 @@ def test_options_of_eval_that_do_not_go_together_do_not_wait_for_torch(
 
 
 def test_every_command_has_help(sadcl: Sadcl) -> None:
-    for command in ("prepare-data", "train", "compare", "eval", "predict", "embed", "visualize"):
+    for command in ("prepare-data", "train", "compare", "eval", "predict", "embed", "visualize", "doctor"):
         assert command in sadcl("--help").stdout
         assert "--help" in sadcl(command, "--help").stdout
     assert "infer" not in sadcl("--help").stdout
@@ -86,6 +86,7 @@ def test_readme_names_every_command() -> None:
         "predict",
         "embed",
         "visualize prototypes",
+        "doctor",
         "make demo",
         "make test",
     ):

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from sadcl_core.config import Layer, RunConfig, load_config_file, parse_assignment, resolve_config
+from sadcl_core.config import Layer, RunConfig, flatten, parse_assignment, resolve_config
 from sadcl_core.errors import UsageError
 from sadcl_core.methods import METHODS
 from sadcl_core.model.heads.sarl import SARLHead
@@ -33,67 +31,176 @@ def test_the_last_layer_wins_and_its_name_is_kept() -> None:
     ("text", "value"),
     [
         ("seed=3", 3),
+        ("seed= 3 ", 3),
+        ("seed=3.0", 3),
+        ("seed=1e3", 1000),
+        ("seed=1_000", 1000),
+        ("seed=010", 10),
+        ("seed='7'", 7),
+        ("data.img-size=64", 64),
         ("optim.ema_decay=1e-3", 1e-3),
+        ("optim.ema_decay=.5", 0.5),
+        ("optim.weight_decay=1", 1.0),
         ("model.pretrained=false", False),
+        ("model.pretrained=No", False),
+        ("model.pretrained=0", False),
+        ("model.pretrained=on", True),
+        ("model.pretrained=w.pth", "w.pth"),
+        ("model.pretrained=12", "12"),
         ("model.backbone=resnet50", "resnet50"),
+        ("compute.compile=yes", True),
+        ("compute.compile=1", True),
+        ("data.workers=null", None),
+        ("data.workers=0", 0),
         ("preset=", ""),
+        ("data.train_split=2007", "2007"),
+        ("data.train_split=no", "no"),
+        ("data.train_split=1e5", "1e5"),
+        ("data.train_split=2024-01-01", "2024-01-01"),
+        ("data.train_split='no'", "no"),
+        ("data.manifest=[old]/a: b #c", "[old]/a: b #c"),
+        ("data.manifest=a=b", "a=b"),
+        ("data.manifest=*", "*"),
     ],
 )
-def test_assignments_are_read_as_values(text: str, value: object) -> None:
-    nested = parse_assignment(text)
-    for part in text.split("=")[0].split("."):
-        nested = nested[part]
-    assert nested == value
+def test_assignments_are_read_as_they_look(text: str, value: object) -> None:
+    config, sources = resolve_config([("--set", parse_assignment(text))])
+    (key,) = (key for key, source in sources.items() if source == "--set")
+    found = flatten(config.model_dump())[key]
+    assert (found, type(found)) == (value, type(value))
 
 
-@pytest.mark.parametrize("text", ["seed", "=3", "seed: 3", "seed=[1", "seed={"])
+def test_a_table_can_be_assigned() -> None:
+    config, sources = resolve_config([("--set", parse_assignment("data={img_size: 64, batch_size: 4}"))])
+    assert (config.data.img_size, config.data.batch_size, config.data.train_split) == (64, 4, "train")
+    assert sources["data.batch_size"] == "--set"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed",
+        "=3",
+        "seed: 3",
+        "seed=[1",
+        "seed={",
+        "a..b=1",
+        ".a=1",
+        "data.dataset='a",
+        "a." * 40 + "b=1",
+        "seed=*a",
+        "seed=!!int 3",
+    ],
+)
 def test_what_is_no_assignment(text: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"^--set "):
         parse_assignment(text)
+
+
+LR = "Did you mean 'stages.classification.lr' or 'stages.contrastive.lr'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("optim.emadecay=0.9", "Did you mean 'optim.ema_decay'?"),
+        ("stages.contrastve.epochs=3", "Did you mean 'stages.contrastive.epochs'?"),
+        ("stages.third.epochs=3", "Did you mean 'stages.classification.epochs' or 'stages.contrastive.epochs'?"),
+        ("stages.contrastive.losses.asymetric=1", "Did you mean 'stages.contrastive.losses.asymmetric'?"),
+        ("loss.sample2sample.temperature=1", "Did you mean 'loss.sample_to_sample.temperature'?"),
+        ("loss.sample_to_sample.temprature=1", "Did you mean 'loss.sample_to_sample.temperature'?"),
+        ("img_size=224", "Did you mean 'data.img_size'?"),
+        ("imgsz=224", "Did you mean 'data.img_size'?"),
+        ("model.img_size=224", "Did you mean 'data.img_size'?"),
+        ("batch=8", "Did you mean 'data.batch_size'?"),
+        ("num_workers=2", "Did you mean 'data.workers'?"),
+        ("lr=1", LR),
+        ("optim.lr=1", LR),
+        ("learning_rate=1", LR),
+        ("model.zzz=1", "Choose from: backbone, stride, pretrained,"),
+        ("zzz.zzz=1", "Choose from: preset, method, seed,"),
+    ],
+)
+def test_a_wrong_key_is_answered_with_the_nearest(text: str, advice: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_config([("--set", parse_assignment(text))])
+    assert str(caught.value).startswith(f"There is no setting {text.partition('=')[0]} (from --set). {advice}")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim.emadecay=0.9", "There is no setting optim.emadecay. Did you mean 'optim.ema_decay'"),
-        ("optim.ema_decay=2", r"optim.ema_decay=2 \(from --set\) is not valid: Input should be less than 1"),
-        ("data.img_size=big", "data.img_size='big'"),
-        ("device=tpu", "device='tpu'"),
-        ("precision=fp8", "precision='fp8'"),
-        ("optim.weight_decay=.nan", "finite"),
-        ("stages.contrastive.losses=3", "stages.contrastive.losses=3"),
-        ("stages.contrastive.losses.sample_to_sample=-1", "greater than or equal to 0"),
-        ("data=3", "data=3"),
+        ("optim.ema_decay=2", "optim.ema_decay=2 (from --set) is not valid. Give a number from 0 to below 1."),
+        ("optim.ema_decay=yes", "optim.ema_decay=true (from --set) is not valid. Give a number from 0 to below 1."),
+        ("optim.patience=two", "optim.patience='two' (from --set) is not valid. Give a whole number, 1 or more."),
+        ("optim.patience=no", "optim.patience=false (from --set) is not valid. Give a whole number, 1 or more."),
+        ("optim.patience=", "optim.patience is empty (from --set). Give a whole number, 1 or more."),
+        ("optim.patience=[1, 2]", "optim.patience=[1, 2] (from --set) is not valid. Give a whole number, 1 or more."),
+        ("optim.patience={a: 1}", "optim.patience (from --set) is one value and no table. Give a whole number, 1 or more."),
+        ("seed.a=1", "seed (from --set) is one value and no table. Give a whole number from 0 to 4,294,967,295."),
+        ("seed=3.5", "seed=3.5 (from --set) is not valid. Give a whole number from 0 to 4,294,967,295."),
+        ("seed=1:30", "seed='1:30' (from --set) is not valid. Give a whole number from 0 to 4,294,967,295."),
+        ("data.img_size=big", "data.img_size='big' (from --set) is not valid. Give a whole number from 16 to 4,096."),
+        ("data.workers=none", "data.workers='none' (from --set) is not valid. Give a whole number from 0 to 256, or null."),
+        ("data.train_split=null", "data.train_split is empty (from --set). Give text."),
+        ("data.sampler=repeat", "data.sampler='repeat' (from --set) is not valid. Did you mean 'repeat-factor'?"),
+        ("device=tpu", "device='tpu' (from --set) is not valid. Give auto, cpu, mps, cuda, or one GPU as cuda:1."),
+        ("precision=fp8", "precision='fp8' (from --set) is not valid. Choose from: auto, fp32, bf16, fp16."),
+        ("compute.compile=2", "compute.compile=2 (from --set) is not valid. Give true or false."),
+        ("model.pretrained=null", "model.pretrained is empty (from --set). Give true or false, or text."),
+        ("optim.weight_decay=.nan", "optim.weight_decay=nan (from --set) is not valid. Give a number, 0 or more."),
+        ("optim.weight_decay=inf", "optim.weight_decay='inf' (from --set) is not valid. Give a number, 0 or more."),
+        ("optim.weight_decay=1e400", "optim.weight_decay=inf (from --set) is not valid. Give a number, 0 or more."),
+        ("stages.contrastive.lr=0", "stages.contrastive.lr=0 (from --set) is not valid. Give a number above 0."),
+        (
+            "stages.contrastive.layer_decay=2",
+            "stages.contrastive.layer_decay=2 (from --set) is not valid. Give a number above 0 and at most 1.",
+        ),
+        ("stages.contrastive.losses.sample_to_sample=-1", "is not valid. Give a number, 0 or more."),
+        ("stages.contrastive.losses.sample_to_sample=off", "=false (from --set) is not valid. Give a number, 0 or more."),
+        ("stages.contrastive.losses=3", "=3 (from --set) is no table of settings. Set one that is in it, such as"),
+        ("data=3", "data=3 (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
+        ("data=", "data='' (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
+        ("data=[1]", "data=[1] (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
+        ("model.heads.sarl=3", "model.heads.sarl=3 (from --set) is no table of settings."),
+        ("data.dataset=\udcff", "data.dataset='\\udcff' (from --set) has bytes in it that are no UTF-8."),
+        ("seed=" + "9" * 5000, "... (from --set) is not valid. Give a whole number from 0 to 4,294,967,295."),
     ],
 )
-def test_impossible_values_name_key_and_origin(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+def test_impossible_values_name_key_origin_and_what_is_expected(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
         resolve_config([("--set", parse_assignment(text))])
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(text[:4])
+    assert len(str(caught.value)) < 250
 
 
-def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
-    from sadcl_core.run_directory import RunDirectory
-
-    first, sources = resolve_config([("preset digits", PRESETS["digits"].layer), ("method", METHODS["baseline"].layer)])
-    run = RunDirectory(tmp_path)
-    data = first.data.model_copy(update={"manifest": "/a folder with spaces/" * 20})
-    first = first.model_copy(update={"data": data})
-    run.write_config(first.model_dump(), sources)
-    text = (tmp_path / "config.yaml").read_text()
-    assert "img_size: 64  # preset digits" in text
-    assert "seed: 1  # default" in text
-    again, _ = resolve_config([("file", load_config_file(tmp_path / "config.yaml"))])
-    assert again == first
+def mistake(*layers: tuple[str, Layer]) -> str:
+    with pytest.raises(UsageError) as caught:
+        resolve_config(layers)
+    return str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["- a\n", "a: [", "", "\x00"])
-def test_what_is_no_configuration_file(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=r"c\.yaml"):
-        load_config_file(path)
-    with pytest.raises(UsageError, match=r"none\.yaml"):
-        load_config_file(tmp_path / "none.yaml")
+def test_of_several_mistakes_the_first_is_told_and_how_many_more() -> None:
+    size: tuple[str, Layer] = ("--set", {"data": {"img_size": "big"}})
+    said = mistake(("c.yaml", {"seeed": 1, "optim": {"patience": 0}}), size)
+    assert said == "There is no setting seeed (from c.yaml). Did you mean 'seed'? 2 more settings are wrong, too."
+    said = mistake(("c.yaml", {"seed": -1}), size)
+    assert said.startswith("seed=-1 (from c.yaml) is not valid. ")
+    assert said.endswith(" 1 more setting is wrong, too.")
+    said = mistake(("c.yaml", {"a" * (number + 1): number for number in range(2000)}))
+    assert said.endswith(" 1999 more settings are wrong, too.")
+    assert len(mistake(("c.yaml", {"a" * 10**5: 1}))) < 500
+
+
+def test_a_value_that_a_stronger_layer_replaces_is_not_told() -> None:
+    layers = [("c.yaml", {"optim": {"patience": 0}}), ("--set", parse_assignment("optim.patience=3"))]
+    assert resolve_config(layers)[0].optim.patience == 3
+
+
+def test_nothing_where_a_table_is_meant_sets_nothing() -> None:
+    layer = {"model": None, "stages": {"contrastive": None}, "loss": {}, "data": {"workers": None}}
+    assert resolve_config([("c.yaml", layer)])[0] == RunConfig()
 
 
 @pytest.mark.parametrize(

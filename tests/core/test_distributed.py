@@ -18,7 +18,7 @@ from sadcl_core.data.shards import write_shards
 from sadcl_core.distributed import gathered, place, summed
 from sadcl_core.inference.candidates import score_split
 from sadcl_core.inference.opening import open_model
-from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.model.memory_bank import MemoryBank, confident
 
 
 def test_alone_nothing_changes() -> None:
@@ -40,8 +40,8 @@ def in_each_process(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     features, targets, scores = (part[:5] if rank == 0 else part[5:] for part in batch())
     bank = MemoryBank(slots=3, num_classes=3, width=2)
-    bank.remember(features, targets, scores, min_score=0.3)
-    bank.remember(features[:0], targets[:0], scores[:0], min_score=0.3)  # nothing anywhere
+    bank.write(*confident(features, targets, scores, min_score=0.3))
+    bank.write(*confident(features[:0], targets[:0], scores[:0], min_score=0.3))  # nothing anywhere
     total = summed(torch.tensor([1.0 + rank]))
     torch.save({"bank": bank.state_dict(), "rows": gathered(features), "total": total}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -52,7 +52,7 @@ def test_two_processes_hold_the_bank_of_one(tmp_path: Path) -> None:
     spawn(in_each_process, args=(str(tmp_path),), nprocs=2)
     features, targets, scores = batch()
     alone = MemoryBank(slots=3, num_classes=3, width=2)
-    alone.remember(features, targets, scores, min_score=0.3)
+    alone.write(*confident(features, targets, scores, min_score=0.3))
     assert alone.filled.any()
     for rank in range(2):
         stored = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -72,14 +72,22 @@ def stream_in_each_process(rank: int, folder: str) -> None:
     split = load_manifest(Path(folder) / "shards").split("train")
     seen = {}
     for workers in (0, 1):
-        loader = make_loader(split, as_it_is, batch_size=5, workers=workers, shuffle_seed=0)
-        seen[workers] = torch.cat([indices for *_, indices in loader])
+        loader = make_loader(split, as_it_is, batch_size=6, workers=workers, shuffle_seed=0)
+        batches = [indices for *_, indices in loader.epoch(1)]
+        assert [len(indices) for indices in batches] == [3] * len(loader) == [3] * 4  # half of each batch, and as many
+        again = [indices for *_, indices in loader.epoch(1)]
+        assert all(torch.equal(one, other) for one, other in zip(batches, again, strict=True))
+        rest = [indices for *_, indices in loader.epoch(1, skip=3)]
+        assert torch.equal(rest[0], batches[3])
+        seen[workers] = torch.cat(batches)
     torch.save({"place": place(), "seen": seen}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_stream_every_image_once(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_stream_images_of_their_own_in_as_many_batches(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_shards(prepare("coco", data=coco).manifest, tmp_path / "shards")
     spawn(stream_in_each_process, args=(str(tmp_path),), nprocs=2)
@@ -87,8 +95,9 @@ def test_two_processes_stream_every_image_once(coco: Path, tmp_path: Path, monke
     assert [one["place"] for one in stored] == [(0, 2), (1, 2)]
     for workers in (0, 1):
         parts = [one["seen"][workers].tolist() for one in stored]
-        assert all(parts)
-        assert sorted(parts[0] + parts[1]) == list(range(24))
+        assert not set(parts[0]) & set(parts[1])
+        # shards differ in size: what one process has too many of is left out, and the other starts over
+        assert len({*parts[0], *parts[1]}) >= 20
 
 
 def score_in_each_process(rank: int, folder: str) -> None:

@@ -18,7 +18,7 @@ from sadcl_core.data.prepare import Options, prepare
 from sadcl_core.inference.evaluation import evaluate
 from sadcl_core.inference.scoring import Scores
 from sadcl_core.model.classifier import ClassifierOutput
-from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.training.step import LossInputs, loss_terms
 from tests.conftest import Sadcl, make_voc, voc_object
 
@@ -52,7 +52,7 @@ def run(targets: Tensor, logits: Tensor, features: Tensor) -> tuple[dict[str, Te
     bank.start_from(Stub().prototypes)
     output = ClassifierOutput(logits, features, features.mean(dim=1), None)
     terms = loss_terms(LossInputs(Stub(), output, targets, bank, LossSection()), TERMS)  # type: ignore[arg-type]
-    bank.remember(features.detach(), targets, logits.detach().sigmoid(), min_score=0.3)
+    bank.write(*confident(features.detach(), targets, logits.detach().sigmoid(), min_score=0.3))
     return terms, bank
 
 

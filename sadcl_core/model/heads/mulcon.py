@@ -28,9 +28,10 @@ class MulConHead(nn.Module):
 
         token_width: int = Field(2048, ge=4, description="width of the locations while they look at each other")
         width: int = Field(1024, ge=4, description="D, width of the label tokens and label features")
-        attention_heads: int = Field(4, ge=1)
+        attention_heads: int = Field(4, ge=1, description="parallel attentions, each over a part of the width")
         token_blocks: int = Field(2, ge=0, description="set-attention blocks among the locations")
         label_blocks: int = Field(1, ge=0, description="set-attention blocks among the label features")
+        dropout: float = Field(0.0, ge=0, lt=1, description="of the label features before the linear units")
 
         @model_validator(mode="after")
         def _divisible(self) -> MulConHead.Options:
@@ -58,6 +59,7 @@ class MulConHead(nn.Module):
             SetAttention(query_width=width, key_width=width, width=width, attention_heads=heads)
             for _ in range(options.label_blocks)
         )
+        self.dropout = nn.Dropout(options.dropout)
         self.weight = nn.Parameter(torch.empty(num_classes, width))
         self.bias = nn.Parameter(torch.empty(num_classes))
         nn.init.xavier_uniform_(self.label_tokens)
@@ -74,7 +76,7 @@ class MulConHead(nn.Module):
         label_features, attention = self.label_attention(queries, tokens, need_attention=need_attention)
         for block in self.label_blocks:
             label_features, _ = block(label_features, label_features)
-        logits = (label_features * self.weight).sum(dim=-1) + self.bias  # (B, K)
+        logits = (self.dropout(label_features) * self.weight).sum(dim=-1) + self.bias  # (B, K)
         if attention is not None:
             attention = attention.view(*attention.shape[:2], *feature_map.shape[-2:])
         return HeadOutput(logits, label_features, attention)

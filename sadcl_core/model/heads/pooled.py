@@ -6,6 +6,7 @@ the share of each location in the positive part of the logit.
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from sadcl_core.config import Section
@@ -16,7 +17,9 @@ class PooledHead(nn.Module):
     """Global average pooling, linear."""
 
     class Options(Section):
-        """It has none."""
+        """Defaults are the baseline's."""
+
+        dropout: float = Field(0.0, ge=0, lt=1, description="of the pooled feature before the linear layer")
 
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
 
@@ -24,12 +27,13 @@ class PooledHead(nn.Module):
         """`in_channels` is D_b of the backbone and the width of the label features."""
         super().__init__()
         self.width = in_channels
+        self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
         """Feature map (B, D_b, h, w) -> logits (B, K), the pooled feature per label (B, K, D_b), activation maps (B, K, h, w)."""
         pooled = feature_map.mean(dim=(2, 3))  # (B, D_b)
-        logits = self.classifier(pooled)
+        logits = self.classifier(self.dropout(pooled))
         label_features = pooled[:, None, :].expand(-1, logits.shape[1], -1)
         attention = None
         if need_attention:

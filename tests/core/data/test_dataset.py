@@ -46,7 +46,7 @@ def test_shuffled_by_seed_and_differently_each_epoch(coco: Path) -> None:
 
     def epochs(seed: int) -> list[list[int]]:
         loader = make_loader(split, RESIZE, batch_size=24, workers=0, shuffle_seed=seed)
-        return [next(iter(loader))[0].flatten(1).sum(1).tolist() for _ in range(2)]
+        return [next(loader.epoch(number))[0].flatten(1).sum(1).tolist() for number in (1, 2)]
 
     assert epochs(1) == epochs(1)
     first, second = epochs(1)

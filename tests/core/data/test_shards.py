@@ -44,8 +44,8 @@ def edit(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(document))
 
 
-def in_order(manifest: Manifest, split: str, **options: int) -> tuple[torch.Tensor, torch.Tensor]:
-    batches = list(make_loader(manifest.split(split), RESIZE, batch_size=7, **{"workers": 0, **options}))
+def in_order(manifest: Manifest, split: str, *, workers: int = 0, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    batches = list(make_loader(manifest.split(split), RESIZE, batch_size=7, workers=workers, limit=limit))
     images, targets, indices = (torch.cat(parts) for parts in zip(*batches, strict=True))
     order = indices.argsort()
     assert indices[order].tolist() == list(range(len(indices)))

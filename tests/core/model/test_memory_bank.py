@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.model.memory_bank import MemoryBank, confident
 
 
 def features(count: int, *, start: int = 0) -> torch.Tensor:
@@ -14,7 +14,7 @@ def features(count: int, *, start: int = 0) -> torch.Tensor:
 def write(bank: MemoryBank, count: int, *, start: int = 0, score: float = 0.9) -> None:
     targets = torch.zeros(count, 2)
     targets[:, 0] = 1
-    bank.remember(features(count, start=start), targets, torch.full((count, 2), score), min_score=0.8)
+    bank.write(*confident(features(count, start=start), targets, torch.full((count, 2), score), min_score=0.8))
 
 
 def test_starts_from_prototypes() -> None:
@@ -54,13 +54,13 @@ def test_one_by_one_is_the_same_as_together() -> None:
 def test_only_confident_active_labels_are_written() -> None:
     bank = MemoryBank(slots=3, num_classes=2, width=2)
     write(bank, 2, score=0.8)  # not above
-    bank.remember(features(3), torch.tensor([[0, -1]] * 3), torch.ones(3, 2), min_score=0.8)
+    bank.write(*confident(features(3), torch.tensor([[0, -1]] * 3), torch.ones(3, 2), min_score=0.8))
     assert not bank.filled.any()
 
 
 def test_is_detached_and_saved_with_its_state() -> None:
     bank = MemoryBank(slots=2, num_classes=2, width=2)
-    bank.remember(features(1).clone().requires_grad_(), torch.ones(1, 2), torch.ones(1, 2), min_score=0.5)
+    bank.write(*confident(features(1).clone().requires_grad_(), torch.ones(1, 2), torch.ones(1, 2), min_score=0.5))
     assert not bank.features.requires_grad
     restored = MemoryBank(slots=2, num_classes=2, width=2)
     restored.load_state_dict(bank.state_dict())

@@ -94,9 +94,32 @@ def test_golden_output() -> None:
 GOLDEN = [-0.729137, 0.367555, 1.464246]
 
 
+def test_dropout_is_off_unless_asked_for_and_draws_nothing() -> None:
+    assert head_options("mulcon", {}).dropout == 0
+    head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
+    state = torch.get_rng_state()
+    assert torch.equal(head.train()(feature_map).logits, head.eval()(feature_map).logits)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(head.state_dict()) == list(make_head(dropout=0.5).state_dict())
+
+
+def test_dropout_is_of_the_label_features_before_the_linear_units_and_in_training_alone() -> None:
+    head, feature_map = make_head(dropout=0.25), torch.randn(8, 6, 4, 4)
+    whole = head(feature_map)
+    torch.testing.assert_close(whole.logits, make_head()(feature_map).logits)
+    torch.manual_seed(1)
+    output = head.train()(feature_map)
+    torch.manual_seed(1)
+    dropped = torch.nn.functional.dropout(whole.label_features, 0.25)
+    assert 0.1 < float((dropped == 0).float().mean()) < 0.4
+    torch.testing.assert_close(output.label_features, whole.label_features)  # what is contrasted is whole
+    torch.testing.assert_close(output.logits, (dropped * head.weight).sum(dim=-1) + head.bias)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"dropout": 1.0}, "dropout is not valid"),
         ({"width": 9}, "multiple of attention_heads"),
         ({"token_width": 9}, "token_width 9"),
         ({"widht": 8}, "Did you mean 'width'"),

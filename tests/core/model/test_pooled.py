@@ -30,6 +30,37 @@ def test_golden_output() -> None:
     torch.testing.assert_close(logits, torch.tensor([[6.5, -1.0]]))
 
 
-def test_has_no_options() -> None:
-    with pytest.raises(UsageError, match="It has none"):
+def test_dropout_is_off_unless_asked_for_and_draws_nothing() -> None:
+    assert head_options("pooled", {}).dropout == 0
+    head = PooledHead(in_channels=4, num_classes=3, options=head_options("pooled", {})).train()
+    feature_map = torch.randn(2, 4, 3, 3)
+    state = torch.get_rng_state()
+    assert torch.equal(head(feature_map).logits, head.classifier(feature_map.mean(dim=(2, 3))))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(head.state_dict()) == ["classifier.weight", "classifier.bias"]
+
+
+def test_dropout_is_of_the_pooled_feature_before_the_classifier_and_in_training_alone() -> None:
+    torch.manual_seed(0)
+    head = PooledHead(in_channels=64, num_classes=3, options=head_options("pooled", {"dropout": 0.25})).train()
+    feature_map = torch.randn(2, 64, 3, 3)
+    pooled = feature_map.mean(dim=(2, 3))
+    torch.manual_seed(1)
+    output = head(feature_map)
+    torch.manual_seed(1)
+    dropped = torch.nn.functional.dropout(pooled, 0.25)
+    assert 0.1 < float((dropped == 0).float().mean()) < 0.4
+    torch.testing.assert_close(output.logits, head.classifier(dropped))
+    torch.testing.assert_close(output.label_features[:, 0], pooled)  # what is contrasted is whole
+    assert torch.equal(head.eval()(feature_map).logits, head.classifier(pooled))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_refuses_impossible_dropout(dropout: float) -> None:
+    with pytest.raises(UsageError, match=r"model\.heads\.pooled\.dropout is not valid"):
+        head_options("pooled", {"dropout": dropout})
+
+
+def test_refuses_other_options() -> None:
+    with pytest.raises(UsageError, match="The head pooled has no option 'width'"):
         head_options("pooled", {"width": 3})

@@ -17,8 +17,11 @@ from sadcl_core.data.prepare import Options, prepare
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.presets import configure
 from sadcl_core.run_directory import RunDirectory, read_status
-from sadcl_core.training import fit, stages
+from sadcl_core.training import context, fit, stages
+from sadcl_core.training.context import Training
 from sadcl_core.training.events import EpochDone, Event, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.saving import StageState
+from sadcl_core.training.state import read_state_card
 
 SETTINGS: dict[str, Any] = {
     "data": {"img_size": 64, "batch_size": 8, "workers": 0},
@@ -97,7 +100,7 @@ def test_the_next_stage_starts_from_the_best_epoch(train: Callable[..., list[Eve
     starts: list[Weights] = []
     start_stage = stages.start_stage
 
-    def spy(training: stages.Training, *arguments: Any, **options: Any) -> stages.StageState:
+    def spy(training: Training, *arguments: Any, **options: Any) -> StageState:
         starts.append({key: value.clone() for key, value in training.classifier.state_dict().items()})
         return start_stage(training, *arguments, **options)
 
@@ -119,7 +122,7 @@ def test_a_worse_stage_does_not_overwrite_the_best(train: Callable[..., list[Eve
         if isinstance(event, EpochDone) and event.row["stage"] == "classification":
             seen.append(weights_of("last"))
 
-    train({"classification": 1, "contrastive": 1, "third": 1}, iter([50.0, 40.0, 30.0]), listen)
+    train({"classification": 1, "contrastive": 2}, iter([50.0, 40.0, 30.0]), listen)
     assert same(weights_of("best"), seen[0], but=("prototypes",))
     card = load_model(Path("run/weights/best.safetensors")).card
     assert (card.trained["stage"], card.trained["mAP_interpolated"]) == ("classification", 50.0)
@@ -129,23 +132,23 @@ def test_the_bank_starts_from_prototypes_and_remembers_every_step(
     train: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Tensor] = []
-    remembered: list[float] = []
-    start_from, remember = MemoryBank.start_from, MemoryBank.remember
+    written: list[int] = []
+    start_from, write = MemoryBank.start_from, MemoryBank.write
 
     def spy_start(bank: MemoryBank, prototypes: Tensor) -> None:
         started.append(prototypes.clone())
         start_from(bank, prototypes)
 
-    def spy_remember(bank: MemoryBank, *arguments: Tensor, min_score: float) -> None:
-        remembered.append(min_score)
-        remember(bank, *arguments, min_score=min_score)
+    def spy_write(bank: MemoryBank, rows: Tensor, labels: Tensor) -> None:
+        written.append(len(labels))
+        write(bank, rows, labels)
 
     monkeypatch.setattr(MemoryBank, "start_from", spy_start)
-    monkeypatch.setattr(MemoryBank, "remember", spy_remember)
+    monkeypatch.setattr(MemoryBank, "write", spy_write)
     train({"classification": 1, "contrastive": 2}, iter([10.0, 20.0, 30.0]))
     assert len(started) == 1
     assert started[0].any()
-    assert remembered == [0.8] * 6
+    assert len(written) == 6
 
 
 def test_the_fingerprint_is_of_the_data_and_of_nothing_else(coco: Path, tmp_path: Path) -> None:
@@ -157,23 +160,24 @@ def test_the_fingerprint_is_of_the_data_and_of_nothing_else(coco: Path, tmp_path
     assert first.fingerprint() != other.fingerprint()
 
 
-def test_a_second_ctrl_c_does_not_lose_what_was_learned(
+def test_a_second_ctrl_c_while_files_are_written_waits_for_them(
     train: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impatient(*arguments: Any) -> None:
         signal.raise_signal(signal.SIGINT)
         save_model(*arguments)
+        signal.raise_signal(signal.SIGINT)
 
     def listen(event: Event) -> None:
-        if isinstance(event, StepDone):
-            monkeypatch.setattr(stages, "save_model", impatient)
-            signal.raise_signal(signal.SIGINT)
+        if isinstance(event, StageStarted):
+            monkeypatch.setattr(context, "save_model", impatient)
 
     with pytest.raises(KeyboardInterrupt):
         train({"classification": 2}, iter([10.0, 20.0]), listen)
     assert weights_of("last")
     assert weights_of("best")
     assert read_status(Path("run"))["status"] == "interrupted"
+    assert read_state_card(RunDirectory(Path("run"))).place.epoch == 2
 
 
 def test_frozen_parts_do_not_move_in_training(train: Callable[..., list[Event]]) -> None:

@@ -9,7 +9,7 @@ from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to
 from sadcl_core.methods import SHORT
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.training.step import TERMS, LossInputs, loss_terms, weighted_sum
+from sadcl_core.training.step import TERMS, LossInputs, loss_terms, refuse_not_finite, weighted_sum
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_the_sum_is_weighted() -> None:
     assert weighted_sum(terms, {"asymmetric": 1.0, "sample_to_sample": 0.1}).item() == pytest.approx(2.3)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_term_that_is_not_finite_is_named(value: float) -> None:
-    terms = {"asymmetric": torch.tensor(1.0), "prototype_to_sample": torch.tensor(value)}
-    with pytest.raises(DivergedError, match="prototype_to_sample is not a finite number"):
-        weighted_sum(terms, dict.fromkeys(terms, 1.0))
+    with pytest.raises(DivergedError, match=r"prototype_to_sample is not a finite number \(step 3\)"):
+        refuse_not_finite({"loss": value, "asymmetric": 1.0, "prototype_to_sample": value}, where="step 3")
+    refuse_not_finite({"loss": 1.0, "asymmetric": 1.0}, where="step 3")
 
 
 def test_every_term_has_options_and_a_short_name() -> None:

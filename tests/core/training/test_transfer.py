@@ -44,7 +44,7 @@ def stored(path: Path, *, classes: tuple[str, ...] = THERE, **changed: Any) -> C
         model=ModelSection(**{**NETWORK, **changed}),
         trained={"method": "mulcon" if changed.get("head") == "mulcon" else "sadcl"},
     )
-    save_model(path, classifier, card)
+    save_model(path, classifier.state_dict(), card)
     return classifier
 
 
@@ -155,6 +155,6 @@ def test_a_model_that_names_no_method_is_of_the_one_with_its_head(tmp_path: Path
     path = tmp_path / "m.safetensors"
     classifier = make(THERE, seed=1, head="pooled", heads={})
     model = ModelSection(**{**NETWORK, "head": "pooled", "heads": {}})
-    save_model(path, classifier, ModelCard(classes=THERE, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=model))
+    save_model(path, classifier.state_dict(), ModelCard(classes=THERE, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=model))
     (_, layer), _ = with_network_of_init([("flag", {"model": {"init_from": str(path)}})], preset=None)
     assert layer["method"] == "baseline"

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from sadcl_core.config import ModelSection, OptimSection, StageSection
+from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.training.stages import make_optimizer, one_cycle, set_trainable
+from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
 
 
 def make() -> Classifier:
@@ -18,7 +19,7 @@ def make() -> Classifier:
 
 def test_backbone_has_its_own_rate_and_vectors_are_not_decayed() -> None:
     classifier = make()
-    set_trainable(classifier, backbone=True, contrastive=True)
+    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
     optimizer = make_optimizer(classifier, StageSection(lr=1e-3, backbone_lr_scale=0.1), OptimSection(weight_decay=0.01))
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in classifier.named_parameters():
@@ -32,7 +33,7 @@ def test_backbone_has_its_own_rate_and_vectors_are_not_decayed() -> None:
 
 def test_the_head_below_its_classifier_has_its_own_rate() -> None:
     classifier = make()
-    set_trainable(classifier, backbone=True, contrastive=True)
+    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
     stage = StageSection(lr=0.01, optimizer="sgd", backbone_lr_scale=0.1, head_lr_scale=0.2)
     optimizer = make_optimizer(classifier, stage, OptimSection())
     assert isinstance(optimizer, torch.optim.SGD)
@@ -50,10 +51,10 @@ def test_the_head_below_its_classifier_has_its_own_rate() -> None:
 
 def test_only_what_a_stage_uses_is_trained() -> None:
     classifier = make()
-    set_trainable(classifier, backbone=False, contrastive=False)
+    set_trainable(classifier, backbone=False, projection=False, prototypes=False)
     trained = {name.split(".")[0] for name, p in classifier.named_parameters() if p.requires_grad}
     assert trained == {"head"}
-    set_trainable(classifier, backbone=True, contrastive=True)
+    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
     trained = {name.split(".")[0] for name, p in classifier.named_parameters() if p.requires_grad}
     assert trained == {"backbone", "head", "projection", "prototypes"}
     assert not classifier.backbone.net.conv1.weight.requires_grad  # frozen by the configuration
@@ -72,3 +73,50 @@ def test_one_cycle_peaks_and_ends_at_any_length(steps: int) -> None:
     if steps >= 10:
         assert rates.index(max(rates)) == pytest.approx(0.2 * steps - 1)
         assert rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize("done", [1, 2, 7, 10])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_one_cycle_goes_on_where_it_was(done: int, kind: type[torch.optim.Optimizer]) -> None:
+    def make_one() -> torch.optim.Optimizer:
+        return kind([nn.Parameter(torch.zeros(1))], lr=0.1)  # type: ignore[call-arg]
+
+    def now(optimizer: torch.optim.Optimizer) -> list[object]:
+        return [optimizer.param_groups[0].get(key) for key in ("lr", "betas", "momentum")]
+
+    whole, late = make_one(), make_one()
+    schedule = one_cycle(whole, steps=10, warmup=0.2)
+    for _ in range(done):
+        whole.step()
+        schedule.step()
+    going_on = one_cycle(late, steps=10, warmup=0.2, done=done)
+    assert now(late) == now(whole)
+    if done < 10:
+        for optimizer, each in ((whole, schedule), (late, going_on)):
+            optimizer.step()
+            each.step()
+        assert now(late) == now(whole)
+
+
+def test_lower_layers_of_the_backbone_learn_slower() -> None:
+    classifier = make()
+    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
+    optimizer = make_optimizer(classifier, StageSection(lr=1e-3, backbone_lr_scale=0.5, layer_decay=0.5), OptimSection())
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {name: rate_of[id(p)] for name, p in classifier.named_parameters() if id(p) in rate_of}
+    assert max(rate for name, rate in rates.items() if name.startswith("backbone.")) == pytest.approx(5e-4)
+    blocks = [rates[f"backbone.net.layer2.{block}.conv1.weight"] for block in (0, 1)]
+    assert blocks[0] == pytest.approx(blocks[1] / 2)
+    assert rates["head.weight"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "mobilenetv2_100", "convnext_atto", "test_vit", "swin_s3_tiny_224"])
+def test_every_parameter_of_a_backbone_has_a_depth(backbone: str) -> None:
+    img_size, stride = (224, 32) if "swin" in backbone else (160, 16)
+    network = Backbone(backbone, stride=stride, img_size=img_size)
+    depths = network.depths()
+    assert set(depths) == {name for name, _ in network.net.named_parameters()}
+    assert min(depths.values()) == 0
+    assert max(depths.values()) > 2
+    first = next(iter(depths))
+    assert depths[first] == max(depths.values())

@@ -1,0 +1,80 @@
+"""Mixup and CutMix of a batch with many labels an image, some of them unknown.
+
+mixup (Zhang et al., ICLR 2018) averages two images, CutMix (Yun et al., ICCV 2019) pastes a rectangle of one into the other; the
+targets are averaged by the share lambda ~ Beta(alpha, alpha) that the first image has. As in timm and torchvision, one
+lambda serves the batch. Those of `torchvision.transforms.v2` cannot be used: they would average an unknown label's -1 like a
+number, and they draw from the global generator and pair an image with its neighbour. Here a label is unknown where it is
+unknown in either image, the pairs are a random permutation, and everything is drawn from the generator that is given.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix every image of a batch with another one of it.
+
+    With both alphas above 0 a batch is mixed by one or the other, with equal chance.
+
+    Args:
+        images: (B, 3, S, S) of a floating type, on any device.
+        targets: (B, K) with 1, 0 or -1 for unknown.
+        mixup: alpha of mixup, >= 0; 0: off.
+        cutmix: alpha of CutMix, >= 0; 0: off.
+        generator: on the CPU; all that is drawn comes from it.
+
+    Returns:
+        Mixed images (B, 3, S, S), and targets (B, K) float32 in [0, 1] or -1; exactly 1 or 0 where both images agree. What was
+        given itself, and nothing drawn, when both alphas are 0.
+
+    Raises:
+        ValueError: an alpha is negative, the images are not of a floating type, or the lengths differ.
+    """
+    if mixup < 0 or cutmix < 0:
+        raise ValueError(f"need mixup >= 0 and cutmix >= 0, got {mixup} and {cutmix}")
+    if images.ndim != 4 or len(images) != len(targets) or not images.is_floating_point():
+        raise ValueError(f"images {tuple(images.shape)} {images.dtype} must be (B, 3, S, S) floats, one for each row of targets")
+    if mixup == 0 and cutmix == 0:
+        return images, targets
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    rng = np.random.default_rng(seed)  # torch has no Beta distribution that takes a generator
+    use_cutmix = rng.random() < 0.5 if mixup > 0 and cutmix > 0 else cutmix > 0
+    share = rng.beta(cutmix, cutmix) if use_cutmix else rng.beta(mixup, mixup)  # lambda
+    order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    if use_cutmix:
+        box = _draw_box(share, images.shape[2], images.shape[3], rng)
+        mixed, share = _paste(images, order, box)
+    else:
+        mixed = images.lerp(images[order], 1 - share)
+    return mixed, _mix_targets(targets, order, share)
+
+
+def _draw_box(share: float, height: int, width: int, rng: np.random.Generator) -> Box:
+    """A rectangle of the image's form and 1 - share of its area, around any of its pixels; what lies outside is cut off."""
+    side = math.sqrt(1 - share)
+    tall, wide = int(height * side), int(width * side)
+    top, left = int(rng.integers(height)) - tall // 2, int(rng.integers(width)) - wide // 2
+    return max(top, 0), min(top + tall, height), max(left, 0), min(left + wide, width)
+
+
+def _paste(images: Tensor, order: Tensor, box: Box) -> tuple[Tensor, float]:
+    """Images with the box from others, and the share of the pixels that are their own."""
+    top, bottom, left, right = box
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right][order]
+    return mixed, 1 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
+
+
+def _mix_targets(targets: Tensor, order: Tensor, share: float) -> Tensor:
+    """(B, K) float32: share * targets + (1 - share) * the others', -1 where either is unknown."""
+    order = order.to(targets.device)
+    first, second = targets.float(), targets[order].float()
+    mixed = first.lerp(second, 1 - share)  # unlike two products, exact where both are the same
+    return mixed.masked_fill((first < 0) | (second < 0), -1.0)

@@ -1,0 +1,183 @@
+"""Checks of what the model makes of held-out images."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logit
+from scipy.stats import rankdata
+
+from sadcl_core.diagnosis.evidence import Evidence, Scored
+from sadcl_core.diagnosis.losses import advice
+from sadcl_core.diagnosis.verdict import NotThereError, Verdict, found, named, passed, there
+from sadcl_core.metrics import average_precisions
+
+LEAST = 5  # positives of a class, to say anything of it
+CERTAIN = 1e-3  # scores nearer to 0 or 1 say that they err in fewer than one of a thousand
+TOLERATED, MANY = 0.01, 0.05  # share of certain scores that err: ten times what they say, and fifty times
+SOME = 0.1  # of all scores have to be so certain
+SAME = 0.05  # standard deviation of logits over images: odds that differ by 5 %
+FLOOR = 1e-6  # float32 scores nearer to 0 or 1 have no logit to speak of
+LIFT = 0.05  # average precision above the share of positives, as a part of what was possible
+LUCK = 1.645  # standard deviations of a rank test: one of twenty by chance
+CLEARLY, OWN = 0.2, 0.3  # correlation with another class's labels: above that with its own, and at all
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+def _spoken_of(scored: Scored) -> Numbers:
+    """(C,) classes with enough positives and others among the scored images.
+
+    Raises:
+        NotThereError: there is none.
+    """
+    enough = ((scored.targets == 1).sum(axis=0) >= LEAST) & ((scored.targets == 0).sum(axis=0) >= LEAST)
+    if not enough.any():
+        raise NotThereError(f"no class has {LEAST} positives among the {len(scored.targets)} images that were scored")
+    return np.flatnonzero(enough)
+
+
+def swapped_labels(evidence: Evidence) -> Verdict:
+    """Whether scores of one class fit the labels of another: the names came into another order somewhere."""
+    scored = there(evidence.scored)
+    numbers = _spoken_of(scored)
+    numbers = numbers[spread(scored)[numbers] >= SAME]  # scores that do not depend on the image fit nothing
+    if not len(numbers):
+        raise NotThereError("scores do not depend on the image")
+    correlation = correlations(scored.as_trained[:, numbers], scored.targets[:, numbers])  # (C, C)
+    names = [scored.classes[k] for k in numbers]
+    fits = best_fits(correlation, images=len(scored.targets))
+    pairs = [f"{names[a]} fits {names[b]} ({correlation[a, b]:.2f}, its own {correlation[a, a]:.2f})" for a, b in fits]
+    if len(fits) < 2:
+        own = float(np.median(np.diag(correlation)))
+        return passed(f"scores fit the labels of their own class best (median correlation {own:.2f})", median=own)
+    return found(
+        "serious",
+        f"The scores of {len(fits)} of {len(numbers)} classes fit the labels of another class much better than their own, by "
+        f"correlation: {named(pairs)}.",
+        "Compare the order of the class names now with that at training, and prepare the data again in that one: "
+        "sadcl prepare-data ... --classes FILE",
+        pairs={names[a]: names[b] for a, b in fits},
+    )
+
+
+def correlations(scores: npt.NDArray[np.floating], targets: npt.NDArray[np.int8]) -> Floats:
+    """(N, C) scores and targets -> (C, C): of the scores of each class with the labels of each; 0 for a constant."""
+    known = targets >= 0
+    means = (targets * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    centred = np.where(known, targets - means, 0.0)
+    standing = scores.astype(np.float64) - scores.mean(axis=0, dtype=np.float64)
+    norms = np.outer(np.linalg.norm(standing, axis=0), np.linalg.norm(centred, axis=0))
+    products: Floats = standing.T @ centred
+    return np.where(norms > 1e-9, products / np.maximum(norms, 1e-9), 0.0)
+
+
+def best_fits(correlation: Floats, *, images: int) -> list[tuple[int, int]]:
+    """Pairs (a, b) where the scores of a clearly fit the labels of b and not those of a.
+
+    Each class is once on each side: names in another order are that, labels that go together are not.
+    """
+    restless = np.flatnonzero(correlation.argmax(axis=1) != np.arange(len(correlation)))
+    if len(restless) < 2:
+        return []
+    rows, columns = linear_sum_assignment(-correlation[np.ix_(restless, restless)])
+    least = max(OWN, 4 / np.sqrt(images))  # four standard deviations of a correlation by chance
+    pairs = [(int(restless[row]), int(restless[column])) for row, column in zip(rows, columns, strict=True)]
+    return [(a, b) for a, b in pairs if a != b and correlation[a, b] > least and correlation[a, b] > correlation[a, a] + CLEARLY]
+
+
+def collapsed(evidence: Evidence) -> Verdict:
+    """Whether scores hardly depend on the image."""
+    scored = there(evidence.scored)
+    if len(scored.scores) < 2:
+        raise NotThereError("fewer than two images were scored")
+    spreads = spread(scored)
+    same = [scored.classes[k] for k in np.flatnonzero(spreads < SAME)]
+    middle = float(np.median(spreads))
+    numbers = {"classes": same[:100], "count": len(same), "median_spread": middle}
+    if not same:
+        return passed(f"scores differ from image to image (median standard deviation of the logits {middle:.2f})", **numbers)
+    return found(
+        "serious" if len(same) >= len(spreads) / 2 else "doubtful",
+        f"{len(same)} of {len(spreads)} classes have the same score for every image, within {SAME:.0%} of the odds: "
+        f"{named(same)}. The network does not look at the images any more, or not yet.",
+        advice(evidence),
+        **numbers,
+    )
+
+
+def spread(scored: Scored) -> Floats:
+    """(K,) standard deviation of the logits over the images."""
+    deviations: Floats = logit(scored.as_trained.astype(np.float64).clip(FLOOR, 1 - FLOOR)).std(axis=0)
+    return deviations
+
+
+def saturated(evidence: Evidence) -> Verdict:
+    """Whether scores that are all but certain are wrong too often."""
+    scored = there(evidence.scored)
+    known = scored.targets >= 0
+    certain = known & ((scored.as_trained < CERTAIN) | (scored.as_trained > 1 - CERTAIN))
+    wrong = int((certain & ((scored.as_trained > 0.5) != (scored.targets == 1))).sum())
+    share, errors = float(certain.sum() / max(known.sum(), 1)), wrong / max(int(certain.sum()), 1)
+    numbers = {"share": share, "wrong": wrong, "errors": errors}
+    told = f"{share:.1%} of the scores lie within {CERTAIN:g} of 0 or 1, and {errors:.2%} of these are wrong"
+    if share < SOME or errors <= TOLERATED or wrong < LEAST:
+        return passed(told, **numbers)
+    return found(
+        "serious" if errors > MANY else "doubtful",
+        f"{told[0].upper()}{told[1:]}, where so certain scores should err in {CERTAIN:.1%}: the model is surer than it is right.",
+        f"Make its scores probabilities again: sadcl eval {evidence.run} --calibrate",
+        **numbers,
+    )
+
+
+def never_predicted(evidence: Evidence) -> Verdict:
+    """Whether classes that are shown are never said."""
+    scored = there(evidence.scored)
+    numbers = _spoken_of(scored)
+    highest = scored.scores.max(axis=0)
+    silent = [int(k) for k in numbers if highest[k] <= scored.thresholds[k]]
+    if not silent:
+        return passed(f"each of {len(numbers)} classes with {LEAST} positives is predicted for some image")
+    positives = (scored.targets == 1).sum(axis=0)
+    names = [f"{scored.classes[k]} (highest {highest[k]:.3f}, {positives[k]} positives)" for k in silent]
+    return found(
+        "serious" if len(silent) > len(numbers) / 2 else "doubtful",
+        f"{len(silent)} of {len(numbers)} classes never reach their threshold on {len(scored.scores):,} held-out images: "
+        f"{named(names)}.",
+        f"Choose thresholds per class: sadcl eval {evidence.run} --calibrate",
+        classes=[scored.classes[k] for k in silent],
+    )
+
+
+def at_chance(evidence: Evidence) -> Verdict:
+    """Whether the model ranks the images of a class no better than chance."""
+    scored = there(evidence.scored)
+    numbers = _spoken_of(scored)
+    scores, targets = scored.as_trained[:, numbers], scored.targets[:, numbers]
+    precision = average_precisions(scores, targets).non_interpolated
+    share = (targets == 1).sum(axis=0) / (targets >= 0).sum(axis=0)
+    luck = np.array([rank_test(scores[:, place], targets[:, place]) for place in range(len(numbers))])
+    chance = np.flatnonzero((precision - share < LIFT * (1 - share)) & (luck < LUCK))
+    if not len(chance):
+        return passed(f"the images of {len(numbers)} classes with {LEAST} positives are ranked better than by chance")
+    names = [f"{scored.classes[numbers[c]]} (AP {precision[c]:.1%}, chance {share[c]:.1%})" for c in chance]
+    return found(
+        "serious" if len(chance) > len(numbers) / 2 else "doubtful",
+        f"{len(chance)} of {len(numbers)} classes are ranked no better than by chance: {named(names)}.",
+        f"Look at the images of these classes and their labels: sadcl eval {evidence.run} --report",
+        classes=[scored.classes[numbers[c]] for c in chance],
+    )
+
+
+def rank_test(scores: npt.NDArray[np.floating], targets: npt.NDArray[np.int8]) -> float:
+    """How many standard deviations the positives rank above chance (Mann and Whitney); scores and targets are (N,)."""
+    active = targets[targets >= 0] == 1
+    ranks = rankdata(scores[targets >= 0])
+    ones, zeros = int(active.sum()), int((~active).sum())
+    _, ties = np.unique(ranks, return_counts=True)
+    count = ones + zeros
+    variance = ones * zeros / 12 * ((count + 1) - (ties**3 - ties).sum() / (count * max(count - 1, 1)))
+    above = ranks[active].sum() - ones * (ones + 1) / 2 - ones * zeros / 2
+    return float(above / np.sqrt(variance)) if variance > 0 else 0.0

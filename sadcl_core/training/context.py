@@ -1,0 +1,90 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+
+from sadcl_core.checkpoint import ModelCard, save_model
+from sadcl_core.config import RunConfig, StageSection
+from sadcl_core.data.dataset import ImageLoader, make_loader
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.repeat_factors import repeat_factors
+from sadcl_core.data.transforms import augmentation
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.run_directory import RunDirectory
+from sadcl_core.training.events import Listener
+from sadcl_core.training.interrupts import Interrupts
+from sadcl_core.training.sharding import whole_weights
+
+
+@dataclass
+class Training:
+    """What all stages of a run share.
+
+    Attributes:
+        fingerprint: of the data.
+        precision: fp32, bf16 or fp16.
+        accumulate: parts that a batch is cut into; grows when memory runs out.
+        best_map: highest EMA mAP (interpolated, percent) so far; -inf before the first epoch.
+        best_epoch: stage and epoch it was reached in.
+        best_metrics: all that was measured there.
+        holds: stage and epoch whose EMA weights the classifier holds between two stages.
+        told: whether it was said how long the run will take.
+    """
+
+    config: RunConfig
+    sources: dict[str, str]
+    classifier: Classifier
+    card: ModelCard
+    train_split: Split
+    eval_split: Split
+    fingerprint: str
+    run: RunDirectory
+    accelerator: Accelerator
+    precision: str
+    listen: Listener
+    interrupts: Interrupts
+    accumulate: int
+    best_map: float = -math.inf
+    best_epoch: tuple[str, int] = ("", 0)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    holds: tuple[str, int] = ("", 0)
+    told: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    def train_loader(self, stage: StageSection, *, seed: int) -> ImageLoader:
+        """Batches of the training split, shuffled and transformed as a stage wants them."""
+        data = self.config.data
+        return make_loader(
+            self.train_split,
+            augmentation(stage.augment, data.img_size),
+            batch_size=data.batch_size,
+            workers=data.workers,
+            shuffle_seed=seed,
+            views=stage.views,
+            weights=repeat_factors(self.train_split) if data.sampler == "repeat-factor" else None,
+        )
+
+    def plain_loader(self, split: Split) -> ImageLoader:
+        """Batches of a split in order, with the evaluation transform."""
+        data = self.config.data
+        return make_loader(split, self.card.preprocessing.resize, batch_size=data.batch_size, workers=data.workers)
+
+    def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
+        """Write last.safetensors, and best.safetensors as well when it is the best."""
+        weights = whole_weights(classifier)
+        if not self.run.writes:
+            return
+        trained = {**self.card.trained, "stage": stage, "epoch": epoch, **metrics}
+        card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})
+        for path in (self.run.last, self.run.best) if best else (self.run.last,):
+            save_model(path, weights, card)

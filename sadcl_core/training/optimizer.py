@@ -1,0 +1,70 @@
+"""What is trained in a stage, at which rate, on which schedule."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from sadcl_core.config import OptimSection, StageSection
+from sadcl_core.model.classifier import Classifier
+
+MOMENTUM = 0.9  # of SGD
+
+
+def set_trainable(classifier: Classifier, *, backbone: bool, projection: bool, prototypes: bool) -> None:
+    """What the stage does not train gets no gradient."""
+    classifier.backbone.freeze(whole=not backbone)
+    classifier.projection.requires_grad_(projection)
+    classifier.prototypes.requires_grad_(prototypes)
+
+
+def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> Optimizer:
+    """Backbone and head at their own rates; biases, norms and other vectors are not decayed.
+
+    Raises:
+        UsageError: a decay of the rate by layer is asked for, and the layers are not known.
+    """
+    groups: dict[tuple[float, bool], list[Tensor]] = defaultdict(list)
+    depths = classifier.backbone.depths() if stage.layer_decay < 1 and stage.backbone_lr_scale > 0 else {}
+    for name, parameter in classifier.named_parameters():
+        if parameter.requires_grad:
+            groups[stage.lr * lr_scale(classifier, stage, name, depths), parameter.ndim >= 2].append(parameter)
+    settings = [
+        {"params": parameters, "lr": lr, "weight_decay": optim.weight_decay if decayed else 0.0}
+        for (lr, decayed), parameters in groups.items()
+    ]
+    return AdamW(settings) if stage.optimizer == "adamw" else SGD(settings, momentum=MOMENTUM)
+
+
+def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Mapping[str, int]) -> float:
+    """The learning rate of a parameter, as a multiple of the stage's."""
+    part, _, inner = name.partition(".")
+    if part == "backbone":
+        return stage.backbone_lr_scale * stage.layer_decay ** depths.get(inner.removeprefix("net."), 0)
+    if part == "head":
+        return stage.classifier_lr_scale if inner in classifier.head.CLASSIFIER else stage.head_lr_scale
+    return 1.0
+
+
+def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0) -> OneCycleLR:
+    """One cycle over all steps of a stage, of which some may be done already.
+
+    The rise takes two steps at least, which the scheduler needs. Rates depend on the number of the step and nothing else, so a
+    stage that goes on, or that has become longer, stands where it would stand had it not been interrupted.
+    """
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    total = max(steps, 3)
+    cycles = isinstance(optimizer, AdamW)  # its betas move against the rate, as published
+    cycle: dict[str, Any] = {
+        "max_lr": peaks,
+        "total_steps": total,
+        "pct_start": max(warmup, 2 / total),
+        "cycle_momentum": cycles,
+    }
+    schedule = OneCycleLR(optimizer, **cycle)
+    return OneCycleLR(optimizer, **cycle, last_epoch=min(done, total) - 1) if done else schedule

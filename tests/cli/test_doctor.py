@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.diagnosis.checks import CHECKS
+from sadcl_core.diagnosis.environment import Advice, Environment
+from tests.conftest import QUICK, Sadcl, make_coco
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_without_a_run_it_is_about_the_machine(sadcl: Sadcl) -> None:
+    ran = sadcl("doctor")
+    assert ran.exit_code == 0, ran.stderr
+    for words in ("python", "torch", "timm", "cores", "disk here", "loader workers", "webdataset", "HF_HUB_OFFLINE"):
+        assert words in ran.stdout
+    document = json.loads(sadcl("doctor", "--json", "-q").stdout)
+    assert document["schema_version"] == 1
+    assert document["environment"]["software"]["timm"] in ran.stdout
+    assert isinstance(document["environment"]["warnings"], list)
+
+
+def test_what_is_wrong_with_the_machine_is_no_failure(sadcl: Sadcl, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Environment({"software": {"python": "3"}}, [Advice("The roof is leaking.", "Mend it")])
+    monkeypatch.setattr("sadcl_core.diagnosis.environment.look_around", lambda: machine)
+    ran = sadcl("doctor")
+    assert ran.exit_code == 0
+    assert "1. The roof is leaking.\n   Do this: Mend it." in ran.stdout
+    assert json.loads(sadcl("doctor", "--json").stdout)["environment"]["warnings"][0]["action"] == "Mend it"
+
+
+def test_a_run_that_is_too_short_is_told_so(in_trained: Sadcl) -> None:
+    ran = in_trained("doctor", "runs/coco", "--device", "cpu")
+    assert ran.exit_code == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("Python ")
+    assert lines[1].startswith("run runs/coco · finished · best EMA mAP ")
+    assert "12 of 12 held-out images scored" in lines[1]
+    assert "1. " in ran.stdout
+    assert "steps are few" in ran.stdout
+    assert ran.stdout.count("Do this: ") == sum(line[:1].isdigit() for line in lines)
+    assert "\npassed: ended, model-file" in ran.stdout
+    assert "not checked: rate-too-low" in ran.stdout or "rate-too-low (" in ran.stdout
+    assert "scoring held-out images" in ran.stderr
+    quiet = in_trained("doctor", "runs/coco", "-q")
+    assert quiet.stderr == ""
+    assert quiet.stdout == ran.stdout
+    assert "passed: ended: all stages were trained" in in_trained("doctor", "runs/coco", "-v").stdout
+
+
+def test_one_document(in_trained: Sadcl) -> None:
+    ran = in_trained("doctor", "runs/coco", "--json", "-q", "--limit", "5")
+    document = json.loads(ran.stdout)
+    assert (document["schema_version"], document["run"], document["status"]) == (1, "runs/coco", "finished")
+    assert document["images_scored"] == 5
+    assert {entry["name"] for entry in document["checks"]} == {check.name for check in CHECKS}
+    for entry in document["checks"]:
+        assert entry["status"] in ("found", "passed", "not checked")
+        assert (entry["action"] is not None) == (entry["status"] == "found") == (entry["severity"] is not None)
+    severities = [entry["severity"] for entry in document["checks"] if entry["severity"]]
+    assert severities == sorted(severities, key=["serious", "doubtful", "minor"].index)
+    assert document["environment"]["software"]["sadcl"]
+
+
+def test_what_is_no_run(sadcl: Sadcl, tmp_path: Path) -> None:
+    ran = sadcl("doctor", "nowhere")
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert "nowhere is not a run" in ran.stderr
+    (tmp_path / "some.txt").touch()
+    assert sadcl("doctor", "some.txt").exit_code == 2
+    ran = sadcl("doctor", "--data", ".")
+    assert ran.exit_code == 2
+    assert "sadcl doctor RUN --data DIR" in ran.stderr
+
+
+def test_a_device_that_is_none(in_trained: Sadcl) -> None:
+    assert in_trained("doctor", "runs/coco", "--device", "abacus").exit_code == 2
+
+
+def test_runs_are_completed(trained: Path) -> None:
+    environment = {**os.environ, "_SADCL_COMPLETE": "complete_bash", "COMP_WORDS": "sadcl doctor r", "COMP_CWORD": "2"}
+    command = [sys.executable, "-c", "from sadcl_cli.app import main; main()"]
+    ran = subprocess.run(command, cwd=trained, env=environment, capture_output=True, text=True, check=False)
+    assert "runs/coco" in ran.stdout
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_names_the_command_to_go_on(sadcl: Sadcl, tmp_path: Path) -> None:
+    make_coco(tmp_path / "my-coco")
+    arguments = ["train", "coco", "--data", "my-coco", *QUICK, "--epochs", "500,0"]
+    command = [sys.executable, "-c", "from sadcl_cli.app import main; main()", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        results = tmp_path / "runs" / "coco" / "results.csv"
+        for _ in range(600):
+            if results.is_file() and len(results.read_text().splitlines()) > 2:
+                break
+            time.sleep(0.1)
+        alive = sadcl("doctor", "runs/coco")
+        process.send_signal(signal.SIGKILL)
+    assert alive.exit_code == 0
+    assert "The run is still training" in alive.stdout
+    ran = sadcl("doctor", "runs/coco")
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.splitlines()[3].startswith("1. ended (serious): The run never said that it ended")
+    assert "sadcl train --resume runs/coco" in ran.stdout
+    shutil.rmtree("runs/coco/state")
+    assert "--resume" not in sadcl("doctor", "runs/coco").stdout

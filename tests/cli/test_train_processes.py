@@ -1,0 +1,129 @@
+"""sadcl train as two processes that torchrun starts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sadcl_core.checkpoint import load_model
+from sadcl_core.data.prepare import prepare
+from sadcl_core.run_directory import RunDirectory, read_status
+from sadcl_core.training.state import read_state_card
+from tests.conftest import QUICK, make_coco
+from tests.core.training.resumable import differences, numbers
+from tests.processes import end, lines, start, wait_until
+
+pytestmark = pytest.mark.slow
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
+LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+PLAIN = (*QUICK, "--set", "model.heads.sarl.dropout=0", "--set", "model.freeze_batchnorm=true", "--save-every", "2")
+LONG = (*PLAIN, "--epochs", "6,2")
+RUN = Path("runs/coco")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with prepared data, and a run of two processes that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
+    code, stdout, stderr = end(start(folder, "train", "coco", *LONG, "-o", "two", program=TWO))
+    assert code == 0, stderr
+    assert stdout.count("results saved to two") == 1  # one of them writes
+    assert "2 processes" in stderr
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole / "my-coco", tmp_path / "my-coco")
+    prepare("coco", data=tmp_path / "my-coco", output=tmp_path / "prepared" / "coco")
+    return tmp_path
+
+
+def test_one_process_comes_to_the_same(whole: Path) -> None:
+    """Frozen statistics and no dropout: only the order of additions differs."""
+    code, _, stderr = end(start(whole, "train", "coco", *LONG, "-o", "one"))
+    assert code == 0, stderr
+    for one, two in zip(numbers(whole / "one"), numbers(whole / "two"), strict=True):
+        assert (one["stage"], one["epoch"], one["lr"]) == (two["stage"], two["epoch"], two["lr"])
+        for name in ("loss", "asymmetric", "sample_to_sample", "prototype_to_sample"):
+            if one[name]:
+                assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3)
+        assert float(two["mAP_interpolated"]) == pytest.approx(float(one["mAP_interpolated"]), abs=1.0)
+    assert len((whole / "two" / "metrics.jsonl").read_text().splitlines()) == len(
+        (whole / "one" / "metrics.jsonl").read_text().splitlines()
+    )
+    assert read_state_card(RunDirectory(whole / "two")).processes == 2
+    assert not list((whole / "runs").glob("*")) if (whole / "runs").is_dir() else True
+
+
+def test_evaluation_of_its_model_is_the_same_for_one_and_two(whole: Path, tmp_path: Path) -> None:
+    scores = []
+    for number, program in enumerate((None, TWO)):
+        path = tmp_path / f"{number}.csv"
+        arguments = ("eval", "-w", "two", "--save-scores", path, "-o", tmp_path / str(number), "-q")
+        code, _, stderr = end(start(whole, *arguments) if program is None else start(whole, *arguments, program=program))
+        assert code == 0, stderr
+        scores.append(list(csv.reader(path.read_text().splitlines())))
+    assert scores[0] == scores[1]
+
+
+def test_sigterm_of_all_of_them_keeps_the_state_and_the_rest_is_the_same(folder: Path, whole: Path) -> None:
+    process = start(folder, "train", "coco", *LONG, program=TWO)
+    wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
+    for one in psutil.Process(process.pid).children(recursive=True):
+        one.terminate()
+    code, _, stderr = end(process)
+    assert code != 0
+    assert read_status(folder / RUN)["status"] == "interrupted", stderr
+    code, _, stderr = end(start(folder, "train", "--resume", program=TWO))
+    assert code == 0, stderr
+    assert differences(whole / "two", folder / RUN) == []
+
+
+def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
+    process = start(folder, "train", "coco", *LONG, "--epochs", "200", "--set", "optim.patience=999", program=TWO)
+    wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
+    (folder / "my-coco" / "train2017" / "005.png").unlink()
+    since = time.monotonic()
+    code, _, stderr = end(process)
+    assert code == 1
+    assert time.monotonic() - since < 60
+    assert "train2017/005.png: no such file." in stderr
+    assert read_status(folder / RUN)["status"] == "failed"
+
+
+def test_one_of_them_killed(folder: Path, whole: Path) -> None:
+    process = start(folder, "train", "coco", *LONG, program=TWO)
+    wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
+    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "sadcl_cli" in " ".join(one.cmdline())]
+    os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
+    code, _, _ = end(process)
+    assert code == 1
+    code, _, stderr = end(start(folder, "train", "--resume", program=TWO))
+    assert code == 0, stderr
+    assert differences(whole / "two", folder / RUN) == []
+
+
+def test_accelerate_launch_and_shards(folder: Path, whole: Path) -> None:
+    """Weights and optimiser cut over both processes, started by the other launcher, stopped and resumed."""
+    code, _, stderr = end(
+        start(folder, "train", "coco", *LONG, "--set", "compute.shard=true", program=(*LAUNCH, "-m", "sadcl_cli"))
+    )
+    assert code == 0, stderr
+    for one, two in zip(numbers(folder / RUN), numbers(whole / "two"), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-3)
+    load_model(folder / RUN / "weights" / "best.safetensors")
+    code, stdout, stderr = end(start(folder, "train", "--resume", RUN, "--epochs", "3", "--set", "compute.shard=false", "--json"))
+    assert code == 0, stderr  # in one process and whole, from shards
+    assert json.loads(stdout)["run"] == "runs/coco"
+    assert len(numbers(folder / RUN)) == 6 + 3

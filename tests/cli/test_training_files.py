@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.training import tensorboard
+from tests.conftest import QUICK, Sadcl
+
+
+def test_curves_are_there_and_every_step_is_on_the_board(trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trained / "runs" / "coco"
+    assert (run / "plots" / "curves.png").stat().st_size > 10_000
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()["scalars"]
+    assert {"train/loss", "train/lr", "train/asymmetric", "train/sample_to_sample", "held-out/mAP_interpolated"} <= set(tags)
+    maps = board.Scalars("held-out/mAP_interpolated")
+    assert [point.step for point in maps] == [3, 6, 9]  # three steps an epoch, two epochs and one
+    assert all(math.isfinite(point.value) for point in maps)
+
+
+def test_without_tensorboard_nothing_is_said_and_nothing_missing(
+    sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None if name == "tensorboard" else importlib.util.find_spec(name))
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0")
+    assert ran.exit_code == 0, ran.stderr
+    assert "tensorboard" not in ran.stderr.lower()
+    assert not Path("runs/coco/tensorboard").exists()
+    assert Path("runs/coco/plots/curves.png").is_file()
+
+
+def test_a_resumed_run_shows_where_it_is(sadcl: Sadcl, coco: Path) -> None:
+    assert sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0").exit_code == 0
+    ran = sadcl("train", "--resume", "--epochs", "2,0")
+    assert ran.exit_code == 0, ran.stderr
+    assert "resumes runs/coco at stage classification, epoch 2; with stages.classification.epochs 1 -> 2" in ran.stderr
+    assert "about 10 seconds to go" in ran.stderr
+    assert "  epoch   2/2" in ran.stderr
+    assert ran.stdout.splitlines()[-1] == "results saved to runs/coco"
+    ran = sadcl("train", "--resume", "runs/coco", "--epochs", "3,0", "--json", "-q")
+    assert ran.exit_code == 0
+    assert ran.stderr == ""
+    assert len(Path("runs/coco/results.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_mistakes_in_resuming(sadcl: Sadcl, coco: Path) -> None:
+    Path("empty").mkdir()
+    for arguments, code, words in [
+        (("--resume",), 3, "There is no run under runs/ with a state to go on from. Name one: --resume RUN."),
+        (("--resume", "nowhere"), 3, "nowhere is not a run"),
+        (("--resume", "empty"), 3, "empty is not a run"),
+        (("--resume", "empty", "-o", "other"), 2, "--resume goes on with a run as it was started. Leave out --output."),
+        (("--resume", "empty", "--exist-ok"), 2, "Leave out --exist-ok"),
+        (("--resume", "empty", "--preset", "small"), 2, "Leave out --preset"),
+    ]:
+        ran = sadcl("train", *arguments)
+        assert ran.exit_code == code, (arguments, ran.stderr)
+        assert words in ran.stderr, (arguments, ran.stderr)
+        assert ran.stderr.count("Error: ") == 1
+    assert sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0").exit_code == 0
+    for more, words in [
+        (("--epochs", "1"), "has come to its end"),
+        (("--epochs", "2", "-b", "4"), "data.batch_size was 8 when the run was started and cannot be 4"),
+        (("--epochs", "many"), "--epochs 'many'"),
+        (("--epochs", "2", "--set", "optim.emadecay=1"), "optim.ema_decay"),
+    ]:
+        ran = sadcl("train", "--resume", *more)
+        assert ran.exit_code == 2, ran.stderr
+        assert words in ran.stderr

@@ -1,0 +1,16 @@
+"""One run that went well, to be looked at and to be damaged copies of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.core.diagnosis.patches import make_patches, train_in
+
+
+@pytest.fixture(scope="session")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one stage that learned its data; they lie beside it, in `patches`."""
+    folder = tmp_path_factory.mktemp("healthy")
+    return train_in(folder, make_patches(folder / "patches"))

@@ -1,0 +1,165 @@
+"""Two processes that really run do what one does with the same batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from sadcl_core.config import LossSection, ModelSection, RunConfig
+from sadcl_core.distributed import agreed, anywhere, average_buffers, shared_rows
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.training.sharding import load_whole, shard, start_accelerate, whole_weights, wrap
+from sadcl_core.training.step import TERMS, TrainingStep, weighted_sum
+
+SECTION = ModelSection(
+    backbone="test_resnet",
+    stride=16,
+    head="sarl",
+    heads={"sarl": {"width": 16, "feedforward": 16, "dropout": 0.0}},
+    projection_width=8,
+    freeze_stride=0,
+    freeze_batchnorm=True,
+)
+WEIGHTS = {"asymmetric": 1.0, "sample_to_sample": 0.5, "prototype_to_sample": 0.5, "image_to_image": 0.5}
+
+
+def make() -> TrainingStep:
+    torch.manual_seed(0)
+    classifier = Classifier(SECTION, num_classes=6, img_size=32)
+    torch.nn.init.normal_(classifier.prototypes)
+    bank = MemoryBank(slots=3, num_classes=6, width=16)
+    bank.start_from(torch.randn(6, 16))
+    return TrainingStep(classifier, terms=TERMS, options=LossSection(), bank=bank).train()
+
+
+def batch(kind: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(7, 3, 32, 32, generator=generator)
+    targets = torch.randint(-1, 2, (7, 6), generator=generator).to(torch.int8)
+    if kind == "one process without an active label":
+        targets[3:].clamp_(max=0)
+    if kind == "no active label":
+        targets.clamp_(max=0)
+    if kind == "mixed":
+        targets = torch.rand(7, 6, generator=generator).round(decimals=1)
+        targets[0] = 1.0
+    return images, targets
+
+
+KINDS = ("usual", "one process without an active label", "no active label", "mixed")
+
+
+def join(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", OMP_NUM_THREADS="1")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29501")  # looked at by accelerate, not used: the group is there
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+
+
+def result_of(step: TrainingStep, terms: dict[str, Tensor]) -> dict[str, Any]:
+    gradients = {name: p.grad.clone() for name, p in step.classifier.named_parameters() if p.grad is not None}
+    return {"terms": {name: term.detach() for name, term in terms.items()}, "gradients": gradients}
+
+
+def gradients_in_each_process(rank: int, folder: str) -> None:
+    join(rank, folder)
+    accelerator = start_accelerate(torch.device("cpu"), "fp32")
+    stored = {}
+    for kind in KINDS:
+        step = make()
+        model, _ = wrap(accelerator, step, torch.optim.SGD(step.parameters(), lr=0.1), config=RunConfig())
+        images, targets = (part[:3] if rank == 0 else part[3:] for part in batch(kind))
+        terms, rows, labels = model(images, targets)
+        accelerator.backward(weighted_sum(terms, WEIGHTS))
+        assert step.bank is not None
+        step.bank.write(rows, labels)
+        stored[kind] = {**result_of(step, terms), "bank": step.bank.state_dict()}
+    torch.save(stored, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+    spawn(gradients_in_each_process, args=(str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for kind in KINDS:
+        step = make()
+        terms, rows, labels = step(*batch(kind))
+        weighted_sum(terms, WEIGHTS).backward()
+        assert step.bank is not None
+        step.bank.write(rows, labels)
+        alone = result_of(step, terms)
+        for other in (first[kind], second[kind]):
+            for name, term in alone["terms"].items():
+                assert other["terms"][name].item() == pytest.approx(term.item(), rel=1e-5, abs=1e-7), (kind, name)
+            assert set(other["gradients"]) == set(alone["gradients"])
+            for name, gradient in alone["gradients"].items():
+                torch.testing.assert_close(other["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=f"{kind}: {name}")
+            for name, tensor in step.bank.state_dict().items():
+                torch.testing.assert_close(other["bank"][name], tensor, rtol=1e-4, atol=1e-5)
+        if kind == "usual":
+            for part in ("backbone", "head", "projection", "prototypes"):
+                assert any(gradient.any() for name, gradient in alone["gradients"].items() if name.startswith(part)), part
+
+
+def talk_in_each_process(rank: int, folder: str) -> None:
+    join(rank, folder)
+    assert agreed(f"from {rank}") == "from 0"
+    assert anywhere(rank == 1)
+    assert not anywhere(False)
+    norm = torch.nn.BatchNorm2d(2)
+    norm.running_mean.fill_(float(rank))  # type: ignore[union-attr]
+    average_buffers(norm)
+    assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
+    rows = torch.full((rank, 2), float(rank), requires_grad=True)  # none in the first process
+    everybody = shared_rows(rows)
+    assert everybody.tolist() == [[1.0, 1.0]]
+    (everybody.sum() * (rank + 1)).backward()
+    assert rows.grad is not None
+    assert rows.grad.tolist() == [[3.0, 3.0]] * rank  # what each process wants of them, 1 and 2
+    assert len(shared_rows(torch.zeros(0, 2, requires_grad=True))) == 0
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_what_processes_say_to_each_other(tmp_path: Path) -> None:
+    spawn(talk_in_each_process, args=(str(tmp_path),), nprocs=2)
+
+
+def shard_in_each_process(rank: int, folder: str) -> None:
+    join(rank, folder)
+    step = make()
+    before = {name: tensor.clone() for name, tensor in step.classifier.state_dict().items()}
+    shard(step.classifier)
+    local = sum(p.to_local().numel() for p in step.classifier.parameters())  # type: ignore[attr-defined]
+    assert local < 0.6 * sum(tensor.numel() for tensor in before.values())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in whole_weights(step.classifier).items())
+    load_whole(step.classifier, {name: tensor + 1 for name, tensor in before.items()})
+    assert all(torch.equal(tensor, before[name] + 1) for name, tensor in whole_weights(step.classifier).items())
+    load_whole(step.classifier, before)
+    images, targets = (part[:3] if rank == 0 else part[3:] for part in batch("usual"))
+    terms, _, _ = step(images, targets)
+    weighted_sum(terms, WEIGHTS).backward()
+    gradients = {name: p.grad.full_tensor() for name, p in step.classifier.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
+    torch.save(gradients, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_network_in_shards_has_the_gradients_of_a_whole_one(tmp_path: Path) -> None:
+    spawn(shard_in_each_process, args=(str(tmp_path),), nprocs=2)
+    step = make()
+    terms, _, _ = step(*batch("usual"))
+    weighted_sum(terms, WEIGHTS).backward()
+    stored = torch.load(tmp_path / "0.pt", weights_only=True)
+    for name, parameter in step.classifier.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(stored[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)

@@ -1,0 +1,271 @@
+"""A run that was stopped and resumed is the run that was not, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.prepare import Options, prepare
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.run_directory import RunDirectory, read_status
+from sadcl_core.training.events import EpochDone, Event, PrototypesBuilt, StepDone
+from sadcl_core.training.resuming import find_resumable, prepare_resume
+from sadcl_core.training.state import CARD, read_state, read_state_card
+from tests.conftest import make_coco
+from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
+
+MIXED: dict[str, Any] = {
+    "stages": {name: {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd"} for name in ("classification", "contrastive")}
+}
+VIEWS: dict[str, Any] = {"stages": {"contrastive": {"views": 2}}, "data": {"sampler": "repeat-factor", "workers": 2}}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = tmp_path_factory.mktemp("data")
+    return prepare("coco", data=make_coco(folder / "coco"), output=folder / "prepared").manifest
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def stop_at(count: int, kind: type = StepDone) -> Callable[[Event], None]:
+    """A listener that asks for an end when it has heard of so many events of a kind."""
+    heard = 0
+
+    def listen(event: Event) -> None:
+        nonlocal heard
+        heard += isinstance(event, kind)
+        if isinstance(event, kind) and heard == count:
+            signal.raise_signal(signal.SIGINT)
+
+    return listen
+
+
+@pytest.mark.parametrize(
+    ("stop", "more"),
+    [
+        (stop_at(2, EpochDone), {}),  # 2 + 2 epochs, across stages
+        (stop_at(1, EpochDone), {}),
+        (stop_at(3, EpochDone), {}),
+        (stop_at(1, PrototypesBuilt), {}),
+        (stop_at(2), {}),  # in the middle of an epoch
+        (stop_at(8), {}),  # the last step before an evaluation
+        (stop_at(11), {}),
+        (stop_at(10), MIXED),
+        (stop_at(11), VIEWS),
+    ],
+    ids=["between stages", "epoch 1", "epoch 3", "prototypes", "step 2", "step 8", "step 11", "mixed", "views, workers"],
+)
+def test_stopped_and_resumed_is_the_same_as_not_stopped(
+    manifest: Manifest, stop: Callable[[Event], None], more: dict[str, Any]
+) -> None:
+    made = configured((2, 2), more)
+    start(made, manifest, Path("whole"))
+    with pytest.raises(KeyboardInterrupt):
+        start(made, manifest, Path("parts"), stop)
+    assert read_status(Path("parts"))["status"] == "interrupted"
+    go_on(Path("parts"), manifest)
+    assert differences(Path("whole"), Path("parts")) == []
+    status = read_status(Path("parts"))
+    assert status["status"] == "finished"
+    assert len(status["resumed"]) == 1
+
+
+def test_stopped_at_every_step_is_the_same(manifest: Manifest) -> None:
+    made = configured((1, 2))
+    start(made, manifest, Path("whole"))
+    with pytest.raises(KeyboardInterrupt):
+        start(made, manifest, Path("parts"), stop_at(1))
+    for _ in range(40):
+        try:
+            go_on(Path("parts"), manifest, stop_at(1))
+            break
+        except KeyboardInterrupt:
+            continue
+    assert differences(Path("whole"), Path("parts")) == []
+    assert len(read_status(Path("parts"))["resumed"]) >= 10
+
+
+def test_more_workers_and_a_moved_run_change_nothing(manifest: Manifest) -> None:
+    made = configured((2, 0))
+    start(made, manifest, Path("whole"))
+    with pytest.raises(KeyboardInterrupt):
+        start(made, manifest, Path("parts"), stop_at(2))
+    shutil.move("parts", "elsewhere")
+    go_on(Path("elsewhere"), manifest, layers=[("flag", {"data": {"workers": 2}})])
+    assert differences(Path("whole"), Path("elsewhere")) == []
+    assert "workers: 2  # flag" in Path("elsewhere/config.yaml").read_text()
+
+
+def test_states_within_an_epoch_are_kept_when_asked_for(manifest: Manifest) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepDone):
+            place = read_state_card(RunDirectory(Path("run"))).place
+            seen.append((place.epoch, place.step))
+
+    start(configured((2, 0), {"save_every": 2}), manifest, Path("run"), look)
+    assert seen == [(1, 0), (1, 0), (1, 2), (1, 2), (2, 0), (2, 0), (2, 2), (2, 2)][: len(seen)]
+    assert (1, 2) in seen
+
+
+def test_a_run_goes_on_for_more_epochs_than_it_was_started_for(manifest: Manifest) -> None:
+    start(configured((1, 1)), manifest, Path("run"))
+    before = numbers(Path("run"))
+    with pytest.raises(UsageError, match=r"has come to its end. To train longer, give more epochs: --resume run --epochs 1,2"):
+        prepare_resume(Path("run"), [])
+    go_on(Path("run"), manifest, epochs=[3])
+    after = numbers(Path("run"))
+    assert after[:2] == before
+    assert [(row["stage"], row["epoch"]) for row in after[2:]] == [("contrastive", "2"), ("contrastive", "3")]
+    assert "epochs: 3" in Path("run/config.yaml").read_text()
+    start(configured((1, 3)), manifest, Path("whole"))
+    assert [row["lr"] for row in numbers(Path("whole"))[2:]] == [row["lr"] for row in after[2:]]  # where a whole one would be
+    with pytest.raises(UsageError, match="Stage classification is over"):
+        prepare_resume(Path("run"), [], epochs=[2, 3])
+
+
+def test_the_early_stop_counts_across_interruptions(manifest: Manifest) -> None:
+    made = configured((9, 0), {"optim": {"patience": 2}, "stages": {"classification": {"lr": 1e-12}}})
+    start(made, manifest, Path("whole"))
+    assert 3 <= len(numbers(Path("whole"))) < 9
+    with pytest.raises(KeyboardInterrupt):
+        start(made, manifest, Path("parts"), stop_at(len(numbers(Path("whole"))) - 1, EpochDone))
+    go_on(Path("parts"), manifest)
+    assert differences(Path("whole"), Path("parts")) == []
+
+
+def test_what_was_settled_at_the_start_cannot_be_changed(manifest: Manifest) -> None:
+    start(configured((1, 0)), manifest, Path("run"))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"data": {"batch_size": 8}}, "data.batch_size was 7 when the run was started and cannot be 8"),
+        ({"model": {"backbone": "resnet18"}}, "model.backbone was test_resnet"),
+        ({"optim": {"ema_decay": 0.5}}, "optim.ema_decay"),
+    ]
+    for layer, words in changes:
+        with pytest.raises(UsageError, match=words):
+            prepare_resume(Path("run"), [("flag", layer)], epochs=[2])
+    resumed = prepare_resume(Path("run"), [("flag", {"save_every": 3})], epochs=[2])
+    assert (
+        resumed.said == "resumes run at stage classification, epoch 2; with save_every 0 -> 3, "
+        "stages.classification.epochs 1 -> 2, stages.contrastive.epochs 0 -> 2"
+    )
+
+
+def test_other_data_are_refused(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 0)), manifest, Path("run"), stop_at(2))
+    root = make_coco(tmp_path / "other")
+    (root / "train2017" / "003.png").unlink()
+    other = prepare("coco", data=root, output=tmp_path / "b", options=Options(skip_broken=True)).manifest
+    with pytest.raises(DataError, match="have other images, splits or labels"):
+        go_on(Path("run"), other)
+    same = prepare("coco", data=make_coco(tmp_path / "moved"), output=tmp_path / "c").manifest
+    go_on(Path("run"), same)
+    assert load_manifest(Path(read_status(Path("run"))["manifest"])).description.root == tmp_path / "moved"
+
+
+@pytest.fixture
+def stopped(manifest: Manifest) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 1)), manifest, Path("run"), stop_at(6))
+    return Path("run")
+
+
+def test_a_missing_state_is_an_error(stopped: Path, manifest: Manifest) -> None:
+    shutil.rmtree(stopped / "state")
+    with pytest.raises(DataError, match=r"run has no state to go on from"):
+        go_on(stopped, manifest)
+    with pytest.raises(DataError, match="is not a run"):
+        prepare_resume(Path("nowhere"), [])
+
+
+def test_a_damaged_state_is_an_error(stopped: Path, manifest: Manifest) -> None:
+    path = stopped / "state" / "last.safetensors"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-100] ^= 1  # one bit of one weight
+    for content in (whole[: len(whole) // 2], bytes(flipped), b"", b"\x80" * 100, whole[:200], pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="is damaged"):
+            go_on(stopped, manifest)
+    assert numbers(stopped)  # nothing was taken away
+    path.write_bytes(whole)
+    go_on(stopped, manifest)
+
+
+def test_a_state_of_another_kind_is_an_error(stopped: Path, manifest: Manifest) -> None:
+    path = stopped / "state" / "last.safetensors"
+    card, stored = read_state(RunDirectory(stopped))
+    path.unlink()
+    shutil.copy(stopped / "weights" / "last.safetensors", path)
+    with pytest.raises(DataError, match="is damaged, or no state of a run"):
+        go_on(stopped, manifest)
+    header = json.loads(card.model_dump_json())
+    for values, words in [
+        ({**header, "schema_version": 99}, "schema version 99"),
+        ({**header, "command": "rm"}, "is damaged"),
+        ({**header, "checksums": {}}, "is not what was written"),
+        ([], "is damaged"),
+    ]:
+        path.unlink()  # the tensors that were read lie in it
+        safetensors.torch.save_file(stored, path, metadata={CARD: json.dumps(values)})
+        with pytest.raises(DataError, match=words):
+            go_on(stopped, manifest)
+
+
+def test_best_weights_of_the_stage_that_are_gone_are_an_error(stopped: Path, manifest: Manifest) -> None:
+    for path in stopped.glob("state/best-*"):
+        path.unlink()
+    with pytest.raises(DataError, match="which the run needs to go on, is missing or damaged"):
+        go_on(stopped, manifest)
+
+
+def test_the_state_holds_no_more_than_it_needs(stopped: Path, manifest: Manifest) -> None:
+    assert sorted(path.name for path in stopped.glob("state/*")) == ["best-classification-1.safetensors", "last.safetensors"]
+    go_on(stopped, manifest)
+    assert sorted(path.name for path in stopped.glob("state/*")) == ["best-contrastive-1.safetensors", "last.safetensors"]
+    assert {name.split(":")[1].split(".")[0] for name in tensors(stopped) if name.startswith("last.safetensors:model")} == {
+        "model"
+    }
+
+
+def test_the_last_run_that_did_not_end_is_found(manifest: Manifest) -> None:
+    with pytest.raises(DataError, match="no run under runs/ with a state"):
+        find_resumable(None)
+    start(configured((1, 0)), manifest, Path("runs/done"))
+    assert find_resumable(None) == Path("runs/done")
+    for name in ("old", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            start(configured((1, 0)), manifest, Path(f"runs/{name}"), stop_at(1))
+    path = Path("runs/old/run.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "updated": "2020-01-01T00:00:00+00:00"}))
+    start(configured((1, 0)), manifest, Path("runs/later"))
+    assert find_resumable(None) == Path("runs/new")
+    Path("runs/damaged").mkdir()
+    Path("runs/damaged/run.json").write_text("{")
+    assert find_resumable(None) == Path("runs/new")
+
+
+def test_what_a_killed_process_left_is_cleared_away(stopped: Path, manifest: Manifest) -> None:
+    left = [stopped / "state" / ".last.safetensors.1.2.tmp", stopped / "weights" / ".best.safetensors.1.2.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    with (stopped / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "classif')
+    go_on(stopped, manifest)
+    assert not any(path.exists() for path in left)
+    assert all(json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines())
