@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sadcl_cli.console import say, show, show_json, show_table, warn
+from sadcl_cli.console import show, show_json, show_table, warn
 from sadcl_cli.options import (
     Backbone,
     ClassMap,
@@ -33,7 +34,7 @@ from sadcl_cli.options import (
     complete_dataset,
     complete_method,
 )
-from sadcl_cli.recipe import find_data, user_layers
+from sadcl_cli.recipe import facts_of, find_data, say_recipe, user_layers
 from sadcl_core.data.formats import DATASETS
 
 if TYPE_CHECKING:
@@ -173,9 +174,12 @@ def train(
         from sadcl_core.training.transfer import with_network_of_init
 
         layers = with_network_of_init(layers, preset=preset)
-    name, sizes = ("", {}) if manifest is None else (manifest.description.name, manifest.split_sizes)
-    configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset)
-    say(f"preset {configured.config.preset}: {configured.why}")
+    if manifest is None:
+        configured = configure(layers, dataset="", split_sizes={}, preset=preset)
+    else:
+        name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
+        configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
+    say_recipe(configured)
     if print_config:
         show(annotated(configured.config.model_dump(), configured.sources).rstrip())
         return
