@@ -106,14 +106,14 @@ def with_recipe(layers: Sequence[tuple[str, Layer]], manifest: Manifest, *, pres
 
     What a head needs otherwise is no part of it: `configure` knows that of every method.
     """
-    from sadcl_core.presets import configure
+    from sadcl_core.presets import AUTO, configure
     from sadcl_core.training.transfer import with_network_of_init
 
     layers = with_network_of_init(layers, preset=preset)
     name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
     configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
     say_recipe(configured)
-    return [configured.recipe, *layers] if configured.reasons else layers
+    return [configured.recipe, *layers] if configured.config.preset == AUTO else layers
 
 
 def say_recipe(configured: Configured) -> None:

@@ -101,7 +101,7 @@ PRESETS: dict[str, Preset] = {
         "MulCon",
     ),
     "small": Preset(
-        "fine-tuning on a few hundred to ten thousand photos, feasible without a GPU",
+        "fine-tuning on photos without a GPU, as in docs/results/ablation.md",
         {
             "data": {"img_size": 224, "batch_size": 32},
             "model": {
@@ -121,7 +121,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "digits": Preset(
-        "the built-in scenes of handwritten digits, a backbone from scratch",
+        "the built-in scenes of handwritten digits from scratch, as in docs/results/ablation.md",
         {
             "data": {"img_size": 64, "batch_size": 32},
             "model": {
