@@ -26,7 +26,8 @@ PUBLISHED_DECAY = 0.9998  # the longest memory of the EMA that is ever needed (t
 TINY = 96  # px; below, a picture is looked at as it is: a digit scene of 64 px is known at stride 8
 CPU_VIEWS = 160_000  # images seen in a stage: about two hours on one core at 20 to 25 images/s
 CONTEXT = 2.5  # ImageNet weights know objects of a hundred pixels and more: small pictures are enlarged by this much at most
-STEPS_AN_EPOCH = 40  # fewer images than this many batches make smaller batches: many small steps learn more than few large
+STEPS_AN_EPOCH = 40  # fewer images than this many batches of 32 make smaller ones: many small steps learn more than few large
+LEAST_STEPS = 300  # of a stage: 80 photos are learned by heart in them, and 42 steps leave them near chance
 EMA_MEMORIES = 8.0  # time constants of the EMA in a stage: 0.99 in the 819 steps of digits
 MOST_LR = 2e-3  # SARL falls at 3e-3 on digits (docs/results/ablation.md)
 STAGES = tuple(RunConfig().stages)
@@ -34,7 +35,11 @@ SECOND_STAGE = 0.4  # epochs of the second stage as a share: it starts from a tr
 BANK_CLASSES = 1000  # from here on the bank of every class costs more than all else (docs/results/losses.md)
 
 SIDES = {"cpu": 224, "mps": 320, "cuda": 448}  # px; 448 as published
-SIDES_FROM_SCRATCH = {"cpu": 128, "mps": 160, "cuda": 224}
+SIDES_FROM_SCRATCH = {
+    "cpu": 64,
+    "mps": 128,
+    "cuda": 224,
+}  # an epoch costs a quarter at half the side, and epochs are what it takes
 # floats of one activation of the head, B x K x feedforward: 128 MiB and 1 GiB
 HEAD_FLOATS = {"cpu": 2**25, "mps": 2**27, "cuda": 2**28}
 # backbones whose name a weights file may carry, by what a device computes in a sensible time
@@ -155,10 +160,9 @@ def _backbone(choices: _Choices) -> None:
         choice, why = "resnet101", f"as published: {facts.images:,} images and a GPU"
     elif facts.pretrained:
         choice, why = BACKBONES[facts.device], f"{_device(facts)}, {facts.images:,} images"
-    elif facts.device == "cuda" and facts.images >= PUBLISHED_IMAGES:
-        choice, why = "resnet50", f"from scratch on {facts.images:,} images"
     else:
-        choice, why = "resnet18", "from scratch: it learns on few images what a deeper one does not"
+        deep = facts.device == "cuda" and facts.images >= PUBLISHED_IMAGES
+        choice, why = "resnet50" if deep else "resnet18", f"from scratch on {facts.images:,} images, {_device(facts)}"
     choices.take("model.backbone", choice)
     choices.because(why, {"model.backbone": "{}"})
 
@@ -197,8 +201,8 @@ def _size(facts: Facts) -> int:
 
 
 def _stride(facts: Facts, size: int) -> int:
-    """Trained weights are used to their end; from scratch, a map of at least 4 x 4 and about 8 x 8 locations."""
-    return 32 if facts.pretrained else 8 if size < TINY or facts.tiny else 16
+    """Trained weights are used to their end; from scratch a map of 8 x 8 or, of photos made small, 4 x 4 locations and more."""
+    return 32 if facts.pretrained else 8 if facts.tiny or size < 64 else 16
 
 
 def _head(choices: _Choices) -> None:
@@ -214,15 +218,20 @@ def _head(choices: _Choices) -> None:
     choices.take("model.projection_width", max(1, width // 2))
     many = f"{facts.images:,} images, {facts.classes:,} classes"
     choices.because(many, {"data.batch_size": "batch_size {}"})
-    unchanged = facts.published and own == _widths(facts)[0]
     choices.because(
-        "as published" if unchanged else f"a head to be learned from {many}, and to fit into memory",
+        _why_so_wide(facts, own),
         {"model.heads.sarl.width": "width {}", "model.projection_width": "projection_width {}"},
     )
     if facts.classes >= BANK_CLASSES:
         key = "loss.sample_to_sample.bank_classes"
         choices.take(key, "present")
         choices.because(f"{facts.classes:,} classes: a bank of all costs more than the rest", {key: "bank_classes {}"})
+
+
+def _why_so_wide(facts: Facts, width: int) -> str:
+    if width < _widths(facts)[0]:
+        return f"the features of {facts.classes:,} classes have to fit into memory"
+    return "as published" if facts.published else f"the head is learned from {facts.images:,} images alone"
 
 
 def _fitting(facts: Facts, asked: int | None) -> tuple[int, tuple[int, int]]:
@@ -248,11 +257,10 @@ def _widths(facts: Facts) -> tuple[int, int]:
 
 
 def _batch(facts: Facts) -> int:
-    """A power of two: 64 as published, 32 on fewer images, fewer where an epoch has not STEPS_AN_EPOCH steps."""
-    most = 64 if facts.device == "cuda" and facts.images >= PUBLISHED_IMAGES else 32
-    least = 8 if facts.pretrained else 16  # BatchNorm learns its statistics from a batch, unless they are frozen
-    few = facts.images // STEPS_AN_EPOCH
-    return max(least, min(most, 1 << max(0, few.bit_length() - 1)))
+    """64 as published, 32 on fewer images, 16 where an epoch would not have STEPS_AN_EPOCH steps; 8 were worse on 80 photos."""
+    if facts.device == "cuda" and facts.images >= PUBLISHED_IMAGES:
+        return 64
+    return 32 if facts.images >= 32 * STEPS_AN_EPOCH else 16
 
 
 def _freezing(choices: _Choices) -> None:
@@ -270,7 +278,7 @@ def _stages(choices: _Choices) -> None:
     """Epochs, rates and augmentation of both stages; those of the second follow what the user says of the first."""
     facts = choices.facts
     lr, backbone_scale = _rates(facts, choices.of("data.batch_size"), choices.of("model.heads.sarl.width"))
-    epochs = _epochs(facts)
+    epochs = _epochs(facts, choices.of("data.batch_size"))
     shorter = 1.0 if facts.published else SECOND_STAGE
     slower = 1.0 if facts.published else 0.2 if facts.pretrained else 0.5  # as the presets `small` and `digits`
     for name, augment in zip(STAGES, _augment(facts), strict=True):
@@ -308,19 +316,21 @@ def _rates(facts: Facts, batch: int, width: int) -> tuple[float, float]:
     return lr * min(1.0, 256 / width), 0.1
 
 
-def _epochs(facts: Facts) -> int:
+def _epochs(facts: Facts, batch: int) -> int:
     """Epochs of the first stage: with the root of the images, so that ten times the images take three times as long.
 
-    With ImageNet weights 12 on 942 photos and 41 on 80, from scratch 18 on 2,000 scenes of digits.
+    With ImageNet weights 12 on 942 photos and 60, for LEAST_STEPS, on 80; from scratch 40 on 942 photos and 18 on 2,000 scenes of
+    digits.
     """
     images = max(1, facts.images)
     as_published = max(5, min(80, PUBLISHED_VIEWS // images))
     if facts.published or (facts.device == "cuda" and images >= PUBLISHED_IMAGES):
         return as_published
-    scale, enough = (370, 8) if facts.pretrained else (800, 12)
+    scale, enough = (370, 8) if facts.pretrained else (800, 12) if facts.tiny else (1230, 12)
+    steps_an_epoch = math.ceil(images / batch)
     longer = 2 if facts.device == "cuda" else 1  # where an epoch costs seconds
-    least = min(enough, max(3, CPU_VIEWS // images))
-    return max(least, min(100, round(longer * scale / math.sqrt(images))))
+    least = max(math.ceil(LEAST_STEPS / steps_an_epoch), min(enough, max(3, CPU_VIEWS // images)))
+    return max(least, min(LEAST_STEPS, round(longer * scale / math.sqrt(images))))
 
 
 def _augment(facts: Facts) -> tuple[str, str]:
