@@ -130,6 +130,15 @@ def test_the_average_follows_the_steps_that_the_user_makes() -> None:
     assert larger.stages["classification"].lr == pytest.approx(1e-3 * math.sqrt(2), rel=0.05)
 
 
+def test_few_steps_are_larger_up_to_those_of_a_whole_batch() -> None:
+    def rate(images: int) -> float:
+        return config_of(Facts(images, classes=20, short_side=400)).stages["classification"].lr
+
+    assert (rate(80), rate(942), rate(5000)) == (1e-3, 7.1e-4, 1e-3)
+    few: Layer = {"stages": {"classification": {"epochs": 3}}}
+    assert config_of(Facts(942, classes=20, short_side=400), few).stages["classification"].lr == 1e-3
+
+
 def test_many_classes_make_the_head_narrower_and_the_batch_smaller() -> None:
     for device, most in HEAD_FLOATS.items():
         for classes in (80, 500, 5000, 20_000):
