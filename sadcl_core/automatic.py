@@ -30,6 +30,7 @@ STEPS_AN_EPOCH = 40  # fewer images than this many batches of 32 make smaller on
 LEAST_STEPS = 300  # of a stage: 80 photos are learned by heart in them, and 42 steps leave them near chance
 USUAL_STEPS = 700  # of a stage on 942 photos
 EMA_MEMORIES = 8.0  # time constants of the EMA in a stage: 0.99 in the 819 steps of digits
+LEAST_DECAY = 0.8  # of fewer than 40 steps, where the warm-up of the EMA keeps it lower anyway
 MOST_LR = 2e-3  # SARL falls at 3e-3 on digits (docs/results/ablation.md)
 STAGES = tuple(RunConfig().stages)
 SECOND_STAGE = 0.4  # epochs of the second stage as a share: it starts from a trained model
@@ -353,7 +354,7 @@ def _averaging(choices: _Choices) -> None:
     facts = choices.facts
     epochs = _first_epochs(choices)
     steps = epochs * _steps_an_epoch(facts, choices.of("data.batch_size"))
-    decay = min(PUBLISHED_DECAY, max(0.5, 1 - EMA_MEMORIES / steps))
+    decay = min(PUBLISHED_DECAY, max(LEAST_DECAY, 1 - EMA_MEMORIES / steps))
     choices.take("optim.ema_decay", round(decay, 4))
     choices.values["optim.ema_warmup"] = not facts.published
     choices.take("optim.weight_decay", 5e-3 if facts.pretrained else 1e-2)
