@@ -1,6 +1,6 @@
 """How many labels that were flipped on purpose are found again: python benchmarks/label_errors.py [SEEDS] [EPOCHS].
 
-In 5 % of the images of the built-in data one label is taken away or one is added, each half the time. The default recipe is
+In 5 % of the images of the built-in data one label is taken away or one is added, each half the time. The preset `digits` is
 trained once per seed on labels as they are and once with flips in the training part (EPOCHS of its two stages, such as 13,5,
 are those of the recipe unless given). Then all labels are ranked by suspicion, and of the first as many as were flipped the
 share that was is printed, in percent: the mean, its standard error over seeds, and the mean by kind.
@@ -84,12 +84,12 @@ def told_otherwise(manifest: Manifest, split: str, told: Targets) -> Manifest:
 
 
 def trained(manifest: Manifest, seed: int, epochs: tuple[int, int] | None) -> Path:
-    """The best model file of a run of the default recipe."""
+    """The best model file of a run of the preset `digits`."""
     said: dict[str, object] = {"seed": seed, "device": "cpu", "data": {"workers": 0}}
     if epochs:
         said["stages"] = {name: {"epochs": n} for name, n in zip(("classification", "contrastive"), epochs, strict=True)}
     name = manifest.description.name
-    configured = configure([("flag", said)], dataset=name, split_sizes=manifest.split_sizes)
+    configured = configure([("flag", said)], dataset=name, split_sizes=manifest.split_sizes, preset="digits")
     run = RunDirectory(Path("run"))
     start = time.perf_counter()
     result = train(configured.config, configured.sources, manifest, run, exist_ok=True, listen=lambda event: None)

@@ -35,7 +35,7 @@ from sadcl_cli.options import (
     complete_dataset,
     complete_method,
 )
-from sadcl_cli.recipe import find_data, user_layers
+from sadcl_cli.recipe import find_data, user_layers, with_recipe
 from sadcl_core.methods import ABLATION, find_method
 
 if TYPE_CHECKING:
@@ -125,10 +125,9 @@ def compare(
     from sadcl_core.training.comparison import plan
     from sadcl_core.training.comparison_results import save_comparison
 
+    layers = with_recipe(layers, manifest, preset=preset)
     planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset)
-    first = planned.runs[0].configured
     folder = output or RUNS / f"compare-{manifest.description.name}"
-    say(f"preset {first.config.preset}: {first.why}")
     say(f"{len(planned.runs)} runs and {len(planned.first_stages)} shared first stages in {folder}")
     try:
         comparison = run_all(planned, manifest, folder, watch=_watch)

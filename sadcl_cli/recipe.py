@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import say, stages, verbosity, warn
 
 if TYPE_CHECKING:
+    from sadcl_core.automatic import Facts
     from sadcl_core.config import Layer
     from sadcl_core.data.manifest import Manifest
+    from sadcl_core.presets import Configured
 
 
 def user_layers(
@@ -82,6 +85,56 @@ def find_data(dataset: str, data: Path | None) -> Manifest:
                 warn(f"{name}: {finding.count:,} {finding.text}{examples}")
         say(f"data {name}: more in {draw_report(manifest, taken.report)}")
     return manifest
+
+
+def facts_of(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
+    """What a recipe is chosen by: of the split that is trained on, and of the device that is asked for."""
+    from sadcl_core.automatic import Facts
+    from sadcl_core.config import resolve_config
+    from sadcl_core.data.sizes import median_short_side
+
+    config = resolve_config(layers)[0]
+    name = config.data.train_split
+    if name not in manifest.splits:  # training says so in its own words
+        return Facts(0, classes=len(manifest.classes))
+    split = manifest.split(name)
+    return Facts(
+        images=len(split),
+        classes=len(manifest.classes),
+        short_side=median_short_side(split),
+        device=_device_kind(config.device),
+    )
+
+
+def with_recipe(layers: Sequence[tuple[str, Layer]], manifest: Manifest, *, preset: str | None) -> list[tuple[str, Layer]]:
+    """Say the recipe that `train` would take for this data and put it below the user's layers, the same for every method.
+
+    What a head needs otherwise is no part of it: `configure` knows that of every method.
+    """
+    from sadcl_core.presets import AUTO, configure
+    from sadcl_core.training.transfer import with_network_of_init
+
+    layers = with_network_of_init(layers, preset=preset)
+    name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
+    configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
+    say_recipe(configured)
+    return [configured.recipe, *layers] if configured.config.preset == AUTO else layers
+
+
+def say_recipe(configured: Configured) -> None:
+    """The preset, and what was chosen from the data with the reason of each."""
+    say(f"preset {configured.config.preset}: {configured.why}")
+    for what, why in configured.reasons:
+        say(f"auto: {what} ({why})")
+
+
+def _device_kind(asked: str) -> str:
+    """The device: cpu, mps or cuda."""
+    if asked != "auto":
+        return asked.partition(":")[0]
+    from sadcl_core.device import choose_device
+
+    return choose_device(asked).type
 
 
 def _pretrained(pretrained: str | None, no_pretrained: bool) -> bool | str | None:

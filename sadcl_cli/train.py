@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from sadcl_cli.console import say, show, show_json, show_table, verbosity, warn
+from sadcl_cli.console import show, show_json, show_table, verbosity, warn
 from sadcl_cli.options import (
     Backbone,
     ClassMap,
@@ -36,7 +37,7 @@ from sadcl_cli.options import (
     complete_run,
     standing_alone,
 )
-from sadcl_cli.recipe import epoch_counts, find_data, user_layers
+from sadcl_cli.recipe import epoch_counts, facts_of, find_data, say_recipe, user_layers
 from sadcl_core.data.formats import DATASETS
 
 if TYPE_CHECKING:
@@ -271,9 +272,12 @@ def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, pres
         from sadcl_core.training.transfer import with_network_of_init
 
         layers = with_network_of_init(layers, preset=preset)
-    name, sizes = ("", {}) if manifest is None else (manifest.description.name, manifest.split_sizes)
-    configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset)
-    say(f"preset {configured.config.preset}: {configured.why}")
+    if manifest is None:
+        configured = configure(layers, dataset="", split_sizes={}, preset=preset)
+    else:
+        name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
+        configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
+    say_recipe(configured)
     return configured
 
 

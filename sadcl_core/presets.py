@@ -1,15 +1,17 @@
 """Presets: recipes as named layers over the defaults, and how a run's configuration is put together.
 
 A preset says how long, how fast, how large and on which images; what is trained is a method (`sadcl_core.methods`). The
-published recipes are spelled out in full; the others name what differs from the defaults in `sadcl_core.config`.
+published recipes are spelled out in full; the others name what differs from the defaults in `sadcl_core.config`. The one that is
+taken when nobody names one, `auto`, is made from the data by `sadcl_core.automatic`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sadcl_core.automatic import Facts, choose
 from sadcl_core.config import Layer, RunConfig, StageSection, flatten, resolve_config
 from sadcl_core.errors import UsageError
 from sadcl_core.methods import find_method
@@ -64,7 +66,9 @@ class Preset:
     needs_init: bool = False
 
 
+AUTO = "auto"
 PRESETS: dict[str, Preset] = {
+    AUTO: Preset("any data: chosen from the images, the classes, the weights and the device, and said why", {}),
     "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), "SADCL"),
     "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), "SADCL"),
     "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576), "SADCL"),
@@ -97,7 +101,7 @@ PRESETS: dict[str, Preset] = {
         "MulCon",
     ),
     "small": Preset(
-        "fine-tuning on a few hundred to ten thousand photos, feasible without a GPU",
+        "fine-tuning on photos without a GPU, as in docs/results/ablation.md",
         {
             "data": {"img_size": 224, "batch_size": 32},
             "model": {
@@ -117,7 +121,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "digits": Preset(
-        "the built-in scenes of handwritten digits, a backbone from scratch",
+        "the built-in scenes of handwritten digits from scratch, as in docs/results/ablation.md",
         {
             "data": {"img_size": 64, "batch_size": 32},
             "model": {
@@ -140,20 +144,31 @@ PRESETS: dict[str, Preset] = {
 NOTHING_FROZEN: dict[str, Any] = {"freeze_stride": 0, "freeze_batchnorm": False}  # of the model section
 PUBLISHED = "sadcl-r101-448"
 SAID = ("--set", "flag")  # layers of single settings
-SMALL_DATA = 10_000  # training images below which the small recipe is the default
 
 
 @dataclass(frozen=True)
 class Configured:
-    """A configuration, where each of its values came from, and why its preset was taken."""
+    """A configuration, where each of its values came from, and why its preset was taken.
+
+    Attributes:
+        reasons: what `auto` chose, and why; none with another preset.
+        recipe: the layer of the preset, under its name in `sources`.
+    """
 
     config: RunConfig
     sources: dict[str, str]
     why: str
+    reasons: tuple[tuple[str, str], ...] = ()
+    recipe: tuple[str, Layer] = ("", {})
 
 
 def configure(
-    layers: Sequence[tuple[str, Layer]], *, dataset: str, split_sizes: Mapping[str, int], preset: str | None = None
+    layers: Sequence[tuple[str, Layer]],
+    *,
+    dataset: str,
+    split_sizes: Mapping[str, int],
+    preset: str | None = None,
+    facts: Callable[[], Facts] | None = None,
 ) -> Configured:
     """Put a run's configuration together: defaults < method < preset < the user's layers.
 
@@ -163,44 +178,85 @@ def configure(
 
     Args:
         layers: (where it comes from, nested values) of the user, weakest first.
-        dataset: its name; one with a preset of the same name takes that. Empty: there is none yet.
+        dataset: its name. Empty: there is none yet.
         split_sizes: images of each split.
-        preset: a row of PRESETS; unless given, the one a layer names, else chosen from the data.
+        preset: a row of PRESETS; unless given, the one a layer names, else `auto`, and without data the published one.
+        facts: what `auto` chooses by, asked for only then; from the number of images alone when left out.
 
     Raises:
         UsageError: there is no such preset or method, or a value does not exist or is out of bounds.
     """
     flat = [flatten(layer) for _, layer in layers]
     given = {key: value for values in flat for key, value in values.items()}
-    named = str(given.get("preset") or "")
-    if preset and named and preset != named:
-        raise UsageError(f"The configuration was made with preset {named}, not {preset}. Give the one or the other.")
-    chosen, why = preset or named, "asked for" if preset else "named in the configuration"
-    if not chosen:
-        defaults = RunConfig().data
-        chosen, why = choose_preset(dataset, split_sizes.get(str(given.get("data.train_split", defaults.train_split)), 0))
-    if chosen not in PRESETS:
-        raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
-    recipe = flatten(PRESETS[chosen].layer)
-    stack = [(f"preset {chosen}", PRESETS[chosen].layer), *layers, (f"preset {chosen}", {"preset": chosen})]
-    method = str(given.get("method", recipe.get("method", RunConfig().method)))
+    chosen, why = _chosen(preset, str(given.get("preset") or ""), dataset)
+    method = str(given.get("method", flatten(PRESETS[chosen].layer).get("method", RunConfig().method)))
     row = find_method(method)
+    source, recipe = f"preset {chosen}", PRESETS[chosen]
+    reasons: tuple[tuple[str, str], ...] = ()
+    if chosen == AUTO:
+        source, recipe, reasons = _automatic(layers, given, split_sizes, facts)
+    stack = [(source, recipe.layer), *layers, (f"preset {chosen}", {"preset": chosen})]
 
     def of_another(values: Mapping[str, Any]) -> bool:
         return bool(values.get("method", method) != method)
 
-    _insert(stack, f"preset {chosen} for {row.head}", _rates_of_head(PRESETS[chosen], row.head), above=of_another, lowest=1)
+    _insert(stack, f"{source} for {row.head}", _rates_of_head(recipe, row.head), above=of_another, lowest=1)
     _insert(stack, f"method {method}", row.layer, above=of_another)
+    _freeze(stack, layers, flatten(recipe.layer))
+    config, sources = resolve_config(stack)
+    _check_start(config)
+    return Configured(config, sources, why, reasons, (source, recipe.layer))
+
+
+def _chosen(preset: str | None, named: str, dataset: str) -> tuple[str, str]:
+    """The preset and why it is taken.
+
+    Raises:
+        UsageError: there is none of this name, or two are named.
+    """
+    if preset and named and preset != named:
+        raise UsageError(f"The configuration was made with preset {named}, not {preset}. Give the one or the other.")
+    chosen = preset or named
+    if not chosen:
+        return (AUTO, "none was named") if dataset else (PUBLISHED, "no data set was named")
+    if chosen not in PRESETS:
+        raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
+    return chosen, "asked for" if preset else "named in the configuration"
+
+
+def _automatic(
+    layers: Sequence[tuple[str, Layer]],
+    given: Mapping[str, Any],
+    split_sizes: Mapping[str, int],
+    facts: Callable[[], Facts] | None,
+) -> tuple[str, Preset, tuple[tuple[str, str], ...]]:
+    """The recipe for the data at hand as a preset, the name of its layer, and the reasons.
+
+    Raises:
+        UsageError: a value of the user does not exist or is out of bounds.
+    """
+    config = resolve_config(layers)[0]
+    values = flatten(config.model_dump())
+    said = {key: values[key] for key in given if key in values}
+    model, images = config.model, split_sizes.get(config.data.train_split, 0)
+    known = facts() if facts else Facts(images)
+    if "model.pretrained" in said or model.init_from:
+        known = replace(known, pretrained=model.pretrained is not False or bool(model.init_from))
+    if isinstance(model.pretrained, str):
+        known = replace(known, weights=model.pretrained)
+    recipe = choose(known, said)
+    preset = replace(PRESETS[AUTO], layer=recipe.layer, heads=recipe.heads)
+    return f"auto: {known.images:,} images", preset, recipe.reasons
+
+
+def _freeze(stack: list[tuple[str, Layer]], layers: Sequence[tuple[str, Layer]], recipe: Mapping[str, Any]) -> None:
+    """Freeze nothing without pretrained weights, and what the recipe freezes with them, above a file made the other way."""
     model = resolve_config(stack)[0].model
-    random = model.pretrained is False and not model.init_from
-    if random:
+    if model.pretrained is False and not model.init_from:
         _insert(stack, "no pretrained weights", {"model": NOTHING_FROZEN}, above=lambda values: _starts_random(values) is False)
     elif any(_starts_random(flatten(values)) for _, values in layers):
         frozen = {name: recipe.get(f"model.{name}", getattr(RunConfig().model, name)) for name in NOTHING_FROZEN}
         _insert(stack, "pretrained weights", {"model": frozen}, above=lambda values: bool(_starts_random(values)))
-    config, sources = resolve_config(stack)
-    _check_start(config)
-    return Configured(config, sources, why)
 
 
 def _insert(
@@ -245,14 +301,3 @@ def _starts_random(values: Mapping[str, Any]) -> bool | None:
     if values.get("model.init_from"):
         return False
     return None if "model.pretrained" not in values else values["model.pretrained"] in (False,)
-
-
-def choose_preset(dataset: str, train_images: int) -> tuple[str, str]:
-    """The preset for a data set nobody gave one for, and the reason in a few words."""
-    if dataset in PRESETS:
-        return dataset, "the data set has its own"
-    if not dataset:
-        return PUBLISHED, "no data set was named"
-    if train_images < SMALL_DATA:
-        return "small", f"{train_images:,} training images, fewer than {SMALL_DATA:,}"
-    return PUBLISHED, f"{train_images:,} training images, {SMALL_DATA:,} or more"

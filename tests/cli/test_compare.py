@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ from PIL import Image
 
 from sadcl_cli import console
 from sadcl_cli.compare import _show
+from sadcl_cli.recipe import facts_of, with_recipe
+from sadcl_core.config import Layer
+from sadcl_core.data.prepare import prepare
+from sadcl_core.presets import configure
 from sadcl_core.training import comparison
+from sadcl_core.training.comparison import plan
 from sadcl_core.training.comparison_results import TITLES, Comparison, ScoredRun
 from tests.conftest import QUICK, Sadcl
 
@@ -52,6 +58,21 @@ def test_runs_of_a_comparison_are_runs_like_any_other(sadcl: Sadcl, coco: Path) 
     assert ran.exit_code == 0, ran.stderr
     results = [Path(run, "results.csv").read_text().splitlines() for run in ("runs/compare-coco/sadcl-seed1", "runs/coco")]
     assert [line.split(",")[-2:] for line in results[0]] == [line.split(",")[-2:] for line in results[1]]
+
+
+def test_every_method_has_the_recipe_that_training_it_alone_would_choose(coco: Path) -> None:
+    manifest = prepare("coco", data=coco).manifest
+    layers: list[tuple[str, Layer]] = [("flag", {"stages": {"classification": {"epochs": 7}}})]
+    facts = partial(facts_of, manifest, layers)
+    planned = plan(with_recipe(layers, manifest, preset=None), manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1])
+    for run in planned.runs:
+        said = [*layers, ("flag", {"method": run.method})]
+        alone = configure(said, dataset="coco", split_sizes=manifest.split_sizes, facts=facts).config
+        config = run.configured.config
+        assert (config.data, config.model, config.optim) == (alone.data, alone.model, alone.optim)
+        assert config.stages["classification"] == alone.stages["classification"]
+        assert run.configured.sources["data.img_size"] == "auto: 24 images"
+        assert config.stages["contrastive"].epochs == 3
 
 
 def test_mistakes(sadcl: Sadcl, coco: Path) -> None:

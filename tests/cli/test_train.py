@@ -53,7 +53,9 @@ def test_values_know_where_they_came_from(trained: Path) -> None:
         "img_size: 64  # flag",
         "stride: 16  # --set",
         "temperature: 0.07  # default",
-        "preset: small  # preset small",
+        "preset: auto  # preset auto",
+        "batch_size: 8  # flag",
+        "patience: 8  # auto: 24 images",
         "eval_split: val  # data set",
     ):
         assert line in text
@@ -99,7 +101,16 @@ def test_output_is_one_document_with_json_and_lines_without(sadcl: Sadcl, coco: 
     ran = sadcl("train", "coco", *QUICK, "--epochs", "1")
     assert ran.stdout.splitlines()[-1] == "results saved to runs/coco-2"
     assert "best EMA mAP" in ran.stdout
-    for words in ("preset small", "stage 1/2 classification", "stage 2/2 contrastive", "images/s", "S2S", "P2S", "prototypes:"):
+    for words in (
+        "preset auto",
+        "auto: ema_decay",
+        "stage 1/2 classification",
+        "stage 2/2 contrastive",
+        "images/s",
+        "S2S",
+        "P2S",
+        "prototypes:",
+    ):
         assert words in ran.stderr
 
 
@@ -279,7 +290,9 @@ def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl:
     values = yaml.safe_load(ran.stdout)
     assert set(flatten(values)) >= {key for key in flatten(RunConfig().model_dump()) if key != "model.heads"}
     ran = sadcl("train", "coco", "--data", coco, "--method", "baseline", "--print-config")
-    assert "preset: small" in ran.stdout
+    assert "preset: auto" in ran.stdout
+    assert "batch_size: 16  # auto: 24 images" in ran.stdout
+    assert "from scratch (images of about 64 px" in " ".join(ran.stderr.split())
     assert "head: pooled  # method baseline" in ran.stdout
     assert not Path("runs").exists()
     ran = sadcl("train")

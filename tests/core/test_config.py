@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from sadcl_core.automatic import Facts
 from sadcl_core.config import Layer, RunConfig, flatten, parse_assignment, resolve_config
 from sadcl_core.errors import UsageError
 from sadcl_core.methods import METHODS
@@ -203,19 +204,31 @@ def test_nothing_where_a_table_is_meant_sets_nothing() -> None:
     assert resolve_config([("c.yaml", layer)])[0] == RunConfig()
 
 
-@pytest.mark.parametrize(
-    ("dataset", "images", "preset"),
-    [
-        ("digits", 2000, "digits"),
-        ("voc2007", 942, "small"),
-        ("coco", 82_783, "sadcl-r101-448"),
-        ("mine", 10_000, "sadcl-r101-448"),
-    ],
-)
-def test_preset_is_chosen_from_the_data(dataset: str, images: int, preset: str) -> None:
-    configured = configure([], dataset=dataset, split_sizes={"train": images, "val": 10**6})
-    assert configured.config.preset == preset
+def test_without_a_preset_the_recipe_is_made_from_the_data() -> None:
+    configured = configure([], dataset="mine", split_sizes={"train": 942, "val": 10**6})
+    assert configured.config.preset == "auto"
+    assert configured.sources["data.batch_size"] == "auto: 942 images"
     assert configured.why
+    assert any("942 images" in why for _, why in configured.reasons)
+    without_data = configure([], dataset="", split_sizes={})
+    assert (without_data.config.preset, without_data.reasons) == ("sadcl-r101-448", ())
+
+
+def test_the_facts_are_asked_for_only_where_the_recipe_is_made_from_them() -> None:
+    def facts() -> Facts:
+        return Facts(2000, classes=10, short_side=64)
+
+    config = configure([], dataset="mine", split_sizes={"train": 1}, facts=facts).config
+    assert (config.data.img_size, config.model.stride, config.model.pretrained) == (64, 8, False)
+    assert (config.model.freeze_stride, config.model.freeze_batchnorm) == (0, False)
+    hub: list[tuple[str, Layer]] = [("flag", {"model": {"pretrained": True}})]
+    model = configure(hub, dataset="mine", split_sizes={"train": 1}, facts=facts).config.model
+    assert (model.pretrained, model.stride, model.freeze_stride) == (True, 32, 4)
+
+    def never() -> Facts:
+        raise AssertionError("another preset was named")
+
+    assert configure([], dataset="mine", split_sizes={"train": 1}, preset="small", facts=never).reasons == ()
 
 
 def test_preset_asked_for_or_named_in_a_layer_wins() -> None:
@@ -228,7 +241,7 @@ def test_preset_asked_for_or_named_in_a_layer_wins() -> None:
 def test_a_preset_beside_a_file_of_another_is_refused() -> None:
     with pytest.raises(UsageError, match="made with preset small, not digits"):
         configure([("file", {"preset": "small"})], dataset="digits", split_sizes={"train": 1}, preset="digits")
-    assert configure([("file", {"preset": ""})], dataset="digits", split_sizes={"train": 1}).config.preset == "digits"
+    assert configure([("file", {"preset": ""})], dataset="digits", split_sizes={"train": 1}).config.preset == "auto"
 
 
 def test_pretrained_weights_beside_a_file_made_without_them_are_frozen_again() -> None:
@@ -246,10 +259,10 @@ def test_no_pretrained_weights_is_understood_however_it_is_spelt() -> None:
     assert configure(layers, dataset="mine", split_sizes={"train": 1}).config.model.freeze_stride == 0
 
 
-def test_the_preset_counts_the_split_that_is_trained_on() -> None:
+def test_the_recipe_counts_the_split_that_is_trained_on() -> None:
     sizes = {"train": 10**6, "few": 10}
     configured = configure([("--set", {"data": {"train_split": "few"}})], dataset="mine", split_sizes=sizes)
-    assert configured.config.preset == "small"
+    assert configured.sources["data.batch_size"] == "auto: 10 images"
 
 
 def test_a_method_asked_for_beside_a_file_of_another_is_what_it_is() -> None:
@@ -281,9 +294,9 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         model = configured.config.model
         return model.freeze_stride, model.freeze_batchnorm, configured.sources["model.freeze_stride"]
 
-    assert frozen() == (4, True, "default")
+    assert frozen() == (4, True, "auto: 1 images")
     random = ("flag", {"model": {"pretrained": False}})
-    assert frozen(random) == (0, False, "no pretrained weights")
+    assert frozen(random) == (0, False, "auto: 1 images")
     assert frozen(random, ("--set", {"model": {"freeze_stride": 8}})) == (8, False, "--set")
     file = ("file", RunConfig().model_dump())  # made with pretrained weights, says everything
     assert frozen(file) == (4, True, "file")

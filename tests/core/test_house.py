@@ -28,6 +28,7 @@ FLOORS = {
     "sadcl_core.config_layers": 1.6,
     "sadcl_core.config": 2,
     "sadcl_core.distributed": 1,
+    "sadcl_core.automatic": 2.4,
     "sadcl_core.methods": 2.4,
     "sadcl_core.presets": 2.5,
     "sadcl_core.device": 2,
@@ -90,7 +91,10 @@ def test_losses_and_metrics_stand_alone(path: Path) -> None:
     assert all(module.startswith(("sadcl_core.losses", "sadcl_core.metrics")) for module in ours)
 
 
-@pytest.mark.parametrize("module", ["sadcl_cli.app", "sadcl_core.data.prepare", "sadcl_core.presets", "sadcl_core.run_directory"])
+@pytest.mark.parametrize(
+    "module",
+    ["sadcl_cli.app", "sadcl_core.data.prepare", "sadcl_core.data.sizes", "sadcl_core.presets", "sadcl_core.run_directory"],
+)
 def test_torch_is_not_imported_by(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
