@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,7 @@ from sadcl_cli.options import (
     complete_dataset,
     complete_method,
 )
-from sadcl_cli.recipe import find_data, user_layers, with_recipe
+from sadcl_cli.recipe import facts_of, find_data, say_recipe, user_layers
 from sadcl_core.methods import ABLATION, find_method
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def compare(
     from sadcl_core.training.comparison import plan
     from sadcl_core.training.comparison_results import save_comparison
 
-    layers = with_recipe(layers, manifest, preset=preset)
-    planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset)
+    facts = cache(partial(facts_of, manifest, layers))
+    planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset, facts=facts)
+    say_recipe(planned.runs[0].configured)
     folder = output or RUNS / f"compare-{manifest.description.name}"
     say(f"{len(planned.runs)} runs and {len(planned.first_stages)} shared first stages in {folder}")
     try:

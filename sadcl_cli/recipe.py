@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,21 +103,6 @@ def facts_of(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
         short_side=median_short_side(split),
         device=_device_kind(config.device),
     )
-
-
-def with_recipe(layers: Sequence[tuple[str, Layer]], manifest: Manifest, *, preset: str | None) -> list[tuple[str, Layer]]:
-    """Say the recipe that `train` would take for this data and put it below the user's layers, the same for every method.
-
-    What a head needs otherwise is no part of it: `configure` knows that of every method.
-    """
-    from sadcl_core.presets import AUTO, configure
-    from sadcl_core.training.transfer import with_network_of_init
-
-    layers = with_network_of_init(layers, preset=preset)
-    name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
-    configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
-    say_recipe(configured)
-    return [configured.recipe, *layers] if configured.config.preset == AUTO else layers
 
 
 def say_recipe(configured: Configured) -> None:

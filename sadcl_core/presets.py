@@ -152,14 +152,12 @@ class Configured:
 
     Attributes:
         reasons: what `auto` chose, and why; none with another preset.
-        recipe: the layer of the preset, under its name in `sources`.
     """
 
     config: RunConfig
     sources: dict[str, str]
     why: str
     reasons: tuple[tuple[str, str], ...] = ()
-    recipe: tuple[str, Layer] = ("", {})
 
 
 def configure(
@@ -205,7 +203,7 @@ def configure(
     _freeze(stack, layers, flatten(recipe.layer))
     config, sources = resolve_config(stack)
     _check_start(config)
-    return Configured(config, sources, why, reasons, (source, recipe.layer))
+    return Configured(config, sources, why, reasons)
 
 
 def _chosen(preset: str | None, named: str, dataset: str) -> tuple[str, str]:

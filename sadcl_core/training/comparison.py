@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sadcl_core.automatic import Facts
 from sadcl_core.config import Layer, RunConfig, flatten, load_config_file
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, UsageError
@@ -70,6 +71,7 @@ def plan(
     methods: Sequence[str],
     seeds: Sequence[int],
     preset: str | None = None,
+    facts: Callable[[], Facts] | None = None,
 ) -> Plan:
     """Configure every run and find the first stages they share.
 
@@ -80,6 +82,7 @@ def plan(
         methods: rows of METHODS, first the one that the others are compared with.
         seeds: each method is trained with each of them.
         preset: a row of PRESETS; unless given chosen as for `train`.
+        facts: what the recipe is chosen by when no preset is named, the same for every method.
 
     Raises:
         UsageError: a method, preset or setting does not exist, two methods are the same, or one is named twice.
@@ -89,7 +92,7 @@ def plan(
             raise UsageError(f"Give every {what} once, and at least one: {', '.join(map(str, values)) or 'none was given'}.")
     layers = with_network_of_init(layers, preset=preset)
     runs = [
-        PlannedRun(f"{method}-seed{seed}", method, seed, _configured(layers, manifest, preset, method=method, seed=seed))
+        PlannedRun(f"{method}-seed{seed}", method, seed, _configured(layers, manifest, preset, facts, method=method, seed=seed))
         for seed in seeds
         for method in methods
     ]
@@ -145,7 +148,13 @@ def compare(plan: Plan, manifest: Manifest, folder: Path, *, watch: Watch) -> Co
 
 
 def _configured(
-    layers: Sequence[tuple[str, Layer]], manifest: Manifest, preset: str | None, *, method: str, seed: int
+    layers: Sequence[tuple[str, Layer]],
+    manifest: Manifest,
+    preset: str | None,
+    facts: Callable[[], Facts] | None,
+    *,
+    method: str,
+    seed: int,
 ) -> Configured:
     """The configuration of a run: what the method is stays as it is, and every stage that has epochs has a loss."""
     row = find_method(method)
@@ -158,7 +167,8 @@ def _configured(
     stack = [*layers, ("compare", {"method": method, "seed": seed}), (f"method {method}", kept)]
 
     def make(*more: tuple[str, Layer]) -> Configured:
-        return configure([*stack, *more], dataset=manifest.description.name, split_sizes=manifest.split_sizes, preset=preset)
+        name, sizes = manifest.description.name, manifest.split_sizes
+        return configure([*stack, *more], dataset=name, split_sizes=sizes, preset=preset, facts=facts)
 
     configured = make()
     stages = configured.config.stages

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sadcl_cli import console
 from sadcl_cli.compare import _show
-from sadcl_cli.recipe import facts_of, with_recipe
+from sadcl_cli.recipe import facts_of
 from sadcl_core.config import Layer
 from sadcl_core.data.prepare import prepare
 from sadcl_core.presets import configure
@@ -64,7 +64,7 @@ def test_every_method_has_the_recipe_that_training_it_alone_would_choose(coco: P
     manifest = prepare("coco", data=coco).manifest
     layers: list[tuple[str, Layer]] = [("flag", {"stages": {"classification": {"epochs": 7}}})]
     facts = partial(facts_of, manifest, layers)
-    planned = plan(with_recipe(layers, manifest, preset=None), manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1])
+    planned = plan(layers, manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1], facts=lambda: facts_of(manifest, layers))
     for run in planned.runs:
         said = [*layers, ("flag", {"method": run.method})]
         alone = configure(said, dataset="coco", split_sizes=manifest.split_sizes, facts=facts).config
