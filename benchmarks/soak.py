@@ -22,7 +22,7 @@ import safetensors.torch
 
 COMMAND = (sys.executable, "-m", "sadcl_cli", "train")
 RECIPE = (
-    *("--backbone", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "14,10", "--device", "cpu", "-j", "1"),
+    *("--backbone", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "18,12", "--device", "cpu", "-j", "1"),
     *("--save-every", "7", "--set", "model.stride=16", "--set", "optim.patience=99", "--preset", "digits"),
 )
 LIFE = (2.0, 16.0)  # seconds; a process needs about five before it trains

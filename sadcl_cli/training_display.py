@@ -75,7 +75,10 @@ class TrainingDisplay:
             if self.task is not None:
                 self.progress.remove_task(self.task)
             self.task = self.progress.add_task(
-                f"{event.stage} {epoch}/{event.epochs}", total=event.epochs * event.steps, completed=event.done, state=""
+                f"{event.stage} {min(epoch, event.epochs)}/{event.epochs}",
+                total=event.epochs * event.steps,
+                completed=event.done,
+                state="",
             )
         self.since, self.images = time.perf_counter(), 0
 

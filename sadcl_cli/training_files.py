@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ class TrainingFiles:
         if self.behind:
             self._draw()
         if self.board is not None:
-            self.board.close()
+            self._on_board(self.board.close)
 
     def __call__(self, event: Event) -> None:
         """Write what an event brings."""
@@ -42,7 +44,7 @@ class TrainingFiles:
         if isinstance(event, StageStarted):
             self._start(event)
         if self.board is not None and isinstance(event, StageStarted | StepDone | EpochDone):
-            self.board(event)
+            self._on_board(partial(self.board, event))
         if isinstance(event, EpochDone):
             self.behind = True
             if time.perf_counter() - self.drawn > SHARE * self.cost:
@@ -53,8 +55,16 @@ class TrainingFiles:
             return
         from sadcl_core.training.tensorboard import open_board
 
-        self.board = open_board(self.config, self.run, event)
+        self._on_board(lambda: setattr(self, "board", open_board(self.config, self.run, event)))
         detail("TensorBoard is not installed" if self.board is None else f"tensorboard --logdir {self.run.path}")
+
+    def _on_board(self, work: Callable[[], None]) -> None:
+        """Write for TensorBoard, or stop doing so when that cannot be."""
+        try:
+            work()
+        except OSError as error:
+            self.board = None
+            warn(f"TensorBoard's files cannot be written ({error.strerror or error}); training goes on without them.")
 
     def _draw(self) -> None:
         from sadcl_core.errors import SadclError

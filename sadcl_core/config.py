@@ -213,6 +213,11 @@ class RunConfig(Section):
         description="label features first; prototypes are built from them; then the contrastive losses",
     )
 
+    @property
+    def used_stages(self) -> list[str]:
+        """The stages that are trained: those with an epoch and a loss."""
+        return [name for name, stage in self.stages.items() if stage.epochs > 0 and stage.weights]
+
 
 @cache
 def known_settings() -> Schema:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -30,11 +31,11 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
-    try:
+    # the others may have to wait while one prepares the data
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(hours=2))
+    with losing_no_process():
         yield
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()  # after an error the others would be waited for, who wait for this one
 
 
 @contextmanager
@@ -80,9 +81,9 @@ def summed(values: Tensor) -> Tensor:
     """The sum over all processes, on the device that the values are on."""
     if not together():
         return values
-    total = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+    total = values.clone()
     dist.all_reduce(total)
-    return total.to(values.device)
+    return total
 
 
 class _Rows(torch.autograd.Function):
@@ -136,6 +137,15 @@ def agreed(value: T) -> T:
     said = [value]
     dist.broadcast_object_list(said, src=0)
     return said[0]
+
+
+def least(number: int) -> int:
+    """The smallest of the numbers that the processes have."""
+    if not together():
+        return number
+    smallest = torch.tensor(number)
+    dist.all_reduce(smallest, dist.ReduceOp.MIN)
+    return int(smallest)
 
 
 def wait_for_all() -> None:

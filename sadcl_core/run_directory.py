@@ -37,6 +37,7 @@ OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototy
 OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
 GROWING = ("results.csv", "metrics.jsonl")
 LOCK = ".lock"  # held by the process that trains in the folder
+LAST_BREATH = 15.0  # seconds in which readers of a process that was killed notice it, and let go of its lock
 
 
 class RunDirectory:
@@ -89,23 +90,32 @@ class RunDirectory:
         if not self.writes:
             yield
             return
+        lock = FileLock(self.path / LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0 if self._trained_now() else LAST_BREATH)
         except Timeout:
             raise UsageError(f"{self.path} is in use{self._by_whom()}. Wait for it, or choose another with -o.") from None
         except OSError as error:
-            raise UsageError(
-                f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o."
-            ) from None
+            raise self._cannot_be_made(error) from None
         try:
+            if (self.path / "run.json").is_file():
+                self.write_status(process=this_process())
             yield
         finally:
             lock.release()
 
+    def _trained_now(self) -> bool:
+        """Whether the process that run.json names is alive, or may be, on another machine."""
+        with suppress(DataError):
+            process = read_status(self.path).get("process")
+            if isinstance(process, dict):
+                return process.get("host") != platform.node() or runs_elsewhere(process)
+        return True
+
     def _cannot_be_made(self, error: OSError) -> UsageError:
-        return UsageError(f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o.")
+        what = "cannot be written to" if self.path.is_dir() else "cannot be made"
+        return UsageError(f"The run directory {self.path} {what} ({error.strerror}). Choose another with -o.")
 
     def _by_whom(self) -> str:
         with suppress(DataError, KeyError, TypeError):
@@ -136,9 +146,9 @@ class RunDirectory:
         """Cut the files that grow to the sizes they had at some state, and remove what a killed process left half-written."""
         if not self.writes:
             return
-        for name, size in sizes.items():
-            path = self.path / name
-            if name in GROWING and (path.stat().st_size if path.is_file() else 0) > size:
+        for name in GROWING:
+            path, size = self.path / name, sizes.get(name, 0)
+            if (path.stat().st_size if path.is_file() else 0) > size:
                 with explained(path), path.open("rb+") as file:
                     file.truncate(size)
         for folder in (self.path, self.best.parent, self.state.parent):

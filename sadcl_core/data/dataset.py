@@ -286,6 +286,7 @@ def make_loader(
         num_workers=number,
         worker_init_fn=_leave_signals_to_the_main_process,
         persistent_workers=number > 0 and shuffle_seed is not None,
+        pin_memory=shuffle_seed is not None and torch.cuda.is_available(),
     )
 
 

@@ -174,7 +174,7 @@ def read_steps(run: RunDirectory) -> tuple[Record, ...]:
 
 def used_stages(config: RunConfig) -> dict[str, StageSection]:
     """The stages that are trained: those with an epoch and a loss."""
-    return {name: stage for name, stage in config.stages.items() if stage.epochs > 0 and stage.weights}
+    return {name: config.stages[name] for name in config.used_stages}
 
 
 def _validated(values: dict[str, Any]) -> RunConfig:

@@ -85,8 +85,14 @@ class Backbone(nn.Module):
         self.to(memory_format=self.memory_format)
         self.freeze_batchnorm = freeze_batchnorm
         self.frozen_whole = False
-        self.frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
+        frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
+        self.frozen_names = [name for name, module in self.net.named_modules() if any(module is other for other in frozen)]
         self.freeze(whole=False)
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The parts that stay as they were loaded; by name, since SyncBatchNorm takes the place of modules."""
+        return [self.net.get_submodule(name) for name in self.frozen_names]
 
     def freeze(self, *, whole: bool) -> None:
         """Take the whole backbone out of training, or only the layers that are frozen by the configuration."""

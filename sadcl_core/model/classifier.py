@@ -82,10 +82,7 @@ def head_options(head: str, values: Mapping[str, Any]) -> Any:
     options = resolve(HEADS, head, kind="head").Options
     for key in values:
         if key not in options.model_fields:
-            known = ", ".join(options.model_fields)
-            raise UsageError(
-                f"The head {head} has no option {key!r}. {suggest(key, options.model_fields) if known else 'It has none.'}"
-            )
+            raise UsageError(f"The head {head} has no option {key!r}. {suggest(key, options.model_fields)}")
     try:
         return options(**values)
     except ValidationError as error:

@@ -32,7 +32,8 @@ from sadcl_core.presets import Configured, configure
 from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
 from sadcl_core.training.comparison_results import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.training.events import Listener
-from sadcl_core.training.fit import check_stages, completed, file_fingerprints, train, used_stages
+from sadcl_core.training.fit import check_stages, completed, file_fingerprints, resume, train
+from sadcl_core.training.resuming import prepare_resume
 from sadcl_core.training.transfer import with_network_of_init
 
 SCORES, SECONDS, FIRST_STAGE = "scores", "wall_seconds", "first_stage"  # keys of what is added to a run's run.json
@@ -104,7 +105,7 @@ def plan(
         if counts[key] == 1:
             planned.append(run)
             continue
-        if len(used_stages(run.configured.config)) == 1:
+        if len(run.configured.config.used_stages) == 1:
             same = [other.method for other, other_key in zip(runs, keys, strict=True) if other_key == key]
             raise UsageError(f"{' and '.join(same)} are the same with one stage. Give both stages epochs: --epochs N,N.")
         name = f"first-stage-{hashlib.sha256(key.encode()).hexdigest()[:8]}-seed{run.seed}"
@@ -119,8 +120,8 @@ def compare(plan: Plan, manifest: Manifest, folder: Path, *, watch: Watch) -> Co
     Args:
         plan: from `plan`.
         manifest: the data set.
-        folder: of the comparison; a run that finished in it is kept, one that did not is trained anew, and one that diverged
-            has no numbers.
+        folder: of the comparison; a run that finished in it is kept, one that was stopped goes on where it was, and one
+            that diverged has no numbers.
         watch: makes the listener of a run from a headline and its configuration.
 
     Raises:
@@ -190,7 +191,7 @@ def _configured(
 def _first_stage_of(configured: Configured) -> Configured:
     """The same with the first stage alone."""
     config = configured.config
-    first = used_stages(config)[0]
+    first = config.used_stages[0]
     others = [name for name in config.stages if name != first]
     stages = {**config.stages, **{name: config.stages[name].model_copy(update={"epochs": 0}) for name in others}}
     sources = {**configured.sources, **{f"stages.{name}.epochs": "compare" for name in others}}
@@ -199,7 +200,7 @@ def _first_stage_of(configured: Configured) -> Configured:
 
 def _first_stage_key(config: RunConfig) -> str:
     """Equal for runs whose first stages are the same: all that it depends on."""
-    stage = config.stages[used_stages(config)[0]]
+    stage = config.stages[config.used_stages[0]]
     values = config.model_dump()
     for key in ("preset", "method", "stages"):
         values.pop(key)
@@ -274,9 +275,12 @@ def _train(
     status = _status(run.path)
     if status.get("status") == DIVERGED:  # the same settings would diverge again
         raise DivergedError(str(status.get("ended")))
-    start = perf_counter()
+    start, going_on = perf_counter(), run.state.is_file() and status.get("status") != FINISHED
     with watch(headline, configured.config) as listen:
-        train(configured.config, configured.sources, manifest, run, exist_ok=run.path.exists(), after=after, listen=listen)
+        if going_on:
+            resume(prepare_resume(run.path, []), manifest, listen=listen)
+        else:
+            train(configured.config, configured.sources, manifest, run, exist_ok=run.path.exists(), after=after, listen=listen)
     first = None if after is None else {"name": after.path.name, "seconds": _status(after.path).get(SECONDS, 0.0)}
     run.write_status(**{SECONDS: round(perf_counter() - start, 1), FIRST_STAGE: first})
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sadcl_core.data.dataset import Batch, ImageLoader
 from sadcl_core.data.mixing import mix
-from sadcl_core.distributed import place, summed
+from sadcl_core.distributed import least, place, summed
 from sadcl_core.errors import MachineError
 from sadcl_core.randomness import seed_of
 from sadcl_core.training.context import Training
@@ -74,7 +74,7 @@ def _take_step(training: Training, state: StageState, batch: Batch, step: int) -
 def _optimise(training: Training, state: StageState, batch: Batch, step: int) -> dict[str, float]:
     accelerator, stage, config = training.accelerator, state.place, training.config
     images, targets = _on_device(training, state, batch, step)
-    parts = list(zip(images.chunk(training.accumulate), targets.chunk(training.accumulate), strict=True))
+    parts = _cut(images, targets, number=training.accumulate, of=len(batch[0]))
     whole = _totals([targets for _, targets in parts]) if len(parts) > 1 else {}
     values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=training.device))
     remembered: list[tuple[Tensor, Tensor]] = []
@@ -101,6 +101,20 @@ def _optimise(training: Training, state: StageState, batch: Batch, step: int) ->
     return found
 
 
+def _cut(images: Tensor, targets: Tensor, *, number: int, of: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch in parts, as many in every process and one at most for each image; the views of an image stay together.
+
+    Args:
+        images: (B * V, 3, S, S).
+        targets: (B * V, K).
+        number: of parts, if there are images enough.
+        of: B.
+    """
+    number = min(number, least(of)) if number > 1 else 1
+    sizes = [len(part) * len(images) // of for part in torch.arange(of).tensor_split(number)]
+    return list(zip(images.split(sizes), targets.split(sizes), strict=True))
+
+
 def _on_device(training: Training, state: StageState, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
     """Images (B, 3, S, S) normalised and targets (B, K) of a batch, each view as an image of its own, mixed if asked for."""
     images, targets, _ = batch
@@ -124,9 +138,9 @@ def _totals(targets: list[Tensor]) -> dict[str, float]:
 def _update(training: Training, state: StageState, step: int) -> None:
     """One step of the optimiser, of its schedule and of the EMA."""
     optim = training.config.optim
+    state.whole = False  # until all of them have taken it
     if optim.clip_grad_norm:
         training.accelerator.clip_grad_norm_(state.model.parameters(), optim.clip_grad_norm)
-    state.whole = False  # until all of them have taken it
     state.optimizer.step()
     state.optimizer.zero_grad()
     with warnings.catch_warnings():

@@ -42,7 +42,7 @@ def seconds_left(
         train_images: of an epoch.
         eval_images: looked at after each epoch.
     """
-    names = [name for name, section in config.stages.items() if section.epochs and section.weights]
+    names = config.used_stages
     per_view = step_seconds / config.stages[stage].views
     look = FORWARD * per_view * steps / max(train_images, 1)  # at one image
     left = -done * step_seconds - done // max(steps, 1) * eval_images * look

@@ -17,7 +17,7 @@ import torch
 
 from sadcl_core import __version__
 from sadcl_core.checkpoint import ModelCard, load_model
-from sadcl_core.config import ModelSection, RunConfig, flatten
+from sadcl_core.config import DataSection, ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.transforms import AUGMENTATIONS
 from sadcl_core.device import choose_device, choose_precision
@@ -31,9 +31,9 @@ from sadcl_core.training.context import Training
 from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.resuming import Resumed, refuse_other_data
-from sadcl_core.training.sharding import make_ready, start_accelerate
+from sadcl_core.training.sharding import check_compute, make_ready, start_accelerate
 from sadcl_core.training.stages import MAPS, Stored, result_columns, run_stage, seed_everything
-from sadcl_core.training.state import read_state
+from sadcl_core.training.state import StateCard, read_state
 from sadcl_core.training.step import TERMS
 from sadcl_core.training.transfer import transfer
 
@@ -125,9 +125,7 @@ def resume(resumed: Resumed, manifest: Manifest, *, listen: Listener) -> Trainin
     with run.held():
         card, tensors = read_state(run)
         refuse_other_data(card, manifest)
-        config = config.model_copy(
-            update={"data": config.data.model_copy(update={"manifest": str((manifest.folder or Path()).resolve())})}
-        )
+        config = config.model_copy(update={"data": _data_of_then(config.data, card, manifest)})
         check_stages(config)
         device, precision = _where(config)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
@@ -139,15 +137,21 @@ def resume(resumed: Resumed, manifest: Manifest, *, listen: Listener) -> Trainin
         if "compute.accumulate" not in resumed.changed:
             training.accumulate = card.accumulate
         listen(Note(resumed.said))
-        first = used_stages(config).index(card.place.stage) + 1
+        first = config.used_stages.index(card.place.stage) + 1
         facts = {"resumed": [*resumed.before, _now()]}
         with training.interrupts, recorded(training, manifest, facts):
             _all_stages(training, first=first, stored=(card, tensors))
     return TrainingResult(run, training.best_map, *training.best_epoch)
 
 
+def _data_of_then(data: DataSection, card: StateCard, manifest: Manifest) -> DataSection:
+    """The data where they are now; shards read by as many processes as before, since their order depends on it."""
+    workers = card.workers if data.workers is None and manifest.description.shards is not None else data.workers
+    return data.model_copy(update={"manifest": str((manifest.folder or Path()).resolve()), "workers": workers})
+
+
 def _all_stages(training: Training, *, first: int, stored: Stored | None = None) -> None:
-    stages = used_stages(training.config)
+    stages = training.config.used_stages
     for number, name in enumerate(stages, start=1):
         if number >= first:
             run_stage(training, name, number=number, of=len(stages), stored=stored if number == first else None)
@@ -156,7 +160,9 @@ def _all_stages(training: Training, *, first: int, stored: Stored | None = None)
 def _where(config: RunConfig) -> tuple[torch.device, str]:
     """The device and the precision of this process."""
     device = choose_device(config.device)
-    return device, choose_precision(config.precision, device)
+    precision = choose_precision(config.precision, device)
+    check_compute(config, precision)
+    return device, precision
 
 
 def _now() -> str:
@@ -187,7 +193,7 @@ def _training(
         accelerator=accelerator,
         precision=precision,
         listen=listen,
-        interrupts=Interrupts(),
+        interrupts=Interrupts(heard=lambda: listen(Note("finishing the step and saving; again to end at once"))),
         accumulate=config.compute.accumulate,
     )
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
@@ -243,11 +249,6 @@ def completed(config: RunConfig, manifest: Manifest) -> RunConfig:
     return config.model_copy(update={"data": data, "model": model})
 
 
-def used_stages(config: RunConfig) -> list[str]:
-    """The stages that are trained: those with an epoch and a loss."""
-    return [name for name, stage in config.stages.items() if stage.epochs > 0 and stage.weights]
-
-
 def check_stages(config: RunConfig) -> None:
     """Refuse stages that cannot be trained.
 
@@ -256,7 +257,7 @@ def check_stages(config: RunConfig) -> None:
     """
     if not any(stage.epochs for stage in config.stages.values()):
         raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
-    if not used_stages(config):
+    if not config.used_stages:
         raise UsageError(
             "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -28,9 +28,11 @@ class Interrupts:
         at_once: a second Ctrl-C came: nothing more is to be saved.
     """
 
-    def __init__(self) -> None:
-        """Nothing is installed yet."""
+    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
+        """Nothing is installed yet; `heard` is called when the first signal comes."""
+        self.heard = heard
         self.asked: int | None = None
+        self._again = False  # whether Ctrl-C came before
         self.at_once = False
         self._waits = False
         self._before: dict[int, Any] = {}
@@ -69,12 +71,15 @@ class Interrupts:
             self._raise()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked == signal.SIGINT == number:
+        if number == signal.SIGINT and self._again:
             self.at_once = True
             if not self._waits:
                 self._raise()
-        elif self.asked is None:
+            return
+        self._again = self._again or number == signal.SIGINT
+        if self.asked is None:
             self.asked = number
+            self.heard()
 
     def _raise(self) -> NoReturn:
         for number in self._before:

@@ -60,7 +60,7 @@ def build_prototypes(
     for images, targets, _ in loader:
         with autocast(device, precision):
             output = classifier(preprocessing.normalise(images.to(device)))
-        features = output.label_features.double().cpu()  # (B, K, D)
+        features = output.label_features.cpu().double()  # (B, K, D)
         scores = output.logits.float().sigmoid().cpu()
         positive = targets == 1
         for row, chosen in enumerate((positive & (scores > min_score), positive, targets != -1, torch.ones_like(positive))):

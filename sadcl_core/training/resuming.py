@@ -10,7 +10,7 @@ from sadcl_core.config import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.run_directory import FINISHED, RunDirectory, last_unfinished_run, read_status
-from sadcl_core.training.state import StateCard, read_state_card
+from sadcl_core.training.state import Place, StateCard, read_state_card
 
 # settings that may be others than when the run was started, by the end of their dotted names
 CHANGEABLE = (
@@ -58,7 +58,7 @@ def prepare_resume(
     Args:
         path: of the run.
         layers: what the user says now, weakest first.
-        epochs: of each stage, or one number for all that are not over.
+        epochs: of each stage, or one number for all that are trained and not over.
         writes: whether this process writes.
 
     Raises:
@@ -73,12 +73,10 @@ def prepare_resume(
     changed = tuple(key for key in {**then, **now} if then.get(key) != now.get(key))
     _refuse_changes(changed, then, now)
     _refuse_past_stages(card, changed)
+    _refuse_fewer_epochs(card.place, config)
+    if status.get("status") == FINISHED:
+        _refuse_nothing_left(run, card.place, config)
     place = card.place
-    grown = any(key.endswith(".epochs") for key in changed)
-    if status.get("status") == FINISHED and not grown:
-        raise UsageError(
-            f"{run.path} has come to its end. To train longer, give more epochs: --resume {run.path} --epochs {_more(config)}."
-        )
     others = [f"{key} {then.get(key)} -> {now.get(key)}" for key in changed]
     said = f"resumes {run.path} at stage {place.stage}, epoch {place.epoch}" + (f", step {place.step}" if place.step else "")
     said += f"; with {', '.join(others)}" if others else ""
@@ -89,8 +87,8 @@ def prepare_resume(
 def _epochs(card: StateCard, counts: Sequence[int | None]) -> Layer:
     names = list(card.config.stages)
     if len(counts) == 1:
-        over = names.index(card.place.stage)
-        counts = [None] * over + [counts[0]] * (len(names) - over)
+        open_ones = [name for name in names[names.index(card.place.stage) :] if card.config.stages[name].epochs]
+        counts = [counts[0] if name in open_ones else None for name in names]
     return {"stages": {name: {"epochs": count} for name, count in zip(names, counts, strict=True) if count is not None}}
 
 
@@ -115,11 +113,30 @@ def _refuse_past_stages(card: StateCard, changed: Sequence[str]) -> None:
             )
 
 
-def _more(config: RunConfig) -> str:
-    counts = [stage.epochs for stage in config.stages.values()]
-    last = max(number for number, stage in enumerate(config.stages.values()) if stage.epochs and stage.weights)
-    counts[last] *= 2
-    return ",".join(map(str, counts))
+def _refuse_fewer_epochs(place: Place, config: RunConfig) -> None:
+    asked, done = config.stages[place.stage].epochs, place.epoch - 1
+    if place.stage not in config.used_stages or asked < done:
+        raise UsageError(
+            f"Stage {place.stage} has {done} epochs already and cannot be one of {asked}. Give --epochs {max(done, 1)} or more."
+        )
+
+
+def _refuse_nothing_left(run: RunDirectory, place: Place, config: RunConfig) -> None:
+    """Refuse to go on with a run that is finished, also under the settings of now."""
+    patience, later = config.optim.patience, config.used_stages[config.used_stages.index(place.stage) + 1 :]
+    if later:
+        return
+    if place.gave_up(patience):
+        raise UsageError(
+            f"{run.path} ended early: no better mAP since epoch {place.best_epoch} of stage {place.stage}. To go on all the "
+            f"same: --resume {run.path} --set optim.patience={2 * patience}."
+        )
+    if place.epoch > config.stages[place.stage].epochs:
+        counts = [2 * stage.epochs if name == place.stage else stage.epochs for name, stage in config.stages.items()]
+        raise UsageError(
+            f"{run.path} has come to its end. To train longer, give more epochs: --resume {run.path} "
+            f"--epochs {','.join(map(str, counts))}."
+        )
 
 
 def refuse_other_data(card: StateCard, manifest: Manifest) -> None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from sadcl_core.checkpoint import write_tensors
-from sadcl_core.distributed import place, wait_for_all
+from sadcl_core.distributed import average_buffers, place, wait_for_all
 from sadcl_core.errors import DataError, DivergedError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
@@ -29,6 +31,7 @@ class StageState:
     Attributes:
         seed: of everything random in it.
         steps: of an epoch.
+        workers: processes that read images.
         place: how far it is.
         model: computes the losses; wrapped for several processes.
         classifier: the network in it.
@@ -41,6 +44,7 @@ class StageState:
 
     seed: int
     steps: int
+    workers: int
     place: Place
     model: nn.Module
     classifier: Classifier
@@ -63,24 +67,38 @@ def save_stage(training: Training, state: StageState) -> None:
         DivergedError: weights are no longer finite numbers; what was saved before stays.
         SadclError: it cannot be written; what was saved before stays.
     """
+    share_statistics(training, state)
     tensors = {
         **named("model", whole_weights(state.classifier)),
         **named("ema", whole_weights(state.ema.module)),
         **named("optimizer", _optimizer_tensors(state)),
         **(named("bank", state.bank.state_dict()) if state.bank is not None else {}),
     }
-    broken = next(
-        (name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())), ""
-    )
-    if broken:
-        raise DivergedError(
-            f"{broken} holds numbers that are not finite after step {state.place.step} of epoch {state.place.epoch} in stage "
-            f"{state.place.stage}. The state saved before is kept. Lower the learning rate with --lr, or clip gradients with "
-            "--clip-grad 1."
-        )
+    _refuse_broken(tensors, state.place)
     if training.run.writes:
         save_state(training.run.state, _card(training, state), tensors)
         _remove_other_bests(training, state)
+
+
+def share_statistics(training: Training, state: StageState) -> None:
+    """Let all processes hold the same BatchNorm statistics; where they are frozen, they do."""
+    if not training.config.model.freeze_batchnorm:
+        average_buffers(state.classifier)
+        average_buffers(state.ema.module)
+
+
+def refuse_broken_weights(state: StageState) -> None:
+    """Raise a DivergedError when weights are no longer finite numbers, in all processes, which hold the same."""
+    _refuse_broken(whole_weights(state.ema.module), state.place)
+
+
+def _refuse_broken(tensors: Mapping[str, Tensor], place: Place) -> None:
+    broken = next((name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()), "")
+    if broken:
+        raise DivergedError(
+            f"{broken} holds numbers that are not finite after step {place.step} of epoch {place.epoch} in stage {place.stage}. "
+            "The state saved before is kept. Lower the learning rate with --lr, or clip gradients with --clip-grad 1."
+        )
 
 
 def _card(training: Training, state: StageState) -> StateCard:
@@ -98,6 +116,7 @@ def _card(training: Training, state: StageState) -> StateCard:
         scaler={} if scaler is None else scaler.state_dict(),
         accumulate=training.accumulate,
         processes=place()[1],
+        workers=state.workers,
         sizes=training.run.sizes(),
     )
 
@@ -147,6 +166,7 @@ def _optimizer_tensors(state: StageState) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
 def _load_optimizer(state: StageState, tensors: Mapping[str, Tensor]) -> None:
     optimizer = _plain(state)
     parameters = dict(state.classifier.named_parameters())
@@ -154,9 +174,14 @@ def _load_optimizer(state: StageState, tensors: Mapping[str, Tensor]) -> None:
     stored: dict[int, dict[str, Tensor]] = {}
     for label, tensor in tensors.items():
         name, _, key = label.rpartition("/")
-        value = like(tensor, parameters[name]) if tensor.shape == parameters[name].shape else tensor
+        value = _as_laid_out(like(tensor, parameters[name]), parameters[name]) if key != "step" else tensor
         stored.setdefault(numbers[name], {})[key] = value
     optimizer.load_state_dict({"state": stored, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _as_laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """In the memory layout of its parameter, which the optimiser is fast in."""
+    return tensor if isinstance(tensor, DTensor) else torch.empty_like(parameter).copy_(tensor)
 
 
 def keep_best(training: Training, state: StageState) -> None:

@@ -46,17 +46,25 @@ def start_accelerate(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu", kwargs_handlers=[with_buffers])
 
 
+def check_compute(config: RunConfig, precision: str) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        UsageError: shards are asked for in one process, in fp16 or compiled.
+    """
+    if config.compute.shard and not together():
+        raise UsageError("compute.shard cuts a network over several processes. Start them with torchrun, or leave it off.")
+    if config.compute.shard and (precision == "fp16" or config.compute.compile):
+        raise UsageError("compute.shard goes with --precision bf16 or fp32, and without --compile.")
+
+
 def make_ready(classifier: Classifier, config: RunConfig) -> None:
     """Do what the compute section of the configuration asks of the network, before it is copied or wrapped.
 
     Raises:
-        UsageError: the backbone, or this way to start, cannot do what is asked for.
+        UsageError: the backbone cannot do what is asked for.
     """
     compute = config.compute
-    if compute.shard and not together():
-        raise UsageError("compute.shard cuts a network over several processes. Start them with torchrun, or leave it off.")
-    if compute.shard and (config.precision == "fp16" or compute.compile):
-        raise UsageError("compute.shard goes with --precision bf16 or fp32, and without --compile.")
     classifier.backbone.lay_out(channels_last=compute.channels_last)
     if compute.gradient_checkpointing:
         classifier.backbone.checkpoint_gradients()
@@ -82,8 +90,10 @@ def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, 
 
 def share_batchnorm(classifier: Classifier, *, frozen: bool) -> None:
     """On several GPUs let BatchNorm see the whole batch; on CPUs torch cannot, and statistics are averaged once an epoch."""
-    if together() and not frozen and next(classifier.parameters()).device.type == "cuda":
-        classifier.backbone.net = convert_sync_batchnorm(classifier.backbone.net)
+    backbone = classifier.backbone
+    done = any(isinstance(module, nn.SyncBatchNorm) for module in backbone.modules())
+    if together() and not frozen and not done and next(classifier.parameters()).device.type == "cuda":
+        backbone.net = convert_sync_batchnorm(backbone.net)
 
 
 def shard(classifier: Classifier) -> None:

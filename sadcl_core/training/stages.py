@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sadcl_core.config import RunConfig
 from sadcl_core.data.dataset import ImageLoader
-from sadcl_core.distributed import average_buffers
-from sadcl_core.errors import DivergedError, SadclError
+from sadcl_core.errors import DivergedError, SadclError, UsageError
 from sadcl_core.inference.evaluation import evaluate
 from sadcl_core.inference.scoring import score
 from sadcl_core.losses import class_weights
@@ -24,7 +23,15 @@ from sadcl_core.training.epoch import peak_rate, train_epoch
 from sadcl_core.training.events import EpochDone, Note, PrototypesBuilt, StageStarted
 from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
 from sadcl_core.training.prototypes import build_prototypes
-from sadcl_core.training.saving import StageState, best_of_stage, keep_best, restore, save_stage
+from sadcl_core.training.saving import (
+    StageState,
+    best_of_stage,
+    keep_best,
+    refuse_broken_weights,
+    restore,
+    save_stage,
+    share_statistics,
+)
 from sadcl_core.training.sharding import averaged, make_ready, shard, share_batchnorm, whole_weights, wrap
 from sadcl_core.training.state import Place, StateCard
 from sadcl_core.training.step import TERMS, TrainingStep
@@ -53,11 +60,10 @@ def run_stage(training: Training, name: str, *, number: int, of: int, stored: St
     seed_everything(seed)  # a stage does not depend on how many random numbers came before it
     loader = training.train_loader(stage, seed=seed)
     evaluation = training.plain_loader(training.eval_split)
-    state = start_stage(training, name, number=number, seed=seed, steps=len(loader), stored=stored)
+    state = start_stage(training, name, number=number, loader=loader, seed=seed, stored=stored)
     training.listen(StageStarted(name, number, of, stage.epochs, len(loader), stage.weights, done=state.steps_done))
     try:
-        if stored is None:
-            save_stage(training, state)
+        save_stage(training, state)  # also of a run that goes on: its settings may be others now
         while not _over(training, state):
             _epoch(training, state, loader, evaluation)
     except (SadclError, KeyboardInterrupt) as error:
@@ -71,8 +77,8 @@ def run_stage(training: Training, name: str, *, number: int, of: int, stored: St
 
 def _over(training: Training, state: StageState) -> bool:
     """Whether the stage has had its epochs, or has not become better for too many."""
-    place, patience = state.place, training.config.optim.patience
-    if place.best_epoch and place.epoch - 1 - place.best_epoch >= patience:
+    place = state.place
+    if place.gave_up(training.config.optim.patience):
         training.listen(Note(f"stage {place.stage} ends early: no better mAP since epoch {place.best_epoch}"))
         return True
     return place.epoch > training.config.stages[place.stage].epochs
@@ -83,6 +89,7 @@ def _epoch(training: Training, state: StageState, loader: ImageLoader, evaluatio
     place, epoch = state.place, state.place.epoch
     means = train_epoch(training, state, loader)
     share_statistics(training, state)
+    refuse_broken_weights(state)
     metrics = held_out(training, whole_network(training, state.ema.module), evaluation)
     training.interrupts.check_together()
     current = metrics["mAP_interpolated"]
@@ -100,11 +107,11 @@ def _epoch(training: Training, state: StageState, loader: ImageLoader, evaluatio
     }
     with training.interrupts.waiting():
         training.save(state.ema.module, best=best, stage=place.stage, epoch=epoch, metrics=metrics)
-        training.run.append_result(row)
         if best:
             training.best_map, training.best_epoch, training.best_metrics = current, (place.stage, epoch), metrics
         if better:
             keep_best(training, state)
+        training.run.append_result(row)
         state.place = Place(
             stage=place.stage,
             epoch=epoch + 1,
@@ -121,11 +128,10 @@ def _keep(training: Training, state: StageState, error: BaseException) -> None:
     if training.interrupts.at_once or isinstance(error, DivergedError) or not state.whole:
         return
     if isinstance(error, KeyboardInterrupt) or alone:
-        share_statistics(training, state)
         place = state.place
         try:
-            training.save(state.ema.module, best=not training.best_epoch[1], stage=place.stage, epoch=place.epoch, metrics={})
             save_stage(training, state)
+            training.save(state.ema.module, best=not training.best_epoch[1], stage=place.stage, epoch=place.epoch, metrics={})
         except SadclError as worse:
             training.listen(Note(f"{worse} The state saved before is kept.", warning=True))
 
@@ -137,13 +143,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def start_stage(training: Training, name: str, *, number: int, seed: int, steps: int, stored: Stored | None = None) -> StageState:
+def start_stage(
+    training: Training, name: str, *, number: int, loader: ImageLoader, seed: int, stored: Stored | None = None
+) -> StageState:
     """Prototypes and bank if the stage uses them, a fresh optimiser, schedule and EMA, or all of them from a state.
 
     The EMA of a later stage starts from a trained model and needs no warm-up.
     """
     classifier, config = training.classifier, training.config
-    stage, optim = config.stages[name], config.optim
+    stage, optim, steps = config.stages[name], config.optim, len(loader)
     used = [TERMS[term] for term in stage.weights]
     with_bank = "sample_to_sample" in stage.weights and config.loss.sample_to_sample.bank_slots > 0
     if stored is None and (with_bank or any(term.prototypes for term in used)):
@@ -168,6 +176,7 @@ def start_stage(training: Training, name: str, *, number: int, seed: int, steps:
     state = StageState(
         seed=seed,
         steps=steps,
+        workers=loader.num_workers,
         place=Place(stage=name, epoch=1) if stored is None else stored[0].place,
         model=model,
         classifier=classifier,
@@ -176,9 +185,19 @@ def start_stage(training: Training, name: str, *, number: int, seed: int, steps:
         bank=bank,
     )
     if stored is not None:
+        refuse_other_steps(stored[0], steps=steps)
         restore(training, state, *stored)
     state.schedule = one_cycle(optimizer, steps=stage.epochs * steps, warmup=optim.warmup, done=state.steps_done)
     return state
+
+
+def refuse_other_steps(card: StateCard, *, steps: int) -> None:
+    """Raise a UsageError when an epoch is cut into other steps than it was, so that the place in it would be another."""
+    if card.steps != steps:
+        raise UsageError(
+            f"An epoch has {steps} steps now and had {card.steps} of {card.processes} processes: a last batch too small for all "
+            f"of them is left out. Go on with {card.processes}."
+        )
 
 
 def weights_of_classes(training: Training) -> tuple[Tensor, Tensor] | None:
@@ -219,13 +238,6 @@ def make_bank(training: Training) -> MemoryBank:
     bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(training.device)
     bank.start_from(prototypes.detach())
     return bank
-
-
-def share_statistics(training: Training, state: StageState) -> None:
-    """Let all processes hold the same BatchNorm statistics; where they are frozen, they do."""
-    if not training.config.model.freeze_batchnorm:
-        average_buffers(state.classifier)
-        average_buffers(state.ema.module)
 
 
 def whole_network(training: Training, classifier: Classifier) -> Classifier:

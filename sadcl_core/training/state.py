@@ -54,6 +54,10 @@ class Place(BaseModel):
     best_map: float | None = None
     best_epoch: int = Field(0, ge=0)
 
+    def gave_up(self, patience: int) -> bool:
+        """Whether so many epochs have brought nothing better that the stage ends early."""
+        return self.best_epoch > 0 and self.epoch - 1 - self.best_epoch >= patience
+
 
 class StateCard(BaseModel):
     """What a state says beside its tensors.
@@ -68,7 +72,7 @@ class StateCard(BaseModel):
         scaler: of the gradients in fp16.
         accumulate: parts that a batch is cut into.
         processes: that trained together.
-        workers: that read images, of each process.
+        workers: processes that read images, of each of those.
         sizes: of the files that grow, in bytes, when this was written.
         checksums: of each tensor.
     """
@@ -82,7 +86,7 @@ class StateCard(BaseModel):
     place: Place
     best: dict[str, Any] = Field(default_factory=dict)
     holds: tuple[str, int] = ("", 0)
-    scaler: dict[str, float] = Field(default_factory=dict)
+    scaler: dict[str, int | float] = Field(default_factory=dict)
     accumulate: int = Field(1, ge=1)
     processes: int = Field(1, ge=1)
     workers: int | None = None

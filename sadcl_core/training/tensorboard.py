@@ -44,7 +44,7 @@ class TensorBoard:
 
     def _before(self, stage: StageStarted) -> int:
         """Steps of the stages before, had none of them ended early."""
-        names = [name for name, section in self.config.stages.items() if section.epochs and section.weights]
+        names = self.config.used_stages
         return sum(self.config.stages[name].epochs for name in names[: names.index(stage.stage)]) * stage.steps
 
 

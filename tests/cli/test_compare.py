@@ -60,7 +60,10 @@ def test_runs_of_a_comparison_are_runs_like_any_other(sadcl: Sadcl, coco: Path) 
     assert [line.split(",")[-2:] for line in results[0]] == [line.split(",")[-2:] for line in results[1]]
 
 
-def test_every_method_has_the_recipe_that_training_it_alone_would_choose(coco: Path) -> None:
+def test_every_method_has_the_recipe_that_training_it_alone_would_choose(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     manifest = prepare("coco", data=coco).manifest
     layers: list[tuple[str, Layer]] = [("flag", {"stages": {"classification": {"epochs": 7}}})]
     facts = partial(facts_of, manifest, layers)

@@ -258,7 +258,7 @@ def test_a_run_that_another_process_trains_is_left_alone(manifest: Manifest) -> 
         pass
     for gone in ({**other, "pid": ended.pid}, {**other, "since": "0"}, {**other, "host": "elsewhere"}):
         directory.write_status(status="running", process=gone)
-        assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]  # it was killed: trained anew
+        assert list(run(planned, manifest)[1]) == ["1/1 baseline-seed1"]  # it was killed: trained to its end
 
 
 def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manifest) -> None:
@@ -280,7 +280,7 @@ def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manife
         run(planned, manifest)
 
 
-def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_and_the_others_are_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
     trained: Any = vars(module)["train"]
 
@@ -300,6 +300,7 @@ def test_an_interrupted_run_is_trained_anew_and_the_others_kept(manifest: Manife
     monkeypatch.setattr(module, "train", trained)
     result, stages = run(planned, manifest)
     assert list(stages.values()) == [["contrastive"]]  # neither the first stage nor the finished run again
+    assert len(read_status(Path("c/sadcl-seed1"))["resumed"]) == 1
     assert result.methods == ("sarl", "sadcl")
 
 

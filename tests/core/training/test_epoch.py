@@ -13,10 +13,11 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare import prepare
 from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.run_directory import read_status
 from sadcl_core.training import epoch
 from sadcl_core.training.epoch import ran_out_of_memory
 from sadcl_core.training.events import Event, Note, StepDone
-from sadcl_core.training.sharding import make_ready
+from sadcl_core.training.sharding import check_compute, make_ready
 from tests.conftest import make_coco
 from tests.core.training.resumable import configured, numbers, start, tensors
 
@@ -155,6 +156,30 @@ def test_weights_that_are_no_numbers_are_not_saved(manifest: Manifest) -> None:
     assert all(bool(tensor.isfinite().all()) for tensor in tensors(Path("run")).values())
 
 
+def test_weights_broken_by_the_last_step_of_an_epoch_are_in_no_file(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimise = epoch._update
+
+    def update(training: Any, state: Any, step: int) -> None:
+        optimise(training, state, step)
+        if state.place.epoch == 1 and step == state.steps:
+            for network in (state.classifier, state.ema.module):
+                next(network.head.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(epoch, "_update", update)
+    with pytest.raises(DivergedError, match="not finite after step 4 of epoch 1"):
+        start(configured((3, 0)), manifest, Path("run"))
+    assert read_status(Path("run"))["status"] == "diverged"
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors(Path("run")).values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize(("images", "views", "number", "sizes"), [(7, 1, 2, [4, 3]), (5, 2, 3, [4, 4, 2]), (2, 1, 9, [1, 1])])
+def test_parts_are_as_many_as_asked_for_and_keep_views_together(images: int, views: int, number: int, sizes: list[int]) -> None:
+    batch = torch.arange(images * views)[:, None]
+    parts = epoch._cut(batch, batch, number=number, of=images)
+    assert [len(part) for part, _ in parts] == sizes
+    assert torch.equal(torch.cat([targets for _, targets in parts]), batch)
+
+
 def test_a_backbone_without_checkpointing_says_so() -> None:
     classifier = Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=2, img_size=32)
     classifier.backbone.net = torch.nn.Conv2d(3, 4, 1)
@@ -163,9 +188,8 @@ def test_a_backbone_without_checkpointing_says_so() -> None:
 
 
 def test_shards_need_several_processes() -> None:
-    classifier = Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=2, img_size=32)
     with pytest.raises(UsageError, match="cuts a network over several processes"):
-        make_ready(classifier, RunConfig.model_validate({"compute": {"shard": True}}))
+        check_compute(RunConfig.model_validate({"compute": {"shard": True}}), "fp32")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from sadcl_core.errors import Terminated
 from sadcl_core.training.interrupts import Interrupts
 
 
@@ -24,6 +25,37 @@ def test_the_second_does_not_wait() -> None:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_after_sigterm_ctrl_c_still_ends_it_when_it_comes_twice() -> None:
+    told = []
+    with Interrupts(heard=lambda: told.append(True)) as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert told == [True]
+        with pytest.raises(Terminated):
+            interrupts.check()
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.at_once
+
+
+def test_files_are_written_to_their_end() -> None:
+    written = []
+
+    def write(interrupts: Interrupts) -> None:
+        with interrupts.waiting():
+            for number in range(3):
+                signal.raise_signal(signal.SIGINT)
+                written.append(number)
+
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        write(interrupts)
+    assert written == [0, 1, 2]
 
 
 def test_changes_nothing_in_another_thread() -> None:
