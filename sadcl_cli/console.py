@@ -47,10 +47,11 @@ def _console(stderr: bool) -> Console:
             return super().render_str(visible(text), **options)
 
         def on_broken_pipe(self) -> None:
-            """See the class."""
+            """See the class; work goes on when nobody reads what is said about it, and ends when nobody wants its results."""
             self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if stderr else sys.stdout).fileno())
+            if not stderr:
+                raise SystemExit(0)
 
     console = Quiet(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
     if not console.is_terminal and "COLUMNS" not in os.environ:

@@ -217,7 +217,7 @@ def train(
         epochs=None if going_on else epochs,
         batch_size=batch_size,
         img_size=img_size,
-        lr=lr,
+        lr=None if going_on else lr,
         weight_decay=weight_decay,
         device=device,
         precision=precision,
@@ -233,7 +233,7 @@ def train(
     with joined():
         verbosity.quiet = verbosity.quiet or place()[0] > 0
         if resume is not None:
-            _resume(None if resume == LAST else resume, layers, epochs=epochs, dataset=dataset, data=data, json=json)
+            _resume(None if resume == LAST else resume, layers, epochs=epochs, lr=lr, dataset=dataset, data=data, json=json)
             return
         manifest = None if dataset is None else _data(dataset, data)
         configured = _configured(layers, manifest, preset)
@@ -293,14 +293,21 @@ def _train(configured: Configured, manifest: Manifest, output: Path | None, *, e
 
 
 def _resume(
-    path: Path | None, layers: list[tuple[str, Layer]], *, epochs: str | None, dataset: str | None, data: Path | None, json: bool
+    path: Path | None,
+    layers: list[tuple[str, Layer]],
+    *,
+    epochs: str | None,
+    lr: float | None,
+    dataset: str | None,
+    data: Path | None,
+    json: bool,
 ) -> None:
     from sadcl_core.distributed import agreed, place
     from sadcl_core.training.fit import resume as go_on
     from sadcl_core.training.resuming import find_resumable, prepare_resume
 
     found = agreed(find_resumable(path))
-    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), writes=place()[0] == 0)
+    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), lr=lr, writes=place()[0] == 0)
     if dataset is not None or data is not None:
         manifest = _data(dataset or resumed.config.data.dataset, data)
     else:
@@ -314,7 +321,7 @@ def _watch(config: RunConfig, run: RunDirectory, work: Callable[[Listener], Trai
     """Train, show how it goes, and say what came of it, or how to go on."""
     from sadcl_cli.training_display import TrainingDisplay
     from sadcl_cli.training_files import TrainingFiles
-    from sadcl_core.errors import SadclError
+    from sadcl_core.errors import DivergedError, SadclError
 
     try:
         with TrainingDisplay(config) as display, TrainingFiles(config, run) as files:
@@ -324,9 +331,10 @@ def _watch(config: RunConfig, run: RunDirectory, work: Callable[[Listener], Trai
                 files(event)
 
             result = work(listen)
-    except (SadclError, KeyboardInterrupt):
+    except (SadclError, KeyboardInterrupt) as error:
         if display.stage.number and run.writes and run.state.is_file():
-            warn(f"what was learned is kept in {run.path}. Go on from there: sadcl train --resume {run.path}")
+            other = " --lr RATE" if isinstance(error, DivergedError) else ""
+            warn(f"the state of the run is kept in {run.path}. Go on from there: sadcl train --resume {run.path}{other}")
         raise
     if not run.writes:
         return

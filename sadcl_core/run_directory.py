@@ -246,7 +246,7 @@ def read_status(path: Path) -> dict[str, Any]:
     """
     try:
         stored = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is not a run (no run.json). Give a run of sadcl train.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path / 'run.json'} cannot be read ({type(error).__name__}).") from None

@@ -14,6 +14,7 @@ from sadcl_core.diagnosis.verdict import NotThereError, Verdict, found, passed, 
 SPIKE = 1.5  # times the loss of an untrained classifier
 ROSE = 1.2  # times the lowest loss of a stage, or the first of all
 JUMP, JUMPS = 1.1, 1 / 3  # an epoch's loss against the one before; a larger share of such epochs is erratic
+NOISE = 0.1  # of what the loss fell by in the stage: smaller rises are those of a few steps near zero
 LEAST_EPOCHS = 5  # of a stage, to say whether it had levelled off
 STEADY_POINTS, STEADY_LOSS = 1.0, 0.05  # still improving over the last quarter: mAP points, and share of the loss
 
@@ -66,10 +67,11 @@ def _unsteady(stage: str, rows: tuple[Record, ...]) -> str:
     if len(losses) < 3:
         return ""
     lowest, last = float(losses.min()), float(losses[-1])
-    if last > ROSE * lowest:
+    if last > ROSE * lowest and last - lowest > NOISE * (float(losses[0]) - lowest):
         where = f"{lowest:.4f} in epoch {rows[int(losses.argmin())].epoch}"
         return f"In stage {stage} the training loss rose from {where} to {last:.4f} in the last one."
-    jumps = float((losses[1:] > JUMP * losses[:-1]).mean())
+    jumped = (losses[1:] > JUMP * losses[:-1]) & (losses[1:] - losses[:-1] > NOISE * (losses[0] - lowest))
+    jumps = float(jumped.mean())
     if len(losses) > LEAST_EPOCHS and jumps > JUMPS:
         return f"In stage {stage} the training loss rose by more than 10 % in {jumps:.0%} of the epochs."
     return ""
@@ -84,7 +86,7 @@ def rate_too_low(evidence: Evidence) -> Verdict:
         last, limits = last_loss(history), baselines_of(evidence)
     except NotThereError:
         return _levelled_off(*list(history.stages.items())[-1])
-    if hardly_moved(history, limits):
+    if hardly_moved(history, limits) and limits.half > 1.01 * limits.constant:  # else the two cannot be told apart
         return found(
             "serious",
             f"The classification loss ended at {last:.4f}, nearer to the {limits.half:.4f} of an untrained classifier than to "

@@ -61,6 +61,12 @@ class Training:
         device: torch.device = self.accelerator.device
         return device
 
+    @property
+    def best(self) -> dict[str, float | int | str] | None:
+        """What was reached so far, for run.json."""
+        stage, epoch = self.best_epoch
+        return {"mAP_interpolated": self.best_map, "stage": stage, "epoch": epoch} if epoch else None
+
     def train_loader(self, stage: StageSection, *, seed: int) -> ImageLoader:
         """Batches of the training split, shuffled and transformed as a stage wants them."""
         data = self.config.data

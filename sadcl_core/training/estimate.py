@@ -25,7 +25,10 @@ def say_how_long(training: Training, state: StageState, *, steps: int, seconds: 
         train_images=len(training.train_split),
         eval_images=len(training.eval_split),
     )
-    training.listen(Note(f"about {spoken(left)} to go, from the first steps; early stop may end it sooner"))
+    patience, stages = training.config.optim.patience, training.config.stages
+    sooner = any(patience < stages[name].epochs for name in training.config.used_stages)
+    early = "; early stop may end it sooner" if sooner else ""
+    training.listen(Note(f"about {spoken(left)} to go, from the first steps{early}"))
 
 
 def seconds_left(

@@ -37,6 +37,8 @@ from sadcl_core.training.state import StateCard, read_state
 from sadcl_core.training.step import TERMS
 from sadcl_core.training.transfer import transfer
 
+FEW = 100  # held-out images, below which the best epoch is much a matter of chance
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -209,6 +211,10 @@ def _training(
             f"on {len(training.eval_split):,} of split {training.eval_split.name}"
         )
     )
+    if len(training.eval_split) < FEW:
+        listen(
+            Note(f"{len(training.eval_split)} images are few to choose an epoch by: some points of mAP between two are chance")
+        )
     return training
 
 
@@ -361,9 +367,7 @@ def _ending(error: BaseException) -> tuple[str, str]:
 
 
 def _record_end(training: Training, status: str, ended: str) -> None:
-    stage, epoch = training.best_epoch
-    best = {"mAP_interpolated": training.best_map, "stage": stage, "epoch": epoch} if epoch else None
-    training.run.write_status(status=status, ended=ended, best=best)
+    training.run.write_status(status=status, ended=ended, best=training.best)
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:

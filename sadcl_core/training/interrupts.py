@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that end training between two steps.
+"""Ctrl-C, SIGTERM and a terminal that closes end training between two steps.
 
 Python raises KeyboardInterrupt wherever the program happens to be; when that is a destructor or a callback of a library,
 it is swallowed or leaves noise behind. Here the first signal is remembered and raised at the next step, after which the state is
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from sadcl_core.distributed import anywhere, together
 from sadcl_core.errors import Terminated
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:
@@ -39,7 +39,8 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup lets one be ignored
+            self._before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -56,7 +57,7 @@ class Interrupts:
         if not together():
             self.check()
         elif anywhere(self.asked is not None):
-            self.asked = signal.SIGTERM if anywhere(self.asked == signal.SIGTERM) else signal.SIGINT
+            self.asked = signal.SIGINT if not anywhere(self.asked not in (None, signal.SIGINT)) else signal.SIGTERM
             self._raise()
 
     @contextmanager
@@ -84,4 +85,4 @@ class Interrupts:
     def _raise(self) -> NoReturn:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
-        raise Terminated if self.asked == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if self.asked == signal.SIGINT or self.at_once else Terminated

@@ -51,7 +51,12 @@ def find_resumable(path: Path | None) -> Path:
 
 
 def prepare_resume(
-    path: Path, layers: Sequence[tuple[str, Layer]], *, epochs: Sequence[int | None] = (None,), writes: bool = True
+    path: Path,
+    layers: Sequence[tuple[str, Layer]],
+    *,
+    epochs: Sequence[int | None] = (None,),
+    lr: float | None = None,
+    writes: bool = True,
 ) -> Resumed:
     """Put the configuration of the rest of a run together; nothing is changed yet.
 
@@ -59,6 +64,7 @@ def prepare_resume(
         path: of the run.
         layers: what the user says now, weakest first.
         epochs: of each stage, or one number for all that are trained and not over.
+        lr: of all that are trained and not over.
         writes: whether this process writes.
 
     Raises:
@@ -68,7 +74,8 @@ def prepare_resume(
     run = RunDirectory(path, writes=writes)
     status = read_status(run.path)
     card = read_state_card(run)
-    config, sources = resolve_config([("run", card.config.model_dump()), *layers, ("flag", _epochs(card, epochs))])
+    flags = [("flag", _epochs(card, epochs)), ("flag", {"stages": {name: {"lr": lr} for name in _open(card)} if lr else {}})]
+    config, sources = resolve_config([("run", card.config.model_dump()), *layers, *flags])
     then, now = flatten(card.config.model_dump()), flatten(config.model_dump())
     changed = tuple(key for key in {**then, **now} if then.get(key) != now.get(key))
     _refuse_changes(changed, then, now)
@@ -87,9 +94,14 @@ def prepare_resume(
 def _epochs(card: StateCard, counts: Sequence[int | None]) -> Layer:
     names = list(card.config.stages)
     if len(counts) == 1:
-        open_ones = [name for name in names[names.index(card.place.stage) :] if card.config.stages[name].epochs]
-        counts = [counts[0] if name in open_ones else None for name in names]
+        counts = [counts[0] if name in _open(card) else None for name in names]
     return {"stages": {name: {"epochs": count} for name, count in zip(names, counts, strict=True) if count is not None}}
+
+
+def _open(card: StateCard) -> list[str]:
+    """The stages that are trained and not over."""
+    used = card.config.used_stages
+    return used[used.index(card.place.stage) :]
 
 
 def _refuse_changes(changed: Sequence[str], then: dict[str, object], now: dict[str, object]) -> None:

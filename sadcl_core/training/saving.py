@@ -137,6 +137,8 @@ def restore(training: Training, state: StageState, card: StateCard, tensors: Map
         raise DataError(f"{training.run.state} does not fit the run it is of: {str(error).splitlines()[0]}") from None
     if card.scaler and training.accelerator.scaler is not None:
         training.accelerator.scaler.load_state_dict(card.scaler)
+    if state.place.best_epoch:
+        read_tensors(_best_path(training, state.place.stage, state.place.best_epoch))  # now, and not when the stage is over
     training.holds = card.holds
     if card.best:
         training.best_map = float(card.best["mAP_interpolated"])

@@ -109,6 +109,7 @@ def _epoch(training: Training, state: StageState, loader: ImageLoader, evaluatio
         training.save(state.ema.module, best=best, stage=place.stage, epoch=epoch, metrics=metrics)
         if best:
             training.best_map, training.best_epoch, training.best_metrics = current, (place.stage, epoch), metrics
+            training.run.write_status(best=training.best)
         if better:
             keep_best(training, state)
         training.run.append_result(row)

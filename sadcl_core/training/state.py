@@ -29,7 +29,7 @@ from sadcl_core.run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
 CARD = "sadcl-state"  # key of the card in the header
-AGAIN = "Start the run anew with --exist-ok, or in another directory."
+AGAIN = "Start another run, from its weights with --init-from RUN, or anew."
 
 
 class Place(BaseModel):

@@ -21,7 +21,7 @@ from sadcl_core.run_directory import RunDirectory, read_status
 from sadcl_core.training.state import read_state
 from tests.conftest import QUICK, Sadcl, make_coco
 from tests.core.training.resumable import differences
-from tests.processes import end, lines, start, wait_until
+from tests.processes import DEADLINE, end, lines, start, wait_until
 
 pytestmark = pytest.mark.slow
 LONG = (*QUICK, "--epochs", "6,3", "--set", "stages.classification.augment=flip-and-crop")
@@ -78,7 +78,7 @@ def test_sigterm_finishes_the_step_and_keeps_the_state(folder: Path, whole: Path
     assert code == 143
     assert stdout == ""
     says(stderr, "ended by SIGTERM")
-    says(stderr, "what was learned is kept in runs/coco. Go on from there: sadcl train --resume runs/coco")
+    says(stderr, "the state of the run is kept in runs/coco. Go on from there: sadcl train --resume runs/coco")
     status = read_status(folder / RUN)
     assert (status["status"], status["ended"]) == ("interrupted", "SIGTERM")
     goes_on_as_if_nothing_had_been(folder, whole, "-j", "0")
@@ -117,6 +117,18 @@ def test_a_second_ctrl_c_does_not_wait(folder: Path, whole: Path) -> None:
     goes_on_as_if_nothing_had_been(folder, whole)
 
 
+def test_a_reader_of_the_output_that_goes_away(folder: Path, whole: Path) -> None:
+    process = start(folder, "train", "coco", *LONG)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()  # as `2>&1 | head -1` does
+    assert process.wait(DEADLINE) == 0
+    assert read_status(folder / RUN)["status"] == "finished"
+    assert differences(whole / "undisturbed", folder / RUN) == []
+    assert process.stdout is not None
+    process.stdout.close()
+
+
 def test_an_image_that_vanishes(folder: Path, whole: Path) -> None:
     process = start(folder, "train", "coco", *LONG)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
@@ -151,7 +163,7 @@ def test_a_loss_that_is_no_number(folder: Path) -> None:
     assert read_status(folder / RUN)["status"] == "diverged"
     _, tensors = read_state(RunDirectory(folder / RUN))
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values() if tensor.is_floating_point())
-    assert "Go on from there: sadcl train --resume runs/coco" in stderr
+    assert "Go on from there: sadcl train --resume runs/coco --lr RATE" in stderr
     code, _, stderr = end(start(folder, "train", "--resume", "--lr", "1e-3"))
     assert code == 0, stderr
     assert "stages.classification.lr 1e+30 -> 0.001" in stderr
@@ -211,7 +223,7 @@ def test_two_runs_in_one_directory(folder: Path) -> None:
     assert first.poll() is None
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    code, _, stderr = end(start(folder, "train", "--resume", "run", "--epochs", "1,1"))  # what nobody holds can be taken
+    code, _, stderr = end(start(folder, "train", "--resume", "run", "--set", "optim.patience=1"))  # nobody holds it
     assert code == 0, stderr
 
 

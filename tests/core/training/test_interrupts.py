@@ -27,6 +27,18 @@ def test_the_second_does_not_wait() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+def test_a_terminal_that_closes_is_as_sigterm_and_what_was_ignored_stays_so() -> None:
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(Terminated):
+            interrupts.check()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGHUP)
+        interrupts.check()
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_after_sigterm_ctrl_c_still_ends_it_when_it_comes_twice() -> None:
     told = []
     with Interrupts(heard=lambda: told.append(True)) as interrupts:

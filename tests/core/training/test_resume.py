@@ -159,6 +159,14 @@ def test_a_run_that_gave_up_goes_on_with_more_patience(manifest: Manifest) -> No
     assert len(numbers(Path("run"))) == rows + 2
 
 
+def test_a_rate_is_for_the_stages_that_are_not_over(manifest: Manifest) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((1, 2)), manifest, Path("run"), stop_at(2, EpochDone))
+    resumed = prepare_resume(Path("run"), [], lr=1e-4)
+    assert [stage.lr for stage in resumed.config.stages.values()] == [1e-3, 1e-4]
+    assert resumed.changed == ("stages.contrastive.lr",)
+
+
 def test_epochs_that_are_done_cannot_be_taken_back(manifest: Manifest) -> None:
     start(configured((3, 0)), manifest, Path("run"))
     for epochs in ([2], [0], [0, 2]):
