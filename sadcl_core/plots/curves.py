@@ -49,5 +49,8 @@ def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) ->
 
 
 def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], name: str, *, label: str, number: int) -> None:
-    points = [(place, float(row[name])) for place, row in enumerate(rows, start=1) if row.get(name)]
-    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour(number), label=label)
+    for stage in dict.fromkeys(row["stage"] for row in rows):  # a stage starts from another epoch than the last one drawn
+        points = [(place, float(row[name])) for place, row in enumerate(rows, start=1) if row.get(name) and row["stage"] == stage]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour(number), label=label)
+            label = ""  # once in the legend
