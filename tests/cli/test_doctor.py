@@ -56,7 +56,7 @@ def test_a_run_that_is_too_short_is_told_so(in_trained: Sadcl) -> None:
     assert "scoring held-out images" in ran.stderr
     quiet = in_trained("doctor", "runs/coco", "-q")
     assert quiet.stderr == ""
-    assert quiet.stdout == ran.stdout
+    assert quiet.stdout.splitlines()[1:] == lines[1:]  # the first line says how much memory is free
     assert "passed: ended: all stages were trained" in in_trained("doctor", "runs/coco", "-v").stdout
 
 

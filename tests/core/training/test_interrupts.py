@@ -28,11 +28,12 @@ def test_the_second_does_not_wait() -> None:
 
 
 def test_a_terminal_that_closes_is_as_sigterm_and_what_was_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGHUP)
         with pytest.raises(Terminated):
             interrupts.check()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGHUP)
         interrupts.check()
