@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
-from sadcl_core.inference.opening import OpenedModel, open_model, open_split
+from sadcl_core.inference.load import OpenedModel, open_model, open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
 
 BATCH, TEMPERATURE, PROTOTYPE_TEMPERATURE = 32, 0.2, 0.07

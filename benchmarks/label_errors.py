@@ -30,21 +30,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sadcl_core.checkpoint import load_model
+from sadcl_core.config.presets import configure
 from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Manifest, Split
-from sadcl_core.data.prepare import find_or_prepare
+from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.rows import Record
-from sadcl_core.inference.label_errors import (
+from sadcl_core.evaluation.label_errors import (
     SimilarityObserver,
     contradiction,
     fit_log_odds,
     logits,
     suspected_label_errors,
 )
-from sadcl_core.inference.scoring import score
-from sadcl_core.presets import configure
-from sadcl_core.run_directory import RunDirectory
+from sadcl_core.inference.score import score
+from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.fit import train
 
 SHARE = 0.05  # of the images

@@ -31,8 +31,8 @@ def measure(way: str, batch: int, classes: int) -> dict[str, float]:
     import torch
     from torch import Tensor, nn
 
-    from sadcl_core.device import keep_freed_memory
     from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
+    from sadcl_core.runtime.device import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

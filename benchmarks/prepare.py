@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sadcl_core.data.division import assign_splits
 from sadcl_core.data.formats.detect import detect, reader
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import ROWS, load_manifest
+from sadcl_core.data.prepare.assignment import assign_splits
 
 BATCH = 64
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from iterstrat.ml_stratifiers import IterativeStratification
 
-from sadcl_core.data.splits import stratify
+from sadcl_core.data.prepare.stratify import stratify
 
 FRACTIONS = (0.8, 0.1, 0.1)
 BOTH = ((20_000, 80), (118_000, 80), (100_000, 500))  # images and classes

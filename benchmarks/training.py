@@ -28,16 +28,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sadcl_core.config import LossSection, ModelSection, OptimSection, RunConfig, StageSection
+from sadcl_core.config.schema import LossSection, ModelSection, OptimSection, RunConfig, StageSection
 from sadcl_core.data.dataset import make_loader
-from sadcl_core.data.prepare import prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.transforms import augmentation
-from sadcl_core.device import choose_device, choose_precision
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.training.optimizer import make_optimizer, set_trainable
-from sadcl_core.training.sharding import averaged, make_ready, start_accelerate, wrap
-from sadcl_core.training.step import LossInputs, TrainingStep, loss_terms, weighted_sum
+from sadcl_core.training.parallel import make_ema, make_ready, start_accelerate, wrap
+from sadcl_core.training.terms import LossInputs, TrainingStep, loss_terms, weighted_sum
 
 CLASSES, ACTIVE = 80, 2.9  # of COCO
 WEIGHTS = {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
@@ -84,7 +84,7 @@ def measure(asked: argparse.Namespace, device: torch.device, precision: str) -> 
     classifier = Classifier(section, num_classes=CLASSES, img_size=asked.img_size).to(device)
     torch.nn.init.normal_(classifier.prototypes)
     set_trainable(classifier, backbone=True, projection=True, prototypes=True)
-    ema = averaged(classifier, decay=0.9998, warmup=False, shard=False)
+    ema = make_ema(classifier, decay=0.9998, warmup=False, shard=False)
     make_ready(classifier, config)
     bank = MemoryBank(slots=16, num_classes=CLASSES, width=asked.width).to(device)
     bank.start_from(classifier.prototypes.detach())

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.config_keys import Schema, expected, keys
-from sadcl_core.config_schema import all_settings
+from sadcl_core.config.json_schema import all_settings
+from sadcl_core.config.keys import Schema, expected, keys
 
 PAGE = Path(__file__).parent / "configuration.md"
 TABLE = re.compile(r"(<!-- settings: written by docs/generate.py -->\n).*(<!-- end of settings -->\n)", re.DOTALL)

@@ -37,12 +37,12 @@ from sadcl_cli.options import (
     complete_method,
 )
 from sadcl_cli.recipe import facts_of, find_data, say_recipe, user_layers
-from sadcl_core.methods import ABLATION, find_method
+from sadcl_core.config.methods import ABLATION, find_method
 
 if TYPE_CHECKING:
-    from sadcl_core.config import RunConfig
-    from sadcl_core.training.comparison_results import Comparison
-    from sadcl_core.training.events import Listener
+    from sadcl_core.config.schema import RunConfig
+    from sadcl_core.experiments.tables import Comparison
+    from sadcl_core.training.listeners.events import Listener
 
 MAX_SEEDS = 100
 
@@ -93,7 +93,7 @@ def compare(
     Give the same command again to go on after an interruption; finished runs are kept, more seeds or methods are added.
     """
     from sadcl_core.errors import DivergedError, UsageError
-    from sadcl_core.run_directory import RUNS
+    from sadcl_core.runs.run_directory import RUNS
 
     if ablation and methods:
         raise UsageError("--ablation names its methods itself. Leave out --methods.")
@@ -121,10 +121,10 @@ def compare(
     )
     manifest = find_data(dataset, data)
 
+    from sadcl_core.experiments.run import compare as run_all
+    from sadcl_core.experiments.run import plan
+    from sadcl_core.experiments.tables import save_comparison
     from sadcl_core.plots.comparison import plot_comparison
-    from sadcl_core.training.comparison import compare as run_all
-    from sadcl_core.training.comparison import plan
-    from sadcl_core.training.comparison_results import save_comparison
 
     facts = cache(partial(facts_of, manifest, layers))
     planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset, facts=facts)
@@ -179,7 +179,7 @@ def _watch(headline: str, config: RunConfig) -> Iterator[Listener]:
 
 
 def _show(comparison: Comparison) -> None:
-    from sadcl_core.training.comparison_results import COMMON
+    from sadcl_core.experiments.tables import COMMON
 
     header, *rows = comparison.rows(("mAP_interpolated_common", "OF1"))
     table = new_table(*(title.replace(" ", "\n") for title in header))

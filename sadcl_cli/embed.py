@@ -46,7 +46,7 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
-    from sadcl_core.inference.embeddings import label_features, write_embeddings
+    from sadcl_core.inference.embed import label_features, write_embeddings
 
     opened = open_model(weights, device=device, precision=precision, img_size=img_size)
     images = open_split(opened, data=data, split=split)

@@ -36,8 +36,8 @@ from sadcl_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sadcl_core.inference.candidates import Candidate
-    from sadcl_core.inference.evaluation import Evaluation
+    from sadcl_core.evaluation.candidates import Candidate
+    from sadcl_core.evaluation.evaluate import Evaluation
 
 PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
 OBJECTIVE = "f1"
@@ -155,8 +155,8 @@ def evaluate(
     refuse_what_is_ignored(context, subjects)
     refuse_bad_places(subjects, output=output, save_scores=save_scores, labels=labels)
 
-    from sadcl_core.distributed import joined, place
-    from sadcl_core.inference.evaluation import below, save_evaluation
+    from sadcl_core.evaluation.evaluate import below, save_evaluation
+    from sadcl_core.runtime.distributed import get_rank, process_group
 
     format = "json" if json else format
     asked = Asked(
@@ -179,10 +179,10 @@ def evaluate(
     if calibrate == NO_CALIBRATION:
         _take_away(subjects[0])
         return
-    with joined():
-        verbosity.quiet = verbosity.quiet or place()[0] > 0
+    with process_group():
+        verbosity.quiet = verbosity.quiet or get_rank() > 0
         candidates = _all_scored(subjects, asked)
-        if place()[0] > 0:
+        if get_rank() > 0:
             return  # the first process does the rest
     if len(candidates) == 2:
         _compare(candidates, resamples=bootstrap, json=format == "json")
@@ -210,12 +210,12 @@ def _all_scored(subjects: list[Subject], asked: Asked) -> list[Candidate]:
 
 def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> Candidate:
     """Score the images with a model, or read a file of scores."""
-    from sadcl_core.distributed import first_one_first
-    from sadcl_core.inference.calibrating import refuse_to_store
-    from sadcl_core.inference.candidates import read_candidate, score_split
-    from sadcl_core.inference.opening import refuse_trained_on
-    from sadcl_core.inference.result_rows import find_table
+    from sadcl_core.evaluation.calibrate import refuse_to_store
+    from sadcl_core.evaluation.candidates import read_candidate, score_split
+    from sadcl_core.evaluation.published_rows import find_table
+    from sadcl_core.inference.load import refuse_trained_on
     from sadcl_core.inference.thresholds import choose
+    from sadcl_core.runtime.distributed import main_process_first
 
     if subject.path is not None and subject.scores:
         candidate, said, doubts = read_candidate(
@@ -225,7 +225,7 @@ def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> 
         for doubt in doubts:
             warn(doubt)
         return candidate
-    with first_one_first():  # data sets are prepared by one process and found by the others
+    with main_process_first():  # data sets are prepared by one process and found by the others
         opened = open_model(
             subject.path, device=asked.device, precision=asked.precision, img_size=asked.img_size, uncalibrated=asked.uncalibrated
         )
@@ -251,8 +251,8 @@ def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> 
 
 def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: int | None, folder: Path) -> Evaluation:
     """Every number of a candidate; what is said at the same time is which thresholds were used."""
-    from sadcl_core.inference.candidates import TUNED_HERE, tuned_here
-    from sadcl_core.inference.evaluation import evaluate_candidate
+    from sadcl_core.evaluation.candidates import TUNED_HERE, tuned_here
+    from sadcl_core.evaluation.evaluate import evaluate_candidate
     from sadcl_core.inference.thresholds import choose
 
     calibrated = None if candidate.opened is None else candidate.as_trained is not None
@@ -285,7 +285,7 @@ def _save_more(
     """What was asked for beside the numbers: scores, suspected label errors, the page."""
     if save_scores is not None:
         from sadcl_core.errors import UsageError
-        from sadcl_core.inference.score_files import write_scores
+        from sadcl_core.evaluation.score_files import write_scores
 
         if save_scores.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
             raise UsageError(f"--save-scores {save_scores} is where the evaluation itself is. Choose another name.")
@@ -293,7 +293,7 @@ def _save_more(
         kind = "calibrated scores (as trained: --uncalibrated)" if candidate.as_trained is not None else "scores"
         say(f"{kind} saved to {save_scores}")
     if report or label_errors:
-        from sadcl_core.report.build import write_report
+        from sadcl_core.evaluation.report.build import write_report
 
         with stages() as progress:
             for written in write_report(candidate, result, path, page=report, progress=progress):
@@ -302,8 +302,8 @@ def _save_more(
 
 def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool) -> None:
     """Calibrate, put it into the model file where there is one, and show what it is good for."""
-    from sadcl_core.calibration import parse_objective
-    from sadcl_core.inference.calibrating import calibrate, save_calibration, store
+    from sadcl_core.evaluation.calibrate import calibrate, save_calibration, store
+    from sadcl_core.metrics.calibration import parse_objective
 
     made = calibrate(candidate, parse_objective(objective))
     path = save_calibration(made, folder)
@@ -322,7 +322,7 @@ def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool
 
 def _take_away(subject: Subject) -> None:
     """Make a model what it was before it was calibrated."""
-    from sadcl_core.inference.calibrating import take_away
+    from sadcl_core.evaluation.calibrate import take_away
 
     opened = open_model(subject.path, device="cpu")
     take_away(opened)
@@ -331,7 +331,7 @@ def _take_away(subject: Subject) -> None:
 
 def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:
     """Set the second beside the first."""
-    from sadcl_core.inference.paired import compare
+    from sadcl_core.evaluation.two_models import compare
 
     first, second = candidates
     with counting("resampling images") as count:
@@ -344,9 +344,9 @@ def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) 
 
 def _show(result: Evaluation, *, topk: int, format: str, against: str | None) -> None:
     """The numbers in the form that was asked for."""
-    from sadcl_core.inference.result_rows import beside, find_table, render, row_of
+    from sadcl_core.evaluation.published import COLUMNS
+    from sadcl_core.evaluation.published_rows import beside, find_table, render, row_of
     from sadcl_core.inference.thresholds import DEFAULT
-    from sadcl_core.published import COLUMNS
 
     table = find_table(against, result.classes)
     limits = result.subject["thresholds"]

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from sadcl_core.inference.calibrating import Calibrated
-    from sadcl_core.inference.evaluation import Evaluation
-    from sadcl_core.inference.paired import Difference, Paired
-    from sadcl_core.published import Row
+    from sadcl_core.evaluation.calibrate import Calibrated
+    from sadcl_core.evaluation.evaluate import Evaluation
+    from sadcl_core.evaluation.published import Row
+    from sadcl_core.evaluation.two_models import Difference, Paired
 
 CF1 = {"CF1": "CF1 (of CP, CR)", "macro_F1": "CF1 (macro)"}
 SHORT_ROW = ("method", "note", "test_size", "mAP", "CF1", "OF1")  # of a printed table, on a narrow terminal
@@ -165,7 +165,7 @@ def show_paired(paired: Paired) -> None:
 
 def show_rows(rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Rows of a printed table and ours, in its columns."""
-    from sadcl_core.inference.result_rows import DIFFERENCE, written
+    from sadcl_core.evaluation.published_rows import DIFFERENCE, written
 
     few = [name for name in columns if name in SHORT_ROW or name.startswith(DIFFERENCE)]
     for chosen in (columns, few):

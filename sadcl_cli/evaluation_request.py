@@ -37,7 +37,7 @@ def subjects_of(models: list[Path], weights: Path | None, scores: Path | None) -
         UsageError: there are more.
     """
     from sadcl_core.errors import UsageError
-    from sadcl_core.inference.score_files import holds_scores
+    from sadcl_core.evaluation.score_files import holds_scores
 
     given = [Subject(one, scores=holds_scores(one)) for one in (*models, weights) if one is not None]
     given += [] if scores is None else [Subject(scores, scores=True)]
@@ -50,8 +50,8 @@ def subjects_of(models: list[Path], weights: Path | None, scores: Path | None) -
 
 def refuse_what_is_ignored(context: typer.Context, subjects: list[Subject]) -> None:
     """Raise a UsageError for an option that was given and would change nothing."""
-    from sadcl_core.calibration import parse_objective
     from sadcl_core.errors import UsageError
+    from sadcl_core.metrics.calibration import parse_objective
 
     values = context.params
     given = {name for name in values if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
@@ -87,7 +87,7 @@ def refuse_what_is_ignored(context: typer.Context, subjects: list[Subject]) -> N
 def refuse_bad_places(subjects: list[Subject], *, output: Path | None, save_scores: Path | None, labels: str | None) -> None:
     """Raise a UsageError for places that cannot be written to, or that hold what is read."""
     from sadcl_core.errors import UsageError
-    from sadcl_core.inference.score_files import refuse_target
+    from sadcl_core.evaluation.score_files import refuse_target
 
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file. Name a folder.")

@@ -9,14 +9,14 @@ from sadcl_cli.console import say, stages
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Split
-    from sadcl_core.inference.opening import OpenedModel
+    from sadcl_core.inference.load import OpenedModel
 
 
 def open_model(
     weights: Path | None, *, device: str, precision: str = "auto", img_size: int | None = None, uncalibrated: bool = False
 ) -> OpenedModel:
-    """See `sadcl_core.inference.opening.open_model`."""
-    from sadcl_core.inference import opening
+    """See `sadcl_core.inference.load.open_model`."""
+    from sadcl_core.inference import load as opening
 
     opened = opening.open_model(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
     say(opened.taken)
@@ -24,8 +24,8 @@ def open_model(
 
 
 def open_split(opened: OpenedModel, *, data: str | None, split: str | None) -> Split:
-    """See `sadcl_core.inference.opening.open_split`."""
-    from sadcl_core.inference import opening
+    """See `sadcl_core.inference.load.open_split`."""
+    from sadcl_core.inference import load as opening
 
     with stages() as progress:
         images, taken = opening.open_split(opened, data=data, split=split, progress=progress)

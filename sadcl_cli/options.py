@@ -39,7 +39,7 @@ def complete_dataset(incomplete: str) -> list[str]:
 
 def complete_method(incomplete: str) -> list[str]:
     """Names of methods that start so; of several with commas between them, the last one."""
-    from sadcl_core.methods import METHODS
+    from sadcl_core.config.methods import METHODS
 
     *before, last = incomplete.split(",")
     return [",".join([*before, name]) for name in METHODS if name.startswith(last)]
@@ -47,7 +47,7 @@ def complete_method(incomplete: str) -> list[str]:
 
 def complete_preset(incomplete: str) -> list[str]:
     """Names of presets that start so."""
-    from sadcl_core.presets import PRESETS
+    from sadcl_core.config.presets import PRESETS
 
     return [name for name in PRESETS if name.startswith(incomplete)]
 

@@ -12,7 +12,7 @@ from sadcl_cli.opening import open_model
 from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Threshold, Uncalibrated, Verbose, Weights
 
 if TYPE_CHECKING:
-    from sadcl_core.inference.prediction import Prediction
+    from sadcl_core.inference.predict import Prediction
 
 
 def predict(
@@ -35,13 +35,13 @@ def predict(
 
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
-    from sadcl_core.distributed import works_alone
     from sadcl_core.errors import DataError, UsageError
-    from sadcl_core.inference.prediction import find_images
-    from sadcl_core.inference.prediction import predict as run
+    from sadcl_core.inference.predict import find_images
+    from sadcl_core.inference.predict import predict as run
     from sadcl_core.inference.thresholds import choose
+    from sadcl_core.runtime.distributed import is_main_process
 
-    if not works_alone():
+    if not is_main_process():
         return
     if all_scores and not json:
         raise UsageError("--all-scores is for the JSON. Give --json as well.")

@@ -13,8 +13,8 @@ from sadcl_core.data.formats import DATASETS, FORMATS
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
-    from sadcl_core.data.prepare import Prepared
-    from sadcl_core.data.report import Finding, Report
+    from sadcl_core.data.prepare.prepare import Prepared
+    from sadcl_core.data.prepare.report import Finding, Report
 
 SHOWN_CLASSES = 40  # classes in the table; of more, the rarest
 STYLES = {"bad": "bold red", "warning": "yellow", "note": ""}
@@ -82,8 +82,8 @@ def prepare_data(
     debug: Debug = False,
 ) -> None:
     """Read labels and images as they are, check them, and write a manifest and a report. Nothing of yours is moved or changed."""
-    from sadcl_core.data.export import check_exports
-    from sadcl_core.data.prepare import Options, prepare
+    from sadcl_core.data.prepare.export import check_exports
+    from sadcl_core.data.prepare.prepare import Options, prepare
 
     check_exports(export or [])
     if shards is not None:
@@ -128,8 +128,8 @@ def draw_report(manifest: Manifest, report: Report) -> Path:
 
 
 def _download(dataset: list[str], data: Path | None) -> None:
-    from sadcl_core.data.download import download
-    from sadcl_core.data.identify import DATA
+    from sadcl_core.data.prepare.dataset_spec import DATA
+    from sadcl_core.data.prepare.download import download
 
     name = dataset[0]
     with stages(in_bytes=True) as progress:
@@ -138,8 +138,8 @@ def _download(dataset: list[str], data: Path | None) -> None:
 
 def _write_more(prepared: Prepared, exports: list[str], shards: Path | None) -> list[Path]:
     """The page, and what else was asked for; returns where it is."""
-    from sadcl_core.data.export import export
-    from sadcl_core.data.prepare import REPORT
+    from sadcl_core.data.prepare.export import export
+    from sadcl_core.data.prepare.prepare import REPORT
 
     manifest = prepared.manifest
     assert manifest.folder is not None, "a prepared manifest is stored"

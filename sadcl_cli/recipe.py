@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sadcl_cli.console import say, stages, verbosity, warn
 
 if TYPE_CHECKING:
-    from sadcl_core.automatic import Facts
-    from sadcl_core.config import Layer
+    from sadcl_core.config.automatic import Facts
+    from sadcl_core.config.presets import Configured
+    from sadcl_core.config.schema import Layer
     from sadcl_core.data.manifest import Manifest
-    from sadcl_core.presets import Configured
 
 
 def user_layers(
@@ -39,8 +39,8 @@ def user_layers(
     Raises:
         UsageError: a setting or a value is none, or two exclude each other; said before any long work.
     """
-    from sadcl_core.config import RunConfig, load_config_file, parse_assignment
-    from sadcl_core.config_schema import check_settings
+    from sadcl_core.config.json_schema import check_settings
+    from sadcl_core.config.schema import RunConfig, load_config_file, parse_assignment
 
     stages, counts = list(RunConfig().stages), epoch_counts(epochs)
     flags: dict[str, Any] = {
@@ -67,7 +67,7 @@ def user_layers(
 
 def find_data(dataset: str, data: Path | None) -> Manifest:
     """The manifest of a data set, prepared now unless that has been done, and a line on where it came from."""
-    from sadcl_core.data.prepare import find_or_prepare
+    from sadcl_core.data.prepare.prepare import find_or_prepare
 
     with stages() as progress:
         taken = find_or_prepare(dataset, data=data, progress=progress)
@@ -88,8 +88,8 @@ def find_data(dataset: str, data: Path | None) -> Manifest:
 
 def facts_of(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
     """What a recipe is chosen by: of the split that is trained on, and of the device that is asked for."""
-    from sadcl_core.automatic import Facts
-    from sadcl_core.config import resolve_config
+    from sadcl_core.config.automatic import Facts
+    from sadcl_core.config.schema import resolve_config
     from sadcl_core.data.sizes import median_short_side
 
     config = resolve_config(layers)[0]
@@ -116,7 +116,7 @@ def _device_kind(asked: str) -> str:
     """The device: cpu, mps or cuda."""
     if asked != "auto":
         return asked.partition(":")[0]
-    from sadcl_core.device import choose_device
+    from sadcl_core.runtime.device import choose_device
 
     return choose_device(asked).type
 
@@ -147,7 +147,7 @@ def epoch_counts(text: str | None) -> list[int | None]:
     Raises:
         UsageError: it is neither.
     """
-    from sadcl_core.config import RunConfig
+    from sadcl_core.config.schema import RunConfig
     from sadcl_core.errors import UsageError
 
     if text is None:

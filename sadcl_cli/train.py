@@ -43,12 +43,12 @@ from sadcl_core.data.formats import DATASETS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sadcl_core.config import Layer, RunConfig
+    from sadcl_core.config.presets import Configured
+    from sadcl_core.config.schema import Layer, RunConfig
     from sadcl_core.data.manifest import Manifest
-    from sadcl_core.presets import Configured
-    from sadcl_core.run_directory import RunDirectory
-    from sadcl_core.training.events import Event, Listener
+    from sadcl_core.runs.run_directory import RunDirectory
     from sadcl_core.training.fit import TrainingResult
+    from sadcl_core.training.listeners.events import Event, Listener
 
 LAST = Path("last")  # what --resume stands for alone
 
@@ -66,7 +66,7 @@ def list_methods(value: bool) -> None:
     if not value:
         return
     from sadcl_cli.console import new_table
-    from sadcl_core.methods import METHODS, SHORT
+    from sadcl_core.config.methods import METHODS, SHORT
 
     table = new_table("method", "head", "losses, a line a stage", "what it is", "source", wrap=True)
     for name, method in METHODS.items():
@@ -85,7 +85,7 @@ def list_presets(value: bool) -> None:
     if not value:
         return
     from sadcl_cli.console import new_table
-    from sadcl_core.presets import PRESETS
+    from sadcl_core.config.presets import PRESETS
 
     table = new_table("preset", "for what", "source", wrap=True)
     for name, preset in PRESETS.items():
@@ -99,14 +99,14 @@ def print_schema(value: bool) -> None:
     """The JSON Schema of a file of settings, for editors."""
     if not value:
         return
-    from sadcl_core.config_schema import json_schema
+    from sadcl_core.config.json_schema import json_schema
 
     show_json(json_schema())
     raise typer.Exit
 
 
 def _show_papers() -> None:
-    from sadcl_core.methods import PAPERS
+    from sadcl_core.config.methods import PAPERS
 
     for name, paper in PAPERS.items():
         show(f"{name}: {paper}")
@@ -193,13 +193,13 @@ def train(
 
     Prepares the data set unless that has been done.
     """
-    from sadcl_core.distributed import joined, place, works_alone
     from sadcl_core.errors import UsageError
-    from sadcl_core.run_directory import RunDirectory
+    from sadcl_core.runs.run_directory import RunDirectory
+    from sadcl_core.runtime.distributed import get_rank, is_main_process, process_group
 
     if dataset is None and not print_config and resume is None:
         raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
-    if output is not None and not print_config and works_alone():  # before any long work
+    if output is not None and not print_config and is_main_process():  # before any long work
         RunDirectory(output).refuse_existing(exist_ok=exist_ok)
     going_on = resume is not None
     if going_on:
@@ -230,15 +230,15 @@ def train(
             "optim": {"clip_grad_norm": clip_grad},
         },
     )
-    with joined():
-        verbosity.quiet = verbosity.quiet or place()[0] > 0
+    with process_group():
+        verbosity.quiet = verbosity.quiet or get_rank() > 0
         if resume is not None:
             _resume(None if resume == LAST else resume, layers, epochs=epochs, lr=lr, dataset=dataset, data=data, json=json)
             return
         manifest = None if dataset is None else _data(dataset, data)
         configured = _configured(layers, manifest, preset)
         if print_config:
-            from sadcl_core.run_directory import annotated
+            from sadcl_core.runs.run_directory import annotated
 
             show(annotated(configured.config.model_dump(), configured.sources).rstrip())
             return
@@ -257,16 +257,16 @@ def refuse_with_resume(given: dict[str, object]) -> None:
 
 def _data(dataset: str, data: Path | None) -> Manifest:
     """The manifest of a data set; of several processes one prepares it and the others find it."""
-    from sadcl_core.distributed import first_one_first
+    from sadcl_core.runtime.distributed import main_process_first
 
-    with first_one_first():
+    with main_process_first():
         return find_data(dataset, data)
 
 
 def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, preset: str | None) -> Configured:
     """The configuration of a new run, and a line on its preset."""
-    from sadcl_core.config import flatten
-    from sadcl_core.presets import configure
+    from sadcl_core.config.presets import configure
+    from sadcl_core.config.schema import flatten
 
     if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
@@ -282,13 +282,13 @@ def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, pres
 
 
 def _train(configured: Configured, manifest: Manifest, output: Path | None, *, exist_ok: bool, json: bool) -> None:
-    from sadcl_core.distributed import agreed, place
-    from sadcl_core.run_directory import RunDirectory, new_run_path
+    from sadcl_core.runs.run_directory import RunDirectory, new_run_path
+    from sadcl_core.runtime.distributed import broadcast, get_rank
     from sadcl_core.training.fit import train as fit
 
     config, sources = configured.config, configured.sources
-    path = agreed(output or new_run_path(manifest.description.name))
-    run = RunDirectory(path, writes=place()[0] == 0)
+    path = broadcast(output or new_run_path(manifest.description.name))
+    run = RunDirectory(path, writes=get_rank() == 0)
     _watch(config, run, lambda listen: fit(config, sources, manifest, run, exist_ok=exist_ok, listen=listen), json=json)
 
 
@@ -302,12 +302,12 @@ def _resume(
     data: Path | None,
     json: bool,
 ) -> None:
-    from sadcl_core.distributed import agreed, place
+    from sadcl_core.runtime.distributed import broadcast, get_rank
     from sadcl_core.training.fit import resume as go_on
-    from sadcl_core.training.resuming import find_resumable, prepare_resume
+    from sadcl_core.training.resume import find_resumable, prepare_resume
 
-    found = agreed(find_resumable(path))
-    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), lr=lr, writes=place()[0] == 0)
+    found = broadcast(find_resumable(path))
+    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), lr=lr, writes=get_rank() == 0)
     if dataset is not None or data is not None:
         manifest = _data(dataset or resumed.config.data.dataset, data)
     else:

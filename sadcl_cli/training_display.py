@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, messages, new_table, say, verbosity, warn
-from sadcl_core.config import RunConfig
-from sadcl_core.methods import SHORT
-from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone, Transferred
+from sadcl_core.config.methods import SHORT
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.training.listeners.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone, Transferred
 from sadcl_core.training.prototypes import CONFIDENT
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sadcl_cli.console import detail, warn
-from sadcl_core.training.events import EpochDone, Event, StageStarted, StepDone
+from sadcl_core.training.listeners.events import EpochDone, Event, StageStarted, StepDone
 
 if TYPE_CHECKING:
-    from sadcl_core.config import RunConfig
-    from sadcl_core.run_directory import RunDirectory
-    from sadcl_core.training.tensorboard import TensorBoard
+    from sadcl_core.config.schema import RunConfig
+    from sadcl_core.runs.run_directory import RunDirectory
+    from sadcl_core.training.listeners.tensorboard import TensorBoard
 
 SHARE = 20  # curves are drawn when the last drawing took less than 1/SHARE of the time since
 
@@ -53,7 +53,7 @@ class TrainingFiles:
     def _start(self, event: StageStarted) -> None:
         if self.board is not None:
             return
-        from sadcl_core.training.tensorboard import open_board
+        from sadcl_core.training.listeners.tensorboard import open_board
 
         self._on_board(lambda: setattr(self, "board", open_board(self.config, self.run, event)))
         detail("TensorBoard is not installed" if self.board is None else f"tensorboard --logdir {self.run.path}")

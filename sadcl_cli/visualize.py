@@ -32,7 +32,7 @@ def prototypes(
     import torch
 
     from sadcl_core.errors import DataError
-    from sadcl_core.inference.embeddings import two_dimensions
+    from sadcl_core.inference.embed import two_dimensions
     from sadcl_core.plots.prototypes import plot_prototypes
 
     opened = open_model(weights, device="cpu")
@@ -71,7 +71,7 @@ def embeddings(
     import numpy as np
 
     from sadcl_core.errors import DataError
-    from sadcl_core.inference.embeddings import label_features, two_dimensions
+    from sadcl_core.inference.embed import label_features, two_dimensions
     from sadcl_core.plots.embeddings import plot_embeddings
 
     opened = open_model(weights, device=device, img_size=img_size)
@@ -154,7 +154,7 @@ def curves(
 ) -> None:
     """Loss terms and EMA mAP over the epochs."""
     from sadcl_core.plots.curves import plot_curves
-    from sadcl_core.run_directory import RunDirectory, last_finished_run
+    from sadcl_core.runs.run_directory import RunDirectory, last_finished_run
 
     run = RunDirectory(weights) if weights is not None else last_finished_run()
     say(f"run {run.path}")

@@ -27,6 +27,10 @@ class DataError(SadclError):
     exit_code = 3
 
 
+class NotFiniteError(DataError):
+    """A model gives logits that are not finite: its file is damaged, or its training diverged."""
+
+
 class DivergedError(SadclError):
     """Training produced a loss that is not a finite number."""
 

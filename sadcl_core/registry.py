@@ -1,4 +1,7 @@
-"""Resolve a row of a registry: `"package.module:name"` is imported only when the row is used."""
+"""What is chosen by name, and where it is implemented: `"package.module:name"` is imported only when the row is used.
+
+Listing the names imports nothing, so settings are checked, completed and documented without torch.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,20 @@ from importlib import import_module
 from typing import Any
 
 from sadcl_core.errors import UsageError
+
+HEADS: dict[str, str] = {
+    "sarl": "sadcl_core.model.heads.sarl:SARLHead",
+    "mulcon": "sadcl_core.model.heads.mulcon:MulConHead",
+    "pooled": "sadcl_core.model.heads.pooled:PooledHead",
+}
+
+AUGMENTATIONS: dict[str, str] = {
+    "none": "sadcl_core.data.transforms:no_augmentation",
+    "shift-and-turn": "sadcl_core.data.transforms:shift_and_turn",
+    "flip-and-crop": "sadcl_core.data.transforms:flip_and_crop",
+    "cutout-randaugment": "sadcl_core.data.transforms:cutout_randaugment",
+    "fixed-crops": "sadcl_core.data.transforms:fixed_crops",
+}
 
 
 def resolve(registry: Mapping[str, str], name: str, *, kind: str) -> Any:

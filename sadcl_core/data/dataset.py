@@ -24,9 +24,9 @@ from sadcl_core.data.manifest import Split
 from sadcl_core.data.sampling import EpochBatches, Key
 from sadcl_core.data.shards import Sample, first_row, read_samples, require_webdataset, shards_of
 from sadcl_core.data.transforms import Transform
-from sadcl_core.distributed import place
 from sadcl_core.errors import MachineError, SadclError, UsageError
-from sadcl_core.randomness import drawing_from, seed_of
+from sadcl_core.runtime.distributed import get_rank, get_world_size
+from sadcl_core.runtime.seeds import drawing_from, seed_of
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images, targets, and which image of the split each is
 PIECE = 16  # images that a worker hands over at a time from shards
@@ -90,7 +90,7 @@ class ShardDataset(IterableDataset[Batch]):
         self.shuffle_seed = shuffle_seed
         self.count = len(split) if limit is None else min(limit, len(split))
         self.first, self.files = first_row(split), shards_of(split, self.count)
-        self.place = place()  # asked here: a worker is no process of the group
+        self.place = get_rank(), get_world_size()  # asked here: a worker is no process of the group
         self.passes = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
 
     def __len__(self) -> int:
@@ -292,7 +292,7 @@ def make_loader(
 
 def batches_of_this_process(count: int, size: int) -> list[list[int]]:
     """Which images make the batches of this process, when all `count` are taken in order by all processes in turn."""
-    rank, world = place()
+    rank, world = get_rank(), get_world_size()
     return [list(range(start, min(start + size, count))) for start in range(rank * size, count, world * size)]
 
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
 from sadcl_core.errors import DataError
-from sadcl_core.files import replacing, write_json
+from sadcl_core.runtime.files import replacing, write_json
 
 SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"

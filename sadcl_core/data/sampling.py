@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from sadcl_core.distributed import place
 from sadcl_core.errors import UsageError
-from sadcl_core.randomness import seed_of
+from sadcl_core.runtime.distributed import get_rank, get_world_size
+from sadcl_core.runtime.seeds import seed_of
 
 Key = tuple[int, int]  # which image of the split, and the seed of what is done to it
 
@@ -42,7 +42,7 @@ class EpochBatches(Sampler[list[Key]]):
             UsageError: there are more processes than images in a batch.
         """
         self.count, self.batch_size, self.seed, self.weights = count, batch_size, seed, weights
-        self.rank, self.processes = place()
+        self.rank, self.processes = get_rank(), get_world_size()
         self.epoch, self.skip = 1, 0
         if min(count, batch_size) < self.processes:
             raise UsageError(

@@ -18,7 +18,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.identify import plain_name
 from sadcl_core.data.manifest import (
     DESCRIPTION,
     ROWS,
@@ -32,9 +31,10 @@ from sadcl_core.data.manifest import (
     load_manifest,
     parse_description,
 )
+from sadcl_core.data.prepare.dataset_spec import plain_name
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.files import explained, replacing, write_json
-from sadcl_core.progress import Progress
+from sadcl_core.runtime.files import explained, replacing, write_json
+from sadcl_core.runtime.progress import Progress
 
 MOST = 2000  # images of a shard
 FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes share shards out

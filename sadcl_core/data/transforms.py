@@ -14,7 +14,7 @@ import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
-from sadcl_core.registry import suggest
+from sadcl_core.registry import AUGMENTATIONS, resolve
 
 CROP_SIDES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the resized side
 CROP_LARGER = 512 / 448  # the image is resized to this multiple of the final size before a crop
@@ -52,14 +52,14 @@ def augmentation(name: str, img_size: int) -> Transform:
     """A training transform, (3, H, W) uint8 -> (3, S, S) uint8.
 
     Raises:
-        ValueError: there is no augmentation of this name.
+        UsageError: there is no augmentation of this name.
     """
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"there is no augmentation {name!r}. {suggest(name, AUGMENTATIONS)}")
-    return AUGMENTATIONS[name](img_size)
+    transform: Transform = resolve(AUGMENTATIONS, name, kind="augmentation")(img_size)
+    return transform
 
 
-def _none(img_size: int) -> Transform:
+def no_augmentation(img_size: int) -> Transform:
+    """Resize alone."""
     return _compose(T.Resize([img_size, img_size], antialias=True))
 
 
@@ -68,7 +68,7 @@ def _compose(*steps: torch.nn.Module) -> Transform:
     return chain
 
 
-def _shift_and_turn(img_size: int) -> Transform:
+def shift_and_turn(img_size: int) -> Transform:
     """For signs that mean something else when mirrored: moved, turned and scaled a little."""
     return _compose(
         T.Resize([img_size, img_size], antialias=True),
@@ -76,7 +76,7 @@ def _shift_and_turn(img_size: int) -> Transform:
     )
 
 
-def _flip_and_crop(img_size: int) -> Transform:
+def flip_and_crop(img_size: int) -> Transform:
     """Mild, for fine-tuning on few images: most of the image, flipped half the time, a little colour."""
     return _compose(
         T.RandomResizedCrop(img_size, scale=(0.5, 1.0), ratio=(0.75, 1.333), antialias=True),
@@ -85,7 +85,7 @@ def _flip_and_crop(img_size: int) -> Transform:
     )
 
 
-def _cutout_randaugment(img_size: int) -> Transform:
+def cutout_randaugment(img_size: int) -> Transform:
     """Stage 1 of SADCL: Cutout (DeVries and Taylor, 2017; a hole of half the side), then RandAugment (Cubuk et al., 2020)."""
     return _compose(
         T.Resize([img_size, img_size], antialias=True),
@@ -94,7 +94,7 @@ def _cutout_randaugment(img_size: int) -> Transform:
     )
 
 
-def _fixed_crops(img_size: int) -> Transform:
+def fixed_crops(img_size: int) -> Transform:
     """Stage 2 of SADCL: a window of one of several sizes at one of 13 fixed places, flipped half the time."""
     larger = round(img_size * CROP_LARGER)
     return _compose(
@@ -122,11 +122,3 @@ class FixedPositionCrop(torch.nn.Module):
 
 # in quarters of the free space: corners and centre, middles of the sides, and the places between centre and corner
 POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
-
-AUGMENTATIONS: dict[str, Callable[[int], Transform]] = {
-    "none": _none,
-    "shift-and-turn": _shift_and_turn,
-    "flip-and-crop": _flip_and_crop,
-    "cutout-randaugment": _cutout_randaugment,
-    "fixed-crops": _fixed_crops,
-}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sadcl_core.config import AsymmetricOptions
+from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.losses import asymmetric_loss, class_weights
 
 LOGITS = torch.linspace(-12, 12, 241, dtype=torch.float64)  # constant answers that are tried

@@ -6,7 +6,7 @@ from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.history import RunState
 from sadcl_core.diagnosis.losses import tenth
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, Verdict, found, named, passed, there
-from sadcl_core.run_directory import DIVERGED, RUNNING
+from sadcl_core.runs.run_directory import DIVERGED, RUNNING
 
 
 def ended(evidence: Evidence) -> Verdict:

@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from sadcl_core.checkpoint import ModelCard, load_model, read_card
-from sadcl_core.config import RunConfig
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest, Split, load_manifest
-from sadcl_core.device import choose_device
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
 from sadcl_core.diagnosis.same_images import SameImages, find_same_images
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, there
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
-from sadcl_core.inference.candidates import score_split
-from sadcl_core.inference.opening import OpenedModel, open_model
-from sadcl_core.progress import Progress
-from sadcl_core.run_directory import OWN_FILES, RunDirectory, find_model
+from sadcl_core.evaluation.candidates import score_split
+from sadcl_core.inference.load import OpenedModel, open_model
+from sadcl_core.runs.checkpoint import ModelCard, load_model, read_card
+from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
+from sadcl_core.runtime.device import choose_device
+from sadcl_core.runtime.progress import Progress
 
 Part = TypeVar("Part")
 HALF = 0.5  # the threshold of a model without its own

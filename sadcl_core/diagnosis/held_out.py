@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from sadcl_core.config import AsymmetricOptions
+from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.diagnosis.averaging import ema
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.history import Record, used_stages

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sadcl_core.config import RunConfig, StageSection, load_config_file
+from sadcl_core.config.schema import RunConfig, StageSection, load_config_file
 from sadcl_core.diagnosis.verdict import Absent
 from sadcl_core.errors import DataError, SadclError
-from sadcl_core.run_directory import FINISHED, RunDirectory, read_status, runs_elsewhere
+from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status, runs_elsewhere
 
 CLASSIFICATION = "asymmetric"  # the term that all methods share
 

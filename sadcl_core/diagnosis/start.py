@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from sadcl_core.config import RunConfig
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.history import used_stages
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, Verdict, found, named, passed, there

@@ -11,11 +11,11 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from PIL import Image
 
-from sadcl_core.checkpoint import LoadedModel
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.device import autocast
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runs.checkpoint import LoadedModel
+from sadcl_core.runtime.device import autocast
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.files import write_json
 from sadcl_core.registry import suggest
+from sadcl_core.runtime.files import write_json
 
 SCHEMA_VERSION = 1
 DEFAULT = 0.5  # as in the published tables

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from sadcl_core.config import ModelSection
+from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
-from sadcl_core.model.heads import HEADS
-from sadcl_core.registry import resolve, suggest
+from sadcl_core.registry import HEADS, resolve, suggest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sadcl_core.distributed import gathered
+from sadcl_core.runtime.distributed import all_gather
 
 
 class MemoryBank(nn.Module):
@@ -51,7 +51,7 @@ class MemoryBank(nn.Module):
     def write(self, rows: Tensor, labels: Tensor) -> None:
         """Write label features (n, D) of the classes `labels` (n,), of all processes, over the oldest; see `confident`."""
         slots = len(self.features)
-        rows, labels = gathered(rows.to(self.features.dtype)), gathered(labels)
+        rows, labels = all_gather(rows.to(self.features.dtype)), all_gather(labels)
         place = (labels[:, None] == labels[None, :]).tril(-1).sum(dim=1)  # how many of the class came before, in this batch
         counts = torch.bincount(labels, minlength=len(self.cursor))  # (K,)
         kept = place >= counts[labels] - slots  # of more than the ring holds, the last ones stay

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.report import Counts, Report, co_occurrence
+from sadcl_core.data.prepare.report import Counts, Report, co_occurrence
 from sadcl_core.errors import DataError
 from sadcl_core.plots.style import GREY, bare, colour, save, short
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from sadcl_core.files import replacing
+from sadcl_core.runtime.files import replacing
 
 DPI = 200
 # Paul Tol's "bright" and "muted" schemes

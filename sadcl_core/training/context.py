@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import torch
 from accelerate import Accelerator
 
-from sadcl_core.checkpoint import ModelCard, save_model
-from sadcl_core.config import RunConfig, StageSection
+from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import ImageLoader, make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.data.repeat_factors import repeat_factors
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.run_directory import RunDirectory
-from sadcl_core.training.events import Listener
+from sadcl_core.runs.checkpoint import ModelCard, save_model
+from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.interrupts import Interrupts
-from sadcl_core.training.sharding import whole_weights
+from sadcl_core.training.listeners.events import Listener
+from sadcl_core.training.parallel import full_state_dict
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Training:
 
     def save(self, classifier: Classifier, *, best: bool, stage: str, epoch: int, metrics: dict[str, float]) -> None:
         """Write last.safetensors, and best.safetensors as well when it is the best."""
-        weights = whole_weights(classifier)
+        weights = full_state_dict(classifier)
         if not self.run.writes:
             return
         trained = {**self.card.trained, "stage": stage, "epoch": epoch, **metrics}

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from sadcl_core.data.dataset import Batch, ImageLoader
 from sadcl_core.data.mixing import mix
-from sadcl_core.distributed import least, place, summed
 from sadcl_core.errors import MachineError
-from sadcl_core.randomness import seed_of
+from sadcl_core.runtime.distributed import all_reduce, all_reduce_min, get_rank, get_world_size
+from sadcl_core.runtime.seeds import seed_of
 from sadcl_core.training.context import Training
-from sadcl_core.training.estimate import say_how_long
-from sadcl_core.training.events import Note, StepDone
+from sadcl_core.training.listeners.estimate import say_how_long
+from sadcl_core.training.listeners.events import Note, StepDone
 from sadcl_core.training.saving import StageState, save_stage
-from sadcl_core.training.step import TERMS, counts, refuse_not_finite, weighted_sum
+from sadcl_core.training.terms import TERMS, counts, refuse_not_finite, weighted_sum
 
 STARVED = ("could not create a primitive", "bad_alloc", "Cannot allocate memory")  # what libraries below torch say on the CPU
 COMPILER = ("torch._dynamo", "torch._inductor")  # modules of what torch.compile raises
@@ -42,7 +42,7 @@ def train_epoch(training: Training, state: StageState, loader: ImageLoader) -> d
         if step % METRICS_EVERY == 0 or step == state.steps:
             line = {"stage": stage.stage, "epoch": stage.epoch, "step": step, "lr": lr, **values}
             training.run.append_metrics(line)
-        training.listen(StepDone(stage.epoch, step, len(batch[0]) * place()[1], values, lr))
+        training.listen(StepDone(stage.epoch, step, len(batch[0]) * get_world_size(), values, lr))
         say_how_long(training, state, steps=step - done, seconds=stage.seconds - before)
         training.interrupts.check_together()
         every = training.config.save_every
@@ -80,7 +80,7 @@ def _optimise(training: Training, state: StageState, batch: Batch, step: int) ->
     remembered: list[tuple[Tensor, Tensor]] = []
     state.optimizer.zero_grad()
     for number, (some, their_targets) in enumerate(parts, start=1):
-        torch.manual_seed(seed_of(state.seed, stage.epoch, step, place()[0], number))
+        torch.manual_seed(seed_of(state.seed, stage.epoch, step, get_rank(), number))
         with nullcontext() if number == len(parts) else accelerator.no_sync(state.model):
             with accelerator.autocast():
                 terms, *rows = state.model(some, their_targets)
@@ -110,7 +110,7 @@ def _cut(images: Tensor, targets: Tensor, *, number: int, of: int) -> list[tuple
         number: of parts, if there are images enough.
         of: B.
     """
-    number = min(number, least(of)) if number > 1 else 1
+    number = min(number, all_reduce_min(of)) if number > 1 else 1
     sizes = [len(part) * len(images) // of for part in torch.arange(of).tensor_split(number)]
     return list(zip(images.split(sizes), targets.split(sizes), strict=True))
 
@@ -123,7 +123,7 @@ def _on_device(training: Training, state: StageState, batch: Batch, step: int) -
     images = training.card.preprocessing.normalise(images.to(training.device, non_blocking=True))
     targets = targets.to(training.device, non_blocking=True)
     stage = training.config.stages[state.place.stage]
-    generator = torch.Generator().manual_seed(seed_of(state.seed, state.place.epoch, step, place()[0], "mix"))
+    generator = torch.Generator().manual_seed(seed_of(state.seed, state.place.epoch, step, get_rank(), "mix"))
     return mix(images, targets, mixup=stage.mixup, cutmix=stage.cutmix, generator=generator)
 
 
@@ -131,7 +131,7 @@ def _totals(targets: list[Tensor]) -> dict[str, float]:
     """What the terms are means over, of all processes; at least 1."""
     own = [counts(some) for some in targets]
     names = list(own[0])
-    total = summed(torch.tensor([sum(one[name] for one in own) for name in names], dtype=torch.float64))
+    total = all_reduce(torch.tensor([sum(one[name] for one in own) for name in names], dtype=torch.float64))
     return dict(zip(names, total.clamp(min=1).tolist(), strict=True))
 
 

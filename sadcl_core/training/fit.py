@@ -16,25 +16,24 @@ import timm
 import torch
 
 from sadcl_core import __version__
-from sadcl_core.checkpoint import ModelCard, load_model
-from sadcl_core.config import DataSection, ModelSection, RunConfig, flatten
+from sadcl_core.config.schema import DataSection, ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.transforms import AUGMENTATIONS
-from sadcl_core.device import choose_device, choose_precision
-from sadcl_core.distributed import losing_no_process, wait_for_all
 from sadcl_core.errors import DataError, DivergedError, SadclError, Terminated, UsageError
 from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
-from sadcl_core.registry import suggest
-from sadcl_core.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
+from sadcl_core.registry import AUGMENTATIONS, suggest
+from sadcl_core.runs.checkpoint import ModelCard, load_model
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
+from sadcl_core.runs.state import StateCard, read_state
+from sadcl_core.runtime.device import choose_device, choose_precision
+from sadcl_core.runtime.distributed import barrier, explain_lost_process
 from sadcl_core.training.context import Training
-from sadcl_core.training.events import Listener, Note, Transferred
 from sadcl_core.training.interrupts import Interrupts
-from sadcl_core.training.resuming import Resumed, refuse_other_data
-from sadcl_core.training.sharding import check_compute, make_ready, start_accelerate
+from sadcl_core.training.listeners.events import Listener, Note, Transferred
+from sadcl_core.training.parallel import check_compute, make_ready, start_accelerate
+from sadcl_core.training.resume import Resumed, refuse_other_data
 from sadcl_core.training.stages import MAPS, Stored, result_columns, run_stage, seed_everything
-from sadcl_core.training.state import StateCard, read_state
-from sadcl_core.training.step import TERMS
+from sadcl_core.training.terms import TERMS
 from sadcl_core.training.transfer import transfer
 
 FEW = 100  # held-out images, below which the best epoch is much a matter of chance
@@ -63,7 +62,7 @@ def train(
     """Train all stages.
 
     Args:
-        config: validated; see `sadcl_core.config.resolve_config`.
+        config: validated; see `sadcl_core.config.schema.resolve_config`.
         sources: where each value of it came from.
         manifest: with the splits that `config.data` names.
         run: made here; nothing is written before the model is built.
@@ -115,7 +114,7 @@ def resume(resumed: Resumed, manifest: Manifest, *, listen: Listener) -> Trainin
     """Go on with a run as if it had never stopped.
 
     Args:
-        resumed: from `sadcl_core.training.resuming.prepare_resume`.
+        resumed: from `sadcl_core.training.resume.prepare_resume`.
         manifest: the data of the run, wherever they lie now.
         listen: told what happens.
 
@@ -132,7 +131,7 @@ def resume(resumed: Resumed, manifest: Manifest, *, listen: Listener) -> Trainin
         device, precision = _where(config)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
-        wait_for_all()  # until every process has read what the first one is about to change
+        barrier()  # until every process has read what the first one is about to change
         run.go_back(card.sizes)
         run.write_config(config.model_dump(), resumed.sources)
         training = _training(config, resumed.sources, classifier, manifest, run, device, precision, listen)
@@ -348,7 +347,7 @@ def recorded(training: Training, manifest: Manifest, facts: Mapping[str, Any]) -
         **facts,
     )
     try:
-        with losing_no_process():
+        with explain_lost_process():
             yield
     except BaseException as error:
         with suppress(SadclError):  # such as a full disk, which is why it ended

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from sadcl_core.distributed import anywhere, together
 from sadcl_core.errors import Terminated
+from sadcl_core.runtime.distributed import any_rank, is_distributed
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -49,15 +49,15 @@ class Interrupts:
 
     def check(self) -> None:
         """Raise what was asked for, where one process trains; several come here each at its own pace, and wait for a step."""
-        if self.asked is not None and not together():
+        if self.asked is not None and not is_distributed():
             self._raise()
 
     def check_together(self) -> None:
         """Raise what was asked for in any of the processes, in all of them at the same step."""
-        if not together():
+        if not is_distributed():
             self.check()
-        elif anywhere(self.asked is not None):
-            self.asked = signal.SIGINT if not anywhere(self.asked not in (None, signal.SIGINT)) else signal.SIGTERM
+        elif any_rank(self.asked is not None):
+            self.asked = signal.SIGINT if not any_rank(self.asked not in (None, signal.SIGINT)) else signal.SIGTERM
             self._raise()
 
     @contextmanager

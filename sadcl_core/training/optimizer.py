@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from sadcl_core.config import OptimSection, StageSection
+from sadcl_core.config.schema import OptimSection, StageSection
 from sadcl_core.model.classifier import Classifier
 
 MOMENTUM = 0.9  # of SGD

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.device import autocast
-from sadcl_core.distributed import summed
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.progress import Progress
+from sadcl_core.runtime.device import autocast
+from sadcl_core.runtime.distributed import all_reduce
+from sadcl_core.runtime.progress import Progress
 
 CONFIDENT = "confident images"
 POSITIVES = "all positives"
@@ -69,7 +69,7 @@ def build_prototypes(
         done += len(images)
         if progress is not None:
             progress(done, len(loader.dataset))  # type: ignore[arg-type]
-    sums, counts = summed(sums), summed(counts)
+    sums, counts = all_reduce(sums), all_reduce(counts)
     means = sums / counts.clamp(min=1)[..., None]
     source = (counts > 0).int().argmax(dim=0)  # (K,), the first with an image
     prototypes = means[source, torch.arange(len(classes))]

@@ -14,14 +14,14 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from sadcl_core.checkpoint import write_tensors
-from sadcl_core.distributed import average_buffers, place, wait_for_all
 from sadcl_core.errors import DataError, DivergedError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.runs.checkpoint import write_tensors
+from sadcl_core.runs.state import Place, StateCard, named, read_tensors, save_state, under
+from sadcl_core.runtime.distributed import average_buffers, barrier, get_world_size
 from sadcl_core.training.context import Training
-from sadcl_core.training.sharding import like, load_whole, whole, whole_weights
-from sadcl_core.training.state import Place, StateCard, named, read_tensors, save_state, under
+from sadcl_core.training.parallel import full_state_dict, full_tensor, load_full_state_dict, shard_like
 
 
 @dataclass
@@ -69,8 +69,8 @@ def save_stage(training: Training, state: StageState) -> None:
     """
     share_statistics(training, state)
     tensors = {
-        **named("model", whole_weights(state.classifier)),
-        **named("ema", whole_weights(state.ema.module)),
+        **named("model", full_state_dict(state.classifier)),
+        **named("ema", full_state_dict(state.ema.module)),
         **named("optimizer", _optimizer_tensors(state)),
         **(named("bank", state.bank.state_dict()) if state.bank is not None else {}),
     }
@@ -89,7 +89,7 @@ def share_statistics(training: Training, state: StageState) -> None:
 
 def refuse_broken_weights(state: StageState) -> None:
     """Raise a DivergedError when weights are no longer finite numbers, in all processes, which hold the same."""
-    _refuse_broken(whole_weights(state.ema.module), state.place)
+    _refuse_broken(full_state_dict(state.ema.module), state.place)
 
 
 def _refuse_broken(tensors: Mapping[str, Tensor], place: Place) -> None:
@@ -115,7 +115,7 @@ def _card(training: Training, state: StageState) -> StateCard:
         holds=training.holds,
         scaler={} if scaler is None else scaler.state_dict(),
         accumulate=training.accumulate,
-        processes=place()[1],
+        processes=get_world_size(),
         workers=state.workers,
         sizes=training.run.sizes(),
     )
@@ -128,8 +128,8 @@ def restore(training: Training, state: StageState, card: StateCard, tensors: Map
         DataError: the tensors are not those of this run.
     """
     try:
-        load_whole(state.classifier, under("model", tensors))
-        load_whole(state.ema.module, under("ema", tensors))
+        load_full_state_dict(state.classifier, under("model", tensors))
+        load_full_state_dict(state.ema.module, under("ema", tensors))
         if state.bank is not None:
             state.bank.load_state_dict(under("bank", tensors))
         _load_optimizer(state, under("optimizer", tensors))
@@ -161,7 +161,7 @@ def _optimizer_tensors(state: StageState) -> dict[str, Tensor]:
     """What the optimiser knows of each parameter: `weight.name/key`."""
     stored, names = _plain(state).state_dict()["state"], _names(state)
     return {
-        f"{names[number]}/{key}": whole(value)
+        f"{names[number]}/{key}": full_tensor(value)
         for number, values in stored.items()
         for key, value in values.items()
         if isinstance(value, Tensor)
@@ -176,7 +176,7 @@ def _load_optimizer(state: StageState, tensors: Mapping[str, Tensor]) -> None:
     stored: dict[int, dict[str, Tensor]] = {}
     for label, tensor in tensors.items():
         name, _, key = label.rpartition("/")
-        value = _as_laid_out(like(tensor, parameters[name]), parameters[name]) if key != "step" else tensor
+        value = _as_laid_out(shard_like(tensor, parameters[name]), parameters[name]) if key != "step" else tensor
         stored.setdefault(numbers[name], {})[key] = value
     optimizer.load_state_dict({"state": stored, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -188,7 +188,7 @@ def _as_laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 def keep_best(training: Training, state: StageState) -> None:
     """Write the EMA weights of the epoch that was just the best of its stage."""
-    weights = whole_weights(state.ema.module)
+    weights = full_state_dict(state.ema.module)
     if training.run.writes:
         write_tensors(_best_path(training, state.place.stage, state.place.epoch), weights)
 
@@ -199,7 +199,7 @@ def best_of_stage(training: Training, state: StageState) -> dict[str, Tensor]:
     Raises:
         DataError: their file is missing or damaged.
     """
-    wait_for_all()  # until the first process has written it
+    barrier()  # until the first process has written it
     return read_tensors(_best_path(training, state.place.stage, state.place.best_epoch))
 
 

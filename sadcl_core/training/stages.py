@@ -9,19 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sadcl_core.config import RunConfig
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.dataset import ImageLoader
-from sadcl_core.errors import DivergedError, SadclError, UsageError
-from sadcl_core.inference.evaluation import evaluate
-from sadcl_core.inference.scoring import score
+from sadcl_core.errors import DivergedError, NotFiniteError, SadclError, UsageError
+from sadcl_core.inference.score import score
 from sadcl_core.losses import class_weights
+from sadcl_core.metrics import average_precisions
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.randomness import seed_of
+from sadcl_core.runs.state import Place, StateCard
+from sadcl_core.runtime.seeds import seed_of
 from sadcl_core.training.context import Training
 from sadcl_core.training.epoch import peak_rate, train_epoch
-from sadcl_core.training.events import EpochDone, Note, PrototypesBuilt, StageStarted
+from sadcl_core.training.listeners.events import EpochDone, Note, PrototypesBuilt, StageStarted
 from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
+from sadcl_core.training.parallel import full_state_dict, make_ema, make_ready, shard, share_batchnorm, wrap
 from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.saving import (
     StageState,
@@ -32,9 +34,7 @@ from sadcl_core.training.saving import (
     save_stage,
     share_statistics,
 )
-from sadcl_core.training.sharding import averaged, make_ready, shard, share_batchnorm, whole_weights, wrap
-from sadcl_core.training.state import Place, StateCard
-from sadcl_core.training.step import TERMS, TrainingStep
+from sadcl_core.training.terms import TERMS, TrainingStep
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 Stored = tuple[StateCard, Mapping[str, Tensor]]
@@ -165,7 +165,7 @@ def start_stage(
         prototypes=any(term.prototypes for term in used),
     )
     share_batchnorm(classifier, frozen=config.model.freeze_batchnorm)
-    ema = averaged(classifier, decay=optim.ema_decay, warmup=optim.ema_warmup and number == 1, shard=config.compute.shard)
+    ema = make_ema(classifier, decay=optim.ema_decay, warmup=optim.ema_warmup and number == 1, shard=config.compute.shard)
     if config.compute.shard:
         shard(classifier)
         shard(ema.module)
@@ -247,27 +247,27 @@ def whole_network(training: Training, classifier: Classifier) -> Classifier:
     if not config.compute.shard:
         return classifier
     copy = Classifier(config.model, num_classes=len(card.classes), img_size=config.data.img_size).to(training.device)
-    copy.load_state_dict(whole_weights(classifier))
+    copy.load_state_dict(full_state_dict(classifier))
     make_ready(copy, config)
     return copy
 
 
 def held_out(training: Training, classifier: Classifier, loader: ImageLoader) -> dict[str, float]:
     """Both mAPs of a model on the held-out split, in percent."""
-    scored = score(
-        classifier,
-        loader,
-        card=training.card,
-        device=training.device,
-        precision=training.precision,
-        progress=lambda done, total: training.interrupts.check(),
-    )
     try:
-        result = evaluate(scored, training.card.classes)
-    except ValueError as error:
-        raise DivergedError(f"The weights are no longer finite numbers ({error}). Lower the learning rate with --lr.") from None
-    values = (result.map_interpolated, result.map_non_interpolated)
-    return {name: round(value, 4) for name, value in zip(MAPS, values, strict=True)}
+        scored = score(
+            classifier,
+            loader,
+            card=training.card,
+            device=training.device,
+            precision=training.precision,
+            progress=lambda done, total: training.interrupts.check(),
+        )
+    except NotFiniteError:
+        raise DivergedError("The model gives NaN for held-out images. Lower the learning rate with --lr.") from None
+    precisions = average_precisions(scored.scores, scored.targets)
+    values = (100 * precisions.interpolated, 100 * precisions.non_interpolated)
+    return {name: round(float(value[~np.isnan(value)].mean()), 4) for name, value in zip(MAPS, values, strict=True)}
 
 
 def result_columns(config: RunConfig) -> list[str]:

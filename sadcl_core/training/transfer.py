@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from sadcl_core.checkpoint import LoadedModel, load_model, read_card
-from sadcl_core.config import Layer, ModelSection, flatten
+from sadcl_core.config.methods import METHODS
+from sadcl_core.config.presets import PRESETS
+from sadcl_core.config.schema import Layer, ModelSection, flatten
 from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError
-from sadcl_core.methods import METHODS
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.presets import PRESETS
-from sadcl_core.run_directory import find_model
+from sadcl_core.runs.checkpoint import LoadedModel, load_model, read_card
+from sadcl_core.runs.run_directory import find_model
 
 NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # settings of a model that its weights need
 

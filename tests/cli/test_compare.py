@@ -10,12 +10,12 @@ from PIL import Image
 from sadcl_cli import console
 from sadcl_cli.compare import _show
 from sadcl_cli.recipe import facts_of
-from sadcl_core.config import Layer
-from sadcl_core.data.prepare import prepare
-from sadcl_core.presets import configure
-from sadcl_core.training import comparison
-from sadcl_core.training.comparison import plan
-from sadcl_core.training.comparison_results import TITLES, Comparison, ScoredRun
+from sadcl_core.config.presets import configure
+from sadcl_core.config.schema import Layer
+from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.experiments import run as comparison
+from sadcl_core.experiments.run import plan
+from sadcl_core.experiments.tables import TITLES, Comparison, ScoredRun
 from tests.conftest import QUICK, Sadcl
 
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sadcl_core.checkpoint import read_card
+from sadcl_core.runs.checkpoint import read_card
 from tests.conftest import Sadcl, make_voc, run_sadcl, voc_object
 
 QUICK_EVAL = ("--bootstrap", "100")

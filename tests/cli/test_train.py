@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from sadcl_core.checkpoint import load_model
-from sadcl_core.config import RunConfig, flatten
-from sadcl_core.methods import METHODS
-from sadcl_core.presets import PRESETS
+from sadcl_core.config.methods import METHODS
+from sadcl_core.config.presets import PRESETS
+from sadcl_core.config.schema import RunConfig, flatten
+from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.training import stages
 from tests.conftest import QUICK, Sadcl, draw, make_coco
 

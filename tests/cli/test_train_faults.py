@@ -15,10 +15,10 @@ import psutil
 import pytest
 import torch
 
-from sadcl_core.checkpoint import load_model
-from sadcl_core.data.prepare import prepare
-from sadcl_core.run_directory import RunDirectory, read_status
-from sadcl_core.training.state import read_state
+from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runs.state import read_state
 from tests.conftest import QUICK, Sadcl, make_coco
 from tests.core.training.resumable import differences
 from tests.processes import DEADLINE, end, lines, start, wait_until

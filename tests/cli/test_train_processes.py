@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sadcl_core.checkpoint import load_model
-from sadcl_core.data.prepare import prepare
-from sadcl_core.run_directory import RunDirectory, read_status
-from sadcl_core.training.state import read_state_card
+from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runs.state import read_state_card
 from tests.conftest import QUICK, make_coco
 from tests.core.training.resumable import differences, numbers
 from tests.processes import end, lines, start, wait_until

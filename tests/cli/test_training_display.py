@@ -8,8 +8,8 @@ from rich.console import Console
 from sadcl_cli import console
 from sadcl_cli.console import verbosity
 from sadcl_cli.training_display import TrainingDisplay
-from sadcl_core.config import RunConfig
-from sadcl_core.training.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.training.listeners.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
 from sadcl_core.training.prototypes import CONFIDENT, POSITIVES, ClassCoverage
 
 TERMS = {"loss": 1.5, "asymmetric": 0.25, "sample_to_sample": 3.25}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.training import tensorboard
+from sadcl_core.training.listeners import tensorboard
 from tests.conftest import QUICK, Sadcl
 
 

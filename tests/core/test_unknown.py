@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sadcl_core.config import LossSection
+from sadcl_core.config.schema import LossSection
 from sadcl_core.data.dataset import make_loader
-from sadcl_core.data.division import assign_splits
 from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare import Options, prepare
-from sadcl_core.inference.evaluation import evaluate
-from sadcl_core.inference.scoring import Scores
+from sadcl_core.data.prepare.assignment import assign_splits
+from sadcl_core.data.prepare.prepare import Options, prepare
+from sadcl_core.evaluation.evaluate import evaluate
+from sadcl_core.inference.score import Scores
 from sadcl_core.model.classifier import ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank, confident
-from sadcl_core.training.step import LossInputs, loss_terms
+from sadcl_core.training.terms import LossInputs, loss_terms
 from tests.conftest import Sadcl, make_voc, voc_object
 
 IMAGES, CLASSES, WIDTH = 6, 4, 5

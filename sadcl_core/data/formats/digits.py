@@ -24,7 +24,7 @@ from sadcl_core.data.formats.source import Source, describe_source
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
-from sadcl_core.files import explained, write_json
+from sadcl_core.runtime.files import explained, write_json
 
 SUFFIXES = ()
 VERSION = 1  # of the drawing below; another number means other scenes

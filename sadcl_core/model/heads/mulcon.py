@@ -15,8 +15,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sadcl_core.config import Section
-from sadcl_core.model.output import HeadOutput
+from sadcl_core.config.schema import Section
+from sadcl_core.model.heads.interface import HeadOutput
 from sadcl_core.model.set_attention import SetAttention
 
 

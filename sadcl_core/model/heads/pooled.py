@@ -9,8 +9,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config import Section
-from sadcl_core.model.output import HeadOutput
+from sadcl_core.config.schema import Section
+from sadcl_core.model.heads.interface import HeadOutput
 
 
 class PooledHead(nn.Module):

@@ -17,7 +17,7 @@ from sadcl_core.data import dataset as dataset_module
 from sadcl_core.data import shards as shards_module
 from sadcl_core.data.dataset import ShardLoader, make_loader
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
-from sadcl_core.data.prepare import find_or_prepare, prepare
+from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Record
 from sadcl_core.data.shards import Shard, is_address, open_shards, read_samples, write_shards
 from sadcl_core.data.transforms import Preprocessing

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torchvision.transforms.v2 as T
 
-from sadcl_core.data.transforms import AUGMENTATIONS, CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
+from sadcl_core.data.transforms import CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
+from sadcl_core.registry import AUGMENTATIONS
 
 IMAGE = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

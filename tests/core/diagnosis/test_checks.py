@@ -16,7 +16,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch.nn.functional import binary_cross_entropy
 
-from sadcl_core.config import AsymmetricOptions
+from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.diagnosis import checks, scores
 from sadcl_core.diagnosis.averaging import first_weights_left
 from sadcl_core.diagnosis.baselines import baselines

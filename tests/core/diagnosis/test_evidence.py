@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from sadcl_core.config import RunConfig
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.diagnosis.checks import as_json
@@ -27,7 +27,7 @@ from sadcl_core.diagnosis.history import History, read_config, read_history, rea
 from sadcl_core.diagnosis.same_images import spaced
 from sadcl_core.diagnosis.verdict import Absent
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.run_directory import RunDirectory, this_process
+from sadcl_core.runs.run_directory import RunDirectory, this_process
 from tests.core.diagnosis.patches import copied, findings, look, verdicts
 
 NEEDS_SCORES = {"swapped-labels", "collapsed", "saturated", "at-chance", "never-predicted"}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sadcl_core.checkpoint import LoadedModel, load_model
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.attention import attention_maps
+from sadcl_core.runs.checkpoint import LoadedModel, load_model
 
 CPU = torch.device("cpu")
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.data.checks import ImageChecks
 from sadcl_core.data.manifest import Description, Manifest
-from sadcl_core.data.report import make_report
+from sadcl_core.data.prepare.checks import ImageChecks
+from sadcl_core.data.prepare.report import make_report
 from sadcl_core.data.rows import Record
 from sadcl_core.plots.dataset import plot_dataset
 from tests.core.data.test_images import claim

@@ -11,12 +11,12 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from sadcl_core.config.presets import Configured, configure
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.presets import Configured, configure
-from sadcl_core.run_directory import RunDirectory
-from sadcl_core.training.events import Event
+from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.fit import resume, train
-from sadcl_core.training.resuming import prepare_resume
+from sadcl_core.training.listeners.events import Event
+from sadcl_core.training.resume import prepare_resume
 
 LOSSES = {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
 STAGE: dict[str, Any] = {"lr": 1e-3, "augment": "flip-and-crop"}

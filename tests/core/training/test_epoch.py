@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from sadcl_core.config import ModelSection, RunConfig
+from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare import prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.run_directory import read_status
+from sadcl_core.runs.run_directory import read_status
 from sadcl_core.training import epoch
 from sadcl_core.training.epoch import ran_out_of_memory
-from sadcl_core.training.events import Event, Note, StepDone
-from sadcl_core.training.sharding import check_compute, make_ready
+from sadcl_core.training.listeners.events import Event, Note, StepDone
+from sadcl_core.training.parallel import check_compute, make_ready
 from tests.conftest import make_coco
 from tests.core.training.resumable import configured, numbers, start, tensors
 

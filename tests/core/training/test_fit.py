@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sadcl_core.checkpoint import load_model, save_model
+from sadcl_core.config.presets import configure
 from sadcl_core.data.manifest import load_manifest
-from sadcl_core.data.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import Options, prepare
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.presets import configure
-from sadcl_core.run_directory import RunDirectory, read_status
+from sadcl_core.runs.checkpoint import load_model, save_model
+from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runs.state import read_state_card
 from sadcl_core.training import context, fit, stages
 from sadcl_core.training.context import Training
-from sadcl_core.training.events import EpochDone, Event, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.training.listeners.events import EpochDone, Event, PrototypesBuilt, StageStarted, StepDone
 from sadcl_core.training.saving import StageState
-from sadcl_core.training.state import read_state_card
 
 SETTINGS: dict[str, Any] = {
     "data": {"img_size": 64, "batch_size": 8, "workers": 0},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sadcl_core.config import ModelSection, OptimSection, StageSection
+from sadcl_core.config.schema import ModelSection, OptimSection, StageSection
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable

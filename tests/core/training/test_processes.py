@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from sadcl_core.config import LossSection, ModelSection, RunConfig
-from sadcl_core.distributed import agreed, anywhere, average_buffers, shared_rows
+from sadcl_core.config.schema import LossSection, ModelSection, RunConfig
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.training.sharding import load_whole, shard, start_accelerate, whole_weights, wrap
-from sadcl_core.training.step import TERMS, TrainingStep, weighted_sum
+from sadcl_core.runtime.distributed import all_gather_with_grad, any_rank, average_buffers, broadcast
+from sadcl_core.training.parallel import full_state_dict, load_full_state_dict, shard, start_accelerate, wrap
+from sadcl_core.training.terms import TERMS, TrainingStep, weighted_sum
 
 SECTION = ModelSection(
     backbone="test_resnet",
@@ -112,20 +112,20 @@ def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch
 
 def talk_in_each_process(rank: int, folder: str) -> None:
     join(rank, folder)
-    assert agreed(f"from {rank}") == "from 0"
-    assert anywhere(rank == 1)
-    assert not anywhere(False)
+    assert broadcast(f"from {rank}") == "from 0"
+    assert any_rank(rank == 1)
+    assert not any_rank(False)
     norm = torch.nn.BatchNorm2d(2)
     norm.running_mean.fill_(float(rank))  # type: ignore[union-attr]
     average_buffers(norm)
     assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
     rows = torch.full((rank, 2), float(rank), requires_grad=True)  # none in the first process
-    everybody = shared_rows(rows)
+    everybody = all_gather_with_grad(rows)
     assert everybody.tolist() == [[1.0, 1.0]]
     (everybody.sum() * (rank + 1)).backward()
     assert rows.grad is not None
     assert rows.grad.tolist() == [[3.0, 3.0]] * rank  # what each process wants of them, 1 and 2
-    assert len(shared_rows(torch.zeros(0, 2, requires_grad=True))) == 0
+    assert len(all_gather_with_grad(torch.zeros(0, 2, requires_grad=True))) == 0
     dist.destroy_process_group()
 
 
@@ -141,10 +141,10 @@ def shard_in_each_process(rank: int, folder: str) -> None:
     shard(step.classifier)
     local = sum(p.to_local().numel() for p in step.classifier.parameters())  # type: ignore[attr-defined]
     assert local < 0.6 * sum(tensor.numel() for tensor in before.values())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in whole_weights(step.classifier).items())
-    load_whole(step.classifier, {name: tensor + 1 for name, tensor in before.items()})
-    assert all(torch.equal(tensor, before[name] + 1) for name, tensor in whole_weights(step.classifier).items())
-    load_whole(step.classifier, before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in full_state_dict(step.classifier).items())
+    load_full_state_dict(step.classifier, {name: tensor + 1 for name, tensor in before.items()})
+    assert all(torch.equal(tensor, before[name] + 1) for name, tensor in full_state_dict(step.classifier).items())
+    load_full_state_dict(step.classifier, before)
     images, targets = (part[:3] if rank == 0 else part[3:] for part in batch("usual"))
     terms, _, _ = step(images, targets)
     weighted_sum(terms, WEIGHTS).backward()

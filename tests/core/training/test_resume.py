@@ -15,12 +15,12 @@ import safetensors.torch
 import torch
 
 from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import Options, prepare
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.run_directory import RunDirectory, read_status
-from sadcl_core.training.events import EpochDone, Event, PrototypesBuilt, StepDone
-from sadcl_core.training.resuming import find_resumable, prepare_resume
-from sadcl_core.training.state import CARD, StateCard, read_state, read_state_card
+from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runs.state import CARD, StateCard, read_state, read_state_card
+from sadcl_core.training.listeners.events import EpochDone, Event, PrototypesBuilt, StepDone
+from sadcl_core.training.resume import find_resumable, prepare_resume
 from tests.conftest import make_coco
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from sadcl_core.checkpoint import ModelCard, save_model
-from sadcl_core.config import Layer, ModelSection, RunConfig
+from sadcl_core.config.presets import configure
+from sadcl_core.config.schema import Layer, ModelSection, RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.presets import configure
+from sadcl_core.runs.checkpoint import ModelCard, save_model
 from sadcl_core.training.transfer import transfer, with_network_of_init
 
 NETWORK: dict[str, Any] = {

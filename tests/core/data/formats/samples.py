@@ -21,8 +21,8 @@ from PIL import Image
 from sadcl_core.data.formats.detect import detect, detect_files, reader
 from sadcl_core.data.formats.nuswide import CLASSES as NUSWIDE_CLASSES
 from sadcl_core.data.formats.source import UNASSIGNED, Reading, Source
-from sadcl_core.data.identify import identify
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.dataset_spec import identify
 
 Writer = Callable[[Path], Path]
 Row = tuple[str, str, list[str], list[str]]  # image, split, active, unknown

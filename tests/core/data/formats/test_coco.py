@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sadcl_core.data.export import write_coco
 from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.prepare.export import write_coco
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sadcl_core.data.formats.detect import detect
-from sadcl_core.data.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import Options, prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.core.data.formats.samples import FORMAT, SAMPLES, all_images_are_there, draw, load, put, rows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.data.export import EXPORTS
 from sadcl_core.data.formats import DATASETS, FORMATS
+from sadcl_core.data.prepare.export import EXPORTS
 from tests.conftest import Sadcl
 
 ROOT = Path(__file__).parents[4]

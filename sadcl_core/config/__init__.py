@@ -1,0 +1,1 @@
+"""Settings: what there is, how layers of them are merged, methods and presets."""

@@ -1,0 +1,156 @@
+"""The methods as data: each is a head with its options, the losses of each stage with their weights, and nothing else.
+
+How long, how fast and on which images they are trained is a recipe and stands in `sadcl_core.config.presets`. A stage without a
+loss is left out. A new method is a row in METHODS; a new head or loss is said where those are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sadcl_core.config.schema import Layer, LossSection, RunConfig
+from sadcl_core.errors import UsageError
+from sadcl_core.registry import suggest
+
+PAPERS = {
+    "SADCL": "Ma et al., Semantic-Aware Dual Contrastive Learning, ECAI 2023, arXiv 2307.09715",
+    "MulCon": "Dao et al., Contrastive Learning for Multi-Label Image Classification, Neurocomputing 2023, arXiv 2107.11626",
+    "Query2Label": "Liu et al., Query2Label, 2021, arXiv 2107.10834",
+}
+
+SHORT = {"asymmetric": "ASL", "sample_to_sample": "S2S", "prototype_to_sample": "P2S", "image_to_image": "I2I"}  # as shown
+
+CLASSIFICATION: dict[str, float] = {"asymmetric": 1.0}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the papers.
+
+    Attributes:
+        summary: what it is, in a few words.
+        source: a row of PAPERS, with the place in it.
+        layer: the settings that make it what it is, to be laid over the defaults.
+    """
+
+    summary: str
+    source: str
+    layer: Layer
+
+    @property
+    def head(self) -> str:
+        """Its head, a row of HEADS."""
+        return str(self.layer["model"]["head"])
+
+    @property
+    def stages(self) -> dict[str, dict[str, float]]:
+        """The stages it is trained in, each with the losses it uses and their weights."""
+        weights = {name: {k: w for k, w in stage["losses"].items() if w} for name, stage in self.layer["stages"].items()}
+        return {name: losses for name, losses in weights.items() if losses}
+
+
+def _layer(
+    head: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    second: Mapping[str, float] | None = None,
+    bank_slots: int = 0,
+    views: int = 1,
+) -> Layer:
+    """All that tells methods apart, also what is off, so that a file made with another method does not shine through."""
+    losses = {"classification": CLASSIFICATION, "contrastive": second or {}}
+    stages = {
+        name: {
+            "losses": {term: float(losses[name].get(term, 0.0)) for term in LossSection.model_fields},
+            "views": views if name == "contrastive" else 1,
+        }
+        for name in RunConfig().stages
+    }
+    model: dict[str, Any] = {"head": head}
+    if options:
+        model["heads"] = {head: dict(options)}
+    return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}}, "stages": stages}
+
+
+SARL = {"encoder_layers": 1, "self_attention": False}
+
+# of SADCL, from the defaults: 100 and 50 beside 1000 times a mean classification loss in the published script
+BOTH = RunConfig().stages["contrastive"].losses
+S2S = {name: weight for name, weight in BOTH.items() if name != "prototype_to_sample"}
+P2S = {name: weight for name, weight in BOTH.items() if name != "sample_to_sample"}
+BANK = RunConfig().loss.sample_to_sample.bank_slots
+
+METHODS: dict[str, Method] = {
+    "sadcl": Method(
+        "SARL, then S2S (memory bank) and P2S contrast",
+        "SADCL",
+        _layer("sarl", SARL, second=BOTH, bank_slots=BANK),
+    ),
+    "sarl": Method(
+        "a transformer reads one feature per label",
+        "SADCL, stage 1",
+        _layer("sarl", SARL),
+    ),
+    "sarl-no-encoder": Method(
+        "SARL without its encoder: SARL*",
+        "SADCL, ablation",
+        _layer("sarl", {**SARL, "encoder_layers": 0}),
+    ),
+    "sarl-s2s": Method(
+        "SARL, then S2S contrast (memory bank)",
+        "SADCL, ablation",
+        _layer("sarl", SARL, second=S2S, bank_slots=BANK),
+    ),
+    "sarl-p2s": Method(
+        "SARL, then P2S contrast",
+        "SADCL, ablation",
+        _layer("sarl", SARL, second=P2S),
+    ),
+    "baseline": Method(
+        "global average pooling, one linear layer",
+        "SADCL, ResNet-101*",
+        _layer("pooled"),
+    ),
+    "baseline-contrastive": Method(
+        "baseline, then I2I contrast over two views",
+        "MulCon, its claim",
+        _layer("pooled", second={**CLASSIFICATION, "image_to_image": 0.5}, views=2),
+    ),
+    "baseline-two-views": Method(
+        "baseline over two views, no contrast",
+        "MulCon, its claim",
+        _layer("pooled", second=CLASSIFICATION, views=2),
+    ),
+    "mulcon": Method(
+        "set attention, then S2S contrast over two views",
+        "MulCon",
+        _layer("mulcon", second={**CLASSIFICATION, "sample_to_sample": 0.5}, views=2),
+    ),
+    "mulcon-classification": Method(
+        "set attention over two views, no contrast",
+        "MulCon, ablation",
+        _layer("mulcon", second=CLASSIFICATION, views=2),
+    ),
+    "query2label": Method(
+        "SARL whose classes look at each other",
+        "Query2Label",
+        _layer("sarl", {**SARL, "self_attention": True}),
+    ),
+}
+
+
+def find_method(name: str) -> Method:
+    """A row of METHODS.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise UsageError(f"There is no method {name!r}. {suggest(name, METHODS)}")
+    return METHODS[name]
+
+
+# the rows of the published ablation (SADCL, ECAI 2023, ablation table), first the one the others are compared with
+ABLATION = ("baseline", "sarl-no-encoder", "sarl", "sarl-s2s", "sarl-p2s", "sadcl")

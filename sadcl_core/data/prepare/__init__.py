@@ -1,0 +1,1 @@
+"""From label files and images to a manifest."""

@@ -1,0 +1,192 @@
+"""How a data set comes to its splits: its own are kept, others are made, and images do not change sides when labels do."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sadcl_core.data.formats.detect import SPLIT_ORDER
+from sadcl_core.data.manifest import DIVIDED, ROWS, Manifest
+from sadcl_core.data.prepare.copies import copy_name
+from sadcl_core.data.prepare.stratify import rounded, starts, stratify
+from sadcl_core.data.rows import SCHEMA
+from sadcl_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Division:
+    """An earlier division: fractions and seed, and the split of each image by the name that a copy of it has."""
+
+    how: dict[str, Any]
+    splits: dict[str, str]
+
+
+def division_of(folder: Path) -> Division | None:
+    """How the rows in a folder were divided; None when there are none, or they have splits of their own.
+
+    The rows say it themselves, so that it is known even when the description beside them is gone.
+    """
+    try:
+        rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+        how = json.loads((rows.schema.metadata or {}).get(DIVIDED, b"null"))
+        images, splits = (rows[name].to_pylist() for name in ("image", "split"))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+    return Division(how, {copy_name(image): split for image, split in zip(images, splits, strict=True)}) if how else None
+
+
+def splits_before(earlier: Mapping[str, str], images: Sequence[str]) -> list[str | None]:
+    """The split that each image was in; by its whole path, or where the folder moved by the last parts of it that are its own."""
+    best: list[str | None] = [None] * len(images)
+    for parts in (0, 3, 2, 1):
+        known = Counter(_end(image, parts) for image in earlier)
+        splits = {_end(image, parts): split for image, split in earlier.items()}
+        ends = [_end(copy_name(image), parts) for image in images]
+        now = Counter(ends)
+        found = [splits.get(end) if known[end] == now[end] == 1 else None for end in ends]
+        if sum(split is not None for split in found) > sum(split is not None for split in best):
+            best = found
+    return best
+
+
+def _end(image: str, parts: int) -> str:
+    return "/".join(image.split("/")[-parts:]) if parts else image
+
+
+def with_splits(
+    manifest: Manifest,
+    groups: npt.NDArray[np.int64],
+    fractions: dict[str, float] | None,
+    *,
+    seed: int,
+    earlier: Division | None,
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Give data their splits, so that the rows of each lie together; images that were divided before stay where they were.
+
+    Args:
+        manifest: N images.
+        groups: (N,) the same number for images of the same content, -1 for one alone.
+        fractions: of each split; None keeps those the data have.
+        seed: of the division.
+        earlier: from `division_of`.
+
+    Returns:
+        The manifest and groups, in their new order.
+
+    Raises:
+        UsageError: there are fewer images than splits.
+    """
+    if fractions is None:
+        return sorted_by_split(manifest, groups)
+    names = list(fractions)
+    shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
+    note = (
+        f"divided by iterative stratification: {shown}, seed {seed}" if len(names) > 1 else f"all images are in split {names[0]}"
+    )
+    if len(names) > 1 and earlier is not None and earlier.how == {"fractions": fractions, "seed": seed}:
+        before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
+        divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=groups)
+        note += f"; {sum(split is not None for split in before):,} images stay where they were"
+    else:
+        divided, order = assign_splits(manifest, fractions, seed=seed, groups=groups)
+    divided.description = replace(divided.description, notes=(*divided.description.notes, note))
+    return divided, groups[order]
+
+
+def sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """The same rows with each split's together, train before val before test; a split is then looked at in place."""
+    known = [name for name in SPLIT_ORDER if name in manifest.splits]
+    number = {name: place for place, name in enumerate(dict.fromkeys([*known, *manifest.splits]))}
+    names = manifest.rows["split"].combine_chunks().dictionary.to_pylist()
+    codes = np.array([number.get(name, -1) for name in names])  # -1: all of its images were left out
+    of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
+    if (np.diff(of_row) >= 0).all():
+        return manifest, groups
+    order = np.argsort(of_row, kind="stable")
+    return Manifest(manifest.description, manifest.rows.take(order)), groups[order]
+
+
+def assign_splits(
+    manifest: Manifest, fractions: Mapping[str, float], *, seed: int, groups: npt.NDArray[np.int64] | None = None
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Divide the images of a manifest anew; the splits it had are forgotten.
+
+    Args:
+        manifest: N images.
+        fractions: of every split, by name.
+        seed: of the choice among equals.
+        groups: (N,) as in `stratify`.
+
+    Returns:
+        A manifest that is not stored, with the same rows: those of a split together, in the order of `fractions`, and
+        within a split in the order they had; and (N,) the row that each of them was. Unknown labels have had no say.
+
+    Raises:
+        UsageError: there are fewer images than splits.
+    """
+    active = manifest.rows["active"]
+    ends = starts(pc.fill_null(pc.list_value_length(active), 0).to_numpy())
+    labels = pc.list_flatten(active).to_numpy()
+    codes = stratify(labels, ends, list(fractions.values()), seed=seed, groups=groups)
+    return _in_splits(manifest, list(fractions), codes)
+
+
+def extend_splits(
+    manifest: Manifest,
+    before: Sequence[str | None],
+    fractions: Mapping[str, float],
+    *,
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Keep the splits that images were in before and divide those that are new, so that none changes sides.
+
+    Args:
+        manifest: N images.
+        before: (N,) the split each image was in; None for a new one.
+        fractions: of every split, by name.
+        seed: of the choice among equals.
+        groups: (N,) as in `stratify`; a new image goes where one of the same content is.
+
+    Returns:
+        As `assign_splits`. Everything is divided anew when a split would be empty otherwise.
+    """
+    names = list(fractions)
+    codes = np.array([names.index(split) if split is not None and split in fractions else -1 for split in before])
+    if groups is not None:
+        known = {group: code for group, code in zip(groups.tolist(), codes.tolist(), strict=True) if group >= 0 and code >= 0}
+        codes = np.array([known.get(g, c) if c < 0 else c for g, c in zip(groups.tolist(), codes.tolist(), strict=True)])
+    if len(set(codes.tolist()) - {-1}) < len(names):
+        return assign_splits(manifest, fractions, seed=seed, groups=groups)
+    new = np.flatnonzero(codes < 0)
+    if len(new):
+        kept = np.bincount(codes[codes >= 0], minlength=len(names))
+        lacking = np.maximum(len(codes) * np.array(list(fractions.values())) - kept, 0)
+        wanted = rounded(len(new) * lacking / lacking.sum())
+        rows = Manifest(manifest.description, manifest.rows.take(pa.array(new)))
+        alone = None if groups is None else groups[new]
+        share = {name: float(count) for name, count in zip(names, wanted, strict=True) if count}
+        try:
+            divided, order = assign_splits(rows, share, seed=seed, groups=alone)
+            codes[new[order]] = [names.index(split) for split in divided.rows["split"].to_pylist()]
+        except UsageError:  # all of one content
+            codes[new] = int(np.argmax(wanted))
+    return _in_splits(manifest, names, codes)
+
+
+def _in_splits(manifest: Manifest, names: list[str], codes: npt.NDArray[Any]) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """The rows sorted by the number of their split, and which row each one was."""
+    order = np.argsort(codes, kind="stable")
+    column = pa.DictionaryArray.from_arrays(pa.array(codes[order], pa.int32()), pa.array(names, pa.string()))
+    rows = manifest.rows.take(pa.array(order))
+    rows = rows.set_column(SCHEMA.get_field_index("split"), SCHEMA.field("split"), column)
+    return Manifest(manifest.description, rows), order

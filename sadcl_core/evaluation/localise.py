@@ -1,0 +1,154 @@
+"""Where a model looks, measured against the boxes of a data set: see `sadcl_core.metrics.localisation`.
+
+Boxes are in pixels of the image as stored; a model sees it upright and squeezed to a square. Both cover the whole image, so
+that boxes as shares of its sides, turned as the image is, lie where the model saw the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sadcl_core.data.images import explained_image, orientation, stored_size
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.prepare.copies import ON_ITS_SIDE, TURNED
+from sadcl_core.data.rows import Box
+from sadcl_core.metrics import box_cover, box_energy, pointing_hit, points_in_boxes
+from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.runtime.distributed import all_reduce
+
+Floats = npt.NDArray[np.float64]
+CENTRE = ((0.5, 0.5),)
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Results over the active labels that have boxes, each (K,), in 0..1, NaN for a class without one.
+
+    Attributes:
+        pointing: how often the highest point of the label's attention lies in one of its boxes.
+        centre: how often the centre of the image does, which pointing has to beat (the baseline of Zhang et al.).
+        energy: mean share of the label's attention inside its boxes.
+        area: mean share of the image inside them, which is the energy of attention that is the same everywhere.
+        counts: (K,) labels that were looked at.
+        tolerance: pixels that a point may lie beside a box.
+    """
+
+    pointing: Floats
+    centre: Floats
+    energy: Floats
+    area: Floats
+    counts: npt.NDArray[np.int64]
+    tolerance: float
+
+    def means(self) -> dict[str, float]:
+        """Of `pointing`, `centre`, `energy` and `area`, the mean over the classes that have a value; NaN when none has."""
+        known = self.counts > 0
+        values = {name: getattr(self, name)[known] for name in ("pointing", "centre", "energy", "area")}
+        return {name: float(value.mean()) if known.any() else float("nan") for name, value in values.items()}
+
+
+class LocalisationObserver:
+    """Watches the scoring of a split and compares the attention of every active label that has boxes with them."""
+
+    needs_attention = True
+
+    def __init__(self, split: Split, *, tolerance: float = 0.0) -> None:
+        """Nothing seen yet.
+
+        Args:
+            split: that is scored; one that `cannot_be_localised` has nothing to say about.
+            tolerance: pixels of the image that a point may lie beside a box and still hit it; 15 in Zhang et al.
+        """
+        self.split = split
+        self.tolerance = tolerance
+        self.sums = torch.zeros(5, len(split.manifest.classes), dtype=torch.float64)  # as `Localisation` lists them
+
+    def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
+        """Look at one batch.
+
+        Raises:
+            DataError: an image with boxes cannot be opened.
+        """
+        assert output.attention is not None, "asked for by needs_attention"
+        for row, index in enumerate(indices.tolist()):
+            found = self._active_boxes(index, targets[row])
+            if not found:
+                continue
+            size, turned = _size_and_orientation(self.split.path(index))
+            maps = output.attention[row, list(found)].float().cpu().numpy()  # (n, h, w)
+            for attention, (label, boxes) in zip(maps, found.items(), strict=True):
+                self._add(label, attention, boxes, size, turned)
+
+    def _active_boxes(self, index: int, targets: Tensor) -> dict[int, list[Box]]:
+        """Boxes of each active label of an image that has any."""
+        found: dict[int, list[Box]] = {}
+        for box in self.split.boxes(index) or ():
+            if targets[box.label] == 1:
+                found.setdefault(box.label, []).append(box)
+        return found
+
+    def _add(self, label: int, attention: npt.NDArray[np.float32], boxes: list[Box], size: tuple[int, int], turned: int) -> None:
+        corners = np.array([upright_corners(box, size, turned) for box in boxes])
+        width, height = reversed(size) if turned in ON_ITS_SIDE else size
+        tolerance = (self.tolerance / width, self.tolerance / height)
+        cover = box_cover(corners, *attention.shape)
+        self.sums[:, label] += torch.tensor(
+            [
+                pointing_hit(attention, corners, tolerance),
+                float(points_in_boxes(CENTRE, corners, tolerance)[0]),
+                box_energy(attention, cover),
+                float(cover.mean()),
+                1.0,
+            ],
+            dtype=torch.float64,
+        )
+
+    def gather(self) -> None:
+        """Take together what all processes saw."""
+        self.sums = all_reduce(self.sums)
+
+    def result(self) -> Localisation:
+        """The means of each class over all that was seen."""
+        sums = self.sums.numpy()
+        pointing, centre, energy, area = np.divide(sums[:4], sums[4], out=np.full(sums[:4].shape, np.nan), where=sums[4] > 0)
+        return Localisation(pointing, centre, energy, area, sums[4].astype(np.int64), self.tolerance)
+
+
+def cannot_be_localised(split: Split) -> str:
+    """Why attention cannot be compared with boxes on this split, in a sentence; empty when it can."""
+    name = split.manifest.description.name
+    rows = split.manifest.rows["boxes"]
+    if rows.null_count == len(rows) or not pc.any(pc.greater(pc.list_value_length(rows), 0)).as_py():
+        return f"{name} has no boxes to compare attention with."
+    if split.manifest.description.shards is not None:
+        return f"The images of {name} are in shards, where their size and orientation, which boxes need, cannot be looked up."
+    return ""
+
+
+def upright_corners(box: Box, size: tuple[int, int], turned: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a box as shares of the sides of the upright image.
+
+    Args:
+        box: in pixels of the image as stored.
+        size: width and height of that.
+        turned: its EXIF orientation, 1 to 8.
+    """
+    width, height = size
+    share = Box(box.label, box.x / width, box.y / height, box.width / width, box.height / height)
+    x, y = TURNED[turned](share, 1, 1) if turned in TURNED else (share.x, share.y)
+    wide, high = (share.height, share.width) if turned in ON_ITS_SIDE else (share.width, share.height)
+    return x, y, x + wide, y + high
+
+
+def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height as stored, and the EXIF orientation, from the header."""
+    with explained_image(path), Image.open(path) as image:
+        return stored_size(image), orientation(image)

@@ -1,0 +1,44 @@
+"""Which AP and which CF1 the rows of the printed tables report: papers differ, and the tables mix them.
+
+CF1 is the harmonic mean of CP and CR, or the mean of the per-class F1 (macro-F1). The harmonic mean H is concave, so the mean of
+H(P_k, R_k) is at most H(mean P, mean R): a row that prints CP, CR and a lower CF1 is macro, an equal one is harmonic. Rows
+without CP and CR go by what their papers say. AP is interpolated (VOC after 2010) or not (scikit-learn).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sadcl_core.evaluation.published.tables import Cell, Row
+
+ApConvention = Literal["interpolated", "non-interpolated", ""]
+Cf1Meaning = Literal["harmonic", "macro", ""]
+
+ROUNDING = 0.1001  # half a unit of CF1's last digit, and about as much from CP and CR
+INTERPOLATED = ("SADCL", "SSGRL", "Query2Label")
+NON_INTERPOLATED = ("ML-GCN", "ASL", "MulCon")
+MACRO = ("SADCL", "SSGRL", "ResNet101", "ResNet-101")
+HARMONIC = ("ML-GCN", "MulCon", "C-Tran", "Query2Label")  # TDRG on NUS-WIDE was run by SADCL's authors, so not by its own paper
+
+
+def ap_convention(row: Row) -> ApConvention:
+    """Which AP a method's paper reports; empty when that is not known."""
+    method = str(row["method"])
+    return "interpolated" if method in INTERPOLATED else "non-interpolated" if method in NON_INTERPOLATED else ""
+
+
+def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
+    """What a row's `CF1` or `top3_CF1` is, by its own CP and CR or else by its method; empty when that is not known."""
+    prefix = column.removesuffix("CF1")
+    precision, recall, printed = (_number(row.get(f"{prefix}{name}")) for name in ("CP", "CR", "CF1"))
+    if printed is None:
+        return ""
+    if precision and recall:
+        below = 2 * precision * recall / (precision + recall) - printed
+        return "harmonic" if abs(below) <= ROUNDING else "macro" if below > 0 else ""
+    method = str(row["method"])
+    return "macro" if method in MACRO else "harmonic" if method in HARMONIC else ""
+
+
+def _number(cell: Cell) -> float | None:
+    return cell if isinstance(cell, float) else None

@@ -1,0 +1,116 @@
+"""The result tables of the SADCL paper, chosen by the classes of the data, and tables of a person's own.
+
+Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023 (arXiv 2307.09715), the
+comparisons on MS-COCO, NUS-WIDE and VOC 2007. Figures only, in percent; a figure that was not printed is blank. In `voc2007.csv`
+`starred` is a model that was pre-trained on COCO or reproduced by the authors.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from sadcl_core.data.class_names import match_classes
+from sadcl_core.data.formats import nuswide, voc
+from sadcl_core.data.formats.text import read_lines, readable
+from sadcl_core.errors import DataError
+
+Cell = str | float | None
+Row = dict[str, Cell]
+
+METHOD = "method"
+SIZES = ("train_size", "test_size")  # pixels
+VALUES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+COLUMNS = (METHOD, *SIZES, "mAP", *VALUES, *(f"top3_{name}" for name in VALUES))  # of COCO's table, and of data without one
+COCO_CLASSES = tuple(
+    """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,
+cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,
+kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
+sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,
+keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,
+toothbrush""".replace("\n", "").split(",")
+)
+CLASSES: dict[str, tuple[str, ...]] = {"coco": COCO_CLASSES, "voc2007": tuple(voc.CLASSES), "nuswide": nuswide.CLASSES}
+VOC_COLUMNS = "aero bike bird boat bottle bus car cat chair cow table dog horse motor person plant sheep sofa train tv"
+NOTHING = ("", "-", "\u2013", "\u2014")  # how tables say that a figure was not printed
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result table.
+
+    Attributes:
+        name: `coco`, `nuswide`, `voc2007`, or of a person's own file.
+        columns: in their order; `method` is one of them.
+        rows: the cells by column: text, a number (of figures in percent), or None for a blank.
+        class_columns: column -> the class whose AP it holds, under the name that the data set's own labels have.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    class_columns: dict[str, str]
+
+
+def published_table(classes: Sequence[str]) -> Table | None:
+    """The printed table of the data set whose classes these are, in any order and usual spelling; None when there is none."""
+    for name, own in CLASSES.items():
+        matched = match_classes(own, classes)
+        if len(own) == len(classes) and set(matched.values()) == set(classes):
+            with as_file(files("sadcl_core.evaluation.published") / f"{name}.csv") as path:
+                return read_table(path)
+    return None
+
+
+def read_table(path: Path) -> Table:
+    """A CSV table with the column `method`; columns of figures that are known hold percent, others are texts.
+
+    Known are the columns of the printed tables, VOC's short names of its classes among them.
+
+    Raises:
+        DataError: it cannot be read, has no method or no figure, or a figure is no number in 0..100.
+    """
+    with readable(path, "a table"):
+        rows = list(csv.reader((line for _, line in read_lines(path)), skipinitialspace=True))
+        rows = [row for row in rows if any(cell.strip() for cell in row)]
+    columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
+    class_columns = _class_columns(columns)
+    figures = {*COLUMNS[1:], *class_columns} & set(columns)
+    if METHOD not in columns or not figures - set(SIZES) or len(set(columns)) != len(columns):
+        raise DataError(
+            f"{path} needs a header with a column 'method' and columns such as {', '.join(COLUMNS[3:7])}, each once. Add it."
+        )
+    read = tuple(_read_row(row, columns, figures, f"{path}, row {k}") for k, row in enumerate(rows[1:], start=2))
+    return Table(path.stem, columns, read, class_columns)
+
+
+def _class_columns(columns: Sequence[str]) -> dict[str, str]:
+    """VOC's classes stand in its table under short names, in the order of the data set."""
+    names = dict(zip(VOC_COLUMNS.split(), CLASSES["voc2007"], strict=True))
+    return names if set(names) <= set(columns) else {}
+
+
+def _read_row(cells: Sequence[str], columns: Sequence[str], figures: set[str], where: str) -> Row:
+    if len(cells) != len(columns):
+        raise DataError(f"{where} has {len(cells)} cells where the header has {len(columns)}. Mend the row.")
+    row: Row = {}
+    for name, text in zip(columns, map(str.strip, cells), strict=True):
+        row[name] = None if text in NOTHING else _figure(text, name, where) if name in figures else text
+    if row[METHOD] is None:
+        raise DataError(f"{where} names no method. Fill it in.")
+    return row
+
+
+def _figure(text: str, name: str, where: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    limit = 1e5 if name in SIZES else 100
+    if not 0 <= value <= limit:
+        raise DataError(f"{where}, {name}: {text[:60]!r} is no number in 0..{limit:g}. Give percent, or leave it blank.")
+    return value

@@ -1,0 +1,209 @@
+"""The numbers of a comparison: mean and spread of each method, paired differences to the first, as tables and as data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.runtime.files import write_json, write_text
+
+SCHEMA_VERSION = 1
+COMMON = 10  # held-out positives from which on a class is called common
+MAIN = "mAP_interpolated"
+TITLES = {
+    MAIN: "mAP",
+    "mAP_non_interpolated": "non-int.",
+    "mAP_interpolated_last_epoch": "last epoch",
+    "mAP_interpolated_common": f"{COMMON}+ positives",
+    "OF1": "OF1",
+    "CF1": "CF1",
+    "macro_F1": "macro F1",
+}
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One method with one seed.
+
+    Attributes:
+        scores: numbers in percent by their names in TITLES; None: not defined, as after a divergence.
+        epochs: trained in all stages.
+        seconds: of its own training.
+        first_stage: name of the run that its first stage was taken from; empty when it trained its own.
+        first_stage_seconds: how long that took.
+    """
+
+    method: str
+    seed: int
+    scores: Mapping[str, float | None]
+    epochs: int
+    seconds: float
+    first_stage: str = ""
+    first_stage_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds, None where they are not defined: of no value, of one value."""
+
+    mean: float | None
+    deviation: float | None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every run of a comparison.
+
+    Attributes:
+        epochs: of each stage, at the most.
+        runs: every method with every seed.
+        versions: of what the first run was trained with.
+    """
+
+    dataset: str
+    preset: str
+    backbone: str
+    epochs: Mapping[str, int]
+    runs: tuple[ScoredRun, ...]
+    versions: Mapping[str, str]
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """In the order asked for; the first is what the others are compared with."""
+        return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def seconds(self) -> float:
+        """All the time that was spent on training, a shared first stage counted once."""
+        shared = {run.first_stage: run.first_stage_seconds for run in self.runs}
+        return sum(shared.values()) + sum(run.seconds for run in self.runs)
+
+    def values(self, method: str, score: str = MAIN) -> npt.NDArray[np.float64]:
+        """One number per seed."""
+        by_seed = {run.seed: run.scores[score] for run in self.runs if run.method == method}
+        return np.array([by_seed[seed] for seed in self.seeds], dtype=np.float64)  # None becomes NaN
+
+    def spread(self, method: str, score: str = MAIN) -> Spread:
+        """Over the seeds."""
+        return _spread(self.values(method, score))
+
+    def difference(self, method: str) -> Spread:
+        """Of the mAP to the first method's with the same seed, over the seeds."""
+        return _spread(self.values(method) - self.values(self.methods[0]))
+
+    @property
+    def diverged(self) -> list[str]:
+        """Runs that have no numbers."""
+        return [f"{run.method} seed {run.seed}" for run in self.runs if run.scores[MAIN] is None]
+
+    def higher(self, method: str) -> int:
+        """With how many seeds a method is above the first one, of those in which both have a number."""
+        return int((self.values(method) > self.values(self.methods[0])).sum())
+
+    def both(self, method: str) -> int:
+        """With how many seeds a method and the first one have a number."""
+        return int((~np.isnan(self.values(method) - self.values(self.methods[0]))).sum())
+
+    def rows(self, scores: Sequence[str] = tuple(TITLES)) -> list[list[str]]:
+        """The table as text: a header, then a row per method; `scores` are the columns beside the mAP."""
+        first = self.methods[0]
+        others = [score for score in scores if score != MAIN]
+        table = [["method", TITLES[MAIN], *(TITLES[score] for score in others), f"minus {first}", "higher"]]
+        for method in self.methods:
+            compared = ["", ""]
+            if method != first:
+                compared = [_signed(self.difference(method)), f"{self.higher(method)}/{self.both(method)}"]
+            means = (str(Spread(self.spread(method, score).mean, None)) for score in others)
+            table.append([method, str(self.spread(method)), *means, *compared])
+        return table
+
+    def markdown(self) -> str:
+        """The table with what it was made of."""
+        header, *rows = self.rows()
+        lines = [
+            f"| {' | '.join(header)} |",
+            f"| {' | '.join('---' for _ in header)} |",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+        epochs = " + ".join(f"{count} {name}" for name, count in self.epochs.items())
+        trained = {run.epochs for run in self.runs}
+        if trained != {sum(self.epochs.values())}:
+            epochs += f" (trained: {min(trained)} to {max(trained)})"
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        notes = (
+            f"{self.dataset}, preset {self.preset}, {self.backbone}, {epochs} epochs, seeds {', '.join(map(str, self.seeds))}. "
+            "Percent, mean ± standard deviation over the seeds. The mAP is the interpolated one unless said otherwise, over all "
+            f"classes or over those with {COMMON} or more held-out positives, of the epoch that was best on the held-out images "
+            "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. "
+            f"{versions}. Training took {self.seconds / 60:.0f} min."
+        )
+        return "\n".join([*lines, "", notes, ""])
+
+    def as_csv(self) -> str:
+        """A row per run."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds"])
+        for run in self.runs:
+            seconds = round(run.seconds + run.first_stage_seconds, 1)
+            writer.writerow([run.method, run.seed, *(run.scores[name] for name in TITLES), run.epochs, seconds])
+        return text.getvalue()
+
+    def as_json(self) -> dict[str, Any]:
+        """One document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dataset": self.dataset,
+            "preset": self.preset,
+            "backbone": self.backbone,
+            "epochs": dict(self.epochs),
+            "seeds": list(self.seeds),
+            "versions": dict(self.versions),
+            "seconds": round(self.seconds, 1),
+            "compared_with": self.methods[0],
+            "methods": [
+                {
+                    "method": method,
+                    **{name: vars(self.spread(method, name)) for name in TITLES},
+                    "difference": vars(self.difference(method)),
+                    "higher": self.higher(method),
+                    "runs": [{"seed": run.seed, **run.scores} for run in self.runs if run.method == method],
+                }
+                for method in self.methods
+            ],
+        }
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write comparison.json, comparison.csv and comparison.md."""
+    write_json(folder / "comparison.json", comparison.as_json())
+    write_text(folder / "comparison.csv", comparison.as_csv())
+    write_text(folder / "comparison.md", comparison.markdown())
+
+
+def _spread(values: npt.NDArray[np.float64]) -> Spread:
+    if np.isnan(values).any():
+        return Spread(None, None)
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
+
+
+def _signed(spread: Spread) -> str:
+    return str(spread) if spread.mean is None or spread.mean < 0 else f"+{spread}"

@@ -1,0 +1,143 @@
+"""A model over a split: the scores and targets of every image, in the order of the split.
+
+Several processes share the images batch by batch, so that every batch holds what it would hold in one process and the
+scores are the same to the last digit; each process ends with all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sadcl_core.data.dataset import Batch
+from sadcl_core.errors import NotFiniteError
+from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.runs.checkpoint import ModelCard
+from sadcl_core.runtime.device import autocast
+from sadcl_core.runtime.distributed import all_gather, get_world_size, is_distributed
+from sadcl_core.runtime.progress import Progress
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Result for N images.
+
+    Attributes:
+        scores: (N, K) in 0..1, float32 when a model made them.
+        targets: (N, K) int8, 1, 0 or -1 for unknown.
+        seconds: reading images included; 0 when they came from a file.
+    """
+
+    scores: npt.NDArray[np.floating]
+    targets: npt.NDArray[np.int8]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images scored per second."""
+        return len(self.scores) / max(self.seconds, 1e-9)
+
+
+class Observer(Protocol):
+    """Looks at what the model makes of every batch while a split is scored, so that one pass is enough."""
+
+    needs_attention: bool
+
+    def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
+        """Take in a batch: what the model made of it, its targets (B, K) and which images of the split they are (B,)."""
+
+    def gather(self) -> None:
+        """Take together what all processes saw; called once, at the end."""
+
+
+@torch.inference_mode()
+def score(
+    classifier: Classifier,
+    loader: DataLoader[Batch],
+    *,
+    card: ModelCard,
+    device: torch.device,
+    precision: str = "fp32",
+    observers: Sequence[Observer] = (),
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every image of a loader; the model is left in evaluation mode.
+
+    Args:
+        classifier: on `device`.
+        loader: not shuffled; of several processes, each has its share of the images.
+        card: says what is done to images, and how logits become scores.
+        device: where the model is.
+        precision: fp32, bf16 or fp16.
+        observers: shown every batch.
+        progress: told how many images are done.
+
+    Raises:
+        NotFiniteError: the model gives NaN.
+        ValueError: the loader is empty.
+    """
+    classifier.eval()
+    count = len(loader.dataset)  # type: ignore[arg-type]
+    if count == 0:
+        raise ValueError("the loader is empty")
+    attention = any(observer.needs_attention for observer in observers)
+    classes, processes = len(card.classes), get_world_size()
+    buffer = Buffer(count, classes)
+    start = time.perf_counter()
+    for images, targets, indices in loader:
+        with autocast(device, precision):
+            output = classifier(card.preprocessing.normalise(images.to(device)), need_attention=attention)
+        refuse_nan(output.logits)
+        buffer.add(card.scores(output.logits).cpu(), targets, indices)
+        for observer in observers:
+            observer(classifier, output, targets, indices)
+        if progress is not None:
+            progress(min(buffer.done * processes, count), count)
+    scores, all_targets = buffer.gather()
+    for observer in observers:
+        observer.gather()
+    return Scores(scores, all_targets, time.perf_counter() - start)
+
+
+def refuse_nan(logits: Tensor) -> None:
+    """Raise a NotFiniteError when the logits hold NaN."""
+    if bool(logits.isnan().any()):
+        raise NotFiniteError(
+            "The model gives NaN for some images: its weights are damaged, or its training diverged. Take another model file, "
+            "or train again."
+        )
+
+
+class Buffer:
+    """Scores and targets as they come; in one process each goes to its place at once, and nothing is held twice."""
+
+    def __init__(self, count: int, classes: int) -> None:
+        """For `count` images of K classes."""
+        self.scores = np.empty((count, classes), dtype=np.float32)
+        self.targets = np.empty((count, classes), dtype=np.int8)
+        self.seen = np.empty(count, dtype=np.int64)
+        self.done = 0
+
+    def add(self, scores: Tensor, targets: Tensor, indices: Tensor) -> None:
+        """A batch."""
+        rows = indices.numpy()
+        self.scores[rows], self.targets[rows] = scores.numpy(), targets.numpy()
+        self.seen[self.done : self.done + len(rows)] = rows
+        self.done += len(rows)
+
+    def gather(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+        """Every row, on every process."""
+        if is_distributed():
+            own = torch.from_numpy(self.seen[: self.done])
+            rows = all_gather(own).numpy()
+            self.scores[rows] = all_gather(torch.from_numpy(self.scores)[own]).numpy()
+            self.targets[rows] = all_gather(torch.from_numpy(self.targets)[own]).numpy()
+        return self.scores, self.targets

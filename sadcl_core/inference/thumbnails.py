@@ -1,0 +1,197 @@
+"""Small pictures of chosen images, with what the model looked at for one label laid over them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision.transforms.v2.functional as TF
+from PIL import Image
+from torch import Tensor
+
+from sadcl_core.data.images import open_image
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.shards import first_row, read_samples, shards_of
+from sadcl_core.data.transforms import Transform
+from sadcl_core.errors import DataError, SadclError
+from sadcl_core.runs.checkpoint import LoadedModel
+from sadcl_core.runtime.device import autocast
+from sadcl_core.runtime.progress import Progress
+
+Wanted = tuple[int, int]  # index of the image in its split, class index
+Encoded = tuple[int, Path, bytes | None]  # index of the image, its path, its content where that was in a shard
+SIZE = 160  # pixels of the longer side
+READERS = min(8, os.cpu_count() or 1)  # threads: decoding lets go of the interpreter
+QUALITY = 75  # of the JPEGs
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A JPEG of the photo, one with the attention over it (None without a model), and their size in pixels."""
+
+    photo: bytes
+    overlay: bytes | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """The pictures that could be made, by image and label, and a sentence for each image or shard that could not be read."""
+
+    pictures: dict[Wanted, Thumbnail]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A decoded image: its index, a small copy, and (3, S, S) uint8 for the network (None without one)."""
+
+    image: int
+    small: Image.Image
+    pixels: Tensor | None
+
+
+def plain_thumbnails(
+    split: Split, wanted: Iterable[Wanted], *, size: int = SIZE, batch_size: int = 16, progress: Progress | None = None
+) -> Thumbnails:
+    """The photos alone, for scores that came without a model; otherwise as `draw_thumbnails`."""
+    labels, notes = _labels(wanted), list[str]()
+    pictures: dict[Wanted, Thumbnail] = {}
+    for photos in _read(split, labels, size, None, batch_size, notes, progress):
+        for photo in photos:
+            thumbnail = Thumbnail(_jpeg(photo.small), None, *photo.small.size)
+            pictures |= {(photo.image, label): thumbnail for label in labels[photo.image]}
+    return Thumbnails(pictures, tuple(notes))
+
+
+@torch.inference_mode()
+def draw_thumbnails(
+    model: LoadedModel,
+    split: Split,
+    wanted: Iterable[Wanted],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    size: int = SIZE,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Thumbnails:
+    """Photos with the attention of one label over each.
+
+    Each image is decoded once and goes through the model once, however many of its labels are wanted. Of images in shards
+    only the shards that hold one are read.
+
+    Args:
+        model: from `load_model`, on `device`.
+        split: of images, in files or in shards.
+        wanted: (index of the image in the split, class index); those given twice count once.
+        device: where the model is.
+        precision: fp32, bf16 or fp16.
+        size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
+        batch_size: images at a time.
+        progress: told about images.
+
+    Raises:
+        IndexError: the split has no such image, or the model no such class.
+    """
+    labels, notes = _labels(wanted), list[str]()
+    pictures: dict[Wanted, Thumbnail] = {}
+    preprocessing = model.card.preprocessing
+    for photos in _read(split, labels, size, preprocessing.resize, batch_size, notes, progress):
+        batch = torch.stack([photo.pixels for photo in photos if photo.pixels is not None])
+        with autocast(device, precision):
+            output = model.classifier(preprocessing.normalise(batch.to(device)), need_attention=True)
+        for photo, maps in zip(photos, output.attention, strict=True):
+            plain = _jpeg(photo.small)
+            for label in labels[photo.image]:
+                over = _jpeg(attention_over(photo.small, maps[label].float().cpu().numpy()))
+                pictures[photo.image, label] = Thumbnail(plain, over, *photo.small.size)
+    return Thumbnails(pictures, tuple(notes))
+
+
+def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Image.Image:
+    """A map (h, w), of any scale, in colours over the photo in grey; the higher, the redder and the less of the photo is seen."""
+    finite = np.nan_to_num(attention, nan=0, posinf=0, neginf=0)
+    heat = Image.fromarray(finite / max(float(finite.max()), 1e-12)).resize(photo.size, Image.Resampling.BICUBIC)
+    strength = np.clip(np.asarray(heat), 0, 1)[..., None]
+    jet = np.clip(1.5 - np.abs(4 * strength - np.array([3, 2, 1])), 0, 1)  # red, green, blue
+    opacity = 0.15 + 0.5 * strength
+    grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
+    return Image.fromarray((grey * (1 - opacity) + 255 * jet * opacity).round().astype(np.uint8))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=QUALITY, optimize=True)
+    return content.getvalue()
+
+
+def _labels(wanted: Iterable[Wanted]) -> dict[int, list[int]]:
+    """Image -> labels, both in order and each once."""
+    labels: defaultdict[int, list[int]] = defaultdict(list)
+    for image, label in sorted(set(wanted)):
+        labels[image].append(label)
+    return dict(labels)
+
+
+def _read(
+    split: Split,
+    images: Iterable[int],
+    size: int,
+    resize: Transform | None,
+    batch_size: int,
+    notes: list[str],
+    progress: Progress | None,
+) -> Iterator[list[_Photo]]:
+    """Batches of the images that can be read; of others `notes` are taken."""
+    wanted = list(images)
+    sources = _sources(split, wanted, notes)
+    done = 0
+    with ThreadPoolExecutor(READERS) as pool:
+        while batch := list(islice(sources, batch_size)):
+            decoded = list(pool.map(partial(_decode, size=size, resize=resize), batch))
+            notes += [note for note in decoded if isinstance(note, str)]
+            if photos := [photo for photo in decoded if isinstance(photo, _Photo)]:
+                yield photos
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(wanted))
+
+
+def _sources(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[Encoded]:
+    if split.manifest.description.shards is None:
+        yield from ((image, split.path(image), None) for image in images)
+        return
+    wanted, first = set(images), first_row(split)
+    for shard in shards_of(split, len(split)):
+        if wanted.isdisjoint(range(shard.first - first, shard.first - first + shard.count)):
+            continue
+        try:
+            for row, name, content in read_samples(split.manifest, [shard]):
+                if row - first in wanted:
+                    yield row - first, Path(name), content
+        except SadclError as error:
+            notes.append(str(error))
+
+
+def _decode(source: Encoded, *, size: int, resize: Transform | None) -> _Photo | str:
+    """An image, or why it cannot be read."""
+    image, path, content = source
+    try:
+        picture = open_image(path, None if content is None else io.BytesIO(content))
+    except DataError as error:
+        return str(error)
+    pixels = None if resize is None else resize(TF.pil_to_tensor(picture))
+    picture.thumbnail((size, size))
+    return _Photo(image, picture, pixels)

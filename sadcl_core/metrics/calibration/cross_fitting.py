@@ -1,0 +1,133 @@
+"""What calibration is worth on images it has not seen: tuned on all folds but one, judged on that one, fold after fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.metrics.arrays import Scores, Targets
+from sadcl_core.metrics.calibration.columns import checked_probabilities
+from sadcl_core.metrics.calibration.objective import Objective
+from sadcl_core.metrics.calibration.probabilities import apply_probabilities, fit_probabilities
+from sadcl_core.metrics.calibration.thresholds import DEFAULT, choose_thresholds, global_threshold
+from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums
+from sadcl_core.metrics.precision_recall import Counts, class_ratios, decision_counts, ratios
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Decisions and probabilities on held-out images, counts summed over the folds.
+
+    Three ways to decide: `before` takes the scores as they are, above 0.5; `shared` takes them above one tuned threshold
+    for all classes, the least that tuning can do and so the fair rival; `after` takes calibrated scores above a tuned
+    threshold per class. Each is the seven values of `sadcl_core.metrics.precision_recall.ratios`.
+
+    Attributes:
+        before: at 0.5.
+        shared: at one tuned threshold.
+        after: at a tuned threshold per class.
+        class_f1_before: (K,) in 0..1; NaN for a class without a positive.
+        class_f1_after: (K,) the same.
+        error_before: calibration error of the scores.
+        error_after: of the calibrated scores.
+        reliability_before: diagram of the scores.
+        reliability_after: of the calibrated scores.
+        achieved: (K,) the F1, precision or recall that was asked for, as `after` has it; NaN for a class without a
+            positive, and the precision of a class that is never predicted.
+        held: (K,) whether `achieved` is at least what was asked for, never where it is NaN; None with f1.
+    """
+
+    before: dict[str, float]
+    shared: dict[str, float]
+    after: dict[str, float]
+    class_f1_before: Values
+    class_f1_after: Values
+    error_before: CalibrationError
+    error_after: CalibrationError
+    reliability_before: Reliability
+    reliability_after: Reliability
+    achieved: Values
+    held: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class _Fold:
+    before: Counts
+    shared: Counts
+    after: Counts
+    raw: BinSums
+    calibrated: BinSums
+
+
+def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objective, folds: npt.ArrayLike) -> CrossFit:
+    """Calibrate on all folds but one and count on that one, for each fold in turn; holds one mapped copy of the scores.
+
+    Args:
+        scores: (N, K) in 0..1, of images the model was not trained on.
+        targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
+        objective: what the thresholds are tuned for.
+        folds: (N,) whole numbers, which fold an image is in; at least two.
+
+    Raises:
+        ValueError: see `sadcl_core.metrics.calibration.columns.checked_probabilities`; or folds are not (N,) or fewer than two.
+    """
+    score_array, target_array = checked_probabilities(scores, targets)
+    fold_array = np.asarray(folds)
+    if fold_array.shape != score_array.shape[:1] or len(np.unique(fold_array)) < 2:
+        raise ValueError(f"folds {fold_array.shape} must name one of two or more folds for each of {len(score_array)} images")
+    parts = list(_folds(score_array, target_array, objective, fold_array))
+    before, after = _total([part.before for part in parts]), _total([part.after for part in parts])
+    raw, calibrated = reduce(add, (part.raw for part in parts)), reduce(add, (part.calibrated for part in parts))
+    achieved = _achieved(after, objective)
+    return CrossFit(
+        before=ratios(before),
+        shared=ratios(_total([part.shared for part in parts])),
+        after=ratios(after),
+        class_f1_before=class_ratios(before)[2],
+        class_f1_after=class_ratios(after)[2],
+        error_before=raw.errors(),
+        error_after=calibrated.errors(),
+        reliability_before=raw.reliability(),
+        reliability_after=calibrated.reliability(),
+        achieved=achieved,
+        held=None if objective.at_least is None else achieved >= objective.at_least,
+    )
+
+
+def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.NDArray[np.integer]) -> Iterator[_Fold]:
+    for fold in np.unique(folds):
+        away = folds == fold
+        known = np.where(away[:, None], np.int8(-1), targets.astype(np.int8, copy=False))  # what is unknown is not tuned on
+        fitted = fit_probabilities(scores, known)
+        thresholds = choose_thresholds(scores, known, objective, probabilities=fitted).values
+        raw, truth = scores[away], targets[away]
+        calibrated = apply_probabilities(raw, fitted.temperatures, fitted.biases)
+        yield _Fold(
+            before=decision_counts(raw, truth, DEFAULT),
+            shared=decision_counts(raw, truth, global_threshold(scores, known, objective)),
+            after=decision_counts(calibrated, truth, thresholds),
+            raw=bin_sums(raw, truth),
+            calibrated=bin_sums(calibrated, truth),
+        )
+
+
+def _total(parts: list[Counts]) -> Counts:
+    return Counts(
+        true_positives=np.sum([part.true_positives for part in parts], axis=0),
+        false_positives=np.sum([part.false_positives for part in parts], axis=0),
+        false_negatives=np.sum([part.false_negatives for part in parts], axis=0),
+    )
+
+
+def _achieved(counts: Counts, objective: Objective) -> Values:
+    precision, recall, f1 = class_ratios(counts)
+    if objective.kind == "precision":
+        precision[counts.true_positives + counts.false_positives == 0] = np.nan
+    return {"precision": precision, "recall": recall, "f1": f1}[objective.kind]

@@ -1,0 +1,365 @@
+"""The folder of a training run: what is in it, how it is written and how it is found again.
+
+config.yaml      every value of the configuration and where it came from
+run.json         status, versions, data, best metric, why it ended
+results.csv      a row an epoch
+metrics.jsonl    a line every few steps
+prototypes.json  how the prototype of each class was made
+weights/         best.safetensors, last.safetensors: all that prediction needs
+state/           last.safetensors and the best weights of the stage: all that resuming needs
+eval/ plots/     what sadcl eval and sadcl visualize write
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from sadcl_core.config.yaml import reads_as_text
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runtime.files import explained, write_json, write_text
+
+RUNS = Path("runs")
+SCHEMA_VERSION = 1
+FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
+OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
+OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
+GROWING = ("results.csv", "metrics.jsonl")
+LOCK = ".lock"  # held by the process that trains in the folder
+LAST_BREATH = 15.0  # seconds in which readers of a process that was killed notice it, and let go of its lock
+
+
+class RunDirectory:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        """Nothing is made or read yet. Of several processes that train together one `writes`; the others do nothing to files."""
+        self.path = path
+        self.writes = writes
+
+    @property
+    def best(self) -> Path:
+        """Model file with the best EMA mAP."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Model file of the end of training."""
+        return self.path / "weights" / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """All that training needs to go on."""
+        return self.path / "state" / "last.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """A row an epoch."""
+        return self.path / "results.csv"
+
+    def refuse_existing(self, *, exist_ok: bool) -> None:
+        """Raise a UsageError when the folder is there and must not be replaced; one that holds a lock alone is no run."""
+        inside = {path.name for path in self.path.iterdir()} if self.path.is_dir() else None
+        if inside == {LOCK}:
+            return
+        if exist_ok and inside is not None:
+            if inside and "run.json" not in inside:
+                raise UsageError(f"{self.path} holds other files and no run, so it is not replaced. Choose another with -o.")
+            return
+        if self.path.exists():
+            raise UsageError(f"The run directory {self.path} exists. Choose another with -o, or replace it with --exist-ok.")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other training out of the folder, which is made if need be; a process that dies holds nothing.
+
+        Raises:
+            UsageError: another process trains in it, or it cannot be made.
+        """
+        if not self.writes:
+            yield
+            return
+        lock = FileLock(self.path / LOCK)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0 if self._trained_now() else LAST_BREATH)
+        except Timeout:
+            raise UsageError(f"{self.path} is in use{self._by_whom()}. Wait for it, or choose another with -o.") from None
+        except OSError as error:
+            raise self._cannot_be_made(error) from None
+        try:
+            if (self.path / "run.json").is_file():
+                self.write_status(process=this_process())
+            yield
+        finally:
+            lock.release()
+
+    def _trained_now(self) -> bool:
+        """Whether the process that run.json names is alive, or may be, on another machine."""
+        with suppress(DataError):
+            process = read_status(self.path).get("process")
+            if isinstance(process, dict):
+                return process.get("host") != platform.node() or runs_elsewhere(process)
+        return True
+
+    def _cannot_be_made(self, error: OSError) -> UsageError:
+        what = "cannot be written to" if self.path.is_dir() else "cannot be made"
+        return UsageError(f"The run directory {self.path} {what} ({error.strerror}). Choose another with -o.")
+
+    def _by_whom(self) -> str:
+        with suppress(DataError, KeyError, TypeError):
+            process = read_status(self.path)["process"]
+            return f" by process {process['pid']} on {process['host']}"
+        return " by another process"
+
+    def create(self, *, exist_ok: bool) -> None:
+        """Begin a run in the folder, which should be `held`; with `exist_ok` an earlier run in it is replaced.
+
+        Raises:
+            UsageError: something is there and `exist_ok` is not set, or it cannot be written to.
+        """
+        if not self.writes:
+            return
+        self.refuse_existing(exist_ok=exist_ok)  # again: another run may have been quicker
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_be_made(error) from None
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for name in OWN_FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        self.write_status(status="starting")  # from here on it is known as a run, whatever happens
+
+    def go_back(self, sizes: Mapping[str, int]) -> None:
+        """Cut the files that grow to the sizes they had at some state, and remove what a killed process left half-written."""
+        if not self.writes:
+            return
+        for name in GROWING:
+            path, size = self.path / name, sizes.get(name, 0)
+            if (path.stat().st_size if path.is_file() else 0) > size:
+                with explained(path), path.open("rb+") as file:
+                    file.truncate(size)
+        for folder in (self.path, self.best.parent, self.state.parent):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Of the files that grow, in bytes."""
+        return {name: (self.path / name).stat().st_size for name in GROWING if (self.path / name).is_file()}
+
+    def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+        """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""
+        if self.writes:
+            write_text(self.path / "config.yaml", annotated(values, sources))
+
+    def write_status(self, **values: Any) -> None:
+        """Add values to run.json."""
+        if not self.writes:
+            return
+        path = self.path / "run.json"
+        stored = read_status(self.path) if path.is_file() else {"schema_version": SCHEMA_VERSION}
+        write_json(path, {**stored, **values, "updated": datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def append_result(self, row: Mapping[str, Any]) -> None:
+        """Add a row to results.csv; the first row decides the columns."""
+        if not self.writes:
+            return
+        new = not self.results.exists() or not self.results.stat().st_size
+        with explained(self.results), self.results.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        if not self.writes:
+            return
+        path = self.path / "metrics.jsonl"
+        with explained(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_coverage(self, classes: list[dict[str, Any]]) -> None:
+        """Write prototypes.json."""
+        if self.writes:
+            write_json(self.path / "prototypes.json", {"schema_version": SCHEMA_VERSION, "classes": classes})
+
+    def read_results(self) -> list[dict[str, str]]:
+        """The rows of results.csv.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not self.results.is_file():
+            raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.")
+        with self.results.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise DataError(f"{self.results} has no row: no epoch was finished.")
+        return rows
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others, here and elsewhere, now and later."""
+    return {"host": platform.node(), "pid": os.getpid(), "since": _since(os.getpid())}
+
+
+def runs_elsewhere(process: Mapping[str, Any]) -> bool:
+    """Whether what `this_process` said of another process is still true of one on this machine."""
+    pid = process.get("pid")
+    if process.get("host") != platform.node() or not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process.get("since") == _since(pid)
+
+
+def _since(pid: int) -> str | None:
+    """When a process was started, in ticks of the system's clock; None where that cannot be known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """run.json of a run.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        stored = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} is not a run (no run.json). Give a run of sadcl train.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / 'run.json'} cannot be read ({type(error).__name__}).") from None
+    if not isinstance(stored, dict):
+        raise DataError(f"{path / 'run.json'} cannot be read (not a table).")
+    return stored
+
+
+def new_run_path(name: str, runs: Path = RUNS) -> Path:
+    """`runs/NAME`, or `runs/NAME-2` and so on when that is taken."""
+    path = runs / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = runs / f"{name}-{number}"
+    return path
+
+
+def last_finished_run(runs: Path = RUNS) -> RunDirectory:
+    """The run under `runs` that finished last.
+
+    Raises:
+        DataError: there is none.
+    """
+    finished: list[tuple[str, Path]] = []
+    for path in sorted(runs.glob("*/run.json")):
+        try:
+            status = read_status(path.parent)
+        except DataError:
+            continue
+        if status.get("status") == FINISHED:
+            finished.append((str(status.get("updated", "")), path.parent))
+    if not finished:
+        raise DataError(
+            f"There is no finished run under {runs}/. Train first: sadcl train digits. Or name a run or model file with -w."
+        )
+    return RunDirectory(max(finished)[1])
+
+
+def last_unfinished_run(runs: Path = RUNS) -> RunDirectory:
+    """The run under `runs` that has a state and did not come to its end, the one updated last; else the last that did.
+
+    Raises:
+        DataError: there is none.
+    """
+    found: list[tuple[bool, str, Path]] = []
+    for path in sorted(runs.glob("*/run.json")):
+        with suppress(DataError):
+            status = read_status(path.parent)
+            if RunDirectory(path.parent).state.is_file():
+                found.append((status.get("status") != FINISHED, str(status.get("updated", "")), path.parent))
+    if not found:
+        raise DataError(f"There is no run under {runs}/ with a state to go on from. Name one: --resume RUN.")
+    return RunDirectory(max(found)[2])
+
+
+def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
+    """The model file that a command should use, and the run it belongs to, if any.
+
+    Args:
+        weights: a run, a model file, or None for the run that finished last.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    run = last_finished_run() if weights is None else RunDirectory(weights)
+    if weights is not None and not weights.is_dir():
+        parent = weights.parent.parent
+        return weights, RunDirectory(parent) if (parent / "run.json").is_file() else None
+    model = run.best if run.best.is_file() else run.last
+    if not model.is_file():
+        raise DataError(
+            f"{run.path} has no weights/best.safetensors. Give a run that finished at least one epoch, or a model file."
+        )
+    return model, run
+
+
+def annotated(values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """Nested values as YAML, each on one line with `# source` at its end; `load_config_file` reads exactly the same values."""
+    return "".join(f"{line}\n" for line in _lines(values, sources, path=()))
+
+
+def _lines(values: Mapping[str, Any], sources: Mapping[str, str], *, path: tuple[str, ...]) -> Iterator[str]:
+    for key, value in values.items():
+        inside = (*path, key)
+        start = f"{'  ' * len(path)}{_on_one_line(key)}:"
+        if isinstance(value, Mapping) and value:
+            yield start
+            yield from _lines(value, sources, path=inside)
+        else:
+            source = sources.get(".".join(inside), "default")
+            comment = "".join(letter if letter.isprintable() else "?" for letter in source)  # it may be the name of a file
+            yield f"{start} {_on_one_line(value)}  # {comment}"
+
+
+def _on_one_line(value: Any) -> str:
+    written: str = yaml.dump(
+        value, Dumper=_OneLine, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
+    )
+    return written.partition("\n")[0]
+
+
+class _OneLine(yaml.SafeDumper):
+    """Quotes all text that would be read as something else or takes more than a line, and writes nothing as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """See the class."""
+        return True
+
+
+def _represent_text(dumper: _OneLine, text: str) -> yaml.ScalarNode:
+    plain = (not text or reads_as_text(text)) and "".join(text.splitlines()) == text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_OneLine.add_representer(str, _represent_text)

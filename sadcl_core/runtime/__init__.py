@@ -1,0 +1,1 @@
+"""Devices, processes, random seeds, files: what every layer above stands on."""

@@ -1,0 +1,136 @@
+"""How a network is laid over the processes: whole on each of them, or cut into shards of which each holds one.
+
+Whole: accelerate wraps it for DistributedDataParallel, or for nothing where there is one process. Sharded: torch's
+`fully_shard` (FSDP2), for networks whose weights, gradients and optimiser do not fit into one GPU. accelerate's own FSDP is
+not taken, since it refuses to work without GPUs, where it could be tested. Weights are saved whole either way, so a run may
+go on with other processes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs
+from timm.layers.norm_act import convert_sync_batchnorm
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.errors import UsageError
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runtime.distributed import is_distributed
+from sadcl_core.training.terms import TrainingStep
+
+MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # precision, as accelerate calls it
+
+
+def start_accelerate(device: torch.device, precision: str) -> Accelerator:
+    """The accelerator of a run; one made for an earlier run of this process is forgotten.
+
+    Args:
+        device: of this process; of several, each has its own.
+        precision: fp32, bf16 or fp16.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    if device.type == "cuda" and device.index is not None and not is_distributed():
+        torch.cuda.set_device(device)
+    with_buffers = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu", kwargs_handlers=[with_buffers])
+
+
+def check_compute(config: RunConfig, precision: str) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        UsageError: shards are asked for in one process, in fp16 or compiled.
+    """
+    if config.compute.shard and not is_distributed():
+        raise UsageError("compute.shard cuts a network over several processes. Start them with torchrun, or leave it off.")
+    if config.compute.shard and (precision == "fp16" or config.compute.compile):
+        raise UsageError("compute.shard goes with --precision bf16 or fp32, and without --compile.")
+
+
+def make_ready(classifier: Classifier, config: RunConfig) -> None:
+    """Do what the compute section of the configuration asks of the network, before it is copied or wrapped.
+
+    Raises:
+        UsageError: the backbone cannot do what is asked for.
+    """
+    compute = config.compute
+    classifier.backbone.lay_out(channels_last=compute.channels_last)
+    if compute.gradient_checkpointing:
+        classifier.backbone.checkpoint_gradients()
+    if compute.compile:
+        classifier.compile()
+
+
+def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool) -> ModelEmaV3:
+    """The EMA of a network's weights; its shards move one by one, since lists of tensors may not mix kinds."""
+    return ModelEmaV3(classifier, decay=decay, use_warmup=warmup, foreach=not shard)
+
+
+def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, config: RunConfig) -> tuple[nn.Module, Optimizer]:
+    """The module and the optimiser as they are to be called, for one process or several."""
+    accelerator.free_memory()
+    if not config.compute.shard:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate has no word for its successor
+            model, wrapped = accelerator.prepare(step, optimizer)
+        return model, wrapped
+    return step, accelerator.prepare_optimizer(optimizer)
+
+
+def share_batchnorm(classifier: Classifier, *, frozen: bool) -> None:
+    """On several GPUs let BatchNorm see the whole batch; on CPUs torch cannot, and statistics are averaged once an epoch."""
+    backbone = classifier.backbone
+    done = any(isinstance(module, nn.SyncBatchNorm) for module in backbone.modules())
+    if is_distributed() and not frozen and not done and next(classifier.parameters()).device.type == "cuda":
+        backbone.net = convert_sync_batchnorm(backbone.net)
+
+
+def shard(classifier: Classifier) -> None:
+    """Cut the weights of a network into shards, in place: each block of the backbone and each layer of the head by itself."""
+    classifier.backbone.lay_out(channels_last=False)  # what is cut has to lie in one piece
+    for part in (classifier.backbone.net, classifier.head):
+        for module in part.modules():
+            if isinstance(module, nn.ModuleList | nn.Sequential):
+                for block in module:
+                    if any(True for _ in block.parameters()) and not _sharded(block):
+                        fully_shard(block)
+    fully_shard(classifier)
+
+
+def _sharded(module: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module, whole, on every process."""
+    return {name: full_tensor(tensor) for name, tensor in module.state_dict().items()}
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """A tensor whole, where it is in shards."""
+    return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor in shards, where another one is."""
+    if not isinstance(other, DTensor):
+        return tensor
+    return distribute_tensor(tensor.detach().to(other.device), other.device_mesh, other.placements)
+
+
+@torch.no_grad()
+def load_full_state_dict(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module, in shards or not, the state that `full_state_dict` took; all names must be there."""
+    own = module.state_dict()
+    module.load_state_dict({name: shard_like(tensor, own[name]) if name in own else tensor for name, tensor in tensors.items()})

@@ -1,0 +1,197 @@
+"""The loss terms of one batch, by name, and the module that computes them.
+
+A new loss is a function in `sadcl_core.losses`, a row in TERMS, its options in `sadcl_core.config.schema.LossSection`, and a
+test file; its short name stands in `sadcl_core.config.methods.SHORT`.
+
+Several processes hold a share of the batch each. What a term compares is shared before it is computed, so that every process
+has the loss of the whole batch, contrasts with the labels of all, and, averaged over processes, its exact gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sadcl_core.config.schema import LossSection
+from sadcl_core.errors import DivergedError
+from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.model.memory_bank import MemoryBank, confident
+from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad
+
+Counted = Literal["known", "active", "images"]  # what a term is a mean over
+
+
+@dataclass
+class LossInputs:
+    """What a term may look at.
+
+    Attributes:
+        targets: (B, K), 1, 0 or -1 for unknown, or what lies between where images were mixed; of this process.
+        class_weights: (K,) of active and of inactive labels, or None.
+    """
+
+    classifier: Classifier
+    output: ClassifierOutput
+    targets: Tensor
+    bank: MemoryBank | None
+    options: LossSection
+    class_weights: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def active(self) -> Tensor:
+        """(B, K), true where the label is active, not where it is unknown or mixed."""
+        return self.targets == 1
+
+    @cached_property
+    def all_targets(self) -> Tensor:
+        """(B, K) of all processes."""
+        return all_gather(self.targets)
+
+    @cached_property
+    def all_contrasted(self) -> Tensor:
+        """(B, K) of all processes, with what is neither active nor inactive unknown."""
+        mixed = (self.all_targets > 0) & (self.all_targets < 1)
+        return self.all_targets.masked_fill(mixed, -1)
+
+
+def _asymmetric(inputs: LossInputs) -> Tensor:
+    options = inputs.options.asymmetric
+    active, inactive = inputs.class_weights or (None, None)
+    return asymmetric_loss(
+        all_gather_with_grad(inputs.output.logits),
+        inputs.all_targets,
+        gamma_neg=options.gamma_neg,
+        gamma_pos=options.gamma_pos,
+        clip=options.clip,
+        active_weights=active,
+        inactive_weights=inactive,
+    )
+
+
+def _sample_to_sample(inputs: LossInputs) -> Tensor:
+    options, project = inputs.options.sample_to_sample, inputs.classifier.project
+    bank, bank_labels = None, None
+    if inputs.bank is not None:
+        chosen = inputs.bank.filled  # (M, K)
+        if options.bank_classes == "present":
+            chosen = chosen & (inputs.all_targets == 1).any(dim=0)
+        bank, bank_labels = project(inputs.bank.features[chosen]), chosen.nonzero()[:, 1]
+    return sample_to_sample_loss(
+        all_gather_with_grad(project(inputs.output.label_features[inputs.active])),  # (N, P), the active labels alone
+        all_gather(inputs.active.nonzero()[:, 1]),
+        temperature=options.temperature,
+        bank=bank,
+        bank_labels=bank_labels,
+    )
+
+
+def _prototype_to_sample(inputs: LossInputs) -> Tensor:
+    present = (inputs.all_contrasted == 1).any(dim=0).nonzero()[:, 0]  # (C,), classes without an active label have no term
+    project = inputs.classifier.project
+    return prototype_to_sample_loss(
+        all_gather_with_grad(project(inputs.output.label_features[:, present])),  # (B, C, P)
+        inputs.all_contrasted[:, present],
+        prototypes=project(inputs.classifier.prototypes[present]),
+        temperature=inputs.options.prototype_to_sample.temperature,
+    )
+
+
+def _image_to_image(inputs: LossInputs) -> Tensor:
+    images = inputs.output.label_features.mean(dim=1)  # (B, D); of the pooled head, the pooled feature itself
+    return image_to_image_loss(
+        all_gather_with_grad(inputs.classifier.project(images)),
+        inputs.all_targets,
+        temperature=inputs.options.image_to_image.temperature,
+    )
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss term: how it is computed, what it is a mean over, and what of the classifier beside backbone and head it trains."""
+
+    compute: Callable[[LossInputs], Tensor]
+    over: Counted
+    projection: bool = False
+    prototypes: bool = False
+
+
+TERMS: dict[str, Term] = {
+    "asymmetric": Term(_asymmetric, over="known"),
+    "sample_to_sample": Term(_sample_to_sample, over="active", projection=True),
+    "prototype_to_sample": Term(_prototype_to_sample, over="active", projection=True, prototypes=True),
+    "image_to_image": Term(_image_to_image, over="images", projection=True),
+}
+
+
+def loss_terms(inputs: LossInputs, names: Iterable[str]) -> dict[str, Tensor]:
+    """The named terms, unweighted."""
+    return {name: TERMS[name].compute(inputs) for name in names}
+
+
+def counts(targets: Tensor) -> dict[Counted, float]:
+    """How much of what the terms are means over there is in targets (B, K) of one process."""
+    return {"known": float((targets >= 0).sum()), "active": float((targets == 1).sum()), "images": float(len(targets))}
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """What is minimised."""
+    total: Tensor | None = None
+    for name, term in terms.items():
+        part = weights[name] * term
+        total = part if total is None else total + part
+    assert total is not None, "a stage has at least one loss"
+    return total
+
+
+def refuse_not_finite(values: Mapping[str, float], *, where: str) -> None:
+    """Raise a DivergedError when a loss is no finite number; the message names the term."""
+    broken = [name for name, value in values.items() if not abs(value) < float("inf")]
+    if broken:
+        name = next((name for name in broken if name != "loss"), "total")
+        raise DivergedError(
+            f"The loss term {name} is not a finite number ({where}). Lower the learning rate with --lr, or use --precision fp32."
+        )
+
+
+class TrainingStep(nn.Module):
+    """Images and targets to loss terms: all that a step computes with weights, so that it can be wrapped as one module."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        terms: Iterable[str],
+        options: LossSection,
+        bank: MemoryBank | None = None,
+        class_weights: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """`terms` are rows of TERMS, `class_weights` (K,) of active and of inactive labels."""
+        super().__init__()
+        self.classifier = classifier
+        self.terms = tuple(terms)
+        self.options = options
+        self.bank = bank
+        self.class_weights = class_weights
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """One batch, or a part of one.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+            targets: (B, K).
+
+        Returns:
+            The terms, of all processes together, and of this process what the bank is to remember: features (n, D), classes (n,).
+        """
+        output = self.classifier(images)
+        terms = loss_terms(LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights), self.terms)
+        if self.bank is None:
+            return terms, output.label_features[:0, 0].detach(), targets.new_empty(0)
+        scores = output.logits.detach().float().sigmoid()
+        min_score = self.options.sample_to_sample.bank_min_score
+        return terms, *confident(output.label_features, targets, scores, min_score=min_score)

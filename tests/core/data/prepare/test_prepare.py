@@ -1,0 +1,473 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sadcl_core.data.formats import digits
+from sadcl_core.data.images import open_image
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.prepare import Options, find_or_prepare, prepare
+from sadcl_core.errors import DataError, UsageError
+from tests.conftest import make_coco, make_voc, voc_object
+from tests.core.data.formats.samples import SAMPLES, draw_all, put
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def test_counts_what_is_there(coco: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    prepared = prepare("coco", data=coco, progress=lambda what, done, total: seen.append((done, total)))
+    assert seen[-1] == (36, 36)
+    train, val = prepared.report.splits
+    assert (train.images, val.images) == (24, 12)
+    assert train.without_labels == val.without_labels == 1
+    split = prepared.manifest.split("train")
+    assert train.class_counts == tuple(split.class_counts())
+    assert train.labels_per_image == pytest.approx(sum(train.class_counts) / 24)
+    assert sorted(path.name for path in Path("prepared/coco").iterdir()) == ["dataset.json", "manifest.arrow", "report.json"]
+
+
+def test_nothing_of_the_users_is_touched(coco: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in coco.rglob("*")}
+    prepare("coco", data=coco)
+    assert {path: path.stat().st_mtime_ns for path in coco.rglob("*")} == before
+
+
+def test_broken_images_are_an_error_that_names_and_counts_them(coco: Path) -> None:
+    truncate(coco / "train2017" / "003.png")
+    (coco / "val2017" / "001.png").unlink()
+    with pytest.raises(
+        DataError, match=r"2 of 36 images cannot be read.*003\.png: broken image.*001\.png: no such file.*--skip-broken"
+    ):
+        prepare("coco", data=coco)
+    assert not Path("prepared").exists()
+
+
+def test_broken_images_can_be_left_out(coco: Path) -> None:
+    truncate(coco / "train2017" / "003.png")
+    prepared = prepare("coco", data=coco, options=Options(skip_broken=True))
+    assert [problem.image for problem in prepared.problems] == ["train2017/003.png"]
+    assert prepared.report.splits[0].images == 23
+    assert "train2017/003.png" not in list(prepared.manifest.split("train"))
+    assert "1 images that could not be read" in find_or_prepare("coco", data=coco)[0].description.notes[-1]
+
+
+def test_without_decoding_only_missing_files_are_found(coco: Path) -> None:
+    truncate(coco / "train2017" / "003.png")
+    prepare("coco", data=coco, options=Options(decode=False))
+    (coco / "val2017" / "001.png").unlink()
+    with pytest.raises(DataError, match="1 of 36 images"):
+        prepare("coco", data=coco, options=Options(decode=False))
+
+
+def test_annotations_whose_images_are_all_gone(coco: Path) -> None:
+    for path in coco.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="none of the 36 images"):
+        prepare("coco", data=coco, options=Options(skip_broken=True))
+
+
+def test_prepared_once_and_again_when_the_annotations_change(coco: Path) -> None:
+    assert "prepared now" in find_or_prepare("coco", data=coco)[1]
+    assert "prepared before" in find_or_prepare("coco", data=coco)[1]
+    assert "prepared before" in find_or_prepare("coco")[1]
+    assert find_or_prepare("prepared/coco")[1] == "manifest prepared/coco"
+    shutil.rmtree(coco)
+    make_coco(coco, train=10)
+    manifest, taken, _ = find_or_prepare("coco")
+    assert "prepared now" in taken
+    assert len(manifest.split("train")) == 10
+
+
+def test_another_folder_does_not_overwrite_a_manifest(coco: Path) -> None:
+    prepare("coco", data=coco)
+    other = make_coco(Path("other"))
+    for command in (prepare, find_or_prepare):
+        with pytest.raises(UsageError, match=r"prepared/coco is the manifest of coco in .*my-coco, not of coco in other.*-o"):
+            command("coco", data=other)
+    assert prepare("coco", data=other, output=Path("second")).manifest.folder == Path("second")
+
+
+def test_another_data_set_in_the_same_folder_does_not_overwrite_a_manifest(coco: Path) -> None:
+    prepare("coco", data=coco, output=Path("mine"))
+    with pytest.raises(UsageError, match=r"mine is the manifest of coco in .*, not of coco2017"):
+        prepare("coco2017", data=coco, output=Path("mine"))
+
+
+def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
+    splits = {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": [voc_object("dog")]}}
+    voc = make_voc(tmp_path / "voc", splits)
+    find_or_prepare("voc2007", data=voc)
+    assert "prepared before" in find_or_prepare("voc2007")[1]
+    (voc / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(f"<annotation>{voc_object('cat')}</annotation>")
+    manifest, taken, _ = find_or_prepare("voc2007")
+    assert "prepared now" in taken
+    assert manifest.split("train").active(0) == [7]
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 99}'])
+def test_a_damaged_description_is_written_anew(coco: Path, content: str) -> None:
+    prepare("coco", data=coco)
+    Path("prepared/coco/dataset.json").write_text(content)
+    prepare("coco", data=coco)
+    assert find_or_prepare("coco")[0].splits == ["train", "val"]
+
+
+@pytest.mark.parametrize("output", ["file", "file/inside"])
+def test_a_manifest_cannot_be_written_over_a_file(coco: Path, output: str) -> None:
+    Path("file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot be written"):
+        prepare("coco", data=coco, output=Path(output))
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
+    with pytest.raises(UsageError, match="holds other files"):
+        prepare("coco", data=coco, output=coco)
+
+
+def test_what_is_not_there() -> None:
+    Path("file").write_text("")
+    with pytest.raises(DataError, match="file is no folder"):
+        prepare("digits", data=Path("file"))
+    with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
+        prepare("coco", data=Path("nowhere"))
+    with pytest.raises(DataError, match=r"There is no folder data/voc2007. Say where it lies with --data DIR"):
+        find_or_prepare("voc2007")
+    with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
+        find_or_prepare("voc207")
+    Path("folder").mkdir()
+    with pytest.raises(DataError, match="folder holds no labels in a format that is known"):
+        find_or_prepare("folder")
+
+
+def test_interrupted_copies_are_gone_on_with(coco: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "writing copies":
+            raise KeyboardInterrupt
+
+    options = Options(resize=32)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("coco", data=coco, options=options, progress=interrupt)
+    assert [path.name for path in Path("prepared/coco").iterdir()] == [".images-32"]
+    first = next(Path("prepared/coco/.images-32").rglob("*.jpg"))
+    written = first.stat().st_mtime_ns
+    manifest = prepare("coco", data=coco, options=options).manifest
+    assert manifest.description.root == Path("prepared/coco/images-32").resolve()
+    assert all(manifest.split("all").path(i).is_file() for i in range(len(manifest)))
+    kept = Path("prepared/coco/images-32") / first.relative_to("prepared/coco/.images-32")
+    assert kept.stat().st_mtime_ns == written
+    assert not Path("prepared/coco/.images-32").exists()
+
+
+def test_a_suggested_command_can_be_typed(coco: Path) -> None:
+    spaced = coco.rename(coco.with_name("my photos"))
+    prepare("coco", data=make_coco(Path("first")))
+    with pytest.raises(UsageError, match=r"sadcl prepare-data coco --data '.*my photos' -o prepared/coco-2"):
+        prepare("coco", data=spaced)
+
+
+# ---- labels that changed
+
+
+def active(manifest: Manifest) -> dict[tuple[str, str], list[str]]:
+    """The labels of every image by its split and path."""
+    return {(row["split"], row["image"]): [manifest.classes[k] for k in row["active"]] for row in manifest.rows.to_pylist()}
+
+
+def replaced(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def swapped(first: Path, second: Path) -> None:
+    """Two files change their names; none is written."""
+    between = first.with_name("between")
+    first.rename(between)
+    second.rename(first)
+    between.rename(second)
+
+
+def rewritten_with_an_old_time(path: Path, text: str) -> None:
+    path.write_text(text)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+def with_lists(folder: Path) -> Path:
+    """YOLO whose description names lists of images."""
+    path = SAMPLES["yolo"](folder)
+    put(path / "train.txt", "images/train/a.jpg\n")
+    put(path / "val.txt", "images/val/c.jpg\n")
+    return put(path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [cat, dog]\n").parent
+
+
+def with_one_table(folder: Path, name: str = "train.csv") -> Path:
+    draw_all(folder, [f"{k}.jpg" for k in range(12)])
+    return put(folder / name, "image,labels\n" + "".join(f"{k}.jpg,{'cat' if k % 2 else 'dog'}\n" for k in range(10))).parent
+
+
+TAGS = "photo\ncat\nsitting on a sofa\ndog"
+NUSWIDE_TRAIN = "Groundtruth/Labels_Train.txt"
+
+
+@pytest.mark.parametrize(
+    ("write", "change"),
+    [
+        (with_lists, lambda folder: put(folder / "train.txt", "images/train/b.jpg\n")),
+        (with_lists, lambda folder: put(folder / "labels/train/a.txt", "0 0.5 0.5 0.25 0.5\n")),
+        (SAMPLES["yolo"], lambda folder: swapped(folder / "labels/train/a.txt", folder / "labels/train/b.txt")),
+        (SAMPLES["yolo"], lambda folder: rewritten_with_an_old_time(folder / "labels/train/a.txt", "0 0.5 0.5 0.25 0.5\n")),
+        (SAMPLES["yolo"], lambda folder: (folder / "labels/train/a.txt").unlink()),
+        (SAMPLES["yolo"], lambda folder: draw_all(folder / "images/train", ["new.jpg"])),
+        (SAMPLES["captions"], lambda folder: swapped(folder / "a.txt", folder / "b.txt")),
+        (SAMPLES["captions"], lambda folder: rewritten_with_an_old_time(folder / "b.txt", "photo, cat")),
+        (SAMPLES["captions"], lambda folder: put(folder / "d.txt", "cat")),
+        (SAMPLES["voc-own"], lambda folder: swapped(*(folder / f"Annotations/00000{k}.xml" for k in (5, 7)))),
+        (SAMPLES["nuswide"], lambda folder: replaced(folder / NUSWIDE_TRAIN, "0 0 0", "1 0 0")),
+        (
+            SAMPLES["nuswide"],
+            lambda folder: replaced(folder / "ImageList/TrainImagelist.txt", "zoo\\gone.jpg", "zoo\\0003_5.jpg"),
+        ),
+        (SAMPLES["nuswide-per-class"], lambda folder: replaced(folder / "TrainTestLabels/Labels_airport_Train.txt", "0", "1")),
+        (SAMPLES["vg500"], lambda folder: replaced(folder / "vg_category_500_labels_index.json", "260", "261")),
+        (SAMPLES["vg500"], lambda folder: replaced(folder / "train_list_500.txt", "2.jpg\n", "")),
+        (with_one_table, lambda folder: put(folder / "val.csv", "image,labels\n10.jpg,cat\n11.jpg,dog\n")),
+        (with_one_table, lambda folder: put(folder / "classes.txt", "dog\ncow\ncat\n")),
+        (SAMPLES["vg500"], lambda folder: put(folder / "classes.txt", "".join(f"thing {k}\n" for k in range(500)))),
+        (SAMPLES["captions"], lambda folder: put(folder / "classes.txt", f"{TAGS}\nmore\n")),
+        (SAMPLES["voc-own"], lambda folder: put(folder / "classes.txt", "my dog\nmy cow\nmy cat\n")),
+        (
+            with_one_table,
+            lambda folder: rewritten_with_an_old_time(folder / "train.csv", "image,labels\n1.jpg,cat\n2.jpg,dog\n3.jpg,\n"),
+        ),
+    ],
+)
+def test_labels_that_changed_are_noticed(write: Callable[[Path], Path], change: Callable[[Path], object]) -> None:
+    folder = write(Path("mine"))
+    options = Options(division="train")
+    prepare(str(folder), options=options)
+    first = find_or_prepare(str(folder))
+    assert "prepared before" in first.said
+    change(folder)
+    second = find_or_prepare(str(folder))
+    assert "prepared now" in second.said
+    fresh = prepare(str(folder), output=Path("fresh"), options=options).manifest
+    assert (second.manifest.classes, second.manifest.rows) == (fresh.classes, fresh.rows)
+    assert (active(second.manifest), second.manifest.classes) != (active(first.manifest), first.manifest.classes)
+    assert "prepared before" in find_or_prepare(str(folder)).said
+
+
+@pytest.mark.parametrize("name", ["csv", "coco-single", "jsonl", "vg500", "nuswide", "openmmlab"])
+def test_labels_that_were_only_touched_are_not_read_again(name: str) -> None:
+    path = SAMPLES[name](Path("mine"))
+    prepare(str(path), options=Options(division="train"))
+    folder = path if path.is_dir() else path.parent
+    for file in folder.rglob("*"):
+        if file.suffix in (".csv", ".json", ".jsonl", ".txt"):
+            os.utime(file, ns=(10**18, 10**18))
+    assert "prepared before" in find_or_prepare(str(path)).said
+
+
+def test_the_list_of_classes_that_was_said_is_a_label_file_too() -> None:
+    folder = with_one_table(Path("mine"))
+    put(Path("order.txt"), "dog\ncat\n")
+    prepare(str(folder), options=Options(classes=str(Path("order.txt").resolve())))
+    assert "prepared before" in find_or_prepare(str(folder)).said
+    put(Path("order.txt"), "dog\ncow\ncat\n")
+    taken = find_or_prepare(str(folder))
+    assert "prepared now" in taken.said
+    assert taken.manifest.classes == ("dog", "cow", "cat")
+
+
+def test_the_first_of_several_lists_of_classes_is_the_one() -> None:
+    folder = with_one_table(Path("mine"), "labels.csv")
+    (folder / "annotations").mkdir()
+    (folder / "labels.csv").rename(folder / "annotations/labels.csv")
+    put(folder / "classes.txt", "cow\ncat\ndog\n")
+    put(folder / "annotations/classes.txt", "dog\ncat\n")
+    assert prepare(str(folder)).manifest.classes == ("dog", "cat")
+    assert "prepared before" in find_or_prepare(str(folder)).said
+
+
+# ---- what was said when data were prepared
+
+
+def test_options_are_those_of_the_first_time() -> None:
+    folder = SAMPLES["voc-own"](Path("mine"))
+    options = Options(split="0.5,0.25,0.25", seed=5, difficult="positive", resize=4, decode=False, skip_broken=True)
+    first = prepare(str(folder), options=options).manifest
+    replaced(folder / "Annotations/000007.xml", "my cat", "my cow")
+    taken = find_or_prepare(str(folder))
+    assert "prepared now" in taken.said
+    stored = taken.manifest.description.options
+    assert {name: stored[name] for name in ("split", "seed", "difficult", "resize", "decode", "skip_broken")} == {
+        "split": "0.5,0.25,0.25",
+        "seed": 5,
+        "difficult": "positive",
+        "resize": 4,
+        "decode": False,
+        "skip_broken": True,
+    }
+    assert taken.manifest.description.root == first.description.root
+    assert "my cow" in taken.manifest.classes
+
+
+@pytest.mark.parametrize("given", ["lab/x.csv", "lab"])
+def test_images_are_where_they_were_said_to_be(given: str) -> None:
+    draw_all(Path("imgs"), [f"{k}.jpg" for k in range(12)])
+    put(Path("lab/x.csv"), "image,labels\n" + "".join(f"{k}.jpg,{'cat' if k % 2 else 'dog'}\n" for k in range(10)))
+    prepared = prepare(given, data=Path("imgs")).manifest
+    again = find_or_prepare(given)
+    assert "prepared before" in again.said
+    assert again.manifest.description.root == prepared.description.root == Path("imgs").resolve()
+    put(Path("lab/x.csv"), "image,labels\n" + "".join(f"{k}.jpg,{'cat' if k % 3 else 'dog'}\n" for k in range(10)))
+    changed = find_or_prepare(given)
+    assert "prepared now" in changed.said
+    assert changed.manifest.description.root == Path("imgs").resolve()
+    shutil.copytree("imgs", "other")
+    assert find_or_prepare(given, data=Path("other")).manifest.description.root == Path("other").resolve()
+
+
+def test_a_known_data_set_is_found_where_it_moved_to() -> None:
+    splits = {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": [voc_object("cat")]}}
+    find_or_prepare("voc2007", data=make_voc(Path("voc"), splits))
+    Path("data").mkdir()
+    Path("voc").rename("data/voc2007")
+    manifest = find_or_prepare("voc2007").manifest
+    assert manifest.description.root == Path("data/voc2007").resolve()
+    assert all(manifest.split("all").path(i).is_file() for i in range(2))
+    assert "prepared before" in find_or_prepare("voc2007").said
+
+
+def test_a_prepared_data_set_is_found_by_its_name() -> None:
+    prepare(str(with_one_table(Path("sets/mine"))))
+    assert find_or_prepare("mine").said == "manifest prepared/mine"
+    put(Path("sets/mine/train.csv"), "image,labels\n1.jpg,cat\n")
+    assert "older than" in find_or_prepare("mine").said
+
+
+# ---- where a manifest may go
+
+
+def test_a_folder_with_a_description_of_something_else_is_not_written_to() -> None:
+    put(Path("theirs/dataset.json"), {"title": "mine"})
+    before = Path("theirs/dataset.json").read_text()
+    with pytest.raises(UsageError, match=r"theirs holds other files\. Choose another place for the manifest with -o"):
+        prepare(str(with_one_table(Path("mine"))), output=Path("theirs"))
+    assert [path.name for path in Path("theirs").iterdir()] == ["dataset.json"]
+    assert Path("theirs/dataset.json").read_text() == before
+
+
+def test_a_manifest_may_be_written_where_one_was_with_all_that_lies_beside_it() -> None:
+    folder = with_one_table(Path("mine"))
+    prepare(str(folder), output=Path("out"), options=Options(resize=4))
+    put(Path("out/report.png"), b"")
+    put(Path("out/export/csv/labels.csv"), "")
+    put(Path("out/.manifest.arrow.1.2.tmp"), "")
+    assert prepare(str(folder), output=Path("out")).manifest.description.root == folder.resolve()
+    put(Path("out/mine.txt"), "mine")
+    assert prepare(str(folder), output=Path("out")).manifest.folder == Path("out")
+    assert Path("out/mine.txt").read_text() == "mine"
+    Path("out/manifest.arrow").unlink()
+    with pytest.raises(UsageError, match="out holds other files"):
+        prepare(str(folder), output=Path("out"))
+
+
+# ---- images that cannot be used
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_whose_images_are_all_broken_is_left_out(coco: Path, split: str) -> None:
+    for path in (coco / f"{split}2017").iterdir():
+        truncate(path)
+    prepared = prepare("coco", data=coco, options=Options(skip_broken=True))
+    other = "val" if split == "train" else "train"
+    assert list(prepared.manifest.split_sizes) == [other]
+    assert [entry.name for entry in prepared.report.splits] == [other]
+    assert f"{len(prepared.problems)} images that could not be read" in prepared.manifest.description.notes[-1]
+
+
+def test_drawn_scenes_whose_list_leads_out_of_the_folder_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "SCENES", {"train": 4, "test": 4})
+    prepare("digits", data=Path("scenes"), output=Path("first"))
+    draw_all(Path(), ["outside.jpg"])
+    for image in ("../outside.jpg", "images/../../outside.jpg", str(Path("outside.jpg").resolve())):
+        document = json.loads(Path("scenes/digits.json").read_text())
+        document["scenes"][0]["image"] = image
+        put(Path("scenes/digits.json"), document)
+        before = set(Path().rglob("*"))
+        with pytest.raises(DataError, match=r"outside\.jpg lies outside"):
+            prepare("digits", data=Path("scenes"), output=Path("second"), options=Options(resize=8))
+        assert set(Path().rglob("*")) == before
+
+
+# ---- copies that were interrupted
+
+
+def coloured(folder: Path, colour: tuple[int, int, int]) -> Path:
+    """Images that only their colour tells from those of another folder of this kind, of the same time."""
+    for number in range(40):
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((20, 20, 3), colour, np.uint8)
+        pixels[0, 0] = number
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        os.utime(folder / f"{number}.png", ns=(10**18, 10**18))
+    put(folder / "labels.csv", "image,labels\n" + "".join(f"{k}.png,{'cat' if k % 2 else 'dog'}\n" for k in range(40)))
+    return folder
+
+
+def interrupted(folder: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "writing copies":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(str(folder), options=Options(resize=10), progress=interrupt)
+
+
+def test_interrupted_copies_are_not_taken_for_those_of_other_data_of_the_same_name() -> None:
+    interrupted(coloured(Path("one/pets"), (250, 0, 0)))
+    assert list(Path("prepared/pets/.images-10").glob("*.jpg"))
+    manifest = prepare(str(coloured(Path("two/pets"), (0, 0, 250))), options=Options(resize=10)).manifest
+    for number in range(40):
+        red, _, blue = open_image(manifest.split("all").path(number)).getpixel((9, 9))  # type: ignore[misc]
+        assert blue > 200 > 50 > red
+    assert not Path("prepared/pets/.images-10").exists()
+
+
+def test_finished_copies_are_not_taken_for_those_of_another_folder_of_images() -> None:
+    coloured(Path("red"), (250, 0, 0)).joinpath("labels.csv").rename("x.csv")
+    coloured(Path("blue"), (0, 0, 250))
+    prepare("x.csv", data=Path("red"), options=Options(resize=10))
+    prepare("x.csv", data=Path("blue"))  # the copies stay, and are not those of these
+    for folder, channel in (("blue", 2), ("red", 0)):
+        manifest = prepare("x.csv", data=Path(folder), options=Options(resize=10)).manifest
+        assert manifest.description.root == Path("prepared/x/images-10").resolve()
+        pixels = [np.asarray(open_image(manifest.split("all").path(number)))[9, 9] for number in range(40)]
+        assert all(pixel[channel] > 200 > 50 > pixel[2 - channel] for pixel in pixels)
+
+
+def test_interrupted_copies_of_the_same_data_are_gone_on_with_also_after_other_ones() -> None:
+    folder = coloured(Path("one/pets"), (250, 0, 0))
+    interrupted(folder)
+    kept = {path.name: path.stat().st_ctime_ns for path in Path("prepared/pets/.images-10").glob("*.jpg")}
+    manifest = prepare(str(folder), options=Options(resize=10)).manifest
+    now = {path.name: path.stat().st_ctime_ns for path in manifest.description.root.glob("*.jpg")}
+    assert len(now) == 40
+    assert {name: now[name] for name in kept} == kept
+    assert "prepared before" in find_or_prepare(str(folder)).said

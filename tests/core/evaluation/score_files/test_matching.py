@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.rows import Record
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.evaluation.score_files import Matched, match_labels, read_scores, write_scores
+from tests.conftest import make_coco, make_voc, voc_object
+
+CLASSES = ("cat", "dog", "fish")
+IMAGES = ("val/a.jpg", "val/b.jpg", "test/a.jpg")
+TARGETS = np.array([[1, 0, -1], [0, 1, 0], [1, 1, 1]], np.int8)
+SCORES = np.arange(9, dtype=np.float32).reshape(3, 3) / 16
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def label_csv(images: tuple[str, ...] = IMAGES, *, splits: tuple[str, ...] = (), name: str = "labels.csv") -> str:
+    """Labels whose images are nowhere."""
+    header = ",".join(["image", *CLASSES, *(["split"] if splits else [])])
+    rows = [
+        ",".join([image, *map(str, row), *splits[k : k + 1]]) for k, (image, row) in enumerate(zip(images, TARGETS, strict=True))
+    ]
+    Path(name).write_text("\n".join([header, *rows]))
+    return name
+
+
+def matched(
+    labels: str | None,
+    scores: npt.NDArray[np.floating[Any]] = SCORES,
+    *,
+    classes: tuple[str, ...] | None = CLASSES,
+    images: tuple[str, ...] | None = IMAGES,
+    split: str | None = None,
+) -> Matched:
+    names = {"classes": classes, "images": images}
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in names.items() if value is not None}
+    np.savez("s.npz", scores=scores, **arrays)
+    return match_labels(read_scores(Path("s.npz")), labels, split=split)
+
+
+def test_by_path_and_name_without_any_image_on_the_disk() -> None:
+    result = matched(label_csv())
+    assert np.array_equal(result.scores, SCORES)
+    assert np.array_equal(result.targets, TARGETS)
+    assert (result.classes, result.images) == (CLASSES, IMAGES)
+    assert result.split is not None
+    assert tuple(result.split) == IMAGES
+    assert result.said == "scores s.npz of 3 images and 3 classes, labels labels.csv; images by path; classes by name"
+    assert sorted(path.name for path in Path().iterdir()) == ["labels.csv", "s.npz"]  # nothing is prepared
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.permutations(range(3)),
+    columns=st.permutations(range(3)),
+    before=st.sampled_from(["", "./", "/data/set/", "C:\\set\\"]),
+)
+def test_the_order_and_the_folder_do_not_matter(rows: list[int], columns: list[int], before: str) -> None:
+    images = tuple(before + IMAGES[row] for row in rows)
+    result = matched(label_csv(), SCORES[rows][:, columns], classes=tuple(CLASSES[k] for k in columns), images=images)
+    assert np.array_equal(result.scores, SCORES)
+    assert np.array_equal(result.targets, TARGETS)
+
+
+def test_what_has_no_labels_is_left_out() -> None:
+    more = np.hstack([np.full((3, 1), 640), SCORES])  # a width, which is no score
+    more = np.vstack([more, np.full((1, 4), np.nan)])  # an image without scores, which has no labels either
+    result = matched(label_csv(), more, classes=("width", *CLASSES), images=(*IMAGES, "val/c.jpg"))
+    assert np.array_equal(result.scores, SCORES)
+    assert "1 image without labels left out" in result.said
+    assert "1 columns left out: width" in result.said
+
+
+@pytest.mark.parametrize("before", ["/home/someone/photos/", "../elsewhere/", "/mnt/disk/"])
+def test_images_of_another_machine_are_known_by_their_names_and_never_opened(before: str) -> None:
+    """Absolute paths, or such that climb out: only their names are of use here, and no picture is looked for there."""
+    result = matched(label_csv(tuple(f"{before}{image}" for image in IMAGES)))
+    assert np.array_equal(result.targets, TARGETS)
+    assert np.array_equal(result.scores, SCORES)
+    assert "the end of their path" in result.said
+    assert result.split is None
+
+
+def test_files_of_one_name_in_folders_that_differ() -> None:
+    """`train/a.jpg` and `val/a.jpg` are two images, unless all of them are there."""
+    labels = label_csv(("val/a.jpg", "val/b.jpg", "val/c.jpg"))
+    assert "file name alone" in matched(labels, images=("other/c.jpg", "other/a.jpg", "other/b.jpg")).said
+    scores = np.zeros((4, 3), np.float32)
+    with pytest.raises(DataError, match="files of one name in different folders"):
+        matched(labels, scores, images=("train/a.jpg", "train/b.jpg", "train/c.jpg", "train/d.jpg"))
+    assert "1 image without labels" in matched(labels, scores, images=("a.jpg", "b.jpg", "c.jpg", "d.jpg")).said
+
+
+@pytest.mark.parametrize(
+    ("theirs", "how"),
+    [
+        (("a.jpg", "b.jpg", "c.jpg"), "the end of their path"),
+        (("/x/val/a.jpg", "/x/val/b.jpg", "/x/val/c.jpg"), "the end of their path"),
+        (("other/a.jpg", "other/b.jpg", "other/c.jpg"), "file name alone"),
+        (("a", "b", "c"), "file name without its extension"),
+        (("x/a.png", "x/b.png", "x/c.png"), "file name without its extension"),
+    ],
+)
+def test_images_by_the_ends_of_their_paths(theirs: tuple[str, ...], how: str) -> None:
+    result = matched(label_csv(("val/a.jpg", "val/b.jpg", "val/c.jpg")), SCORES[::-1].copy(), images=theirs[::-1])
+    assert np.array_equal(result.scores, SCORES)
+    assert f"images by {how}" in result.said
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (("val/a.jpg", "val/b.jpg", "val/c.jpg"), r"s.npz has no scores of 'test/a.jpg', one of 1 of the 3 images of labels.csv"),
+        (("a.jpg", "b.jpg", "c.jpg"), r"the scores of 'a.jpg' would count for 'val/a.jpg' and 'test/a.jpg' of labels.csv"),
+        (("1/val/a.jpg", "1/test/a.jpg", "2/val/a.jpg"), "has no scores of 'val/b.jpg'"),
+        (("x", "y", "z"), r"None of the 3 images of labels.csv, such as 'val/a.jpg', is in s.npz, which has 'x'"),
+    ],
+)
+def test_images_that_cannot_be_told(theirs: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        matched(label_csv(), images=theirs)
+
+
+def test_several_images_that_may_be_meant() -> None:
+    with pytest.raises(DataError, match=r"several of its images may be 'a\.jpg'"):
+        matched(
+            label_csv(("a.jpg", "b.jpg", "c.jpg")),
+            np.tile(SCORES, (2, 1))[:4],
+            images=("1/a.jpg", "2/a.jpg", "3/b.jpg", "3/c.jpg"),
+        )
+
+
+def test_row_by_row_where_nobody_names_images() -> None:
+    for images in (None, ("0", "1", "2"), ("2", "1", "3")):
+        result = matched(label_csv(), images=images)
+        assert np.array_equal(result.scores, SCORES)
+        assert result.images == IMAGES
+        assert "images row by row" in result.said
+    with pytest.raises(DataError, match=r"has scores of 2 images, but labels.csv has labels of 3. Name the image of each row"):
+        matched(label_csv(), SCORES[:2], images=None)
+
+
+def test_classes_by_position_number_and_synonym() -> None:
+    assert "classes by position" in matched(label_csv(), classes=None).said
+    numbered = matched(label_csv(), SCORES[:, ::-1].copy(), classes=("2", "1", "0"))
+    assert np.array_equal(numbered.scores, SCORES)
+    assert numbered.classes == CLASSES
+    np.savez("l.npz", targets=TARGETS, classes=["tvmonitor", "dog", "Fish"])
+    taken = matched("l.npz", classes=("dog", "fish", "tv"))
+    assert np.array_equal(taken.scores, SCORES[:, [2, 0, 1]])
+    assert "taken: tvmonitor from tv, Fish from fish" in taken.said
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("cat", "dog", "bird"), "has no scores of the class 'fish', which labels.csv has"),
+        (("x", "y", "z"), "has no scores of the class 'cat' and 2 more"),
+    ],
+)
+def test_classes_without_scores(classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        matched(label_csv(), classes=classes)
+
+
+def test_classes_that_cannot_be_told() -> None:
+    np.savez("l.npz", targets=TARGETS, classes=["cow", "cattle", "dog"])
+    with pytest.raises(DataError, match="column 'cow' could be 'cow' or 'cattle'"):
+        matched("l.npz", classes=("cow", "dog", "cat"))
+    with pytest.raises(DataError, match=r"has scores of 2 classes, but labels\.csv has labels of 3"):
+        matched(label_csv(), SCORES[:, :2], classes=None)
+
+
+def test_arrays_of_labels() -> None:
+    np.save("l.npy", TARGETS.astype(float))
+    result = matched("l.npy")
+    assert np.array_equal(result.targets, TARGETS)
+    assert (result.classes, result.images) == (CLASSES, IMAGES)
+    assert matched("l.npy", classes=None, images=None).classes == ("0", "1", "2")
+    np.savez("l.npz", labels=TARGETS[::-1], images=IMAGES[::-1])
+    result = matched("l.npz")
+    assert np.array_equal(result.scores, SCORES[::-1])
+    assert np.array_equal(result.targets, TARGETS[::-1])
+    np.save("l.npy", np.array([[0.5]]))
+    with pytest.raises(DataError, match=r"l.npy, row 1, column 1: the label 0.5 is none of 1 \(active\)"):
+        matched("l.npy")
+    with pytest.raises(UsageError, match="is an array and has no split"):
+        matched("l.npy", split="val")
+
+
+def test_labels_in_the_same_file() -> None:
+    np.savez("both.npz", scores=SCORES, labels=TARGETS)
+    result = match_labels(read_scores(Path("both.npz")))
+    assert np.array_equal(result.targets, TARGETS)
+    assert result.classes == ("0", "1", "2")
+    with pytest.raises(UsageError, match="Give the labels with --labels FILE"):
+        matched(None)
+
+
+def test_which_split_is_meant() -> None:
+    labels = label_csv(("a.jpg", "b.jpg", "c.jpg"), splits=("train", "val", "train"))
+    whole = matched(labels, images=("a.jpg", "b.jpg", "c.jpg"))
+    assert whole.images == ("b.jpg",)
+    assert "labels labels.csv, split val; images by path; 2 images without labels left out" in whole.said
+    assert matched(labels, images=None).images == ("a.jpg", "b.jpg", "c.jpg")  # as many rows as all splits together
+    assert matched(labels, SCORES[:2], images=None).images == ("a.jpg", "c.jpg")  # as many as in train
+    assert matched(labels, SCORES[:2], images=("a.jpg", "c.jpg")).images == ("a.jpg", "c.jpg")
+    assert matched(labels, images=("a.jpg", "b.jpg", "c.jpg"), split="train").images == ("a.jpg", "c.jpg")
+    with pytest.raises(DataError, match="has no split 'test'"):
+        matched(labels, split="test")
+
+
+def test_an_image_in_several_splits() -> None:
+    Path("labels.csv").write_text("image,cat,split\na.jpg,1,x\na.jpg,0,y\nb.jpg,1,y\n")
+    with pytest.raises(DataError, match=r"'a\.jpg', which is in several splits, of labels\.csv"):
+        matched("labels.csv", SCORES[:, :1], classes=("cat",), images=("a.jpg", "b.jpg", "c.jpg"), split="all")
+
+
+def test_prepared_data_whose_images_are_gone() -> None:
+    records = [Record(image, "val", (k,)) for k, image in enumerate(IMAGES)]
+    Manifest.from_records(Description("pets", Path("/gone"), CLASSES), records).save(Path("prepared/pets"))
+    for labels in ("pets", "prepared/pets"):
+        result = matched(labels)
+        assert np.array_equal(result.targets, np.eye(3))
+        assert "labels prepared/pets, split val" in result.said
+
+
+def test_labels_of_other_formats_without_their_images(tmp_path: Path) -> None:
+    coco = make_coco(tmp_path / "coco", train=2, val=3)
+    document = json.loads((coco / "annotations/instances_val2017.json").read_text())
+    images = [image["file_name"] for image in document["images"]]
+    for path in (coco / "val2017").iterdir():
+        path.unlink()
+    names = tuple(entry["name"] for entry in document["categories"])
+    scores = np.random.default_rng(0).random((3, 10)).astype(np.float32)
+    for labels in (coco, coco / "annotations/instances_val2017.json"):
+        result = matched(str(labels), scores[::-1].copy(), classes=names, images=tuple(images[::-1]))
+        assert np.array_equal(result.scores, scores)
+        numbers = {entry["id"]: k for k, entry in enumerate(document["categories"])}
+        expected = np.zeros((3, 10))
+        for entry in document["annotations"]:
+            expected[entry["image_id"], numbers[entry["category_id"]]] = 1
+        assert np.array_equal(result.targets, expected)
+
+
+def test_voc_by_the_names_of_its_images(tmp_path: Path) -> None:
+    objects = {"000001": [voc_object("dog")], "000002": [voc_object("cat", difficult=1)]}
+    folder = make_voc(tmp_path / "voc", {"test": objects})
+    for path in folder.rglob("*.jpg"):
+        path.unlink()
+    result = matched(str(folder), SCORES[:2, :2], classes=("dog", "cat"), images=("000002", "000001"))
+    assert result.targets[:, [result.classes.index("dog"), result.classes.index("cat")]].tolist() == [[1, 0], [0, -1]]
+    assert result.scores[:, result.classes.index("dog")].tolist() == [SCORES[1, 0], SCORES[0, 0]]
+
+
+def test_scores_that_are_written_are_matched_to_the_last_bit() -> None:
+    labels = label_csv()
+    for suffix in (".npz", ".parquet"):
+        write_scores(Path(f"w{suffix}"), SCORES[::-1].copy(), CLASSES, IMAGES[::-1])
+        assert match_labels(read_scores(Path(f"w{suffix}")), labels).scores.tobytes() == SCORES.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_more_rows_than_are_written_at_a_time(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sadcl_core.evaluation.score_files import writing
+
+    monkeypatch.setattr(writing, "ROWS", 7)
+    scores = np.random.default_rng(0).random((23, 3)).astype(np.float32)
+    images = [f"{number}.jpg" for number in range(23)]
+    write_scores(Path(f"s.{suffix}"), scores, CLASSES, images)
+    read = read_scores(Path(f"s.{suffix}"))
+    assert list(read.images or ()) == images
+    assert np.array_equal(read.take().astype(np.float32), scores)

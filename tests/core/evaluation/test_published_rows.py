@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sadcl_core.errors import UsageError
+from sadcl_core.evaluation.published import COLUMNS, Row, Table, published_table
+from sadcl_core.evaluation.published.tables import CLASSES
+from sadcl_core.evaluation.published_rows import beside, find_table, render, row_of
+
+VALUES = {"CP": 84.6, "CR": 76.0, "CF1": 80.0712, "macro_F1": 79.84, "OP": 86.0, "OR": 78.5, "OF1": 82.08}
+DOCUMENT: dict[str, Any] = {
+    "mAP_interpolated": 85.6412,
+    "mAP_non_interpolated": 85.31,
+    "img_size": 448,
+    "all": VALUES,
+    "top3": {name: value - 10 for name, value in VALUES.items()},
+    "per_class": [],
+}
+
+
+def table_of(name: str) -> Table:
+    table = published_table(CLASSES[name])
+    assert table is not None
+    return table
+
+
+def test_our_row_in_the_columns_of_coco() -> None:
+    for table in (None, table_of("coco")):
+        row = row_of(DOCUMENT, table, method="mine", train_size=224)
+        assert render([row], COLUMNS, "csv").splitlines()[1] == (
+            "mine,224,448,85.6,84.6,76.0,80.1,86.0,78.5,82.1,74.6,66.0,70.1,76.0,68.5,72.1"
+        )
+
+
+def test_which_table_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("method,mAP\nx,80\n")
+    assert find_table(None, ("a", "b")) is None
+    for against in (None, "paper"):
+        table = find_table(against, CLASSES["coco"])
+        assert table is not None
+        assert table.name == "coco"
+    own = find_table(str(path), CLASSES["coco"])
+    assert own is not None
+    assert beside(row_of(DOCUMENT, own), own).rows[0]["ours-mAP"] == pytest.approx(5.6)
+    with pytest.raises(UsageError, match="No printed table is of these 2 classes"):
+        find_table("paper", ("a", "b"))
+
+
+def test_our_row_can_be_pasted_below_each_printed_table() -> None:
+    for name in CLASSES:
+        table = table_of(name)
+        header, line = render([row_of(DOCUMENT, table)], table.columns, "csv").splitlines()
+        whole = render(table.rows, table.columns, "csv")
+        assert whole.splitlines()[0] == header
+        assert len(next(csv.reader([line]))) == len(table.columns)
+
+
+def test_our_row_in_the_columns_of_voc_whatever_the_order_of_the_classes() -> None:
+    names = list(CLASSES["voc2007"])
+    entries = [{"name": name, "AP_interpolated": 50.04 + k} for k, name in enumerate(names)]
+    entries[3]["AP_interpolated"] = None
+    entries[0]["name"] = "airplane"
+    table = table_of("voc2007")
+    row = row_of({**DOCUMENT, "per_class": entries[::-1]}, table)
+    expected = [50.0 + k for k in range(20)]
+    assert [row[column] for column in table.class_columns] == [*expected[:3], None, *expected[4:]]
+    assert render([row], table.columns, "csv").splitlines()[1].startswith("ours,,50.0,51.0,52.0,,54.0")
+
+
+def test_values_that_there_are_none_of() -> None:
+    row = row_of({"mAP_interpolated": None, "mAP_non_interpolated": None, "all": {"CP": None}, "img_size": None}, None)
+    assert render([row], COLUMNS, "csv").splitlines()[1] == "ours" + "," * (len(COLUMNS) - 1)
+
+
+def test_differences_are_like_for_like() -> None:
+    table = table_of("coco")
+    ours = row_of(DOCUMENT, table)
+    result = beside(ours, table)
+    assert result.rows[-1] is ours
+    assert [row["method"] for row in result.rows[:-1]] == [row["method"] for row in table.rows]
+    by_method = {(row["method"], row["test_size"]): row for row in result.rows[:-1]}
+    assert by_method["SADCL", 448]["ours-mAP"] == pytest.approx(85.6 - 85.6)
+    assert by_method["SADCL", 448]["ours-CF1"] == pytest.approx(79.8 - 79.8)  # macro against macro
+    assert by_method["MulCon", 448]["ours-mAP"] == pytest.approx(85.3 - 84.9)  # non-interpolated
+    assert by_method["MulCon", 448]["ours-CF1"] == pytest.approx(80.1 - 79.2)
+    assert by_method["P-GCN", 448]["ours-mAP"] == pytest.approx(85.6 - 83.2)
+    assert by_method["SADCL", 448]["ours-top3_CF1"] == pytest.approx(69.8 - 74.9)
+    assert by_method["SADCL", 576]["ours-OF1"] == pytest.approx(82.1 - 83.2)
+    assert by_method["RNN-Att", None]["ours-mAP"] is None
+    assert result.columns == (*table.columns, *(f"ours-{name}" for name in ("mAP", "CF1", "OF1", "top3_CF1", "top3_OF1")))
+    assert re.search(r"CF1, harmonic: ML-GCN at 448.*; macro: ResNet101 at 448, CCD-R101 at 448, SADCL at 448", result.said)
+    assert "non-interpolated: ML-GCN at 448, MulCon at 448; not known: the others" in result.said
+
+
+def test_tables_without_cf1_are_compared_by_what_they_have() -> None:
+    result = beside(row_of(DOCUMENT, table_of("voc2007")), table_of("voc2007"))
+    assert result.columns[-2:] == ("mAP", "ours-mAP")
+    assert "macro" not in result.said
+    assert render(result.rows, result.columns, "md").splitlines()[2].endswith("| 84.0 | +1.6 |")
+    assert render(result.rows, result.columns, "md").splitlines()[-1].endswith("| 85.6 |  |")
+
+
+HOSTILE = 'a|b & 50% of $x_1^2$ #1 {\\input{x}} ~"q" <b>\n* `c`'
+
+
+def test_markdown_and_latex_of_a_hostile_name() -> None:
+    rows: list[Row] = [{"method": HOSTILE, "mAP": 85.64}]
+    markdown = render(rows, ["method", "mAP"], "md")
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines()] == [3, 3, 3]
+    assert "<b" not in markdown
+    latex = render(rows, ["method", "top3_CF1"], "latex").splitlines()
+    assert latex[0] == r"\begin{tabular}{lr}"
+    assert latex[2] == r"method & top3\_CF1 \\"
+    assert latex[4] == (
+        r"a\textbar{}b \& 50\% of \$x\_1\textasciicircum{}2\$ \#1 \{\textbackslash{}input\{x\}\} \textasciitilde{}"
+        r"\textquotedbl{}q\textquotedbl{} \textless{}b\textgreater{} * `c` &  \\"
+    )
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_any_name_stays_in_its_cell(name: str) -> None:
+    rows: list[Row] = [{"method": name, "mAP": 1.0}]
+    columns = ["method", "mAP"]
+    read = list(csv.reader(io.StringIO(render(rows, columns, "csv"), newline="")))
+    assert read[1:] == [[" ".join(name.splitlines()), "1.0"]]
+    lines = render(rows, columns, "md").split("\n")
+    assert len(lines) == 4
+    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", lines[2])) == 3
+    latex = render(rows, columns, "latex").split("\n")
+    assert len(latex) == 8
+    bare = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]", "", latex[4].removesuffix(r" & 1.0 \\"))
+    assert not set(bare) & set("&%$#_{}\\^~")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import platform
+import sys
+
+import pytest
+import torch
+
+from sadcl_core.errors import MachineError, UsageError
+from sadcl_core.runtime.device import autocast, choose_device, choose_precision, keep_freed_memory
+
+CPU = torch.device("cpu")
+
+
+def test_auto_without_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+
+
+def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("cuda:0").index == 0
+    with pytest.raises(MachineError, match="no device cuda:1"):
+        choose_device("cuda:1")
+    for nonsense in ("gpu9", "meta", "cuda:x", "cuda:", "cpu:"):
+        with pytest.raises(UsageError, match="no such kind of device"):
+            choose_device(nonsense)
+
+
+def test_precision() -> None:
+    assert choose_precision("auto", CPU) == "fp32"
+    assert choose_precision("bf16", CPU) == "bf16"
+    with pytest.raises(MachineError, match="fp16 does not work on the CPU"):
+        choose_precision("fp16", CPU)
+    with pytest.raises(UsageError, match="choose from"):
+        choose_precision("fp8", CPU)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        assert keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_freed_memory()

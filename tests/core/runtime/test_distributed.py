@@ -1,0 +1,143 @@
+"""Alone and with two processes that really run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.manifest import load_manifest
+from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.data.shards import write_shards
+from sadcl_core.evaluation.candidates import score_split
+from sadcl_core.inference.load import open_model
+from sadcl_core.model.memory_bank import MemoryBank, confident
+from sadcl_core.runtime.distributed import all_gather, all_reduce, get_rank, get_world_size
+
+
+def test_alone_nothing_changes() -> None:
+    rows = torch.randn(3, 2)
+    assert all_gather(rows) is rows
+    assert all_reduce(rows) is rows
+    assert (get_rank(), get_world_size()) == (0, 1)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of both processes: features (7, 3, 2), targets and scores; the first process has 5 images, the second 2."""
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(7, 3, generator=generator) < 0.6).long()
+    return torch.randn(7, 3, 2, generator=generator), targets, torch.rand(7, 3, generator=generator)
+
+
+def in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    features, targets, scores = (part[:5] if rank == 0 else part[5:] for part in batch())
+    bank = MemoryBank(slots=3, num_classes=3, width=2)
+    bank.write(*confident(features, targets, scores, min_score=0.3))
+    bank.write(*confident(features[:0], targets[:0], scores[:0], min_score=0.3))  # nothing anywhere
+    total = all_reduce(torch.tensor([1.0 + rank]))
+    torch.save({"bank": bank.state_dict(), "rows": all_gather(features), "total": total}, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_hold_the_bank_of_one(tmp_path: Path) -> None:
+    spawn(in_each_process, args=(str(tmp_path),), nprocs=2)
+    features, targets, scores = batch()
+    alone = MemoryBank(slots=3, num_classes=3, width=2)
+    alone.write(*confident(features, targets, scores, min_score=0.3))
+    assert alone.filled.any()
+    for rank in range(2):
+        stored = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(stored["rows"], features)
+        assert stored["total"].item() == 3
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(stored["bank"][name], tensor), name
+
+
+def as_it_is(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def stream_in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    split = load_manifest(Path(folder) / "shards").split("train")
+    seen = {}
+    for workers in (0, 1):
+        loader = make_loader(split, as_it_is, batch_size=6, workers=workers, shuffle_seed=0)
+        batches = [indices for *_, indices in loader.epoch(1)]
+        assert [len(indices) for indices in batches] == [3] * len(loader) == [3] * 4  # half of each batch, and as many
+        again = [indices for *_, indices in loader.epoch(1)]
+        assert all(torch.equal(one, other) for one, other in zip(batches, again, strict=True))
+        rest = [indices for *_, indices in loader.epoch(1, skip=3)]
+        assert torch.equal(rest[0], batches[3])
+        seen[workers] = torch.cat(batches)
+    torch.save({"place": (get_rank(), get_world_size()), "seen": seen}, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_stream_images_of_their_own_in_as_many_batches(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shards(prepare("coco", data=coco).manifest, tmp_path / "shards")
+    spawn(stream_in_each_process, args=(str(tmp_path),), nprocs=2)
+    stored = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [one["place"] for one in stored] == [(0, 2), (1, 2)]
+    for workers in (0, 1):
+        parts = [one["seen"][workers].tolist() for one in stored]
+        assert not set(parts[0]) & set(parts[1])
+        # shards differ in size: what one process has too many of is left out, and the other starts over
+        assert len({*parts[0], *parts[1]}) >= 20
+
+
+def score_in_each_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    if rank >= 0:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    opened = open_model(Path(folder) / "run")
+    candidate = score_split(
+        opened, load_manifest(Path(folder) / "prepared").split("train"), batch_size=5, workers=0, similarity=True
+    )
+    assert candidate.similarity is not None
+    assert candidate.localisation is not None
+    sums = np.stack([getattr(candidate.localisation, name) for name in ("pointing", "energy", "area", "counts")])
+    parts = {
+        "scores": candidate.scores.scores,
+        "targets": candidate.scores.targets,
+        "similarity": candidate.similarity,
+        "places": sums,
+    }
+    np.savez(Path(folder) / f"{rank}.npz", allow_pickle=False, **parts)
+    if rank >= 0:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_to_the_last_digit(trained: Path, tmp_path: Path) -> None:
+    """24 images in batches of 5: three batches for the first process, the last one of 4 images among the second's two."""
+    shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
+    shutil.copytree(trained / "prepared" / "coco", tmp_path / "prepared")
+    spawn(score_in_each_process, args=(str(tmp_path),), nprocs=2)
+    spawn(in_no_group, args=(str(tmp_path),), nprocs=1)
+    alone, first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (-1, 0, 1))
+    assert alone["scores"].shape == (24, 10)
+    for name in ("scores", "targets", "similarity", "places"):
+        assert np.array_equal(first[name], second[name], equal_nan=True), name
+        if name == "places":  # sums over images, taken in another order
+            np.testing.assert_allclose(first[name], alone[name], rtol=1e-12)
+        else:
+            assert np.array_equal(first[name], alone[name], equal_nan=True), name
+
+
+def in_no_group(_: int, folder: str) -> None:
+    score_in_each_process(-1, folder)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sadcl_core.config.methods import SHORT
+from sadcl_core.config.schema import LossSection, ModelSection
+from sadcl_core.errors import DivergedError
+from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.training.terms import TERMS, LossInputs, loss_terms, refuse_not_finite, weighted_sum
+
+
+@pytest.fixture
+def inputs() -> LossInputs:
+    torch.manual_seed(0)
+    section = ModelSection(
+        backbone="test_resnet",
+        stride=16,
+        head="sarl",
+        heads={"sarl": {"width": 8, "feedforward": 8}},
+        projection_width=4,
+        freeze_stride=0,
+    )
+    classifier = Classifier(section, num_classes=3, img_size=32)
+    torch.nn.init.normal_(classifier.prototypes)
+    bank = MemoryBank(slots=2, num_classes=3, width=8)
+    bank.start_from(torch.randn(3, 8))
+    targets = torch.tensor([[1, 0, -1], [1, 1, 0], [0, 0, 1], [0, 1, 1]])
+    return LossInputs(classifier, classifier(torch.randn(4, 3, 32, 32)), targets, bank, LossSection())
+
+
+def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: LossInputs) -> None:
+    terms = loss_terms(inputs, TERMS)
+    project = inputs.classifier.project
+    embeddings = project(inputs.output.label_features)
+    assert inputs.bank is not None
+    active, filled = inputs.targets == 1, inputs.bank.filled
+    expected = {
+        "asymmetric": asymmetric_loss(inputs.output.logits, inputs.targets, gamma_neg=0, gamma_pos=0, clip=0),
+        "sample_to_sample": sample_to_sample_loss(
+            embeddings[active],
+            active.nonzero()[:, 1],
+            temperature=0.2,
+            bank=project(inputs.bank.features[filled]),
+            bank_labels=filled.nonzero()[:, 1],
+        ),
+        "prototype_to_sample": prototype_to_sample_loss(
+            embeddings, inputs.targets, project(inputs.classifier.prototypes), temperature=0.07
+        ),
+        "image_to_image": image_to_image_loss(project(inputs.output.label_features.mean(dim=1)), inputs.targets, temperature=0.2),
+    }
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
+
+
+def test_without_a_bank(inputs: LossInputs) -> None:
+    alone = LossInputs(inputs.classifier, inputs.output, inputs.targets, None, inputs.options)
+    assert (
+        loss_terms(alone, ["sample_to_sample"])["sample_to_sample"] < loss_terms(inputs, ["sample_to_sample"])["sample_to_sample"]
+    )
+
+
+def test_gradients_reach_every_part(inputs: LossInputs) -> None:
+    weighted_sum(loss_terms(inputs, TERMS), dict.fromkeys(TERMS, 1.0)).backward()
+    for part in ("backbone", "head", "projection"):
+        assert all(p.grad is not None for p in getattr(inputs.classifier, part).parameters()), part
+    assert inputs.classifier.prototypes.grad is not None
+
+
+def test_the_sum_is_weighted() -> None:
+    terms = {"asymmetric": torch.tensor(2.0), "sample_to_sample": torch.tensor(3.0)}
+    assert weighted_sum(terms, {"asymmetric": 1.0, "sample_to_sample": 0.1}).item() == pytest.approx(2.3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_term_that_is_not_finite_is_named(value: float) -> None:
+    with pytest.raises(DivergedError, match=r"prototype_to_sample is not a finite number \(step 3\)"):
+        refuse_not_finite({"loss": value, "asymmetric": 1.0, "prototype_to_sample": value}, where="step 3")
+    refuse_not_finite({"loss": 1.0, "asymmetric": 1.0}, where="step 3")
+
+
+def test_every_term_has_options_and_a_short_name() -> None:
+    assert set(TERMS) == set(LossSection.model_fields) == set(SHORT)
