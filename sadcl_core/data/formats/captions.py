@@ -14,10 +14,10 @@ from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_above
-from sadcl_core.data.formats.text import read_lines
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.formats.yolo import is_boxes
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()

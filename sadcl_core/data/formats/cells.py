@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sadcl_core.data.formats.columns import ACTIVE, FLAGS, INACTIVE, NOT_KNOWN, Columns, Row, text_of
+from sadcl_core.data.formats.columns import ACTIVE, FLAGS, INACTIVE, NOT_KNOWN, Columns, Row
 from sadcl_core.data.formats.source import split_name
+from sadcl_core.data.tables import cell_text
 from sadcl_core.errors import DataError
 
 BETWEEN_LABELS = ("|", ";", ",")
@@ -24,7 +25,7 @@ def split_of(columns: Columns, cells: Sequence[Any]) -> str:
     """The split of a row, blank when it has none."""
     if columns.split is None:
         return ""
-    text = text_of(cells[columns.split])
+    text = cell_text(cells[columns.split])
     if columns.is_valid:
         text = {ACTIVE: "val", INACTIVE: "train"}.get(FLAGS.get(text.lower(), NOT_KNOWN), text)
     return split_name(text)
@@ -42,10 +43,10 @@ def read_flags(flags: Sequence[tuple[int, str]], cells: Sequence[Any], where: st
         cell = cells[k]
         if cell in ("0", 0):
             continue
-        value = FLAGS.get(text_of(cell).lower())
+        value = FLAGS.get(cell_text(cell).lower())
         if value is None:
             raise DataError(
-                f"{where}, column {name!r}: {text_of(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, or "
+                f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, or "
                 "say with --classes FILE which columns are classes."
             )
         if value != INACTIVE:

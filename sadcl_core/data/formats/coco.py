@@ -21,9 +21,9 @@ from pycocotools.coco import COCO
 
 from sadcl_core.data.formats.labels import MAX_CLASSES, LabelRows, make_box
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.text import mentions, read_json, readable
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
+from sadcl_core.data.tables import mentions, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)

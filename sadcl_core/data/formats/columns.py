@@ -10,17 +10,9 @@ from typing import Any
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import ADDRESS
 from sadcl_core.data.formats.source import SPLIT_NAMES
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, cell_at, cell_text, column_word, find_column, looks_like_image
 from sadcl_core.errors import DataError
 
-IMAGE = (
-    *("image", "image_path", "imagepath", "img_path", "file_name", "filename", "filepath", "file_path", "path", "file"),
-    *("img", "image_name", "imagename", "image_file", "photo", "picture", "image_id", "imageid", "img_id", "name", "id"),
-)
-LABELS = (
-    *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target", "keywords"),
-    *("attributes", "labelname", "label_name"),
-)
 IS_VALID = "is_valid"  # fastai's: whether an image is in val
 SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", IS_VALID)
 NO_CLASS = ("", "index", "id", "sex", "gender", "age", "fold", "width", "height")  # may well hold 1 and 0, or f
@@ -62,8 +54,8 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
     if twice is not None:
         raise DataError(f"{path}: the header names {twice!r} twice. Rename one of the columns.")
     image = _image_column(header, head[0][1])
-    split, unknown, labels = (named_column(header, names) for names in (SPLIT, UNKNOWN, LABELS))
-    labels = _last_word(header, LABELS) if labels is None else labels
+    split, unknown, labels = (find_column(header, names) for names in (SPLIT, UNKNOWN, LABEL_COLUMNS))
+    labels = _last_word(header, LABEL_COLUMNS) if labels is None else labels
     labels = None if labels in (image, split, unknown) else labels
     if rows.source.reading.label_column:
         return _with_label_column(header, path, rows.source.reading.label_column, image, split, unknown)
@@ -95,7 +87,7 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
         flags=tuple((k, header[k]) for k in flags),
         left_out=tuple(name for k, name in enumerate(header) if k not in used and name),
         width=len(header),
-        is_valid=split is not None and _word(header[split]) == IS_VALID,
+        is_valid=split is not None and column_word(header[split]) == IS_VALID,
     )
 
 
@@ -115,18 +107,18 @@ def _with_label_column(header: list[str], path: Path, name: str, image: int, spl
         raise DataError(f"{path}: column {name!r} holds images or splits, not labels. Check --label-column.")
     unknown = None if unknown == labels else unknown
     left_out = tuple(other for k, other in enumerate(header) if k not in (image, split, labels, unknown) and other)
-    is_valid = split is not None and _word(header[split]) == IS_VALID
+    is_valid = split is not None and column_word(header[split]) == IS_VALID
     rest = len(header) if labels == len(header) - 1 else None
     return Columns(image, split, unknown, (labels,), rest, (), left_out, len(header), is_valid)
 
 
 def _image_column(header: list[str], first: Sequence[Any]) -> int:
     """The column of images: the first of the usual names whose cell is a path, any such column, any such name, the first."""
-    paths = [k for k in range(len(header)) if looks_like_image(cell_of(first, k)) and not ADDRESS.match(str(first[k]).strip())]
-    named = named_column([header[k] for k in paths], IMAGE)
+    paths = [k for k in range(len(header)) if looks_like_image(cell_at(first, k)) and not ADDRESS.match(str(first[k]).strip())]
+    named = find_column([header[k] for k in paths], IMAGE_COLUMNS)
     if named is not None:
         return paths[named]
-    named = named_column(header, IMAGE)
+    named = find_column(header, IMAGE_COLUMNS)
     return paths[0] if paths else named if named is not None else 0
 
 
@@ -138,7 +130,7 @@ def _flag_columns(header: list[str], head: list[Row], columns: Sequence[int]) ->
 
 
 def _is_no_class(name: str) -> bool:
-    word = _word(name)
+    word = column_word(name)
     return word in NO_CLASS or word.startswith("unnamed:") or word.endswith(("_sex", "_gender", "_age"))
 
 
@@ -147,11 +139,11 @@ def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
     image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
     width = min(len(row) for _, row in head)
     words = (k for k in range(width) if k != image)
-    split = next((k for k in words if all(text_of(row[k]).lower() in SPLIT_NAMES for _, row in head)), None)
+    split = next((k for k in words if all(cell_text(row[k]).lower() in SPLIT_NAMES for _, row in head)), None)
     known = max(image, -1 if split is None else split)
     others = [k for k in range(len(first)) if k not in (image, split)]
     flagged = len(others) > 1 and all(len(row) == len(first) for _, row in head)
-    if flagged and all(text_of(row[k]).lower() in FLAGS for _, row in head for k in others):
+    if flagged and all(cell_text(row[k]).lower() in FLAGS for _, row in head for k in others):
         if len(rows.listed) != len(others):
             raise DataError(
                 f"{path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
@@ -162,25 +154,10 @@ def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
     return Columns(image, split, None, labels, None if labels else known + 1, (), (), known + 1)
 
 
-def named_column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """The column with the first of some names."""
-    own = [_word(str(cell)) for cell in header]
-    return next((own.index(name) for name in names if name in own), None)
-
-
 def _last_word(header: Sequence[str], names: Sequence[str]) -> int | None:
     """The only column whose last word is one of some names, as in `Finding Labels`."""
-    found = [k for k, cell in enumerate(header) if _word(cell).rpartition("_")[2] in names]
+    found = [k for k, cell in enumerate(header) if column_word(cell).rpartition("_")[2] in names]
     return found[0] if len(found) == 1 else None
-
-
-def _word(name: str) -> str:
-    return name.strip().lower().replace(" ", "_")
-
-
-def looks_like_image(cell: Any) -> bool:
-    """Whether a cell ends as the paths of images do."""
-    return isinstance(cell, str) and cell.strip().lower().endswith(EXTENSIONS)
 
 
 def _is_flag_column(head: list[Row], k: int) -> bool:
@@ -188,7 +165,7 @@ def _is_flag_column(head: list[Row], k: int) -> bool:
 
     The rest are mistakes, which are better complained of than that a class is passed over.
     """
-    values = [text for _, row in head if (text := text_of(cell_of(row, k)).lower())]
+    values = [text for _, row in head if (text := cell_text(cell_at(row, k)).lower())]
     if not any(FLAGS.get(text, NOT_KNOWN) != NOT_KNOWN for text in values):
         return False
     return all(text in FLAGS for text in values) or sum(text in SURE for text in values) * 2 >= len(values)
@@ -196,15 +173,5 @@ def _is_flag_column(head: list[Row], k: int) -> bool:
 
 def _is_unknown_column(head: list[Row], k: int) -> bool:
     """Whether all that is filled in says that nobody knows."""
-    values = {text for _, row in head if (text := text_of(cell_of(row, k)).lower())}
+    values = {text for _, row in head if (text := cell_text(cell_at(row, k)).lower())}
     return bool(values) and values <= {"-1", "-1.0", "?", "unknown"}
-
-
-def cell_of(row: Sequence[Any], k: int) -> Any:
-    """A cell, blank where the row is too short."""
-    return row[k] if k < len(row) else ""
-
-
-def text_of(cell: Any) -> str:
-    """A cell as text without space around it; blank where it is missing."""
-    return "" if cell is None else str(cell).strip()

@@ -12,8 +12,8 @@ from typing import Any
 
 from sadcl_core.data.formats import FORMATS
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
-from sadcl_core.data.formats.text import read_json, read_lines, readable
 from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.tables import read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.cells import labels_in
-from sadcl_core.data.formats.columns import ACTIVE, FLAGS, IMAGE, INACTIVE, LABELS, SPLIT, UNKNOWN
+from sadcl_core.data.formats.columns import ACTIVE, FLAGS, INACTIVE, SPLIT, UNKNOWN
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.text import read_lines, readable
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, read_lines, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket or datastore
-IMAGE_KEYS = (*ELSEWHERE, *IMAGE)
-LABEL_KEYS = (*LABELS, "classificationAnnotations", "classificationAnnotation")
+IMAGE_KEYS = (*ELSEWHERE, *IMAGE_COLUMNS)
+LABEL_KEYS = (*LABEL_COLUMNS, "classificationAnnotations", "classificationAnnotation")
 NAME_KEYS = ("displayName", "name", "label", "tag")
 VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from sadcl_core.data.formats.locate import Rule, cleaned, climbs_out, find_rule, is_absolute, is_text, outside, without_scheme
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
-from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
+from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError
 
 MAX_CLASSES = 25_000  # more than any published data set has

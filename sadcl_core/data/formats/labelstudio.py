@@ -20,9 +20,9 @@ from typing import Any
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import without_scheme
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.text import encoding_of, mentions, read_json, readable
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import detect_encoding, mentions, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)
@@ -35,7 +35,7 @@ OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal 
 def recognises(path: Path) -> bool:
     """Whether a file is a list of tasks."""
     try:
-        with path.open(encoding=encoding_of(path)) as file:
+        with path.open(encoding=detect_encoding(path)) as file:
             if not file.read(1 << 10).lstrip().startswith("["):
                 return False
     except (OSError, ValueError):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.text import read_lines, readable
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.text import mentions, read_json, readable
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import mentions, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)

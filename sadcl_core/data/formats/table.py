@@ -26,24 +26,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sadcl_core.data.formats.cells import find_between, label_cells, label_texts, labels_in, read_flags, split_of
-from sadcl_core.data.formats.columns import (
-    FLAGS,
-    IMAGE,
-    INACTIVE,
-    LABELS,
-    Columns,
-    Row,
-    cell_of,
-    find_columns,
-    looks_like_image,
-    named_column,
-    text_of,
-)
+from sadcl_core.data.formats.columns import FLAGS, INACTIVE, Columns, Row, find_columns
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.text import read_lines, readable
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    cell_at,
+    cell_text,
+    find_column,
+    looks_like_image,
+    read_lines,
+    readable,
+)
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
@@ -80,7 +77,7 @@ def recognises(path: Path) -> bool:
     try:
         if path.suffix.lower() == ".parquet":
             names = pq.read_schema(path).names
-            return named_column(names, IMAGE) is not None
+            return find_column(names, IMAGE_COLUMNS) is not None
         if path.name == CLASS_LIST or path.stem.lower().startswith(PROSE) or _is_caption(path):
             return False
         return _delimiter([line for _, line in islice(read_lines(path), SNIFFED)]) is not None
@@ -180,7 +177,7 @@ def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
             tables[delimiter] = rows
     for delimiter, rows in tables.items():
         image = next(filter(looks_like_image, rows[0]), None)
-        if image is not None and all(looks_like_image(cell_of(row, rows[0].index(image))) for row in rows):
+        if image is not None and all(looks_like_image(cell_at(row, rows[0].index(image))) for row in rows):
             return delimiter, False
     for delimiter, rows in tables.items():
         if len(rows[0]) > 1 and any(map(looks_like_image, rows[0])):
@@ -192,7 +189,7 @@ def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
 
 def _is_header(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
     """Whether the first row names a column of images; between spaces the first, for prose speaks of images as well."""
-    named = named_column(rows[0], IMAGE)
+    named = find_column(rows[0], IMAGE_COLUMNS)
     if named is not None and (delimiter != " " or named == 0):
         return True
     return any(looks_like_image(cell) for row in rows[1:2] for cell in row)
@@ -204,7 +201,7 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
         for field in schema:
-            if pa.types.is_struct(field.type) and field.name in IMAGE:
+            if pa.types.is_struct(field.type) and field.name in IMAGE_COLUMNS:
                 raise DataError(
                     f"{path} holds the images themselves in column {field.name}. Save them as files and give their paths."
                 )
@@ -227,7 +224,7 @@ def _parquet_rows(file: pq.ParquetFile, path: Path) -> Iterator[Row]:
 def _class_labels(schema: pa.Schema) -> tuple[str, ...]:
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        for name in LABELS:
+        for name in LABEL_COLUMNS:
             feature = features.get(name, {})
             names = (feature.get("feature") or feature).get("names")
             if names:
@@ -288,7 +285,7 @@ def _notes(table: _Table, between: str, delimiter: str) -> Iterator[str]:
     if columns.left_out:
         yield f"columns that are no labels: {', '.join(columns.left_out)[:200]}"
     if columns.flags:
-        values = {text_of(cells[k]) for _, cells in head for k, _ in columns.flags if k < len(cells)}
+        values = {cell_text(cells[k]) for _, cells in head for k, _ in columns.flags if k < len(cells)}
         if not any(FLAGS.get(value.lower()) == INACTIVE for value in values) and values & {"-1", "-1.0"}:
             yield "there is no 0, and -1 counts as unknown: write 0 where a class is absent"
     elif not delimiter:

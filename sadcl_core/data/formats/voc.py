@@ -19,10 +19,10 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from sadcl_core.data.formats.labels import LabelRows, make_box
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Source
-from sadcl_core.data.formats.text import read_lines
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
+from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()

@@ -18,11 +18,11 @@ from typing import Any
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.locate import cleaned, inside
 from sadcl_core.data.formats.source import Source, split_above, split_name
-from sadcl_core.data.formats.text import read_lines, read_yaml
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
+from sadcl_core.data.tables import read_lines, read_yaml
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()

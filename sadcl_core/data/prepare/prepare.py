@@ -18,7 +18,6 @@ from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
 from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
-from sadcl_core.data.formats.text import read_classes
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images, without
@@ -27,6 +26,7 @@ from sadcl_core.data.prepare.dataset_spec import PREPARED, Named, exists, identi
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards
+from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage

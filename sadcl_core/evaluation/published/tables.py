@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sadcl_core.data.class_names import match_classes
 from sadcl_core.data.formats import nuswide, voc
-from sadcl_core.data.formats.text import read_lines, readable
+from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
 
 Cell = str | float | None

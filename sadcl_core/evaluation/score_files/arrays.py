@@ -14,7 +14,7 @@ from struct import error as StructError
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.formats.text import readable
+from sadcl_core.data.tables import readable
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.score_files.values import BLOCK, Numbers, ScoreFile, numbered, refuse_bomb
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.formats.columns import IMAGE, LABELS, cell_of, looks_like_image, named_column
+from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, cell_at, find_column, looks_like_image
 from sadcl_core.errors import DataError
 
 SCORE = ("score", "scores", "probability", "prob", "confidence", "value", "logit", "prediction")  # of one class in a row
@@ -49,7 +49,7 @@ def score_columns(header: Sequence[str], head: Sequence[Sequence[Any]], path: Pa
     if not scores:
         raise DataError(f"{path} has no column of scores ({', '.join(header)[:200]}). Give a column of numbers per class.")
     texts = [name if k not in numeric and k != image else "" for k, name in enumerate(header)]
-    label, score = named_column(texts, LABELS), named_column([header[k] for k in scores], SCORE)
+    label, score = find_column(texts, LABEL_COLUMNS), find_column([header[k] for k in scores], SCORE)
     if label is not None and score is not None and image is not None:
         return ScoreColumns(image, label, (scores[score],))
     return ScoreColumns(image, None, tuple(scores))
@@ -60,7 +60,7 @@ def has_header(first: Sequence[str]) -> bool:
     numbers = [k for k, cell in enumerate(first) if is_number(cell)]
     if len(numbers) < len(first) - 1 or not numbers:
         return True
-    if named_column(first, IMAGE) is not None or any(is_nothing(cell) for cell in first):
+    if find_column(first, IMAGE_COLUMNS) is not None or any(is_nothing(cell) for cell in first):
         return True
     counted = [first[k].strip() for k in numbers]
     return len(counted) > 2 and counted in ([str(k + base) for k in range(len(counted))] for base in (0, 1))
@@ -81,22 +81,22 @@ def image_column(header: Sequence[str], head: Sequence[Sequence[Any]]) -> int | 
     columns = _cells(header, head)
     numeric = {k for k, cells in enumerate(columns) if not any(map(_is_word, cells))}
     text = [name if k not in numeric else "" for k, name in enumerate(header)]
-    named = named_column(text, IMAGE)
+    named = find_column(text, IMAGE_COLUMNS)
     if named is not None:
         return named
     paths = next((k for k, cells in enumerate(columns) if cells and all(map(looks_like_image, cells))), None)
     if paths is not None:
         return paths
     whole = [name if k in numeric and _are_numbers_of_images(columns[k]) else "" for k, name in enumerate(header)]
-    named = named_column(whole, IMAGE)
+    named = find_column(whole, IMAGE_COLUMNS)
     if named is not None:
         return named
-    return 0 if 0 not in numeric and named_column(header[:1], LABELS) is None else None
+    return 0 if 0 not in numeric and find_column(header[:1], LABEL_COLUMNS) is None else None
 
 
 def _cells(header: Sequence[str], head: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """The cells of each column."""
-    return [[cell_of(row, k) for row in head] for k in range(len(header))]
+    return [[cell_at(row, k) for row in head] for k in range(len(header))]
 
 
 def _are_numbers(cells: Sequence[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sadcl_core.data.formats.text import readable
+from sadcl_core.data.tables import readable
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.score_files.arrays import read_score_array
 from sadcl_core.evaluation.score_files.parquet import read_score_parquet

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sadcl_core.data.formats.text import readable
+from sadcl_core.data.tables import readable
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.score_files.columns import ScoreColumns
 from sadcl_core.evaluation.score_files.values import ScoreFile

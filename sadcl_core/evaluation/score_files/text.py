@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from sadcl_core.data.formats.text import encoding_of, read_lines
+from sadcl_core.data.tables import detect_encoding, read_lines
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.score_files.columns import ScoreColumns, has_header, is_nothing, is_number, score_columns
 from sadcl_core.evaluation.score_files.tables import LOOKED_AT, assembled, taken_apart
@@ -88,7 +88,7 @@ def _parsed(layout: _Layout) -> pa.Table:
                 skip_rows=layout.skipped,
                 autogenerate_column_names=True,
                 block_size=BLOCK_BYTES,
-                encoding=encoding_of(layout.path),
+                encoding=detect_encoding(layout.path),
             ),
             parse_options=pacsv.ParseOptions(delimiter=layout.delimiter),
             convert_options=pacsv.ConvertOptions(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sadcl_core.data.formats.columns import IMAGE
+from sadcl_core.data.tables import IMAGE_COLUMNS
 from sadcl_core.errors import UsageError
 from sadcl_core.runtime.files import replacing
 
@@ -82,7 +82,7 @@ def _write_parquet(path: Path, scores: Floats, classes: Sequence[str], images: S
 def _tables(scores: Floats, classes: Sequence[str], images: Sequence[str] | None) -> Iterator[pa.Table]:
     """A column of images, called as no class is, and one per class; ROWS at a time, so that nothing of N x K is copied."""
     taken = {name.strip().lower() for name in classes}
-    called = next((name for name in IMAGE if name not in taken), "image file")
+    called = next((name for name in IMAGE_COLUMNS if name not in taken), "image file")
     names = None if images is None else list(images)
     header = [*([] if names is None else [called]), *classes]
     for start in range(0, max(len(scores), 1), ROWS):

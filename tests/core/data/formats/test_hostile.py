@@ -74,8 +74,8 @@ def test_text_with_the_mark_of_its_encoding(tmp_path: Path, encoding: str) -> No
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        ("utf-16-le", "(NUL bytes, so it is no text or UTF-16|is not UTF-8 text).* Save it as UTF-8"),
-        ("utf-16-be", "(NUL bytes, so it is no text or UTF-16|is not UTF-8 text).* Save it as UTF-8"),
+        ("utf-16-le", "(NUL bytes, so it is UTF-16 or not text|is not UTF-8 text).* Save it as UTF-8"),
+        ("utf-16-be", "(NUL bytes, so it is UTF-16 or not text|is not UTF-8 text).* Save it as UTF-8"),
         ("latin-1", r"is not UTF-8 text \(byte 0xe4\). Save it as UTF-8"),
     ],
 )

@@ -1,0 +1,187 @@
+"""Text files and tables as people have them: encodings, lines, JSON, YAML, and the usual names of columns.
+
+Label files, files of scores and published result tables are read with these. Text is UTF-8 with or without a byte order mark, or
+UTF-16 with one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.errors import DataError
+
+# usual names of columns and keys, the likeliest first, as `find_column` compares them
+IMAGE_COLUMNS = (
+    *("image", "image_path", "imagepath", "img_path", "file_name", "filename", "filepath", "file_path", "path", "file"),
+    *("img", "image_name", "imagename", "image_file", "photo", "picture", "image_id", "imageid", "img_id", "name", "id"),
+)
+LABEL_COLUMNS = (
+    *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target", "keywords"),
+    *("attributes", "labelname", "label_name"),
+)
+
+MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
+EXCEL = re.compile(r"sep=.\s*", re.IGNORECASE)  # its own first line of a CSV
+MAX_YAML = 1 << 20  # bytes
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BYTES = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # of a text behind its mark
+
+
+@contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Turn every error while a file is parsed into one sentence about that file.
+
+    Raises:
+        DataError: the file cannot be opened, or is not what `kind` says.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Check the path, or unpack all label files.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions.") from None
+    except UnicodeDecodeError as error:
+        kind = "UTF-16" if "16" in error.encoding else "UTF-8"
+        raise DataError(f"{path} is not {kind} text (byte {error.object[error.start]:#04x}). Save it as UTF-8.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, MemoryError) as error:
+        message = str(error)[:200].rstrip(".")
+        raise DataError(f"{path} cannot be read as {kind} ({type(error).__name__}: {message}). Mend or replace it.") from None
+
+
+def detect_encoding(path: Path) -> str:
+    """Return the encoding that the byte order mark of a file names; UTF-8 without a mark."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file with their numbers, counted from 1; line ends are kept.
+
+    The first line `sep=;`, which Excel writes, is left out.
+
+    Raises:
+        DataError: the file cannot be opened, is not text, or has a line that is far too long.
+    """
+    number = 0
+    with readable(path, "text"), path.open(encoding=detect_encoding(path), newline="") as file:
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if number == 1 and EXCEL.fullmatch(line):
+                continue
+            if len(line) >= MAX_LINE and not line.endswith("\n"):
+                raise DataError(f"{path}, row {number} has more than {MAX_LINE:,} characters. Is this a file of labels?")
+            if "\0" in line:
+                raise DataError(f"{path}, row {number} holds NUL bytes, so it is UTF-16 or not text. Save it as UTF-8.")
+            yield number, line
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        DataError: the file cannot be opened or is not JSON.
+    """
+    with readable(path, "JSON"):
+        text = path.read_text(encoding=detect_encoding(path))
+        if not text.strip():
+            raise DataError(f"{path} is empty. Export or fetch it again.")
+        if "\0" in text[:MAX_LINE]:
+            raise DataError(f"{path} holds NUL bytes, so it is UTF-16 or not text. Save it as UTF-8.")
+        return json.loads(text)
+
+
+class _Plain(yaml.BaseLoader):
+    """Read every scalar as text, since `no` may be the name of a class, and refuse aliases, which can expand without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node; refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases (*name), which a description of a data set never needs")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a small YAML document whose values are texts, lists and mappings.
+
+    Raises:
+        DataError: the file cannot be opened, is not YAML, has aliases, or is too large to be a description.
+    """
+    with readable(path, "YAML"):
+        if path.stat().st_size > MAX_YAML:
+            raise DataError(f"{path} has more than {MAX_YAML:,} bytes. Is this a description of a data set?")
+        try:
+            return yaml.load(path.read_text(encoding=detect_encoding(path)), Loader=_Plain)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error).replace("\n", " ")) from None
+
+
+def mentions(path: Path, *words: str) -> bool:
+    """Return True if a file holds each word as a JSON string; it is searched, not parsed. False if it cannot be read."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            encoding = BYTES.get(content[:2], "utf-8")
+            return all(content.find(f'"{word}"'.encode(encoding)) >= 0 for word in words)
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return False
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read class names, one per line, in their order; blank lines are left out.
+
+    Raises:
+        DataError: the file cannot be opened, or names no class.
+    """
+    names = tuple(line.strip() for _, line in read_lines(path) if line.strip())
+    if not names:
+        raise DataError(f"{path} names no class. Write one name per line.")
+    return names
+
+
+def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Return the number of the column whose name comes first in `names`; None if there is none.
+
+    Case and spaces at the ends do not count, and a space within is an underscore.
+
+    Example:
+        >>> find_column(["id", "File Name", "labels"], IMAGE_COLUMNS)
+        1
+    """
+    words = [column_word(str(name)) for name in header]
+    return next((words.index(name) for name in names if name in words), None)
+
+
+def column_word(name: str) -> str:
+    """Return a column's name as `find_column` compares it."""
+    return name.strip().lower().replace(" ", "_")
+
+
+def looks_like_image(cell: Any) -> bool:
+    """Return True if a cell is a text that ends as the paths of images do.
+
+    Example:
+        >>> looks_like_image("photos/A.JPG"), looks_like_image("cat")
+        (True, False)
+    """
+    return isinstance(cell, str) and cell.strip().lower().endswith(EXTENSIONS)
+
+
+def cell_at(row: Sequence[Any], k: int) -> Any:
+    """Return cell k of a row; blank where the row is too short."""
+    return row[k] if k < len(row) else ""
+
+
+def cell_text(cell: Any) -> str:
+    """Return a cell as text without spaces at its ends; blank where it is missing."""
+    return "" if cell is None else str(cell).strip()
