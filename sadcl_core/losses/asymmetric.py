@@ -2,8 +2,8 @@
 
 Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021. With both focusing
 parameters 0 and no clip it is binary cross-entropy. Unlike the paper's sum over labels, the result is the mean over the
-known entries, so that it does not depend on the batch size or the number of classes. A target between 0 and 1, as mixup
-makes it, costs its share of both:
+known entries, so it does not depend on the batch size or the number of classes. A target between 0 and 1, from mixup, costs its
+share of both:
 
     L = 1/known * sum over known entries of  t * a_k * (1-p)^gamma_pos * -log p  +  (1-t) * i_k * (1-q)^gamma_neg * -log q
 
@@ -50,6 +50,14 @@ def asymmetric_loss(
 
     Raises:
         ValueError: the shapes differ or a parameter is out of range.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, -1.0, 0.0]])
+        >>> targets = torch.tensor([[1, 0, -1]])  # the last label is unknown
+        >>> round(asymmetric_loss(logits, targets, gamma_neg=0).item(), 4)  # binary cross-entropy of the first two
+        0.2201
+        >>> round(asymmetric_loss(logits, targets, gamma_neg=4).item(), 4)  # an easy inactive label costs next to nothing
+        0.0643
     """
     if logits.shape != targets.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must have one shape")

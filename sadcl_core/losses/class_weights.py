@@ -1,4 +1,4 @@
-"""Weights of classes for data in which some are rare: factors of what a class costs as an active and as an inactive label."""
+"""Class weights for imbalanced data: factors of the cost of a class as an active and as an inactive label."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def class_weights(kind: str, active: Tensor, inactive: Tensor) -> tuple[Tensor, 
 
     Raises:
         ValueError: there is no such kind, or the counts do not fit.
+
+    Example:
+        >>> active, inactive = class_weights("neg-pos", torch.tensor([10, 50]), torch.tensor([90, 50]))
+        >>> active.tolist(), inactive.tolist()
+        ([9.0, 1.0], [1.0, 1.0])
     """
     if kind not in KINDS:
         raise ValueError(f"there are no class weights {kind!r}, only {', '.join(KINDS)}")

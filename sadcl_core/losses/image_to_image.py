@@ -31,6 +31,12 @@ def image_to_image_loss(embeddings: Tensor, targets: Tensor, temperature: float 
 
     Raises:
         ValueError: a shape does not fit or the temperature is not positive.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> targets = torch.tensor([[1, 0], [1, 1], [0, 0]])  # the first two images share a label
+        >>> round(image_to_image_loss(embeddings, targets).item(), 4)
+        0.0045
     """
     if embeddings.ndim != 2 or targets.ndim != 2 or len(embeddings) != len(targets):
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be (B, P) with targets {tuple(targets.shape)} (B, K)")

@@ -1,4 +1,4 @@
-"""The losses are sums of many exponentials, so they are computed in float32 at least, whatever autocast says."""
+"""Losses are sums of many exponentials, so they are computed in float32 at least, also under autocast."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """float16 and bfloat16 become float32; float32 and float64 stay as they are."""
+    """Return float16 and bfloat16 as float32, other types unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

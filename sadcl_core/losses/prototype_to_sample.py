@@ -1,6 +1,6 @@
-"""Prototype-to-sample contrastive loss (PSCL, "P2S"): a prototype attracts the features of images that show its class.
+"""Prototype-to-sample contrastive loss (PSCL, "P2S").
 
-It repels those of images that do not.
+A prototype attracts the label features of images that show its class and repels those of images that do not.
 
 Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023.
 
@@ -34,6 +34,14 @@ def prototype_to_sample_loss(embeddings: Tensor, targets: Tensor, prototypes: Te
 
     Raises:
         ValueError: a shape does not fit or the temperature is not positive.
+
+    Example:
+        >>> embeddings = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # 2 images, 1 class, width 2
+        >>> prototypes = torch.tensor([[1.0, 0.0]])
+        >>> round(prototype_to_sample_loss(embeddings, torch.tensor([[1], [0]]), prototypes, temperature=0.5).item(), 4)
+        0.1269
+        >>> round(prototype_to_sample_loss(embeddings, torch.tensor([[0], [1]]), prototypes, temperature=0.5).item(), 4)
+        2.1269
     """
     if embeddings.shape[:2] != targets.shape or embeddings.ndim != 3:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be (B, K, P) with targets {tuple(targets.shape)} (B, K)")

@@ -8,8 +8,8 @@ as the label-level contrastive loss of MulCon (Dao et al., Neurocomputing 2023) 
 
 Anchors are the active labels of the batch. A(i) is every other anchor and the entries of the memory bank, P(i) its members
 of the same class. Bank entries are contrasted with and are no anchors themselves. An anchor without a positive contributes
-0 and is counted. Inactive labels never enter, so only active rows are handed in: the similarity matrix is n_active x (n_active +
-n_bank), and grows with the number of classes only as far as the bank does.
+0 and is counted. Inactive labels never enter, so the caller passes the active rows alone: the similarity matrix has the shape
+n_active x (n_active + n_bank) and grows with the number of classes only as far as the bank does.
 """
 
 from __future__ import annotations
@@ -43,6 +43,13 @@ def sample_to_sample_loss(
 
     Raises:
         ValueError: a shape does not fit or the temperature is not positive.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # three active labels of a batch
+        >>> round(sample_to_sample_loss(embeddings, torch.tensor([5, 5, 7])).item(), 4)
+        0.0045
+        >>> round(sample_to_sample_loss(embeddings, torch.tensor([5, 7, 5])).item(), 4)
+        1.9
     """
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be (N, P) with labels {tuple(labels.shape)} (N,)")
