@@ -90,7 +90,7 @@ def facts_of(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
     """What a recipe is chosen by: of the split that is trained on, and of the device that is asked for."""
     from sadcl_core.config.automatic import Facts
     from sadcl_core.config.schema import resolve_config
-    from sadcl_core.data.sizes import median_short_side
+    from sadcl_core.data.statistics import median_short_side
 
     config = resolve_config(layers)[0]
     name = config.data.train_split

@@ -32,7 +32,7 @@ DESCRIPTION = "dataset.json"
 ROWS = "manifest.arrow"
 STAMP, DIVIDED = b"stamp", b"divided"  # what the rows say of themselves
 WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: it says nothing but a place
-CHUNK = 1 << 16  # rows whose labels are put into an array at a time
+CHUNK = 1 << 16  # images whose labels are put into an array at a time
 ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
 
 
@@ -371,17 +371,15 @@ class Split(Sequence[str]):
         target[self._rows["active"][index].as_py()] = 1
         return target
 
-    def all_targets(self) -> npt.NDArray[np.int8]:
-        """(N, K) targets of every image: 1, 0 and -1 for unknown."""
+    def all_targets(self, *, block: int = CHUNK) -> npt.NDArray[np.int8]:
+        """Return (N, K) targets of every image: 1, 0 and -1 for unknown; `block` images are read at a time."""
         targets = np.zeros((len(self), len(self.manifest.classes)), dtype=np.int8)
         start = 0
-        for batch in self._rows.to_batches(max_chunksize=CHUNK):
-            block = targets[start : start + batch.num_rows]
-            for name, value in (("unknown", -1), ("active", 1)):
-                lists = batch.column(name)
-                rows = np.repeat(np.arange(batch.num_rows), lists.value_lengths().to_numpy())
-                block[rows, lists.flatten().to_numpy()] = value
-            start += batch.num_rows
+        for active, unknown in self.label_blocks(block):
+            for lists, value in ((unknown, -1), (active, 1)):
+                rows = np.repeat(np.arange(start, start + len(lists)), lists.value_lengths().to_numpy())
+                targets[rows, lists.flatten().to_numpy()] = value
+            start += len(active)
         return targets
 
     def active(self, index: int) -> list[int]:
@@ -393,11 +391,10 @@ class Split(Sequence[str]):
         boxes = self._rows["boxes"][index].as_py()
         return None if boxes is None else [Box(**box) for box in boxes]
 
-    def active_blocks(self) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
-        """Block by block of images: the active labels of all of them one after the other, and how many each has."""
-        for batch in self._rows.select(["active"]).to_batches(max_chunksize=CHUNK):
-            lists = batch.column("active")
-            yield lists.flatten().to_numpy(), lists.value_lengths().to_numpy().astype(np.int64)
+    def label_blocks(self, block: int = CHUNK) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
+        """Yield the active and the unknown labels of `block` images at a time, a list of class indices per image."""
+        for batch in self._rows.select(["active", "unknown"]).to_batches(max_chunksize=block):
+            yield batch.column("active"), batch.column("unknown")
 
     def class_counts(self) -> npt.NDArray[np.int64]:
         """(K,) images in which each class is active."""

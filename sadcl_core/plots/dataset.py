@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from sadcl_core.data.images import open_image
-from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.report import Counts, Report, co_occurrence
+from sadcl_core.data.manifest import ALL, Manifest
+from sadcl_core.data.prepare.report import Counts, Report
+from sadcl_core.data.statistics import co_occurrence
 from sadcl_core.errors import DataError
 from sadcl_core.plots.style import GREY, bare, colour, save, short
 
@@ -82,7 +83,7 @@ def _draw_counts(axes: Axes, report: Report) -> None:
 def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     """Of the images with the class of a row, the share that has the class of the column."""
     chosen = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
-    both = co_occurrence(manifest, chosen)
+    both = co_occurrence(manifest.split(ALL))[chosen][:, chosen].toarray()
     share = _without_diagonal(both / np.maximum(np.diag(both)[:, None], 1))
     most = float(np.nanmax(share, initial=0.0)) or 1.0
     shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=most, interpolation="nearest")

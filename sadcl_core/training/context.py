@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import ImageLoader, make_loader
 from sadcl_core.data.manifest import Split
-from sadcl_core.data.repeat_factors import repeat_factors
+from sadcl_core.data.statistics import repeat_factors
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.checkpoint import ModelCard, save_model

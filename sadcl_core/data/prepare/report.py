@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-from scipy.sparse import csr_matrix
 
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.manifest import ALL, Manifest
 from sadcl_core.data.prepare.checks import EXAMPLES, KINDS, ImageChecks
+from sadcl_core.data.statistics import co_occurrence
 
 SCHEMA_VERSION = 1
 FEW = 10  # training positives under which a class can hardly be learned
@@ -120,10 +120,9 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
         left_out: whether the images with problems were.
     """
     splits = tuple(report_splits(manifest))
-    labels = active_matrix(manifest)
     counts = total_counts(splits)
     present = counts[counts > 0]
-    both = _both_active(labels)
+    both = _both_active(manifest)
     findings = [
         *_of_images(checks, left_out=left_out),
         *_of_duplicates(manifest, checks.groups),
@@ -131,7 +130,7 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
         *_of_labels(manifest, splits),
         *_of_pairs(manifest.classes, both, counts),
     ]
-    cardinality = np.bincount(np.diff(labels.indptr)) if labels.shape[0] else np.zeros(1, np.int64)
+    cardinality = np.bincount(pc.list_value_length(manifest.rows["active"]).to_numpy(), minlength=1)
     return Report(
         name=manifest.description.name,
         classes=manifest.classes,
@@ -164,23 +163,9 @@ def total_counts(splits: Sequence[SplitReport]) -> Counts:
     return np.asarray(np.array([split.class_counts for split in splits]).sum(axis=0), dtype=np.int64)
 
 
-def active_matrix(manifest: Manifest) -> csr_matrix:
-    """(N, K) sparse, 1 where a label is active."""
-    column = manifest.rows["active"].combine_chunks()
-    values = pc.list_flatten(column).to_numpy()
-    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(column).to_numpy())])
-    return csr_matrix((np.ones(len(values), np.int32), values, ends), shape=(len(manifest), len(manifest.classes)))
-
-
-def co_occurrence(manifest: Manifest, classes: Counts) -> Counts:
-    """(k, k) images in which two of some classes (k,) are both active; the diagonal counts each class."""
-    some = active_matrix(manifest)[:, classes]
-    return np.asarray((some.T @ some).toarray(), dtype=np.int64)
-
-
-def _both_active(labels: csr_matrix) -> tuple[Counts, Counts, Counts]:
+def _both_active(manifest: Manifest) -> tuple[Counts, Counts, Counts]:
     """Of every pair of classes that occurs, each once: the first class, the second, and in how many images both are active."""
-    both = (labels.T @ labels).tocoo()
+    both = co_occurrence(manifest.split(ALL)).tocoo()
     above = both.row < both.col
     return both.row[above], both.col[above], both.data[above]
 

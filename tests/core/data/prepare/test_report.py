@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.prepare.checks import EXAMPLES, KINDS, ImageChecks, Problem
-from sadcl_core.data.prepare.report import FEW, IMBALANCED, PAIRS, SEVERITIES, Finding, Report, co_occurrence, make_report
+from sadcl_core.data.prepare.report import FEW, IMBALANCED, PAIRS, SEVERITIES, Finding, Report, make_report
 from sadcl_core.data.rows import Record
 
 Row = tuple[str, Sequence[int], Sequence[int]]  # split, active, unknown
@@ -76,7 +76,7 @@ def test_counts_are_those_of_a_naive_recount(drawn: list[tuple[str, set[int], se
 @given(drawn=ROWS)
 def test_pairs_are_those_of_a_naive_double_loop(drawn: list[tuple[str, set[int], set[int]]]) -> None:
     rows = [(split, sorted(active), ()) for split, active, _ in drawn]
-    manifest, report = manifest_of(rows, 6), report_of(rows, 6)
+    report = report_of(rows, 6)
     counts = report.class_counts
     both = {(a, b): sum({a, b} <= set(active) for _, active, _ in rows) for a, b in combinations(range(6), 2)}
     expected = {
@@ -84,9 +84,6 @@ def test_pairs_are_those_of_a_naive_double_loop(drawn: list[tuple[str, set[int],
     }
     assert {(pair.first, pair.second, pair.images, pair.of_first, pair.of_second) for pair in report.pairs} == expected
     assert [pair.images for pair in report.pairs] == sorted((pair.images for pair in report.pairs), reverse=True)
-    chosen = np.array([4, 0, 3])
-    table = [[sum({int(a), int(b)} <= set(active) for _, active, _ in rows) for b in chosen] for a in chosen]
-    assert co_occurrence(manifest, chosen).tolist() == table
     together = [(a, b) for (a, b), n in both.items() if n and n == counts[a] == counts[b]]
     finding = findings_of(report).get("classes always together")
     assert (finding.count if finding else 0) == len(together)
