@@ -134,19 +134,19 @@ def _parts(
 ) -> dict[str, Callable[[], object]]:
     """Forward and backward of backbone, head and losses, each by itself."""
     with torch.no_grad(), autocast():
-        feature_map = classifier.backbone(images)
-        output = classifier.head(feature_map)
+        (feature_map,) = maps = classifier.features(images)
+        output = classifier.classify(maps)
     leaf = feature_map.detach().clone().requires_grad_()
     logits, features = (tensor.detach().float().requires_grad_() for tensor in (output.logits, output.label_features))
 
     def backbone() -> None:
         with autocast():
-            result = classifier.backbone(images)
+            (result,) = classifier.features(images)
         result.backward(torch.ones_like(result))
 
     def head() -> None:
         with autocast():
-            result = classifier.head(leaf)
+            result = classifier.classify((leaf,))
         torch.autograd.backward([result.logits, result.label_features], [torch.ones_like(result.logits), features])
 
     def losses() -> None:

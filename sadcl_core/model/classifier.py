@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
+from sadcl_core.model.heads.interface import HeadInputs
 from sadcl_core.registry import HEADS, resolve, suggest
 
 
@@ -24,14 +25,18 @@ class ClassifierOutput:
     Attributes:
         logits: (B, K), before the sigmoid.
         label_features: (B, K, D), one feature per image and label.
-        image_features: (B, D_b), the feature map averaged over its locations.
+        image_features: (B, D_b), the deepest feature map averaged over its locations.
         attention: (B, K, h, w), or None when it was not asked for.
+        auxiliary: logits (B, K) of further branches of the head, by name.
+        measures: tensors (B, ...) that a loss of the head reads, by name.
     """
 
     logits: Tensor
     label_features: Tensor
     image_features: Tensor
-    attention: Tensor | None
+    attention: Tensor | None = None
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):
@@ -53,7 +58,7 @@ class Classifier(nn.Module):
         )
         head = resolve(HEADS, config.head, kind="head")
         self.head = head(
-            in_channels=self.backbone.channels,
+            channels=(self.backbone.channels,),
             num_classes=num_classes,
             options=head_options(config.head, config.heads.get(config.head, {})),
         )
@@ -61,11 +66,34 @@ class Classifier(nn.Module):
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_width))
         self.prototypes = nn.Parameter(torch.zeros(num_classes, width))  # (K, D), before the projection
 
-    def forward(self, images: Tensor, *, need_attention: bool = False) -> ClassifierOutput:
-        """(B, 3, H, W) -> see `ClassifierOutput`."""
-        feature_map = self.backbone(images)
-        head = self.head(feature_map, need_attention=need_attention)
-        return ClassifierOutput(head.logits, head.label_features, feature_map.mean(dim=(2, 3)), head.attention)
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the backbone's feature maps (B, D_i, h_i, w_i) of images (B, 3, H, W), shallow to deep; the head reads them."""
+        return (self.backbone(images),)
+
+    def classify(
+        self, maps: tuple[Tensor, ...], *, need_attention: bool = False, known: Tensor | None = None
+    ) -> ClassifierOutput:
+        """Return the result for the feature maps of B images, see `features`.
+
+        Args:
+            maps: (B, D_i, h_i, w_i), shallow to deep.
+            need_attention: return the attention as well.
+            known: (B, K), labels that are given: 1 active, 0 inactive, -1 unknown.
+
+        Raises:
+            UsageError: labels are given to a head that cannot use them.
+        """
+        if known is not None and not self.head.TAKES_KNOWN:
+            raise UsageError(f"{type(self.head).__name__} cannot use labels that are given. Leave `known` out.")
+        output = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
+        image_features = maps[-1].mean(dim=(2, 3))
+        return ClassifierOutput(
+            output.logits, output.label_features, image_features, output.attention, output.auxiliary, output.measures
+        )
+
+    def forward(self, images: Tensor, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
+        """Return `classify(features(images))` for images (B, 3, H, W), normalised."""
+        return self.classify(self.features(images), need_attention=need_attention, known=known)
 
     def project(self, features: Tensor) -> Tensor:
         """(..., D) -> embeddings (..., P) of length 1, which is what the contrastive losses compare."""

@@ -1,10 +1,30 @@
-"""What a head hands over."""
+"""The form of every head: what it is given, what it returns, what it says of itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from sadcl_core.config.schema import Section
+from sadcl_core.model.label_facts import LabelFacts
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """What a head sees of B images.
+
+    Attributes:
+        maps: feature maps (B, D_i, h_i, w_i), shallow to deep; a single one unless `Head.LEVELS` names more.
+        known: (B, K), labels that are given: 1 active, 0 inactive, -1 unknown; None where nothing is given.
+        prototypes: (K, D) of the classifier, for heads that compare or subtract them.
+    """
+
+    maps: tuple[Tensor, ...]
+    known: Tensor | None = None
+    prototypes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -14,9 +34,51 @@ class HeadOutput:
     Attributes:
         logits: (B, K), before the sigmoid.
         label_features: (B, K, D), one feature per image and label.
-        attention: (B, K, h, w), where each label was read from; sums to 1 per label. None when it was not asked for.
+        attention: (B, K, h, w), where each label was read from; sums to 1 per label. None unless it was asked for.
+        auxiliary: logits (B, K) of further branches, by the names in `Head.AUXILIARY`.
+        measures: tensors (B, ...) that a loss of this head reads, one row per image.
     """
 
     logits: Tensor
     label_features: Tensor
-    attention: Tensor | None
+    attention: Tensor | None = None
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Head(nn.Module):
+    """From feature maps to logits and label features. A head overrides `Options`, `__init__`, `forward` and what differs here.
+
+    It is built with random weights as `head(channels=..., num_classes=K, options=...)`, where `channels` (D_1, ...) are those of
+    the maps in `LEVELS` and `options` an instance of its `Options`. These are enough to build it again from a model file; what
+    comes from data is a buffer that starts as zeros, is filled once by `prepare`, and travels in the file.
+
+    Attributes:
+        width: D, of the label features.
+        Options: settings under `model.heads.NAME`, with defaults and bounds.
+        NEEDS: fields of `LabelFacts` that `prepare` reads; facts are computed only for a head that names one.
+        LEVELS: strides of the maps it reads, as fractions of the backbone's; (2, 1) asks for the map of half the stride as well.
+        TAKES_KNOWN: True if it reads `HeadInputs.known`.
+        AUXILIARY: weight of the classification loss of each branch in `HeadOutput.auxiliary`.
+        PER_CLASS: parameters with a row per class, which a transfer carries over by class name.
+        CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
+        FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
+    """
+
+    Options: ClassVar[type[Section]]
+    NEEDS: ClassVar[frozenset[str]] = frozenset()
+    LEVELS: ClassVar[tuple[int, ...]] = (1,)
+    TAKES_KNOWN: ClassVar[bool] = False
+    AUXILIARY: ClassVar[Mapping[str, float]] = {}
+    PER_CLASS: ClassVar[tuple[str, ...]] = ()
+    CLASSIFIER: ClassVar[tuple[str, ...]] = ()
+    FROM_DATA: ClassVar[tuple[str, ...]] = ()
+
+    width: int
+
+    def prepare(self, facts: LabelFacts) -> None:
+        """Fill the buffers of `FROM_DATA`; called once, before training, and never on a loaded model."""
+
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
+        """Return the result for one batch, with attention if it is asked for."""
+        raise NotImplementedError

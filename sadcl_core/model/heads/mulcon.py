@@ -13,14 +13,14 @@ from itertools import pairwise
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from sadcl_core.config.schema import Section
-from sadcl_core.model.heads.interface import HeadOutput
+from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.set_attention import SetAttention
 
 
-class MulConHead(nn.Module):
+class MulConHead(Head):
     """Label features by attention of label tokens to the locations."""
 
     class Options(Section):
@@ -43,9 +43,10 @@ class MulConHead(nn.Module):
     PER_CLASS = ("label_tokens", "weight", "bias")
     CLASSIFIER = ("weight", "bias")
 
-    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
-        """`in_channels` is D_b of the backbone."""
+    def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
+        """Build with random weights; `channels` is (D_b,)."""
         super().__init__()
+        (in_channels,) = channels
         self.width = width = options.width
         token_widths = [in_channels, *[options.token_width] * options.token_blocks]
         heads = options.attention_heads
@@ -67,8 +68,9 @@ class MulConHead(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the label tokens (B, K, h, w)."""
+        (feature_map,) = inputs.maps
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, L, D_b)
         for block in self.token_blocks:
             tokens, _ = block(tokens, tokens)  # (B, L, token width)

@@ -7,13 +7,13 @@ the share of each location in the positive part of the logit.
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from sadcl_core.config.schema import Section
-from sadcl_core.model.heads.interface import HeadOutput
+from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 
 
-class PooledHead(nn.Module):
+class PooledHead(Head):
     """Global average pooling, linear."""
 
     class Options(Section):
@@ -23,15 +23,17 @@ class PooledHead(nn.Module):
 
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
 
-    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
-        """`in_channels` is D_b of the backbone and the width of the label features."""
+    def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
+        """Build with random weights; `channels` is (D_b,), the width of the label features as well."""
         super().__init__()
+        (in_channels,) = channels
         self.width = in_channels
         self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
 
-    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Feature map (B, D_b, h, w) -> logits (B, K), the pooled feature per label (B, K, D_b), activation maps (B, K, h, w)."""
+        (feature_map,) = inputs.maps
         pooled = feature_map.mean(dim=(2, 3))  # (B, D_b)
         logits = self.classifier(self.dropout(pooled))
         label_features = pooled[:, None, :].expand(-1, logits.shape[1], -1)

@@ -13,15 +13,15 @@ import math
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from sadcl_core.config.schema import Section
-from sadcl_core.model.heads.interface import HeadOutput
+from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.position_encoding import sine_position_encoding
 from sadcl_core.model.transformer import DecoderLayer, EncoderLayer
 
 
-class SARLHead(nn.Module):
+class SARLHead(Head):
     """Label features by cross-attention of class embeddings to the feature map."""
 
     class Options(Section):
@@ -44,9 +44,10 @@ class SARLHead(nn.Module):
     PER_CLASS = ("class_embedding", "weight", "bias")
     CLASSIFIER = ("weight", "bias")
 
-    def __init__(self, *, in_channels: int, num_classes: int, options: Options) -> None:
-        """`in_channels` is D_b of the backbone."""
+    def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
+        """Build with random weights; `channels` is (D_b,)."""
         super().__init__()
+        (in_channels,) = channels
         width = options.width
         self.width = width
         self.input_projection: nn.Module = nn.Identity() if in_channels == width else nn.Conv2d(in_channels, width, 1)
@@ -69,8 +70,9 @@ class SARLHead(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, feature_map: Tensor, *, need_attention: bool = False) -> HeadOutput:
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the last layer (B, K, h, w)."""
+        (feature_map,) = inputs.maps
         x = self.input_projection(feature_map)  # (B, D, h, w)
         height, width = x.shape[-2:]
         position = sine_position_encoding(height, width, self.width, device=x.device).to(x.dtype)  # (L, D)

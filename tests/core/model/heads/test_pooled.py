@@ -6,13 +6,14 @@ import torch
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.pooled import PooledHead
+from tests.core.model.heads.inputs import see
 
 
 def test_pools_then_classifies_and_maps_activations() -> None:
     torch.manual_seed(0)
-    head = PooledHead(in_channels=4, num_classes=3, options=head_options("pooled", {}))
+    head = PooledHead(channels=(4,), num_classes=3, options=head_options("pooled", {}))
     feature_map = torch.randn(2, 4, 3, 3)
-    output = head(feature_map, need_attention=True)
+    output = head(see(feature_map), need_attention=True)
     torch.testing.assert_close(output.logits, head.classifier(feature_map.mean(dim=(2, 3))))
     torch.testing.assert_close(output.label_features[:, 1], feature_map.mean(dim=(2, 3)))
     activation = torch.einsum("kc,bchw->bkhw", head.classifier.weight, feature_map)
@@ -22,37 +23,37 @@ def test_pools_then_classifies_and_maps_activations() -> None:
 
 
 def test_golden_output() -> None:
-    head = PooledHead(in_channels=2, num_classes=2, options=head_options("pooled", {}))
+    head = PooledHead(channels=(2,), num_classes=2, options=head_options("pooled", {}))
     with torch.no_grad():
         head.classifier.weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]))
         head.classifier.bias.copy_(torch.tensor([0.5, 0.0]))
-        logits = head(torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]])).logits  # pooled: 2 and 2
+        logits = head(see(torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]]))).logits  # pooled: 2 and 2
     torch.testing.assert_close(logits, torch.tensor([[6.5, -1.0]]))
 
 
 def test_dropout_is_off_unless_asked_for_and_draws_nothing() -> None:
     assert head_options("pooled", {}).dropout == 0
-    head = PooledHead(in_channels=4, num_classes=3, options=head_options("pooled", {})).train()
+    head = PooledHead(channels=(4,), num_classes=3, options=head_options("pooled", {})).train()
     feature_map = torch.randn(2, 4, 3, 3)
     state = torch.get_rng_state()
-    assert torch.equal(head(feature_map).logits, head.classifier(feature_map.mean(dim=(2, 3))))
+    assert torch.equal(head(see(feature_map)).logits, head.classifier(feature_map.mean(dim=(2, 3))))
     assert torch.equal(torch.get_rng_state(), state)
     assert list(head.state_dict()) == ["classifier.weight", "classifier.bias"]
 
 
 def test_dropout_is_of_the_pooled_feature_before_the_classifier_and_in_training_alone() -> None:
     torch.manual_seed(0)
-    head = PooledHead(in_channels=64, num_classes=3, options=head_options("pooled", {"dropout": 0.25})).train()
+    head = PooledHead(channels=(64,), num_classes=3, options=head_options("pooled", {"dropout": 0.25})).train()
     feature_map = torch.randn(2, 64, 3, 3)
     pooled = feature_map.mean(dim=(2, 3))
     torch.manual_seed(1)
-    output = head(feature_map)
+    output = head(see(feature_map))
     torch.manual_seed(1)
     dropped = torch.nn.functional.dropout(pooled, 0.25)
     assert 0.1 < float((dropped == 0).float().mean()) < 0.4
     torch.testing.assert_close(output.logits, head.classifier(dropped))
     torch.testing.assert_close(output.label_features[:, 0], pooled)  # what is contrasted is whole
-    assert torch.equal(head.eval()(feature_map).logits, head.classifier(pooled))
+    assert torch.equal(head.eval()(see(feature_map)).logits, head.classifier(pooled))
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])

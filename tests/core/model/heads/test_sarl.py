@@ -9,55 +9,32 @@ from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.sarl import SARLHead
 from sadcl_core.model.position_encoding import sine_position_encoding
 from sadcl_core.model.transformer import DecoderLayer
+from tests.core.model.heads.inputs import see
 
 SMALL = {"width": 8, "attention_heads": 2, "feedforward": 16}
 
 
 def make_head(channels: int = 6, classes: int = 3, **options: object) -> SARLHead:
     torch.manual_seed(0)
-    return SARLHead(in_channels=channels, num_classes=classes, options=head_options("sarl", {**SMALL, **options})).eval()
-
-
-def test_shapes_at_any_size() -> None:
-    head = make_head()
-    for height, width in ((4, 4), (3, 5)):
-        output = head(torch.randn(2, 6, height, width), need_attention=True)
-        assert output.logits.shape == (2, 3)
-        assert output.label_features.shape == (2, 3, 8)
-        assert output.attention.shape == (2, 3, height, width)
-        torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
-
-
-def test_asking_for_attention_changes_no_logit() -> None:
-    head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
-    with_maps, without = head(feature_map, need_attention=True), head(feature_map)
-    assert without.attention is None
-    torch.testing.assert_close(with_maps.logits, without.logits)
+    return SARLHead(channels=(channels,), num_classes=classes, options=head_options("sarl", {**SMALL, **options})).eval()
 
 
 def test_logits_are_one_linear_classifier_per_class() -> None:
     head = make_head()
-    output = head(torch.randn(2, 6, 4, 4))
+    output = head(see(torch.randn(2, 6, 4, 4)))
     for k in range(3):
         expected = output.label_features[:, k] @ head.weight[k] + head.bias[k]
         torch.testing.assert_close(output.logits[:, k], expected)
-
-
-def test_batch_is_the_same_as_one_by_one() -> None:
-    head, feature_map = make_head(), torch.randn(3, 6, 4, 4)
-    together = head(feature_map).logits
-    alone = torch.cat([head(image[None]).logits for image in feature_map])
-    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
 
 
 def test_classes_do_not_look_at_each_other_unless_asked() -> None:
     feature_map = torch.randn(1, 6, 4, 4)
 
     def others_move(head: SARLHead) -> bool:
-        before = head(feature_map).logits
+        before = head(see(feature_map)).logits
         with torch.no_grad():
             head.class_embedding[0] += 1
-        after = head(feature_map).logits
+        after = head(see(feature_map)).logits
         assert not torch.allclose(before[:, 0], after[:, 0])
         return not torch.allclose(before[:, 1:], after[:, 1:])
 
@@ -72,7 +49,7 @@ def test_projection_is_the_identity_for_equal_widths() -> None:
 
 def test_without_encoder_there_is_no_encoder() -> None:
     assert len(make_head(encoder_layers=0).encoder) == 0
-    assert make_head(encoder_layers=0)(torch.randn(1, 6, 2, 2)).logits.shape == (1, 3)
+    assert make_head(encoder_layers=0)(see(torch.randn(1, 6, 2, 2))).logits.shape == (1, 3)
 
 
 def test_decoder_layer_by_hand() -> None:
@@ -102,7 +79,7 @@ def test_golden_output() -> None:
     with torch.no_grad():
         for number, parameter in enumerate(head.parameters()):
             parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape) * (0.3 + 0.01 * number))
-        logits = head(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2)).logits
+        logits = head(see(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2))).logits
     torch.testing.assert_close(logits, torch.tensor([GOLDEN]), atol=1e-5, rtol=1e-5)
 
 

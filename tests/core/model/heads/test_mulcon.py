@@ -7,32 +7,14 @@ from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.model.set_attention import SetAttention
+from tests.core.model.heads.inputs import see
 
 SMALL = {"token_width": 12, "width": 8, "attention_heads": 2}
 
 
 def make_head(channels: int = 6, classes: int = 3, **options: object) -> MulConHead:
     torch.manual_seed(0)
-    return MulConHead(in_channels=channels, num_classes=classes, options=head_options("mulcon", {**SMALL, **options})).eval()
-
-
-@pytest.mark.parametrize("options", [{}, {"token_blocks": 0}, {"label_blocks": 0}])
-def test_shapes_at_any_size(options: dict[str, int]) -> None:
-    head = make_head(**options)
-    for height, width in ((4, 4), (3, 5)):
-        output = head(torch.randn(2, 6, height, width), need_attention=True)
-        assert output.logits.shape == (2, 3)
-        assert output.label_features.shape == (2, 3, 8)
-        assert output.attention is not None
-        assert output.attention.shape == (2, 3, height, width)
-        torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
-
-
-def test_asking_for_attention_changes_no_logit() -> None:
-    head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
-    with_maps, without = head(feature_map, need_attention=True), head(feature_map)
-    assert without.attention is None
-    torch.testing.assert_close(with_maps.logits, without.logits)
+    return MulConHead(channels=(channels,), num_classes=classes, options=head_options("mulcon", {**SMALL, **options})).eval()
 
 
 def test_set_attention_by_hand() -> None:
@@ -59,26 +41,20 @@ def test_a_set_has_no_order() -> None:
     head, feature_map = make_head(), torch.randn(1, 6, 2, 3)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
     permuted = feature_map.flatten(2)[..., order].view(1, 6, 2, 3)
-    torch.testing.assert_close(head(feature_map).logits, head(permuted).logits)
+    torch.testing.assert_close(head(see(feature_map)).logits, head(see(permuted)).logits)
 
 
 def test_labels_look_at_each_other_in_the_last_block_alone() -> None:
     feature_map = torch.randn(1, 6, 4, 4)
 
     def others_move(head: MulConHead) -> bool:
-        before = head(feature_map).logits
+        before = head(see(feature_map)).logits
         with torch.no_grad():
             head.label_tokens[0] += 1
-        return not torch.allclose(before[:, 1:], head(feature_map).logits[:, 1:])
+        return not torch.allclose(before[:, 1:], head(see(feature_map)).logits[:, 1:])
 
     assert others_move(make_head())
     assert not others_move(make_head(label_blocks=0))
-
-
-def test_batch_is_the_same_as_one_by_one() -> None:
-    head, feature_map = make_head(), torch.randn(3, 6, 4, 4)
-    alone = torch.cat([head(image[None]).logits for image in feature_map])
-    torch.testing.assert_close(head(feature_map).logits, alone, atol=1e-6, rtol=1e-5)
 
 
 def test_golden_output() -> None:
@@ -87,7 +63,7 @@ def test_golden_output() -> None:
     with torch.no_grad():
         for number, parameter in enumerate(head.parameters()):
             parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view(parameter.shape) * (0.3 + 0.01 * number))
-        logits = head(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2)).logits
+        logits = head(see(torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2))).logits
     torch.testing.assert_close(logits, torch.tensor([GOLDEN]), atol=1e-5, rtol=1e-5)
 
 
@@ -98,17 +74,17 @@ def test_dropout_is_off_unless_asked_for_and_draws_nothing() -> None:
     assert head_options("mulcon", {}).dropout == 0
     head, feature_map = make_head(), torch.randn(2, 6, 4, 4)
     state = torch.get_rng_state()
-    assert torch.equal(head.train()(feature_map).logits, head.eval()(feature_map).logits)
+    assert torch.equal(head.train()(see(feature_map)).logits, head.eval()(see(feature_map)).logits)
     assert torch.equal(torch.get_rng_state(), state)
     assert list(head.state_dict()) == list(make_head(dropout=0.5).state_dict())
 
 
 def test_dropout_is_of_the_label_features_before_the_linear_units_and_in_training_alone() -> None:
     head, feature_map = make_head(dropout=0.25), torch.randn(8, 6, 4, 4)
-    whole = head(feature_map)
-    torch.testing.assert_close(whole.logits, make_head()(feature_map).logits)
+    whole = head(see(feature_map))
+    torch.testing.assert_close(whole.logits, make_head()(see(feature_map)).logits)
     torch.manual_seed(1)
-    output = head.train()(feature_map)
+    output = head.train()(see(feature_map))
     torch.manual_seed(1)
     dropped = torch.nn.functional.dropout(whole.label_features, 0.25)
     assert 0.1 < float((dropped == 0).float().mean()) < 0.4

@@ -1,0 +1,105 @@
+"""What holds of every head."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.interface import Head
+from sadcl_core.registry import HEADS, resolve
+from tests.core.model.heads.inputs import see
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sarl": {"width": 8, "attention_heads": 2, "feedforward": 16},
+    "mulcon": {"token_width": 12, "width": 8, "attention_heads": 2},
+    "pooled": {},
+}
+KINDS = [
+    *((name, {}) for name in HEADS),
+    ("sarl", {"self_attention": True}),
+    ("sarl", {"encoder_layers": 0}),
+    ("mulcon", {"token_blocks": 0}),
+    ("mulcon", {"label_blocks": 0}),
+]
+every_head = pytest.mark.parametrize(("name", "options"), KINDS, ids=lambda value: str(value))
+
+
+def make(name: str, options: dict[str, Any], *, classes: int = 3) -> Head:
+    torch.manual_seed(0)
+    values = head_options(name, {**SMALL.get(name, {}), **options})
+    head: Head = resolve(HEADS, name, kind="head")(channels=(6,), num_classes=classes, options=values)
+    return head.eval()
+
+
+@every_head
+def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
+    head = make(name, options)
+    for height, width in ((4, 4), (3, 5)):
+        output = head(see(torch.randn(2, 6, height, width)), need_attention=True)
+        assert output.logits.shape == (2, 3)
+        assert output.label_features.shape == (2, 3, head.width)
+        assert output.attention is not None
+        assert output.attention.shape == (2, 3, height, width)
+        torch.testing.assert_close(output.attention.sum(dim=(2, 3)), torch.ones(2, 3))
+        assert set(output.auxiliary) == set(head.AUXILIARY)
+
+
+@every_head
+def test_asking_for_attention_changes_no_logit(name: str, options: dict[str, Any]) -> None:
+    head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
+    with_attention, without = head(see(feature_map), need_attention=True), head(see(feature_map))
+    assert without.attention is None
+    torch.testing.assert_close(with_attention.logits, without.logits)
+
+
+@every_head
+def test_batch_is_the_same_as_one_by_one(name: str, options: dict[str, Any]) -> None:
+    head, feature_map = make(name, options), torch.randn(3, 6, 4, 4)
+    single = torch.cat([head(see(image[None])).logits for image in feature_map])
+    torch.testing.assert_close(head(see(feature_map)).logits, single, atol=1e-6, rtol=1e-5)
+
+
+@every_head
+def test_permuting_the_classes_permutes_the_logits(name: str, options: dict[str, Any]) -> None:
+    head, feature_map, order = make(name, options), torch.randn(2, 6, 4, 4), torch.tensor([2, 0, 1])
+    before = head(see(feature_map), need_attention=True)
+    state = head.state_dict()
+    head.load_state_dict({key: tensor[order] if key in head.PER_CLASS else tensor for key, tensor in state.items()})
+    after = head(see(feature_map), need_attention=True)
+    torch.testing.assert_close(after.logits, before.logits[:, order])
+    torch.testing.assert_close(after.label_features, before.label_features[:, order])
+    assert before.attention is not None
+    assert after.attention is not None
+    torch.testing.assert_close(after.attention, before.attention[:, order])
+
+
+@every_head
+def test_every_parameter_that_is_per_class_has_a_row_for_each(name: str, options: dict[str, Any]) -> None:
+    state, other = (make(name, options, classes=classes).state_dict() for classes in (3, 5))
+    head = make(name, options)
+    assert {key for key in state if state[key].shape != other[key].shape} == set(head.PER_CLASS)
+    assert set(head.CLASSIFIER) <= set(head.PER_CLASS)
+    assert set(head.FROM_DATA) <= {key for key, _ in head.named_buffers()}
+
+
+@every_head
+def test_one_class(name: str, options: dict[str, Any]) -> None:
+    output = make(name, options, classes=1)(see(torch.randn(2, 6, 2, 2)), need_attention=True)
+    assert output.logits.shape == (2, 1)
+    assert output.logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), list(product(HEADS, (torch.bfloat16, torch.float16))), ids=lambda value: str(value).removeprefix("torch.")
+)
+def test_half_precision_stays_near_float32(name: str, dtype: torch.dtype) -> None:
+    head, feature_map = make(name, {}), torch.randn(2, 6, 4, 4)
+    expected: Tensor = head(see(feature_map)).logits
+    with torch.autocast("cpu", dtype=dtype):
+        output = head(see(feature_map), need_attention=True)
+    torch.testing.assert_close(output.logits.float(), expected, atol=0.05, rtol=0.05)
