@@ -1,4 +1,7 @@
-"""What several processes that train together have to agree on; alone, every function returns what it was given."""
+"""The few things that processes started by torchrun say to each other; a process that is alone gets back what it gave.
+
+Names are accelerate's and torch's. Everything works on torch's process group, so that nothing needs accelerate's own state.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sadcl_core.errors import MachineError, SadclError
+from sadcl_core.runtime.launcher import is_main_process as is_main_process
 
 T = TypeVar("T")
 LOST = re.compile(r"Connection (closed|reset)|Broken pipe|Timed out|NCCL|timeout|remote process", re.IGNORECASE)
@@ -21,9 +25,9 @@ LOST = re.compile(r"Connection (closed|reset)|Broken pipe|Timed out|NCCL|timeout
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes that torchrun or accelerate launch started, and leave them at the end; alone, nothing happens.
+    """Join the other processes that torchrun or accelerate launch started, and leave them at the end.
 
-    Each process gets a GPU of its own where there are any.
+    Each process gets a GPU of its own where there are any. Alone, or inside such a block, nothing happens.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
@@ -35,26 +39,11 @@ def process_group() -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(hours=2))
     with explain_lost_process():
         yield
-    dist.destroy_process_group()  # after an error the others would be waited for, who wait for this one
-
-
-@contextmanager
-def main_process_first() -> Iterator[None]:
-    """Let the first process go through the block before all others, which then find what it made."""
-    if is_distributed() and dist.get_rank() > 0:
-        dist.barrier()
-    yield
-    if is_distributed() and dist.get_rank() == 0:
-        dist.barrier()
-
-
-def is_main_process() -> bool:
-    """Whether this process does what only one is to do: the first of those that a launcher started, or the only one."""
-    return int(os.environ.get("RANK", "0")) == 0
+    dist.destroy_process_group()  # not after an error: it would wait for the others, who wait for this one
 
 
 def is_distributed() -> bool:
-    """Whether this is one of several processes."""
+    """Return True if this is one of several processes that have joined."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -68,49 +57,56 @@ def get_world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
-def all_gather(rows: Tensor) -> Tensor:
-    """(N, ...) of this process -> the rows of all processes, by rank; N may differ. Carries no gradient."""
-    if not is_distributed():
-        return rows
-    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    longest = max(int(count) for count in counts)
-    padded = rows.new_zeros((longest, *rows.shape[1:]))
-    padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+def barrier() -> None:
+    """Return when every process has come here."""
+    if is_distributed():
+        dist.barrier()
 
 
-def all_reduce(values: Tensor) -> Tensor:
-    """The sum over all processes, on the device that the values are on."""
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """Let the first process go through the block before all others, which then see the files it made."""
+    if get_rank() > 0:
+        barrier()
+    yield
+    if get_rank() == 0:
+        barrier()
+
+
+def broadcast(value: T) -> T:
+    """Return on every process the value that the first one gave."""
+    values = [value]
+    if is_distributed():
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def all_reduce(values: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+    """Return the sum over all processes, element by element, or another reduction of them."""
     if not is_distributed():
         return values
     total = values.clone()
-    dist.all_reduce(total)
+    dist.all_reduce(total, op)
     return total
 
 
-class _Rows(torch.autograd.Function):
-    """The rows of all processes, padded to equal numbers: (N, ...) -> (processes, N, ...)."""
+def all_reduce_min(number: int) -> int:
+    """Return the smallest of the processes' numbers."""
+    return int(all_reduce(torch.tensor(number), dist.ReduceOp.MIN))
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        """See the class."""
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.stack(parts)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The sum of what every process wants of these rows."""
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient[dist.get_rank()]
+def any_rank(condition: bool) -> bool:
+    """Return True if the condition holds on at least one process."""
+    return bool(all_reduce(torch.tensor(float(condition))) > 0)
+
+
+def all_gather(rows: Tensor) -> Tensor:
+    """Return the rows of all processes by rank, without a gradient: (N, ...) -> (sum of N, ...); N may differ."""
+    return all_gather_with_grad(rows.detach()) if is_distributed() else rows
 
 
 def all_gather_with_grad(rows: Tensor) -> Tensor:
-    """(N, ...) of this process -> the rows of all processes, by rank; N may differ.
+    """Return the rows of all processes by rank: (N, ...) -> (sum of N, ...); N may differ.
 
     The gradient goes back to where a row is from. Where every process computes the same loss from the same rows and gradients
     of weights are averaged over processes, as DistributedDataParallel does, each weight gets the gradient that one process
@@ -118,64 +114,49 @@ def all_gather_with_grad(rows: Tensor) -> Tensor:
     """
     if not is_distributed():
         return rows
-    counts = all_gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+    counts = _Gather.apply(torch.tensor([len(rows)], device=rows.device)).flatten().tolist()
     padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
-    parts = _Rows.apply(padded) if max(counts) else padded[None].expand(len(counts), *padded.shape)
+    parts = _Gather.apply(padded) if max(counts) else padded[None].expand(len(counts), *padded.shape)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+class _Gather(torch.autograd.Function):
+    """Equal numbers of rows of all processes: (N, ...) -> (processes, N, ...).
+
+    torch.distributed.nn.functional.all_gather needs an all-to-all for its gradient, which gloo beside nccl does not have.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """Gather."""
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Add up what the loss of every process asks of these rows."""
+        return all_reduce(gradient.contiguous())[dist.get_rank()]
 
 
 @torch.no_grad()
 def average_buffers(module: nn.Module) -> None:
-    """Let all processes hold the mean of the floating-point buffers, such as the statistics of BatchNorm."""
+    """Set floating-point buffers, such as the statistics of BatchNorm, to their mean over the processes."""
     buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()] if is_distributed() else []
     if buffers:
-        flat = torch.cat([buffer.flatten().float() for buffer in buffers])
-        flat = all_reduce(flat) / dist.get_world_size()
+        flat = all_reduce(torch.cat([buffer.flatten().float() for buffer in buffers])) / dist.get_world_size()
         for buffer, mean in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
             buffer.copy_(mean.view_as(buffer))
 
 
-def broadcast(value: T) -> T:
-    """What the first process says, on all of them."""
-    if not is_distributed():
-        return value
-    said = [value]
-    dist.broadcast_object_list(said, src=0)
-    return said[0]
-
-
-def all_reduce_min(number: int) -> int:
-    """The smallest of the numbers that the processes have."""
-    if not is_distributed():
-        return number
-    smallest = torch.tensor(number)
-    dist.all_reduce(smallest, dist.ReduceOp.MIN)
-    return int(smallest)
-
-
-def barrier() -> None:
-    """Return when every process has come here."""
-    if is_distributed():
-        dist.barrier()
-
-
-def any_rank(condition: bool) -> bool:
-    """Whether it is so on at least one process."""
-    return bool(all_reduce(torch.tensor(float(condition))) > 0)
-
-
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
-    """Say in one sentence that another process ended, where torch says it in many.
-
-    Raises:
-        MachineError: it did.
-    """
+    """Raise a MachineError of one sentence where torch reports in many that another process ended."""
     try:
         yield
     except RuntimeError as error:
         if not is_distributed() or isinstance(error, SadclError) or not LOST.search(str(error)):
             raise
         raise MachineError(
-            f"Another process of this training ended, so process {dist.get_rank()} cannot go on. Look for what that one said."
+            f"Another process ended, so process {dist.get_rank()} cannot go on. See the other one's error."
         ) from None
