@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
+from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.load import OpenedModel, open_model, open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
 
@@ -49,7 +50,8 @@ def absent(features: Tensor, targets: Tensor) -> Tensor:
 @torch.inference_mode()
 def look(opened: OpenedModel, split: Split) -> dict[str, float]:
     """The four numbers of a model on a split, means over batches."""
-    card, classifier = opened.model.card, opened.model.classifier
+    card = opened.model.card
+    forward = Forward(opened.model.classifier, card.preprocessing, device=opened.device)
     sums = dict.fromkeys(("S2S", "floor", "absent", "P2S"), 0.0)
     batches = 0
     for images, targets, _ in make_loader(split, card.preprocessing.resize, batch_size=BATCH, workers=0):
@@ -57,13 +59,12 @@ def look(opened: OpenedModel, split: Split) -> dict[str, float]:
         labels = active.nonzero()[:, 1]
         if len(labels) < 2 or math.isnan(floor(labels)):
             continue
-        output = classifier(card.preprocessing.normalise(images.to(opened.device)))
-        embeddings = classifier.project(output.label_features).cpu()
+        embeddings = forward.project(forward(images).label_features).cpu()
         sums["S2S"] += float(sample_to_sample_loss(embeddings[active], labels, TEMPERATURE))
         sums["floor"] += floor(labels)
         sums["absent"] += float(sample_to_sample_loss(absent(embeddings, targets), labels, TEMPERATURE))
         if card.has_prototypes:
-            prototypes = classifier.project(classifier.prototypes).cpu()
+            prototypes = forward.project(forward.classifier.prototypes).cpu()
             sums["P2S"] += float(prototype_to_sample_loss(embeddings, targets, prototypes, PROTOTYPE_TEMPERATURE))
         batches += 1
     if not card.has_prototypes:

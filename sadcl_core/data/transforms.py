@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torchvision.transforms.v2 as T
@@ -43,9 +44,15 @@ class Preprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) uint8 -> float32 with the training statistics."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        mean, std = _statistics(self.mean, self.std, images.device)
         return (images.float() / 255 - mean) / std
+
+
+@cache
+def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and std, (3, 1, 1) each, on the device; copied there once and not for every batch."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(mean, device=device).view(3, 1, 1), torch.tensor(std, device=device).view(3, 1, 1)
 
 
 def augmentation(name: str, img_size: int) -> Transform:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.forward import Forward
 from sadcl_core.registry import suggest
 from sadcl_core.runs.checkpoint import LoadedModel
-from sadcl_core.runtime.device import autocast
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def attention_maps(
             raise UsageError(f"The model has no class {name!r}. {suggest(name, classes)}")
     preprocessing: Preprocessing = model.card.preprocessing
     pixels = TF.pil_to_tensor(image)
-    batch = preprocessing.normalise(preprocessing.resize(pixels)[None].to(device))
-    with autocast(device, precision):
-        output = model.classifier(batch, need_attention=True)
+    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
+    output = forward(preprocessing.resize(pixels)[None], need_attention=True)
+    assert output.attention is not None, "asked for"
     scores = model.card.scores(output.logits)[0].cpu().numpy()
     order = np.argsort(-scores, kind="stable")
     chosen = [classes.index(name) for name in names] or list(order[:most])

@@ -15,8 +15,8 @@ import torch
 from sadcl_core.data.dataset import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.errors import DataError
+from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.checkpoint import LoadedModel
-from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import Progress
 
@@ -62,14 +62,14 @@ def label_features(
     """Go through a split and yield, batch by batch, the features of active labels (of all K labels with `every_label`)."""
     preprocessing = model.card.preprocessing
     loader = make_loader(split, preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
     done, count = 0, len(loader.dataset)  # type: ignore[arg-type]
     for images, targets, rows in loader:
-        with autocast(device, precision):
-            output = model.classifier(preprocessing.normalise(images.to(device)))
-            wanted = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
-            image, label = wanted.nonzero(as_tuple=True)
-            feature = output.label_features[image.to(device), label.to(device)].float()
-            embedding = model.classifier.project(feature).float()
+        output = forward(images)
+        wanted = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
+        image, label = wanted.nonzero(as_tuple=True)
+        feature = output.label_features[image.to(device), label.to(device)].float()
+        embedding = forward.project(feature)
         yield LabelFeatures(
             image=rows[image].numpy(),
             label=label.numpy(),

@@ -12,9 +12,8 @@ import torch
 from sadcl_core.data.dataset import read_image
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.score import refuse_nan
+from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.checkpoint import LoadedModel
-from sadcl_core.runtime.device import autocast
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ def predict(
         raise UsageError(f"--topk {topk}: at least one label must be asked for.")
     limits = [-1.0] * len(model.card.classes) if thresholds is None else np.asarray(thresholds, dtype=np.float32).tolist()
     preprocessing = model.card.preprocessing
+    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
     for paths in _batches(images, batch_size):
         pictures, errors = [], {}
         for path in paths:
@@ -92,9 +92,7 @@ def predict(
                 errors[path] = str(error)
         rows: Iterator[list[float]] = iter(())
         if pictures:
-            with autocast(device, precision):
-                output = model.classifier(preprocessing.normalise(torch.stack(pictures).to(device)))
-            refuse_nan(output.logits)
+            output = forward(torch.stack(pictures), refuse_nan=True)
             rows = iter(model.card.scores(output.logits).tolist())
         for path in paths:
             if path in errors:

@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
-from sadcl_core.errors import NotFiniteError
+from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runs.checkpoint import ModelCard
-from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.distributed import all_gather, get_world_size, is_distributed
 from sadcl_core.runtime.progress import Progress
 
@@ -84,18 +83,16 @@ def score(
         NotFiniteError: the model gives NaN.
         ValueError: the loader is empty.
     """
-    classifier.eval()
     count = len(loader.dataset)  # type: ignore[arg-type]
     if count == 0:
         raise ValueError("the loader is empty")
     attention = any(observer.needs_attention for observer in observers)
     classes, processes = len(card.classes), get_world_size()
+    forward = Forward(classifier, card.preprocessing, device=device, precision=precision)
     buffer = Buffer(count, classes)
     start = time.perf_counter()
     for images, targets, indices in loader:
-        with autocast(device, precision):
-            output = classifier(card.preprocessing.normalise(images.to(device)), need_attention=attention)
-        refuse_nan(output.logits)
+        output = forward(images, need_attention=attention, refuse_nan=True)
         buffer.add(card.scores(output.logits).cpu(), targets, indices)
         for observer in observers:
             observer(classifier, output, targets, indices)
@@ -105,15 +102,6 @@ def score(
     for observer in observers:
         observer.gather()
     return Scores(scores, all_targets, time.perf_counter() - start)
-
-
-def refuse_nan(logits: Tensor) -> None:
-    """Raise a NotFiniteError when the logits hold NaN."""
-    if bool(logits.isnan().any()):
-        raise NotFiniteError(
-            "The model gives NaN for some images: its weights are damaged, or its training diverged. Take another model file, "
-            "or train again."
-        )
 
 
 class Buffer:

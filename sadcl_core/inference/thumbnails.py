@@ -24,8 +24,8 @@ from sadcl_core.data.manifest import Split
 from sadcl_core.data.shards import first_row, read_samples, shards_of
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, SadclError
+from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.checkpoint import LoadedModel
-from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.progress import Progress
 
 Wanted = tuple[int, int]  # index of the image in its split, class index
@@ -108,10 +108,11 @@ def draw_thumbnails(
     labels, notes = _labels(wanted), list[str]()
     pictures: dict[Wanted, Thumbnail] = {}
     preprocessing = model.card.preprocessing
+    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
     for photos in _read(split, labels, size, preprocessing.resize, batch_size, notes, progress):
         batch = torch.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        with autocast(device, precision):
-            output = model.classifier(preprocessing.normalise(batch.to(device)), need_attention=True)
+        output = forward(batch, need_attention=True)
+        assert output.attention is not None, "asked for"
         for photo, maps in zip(photos, output.attention, strict=True):
             plain = _jpeg(photo.small)
             for label in labels[photo.image]:

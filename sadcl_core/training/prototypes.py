@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.distributed import all_reduce
 from sadcl_core.runtime.progress import Progress
 
@@ -52,14 +52,13 @@ def build_prototypes(
     Returns:
         Prototypes (K, D) in float32, and how each was made.
     """
-    classifier.eval()
+    forward = Forward(classifier, preprocessing, device=device, precision=precision)
     width = classifier.prototypes.shape[1]
     sums = torch.zeros(4, len(classes), width, dtype=torch.float64)  # over confident, positive, known and all images
     counts = torch.zeros(4, len(classes), dtype=torch.long)
     done = 0
     for images, targets, _ in loader:
-        with autocast(device, precision):
-            output = classifier(preprocessing.normalise(images.to(device)))
+        output = forward(images)
         features = output.label_features.cpu().double()  # (B, K, D)
         scores = output.logits.float().sigmoid().cpu()
         positive = targets == 1

@@ -1,0 +1,69 @@
+"""The forward pass: uint8 images in, logits, features and attention out. Everything but the training step goes through here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.errors import NotFiniteError
+from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.runtime.device import autocast
+
+
+class Forward:
+    """Run a classifier in evaluation mode on resized uint8 images, with its preprocessing, device and precision.
+
+    Example:
+        >>> from sadcl_core.config.schema import ModelSection
+        >>> classifier = Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=5, img_size=64)
+        >>> forward = Forward(classifier, Preprocessing(64, mean=(0.5,) * 3, std=(0.5,) * 3), device=torch.device("cpu"))
+        >>> output = forward(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), need_attention=True)
+        >>> tuple(output.logits.shape), tuple(output.attention.shape)
+        ((2, 5), (2, 5, 4, 4))
+    """
+
+    def __init__(
+        self, classifier: Classifier, preprocessing: Preprocessing, *, device: torch.device, precision: str = "fp32"
+    ) -> None:
+        """Put the classifier into evaluation mode.
+
+        Args:
+            classifier: already on `device`.
+            preprocessing: of the model; images arrive resized by it.
+            device: where the model is and images go.
+            precision: fp32, bf16 or fp16.
+        """
+        self.classifier = classifier.eval()
+        self.preprocessing = preprocessing
+        self.device = device
+        self.precision = precision
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, *, need_attention: bool = False, refuse_nan: bool = False) -> ClassifierOutput:
+        """Return logits, features and, if needed, attention of a batch, on the device.
+
+        Args:
+            images: (B, 3, S, S) uint8, S as the preprocessing resizes.
+            need_attention: also return the attention maps.
+            refuse_nan: raise when a logit is NaN.
+
+        Raises:
+            NotFiniteError: a logit is NaN, with `refuse_nan`.
+        """
+        with autocast(self.device, self.precision):
+            output: ClassifierOutput = self.classifier(
+                self.preprocessing.normalise(images.to(self.device)), need_attention=need_attention
+            )
+        if refuse_nan and bool(output.logits.isnan().any()):
+            raise NotFiniteError(
+                "The model gives NaN for some images: its weights are damaged, or its training diverged. "
+                "Take another model file, or train again."
+            )
+        return output
+
+    @torch.inference_mode()
+    def project(self, features: Tensor) -> Tensor:
+        """Project label features (..., D) to embeddings (..., P) of length 1, float32; see `Classifier.project`."""
+        with autocast(self.device, self.precision):
+            return self.classifier.project(features.to(self.device)).float()
