@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.load import OpenedModel, open_model, open_split

@@ -31,7 +31,7 @@ import numpy.typing as npt
 import torch
 
 from sadcl_core.config.presets import configure
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, Split
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.rows import Record

@@ -110,7 +110,7 @@ def read_and_store(path: Path) -> dict[str, float]:
 
 def open_and_load(path: Path) -> dict[str, float]:
     """From the stored manifest to a first batch of images that are there."""
-    from sadcl_core.data.dataset import make_loader  # torch, whose import is no part of this
+    from sadcl_core.data.loader import make_loader  # torch, whose import is no part of this
     from sadcl_core.data.transforms import Preprocessing
 
     transform = Preprocessing(img_size=64, mean=(0, 0, 0), std=(1, 1, 1)).resize

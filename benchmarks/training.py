@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from sadcl_core.config.schema import LossSection, ModelSection, OptimSection, RunConfig, StageSection
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.model.classifier import Classifier, ClassifierOutput

@@ -1,13 +1,14 @@
-"""Read one image file as people see it."""
+"""Read an image as people see it: from a file, from bytes, from PIL, from an array."""
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sadcl_core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageSource: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[np.uint8] | Tensor"
 
 # as an error, for the whole process: filters cannot be set for one thread, and images are checked by several; where another
 # thread has put its own filters in place for a moment, `as_rgb` refuses
@@ -31,22 +37,69 @@ BROKEN = (
 )
 
 
-def open_image(path: Path, content: IO[bytes] | None = None) -> Image.Image:
-    """Decode a file to an RGB picture, with the EXIF rotation applied.
+def read_image(source: ImageSource, *, name: object = None) -> Tensor:
+    """Read an image, wherever it is.
 
     Args:
-        path: for the messages, and to read from when there is no `content`.
-        content: of the file, when it has been read already.
+        source: a path, the bytes of a file, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W).
+        name: of the image in messages; by default its path.
+
+    Returns:
+        (3, H, W) uint8, RGB. Files and PIL images are turned upright by their EXIF tag, 16 bits are scaled to 8, and an alpha
+        channel is left out; pixels in arrays and tensors stay as they are.
+
+    Raises:
+        DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb; or the array
+            has another shape or type.
+
+    Example:
+        >>> read_image(Image.new("L", (4, 2))).shape
+        torch.Size([3, 2, 4])
+        >>> read_image(np.zeros((2, 4, 3), np.uint8)).shape
+        torch.Size([3, 2, 4])
+    """
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    if not isinstance(source, np.ndarray | torch.Tensor):
+        pixels: Tensor = functional.pil_to_tensor(open_image(source, name=name))
+        return pixels
+    if source.ndim == 3 and 0 not in source.shape:
+        if isinstance(source, torch.Tensor) and source.dtype == torch.uint8 and len(source) == 3:
+            return source
+        if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2] == 3:
+            return torch.from_numpy(source.transpose(2, 0, 1).copy())
+    raise DataError(
+        f"{name or 'image'}: {tuple(source.shape)} values of type {source.dtype}. Give pixels as uint8, an array of shape "
+        "(height, width, 3) or a tensor of shape (3, height, width)."
+    )
+
+
+def open_image(source: str | Path | bytes | Image.Image, *, name: object = None) -> Image.Image:
+    """Decode an image to an RGB picture, with the EXIF rotation applied.
+
+    Args:
+        source: a path, the bytes of a file, or a PIL image.
+        name: of the image in messages; by default its path.
 
     Raises:
         DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb.
+
+    Example:
+        >>> open_image(Image.new("RGBA", (4, 2), (200, 100, 50, 7))).getpixel((0, 0))
+        (200, 100, 50)
     """
-    with explained_image(path), Image.open(content or path) as image:
-        return as_rgb(image)
+    if name is None:
+        name = source if isinstance(source, str | Path) else "image"
+    with explained_image(name):
+        if isinstance(source, Image.Image):
+            return as_rgb(source)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return as_rgb(image)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """What people see in an opened image: upright, in RGB, 16 bits scaled to 8, without its alpha channel.
+    """Return an opened image as people see it: upright, in RGB, 16 bits scaled to 8, without its alpha channel.
 
     Raises:
         DecompressionBombError: it has more pixels than PIL allows.
@@ -62,7 +115,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Grey values of 16 or more bits, or of any range in floating point, to 0..255; what is no number is black."""
+    """Scale grey values of 16 or more bits, or of any range in floating point, to 0..255; NaN becomes black."""
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
         finite = values[np.isfinite(values)]
@@ -76,7 +129,7 @@ def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as stored, from the header alone.
+    """Return width and height in pixels as stored, from the header alone.
 
     Raises:
         DataError: the file is missing or no image.
@@ -86,21 +139,21 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened image as stored; of a TIFF on its side PIL says them the other way round."""
+    """Return width and height of an opened image as stored; PIL swaps those of a TIFF on its side."""
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
     return image.size
 
 
 def orientation(image: Image.Image) -> int:
-    """By EXIF, 2 to 8 where an image is not stored upright."""
+    """Return the EXIF orientation: 2 to 8 where an image is not stored upright, else 1."""
     tag = image.getexif().get(ORIENTATION, UPRIGHT)
     return tag if tag in range(2, 9) else UPRIGHT
 
 
 @contextmanager
-def explained_image(path: Path) -> Iterator[None]:
-    """Say in one sentence that starts with the path why an image cannot be used.
+def explained_image(path: object) -> Iterator[None]:
+    """Turn whatever a decoder raises into one sentence that starts with the path, or the name, of the image.
 
     Raises:
         DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb.

@@ -1,7 +1,7 @@
-"""Which images make the batches of an epoch: a function of the seed and the epoch alone.
+"""Choose the images of every batch of an epoch, from the seed and the epoch alone.
 
-So training can go on from the middle of an epoch, and several processes agree without talking: each takes its share of every
-batch, and the shares together are the batch that one process would have.
+So training can go on from the middle of an epoch, and several processes agree without communication: each takes its share of
+every batch, and the shares together are the batch that one process would have.
 """
 
 from __future__ import annotations
@@ -18,48 +18,62 @@ from sadcl_core.errors import UsageError
 from sadcl_core.runtime.distributed import get_rank, get_world_size
 from sadcl_core.runtime.seeds import seed_of
 
-Key = tuple[int, int]  # which image of the split, and the seed of what is done to it
+Key = tuple[int, int]  # index of an image in the split, and the seed of its transform
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """The batches of one process in one epoch.
+    """The batches of one process in one epoch, as lists of (index, seed).
 
     Attributes:
-        epoch: whose batches come next, from 1.
-        skip: batches of it that are left out at the start, since they were trained on before an interruption.
+        epoch: number of the epoch to iterate over, from 1.
+        skip: batches to leave out at its start, since they were trained on before an interruption.
+
+    Example:
+        >>> batches = EpochBatches(5, 2, seed=0)
+        >>> [[index for index, _ in batch] for batch in batches]
+        [[1, 3], [2, 0]]
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None) -> None:
-        """Every image once an epoch; with `weights` as many, drawn in proportion to them, some more than once.
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        process: tuple[int, int] | None = None,
+    ) -> None:
+        """Draw every image once an epoch; with `weights` as many, in proportion to them, some more than once.
 
         Args:
             count: images of the split.
             batch_size: images of a batch, over all processes.
             seed: of the order.
             weights: (count,), of each image.
+            process: (rank, world_size); None: of this process.
 
         Raises:
             UsageError: there are more processes than images in a batch.
         """
         self.count, self.batch_size, self.seed, self.weights = count, batch_size, seed, weights
-        self.rank, self.processes = get_rank(), get_world_size()
+        self.rank, self.world_size = process or (get_rank(), get_world_size())
         self.epoch, self.skip = 1, 0
-        if min(count, batch_size) < self.processes:
+        if min(count, batch_size) < self.world_size:
             raise UsageError(
-                f"A batch of {min(count, batch_size)} images cannot be shared by {self.processes} processes. Give a larger -b, "
+                f"A batch of {min(count, batch_size)} images cannot be shared by {self.world_size} processes. Give a larger -b, "
                 "or start fewer processes."
             )
 
     def __len__(self) -> int:
-        """Batches of a whole epoch; a last one too small for BatchNorm to learn from is left out."""
+        """Count the batches of a whole epoch, without a last one too small for BatchNorm to learn from."""
         whole, rest = divmod(self.count, self.batch_size)
-        return whole + int(rest >= 2 * self.processes or whole == 0)
+        return whole + int(rest >= 2 * self.world_size or whole == 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()
         for number in range(self.skip, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            first, end = (len(batch) * rank // self.processes for rank in (self.rank, self.rank + 1))
+            first, end = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
             positions = range(number * self.batch_size + first, number * self.batch_size + end)
             yield [
                 (int(index), seed_of(self.seed, self.epoch, position))

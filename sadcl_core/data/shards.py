@@ -36,7 +36,6 @@ from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained, replacing, write_json
 from sadcl_core.runtime.progress import Progress
 
-MOST = 2000  # images of a shard
 FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes share shards out
 ADDRESS = re.compile(r"^(pipe:|file:|[a-zA-Z][a-zA-Z0-9+.-]+://)")
 
@@ -76,7 +75,7 @@ def refuse_used(folder: Path) -> None:
         raise UsageError(f"{folder} holds other files. Give the shards a folder of their own.")
 
 
-def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None = None) -> Path:
+def write_shards(manifest: Manifest, folder: Path, *, most: int = 2000, progress: Progress | None = None) -> Path:
     """Write every image as it is, split by split, and the manifest beside them; nothing appears unless all is written.
 
     Raises:
@@ -93,7 +92,7 @@ def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None 
             unfinished.mkdir(parents=True)
             files: dict[str, tuple[tuple[str, int], ...]] = {}
             for name in manifest.splits:
-                files[name] = _write_split(manifest, name, unfinished, progress)
+                files[name] = _write_split(manifest, name, unfinished, most, progress)
             description = replace(manifest.description, shards=Shards("", files))
             Manifest(description, manifest.rows).save(unfinished)
             if folder.is_dir():
@@ -104,9 +103,11 @@ def write_shards(manifest: Manifest, folder: Path, *, progress: Progress | None 
     return folder
 
 
-def _write_split(manifest: Manifest, name: str, folder: Path, progress: Progress | None) -> tuple[tuple[str, int], ...]:
+def _write_split(
+    manifest: Manifest, name: str, folder: Path, most: int, progress: Progress | None
+) -> tuple[tuple[str, int], ...]:
     split = manifest.split(name)
-    size = max(1, min(MOST, math.ceil(len(split) / FEWEST_SHARDS)))
+    size = max(1, min(most, math.ceil(len(split) / FEWEST_SHARDS)))
     first = first_row(split)
     stem = re.sub(r"[^\w-]+", "-", name) or "images"
     while (folder / f"{stem}-000000.tar").exists():  # of a split of another name that is spelled alike

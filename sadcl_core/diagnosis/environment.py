@@ -252,7 +252,7 @@ def compiler() -> str:
 
 def _loader_workers() -> Any:
     try:
-        from sadcl_core.data.dataset import loader_workers
+        from sadcl_core.data.loader import loader_workers
     except Exception as error:  # a package it needs is broken, which is said elsewhere
         return f"not known ({type(error).__name__})"
     return loader_workers(None, MANY_IMAGES)

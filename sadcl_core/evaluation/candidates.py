@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.label_errors import SimilarityObserver

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sadcl_core.data.dataset import read_image
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.images import EXTENSIONS, read_image
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.checkpoint import LoadedModel

@@ -190,7 +190,7 @@ def _decode(source: Encoded, *, size: int, resize: Transform | None) -> _Photo |
     """An image, or why it cannot be read."""
     image, path, content = source
     try:
-        picture = open_image(path, None if content is None else io.BytesIO(content))
+        picture = open_image(path if content is None else content, name=path)
     except DataError as error:
         return str(error)
     pixels = None if resize is None else resize(TF.pil_to_tensor(picture))

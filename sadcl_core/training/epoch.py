@@ -11,7 +11,8 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
-from sadcl_core.data.dataset import Batch, ImageLoader
+from sadcl_core.data.dataset import Batch
+from sadcl_core.data.loader import ImageLoader
 from sadcl_core.data.mixing import mix
 from sadcl_core.errors import MachineError
 from sadcl_core.runtime.distributed import all_reduce, all_reduce_min, get_rank, get_world_size

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.data.dataset import ImageLoader
+from sadcl_core.data.loader import ImageLoader
 from sadcl_core.errors import DivergedError, NotFiniteError, SadclError, UsageError
 from sadcl_core.inference.score import score
 from sadcl_core.losses import class_weights

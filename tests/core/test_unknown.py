@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import LossSection
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.assignment import assign_splits
 from sadcl_core.data.prepare.prepare import Options, prepare

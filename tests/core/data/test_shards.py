@@ -13,9 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sadcl_core.data import dataset as dataset_module
-from sadcl_core.data import shards as shards_module
-from sadcl_core.data.dataset import ShardLoader, make_loader
+from sadcl_core.data.dataset import ShardDataset
+from sadcl_core.data.loader import ShardLoader, make_loader
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Record
@@ -96,9 +95,8 @@ def test_limit_and_views(shards: Path, limit: int, views: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 16, 20, 24, 100])
-def test_batches_of_every_size_hold_every_image(shards: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(dataset_module, "PIECE", 4)
-    loader = make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=size, workers=0)
+def test_batches_of_every_size_hold_every_image(shards: Path, size: int) -> None:
+    loader = ShardLoader(ShardDataset(load_manifest(shards).split("train"), RESIZE, piece=4), size=size, workers=0)
     counts = [len(indices) for *_, indices in loader]
     assert counts == [size] * (24 // size) + ([24 % size] if 24 % size else [])
     assert len(loader) == len(counts)
@@ -132,11 +130,10 @@ def test_a_last_batch_of_one_is_left_out_of_training(shards: Path) -> None:
     assert len(loader) == 1
 
 
-def test_processes_read_shards_of_their_own(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_read_shards_of_their_own(shards: Path) -> None:
     seen: Counter[int] = Counter()
     for rank in range(3):
-        monkeypatch.setattr(dataset_module, "place", lambda rank=rank: (rank, 3))
-        loader = make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=5, workers=0)
+        loader = make_loader(load_manifest(shards).split("train"), RESIZE, batch_size=5, workers=0, process=(rank, 3))
         seen.update(int(i) for *_, indices in loader for i in indices)
     assert seen == Counter(range(24))
 
@@ -339,11 +336,8 @@ def test_without_the_library(manifest: Manifest, monkeypatch: pytest.MonkeyPatch
         write_shards(manifest, Path("shards"))
 
 
-def test_large_splits_are_cut_into_shards_of_bounded_size(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards_module, "MOST", 1)
-    folder = write_shards(manifest, tmp_path / "small")
+def test_large_splits_are_cut_into_shards_of_bounded_size(manifest: Manifest, tmp_path: Path) -> None:
+    folder = write_shards(manifest, tmp_path / "small", most=1)
     opened = load_manifest(folder)
     assert opened.description.shards is not None
     assert len(opened.description.shards.files["train"]) == 24

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from sadcl_core.config.schema import ModelSection
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.errors import UsageError
 from sadcl_core.evaluation import label_errors

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Description, Manifest, Split, load_manifest
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.data.shards import write_shards

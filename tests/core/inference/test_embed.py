@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sadcl_core.data.dataset import read_image
+from sadcl_core.data.images import read_image
 from sadcl_core.data.manifest import Split, load_manifest
 from sadcl_core.errors import DataError
 from sadcl_core.inference.embed import label_features, two_dimensions, write_embeddings

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from sadcl_core.data.dataset import make_loader
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.shards import write_shards

@@ -1,0 +1,294 @@
+"""Images a batch at a time: of a split, in order or shuffled, and of any list of images, read in parallel."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice, repeat
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sadcl_core.data.dataset import Batch, ShardDataset, SplitDataset
+from sadcl_core.data.images import ImageSource, read_image
+from sadcl_core.data.manifest import Split
+from sadcl_core.data.sampling import EpochBatches
+from sadcl_core.data.shards import require_webdataset
+from sadcl_core.data.transforms import Transform
+from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
+from sadcl_core.runtime.distributed import get_rank, get_world_size
+
+WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed|exited)")
+WORKER_PREFIX = re.compile(rf"^{re.escape(SadclError.__module__)}\.\w+: ")  # before the message in a worker's traceback
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ImageBatch(NamedTuple):
+    """A batch of any images.
+
+    Attributes:
+        indices: (b,) positions of the images that could be read, in the order they were given.
+        images: (b, 3, S, S) uint8, one for each index.
+        errors: position -> why an image could not be read.
+    """
+
+    indices: list[int]
+    images: Tensor
+    errors: dict[int, str]
+
+
+def read_batches(
+    images: Iterable[ImageSource], transform: Transform, *, batch_size: int = 32, workers: int | None = None
+) -> Iterator[ImageBatch]:
+    """Read any images in order, a batch at a time, decoding in threads; only a few batches are in memory.
+
+    Args:
+        images: any number of paths, bytes of files, PIL images, arrays or tensors, see `sadcl_core.data.images.read_image`.
+        transform: (3, H, W) uint8 -> (3, S, S) uint8.
+        batch_size: images taken for a batch, broken ones among them.
+        workers: threads; 0: none beside the caller's; None: one for each processor, 8 at most.
+
+    Yields:
+        A batch for every `batch_size` images. An image that cannot be read is reported in `errors` and ends nothing.
+
+    Example:
+        >>> from sadcl_core.data.transforms import Preprocessing
+        >>> resize = Preprocessing(img_size=8, mean=(0, 0, 0), std=(1, 1, 1)).resize
+        >>> images = [np.zeros((4, 6, 3), np.uint8), b"no image", torch.zeros(3, 5, 5, dtype=torch.uint8)]
+        >>> for batch in read_batches(images, resize):
+        ...     print(batch.indices, tuple(batch.images.shape), batch.errors)
+        [0, 2] (2, 3, 8, 8) {1: 'image 1: not an image.'}
+    """
+
+    def read(numbered: tuple[int, ImageSource]) -> Tensor | str:
+        number, source = numbered
+        try:
+            return transform(read_image(source, name=source if isinstance(source, str | os.PathLike) else f"image {number}"))
+        except DataError as error:
+            return str(error)
+
+    results = enumerate(map_ahead(read, enumerate(images), workers=workers, ahead=2 * batch_size))
+    while batch := list(islice(results, batch_size)):
+        pixels = {number: result for number, result in batch if isinstance(result, Tensor)}
+        errors = {number: result for number, result in batch if isinstance(result, str)}
+        yield ImageBatch(list(pixels), torch.stack([*pixels.values()]) if pixels else torch.empty(0, 3, 0, 0).byte(), errors)
+
+
+def map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int = 64
+) -> Iterator[Result]:
+    """Yield `work` of each item, in order, computed in threads.
+
+    Args:
+        work: is called once for each item, from any thread; what it raises is raised here.
+        items: are taken by the calling thread, as they are needed.
+        workers: threads; 0: none beside the caller's; None: one for each processor, 8 at most.
+        ahead: items that are being worked on, or wait to be taken, at most.
+
+    Example:
+        >>> list(map_ahead(str.upper, "abc"))
+        ['A', 'B', 'C']
+    """
+    if workers is None:
+        workers = min(8, _processors())
+    if workers == 0:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) >= max(ahead, workers):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class ImageLoader(DataLoader[Batch]):
+    """A loader whose workers' errors arrive as the one sentence they are, without the worker's traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, targets (B, K) int8, and indices (B,).
+
+        Raises:
+            SadclError: an image cannot be read.
+            MachineError: a worker ended before its work.
+        """
+        try:
+            batches = super().__iter__()
+            if self.num_workers and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise wherever the program happens to be
+            yield from batches
+        except SadclError as error:
+            raise type(error)(WORKER_PREFIX.sub("", str(error).strip().splitlines()[-1])) from None
+        except RuntimeError as error:
+            if not WORKER_DIED.search(str(error)):
+                raise
+            raise MachineError(
+                "A process that reads images has ended, often because memory ran out. Use fewer of them with -j, or none: -j 0."
+            ) from None
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+        """Return the batches of one epoch of a shuffled loader, from 1, without the first `skip`."""
+        assert isinstance(self.batch_sampler, EpochBatches), "made with a seed"
+        self.batch_sampler.epoch, self.batch_sampler.skip = number, skip
+        return iter(self)
+
+
+class ShardLoader(ImageLoader):
+    """Puts the pieces that workers read from shards together to batches of one size."""
+
+    def __init__(self, dataset: ShardDataset, *, size: int, workers: int) -> None:
+        """`size` is over all processes where the order is shuffled, of each process where it is not.
+
+        Raises:
+            MachineError: webdataset is not installed.
+            UsageError: there are fewer shards, or images in a batch, than processes that share them.
+        """
+        require_webdataset()
+        shuffled = dataset.shuffle_seed is not None
+        super().__init__(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=_leave_signals_to_the_main_process,
+            persistent_workers=workers > 0 and shuffled,
+        )
+        rank, world_size = dataset.process
+        self.images = dataset
+        self.shared = shuffled and world_size > 1
+        self.size = size * (rank + 1) // world_size - size * rank // world_size if self.shared else size
+        count = len(dataset) if self.shared else -(-len(dataset) // world_size)  # about: shards differ in size
+        self.whole_only = shuffled and count > size and count % size == 1
+        self.count = count // size if self.whole_only else -(-count // size)
+        if self.shared and not (self.size and dataset.files[rank::world_size]):
+            raise UsageError(
+                f"{len(dataset.files)} shards and batches of {size} images cannot be shared by {world_size} processes. Write "
+                "smaller shards, or start fewer processes."
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+        """See `ImageLoader.epoch`; skipped batches are read all the same, since a stream has no positions."""
+        self.images.passes.fill_(number - 1)
+        return islice(iter(self), skip, None)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield batches like an ImageLoader; processes that share batches all have as many, the shorter ones by starting over."""
+        self.images.passes += 1
+        passes = repeat(None) if self.shared else repeat(None, 1)
+        pieces = chain.from_iterable(super(ShardLoader, self).__iter__() for _ in passes)
+        return islice(self._batches(pieces), self.count if self.shared else None)
+
+    def _batches(self, pieces: Iterator[Batch]) -> Iterator[Batch]:
+        images = chain.from_iterable(zip(*piece, strict=True) for piece in pieces)
+        while batch := list(islice(images, self.size)):
+            if len(batch) == self.size or not self.whole_only:
+                pixels, targets, indices = zip(*batch, strict=True)
+                yield torch.stack(pixels), torch.stack(targets), torch.stack(indices)
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Leave Ctrl-C, and SIGTERM of a whole process group, to the main process: a worker is in no group with it."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_loader(
+    split: Split,
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int | None,
+    shuffle_seed: int | None = None,
+    limit: int | None = None,
+    views: int = 1,
+    weights: npt.NDArray[np.float64] | None = None,
+    process: tuple[int, int] | None = None,
+) -> ImageLoader:
+    """Return batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
+
+    In order, several processes take whole batches in turn: each holds what it would hold in one process. Shuffled, they share
+    every batch, and order and transforms depend on the seed and the epoch alone, see `sadcl_core.data.sampling`. A last batch
+    too small for BatchNorm to learn from is left out when shuffled.
+
+    Args:
+        split: N images.
+        transform: (3, H, W) uint8 -> (3, S, S) uint8.
+        batch_size: images of a batch; shuffled, over all processes.
+        workers: processes that read; None: see `loader_workers`.
+        shuffle_seed: of an order that differs from epoch to epoch, see `ImageLoader.epoch`; None: as listed.
+        limit: only the first so many images.
+        views: of each image, transformed one by one.
+        weights: (N,), for a shuffled order in which images are drawn in proportion to them.
+        process: (rank, world_size); None: of this process.
+
+    Raises:
+        UsageError: there are more processes than images or shards to share, or images in shards are to be drawn by weight.
+    """
+    process = process or (get_rank(), get_world_size())
+    if split.manifest.description.shards is not None:
+        if weights is not None:
+            raise UsageError("Images in shards come as a stream and cannot be drawn by weight. Leave data.sampler at uniform.")
+        stream = ShardDataset(split, transform, limit=limit, views=views, shuffle_seed=shuffle_seed, process=process)
+        number = loader_workers(workers, len(stream))
+        return ShardLoader(stream, size=batch_size, workers=min(number, len(stream.files)))
+    dataset = SplitDataset(split, transform, limit=limit, views=views)
+    count = len(dataset)
+    number = loader_workers(workers, count)
+    batches: list[list[int]] | EpochBatches
+    if shuffle_seed is None:
+        rank, world_size = process
+        starts = range(rank * batch_size, count, world_size * batch_size)
+        batches = [list(range(start, min(start + batch_size, count))) for start in starts]
+    else:
+        batches = EpochBatches(count, batch_size, seed=shuffle_seed, weights=weights, process=process)
+    return ImageLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=number,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        persistent_workers=number > 0 and shuffle_seed is not None,
+        pin_memory=shuffle_seed is not None and torch.cuda.is_available(),
+    )
+
+
+def loader_workers(requested: int | None, images: int, *, processors: int | None = None) -> int:
+    """Return the number of loader processes: as requested, or one less than the processors, 8 at most.
+
+    Few images are read faster than a process is started.
+
+    Args:
+        requested: None: choose.
+        images: to be read.
+        processors: that may be used; None: of this machine.
+
+    Example:
+        >>> loader_workers(None, 10_000, processors=4), loader_workers(None, 100, processors=4), loader_workers(2, 100)
+        (3, 0, 2)
+    """
+    if requested is not None:
+        return requested
+    return 0 if images < 256 else max(0, min(8, (processors or _processors()) - 1))
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
