@@ -6,37 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sadcl_cli.console import new_table, say, show, show_json, show_table, warn
-from sadcl_cli.options import (
-    Backbone,
-    ClassMap,
-    ConfigFile,
-    DatasetFolder,
-    Debug,
-    Epochs,
-    InitFrom,
-    Json,
-    Lr,
-    NoPretrained,
-    Preset,
-    Pretrained,
-    Quiet,
-    Set,
-    TrainBatchSize,
-    TrainDevice,
-    TrainImgSize,
-    TrainPrecision,
-    Verbose,
-    WeightDecay,
-    Workers,
-    complete_dataset,
-    complete_method,
-)
-from sadcl_cli.recipe import facts_of, find_data, say_recipe, user_layers
+from sadcl_cli.options import DatasetFolder, Debug, Json, Quiet, Verbose, complete_dataset, complete_method, takes_flags
+from sadcl_cli.recipe import facts_of, find_data, say_recipe
+from sadcl_core.config.flags import flag_layers
 from sadcl_core.config.methods import ABLATION, find_method
 
 if TYPE_CHECKING:
@@ -47,6 +24,7 @@ if TYPE_CHECKING:
 MAX_SEEDS = 100
 
 
+@takes_flags(shared=True)
 def compare(
     dataset: Annotated[
         str, typer.Argument(help="A data set as for train, or a folder from prepare-data.", autocompletion=complete_dataset)
@@ -63,30 +41,16 @@ def compare(
     ] = None,
     ablation: Annotated[bool, typer.Option("--ablation", help=f"The published ablation: {', '.join(ABLATION)}.")] = False,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N|N,N", help="How many, or which: 5, or 1,2,7.")] = "3",
-    preset: Preset = None,
-    backbone: Backbone = None,
-    pretrained: Pretrained = None,
-    no_pretrained: NoPretrained = False,
-    init_from: InitFrom = None,
-    class_map: ClassMap = None,
-    epochs: Epochs = None,
-    batch_size: TrainBatchSize = None,
-    img_size: TrainImgSize = None,
-    lr: Lr = None,
-    weight_decay: WeightDecay = None,
-    device: TrainDevice = None,
-    precision: TrainPrecision = None,
-    workers: Workers = None,
+    *,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison; runs/compare-NAME unless given."),
     ] = None,
-    config: ConfigFile = None,
-    set_: Set = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
+    **flags: Any,
 ) -> None:
     """Train several methods with several seeds and the same number of epochs, and show them in one table.
 
@@ -102,23 +66,7 @@ def compare(
     for name in chosen:  # before any long work
         find_method(name)
     numbers = _seeds(seeds)
-    layers = user_layers(
-        config=config,
-        set_=set_,
-        backbone=backbone,
-        pretrained=pretrained,
-        no_pretrained=no_pretrained,
-        init_from=init_from,
-        class_map=class_map,
-        epochs=epochs,
-        batch_size=batch_size,
-        img_size=img_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        device=device,
-        precision=precision,
-        workers=workers,
-    )
+    layers = flag_layers(**flags)
     manifest = find_data(dataset, data)
 
     from sadcl_core.experiments.run import compare as run_all
@@ -127,7 +75,7 @@ def compare(
     from sadcl_core.plots.comparison import plot_comparison
 
     facts = cache(partial(facts_of, manifest, layers))
-    planned = plan(layers, manifest, methods=chosen, seeds=numbers, preset=preset, facts=facts)
+    planned = plan(layers, manifest, methods=chosen, seeds=numbers, facts=facts)
     say_recipe(planned.runs[0].configured)
     folder = output or RUNS / f"compare-{manifest.description.name}"
     say(f"{len(planned.runs)} runs and {len(planned.first_stages)} shared first stages in {folder}")

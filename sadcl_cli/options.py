@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sadcl_cli.console import verbosity
+from sadcl_core.config.flags import DEVICES, FLAGS, PRECISION_HELP, PRECISIONS, Flag
 
 
 def _set_quiet(value: bool) -> None:
@@ -92,8 +94,6 @@ Data = Annotated[
     ),
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split to use; the held-out split of the run unless given.")]
-DEVICES, PRECISIONS = "auto|cpu|cuda|mps", "auto|fp32|bf16|fp16"
-PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
 Device = Annotated[str, typer.Option("--device", metavar=DEVICES, help="Where to compute.")]
 Precision = Annotated[str, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, max=256, help="Processes that read images.")]
@@ -113,44 +113,50 @@ ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")
 ]
 
-# what a recipe is put together from, in train and compare alike
+# of train and compare
 DatasetFolder = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option("--preset", help="Recipe to start from; chosen from the data unless given.", autocompletion=complete_preset),
-]
-Backbone = Annotated[str | None, typer.Option("--backbone", help="Any timm model, such as resnet50.")]
-Pretrained = Annotated[
-    str | None,
-    typer.Option("--pretrained", metavar="FILE|hub", help="Weights of the backbone: a .safetensors or .pth file, or the hub's."),
-]
-NoPretrained = Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")]
-InitFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--init-from",
-        metavar="RUN_OR_FILE",
-        help="Go on from a trained model, class by class name.",
-        autocompletion=complete_run,
-    ),
-]
-ClassMap = Annotated[
-    Path | None,
-    typer.Option("--class-map", metavar="FILE", help="Lines such as aeroplane: airplane, for --init-from."),
-]
-Epochs = Annotated[str | None, typer.Option("--epochs", metavar="N[,N]", help="Epochs of every stage, or of each: 15,5.")]
-TrainBatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")]
-TrainImgSize = Annotated[int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels.")]
-Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of every stage.")]
-WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Of the optimiser.")]
-TrainDevice = Annotated[str | None, typer.Option("--device", metavar=DEVICES, help="Where to compute.")]
-TrainPrecision = Annotated[str | None, typer.Option("--precision", metavar=PRECISIONS, help=PRECISION_HELP)]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file, such as the config.yaml of a run.")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: --set optim.ema_decay=0.99.")]
+COMPLETIONS = {"method": complete_method, "preset": complete_preset, "init_from": complete_run}
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; inside the run unless given.")]
+
+
+def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with `**flags` an option for every row of FLAGS, before its keyword-only ones.
+
+    Args:
+        shared: only the flags that train and compare share.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        first = [
+            parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
+        rest = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+        flags = [_parameter(name, flag) for name, flag in FLAGS.items() if flag.shared or not shared]
+        command.__signature__ = signature.replace(parameters=[*first, *flags, *rest])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(name: str, flag: Flag) -> inspect.Parameter:
+    """Return the parameter of a command for a flag."""
+    option = f"--{name.replace('_', '-')}"
+    declarations = [f"--{name}/--no-{name}" if name == "compile" else option, *([f"-{flag.letter}"] if flag.letter else [])]
+    info = typer.Option(
+        *declarations,
+        metavar=flag.metavar,
+        help=flag.help,
+        min=flag.least,
+        max=flag.most,
+        autocompletion=COMPLETIONS.get(name),
+    )
+    kind: Any = list[str] if flag.kind is list else flag.kind
+    default = False if name == "no_pretrained" else None
+    annotation = Annotated[kind if default is False else kind | None, info]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

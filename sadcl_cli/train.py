@@ -11,33 +11,18 @@ from typer.core import TyperCommand
 
 from sadcl_cli.console import show, show_json, show_table, verbosity, warn
 from sadcl_cli.options import (
-    Backbone,
-    ClassMap,
-    ConfigFile,
     DatasetFolder,
     Debug,
-    Epochs,
-    InitFrom,
     Json,
-    Lr,
-    NoPretrained,
-    Preset,
-    Pretrained,
     Quiet,
-    Set,
-    TrainBatchSize,
-    TrainDevice,
-    TrainImgSize,
-    TrainPrecision,
     Verbose,
-    WeightDecay,
-    Workers,
     complete_dataset,
-    complete_method,
     complete_run,
     standing_alone,
+    takes_flags,
 )
-from sadcl_cli.recipe import epoch_counts, facts_of, find_data, say_recipe, user_layers
+from sadcl_cli.recipe import facts_of, find_data, say_recipe
+from sadcl_core.config.flags import epoch_counts, flag_layers
 from sadcl_core.data.formats import DATASETS
 
 if TYPE_CHECKING:
@@ -112,6 +97,7 @@ def _show_papers() -> None:
         show(f"{name}: {paper}")
 
 
+@takes_flags(shared=False)
 def train(
     dataset: Annotated[
         str | None,
@@ -121,34 +107,14 @@ def train(
         ),
     ] = None,
     data: DatasetFolder = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", help="What is trained; sadcl unless given, or named by a preset or model.", autocompletion=complete_method
-        ),
-    ] = None,
+    *,
     list_methods: Annotated[
         bool,
         typer.Option("--list-methods", help="Show what each method is made of.", callback=list_methods, is_eager=True),
     ] = False,
-    preset: Preset = None,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Show the recipes.", callback=list_presets, is_eager=True)
     ] = False,
-    backbone: Backbone = None,
-    pretrained: Pretrained = None,
-    no_pretrained: NoPretrained = False,
-    init_from: InitFrom = None,
-    class_map: ClassMap = None,
-    epochs: Epochs = None,
-    batch_size: TrainBatchSize = None,
-    img_size: TrainImgSize = None,
-    lr: Lr = None,
-    weight_decay: WeightDecay = None,
-    device: TrainDevice = None,
-    precision: TrainPrecision = None,
-    workers: Workers = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of every random choice.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory; runs/NAME unless given.")
     ] = None,
@@ -162,19 +128,6 @@ def train(
             autocompletion=complete_run,
         ),
     ] = None,
-    save_every: Annotated[
-        int | None,
-        typer.Option("--save-every", metavar="STEPS", min=0, help="Keep a state to resume from also within epochs."),
-    ] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Compile the network with torch.compile.")
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option("--accumulate", metavar="PARTS", min=1, help="Cut every batch into parts, to save memory.")
-    ] = None,
-    clip_grad: Annotated[float | None, typer.Option("--clip-grad", min=0, help="Largest norm of a gradient; 0: any.")] = None,
-    config: ConfigFile = None,
-    set_: Set = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show every value and where it comes from; train nothing.")
     ] = False,
@@ -188,6 +141,7 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
+    **flags: Any,
 ) -> None:
     """Train a model: label features first, then the contrastive losses from the prototypes built in between.
 
@@ -204,39 +158,29 @@ def train(
     going_on = resume is not None
     if going_on:
         refuse_with_resume(
-            {"--output": output, "--exist-ok": exist_ok or None, "--preset": preset, "--print-config": print_config or None}
+            {
+                "--output": output,
+                "--exist-ok": exist_ok or None,
+                "--preset": flags["preset"],
+                "--print-config": print_config or None,
+            }
         )
-    layers = user_layers(
-        config=config,
-        set_=set_,
-        backbone=backbone,
-        pretrained=pretrained,
-        no_pretrained=no_pretrained,
-        init_from=init_from,
-        class_map=class_map,
-        epochs=None if going_on else epochs,
-        batch_size=batch_size,
-        img_size=img_size,
-        lr=None if going_on else lr,
-        weight_decay=weight_decay,
-        device=device,
-        precision=precision,
-        workers=workers,
-        more={
-            "method": method,
-            "seed": seed,
-            "save_every": save_every,
-            "compute": {"compile": compile, "accumulate": accumulate},
-            "optim": {"clip_grad_norm": clip_grad},
-        },
-    )
+    layers = flag_layers(**{**flags, "epochs": None, "lr": None} if going_on else flags)
     with process_group():
         verbosity.quiet = verbosity.quiet or get_rank() > 0
         if resume is not None:
-            _resume(None if resume == LAST else resume, layers, epochs=epochs, lr=lr, dataset=dataset, data=data, json=json)
+            _resume(
+                None if resume == LAST else resume,
+                layers,
+                epochs=flags["epochs"],
+                lr=flags["lr"],
+                dataset=dataset,
+                data=data,
+                json=json,
+            )
             return
         manifest = None if dataset is None else _data(dataset, data)
-        configured = _configured(layers, manifest, preset)
+        configured = _configured(layers, manifest)
         if print_config:
             from sadcl_core.runs.run_directory import annotated
 
@@ -263,7 +207,7 @@ def _data(dataset: str, data: Path | None) -> Manifest:
         return find_data(dataset, data)
 
 
-def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, preset: str | None) -> Configured:
+def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None) -> Configured:
     """The configuration of a new run, and a line on its preset."""
     from sadcl_core.config.presets import configure
     from sadcl_core.config.schema import flatten
@@ -271,12 +215,12 @@ def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None, pres
     if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
 
-        layers = with_network_of_init(layers, preset=preset)
+        layers = with_network_of_init(layers, preset=None)
     if manifest is None:
-        configured = configure(layers, dataset="", split_sizes={}, preset=preset)
+        configured = configure(layers, dataset="", split_sizes={})
     else:
         name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
-        configured = configure(layers, dataset=name, split_sizes=sizes, preset=preset, facts=facts)
+        configured = configure(layers, dataset=name, split_sizes=sizes, facts=facts)
     say_recipe(configured)
     return configured
 
@@ -307,7 +251,8 @@ def _resume(
     from sadcl_core.training.resume import find_resumable, prepare_resume
 
     found = broadcast(find_resumable(path))
-    resumed = prepare_resume(found, layers, epochs=epoch_counts(epochs), lr=lr, writes=get_rank() == 0)
+    counts = (None,) if epochs is None else epoch_counts(epochs)
+    resumed = prepare_resume(found, layers, epochs=counts, lr=lr, writes=get_rank() == 0)
     if dataset is not None or data is not None:
         manifest = _data(dataset or resumed.config.data.dataset, data)
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
+from sadcl_core.config.layers import nest
 from sadcl_core.config.schema import Layer, RunConfig
 
 PUBLISHED_IMAGES = 10_000  # from here on a GPU and ImageNet weights are used as published; the papers' smallest set has 5,011
@@ -129,7 +130,7 @@ def choose(facts: Facts, said: Mapping[str, Any] | None = None) -> Recipe:
     _freezing(choices)
     _stages(choices)
     _averaging(choices)
-    return Recipe(_nested(choices.values), _heads(choices.facts), tuple(choices.reasons))
+    return Recipe(nest(choices.values), _heads(choices.facts), tuple(choices.reasons))
 
 
 def _pretrained(facts: Facts) -> bool:
@@ -373,17 +374,6 @@ def _heads(facts: Facts) -> dict[str, Layer]:
     from_scratch = {"backbone_lr_scale": 3.0, "classifier_lr_scale": 3.0}  # all the layers there are
     own = {"classifier_lr_scale": 5.0} if facts.pretrained else from_scratch
     return {"pooled": {"stages": dict.fromkeys(STAGES, own)}}
-
-
-def _nested(flat: Mapping[str, Any]) -> Layer:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return nested
 
 
 def _device(facts: Facts) -> str:

@@ -28,6 +28,23 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested tables.
+
+    Example:
+        >>> nest({"data.img_size": 64, "seed": 1})
+        {'data': {'img_size': 64}, 'seed': 1}
+    """
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        table = nested
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = value
+    return nested
+
+
 class Stack:
     """Layers laid over the defaults, the weakest first; what does not fit is left out, and told."""
 

@@ -184,9 +184,9 @@ def configure(
     Raises:
         UsageError: there is no such preset or method, or a value does not exist or is out of bounds.
     """
-    flat = [flatten(layer) for _, layer in layers]
-    given = {key: value for values in flat for key, value in values.items()}
-    chosen, why = _chosen(preset, str(given.get("preset") or ""), dataset)
+    layers = [*layers, ("flag", {"preset": preset})] if preset else layers
+    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
+    chosen, why = _chosen(layers, dataset)
     method = str(given.get("method", flatten(PRESETS[chosen].layer).get("method", RunConfig().method)))
     row = find_method(method)
     source, recipe = f"preset {chosen}", PRESETS[chosen]
@@ -206,20 +206,22 @@ def configure(
     return Configured(config, sources, why, reasons)
 
 
-def _chosen(preset: str | None, named: str, dataset: str) -> tuple[str, str]:
-    """The preset and why it is taken.
+def _chosen(layers: Sequence[tuple[str, Layer]], dataset: str) -> tuple[str, str]:
+    """Return the name of the preset and why it is taken.
 
     Raises:
-        UsageError: there is none of this name, or two are named.
+        UsageError: there is none of this name, or a flag names another than the other layers.
     """
-    if preset and named and preset != named:
-        raise UsageError(f"The configuration was made with preset {named}, not {preset}. Give the one or the other.")
-    chosen = preset or named
-    if not chosen:
+    named = [(source, str(layer["preset"])) for source, layer in layers if layer.get("preset")]
+    if not named:
         return (AUTO, "none was named") if dataset else (PUBLISHED, "no data set was named")
-    if chosen not in PRESETS:
-        raise UsageError(f"There is no preset {chosen!r}. {suggest(chosen, PRESETS)}")
-    return chosen, "asked for" if preset else "named in the configuration"
+    source, preset = named[-1]
+    if preset not in PRESETS:
+        raise UsageError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
+    others = [other for _, other in named if other != preset]
+    if source == "flag" and others:
+        raise UsageError(f"The configuration was made with preset {others[0]}, not {preset}. Give the one or the other.")
+    return preset, "asked for" if source == "flag" else "named in the configuration"
 
 
 def _automatic(

@@ -1,0 +1,146 @@
+"""The flags of `sadcl train` and `sadcl compare`, which are keywords of the functions of the same names: one row each.
+
+A row here is all that a flag needs: the command line makes its options from these rows, `flag_layers` the layers of settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.config.json_schema import check_settings
+from sadcl_core.config.layers import nest
+from sadcl_core.config.schema import Layer, RunConfig, load_config_file, parse_assignment
+from sadcl_core.errors import UsageError
+from sadcl_core.registry import suggest
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        setting: dotted key that it sets, `*` for every stage; empty for those that bring several settings.
+        kind: type of its value.
+        help: what it is, in one sentence.
+        metavar: what stands for the value; of its type unless given.
+        letter: its short form.
+        least: smallest value.
+        most: largest value.
+        shared: taken by `compare`, too; else by `train` alone.
+    """
+
+    setting: str
+    kind: type
+    help: str
+    metavar: str | None = None
+    letter: str | None = None
+    least: float | None = None
+    most: float | None = None
+    shared: bool = True
+
+
+DEVICES, PRECISIONS = "auto|cpu|cuda|mps", "auto|fp32|bf16|fp16"
+PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
+FLAGS: dict[str, Flag] = {
+    "method": Flag("method", str, "What is trained; sadcl unless given, or named by a preset or model.", shared=False),
+    "preset": Flag("preset", str, "Recipe to start from; chosen from the data unless given."),
+    "backbone": Flag("model.backbone", str, "Any timm model, such as resnet50."),
+    "pretrained": Flag(
+        "model.pretrained", str, "Weights of the backbone: a .safetensors or .pth file, or the hub's.", metavar="FILE|hub"
+    ),
+    "no_pretrained": Flag("model.pretrained", bool, "Start from random weights."),
+    "init_from": Flag("model.init_from", Path, "Go on from a trained model, class by class name.", metavar="RUN_OR_FILE"),
+    "class_map": Flag("model.class_map", Path, "Lines such as aeroplane: airplane, for --init-from.", metavar="FILE"),
+    "epochs": Flag("stages.*.epochs", str, "Epochs of every stage, or of each: 15,5.", metavar="N[,N]"),
+    "batch_size": Flag("data.batch_size", int, "Images a step.", letter="b", least=1),
+    "img_size": Flag("data.img_size", int, "Side in pixels.", least=16, most=4096),
+    "lr": Flag("stages.*.lr", float, "Peak learning rate of every stage."),
+    "weight_decay": Flag("optim.weight_decay", float, "Of the optimiser."),
+    "device": Flag("device", str, "Where to compute.", metavar=DEVICES),
+    "precision": Flag("precision", str, PRECISION_HELP, metavar=PRECISIONS),
+    "workers": Flag("data.workers", int, "Processes that read images.", letter="j", least=0, most=256),
+    "seed": Flag("seed", int, "Of every random choice.", least=0, shared=False),
+    "save_every": Flag(
+        "save_every", int, "Keep a state to resume from also within epochs.", metavar="STEPS", least=0, shared=False
+    ),
+    "compile": Flag("compute.compile", bool, "Compile the network with torch.compile.", shared=False),
+    "accumulate": Flag(
+        "compute.accumulate", int, "Cut every batch into parts, to save memory.", metavar="PARTS", least=1, shared=False
+    ),
+    "clip_grad": Flag("optim.clip_grad_norm", float, "Largest norm of a gradient; 0: any.", least=0, shared=False),
+    "config": Flag("", Path, "YAML file, such as the config.yaml of a run.", metavar="FILE", letter="c"),
+    "set": Flag("", list, "Any setting: --set optim.ema_decay=0.99.", metavar="KEY=VALUE"),
+}
+
+
+def flag_layers(**flags: Any) -> list[tuple[str, Layer]]:
+    """Return what flags say as layers of settings, weakest first: the file, each `--set`, the other flags.
+
+    Args:
+        flags: by the names of FLAGS; None and a false `no_pretrained` say nothing. `config` is the path of a file; `set` is a
+            sequence of `key=value`, or a mapping of dotted keys to values; `epochs` a number, a sequence, or text such as `15,5`.
+
+    Raises:
+        UsageError: there is no such flag or setting, a value is out of bounds, or two flags exclude each other.
+
+    Example:
+        >>> flag_layers(lr=1e-3, img_size=64, set=["optim.patience=3"])[0]
+        ('--set', {'optim': {'patience': 3}})
+        >>> flag_layers(epochs="15,5")[0][1]["stages"]
+        {'classification': {'epochs': 15}, 'contrastive': {'epochs': 5}}
+    """
+    for name in flags:
+        if name not in FLAGS:
+            raise UsageError(f"There is no flag {name!r}. {suggest(name, FLAGS)}")
+    given = {name: value for name, value in flags.items() if value is not None}
+    config, assignments = given.pop("config", None), given.pop("set", ())
+    layers: list[tuple[str, Layer]] = [] if config is None else [(str(config), load_config_file(Path(config)))]
+    if isinstance(assignments, Mapping):
+        layers.append(("--set", nest(assignments)))
+    else:
+        layers += [("--set", parse_assignment(text)) for text in assignments]
+    settings: dict[str, Any] = {}
+    for name, value in _start(given).items():
+        setting = FLAGS[name].setting
+        values = epoch_counts(value) if name == "epochs" else [str(value) if isinstance(value, Path) else value]
+        keys = [setting.replace("*", stage) for stage in RunConfig().stages] if "*" in setting else [setting]
+        settings.update(zip(keys, values * (len(keys) // len(values)), strict=True))
+    layers.append(("flag", nest(settings)))
+    check_settings(layers)
+    return layers
+
+
+def epoch_counts(epochs: str | int | Sequence[int]) -> list[int]:
+    """Return the number of epochs for every stage, or the numbers of all stages.
+
+    Raises:
+        UsageError: it is neither.
+
+    Example:
+        >>> epoch_counts("20"), epoch_counts("15,5"), epoch_counts(3)
+        ([20], [15, 5], [3])
+    """
+    parts, stages = str(epochs).strip("[()]").split(","), len(RunConfig().stages)
+    if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, stages):
+        raise UsageError(
+            f"--epochs {str(epochs)!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
+        )
+    return [int(part) for part in parts]
+
+
+def _start(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags without `no_pretrained`; weights that are asked for replace the model that a file goes on from."""
+    flags = dict(given)
+    if flags.pop("no_pretrained", False):
+        if flags.get("pretrained"):
+            raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")
+        flags["pretrained"] = False
+    if "pretrained" in flags:
+        if "init_from" in flags or "class_map" in flags:
+            raise UsageError("--init-from brings the weights of the backbone. Leave out --pretrained and --no-pretrained.")
+        hub = flags["pretrained"] == "hub"
+        flags.update(init_from="", class_map="", pretrained=True if hub else flags["pretrained"])
+    return flags

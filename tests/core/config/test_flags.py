@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sadcl_core.config.flags import FLAGS, epoch_counts, flag_layers
+from sadcl_core.config.schema import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.errors import UsageError
+
+VALUES = {str: "cpu", int: 64, float: 0.5, bool: True, Path: Path("x")}
+NAMES = {"method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7"}
+
+
+def layer_of(**flags: Any) -> Layer:
+    (source, layer), *others = flag_layers(**flags)
+    assert (source, others) == ("flag", [])
+    return layer
+
+
+@pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if flag.setting])
+def test_every_flag_sets_its_setting_and_nothing_else(name: str) -> None:
+    flag = FLAGS[name]
+    value = NAMES.get(name, VALUES[flag.kind])
+    values = flatten(layer_of(**{name: value}))
+    keys = {flag.setting.replace("*", stage) for stage in RunConfig().stages}
+    replaced = {"model.init_from", "model.class_map"} if "pretrained" in name else set()
+    assert set(values) == keys | replaced
+    config, sources = resolve_config([("flag", layer_of(**{name: value}))])
+    assert {key for key, source in sources.items() if source == "flag"} == set(values)
+    assert flatten(config.model_dump()).keys() >= keys
+
+
+def test_nothing_given_says_nothing() -> None:
+    nothing = {name: False if name == "no_pretrained" else None for name in FLAGS}
+    assert layer_of(**nothing) == layer_of() == {}
+
+
+def test_files_stand_below_assignments_and_those_below_flags(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 1\ndata: {img_size: 32}\n")
+    layers = flag_layers(config=path, set=["seed=2", "data.img-size=64"], seed=3)
+    assert [source for source, _ in layers] == [str(path), "--set", "--set", "flag"]
+    config = resolve_config(layers)[0]
+    assert (config.seed, config.data.img_size) == (3, 64)
+    assert flag_layers(set={"optim.patience": 3, "data.img_size": 64})[0] == (
+        "--set",
+        {"optim": {"patience": 3}, "data": {"img_size": 64}},
+    )
+
+
+def test_weights_asked_for_replace_the_model_of_a_file() -> None:
+    assert layer_of(pretrained="hub")["model"] == {"pretrained": True, "init_from": "", "class_map": ""}
+    assert layer_of(pretrained="w.pth")["model"]["pretrained"] == "w.pth"
+    assert layer_of(no_pretrained=True)["model"] == {"pretrained": False, "init_from": "", "class_map": ""}
+    assert layer_of(init_from=Path("runs/a"))["model"] == {"init_from": "runs/a"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"lrr": 1}, "There is no flag 'lrr'. Did you mean 'lr'?"),
+        ({"pretrained": "hub", "no_pretrained": True}, "--pretrained and --no-pretrained exclude each other"),
+        ({"init_from": "a", "no_pretrained": True}, "Leave out --pretrained and --no-pretrained"),
+        ({"class_map": "a", "pretrained": "hub"}, "Leave out --pretrained and --no-pretrained"),
+        ({"method": "salr"}, "Did you mean 'sarl'"),
+        ({"preset": "smal"}, "Did you mean 'small'"),
+        ({"img_size": 8}, "data.img_size=8 (from flag) is not valid. Give a whole number from 16 to 4,096."),
+        ({"set": ["seed"]}, "is not of the form key=value"),
+        ({"set": {"seeed": 1}}, "Did you mean 'seed'?"),
+        ({"config": "none.yaml"}, "none.yaml cannot be read"),
+    ],
+)
+def test_wrong_flags_are_refused(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        flag_layers(**flags)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,2,3", "-1", "1.5", "1,", "²"])
+def test_what_is_no_number_of_epochs(text: str) -> None:
+    with pytest.raises(UsageError, match="Write 20 or 15,5"):
+        epoch_counts(text)
+
+
+def test_epochs_of_every_stage_or_of_each() -> None:
+    assert epoch_counts([15, 5]) == epoch_counts((15, 5)) == epoch_counts(" 15, 5") == [15, 5]
+    stages = layer_of(epochs=3)["stages"]
+    assert stages == {"classification": {"epochs": 3}, "contrastive": {"epochs": 3}}
