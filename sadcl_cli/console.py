@@ -8,17 +8,18 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from sadcl_core.runtime.progress import Bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
     from rich.table import Table
     from rich.text import Text
-
 
 UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
 
@@ -150,27 +151,27 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def stages(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Show one work after the other, how many of how many are done: bars on a terminal, off it a line for each that is over."""
     if verbosity.quiet:
         yield lambda what, done, total: None
     elif messages().is_terminal:
-        with _bars(in_bytes) as report:
+        with _bars() as report:
             yield report
     else:
-        with _lines(in_bytes) as report:
+        with _lines() as report:
             yield report
 
 
 @contextmanager
-def _lines(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _lines() -> Iterator[Callable[[str, int, int], None]]:
     """A line for each work, when the next one begins or all is over."""
     start, current = time.perf_counter(), ("", 0)
 
     def close() -> None:
         what, done = current
         if done:
-            amount = f"{done / 2**20:,.1f} MiB" if in_bytes else f"{done:,}"
+            amount = f"{done / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{done:,}"
             say(f"{what}: {amount} in {time.perf_counter() - start:.1f} s")
 
     def report(what: str, done: int, total: int) -> None:
@@ -185,7 +186,7 @@ def _lines(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _bars(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each work; they disappear when all is over."""
     from rich.progress import (
         BarColumn,
@@ -197,14 +198,19 @@ def _bars(in_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
         TransferSpeedColumn,
     )
 
-    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-    columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
-    with Progress(*columns, console=messages(), transient=True) as progress:
+    with ExitStack() as stack:
+        bars: dict[bool, Progress] = {}
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
+            in_bytes = isinstance(what, Bytes)
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=None)
-            progress.update(tasks[what], completed=done, total=total or None)
+                if in_bytes not in bars:
+                    stack.close()  # only one can be live at a time
+                    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+                    columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
+                    bars[in_bytes] = stack.enter_context(Progress(*columns, console=messages(), transient=True))
+                tasks[what] = bars[in_bytes].add_task(what, total=None)
+            bars[in_bytes].update(tasks[what], completed=done, total=total or None)
 
         yield report

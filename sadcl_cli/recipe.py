@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sadcl_cli.console import say, stages, verbosity, warn
+from sadcl_cli.console import say, stages
 
 if TYPE_CHECKING:
     from sadcl_core.config.automatic import Facts
@@ -17,23 +17,13 @@ if TYPE_CHECKING:
 
 def find_data(dataset: str, data: Path | None) -> Manifest:
     """The manifest of a data set, prepared now unless that has been done, and a line on where it came from."""
+    from sadcl_cli.display.prepare import say_origin
     from sadcl_core.data.prepare.prepare import find_or_prepare
 
     with stages() as progress:
-        taken = find_or_prepare(dataset, data=data, progress=progress)
-    manifest, name = taken.manifest, taken.manifest.description.name
-    say(f"data {name}: {taken.said}")
-    for note in manifest.description.notes:
-        say(f"data {name}: {note}")
-    if taken.report is not None:
-        from sadcl_cli.prepare_data import draw_report
-
-        for finding in taken.report.findings:
-            if finding.severity == "bad" or (finding.severity == "warning" and not verbosity.quiet):
-                examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
-                warn(f"{name}: {finding.count:,} {finding.text}{examples}")
-        say(f"data {name}: more in {draw_report(manifest, taken.report)}")
-    return manifest
+        origin = find_or_prepare(dataset, data=data, progress=progress)
+    say_origin(origin)
+    return origin.manifest
 
 
 def facts_of(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:

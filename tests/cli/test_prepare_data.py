@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sadcl_cli.console import stages
 from sadcl_core.data.manifest import load_manifest
+from sadcl_core.runtime.progress import Bytes
 from tests.conftest import Sadcl, make_voc, voc_object
 
 LABELS = ("cat", "cat;dog", "dog;a bird", "")
@@ -392,3 +394,11 @@ def test_class_names_are_no_markup(sadcl: Sadcl, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
     assert "cat[b]" in ran.stdout
     assert "dog[/x]" in ran.stdout
+
+
+def test_amounts_are_counted_or_measured_in_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages() as report:
+        report(Bytes("fetching a.zip"), 3 << 19, 4 << 20)
+        report("checking images", 7, 7)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in lines] == ["fetching a.zip: 1.5 MiB", "checking images: 7"]

@@ -14,7 +14,7 @@ from sadcl_core.config.schema import LossSection
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.assignment import assign_splits
-from sadcl_core.data.prepare.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.inference.score import Scores
 from sadcl_core.model.classifier import ClassifierOutput
@@ -102,7 +102,7 @@ def test_every_spelling_of_unknown_is_the_same(photos: Path, mark: str, monkeypa
     monkeypatch.chdir(photos)
     rows = [f"{n}.png,{n % 2},{mark if n % 3 == 0 else 1},{int(n > 3)}" for n in range(8)]
     (photos / "labels.csv").write_text("\n".join(["image,cat,dog,car", *rows]))
-    manifest = prepare("labels.csv", options=Options(split="test")).manifest
+    manifest = prepare("labels.csv", split="test").manifest
     split = manifest.split("test")
     assert [split.targets(n)[1] for n in range(8)] == [-1, 1, 1, -1, 1, 1, -1, 1]
     assert split.unknown_counts().tolist() == [0, 3, 0]
@@ -114,7 +114,7 @@ def test_unknown_labels_have_no_say_in_the_division(photos: Path, monkeypatch: p
     monkeypatch.chdir(photos)
     rows = [f"{n}.png,{n % 2},{'?' if n % 3 == 0 else 1}" for n in range(8)]
     (photos / "labels.csv").write_text("\n".join(["image,cat,dog", *rows]))
-    manifest = prepare("labels.csv", options=Options(split="test")).manifest
+    manifest = prepare("labels.csv", split="test").manifest
     hidden = manifest.rows.set_column(3, "unknown", manifest.rows["unknown"].combine_chunks().take([1] * 8))
     for rows_of in (manifest.rows, hidden):
         divided, _ = assign_splits(Manifest(manifest.description, rows_of), {"train": 0.5, "val": 0.5}, seed=3)

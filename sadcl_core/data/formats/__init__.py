@@ -1,11 +1,17 @@
-"""Readers of label files, one per file. None touches what it reads.
+"""Readers of label files, one per file. None changes what it reads.
 
-A reader is a module with `SUFFIXES` (of its label files; none when the format is a whole folder), `recognises(path)` for a
-label file or a folder, and `read(source) -> Manifest`. A new format is a new file here, a row in FORMATS and a test file.
+A reader is a module with
+
+    SUFFIXES                   of its label files; none when the format is a whole folder
+    recognises(path) -> bool   of a label file or a folder
+    read(source) -> Manifest
+
+and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DESCRIPTIONS (suffixes of a file
+that stands for the whole folder) and OPTIONS (fields of `Reading` that are for this format alone).
+A new format is a new file here, a row in FORMATS and a test file.
 """
 
 FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
-    "digits": "sadcl_core.data.formats.digits",
     "voc": "sadcl_core.data.formats.voc",
     "nuswide": "sadcl_core.data.formats.nuswide",
     "vg500": "sadcl_core.data.formats.vg500",
@@ -18,7 +24,7 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "captions": "sadcl_core.data.formats.captions",
 }
 
-DATASETS: dict[str, str] = {  # data sets that are known by name, and their format
+DATASETS: dict[str, str] = {  # names of public data sets, and their format
     "digits": "digits",
     "coco": "coco",
     "coco2014": "coco",
@@ -29,4 +35,4 @@ DATASETS: dict[str, str] = {  # data sets that are known by name, and their form
     "vg500": "vg500",
 }
 
-BUILT_IN = frozenset({"digits"})  # drawn where they are asked for; the others must be there
+BUILT_IN: dict[str, str] = {"digits": "sadcl_core.data.formats.digits"}  # drawn by their reader; the others must be on disk

@@ -27,6 +27,7 @@ from sadcl_core.data.tables import mentions, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)
+PREFERRED = "instances"  # captions and key points lie beside them
 SPLITS = ("train", "val")
 YEARS = ("2014", "2017")
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.formats import FORMATS
+from sadcl_core.data.formats import BUILT_IN, FORMATS
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.tables import read_json, read_lines, readable
@@ -39,9 +39,10 @@ def reader(name: str) -> Any:
     Raises:
         UsageError: there is no such format.
     """
-    if name not in FORMATS:
+    module = {**FORMATS, **BUILT_IN}.get(name)
+    if module is None:
         raise UsageError(f"There is no format called {name!r}. {suggest(name, FORMATS)}")
-    return import_module(FORMATS[name])
+    return import_module(module)
 
 
 def detect(path: Path, *, insisted: str = "") -> Found:
@@ -55,16 +56,16 @@ def detect(path: Path, *, insisted: str = "") -> Found:
         UsageError: there is no format called as insisted.
         DataError: it is in no known format, or several files may be meant.
     """
-    names = [insisted] if insisted else [name for name in FORMATS if name != "digits"]
-    readers = {name: reader(name) for name in names}
+    readers = {name: reader(name) for name in ([insisted] if insisted else FORMATS)}
     if path.is_dir():
         with readable(path, "a folder"):
             found = [*_in_folder(path, readers)]
             if found[0].files if found else not insisted:
                 _refuse_damaged(path, found[0].files if found else {})
-    elif path.suffix.lower() in (".yaml", ".yml"):
-        return Found("yolo", {UNASSIGNED: path})
     else:
+        for name, module in readers.items():
+            if path.suffix.lower() in getattr(module, "DESCRIPTIONS", ()):
+                return Found(name, {UNASSIGNED: path})
         found = [Found(name, {split_of_file(path): path}) for name, module in readers.items() if _is_label_file(path, module)]
     if not found:
         if insisted and path.is_file() and path.suffix.lower() in readers[insisted].SUFFIXES:
@@ -118,10 +119,9 @@ def _in_folder(folder: Path, readers: dict[str, Any]) -> Iterator[Found]:
 
 def _by_split(name: str, folder: Path, files: Sequence[Path]) -> Found:
     """One file per split."""
-    instances = [path for path in files if path.name.startswith("instances")]
-    chosen = instances or list(files)  # COCO has captions and key points beside its instances
+    preferred = getattr(reader(name), "PREFERRED", "")
     by_split: dict[str, list[Path]] = {}
-    for path in chosen:
+    for path in [path for path in files if path.name.startswith(preferred)] or files:
         by_split.setdefault(split_of_file(path, folder), []).append(path)
     notes: tuple[str, ...] = ()
     if UNASSIGNED in by_split and len(by_split) > 1:
@@ -206,6 +206,5 @@ def _unknown(path: Path, insisted: str) -> str:
     if path.is_dir() and not insisted and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a format that is known"
     return (
-        f"{path} {what}. Known are {', '.join(name for name in FORMATS if name != 'digits')}: docs/formats.md shows an "
-        "example of each, --format NAME insists on one."
+        f"{path} {what}. Known are {', '.join(FORMATS)}: docs/formats.md shows an example of each, --format NAME insists on one."
     )

@@ -39,11 +39,6 @@ MAX_OVERLAP = 0.2  # share of the smaller box
 Grey = npt.NDArray[np.float64]
 
 
-def recognises(folder: Path) -> bool:
-    """Whether the scenes were drawn into a folder."""
-    return (folder / LISTING).is_file()
-
-
 def read(source: Source) -> Manifest:
     """Draw the scenes into a folder unless they are there, and return their manifest.
 

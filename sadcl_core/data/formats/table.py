@@ -44,6 +44,7 @@ from sadcl_core.data.tables import (
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+OPTIONS = ("long", "label_column")
 PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
 SNIFFED = 20  # lines that the delimiter is found out from

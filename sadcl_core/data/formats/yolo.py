@@ -26,7 +26,8 @@ from sadcl_core.data.tables import read_lines, read_yaml
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
-DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DESCRIPTIONS = (".yaml", ".yml")
+DESCRIPTION_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 SPLIT_KEYS = ("train", "val", "valid", "test")
 NOTHING = (None, "", "~", "null", "Null", "NULL")
 LOOKED_AT = 200  # images, until one has a text beside it
@@ -83,7 +84,7 @@ def read(source: Source) -> Manifest:
 
 
 def _description(folder: Path) -> Path | None:
-    return next((folder / name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+    return next((folder / name for name in DESCRIPTION_NAMES if (folder / name).is_file()), None)
 
 
 def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:

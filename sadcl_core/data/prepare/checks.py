@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from PIL import Image
 
 from sadcl_core.data.images import UPRIGHT, as_rgb, explained_image, orientation
@@ -171,9 +170,3 @@ def _groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
     _, group, count = np.unique(words, return_inverse=True, return_counts=True)
     empty = np.array([not digest for digest in digests])
     return np.where((count[group] > 1) & ~empty, group, -1).astype(np.int64)
-
-
-def without(manifest: Manifest, images: set[str]) -> tuple[Manifest, npt.NDArray[np.bool_]]:
-    """The manifest less some images, and (N,) which rows were kept."""
-    keep = np.array([image not in images for image in manifest.rows["image"].to_pylist()], dtype=bool)
-    return Manifest(manifest.description, manifest.rows.filter(pa.array(keep))), keep

@@ -1,4 +1,4 @@
-"""What a person means by the words after a command: the name of a data set, a folder, a label file, or one per split."""
+"""Resolve what a person names as data: a public data set, a folder, a label file, or one label file per split."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ VAGUE = re.compile(
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a person called their data, worked out.
+class DatasetSpec:
+    """The data that a person named.
 
     Attributes:
         name: of the data set.
-        given: absolute paths, or the name of a known data set: what it is recognised by.
+        given: absolute paths, or the name of a public data set: what identifies it.
         root: folder of the images.
-        paths: the folder or files that were named, by split; none for a known data set.
-        guess: nobody said where the images are.
+        paths: the folder or files by split; none for a public data set.
+        guess: the folder of the images was not given.
     """
 
     name: str
@@ -40,52 +40,58 @@ class Named:
     guess: bool
 
 
-def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Named:
-    """Work out what a person called their data.
+def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> DatasetSpec:
+    """Resolve the words for a data set.
+
+    Args:
+        dataset: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
+        data: folder of the images, if it is given.
+        name: of the data set; taken from the folder or file unless given.
 
     Raises:
-        UsageError: it is neither the name of a data set nor a folder or file.
-        DataError: the folder is not there.
+        UsageError: a word is neither the name of a data set nor a folder or file.
+        DataError: a folder or file does not exist.
     """
     if len(dataset) == 1 and dataset[0] in DATASETS:
-        known = dataset[0]
-        root = data_folder(known, data)
-        return Named(plain_name(name or known), (known,), root, {}, guess=False)
+        return DatasetSpec(plain_name(name or dataset[0]), (dataset[0],), _data_folder(dataset[0], data), {}, guess=False)
     files = _files_by_split(dataset)
     if data is not None and not data.is_dir():
         raise DataError(f"There is no folder {data}. Check --data.")
     first = next(iter(files.values()))
     root = data or (first if first.is_dir() else _common_folder(list(files.values())))
     given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
-    return Named(
-        plain_name(name) if name else name_of(list(files.values())), given, root, files, guess=data is None and not first.is_dir()
-    )
+    name = plain_name(name) if name else _name_of(list(files.values()))
+    return DatasetSpec(name, given, root, files, guess=data is None and not first.is_dir())
 
 
-def name_of(paths: Sequence[Path]) -> str:
-    """A data set's name from its folder or file; from the folder of a file that is called labels, train and the like."""
+def _name_of(paths: Sequence[Path]) -> str:
+    """Return a data set's name: of its folder or file, or of the folder of a file that is called labels, train and the like."""
     path = paths[0].absolute()
     words = [path.name] if path.is_dir() else [path.stem, path.parent.name, path.parent.parent.name]
     if len(paths) > 1:
         words = words[1:]
-    chosen = next((word for word in words if word and not VAGUE.match(word)), words[0])
-    return plain_name(chosen)
+    return plain_name(next((word for word in words if word and not VAGUE.match(word)), words[0]))
 
 
 def plain_name(text: str) -> str:
-    """A text as the name of a folder: no separators, no spaces, not hidden."""
+    """Return a text as the name of a folder: without separators and spaces, and not hidden.
+
+    Example:
+        >>> plain_name("My photos / 2024")
+        'My-photos-2024'
+    """
     return re.sub(r"[^\w.-]+", "-", text)[:100].strip("-.") or "data"
 
 
-def data_folder(name: str, data: Path | None) -> Path:
-    """Where a known data set lies: as given, else where it was prepared from, else `data/NAME`.
+def _data_folder(name: str, data: Path | None) -> Path:
+    """Return the folder of a public data set: as given, else where it was prepared from, else `data/NAME`.
 
     Raises:
-        DataError: there is no such folder, and the data set is not one that is drawn on the spot.
+        DataError: there is no such folder, and the data set is not one that its reader draws.
     """
     folder = data or _prepared_from(name) or DATA / name
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Check --data.")
+        raise DataError(f"{folder} is not a folder. Check --data.")
     if name not in BUILT_IN and not folder.is_dir():
         hint = "Check --data." if data else f"Say where it lies with --data DIR, or link it to {DATA / name}."
         raise DataError(f"There is no folder {folder}. {hint}")
@@ -93,7 +99,7 @@ def data_folder(name: str, data: Path | None) -> Path:
 
 
 def _prepared_from(name: str) -> Path | None:
-    """Where a known data set was prepared from."""
+    """Return the folder that a public data set was prepared from, if it still exists."""
     try:
         folder = Path(load_description(PREPARED / name).options["root"])
     except (DataError, KeyError, TypeError):
@@ -102,12 +108,12 @@ def _prepared_from(name: str) -> Path | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file or folder; not as far as can be seen, when its folder may not be looked into."""
+    """Return True if there is a file or folder; False if the folder around it cannot be read."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
-    """SPLIT=FILE arguments, or the one path."""
+    """Return the files of SPLIT=FILE arguments by split, or the one path."""
     files: dict[str, Path] = {}
     for text in dataset:
         before, equals, after = text.partition("=")
@@ -134,7 +140,7 @@ def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
 
 
 def _common_folder(files: Sequence[Path]) -> Path:
-    """The deepest folder that holds all files."""
+    """Return the deepest folder that holds all files."""
     folder = files[0].parent
     while not all(path.resolve().is_relative_to(folder.resolve()) for path in files):
         folder = folder.resolve().parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 from sadcl_core.runtime.files import replacing, write_text
 
-BETWEEN = ("|", ";", ",")
+DELIMITERS = ("|", ";", ",", " ", "[", "\t")  # a class name with one of them is written in a list
 Row = dict[str, Any]
 
 
-def check_exports(names: list[str]) -> None:
-    """Refuse formats that cannot be written.
+def check_exports(names: Sequence[str]) -> None:
+    """Raise if a format cannot be written.
 
     Raises:
         UsageError: a name is not in EXPORTS.
@@ -31,8 +31,11 @@ def check_exports(names: list[str]) -> None:
             raise UsageError(f"Labels cannot be written as {name!r}. {suggest(name, EXPORTS)}")
 
 
-def export(manifest: Manifest, form: str, folder: Path) -> list[Path]:
+def write_labels(manifest: Manifest, form: str, folder: Path) -> list[Path]:
     """Write label files of a format in EXPORTS into a folder; image paths in them start from the manifest's root.
+
+    Returns:
+        The files.
 
     Raises:
         DataError: for COCO, an image cannot be opened to see its size; for the others, a class name has a line break.
@@ -42,26 +45,28 @@ def export(manifest: Manifest, form: str, folder: Path) -> list[Path]:
 
 
 def rows_of(manifest: Manifest, chunk: int = 4096) -> Iterator[Row]:
-    """Rows as plain objects: image, split, active, unknown, boxes."""
+    """Yield the rows as plain dicts: image, split, active, unknown, boxes."""
     for batch in manifest.rows.to_batches(max_chunksize=chunk):
         yield from batch.to_pylist()
 
 
 def write_csv(manifest: Manifest, folder: Path) -> list[Path]:
-    """One `labels.csv` with image, split, labels and unknown, and the list of classes beside it."""
-    names, between = manifest.classes, _between(manifest.classes)
+    """Write one `labels.csv` with image, split, labels and unknown, and the list of classes beside it."""
+    names = manifest.classes
+    plain = all(name.strip() == name and not any(mark in name for mark in DELIMITERS) for name in names)
     path, beside = folder / "labels.csv", _class_list(manifest, folder)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split", "labels", "unknown"])
         for row in rows_of(manifest):
             cells = ([names[k] for k in row[kind]] for kind in ("active", "unknown"))
-            writer.writerow([row["image"], row["split"], *(_cell(labels, between) for labels in cells)])
+            texts = ("|".join(cell) if plain else json.dumps(cell, ensure_ascii=False) for cell in cells)
+            writer.writerow([row["image"], row["split"], *texts])
     return [path, beside]
 
 
 def write_jsonl(manifest: Manifest, folder: Path) -> list[Path]:
-    """One `labels.jsonl` with image, split, labels and unknown, and the list of classes beside it."""
+    """Write one `labels.jsonl` with image, split, labels and unknown, and the list of classes beside it."""
     names = manifest.classes
     path, beside = folder / "labels.jsonl", _class_list(manifest, folder)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -74,9 +79,9 @@ def write_jsonl(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def write_coco(manifest: Manifest, folder: Path) -> list[Path]:
-    """One `annotations/instances_SPLIT.json` per split; a label without a box is an annotation without one.
+    """Write one `annotations/instances_SPLIT.json` per split; a label without a box is an annotation without one.
 
-    Splits of other names than the usual are told apart by the images, in one file: others would not find them in its name.
+    Splits of unusual names go into one file, in which each image names its split, since readers look for usual names only.
     """
     names = manifest.splits
     if not set(names) <= set(SPLIT_NAMES.values()):
@@ -112,7 +117,7 @@ def _coco_image(manifest: Manifest, number: int, row: Row) -> Row:
 
 
 def _coco_annotations(number: int, row: Row) -> Iterator[Row]:
-    """One per box, and one for each label that has none."""
+    """Yield an annotation per box, and one for each label without a box."""
     boxes = row["boxes"] or []
     for box in boxes:
         sides = [round(box[side], 3) for side in ("x", "y", "width", "height")]
@@ -131,16 +136,6 @@ def _class_list(manifest: Manifest, folder: Path) -> Path:
         )
     write_text(folder / CLASS_LIST, "".join(f"{name}\n" for name in manifest.classes))
     return folder / CLASS_LIST
-
-
-def _between(names: tuple[str, ...]) -> str:
-    """What stands between labels; empty when names need to be quoted in a list."""
-    plain = all(name.strip() == name and not any(mark in name for mark in (*BETWEEN, " ", "[", "\t")) for name in names)
-    return BETWEEN[0] if plain else ""
-
-
-def _cell(labels: list[str], between: str) -> str:
-    return between.join(labels) if between else json.dumps(labels, ensure_ascii=False)
 
 
 EXPORTS: dict[str, Callable[[Manifest, Path], list[Path]]] = {"coco": write_coco, "csv": write_csv, "jsonl": write_jsonl}

@@ -1,18 +1,19 @@
-"""From whatever a person calls their data, a name, a folder or a label file, to a checked manifest on disk."""
+"""From a person's words for their data, a name, a folder or label files, to a checked manifest on disk."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
@@ -20,21 +21,22 @@ from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
-from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images, without
+from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
-from sadcl_core.data.prepare.dataset_spec import PREPARED, Named, exists, identify
+from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, identify
+from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.stratify import parse_fractions
-from sadcl_core.data.shards import is_address, open_shards
+from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
 from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
-from sadcl_core.runtime.progress import StagedProgress, stage
+from sadcl_core.runtime.progress import Bytes, StagedProgress, stage
 
 REPORT = "report.json"
 DIVISION = "0.8,0.1,0.1"  # of data that come without splits
 WHOLE = "test"  # the split of all images, when such data are only to be evaluated
-KEPT = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
+MANIFESTS = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
 OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|\.?images-\d+|\..*\.tmp")
 UNFINISHED = re.compile(r"\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
 ORIGIN = ".origin.json"  # beside copies: of which data they are
@@ -43,21 +45,21 @@ SHOWN = 3  # broken images named in an error
 
 @dataclass(frozen=True)
 class Options:
-    """How a data set is to be prepared; kept with the manifest, so that it is prepared the same way when its labels change.
+    """How a data set is prepared; stored with the manifest, so that it is prepared the same way when its labels change.
 
     Attributes:
-        format: insisted on; found out when empty.
+        format: of the labels; detected when empty.
         split: fractions of train, val and test, or one split for all images; see `parse_fractions`.
-        division: the same, for data that come without splits when `split` says nothing.
+        division: the same, for data that come without splits when `split` is empty.
         seed: of the splits.
         classes: file of class names in their order.
-        delimiter: between the labels of one cell of a table; found out when empty.
-        difficult: what VOC's difficult objects say: unknown, absent or present.
-        label_column: of a table; found out when empty.
+        delimiter: between the labels of one cell of a table; detected when empty.
+        difficult: what VOC's difficult objects count as: unknown, absent or present.
+        label_column: of a table; detected when empty.
         long: every row of a table is one label of its image.
         resize: short side in pixels of compact copies of the images; 0 for the originals.
-        skip_broken: leave images out that cannot be read, instead of raising.
-        decode: read the pixels of every image; otherwise only see that the files are there.
+        skip_broken: leave out images that cannot be read, instead of raising.
+        decode: read the pixels of every image; otherwise only check that the files exist.
     """
 
     format: str = ""
@@ -76,55 +78,211 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stored manifest, what it holds, and the images that cannot be used (which were left out of it)."""
+    """A stored manifest and its report.
+
+    Attributes:
+        manifest: of the images that can be used, stored in `manifest.folder`.
+        report: counts and findings.
+        problems: images that cannot be read and were left out.
+        files: written beside the manifest: the report, label files and the folder of shards.
+    """
 
     manifest: Manifest
     report: Report
     problems: tuple[Problem, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class DataOrigin:
+    """A manifest, and where it came from.
+
+    Attributes:
+        manifest: stored in `manifest.folder`.
+        kind: a prepared folder that was named, shards at an address, or data that were prepared before or just now.
+        source: the data that were prepared just now; empty otherwise.
+        newer: a label file that changed after the prepared folder was made; empty when none did.
+        report: of data that were prepared just now.
+    """
+
+    manifest: Manifest
+    kind: Literal["folder", "shards", "before", "now"]
+    source: str = ""
+    newer: str = ""
+    report: Report | None = None
 
 
 def prepare(
-    *dataset: str,
+    source: str | Path | Sequence[str | Path],
+    *,
     data: Path | None = None,
     output: Path | None = None,
     name: str = "",
-    options: Options = Options(),
+    format: str = "",  # noqa: A002
+    split: str = "",
+    seed: int = 0,
+    classes: Path | None = None,
+    delimiter: str = "",
+    label_column: str = "",
+    long: bool = False,
+    difficult: Difficult = "ignore",
+    resize: int = 0,
+    export: Sequence[str] = (),
+    shards: Path | None = None,
+    download: bool = False,
+    skip_broken: bool = False,
+    fast: bool = False,
     progress: StagedProgress | None = None,
 ) -> Prepared:
-    """Read a data set, check its images, divide it unless it is, and store the manifest with a report.
+    r"""Read a data set, check its images, divide it unless it has splits, and store the manifest with a report.
+
+    Nothing of the data set itself is moved or changed.
 
     Args:
-        dataset: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
-        data: the folder its images lie in; see `data_folder` for a known name.
-        output: where the manifest goes; `prepared/NAME` unless given.
-        name: of the data set; from the folder or file unless given.
-        options: how.
-        progress: told of images that are checked, then of copies that are written.
+        source: a row of DATASETS, a folder, a label file, or several texts SPLIT=FILE.
+        data: folder of the images; `data/NAME` for a known name, the folder of the labels otherwise.
+        output: folder of the manifest; `prepared/NAME` unless given.
+        name: of the data set; taken from the folder or file unless given.
+        format: of the labels, a row of FORMATS; detected when empty.
+        split: of data without splits: fractions of train, val and test ("0.8,0.1,0.1"), or one name for all images.
+        seed: of the division into splits.
+        classes: file of class names in their order, one per line.
+        delimiter: between the labels of one cell of a table; detected when empty; "none" if a cell is one label.
+        label_column: of a table; detected when empty.
+        long: every row of a table is one label of its image.
+        difficult: what VOC's difficult objects count as: unknown, absent or present.
+        resize: short side in pixels of compact copies of the images, which are used instead of them; 0 for none.
+        export: label files that are written as well: rows of EXPORTS.
+        shards: folder of WebDataset shards that are written as well.
+        download: fetch the data set first, into `data` or `data/NAME`.
+        skip_broken: leave out images that cannot be read, instead of raising.
+        fast: check that the images exist, but do not decode them.
+        progress: called with the name of the stage, how much is done and how much there is.
+
+    Returns:
+        The stored manifest, its report, the images left out and the files written.
 
     Raises:
-        UsageError: `output` holds the manifest of other data, or an option makes no sense.
-        DataError: the data are not there or not as the format says, or images are broken.
+        UsageError: `output` holds the manifest of other data, or an argument makes no sense.
+        DataError: the data are missing or not as the format says, or images are broken.
+        MachineError: the disk is full, the network or an optional package is missing.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp()) / "pets"
+        >>> folder.mkdir()
+        >>> for k in range(10):
+        ...     Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(folder / f"{k}.png")
+        >>> rows = [f"{k}.png,{'cat' if k % 2 else 'dog'}" for k in range(10)]
+        >>> _ = (folder / "labels.csv").write_text("\n".join(["image,labels", *rows]))
+        >>> prepared = prepare(folder, output=folder.parent / "prepared")
+        >>> prepared.manifest.classes, prepared.manifest.split_sizes
+        (('cat', 'dog'), {'train': 8, 'val': 1, 'test': 1})
     """
-    named = identify(dataset, data=data, name=name)
-    target = output or PREPARED / named.name
-    _refuse_other(target, named)
+    dataset = [str(source)] if isinstance(source, (str, Path)) else [str(entry) for entry in source]
+    check_exports(export)
+    if shards is not None:
+        require_webdataset()  # before any long work
+        refuse_used(shards)
+    if download:
+        _download(dataset[0], data, progress)
+    options = Options(
+        format=format,
+        split=split,
+        seed=seed,
+        classes=str(classes.absolute()) if classes else "",
+        delimiter=delimiter,
+        difficult=difficult,
+        label_column=label_column,
+        long=long,
+        resize=resize,
+        skip_broken=skip_broken,
+        decode=not fast,
+    )
+    spec = identify(dataset, data=data, name=name)
+    prepared = _prepare(spec, output or PREPARED / spec.name, data, options, progress)
+    manifest, files = prepared.manifest, [*prepared.files]
+    for form in export:
+        files += write_labels(manifest, form, files[0].parent / "export" / form)
+    if shards is not None:
+        files.append(write_shards(manifest, shards, progress=stage(progress, "writing shards")))
+    return replace(prepared, files=tuple(files))
+
+
+def find_or_prepare(
+    dataset: str, *, data: Path | None = None, whole: bool = False, progress: StagedProgress | None = None
+) -> DataOrigin:
+    """Return the manifest of data given by name, folder, label file or prepared folder; prepare them unless that was done.
+
+    Shards at an address are opened where they are. Data whose labels changed since they were prepared are prepared again, in
+    the same way.
+
+    Args:
+        dataset: as a person names it.
+        data: folder of the images, if it is given.
+        whole: do not divide data that come without splits and were not prepared before: all of them are split test.
+        progress: as in `prepare`.
+
+    Raises:
+        UsageError: there is no data set, folder or file of this name.
+        DataError: see `prepare` and `load_with_images`.
+    """
+    if is_address(dataset):
+        return DataOrigin(open_shards(dataset, PREPARED)[0], "shards")
+    if dataset not in DATASETS:
+        folder = Path(dataset) if exists(Path(dataset)) else PREPARED / dataset
+        if is_prepared(folder):
+            manifest = load_with_images(folder, root=data)
+            newer = changed(manifest.description.source) if manifest.description.shards is None else []
+            return DataOrigin(manifest, "folder", newer=newer[0] if newer else "")
+    spec = identify([dataset], data=data)
+    folder = PREPARED / spec.name
+    options = Options()
+    if whole and not is_prepared(folder):
+        folder, options = PREPARED / f"{spec.name}@{WHOLE}", Options(division=WHOLE)
+    _refuse_other(folder, spec)
+    stored = _stored(folder)
+    if stored is not None:
+        options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
+        if data is None and dataset not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
+            data = Path(stored.options["data"])
+            spec = identify([dataset], data=data)
+        same_root = spec.guess or stored.options.get("root") == str(spec.root.resolve())
+        if same_root and not changed(stored.source) and not _more_labels(spec, options, stored):
+            return DataOrigin(load_with_images(folder), "before")
+    prepared = _prepare(spec, folder, data, options, progress)
+    return DataOrigin(prepared.manifest, "now", str(spec.root) if dataset in DATASETS else dataset, report=prepared.report)
+
+
+def _download(name: str, data: Path | None, progress: StagedProgress | None) -> None:
+    from sadcl_core.data.prepare.download import download
+
+    def in_bytes(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(Bytes(what), done, total)
+
+    download(name, data or DATA / name, progress=in_bytes)
+
+
+def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Options, progress: StagedProgress | None) -> Prepared:
+    """Prepare a data set into a folder; see `prepare`."""
+    _refuse_other(target, spec)
     if options.split:
-        parse_fractions(options.split)  # a mistake in it is said before any long work
+        parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
-    manifest = _read(named, options)
-    _refuse_second_split(manifest, options)
-    decode = options.decode or bool(options.resize)  # copies are made of what can be read
-    checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
-    manifest, groups = _without_broken(manifest, checks, named, options)
+    manifest = _read(spec, options)
     fractions = _fractions(manifest, options)
-    manifest, groups = with_splits(manifest, groups, fractions, seed=options.seed, earlier=earlier)
-    checks.groups = groups
+    decode = options.decode or bool(options.resize)  # copies are made of images that can be read
+    checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
+    manifest, groups = _without_broken(manifest, checks, skip=options.skip_broken)
+    manifest, checks.groups = with_splits(manifest, groups, fractions, seed=options.seed, earlier=earlier)
     report = make_report(manifest, checks, left_out=options.skip_broken)
     description = replace(
         manifest.description,
         options={
-            "dataset": list(named.given),
-            "root": str(named.root.resolve()),
+            "dataset": list(spec.given),
+            "root": str(spec.root.resolve()),
             "data": str(data.resolve()) if data else None,
             "divided": None if fractions is None else {"fractions": fractions, "seed": options.seed},
             **asdict(options),
@@ -135,77 +293,24 @@ def prepare(
         manifest = _compacted(manifest, target, progress)
     stored = manifest.save(target)
     write_json(target / REPORT, report.as_json())
-    return Prepared(stored, report, tuple(checks.problems))
+    return Prepared(stored, report, tuple(checks.problems), (target / REPORT,))
 
 
-class Taken(NamedTuple):
-    """A manifest, a sentence on where it came from, and what was found when it was prepared just now."""
-
-    manifest: Manifest
-    said: str
-    report: Report | None = None
-
-
-def find_or_prepare(
-    dataset: str, *, data: Path | None = None, whole: bool = False, progress: StagedProgress | None = None
-) -> Taken:
-    """The manifest of data given by name, folder, label file or prepared folder, prepared now unless that has been done.
-
-    The address of a folder of shards is opened where it is.
-
-    Args:
-        dataset: as a person says it.
-        data: where the images are, if that is said.
-        whole: data that come without splits and were not prepared before are not divided: all of them are split test.
-        progress: as in `prepare`.
-
-    Raises:
-        UsageError: the name is none and no folder or file either.
-        DataError: see `prepare` and `load_with_images`.
-    """
-    if is_address(dataset):
-        return Taken(*open_shards(dataset, PREPARED))
-    if dataset not in DATASETS:
-        folder = Path(dataset) if exists(Path(dataset)) else PREPARED / dataset
-        if is_prepared(folder):
-            manifest = load_with_images(folder, root=data)
-            stale = changed(manifest.description.source) if manifest.description.shards is None else []
-            anew = f" (older than {stale[0]}: sadcl prepare-data reads it again)" if stale else ""
-            return Taken(manifest, f"manifest {folder}{anew}")
-    named = identify([dataset], data=data)
-    folder = PREPARED / named.name
-    options = Options()
-    if whole and not is_prepared(folder):
-        folder, options = PREPARED / f"{named.name}@{WHOLE}", Options(division=WHOLE)
-    _refuse_other(folder, named)
-    stored = _stored(folder)
-    if stored is not None:
-        options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
-        if data is None and dataset not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
-            data = Path(stored.options["data"])
-            named = identify([dataset], data=data)
-        same_place = named.guess or stored.options.get("root") == str(named.root.resolve())
-        if same_place and not changed(stored.source) and not _more_labels(named, options, stored):
-            return Taken(load_with_images(folder), f"manifest {folder}, prepared before")
-    prepared = prepare(dataset, data=data, output=folder, options=options, progress=progress)
-    where = named.root if dataset in DATASETS else dataset
-    return Taken(prepared.manifest, f"manifest {folder}, prepared now from {where}", prepared.report)
-
-
-def _read(named: Named, options: Options) -> Manifest:
-    """The manifest as the labels have it."""
-    if named.given[0] in DATASETS:
-        expected = DATASETS[named.given[0]]
-        if options.format not in ("", expected):
-            raise UsageError(f"{named.given[0]} is in the format {expected}. Leave --format out, or give the path of the labels.")
-        found = Found(expected)
-    elif UNASSIGNED in named.paths:
-        found = detect(named.paths[UNASSIGNED], insisted=options.format)
+def _read(spec: DatasetSpec, options: Options) -> Manifest:
+    """Return the manifest as the labels have it."""
+    known = spec.given[0] if spec.given[0] in DATASETS else ""
+    if known:
+        if options.format not in ("", DATASETS[known]):
+            raise UsageError(f"{known} is in the format {DATASETS[known]}. Leave --format out, or give the path of the labels.")
+        labels = Found(DATASETS[known])
+    elif UNASSIGNED in spec.paths:
+        labels = detect(spec.paths[UNASSIGNED], insisted=options.format)
     else:
-        found = detect_files(named.paths, insisted=options.format)
-    if (options.long or options.label_column) and found.format != "csv":
+        labels = detect_files(spec.paths, insisted=options.format)
+    module = reader(labels.format)
+    if (options.long or options.label_column) and not {"long", "label_column"} <= set(getattr(module, "OPTIONS", ())):
         raise UsageError(
-            f"--long and --label-column are for tables, and these labels are read as {found.format}. Leave them out."
+            f"--long and --label-column are for tables, and these labels are read as {labels.format}. Leave them out."
         )
     reading = Reading(
         classes=read_classes(Path(options.classes)) if options.classes else (),
@@ -214,21 +319,25 @@ def _read(named: Named, options: Options) -> Manifest:
         label_column=options.label_column,
         long=options.long,
     )
-    known = named.given[0] if named.given[0] in DATASETS else named.name
-    source = Source(name=known, root=named.root, files=found.files, reading=reading, guess=named.guess)
-    manifest: Manifest = reader(found.format).read(source)
-    notes = (*([] if named.given[0] in DATASETS else [f"read as {found.format}"]), *found.notes, *manifest.description.notes)
-    origin = manifest.description.source
+    source = Source(name=known or spec.name, root=spec.root, files=labels.files, reading=reading, guess=spec.guess)
+    manifest: Manifest = module.read(source)
+    notes = [*([] if known else [f"read as {labels.format}"]), *labels.notes, *manifest.description.notes]
     if options.difficult != Options.difficult:
-        notes = (*notes, f"objects marked difficult count as {options.difficult}")
+        notes.append(f"objects marked difficult count as {options.difficult}")
+    origin = manifest.description.source
     if options.classes:
-        origin["files"] |= describe_source(found.format, [Path(options.classes)])["files"]
-    manifest.description = replace(manifest.description, name=named.name, notes=notes, source=origin)
+        origin["files"] |= describe_source(labels.format, [Path(options.classes)])["files"]
+    manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
     return manifest
 
 
-def _refuse_second_split(manifest: Manifest, options: Options) -> None:
-    """Raise when splits are asked for of data that have them, or only some rows have one."""
+def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
+    """Return how data are divided; None for data whose own splits are kept.
+
+    Raises:
+        DataError: only some rows have a split.
+        UsageError: a division is requested of data that have splits.
+    """
     splits = manifest.splits
     if UNASSIGNED in splits and len(splits) > 1:
         raise DataError(
@@ -236,46 +345,46 @@ def _refuse_second_split(manifest: Manifest, options: Options) -> None:
         )
     if options.split and len(splits) > 1:
         raise UsageError(f"{manifest.description.name} has the splits {', '.join(splits)}, which are kept. Leave --split out.")
+    if options.split:
+        return {split_name(part): share for part, share in parse_fractions(options.split).items()}
+    return parse_fractions(options.division) if splits == [UNASSIGNED] else None
 
 
-def _without_broken(
-    manifest: Manifest, checks: ImageChecks, named: Named, options: Options
-) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The manifest and groups of duplicates less the images that cannot be read."""
+def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Return the manifest and the groups of duplicates without the images that cannot be read.
+
+    Raises:
+        DataError: there are such images and they are not to be left out, or there are no others.
+    """
     problems = checks.problems
     if not problems:
         return manifest, checks.groups
     broken = {problem.image for problem in problems}
-    where = manifest.description.root
-    if len(broken) == len(set(manifest.rows["image"].to_pylist())):
+    images = manifest.rows["image"].to_pylist()
+    if len(broken) == len(set(images)):
         hint = " Say with --data DIR which folder holds them." if problems[0].reason.endswith("no such file.") else ""
         raise DataError(
-            f"There are labels, but none of the {len(broken):,} images in {where} can be read: {problems[0].reason}{hint}"
+            f"There are labels, but none of the {len(broken):,} images in {manifest.description.root} can be read: "
+            f"{problems[0].reason}{hint}"
         )
-    if not options.skip_broken:
+    if not skip:
         shown = " ".join(problem.reason for problem in problems[:SHOWN])
         more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
         raise DataError(
             f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} Mend them, or go on without them: "
             "sadcl prepare-data ... --skip-broken."
         )
-    kept, keep = without(manifest, broken)
+    keep = np.array([image not in broken for image in images], dtype=bool)
     note = f"{len(problems):,} images that could not be read were left out"
-    kept.description = replace(kept.description, notes=(*kept.description.notes, note))
-    return kept, checks.groups[keep]
-
-
-def _command(named: Named) -> str:
-    """How to prepare the same data, as one types it."""
-    where = "" if named.guess or named.paths else f" --data {quote(str(named.root))}"
-    return f"sadcl prepare-data {' '.join(map(quote, named.given))}{where}"
+    description = replace(manifest.description, notes=(*manifest.description.notes, note))
+    return Manifest(description, manifest.rows.filter(pa.array(keep))), checks.groups[keep]
 
 
 def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None) -> Manifest:
-    """The manifest of compact copies.
+    """Return the manifest of compact copies.
 
-    Until all are there they gather in a hidden folder, where the same call goes on with them, and another one starts anew.
-    Those of other images that are there already are kept until then.
+    The copies gather in a hidden folder until all are there. A call for the same data goes on with them, another one starts
+    again. Finished copies of other images are kept until then.
     """
     options = manifest.description.options
     folder = target / f"images-{options['resize']}"
@@ -300,51 +409,44 @@ def _read_origin(marker: Path) -> Any:
         return None
 
 
-def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
-    """How data are to be divided; None for data whose own splits are kept."""
-    if options.split:
-        return {split_name(part): share for part, share in parse_fractions(options.split).items()}
-    return parse_fractions(options.division) if manifest.splits == [UNASSIGNED] else None
-
-
-def _refuse_other(target: Path, named: Named) -> None:
-    """Raise when the place of a manifest holds that of other data, or files that are not of a manifest."""
+def _refuse_other(target: Path, spec: DatasetSpec) -> None:
+    """Raise if the folder of a manifest holds that of other data, or files that are not of a manifest."""
     stored = _stored(target)
     if stored is None:  # none, damaged, or of another version: nothing to keep, if nothing else is there
         names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        strange = any(not OURS.fullmatch(name) for name in names)
-        if strange or (names and names.isdisjoint(KEPT) and not all(map(UNFINISHED, names))):
+        foreign = any(not OURS.fullmatch(name) for name in names)
+        if foreign or (names and names.isdisjoint(MANIFESTS) and not all(map(UNFINISHED, names))):
             raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
         return
-    same = (stored.name, stored.options.get("dataset")) == (named.name, list(named.given))
-    if named.given[0] in DATASETS:  # which data a name stands for depends on where they lie
+    same = (stored.name, stored.options.get("dataset")) == (spec.name, list(spec.given))
+    if spec.given[0] in DATASETS:  # which data a name stands for depends on where they lie
         old = Path(str(stored.options.get("root")))
-        same = same and (old == named.root.resolve() or not old.exists())
+        same = same and (old == spec.root.resolve() or not old.exists())
     if not same:
-        what = " ".join(named.given)
-        old_what = " ".join(map(str, stored.options.get("dataset", [stored.name])))
+        old_given = " ".join(map(str, stored.options.get("dataset", [stored.name])))
+        where = "" if spec.guess or spec.paths else f" --data {quote(str(spec.root))}"
+        command = f"sadcl prepare-data {' '.join(map(quote, spec.given))}{where} -o {quote(f'{target}-2')}"
         raise UsageError(
-            f"{target} is the manifest of {old_what} in {stored.options.get('root')}, not of {what} in {named.root}. "
-            f"Give this one another place: {_command(named)} -o {quote(f'{target}-2')}, and train with {target}-2."
+            f"{target} is the manifest of {old_given} in {stored.options.get('root')}, not of {' '.join(spec.given)} in "
+            f"{spec.root}. Give this one another place: {command}, and train with {target}-2."
         )
 
 
 def _stored(folder: Path) -> Description | None:
-    """What a manifest says of itself; None when there is no such manifest."""
+    """Return the description of a manifest; None if there is none."""
     try:
         return load_description(folder) if is_prepared(folder) else None
     except DataError:
         return None
 
 
-def _more_labels(named: Named, options: Options, stored: Description) -> bool:
-    """Whether a folder has label files, or a list of classes, that it had not when it was prepared."""
-    folder = named.paths.get(UNASSIGNED)
-    whole = folder is not None and folder.is_dir()
-    if whole and not reader(str(stored.source.get("format"))).SUFFIXES:  # all that is in such a folder is watched
-        files: Mapping[str, Path] = {}
-    else:
-        files = detect(folder, insisted=options.format).files if whole and folder is not None else named.paths
-    known = named.given[0] in BUILT_IN  # drawn: its classes are its own
-    listed = [] if known else class_lists(Source(name=named.name, root=named.root, files=files))
-    return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *listed))
+def _more_labels(spec: DatasetSpec, options: Options, stored: Description) -> bool:
+    """Return True if there are label files, or a list of classes, that were not there when the data were prepared."""
+    folder = spec.paths.get(UNASSIGNED)
+    files: Mapping[str, Path] = spec.paths
+    if folder is not None and folder.is_dir():  # of a format that is a whole folder, every folder in it is watched
+        whole = not reader(str(stored.source.get("format"))).SUFFIXES
+        files = {} if whole else detect(folder, insisted=options.format).files
+    drawn = spec.given[0] in BUILT_IN  # its classes are fixed
+    lists = [] if drawn else class_lists(Source(name=spec.name, root=spec.root, files=files))
+    return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *lists))

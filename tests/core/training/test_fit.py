@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sadcl_core.config.presets import configure
 from sadcl_core.data.manifest import load_manifest
-from sadcl_core.data.prepare.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model
 from sadcl_core.runs.run_directory import RunDirectory, read_status
@@ -156,7 +156,7 @@ def test_the_fingerprint_is_of_the_data_and_of_nothing_else(coco: Path, tmp_path
     assert first.fingerprint() == load_manifest(tmp_path / "a").fingerprint()
     assert first.fingerprint() == prepare("coco", data=coco, output=tmp_path / "b").manifest.fingerprint()
     (coco / "train2017" / "003.png").unlink()
-    other = prepare("coco", data=coco, output=tmp_path / "c", options=Options(skip_broken=True)).manifest
+    other = prepare("coco", data=coco, output=tmp_path / "c", skip_broken=True).manifest
     assert first.fingerprint() != other.fingerprint()
 
 

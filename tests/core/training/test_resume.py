@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import CARD, StateCard, read_state, read_state_card
@@ -237,7 +237,7 @@ def test_other_data_are_refused(manifest: Manifest, tmp_path: Path) -> None:
         start(configured((2, 0)), manifest, Path("run"), stop_at(2))
     root = make_coco(tmp_path / "other")
     (root / "train2017" / "003.png").unlink()
-    other = prepare("coco", data=root, output=tmp_path / "b", options=Options(skip_broken=True)).manifest
+    other = prepare("coco", data=root, output=tmp_path / "b", skip_broken=True).manifest
     with pytest.raises(DataError, match="have other images, splits or labels"):
         go_on(Path("run"), other)
     same = prepare("coco", data=make_coco(tmp_path / "moved"), output=tmp_path / "c").manifest

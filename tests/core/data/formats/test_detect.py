@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sadcl_core.data.formats.detect import detect
-from sadcl_core.data.prepare.prepare import Options, prepare
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.core.data.formats.samples import FORMAT, SAMPLES, all_images_are_there, draw, load, put, rows
 
@@ -41,7 +41,7 @@ def test_nothing_of_the_users_is_touched(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["csv", "yolo", "coco-roboflow", "labelstudio"])
 def test_prepared_from_the_path_a_person_names(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    prepared = prepare(str(SAMPLES[name](folder)), options=Options(split="train" if name == "labelstudio" else ""))
+    prepared = prepare(str(SAMPLES[name](folder)), split="train" if name == "labelstudio" else "")
     assert f"read as {FORMAT[name]}" in prepared.manifest.description.notes
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare.assignment import extend_splits, splits_before
-from sadcl_core.data.prepare.prepare import Options, Prepared, find_or_prepare, prepare
+from sadcl_core.data.prepare.prepare import Prepared, find_or_prepare, prepare
 from sadcl_core.data.rows import Record
 from tests.core.data.formats.samples import SAMPLES, draw, put
 
@@ -42,7 +42,7 @@ def splits_of(manifest: Manifest) -> dict[str, str]:
 
 
 def prepared_splits(**options: object) -> dict[str, str]:
-    return splits_of(prepare("pets", options=Options(**options)).manifest)  # type: ignore[arg-type]
+    return splits_of(prepare("pets", **options).manifest)  # type: ignore[arg-type]
 
 
 def said(prepared: Prepared) -> str:
@@ -54,7 +54,7 @@ def test_images_stay_where_they_are_when_labels_change() -> None:
     before = prepared_splits()
     put_table({number: "horse" if number % 9 == 0 else LABELS[(number // 3) % 4] for number in range(80)})
     taken = find_or_prepare("pets")
-    assert "prepared now" in taken.said
+    assert taken.kind == "now"
     assert "horse" in taken.manifest.classes
     assert splits_of(taken.manifest) == before
     assert "80 images stay where they were" in taken.manifest.description.notes[-1]
@@ -96,7 +96,7 @@ def test_all_is_divided_anew_in_another_way_and_then_stays_so(other: dict[str, o
     put_table(range(60))
     first = prepared_splits()
     second = prepared_splits(**other)
-    fresh = prepare("pets", output=Path("fresh"), options=Options(**other)).manifest  # type: ignore[arg-type]
+    fresh = prepare("pets", output=Path("fresh"), **other).manifest  # type: ignore[arg-type]
     assert second == splits_of(fresh) != first
     put_table(range(100))
     taken = find_or_prepare("pets").manifest
@@ -179,7 +179,7 @@ def test_a_file_that_is_said_to_be_train_is_all_of_train() -> None:
 )
 def test_one_split_may_be_called_as_people_call_it(said_split: str, split: str) -> None:
     put_table(range(12))
-    prepared = prepare("pets", options=Options(split=said_split))
+    prepared = prepare("pets", split=said_split)
     assert prepared.manifest.split_sizes == {split: 12}
     assert f"all images are in split {split}" in said(prepared)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.prepare import checks as module
-from sadcl_core.data.prepare.checks import CHUNK, EXAMPLES, KINDS, ImageChecks, check_images, without
+from sadcl_core.data.prepare.checks import CHUNK, EXAMPLES, KINDS, ImageChecks, check_images
 from sadcl_core.data.rows import Record
 from tests.core.data.test_images import ORIENTATION, claim
 
@@ -222,11 +222,3 @@ def test_a_file_that_may_not_be_read_is_broken(tmp_path: Path, monkeypatch: pyte
         assert len(problems) == 2
         for problem in problems:
             assert problem.reason == f"{tmp_path / problem.image}: cannot be read (Permission denied)."
-
-
-def test_images_can_be_left_out(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, ["a", "b", "a", "c"], ["train", "train", "test", "test"])
-    kept, keep = without(manifest, {"a"})
-    assert kept.rows["image"].to_pylist() == ["b", "c"]
-    assert keep.tolist() == [False, True, False, True]
-    assert len(manifest) == 4

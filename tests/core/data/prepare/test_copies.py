@@ -12,7 +12,7 @@ from PIL import Image
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.prepare.copies import compact, copy_name
-from sadcl_core.data.prepare.prepare import Options, find_or_prepare, prepare
+from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco
@@ -219,7 +219,7 @@ def test_copies_can_be_trained_on_instead_of_the_originals(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     make_coco(tmp_path / "my-coco")
     plain = prepare("my-coco", output=Path("plain")).manifest
-    prepared = prepare("my-coco", options=Options(resize=16)).manifest
+    prepared = prepare("my-coco", resize=16).manifest
     folder = (tmp_path / "prepared" / "my-coco" / "images-16").resolve()
     assert prepared.description.root == folder
     assert len(list(folder.rglob("*.jpg"))) == 36
@@ -229,24 +229,26 @@ def test_copies_can_be_trained_on_instead_of_the_originals(tmp_path: Path, monke
             scaled = [Box(b.label, b.x / 4, b.y / 4, b.width / 4, b.height / 4) for b in plain.split(split).boxes(i) or []]
             assert prepared.split(split).boxes(i) == scaled
             assert (prepared.split(split).targets(i) == plain.split(split).targets(i)).all()
-    manifest, taken, _ = find_or_prepare("my-coco")
-    assert "prepared before" in taken
+    origin = find_or_prepare("my-coco")
+    manifest = origin.manifest
+    assert origin.kind == "before"
     assert manifest.description.root == folder
 
 
 def test_copies_are_made_again_when_the_labels_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_coco(tmp_path / "my-coco")
-    prepare("my-coco", options=Options(resize=16, split=""))
+    prepare("my-coco", resize=16, split="")
     shutil.rmtree("my-coco")
     make_coco(tmp_path / "my-coco", train=10)
-    manifest, taken, _ = find_or_prepare("my-coco")
-    assert "prepared now" in taken
+    origin = find_or_prepare("my-coco")
+    manifest = origin.manifest
+    assert origin.kind == "now"
     assert manifest.split_sizes == {"train": 10, "val": 12}
     assert manifest.description.root.name == "images-16"
     assert {open_image(path).size for path in paths_of(manifest)} == {(16, 16)}
-    assert "prepared before" in find_or_prepare("my-coco")[1]
-    assert prepare("my-coco", options=Options(resize=32)).manifest.description.root.name == "images-32"
+    assert find_or_prepare("my-coco").kind == "before"
+    assert prepare("my-coco", resize=32).manifest.description.root.name == "images-32"
     assert prepare("my-coco").manifest.description.root.name == "my-coco"
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sadcl_core.data.manifest import Description, Manifest
-from sadcl_core.data.prepare.export import EXPORTS, check_exports, export
-from sadcl_core.data.prepare.prepare import Options, find_or_prepare, prepare
+from sadcl_core.data.prepare.export import EXPORTS, check_exports, write_labels
+from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco
@@ -74,7 +74,7 @@ def boxes_of(manifest: Manifest) -> list[list[tuple[float, ...]]]:
 
 
 def read_back(manifest: Manifest, form: str, *dataset: str) -> Manifest:
-    back = prepare(*(dataset or (f"out/{form}",)), data=manifest.description.root, output=Path("back"), name="back").manifest
+    back = prepare(dataset or f"out/{form}", data=manifest.description.root, output=Path("back"), name="back").manifest
     assert back.description.root == manifest.description.root
     return back
 
@@ -83,7 +83,7 @@ def read_back(manifest: Manifest, form: str, *dataset: str) -> Manifest:
 @pytest.mark.parametrize("classes", [PLAIN, AWKWARD, NUMBERS, ("only one",), ("z", "a", "m")])
 def test_what_was_written_is_read_back_the_same(form: str, classes: Sequence[str]) -> None:
     manifest = manifest_of(classes)
-    paths = export(manifest, form, Path("out") / form)
+    paths = write_labels(manifest, form, Path("out") / form)
     assert all(path.is_file() for path in paths)
     back = read_back(manifest, form)
     assert back.classes == manifest.classes
@@ -95,7 +95,7 @@ def test_what_was_written_is_read_back_the_same(form: str, classes: Sequence[str
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_the_file_alone_says_it_all(form: str) -> None:
     manifest = manifest_of(AWKWARD)
-    path = export(manifest, form, Path("out"))[0]
+    path = write_labels(manifest, form, Path("out"))[0]
     back = read_back(manifest, form, str(path))
     assert held(back) == held(manifest)
     assert back.classes == manifest.classes
@@ -107,7 +107,7 @@ def test_a_manifest_without_boxes_or_labels(form: str) -> None:
     draw(root, NAMES)
     records = [Record(name, "train", (0,) if name == NAMES[3] else ()) for name in NAMES]
     manifest = Manifest.from_records(Description("some", root, ("one", "two")), records)
-    export(manifest, form, Path("out") / form)
+    write_labels(manifest, form, Path("out") / form)
     assert held(read_back(manifest, form)) == held(manifest)
 
 
@@ -116,21 +116,21 @@ def test_no_image_with_a_label(form: str) -> None:
     root = Path("my photos").resolve()
     draw(root, NAMES)
     manifest = Manifest.from_records(Description("some", root, ("one", "two")), [Record(name, "test", ()) for name in NAMES])
-    export(manifest, form, Path("out") / form)
+    write_labels(manifest, form, Path("out") / form)
     assert held(read_back(manifest, form)) == held(manifest)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_splits_of_other_names_come_back(form: str) -> None:
     manifest = manifest_of(PLAIN, ("fold 1", "fold/2", "../../fold 3"))
-    export(manifest, form, Path("out") / form)
+    write_labels(manifest, form, Path("out") / form)
     assert held(read_back(manifest, form)) == held(manifest)
 
 
 def test_a_split_is_no_path_that_coco_files_are_written_to() -> None:
     manifest = manifest_of(PLAIN, ("fold 1", "fold/1", "a/../../../../x"))
     before = {path for path in Path.cwd().rglob("*") if path.is_file()}
-    paths = export(manifest, "coco", Path("deep/er/out"))
+    paths = write_labels(manifest, "coco", Path("deep/er/out"))
     assert {path.parent for path in paths} == {Path("deep/er/out/annotations")}
     written = {path.relative_to(Path.cwd()) for path in Path.cwd().rglob("*") if path.is_file()} - {
         path.relative_to(Path.cwd()) for path in before
@@ -146,13 +146,13 @@ def test_an_image_of_two_splits_is_in_both(form: str) -> None:
     draw(root, NAMES[:2])
     records = [Record(name, split, (0,)) for split in ("train", "test") for name in NAMES[:2]]
     manifest = Manifest.from_records(Description("some", root, ("one",)), records)
-    export(manifest, form, Path("out") / form)
+    write_labels(manifest, form, Path("out") / form)
     assert held(read_back(manifest, form)) == held(manifest)
 
 
 def test_coco_is_what_its_own_tools_read(capsys: pytest.CaptureFixture[str]) -> None:
     manifest = manifest_of(AWKWARD)
-    paths = export(manifest, "coco", Path("out"))
+    paths = write_labels(manifest, "coco", Path("out"))
     assert [path.name for path in paths] == [f"instances_{split}.json" for split in ("train", "val", "test")]
     for path in paths:
         coco = COCO(path)
@@ -168,13 +168,13 @@ def test_coco_is_what_its_own_tools_read(capsys: pytest.CaptureFixture[str]) -> 
 def test_superclasses_are_kept_by_coco() -> None:
     manifest = manifest_of(PLAIN)
     manifest.description = Description("some", manifest.description.root, PLAIN, ("animal", "animal", "vehicle", "plant"))
-    export(manifest, "coco", Path("out/coco"))
+    write_labels(manifest, "coco", Path("out/coco"))
     assert read_back(manifest, "coco").description.superclasses == ("animal", "animal", "vehicle", "plant")
 
 
 def test_plain_names_make_a_plain_table() -> None:
     manifest = manifest_of(PLAIN)
-    with export(manifest, "csv", Path("out"))[0].open(encoding="utf-8", newline="") as file:
+    with write_labels(manifest, "csv", Path("out"))[0].open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == NAMES
     for row, stored in zip(rows, held(manifest), strict=True):
@@ -187,9 +187,9 @@ def test_plain_names_make_a_plain_table() -> None:
 def test_a_class_name_of_two_lines_is_refused(form: str) -> None:
     manifest = manifest_of(("cat", "two\nlines", "dog"))
     with pytest.raises(DataError, match=r"some: the class name 'two\\nlines' has a line break.*export as coco"):
-        export(manifest, form, Path("out"))
+        write_labels(manifest, form, Path("out"))
     assert not Path("out").exists()
-    export(manifest, "coco", Path("out/coco"))
+    write_labels(manifest, "coco", Path("out/coco"))
     assert read_back(manifest, "coco").classes == manifest.classes
 
 
@@ -197,9 +197,9 @@ def test_an_image_that_is_gone_is_named() -> None:
     manifest = manifest_of(PLAIN)
     (manifest.description.root / NAMES[0]).unlink()
     with pytest.raises(DataError, match=r"a\.jpg: no such file"):
-        export(manifest, "coco", Path("out"))
+        write_labels(manifest, "coco", Path("out"))
     assert not [path for path in Path("out").rglob("*") if path.is_file()]
-    export(manifest, "csv", Path("out"))
+    write_labels(manifest, "csv", Path("out"))
 
 
 @pytest.mark.parametrize("name", ["yolo", "CSV", "", "jsonl "])
@@ -212,7 +212,7 @@ def test_a_format_that_is_not_written_is_refused(name: str) -> None:
 def test_a_place_that_cannot_be_written_is_said(form: str) -> None:
     Path("out").write_text("mine")
     with pytest.raises(UsageError, match="cannot be written"):
-        export(manifest_of(PLAIN), form, Path("out"))
+        write_labels(manifest_of(PLAIN), form, Path("out"))
     assert Path("out").read_text() == "mine"
 
 
@@ -220,11 +220,11 @@ def test_a_place_that_cannot_be_written_is_said(form: str) -> None:
 def test_one_form_goes_to_another_and_back(form: str) -> None:
     """From COCO, of which the pictures are scaled, to a form and back."""
     make_coco(Path("my-coco").resolve())
-    manifest = prepare("my-coco", options=Options(resize=32)).manifest
-    export(manifest, form, Path("out") / form)
+    manifest = prepare("my-coco", resize=32).manifest
+    write_labels(manifest, form, Path("out") / form)
     back = read_back(manifest, form)
     assert held(back) == held(manifest)
     assert back.classes == manifest.classes
     if form == "coco":
         assert boxes_of(back) == boxes_of(manifest)
-    assert "prepared before" in find_or_prepare("my-coco")[1]
+    assert find_or_prepare("my-coco").kind == "before"

@@ -13,7 +13,7 @@ from PIL import Image
 from sadcl_core.data.formats import digits
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.prepare import Options, find_or_prepare, prepare
+from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco, make_voc, voc_object
 from tests.core.data.formats.samples import SAMPLES, draw_all, put
@@ -26,6 +26,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
+
+
+def test_label_files_are_given_one_per_split() -> None:
+    draw_all(Path("mine"), [f"{k}.jpg" for k in range(4)])
+    train = put(Path("mine/a.csv"), "image,labels\n0.jpg,cat\n1.jpg,dog\n")
+    test = put(Path("mine/b.csv"), "image,labels\n2.jpg,cat\n3.jpg,dog\n")
+    prepared = prepare([f"train={train}", f"test={test}"], export=["csv", "jsonl"])
+    assert prepared.manifest.split_sizes == {"train": 2, "test": 2}
+    assert [file.name for file in prepared.files] == ["report.json", "labels.csv", "classes.txt", "labels.jsonl", "classes.txt"]
+    assert all(file.is_file() for file in prepared.files)
 
 
 def test_counts_what_is_there(coco: Path) -> None:
@@ -59,37 +69,38 @@ def test_broken_images_are_an_error_that_names_and_counts_them(coco: Path) -> No
 
 def test_broken_images_can_be_left_out(coco: Path) -> None:
     truncate(coco / "train2017" / "003.png")
-    prepared = prepare("coco", data=coco, options=Options(skip_broken=True))
+    prepared = prepare("coco", data=coco, skip_broken=True)
     assert [problem.image for problem in prepared.problems] == ["train2017/003.png"]
     assert prepared.report.splits[0].images == 23
     assert "train2017/003.png" not in list(prepared.manifest.split("train"))
-    assert "1 images that could not be read" in find_or_prepare("coco", data=coco)[0].description.notes[-1]
+    assert "1 images that could not be read" in find_or_prepare("coco", data=coco).manifest.description.notes[-1]
 
 
 def test_without_decoding_only_missing_files_are_found(coco: Path) -> None:
     truncate(coco / "train2017" / "003.png")
-    prepare("coco", data=coco, options=Options(decode=False))
+    prepare("coco", data=coco, fast=True)
     (coco / "val2017" / "001.png").unlink()
     with pytest.raises(DataError, match="1 of 36 images"):
-        prepare("coco", data=coco, options=Options(decode=False))
+        prepare("coco", data=coco, fast=True)
 
 
 def test_annotations_whose_images_are_all_gone(coco: Path) -> None:
     for path in coco.rglob("*.png"):
         path.unlink()
     with pytest.raises(DataError, match="none of the 36 images"):
-        prepare("coco", data=coco, options=Options(skip_broken=True))
+        prepare("coco", data=coco, skip_broken=True)
 
 
 def test_prepared_once_and_again_when_the_annotations_change(coco: Path) -> None:
-    assert "prepared now" in find_or_prepare("coco", data=coco)[1]
-    assert "prepared before" in find_or_prepare("coco", data=coco)[1]
-    assert "prepared before" in find_or_prepare("coco")[1]
-    assert find_or_prepare("prepared/coco")[1] == "manifest prepared/coco"
+    assert find_or_prepare("coco", data=coco).kind == "now"
+    assert find_or_prepare("coco", data=coco).kind == "before"
+    assert find_or_prepare("coco").kind == "before"
+    assert find_or_prepare("prepared/coco").kind == "folder"
     shutil.rmtree(coco)
     make_coco(coco, train=10)
-    manifest, taken, _ = find_or_prepare("coco")
-    assert "prepared now" in taken
+    origin = find_or_prepare("coco")
+    manifest = origin.manifest
+    assert origin.kind == "now"
     assert len(manifest.split("train")) == 10
 
 
@@ -112,10 +123,11 @@ def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
     splits = {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": [voc_object("dog")]}}
     voc = make_voc(tmp_path / "voc", splits)
     find_or_prepare("voc2007", data=voc)
-    assert "prepared before" in find_or_prepare("voc2007")[1]
+    assert find_or_prepare("voc2007").kind == "before"
     (voc / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(f"<annotation>{voc_object('cat')}</annotation>")
-    manifest, taken, _ = find_or_prepare("voc2007")
-    assert "prepared now" in taken
+    origin = find_or_prepare("voc2007")
+    manifest = origin.manifest
+    assert origin.kind == "now"
     assert manifest.split("train").active(0) == [7]
 
 
@@ -124,7 +136,7 @@ def test_a_damaged_description_is_written_anew(coco: Path, content: str) -> None
     prepare("coco", data=coco)
     Path("prepared/coco/dataset.json").write_text(content)
     prepare("coco", data=coco)
-    assert find_or_prepare("coco")[0].splits == ["train", "val"]
+    assert find_or_prepare("coco").manifest.splits == ["train", "val"]
 
 
 @pytest.mark.parametrize("output", ["file", "file/inside"])
@@ -142,7 +154,7 @@ def test_a_folder_with_other_files_is_not_written_to(coco: Path) -> None:
 
 def test_what_is_not_there() -> None:
     Path("file").write_text("")
-    with pytest.raises(DataError, match="file is no folder"):
+    with pytest.raises(DataError, match="file is not a folder"):
         prepare("digits", data=Path("file"))
     with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
         prepare("coco", data=Path("nowhere"))
@@ -160,13 +172,12 @@ def test_interrupted_copies_are_gone_on_with(coco: Path) -> None:
         if what == "writing copies":
             raise KeyboardInterrupt
 
-    options = Options(resize=32)
     with pytest.raises(KeyboardInterrupt):
-        prepare("coco", data=coco, options=options, progress=interrupt)
+        prepare("coco", data=coco, resize=32, progress=interrupt)
     assert [path.name for path in Path("prepared/coco").iterdir()] == [".images-32"]
     first = next(Path("prepared/coco/.images-32").rglob("*.jpg"))
     written = first.stat().st_mtime_ns
-    manifest = prepare("coco", data=coco, options=options).manifest
+    manifest = prepare("coco", data=coco, resize=32).manifest
     assert manifest.description.root == Path("prepared/coco/images-32").resolve()
     assert all(manifest.split("all").path(i).is_file() for i in range(len(manifest)))
     kept = Path("prepared/coco/images-32") / first.relative_to("prepared/coco/.images-32")
@@ -259,38 +270,38 @@ NUSWIDE_TRAIN = "Groundtruth/Labels_Train.txt"
 )
 def test_labels_that_changed_are_noticed(write: Callable[[Path], Path], change: Callable[[Path], object]) -> None:
     folder = write(Path("mine"))
-    options = Options(division="train")
-    prepare(str(folder), options=options)
-    first = find_or_prepare(str(folder))
-    assert "prepared before" in first.said
+    find_or_prepare(str(folder), whole=True)
+    first = find_or_prepare(str(folder), whole=True)
+    assert first.kind == "before"
     change(folder)
-    second = find_or_prepare(str(folder))
-    assert "prepared now" in second.said
-    fresh = prepare(str(folder), output=Path("fresh"), options=options).manifest
+    second = find_or_prepare(str(folder), whole=True)
+    assert second.kind == "now"
+    shutil.rmtree("prepared")
+    fresh = find_or_prepare(str(folder), whole=True).manifest
     assert (second.manifest.classes, second.manifest.rows) == (fresh.classes, fresh.rows)
     assert (active(second.manifest), second.manifest.classes) != (active(first.manifest), first.manifest.classes)
-    assert "prepared before" in find_or_prepare(str(folder)).said
+    assert find_or_prepare(str(folder), whole=True).kind == "before"
 
 
 @pytest.mark.parametrize("name", ["csv", "coco-single", "jsonl", "vg500", "nuswide", "openmmlab"])
 def test_labels_that_were_only_touched_are_not_read_again(name: str) -> None:
     path = SAMPLES[name](Path("mine"))
-    prepare(str(path), options=Options(division="train"))
+    find_or_prepare(str(path), whole=True)
     folder = path if path.is_dir() else path.parent
     for file in folder.rglob("*"):
         if file.suffix in (".csv", ".json", ".jsonl", ".txt"):
             os.utime(file, ns=(10**18, 10**18))
-    assert "prepared before" in find_or_prepare(str(path)).said
+    assert find_or_prepare(str(path), whole=True).kind == "before"
 
 
 def test_the_list_of_classes_that_was_said_is_a_label_file_too() -> None:
     folder = with_one_table(Path("mine"))
     put(Path("order.txt"), "dog\ncat\n")
-    prepare(str(folder), options=Options(classes=str(Path("order.txt").resolve())))
-    assert "prepared before" in find_or_prepare(str(folder)).said
+    prepare(str(folder), classes=Path("order.txt"))
+    assert find_or_prepare(str(folder)).kind == "before"
     put(Path("order.txt"), "dog\ncow\ncat\n")
     taken = find_or_prepare(str(folder))
-    assert "prepared now" in taken.said
+    assert taken.kind == "now"
     assert taken.manifest.classes == ("dog", "cow", "cat")
 
 
@@ -301,7 +312,7 @@ def test_the_first_of_several_lists_of_classes_is_the_one() -> None:
     put(folder / "classes.txt", "cow\ncat\ndog\n")
     put(folder / "annotations/classes.txt", "dog\ncat\n")
     assert prepare(str(folder)).manifest.classes == ("dog", "cat")
-    assert "prepared before" in find_or_prepare(str(folder)).said
+    assert find_or_prepare(str(folder)).kind == "before"
 
 
 # ---- what was said when data were prepared
@@ -309,11 +320,12 @@ def test_the_first_of_several_lists_of_classes_is_the_one() -> None:
 
 def test_options_are_those_of_the_first_time() -> None:
     folder = SAMPLES["voc-own"](Path("mine"))
-    options = Options(split="0.5,0.25,0.25", seed=5, difficult="positive", resize=4, decode=False, skip_broken=True)
-    first = prepare(str(folder), options=options).manifest
+    first = prepare(
+        str(folder), split="0.5,0.25,0.25", seed=5, difficult="positive", resize=4, fast=True, skip_broken=True
+    ).manifest
     replaced(folder / "Annotations/000007.xml", "my cat", "my cow")
     taken = find_or_prepare(str(folder))
-    assert "prepared now" in taken.said
+    assert taken.kind == "now"
     stored = taken.manifest.description.options
     assert {name: stored[name] for name in ("split", "seed", "difficult", "resize", "decode", "skip_broken")} == {
         "split": "0.5,0.25,0.25",
@@ -333,11 +345,11 @@ def test_images_are_where_they_were_said_to_be(given: str) -> None:
     put(Path("lab/x.csv"), "image,labels\n" + "".join(f"{k}.jpg,{'cat' if k % 2 else 'dog'}\n" for k in range(10)))
     prepared = prepare(given, data=Path("imgs")).manifest
     again = find_or_prepare(given)
-    assert "prepared before" in again.said
+    assert again.kind == "before"
     assert again.manifest.description.root == prepared.description.root == Path("imgs").resolve()
     put(Path("lab/x.csv"), "image,labels\n" + "".join(f"{k}.jpg,{'cat' if k % 3 else 'dog'}\n" for k in range(10)))
     changed = find_or_prepare(given)
-    assert "prepared now" in changed.said
+    assert changed.kind == "now"
     assert changed.manifest.description.root == Path("imgs").resolve()
     shutil.copytree("imgs", "other")
     assert find_or_prepare(given, data=Path("other")).manifest.description.root == Path("other").resolve()
@@ -351,14 +363,14 @@ def test_a_known_data_set_is_found_where_it_moved_to() -> None:
     manifest = find_or_prepare("voc2007").manifest
     assert manifest.description.root == Path("data/voc2007").resolve()
     assert all(manifest.split("all").path(i).is_file() for i in range(2))
-    assert "prepared before" in find_or_prepare("voc2007").said
+    assert find_or_prepare("voc2007").kind == "before"
 
 
 def test_a_prepared_data_set_is_found_by_its_name() -> None:
     prepare(str(with_one_table(Path("sets/mine"))))
-    assert find_or_prepare("mine").said == "manifest prepared/mine"
+    assert not find_or_prepare("mine").newer
     put(Path("sets/mine/train.csv"), "image,labels\n1.jpg,cat\n")
-    assert "older than" in find_or_prepare("mine").said
+    assert find_or_prepare("mine").newer.endswith("train.csv")
 
 
 # ---- where a manifest may go
@@ -375,7 +387,7 @@ def test_a_folder_with_a_description_of_something_else_is_not_written_to() -> No
 
 def test_a_manifest_may_be_written_where_one_was_with_all_that_lies_beside_it() -> None:
     folder = with_one_table(Path("mine"))
-    prepare(str(folder), output=Path("out"), options=Options(resize=4))
+    prepare(str(folder), output=Path("out"), resize=4)
     put(Path("out/report.png"), b"")
     put(Path("out/export/csv/labels.csv"), "")
     put(Path("out/.manifest.arrow.1.2.tmp"), "")
@@ -395,7 +407,7 @@ def test_a_manifest_may_be_written_where_one_was_with_all_that_lies_beside_it() 
 def test_a_split_whose_images_are_all_broken_is_left_out(coco: Path, split: str) -> None:
     for path in (coco / f"{split}2017").iterdir():
         truncate(path)
-    prepared = prepare("coco", data=coco, options=Options(skip_broken=True))
+    prepared = prepare("coco", data=coco, skip_broken=True)
     other = "val" if split == "train" else "train"
     assert list(prepared.manifest.split_sizes) == [other]
     assert [entry.name for entry in prepared.report.splits] == [other]
@@ -412,7 +424,7 @@ def test_drawn_scenes_whose_list_leads_out_of_the_folder_are_not_copied(monkeypa
         put(Path("scenes/digits.json"), document)
         before = set(Path().rglob("*"))
         with pytest.raises(DataError, match=r"outside\.jpg lies outside"):
-            prepare("digits", data=Path("scenes"), output=Path("second"), options=Options(resize=8))
+            prepare("digits", data=Path("scenes"), output=Path("second"), resize=8)
         assert set(Path().rglob("*")) == before
 
 
@@ -437,13 +449,13 @@ def interrupted(folder: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(str(folder), options=Options(resize=10), progress=interrupt)
+        prepare(str(folder), resize=10, progress=interrupt)
 
 
 def test_interrupted_copies_are_not_taken_for_those_of_other_data_of_the_same_name() -> None:
     interrupted(coloured(Path("one/pets"), (250, 0, 0)))
     assert list(Path("prepared/pets/.images-10").glob("*.jpg"))
-    manifest = prepare(str(coloured(Path("two/pets"), (0, 0, 250))), options=Options(resize=10)).manifest
+    manifest = prepare(str(coloured(Path("two/pets"), (0, 0, 250))), resize=10).manifest
     for number in range(40):
         red, _, blue = open_image(manifest.split("all").path(number)).getpixel((9, 9))  # type: ignore[misc]
         assert blue > 200 > 50 > red
@@ -453,10 +465,10 @@ def test_interrupted_copies_are_not_taken_for_those_of_other_data_of_the_same_na
 def test_finished_copies_are_not_taken_for_those_of_another_folder_of_images() -> None:
     coloured(Path("red"), (250, 0, 0)).joinpath("labels.csv").rename("x.csv")
     coloured(Path("blue"), (0, 0, 250))
-    prepare("x.csv", data=Path("red"), options=Options(resize=10))
+    prepare("x.csv", data=Path("red"), resize=10)
     prepare("x.csv", data=Path("blue"))  # the copies stay, and are not those of these
     for folder, channel in (("blue", 2), ("red", 0)):
-        manifest = prepare("x.csv", data=Path(folder), options=Options(resize=10)).manifest
+        manifest = prepare("x.csv", data=Path(folder), resize=10).manifest
         assert manifest.description.root == Path("prepared/x/images-10").resolve()
         pixels = [np.asarray(open_image(manifest.split("all").path(number)))[9, 9] for number in range(40)]
         assert all(pixel[channel] > 200 > 50 > pixel[2 - channel] for pixel in pixels)
@@ -466,8 +478,8 @@ def test_interrupted_copies_of_the_same_data_are_gone_on_with_also_after_other_o
     folder = coloured(Path("one/pets"), (250, 0, 0))
     interrupted(folder)
     kept = {path.name: path.stat().st_ctime_ns for path in Path("prepared/pets/.images-10").glob("*.jpg")}
-    manifest = prepare(str(folder), options=Options(resize=10)).manifest
+    manifest = prepare(str(folder), resize=10).manifest
     now = {path.name: path.stat().st_ctime_ns for path in manifest.description.root.glob("*.jpg")}
     assert len(now) == 40
     assert {name: now[name] for name in kept} == kept
-    assert "prepared before" in find_or_prepare(str(folder)).said
+    assert find_or_prepare(str(folder)).kind == "before"

@@ -1,0 +1,139 @@
+"""Show a prepared data set: its splits, classes and findings, where it came from, and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sadcl_cli.console import detail, new_table, say, show, show_json, show_table, verbosity, warn
+
+if TYPE_CHECKING:
+    from sadcl_core.data.manifest import Manifest
+    from sadcl_core.data.prepare.prepare import DataOrigin, Prepared
+    from sadcl_core.data.prepare.report import Finding, Report
+
+CLASSES = 40  # classes in the table; of more, the rarest
+PROBLEMS = 20  # images that were left out are named
+STYLES = {"bad": "bold red", "warning": "yellow", "note": ""}
+
+
+def show_prepared(prepared: Prepared, *, json: bool) -> None:
+    """Draw the page of a data set, and show what was prepared and written."""
+    for problem in prepared.problems[:PROBLEMS]:
+        warn(f"left out: {problem.reason}")
+    if len(prepared.problems) > PROBLEMS:
+        warn(f"left out {len(prepared.problems) - PROBLEMS:,} more images that cannot be read")
+    report, *others = prepared.files
+    files = [report, _draw_page(prepared.manifest, prepared.report), *others]
+    if json:
+        show_json(_document(prepared, files))
+        return
+    description = prepared.manifest.description
+    for note in description.notes:
+        say(f"{description.name}: {note}")
+    _show_splits(prepared.report)
+    _show_classes(prepared.report)
+    if prepared.report.findings:
+        _show_findings(prepared.report.findings)
+    detail(f"images under {description.root}")
+    for path in files:
+        say(f"written: {path}")
+    show(f"manifest saved to {prepared.manifest.folder}")
+
+
+def say_origin(origin: DataOrigin) -> None:
+    """Say where data came from and what is worth knowing of them; of data that were prepared just now, draw the page."""
+    manifest, name = origin.manifest, origin.manifest.description.name
+    say(f"data {name}: {origin_text(origin)}")
+    for note in manifest.description.notes:
+        say(f"data {name}: {note}")
+    if origin.report is None:
+        return
+    for finding in origin.report.findings:
+        if finding.severity == "bad" or (finding.severity == "warning" and not verbosity.quiet):
+            examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
+            warn(f"{name}: {finding.count:,} {finding.text}{examples}")
+    say(f"data {name}: more in {_draw_page(manifest, origin.report)}")
+
+
+def origin_text(origin: DataOrigin) -> str:
+    """Return where data came from, in words."""
+    text = f"manifest {origin.manifest.folder}"
+    match origin.kind:
+        case "shards":
+            return f"{origin.manifest.description.place}, {text}"
+        case "before":
+            return f"{text}, prepared before"
+        case "now":
+            return f"{text}, prepared now from {origin.source}"
+        case "folder":
+            return f"{text} (older than {origin.newer}: sadcl prepare-data reads it again)" if origin.newer else text
+
+
+def _draw_page(manifest: Manifest, report: Report) -> Path:
+    """Draw the page of a data set beside its manifest."""
+    from sadcl_core.plots.dataset import plot_dataset
+
+    assert manifest.folder is not None, "a prepared manifest is stored"
+    return plot_dataset(manifest, report, manifest.folder / "report.png")
+
+
+def _show_splits(report: Report) -> None:
+    table = new_table("split", "images", "without labels", "labels per image", "classes with images", title=report.name)
+    for split in report.splits:
+        present = sum(count > 0 for count in split.class_counts)
+        counts = (f"{split.images:,}", f"{split.without_labels:,}", f"{split.labels_per_image:.2f}")
+        table.add_row(split.name, *counts, f"{present} of {len(report.classes)}")
+    show_table(table)
+
+
+def _show_classes(report: Report) -> None:
+    """Show images per class and split; of many classes the rarest, unless -v."""
+    columns = []
+    for split in report.splits:
+        columns.append((split.name, split.class_counts))
+        if any(sum(other.unknown_counts) for other in report.splits):
+            columns.append((f"{split.name} unknown", split.unknown_counts))
+    numbers, title = list(range(len(report.classes))), "images per class"
+    if len(numbers) > CLASSES and not verbosity.verbose:
+        title = f"images per class: the {CLASSES} rarest of {len(numbers):,} (-v for all)"
+        numbers = sorted(numbers, key=lambda k: int(report.class_counts[k]))[:CLASSES]
+    table = new_table("class", *(name for name, _ in columns), title=title)
+    for k in numbers:
+        table.add_row(report.classes[k], *(f"{counts[k]:,}" for _, counts in columns))
+    show_table(table)
+
+
+def _show_findings(findings: tuple[Finding, ...]) -> None:
+    """Show what to look at before training, the worst first."""
+    table = new_table("", "number", "of", "for example", title="worth knowing", wrap=True)
+    for finding in findings:
+        examples = ", ".join(finding.examples[:3]) + (", ..." if finding.count > 3 and len(finding.examples) > 2 else "")
+        table.add_row(finding.severity, f"{finding.count:,}", finding.text, examples, style=STYLES[finding.severity])
+    show_table(table)
+
+
+def _document(prepared: Prepared, files: list[Path]) -> dict[str, Any]:
+    description = prepared.manifest.description
+    return {
+        "schema_version": 1,
+        "name": description.name,
+        "manifest": str(prepared.manifest.folder),
+        "root": str(description.root),
+        "images": len(prepared.manifest),
+        "classes": list(description.classes),
+        "splits": {
+            split.name: {
+                "images": split.images,
+                "without_labels": split.without_labels,
+                "labels_per_image": round(split.labels_per_image, 4),
+                "class_counts": list(split.class_counts),
+                "unknown_counts": list(split.unknown_counts),
+            }
+            for split in prepared.report.splits
+        },
+        "findings": [vars(finding) for finding in prepared.report.findings],
+        "problems": [vars(problem) for problem in prepared.problems],
+        "written": [str(path) for path in files],
+        "notes": list(description.notes),
+    }
