@@ -285,7 +285,7 @@ def _save_more(
     """What was asked for beside the numbers: scores, suspected label errors, the page."""
     if save_scores is not None:
         from sadcl_core.errors import UsageError
-        from sadcl_core.evaluation.score_files import write_scores
+        from sadcl_core.evaluation.scores_file import write_scores
 
         if save_scores.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
             raise UsageError(f"--save-scores {save_scores} is where the evaluation itself is. Choose another name.")

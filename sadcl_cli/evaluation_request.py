@@ -37,9 +37,9 @@ def subjects_of(models: list[Path], weights: Path | None, scores: Path | None) -
         UsageError: there are more.
     """
     from sadcl_core.errors import UsageError
-    from sadcl_core.evaluation.score_files import holds_scores
+    from sadcl_core.evaluation.scores_file import is_scores_file
 
-    given = [Subject(one, scores=holds_scores(one)) for one in (*models, weights) if one is not None]
+    given = [Subject(one, scores=is_scores_file(one)) for one in (*models, weights) if one is not None]
     given += [] if scores is None else [Subject(scores, scores=True)]
     if len(given) > 2 or (weights is not None and len(given) > 1):
         raise UsageError(
@@ -87,13 +87,13 @@ def refuse_what_is_ignored(context: typer.Context, subjects: list[Subject]) -> N
 def refuse_bad_places(subjects: list[Subject], *, output: Path | None, save_scores: Path | None, labels: str | None) -> None:
     """Raise a UsageError for places that cannot be written to, or that hold what is read."""
     from sadcl_core.errors import UsageError
-    from sadcl_core.evaluation.score_files import refuse_target
+    from sadcl_core.evaluation.scores_file import check_target
 
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file. Name a folder.")
     if save_scores is None:
         return
-    refuse_target(save_scores)
+    check_target(save_scores)
     inputs = [one.path for one in subjects if one.path is not None] + ([] if labels is None else [Path(labels)])
     if any(save_scores.resolve() == path.resolve() for path in inputs):
         raise UsageError(f"--save-scores {save_scores} would overwrite what is read. Choose another name.")

@@ -15,7 +15,7 @@ from sadcl_core.data.manifest import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.label_errors import SimilarityObserver
 from sadcl_core.evaluation.localise import Localisation, LocalisationObserver, cannot_be_localised
-from sadcl_core.evaluation.score_files import match_labels, match_paths, read_scores
+from sadcl_core.evaluation.scores_file import match_labels, match_paths, read_scores
 from sadcl_core.inference.load import OpenedModel
 from sadcl_core.inference.score import Observer, Scores, score
 from sadcl_core.runtime.progress import Progress
@@ -155,7 +155,7 @@ def read_candidate(
     split: str | None = None,
     beside: Candidate | None = None,
 ) -> tuple[Candidate, str, tuple[str, ...]]:
-    """Scores of any tool out of a file, and what is true from any label file; see `sadcl_core.evaluation.score_files`.
+    """Scores of any tool out of a file, and what is true from any label file; see `sadcl_core.evaluation.scores_file`.
 
     Where neither `labels` nor the file say it, the images of a candidate `beside` do.
 
@@ -171,7 +171,7 @@ def read_candidate(
     about |= {} if matched.split is None else _difficult(matched.split)
     taken = Scores(matched.scores, matched.targets, 0.0)
     candidate = Candidate(scores.stem, taken, matched.classes, matched.images, about, split=matched.split)
-    return candidate, matched.said, matched.doubts
+    return candidate, matched.description, matched.warnings
 
 
 def tuned_here(candidate: Candidate) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.evaluation.score_files import Matched, match_labels, read_scores, write_scores
+from sadcl_core.evaluation.scores_file import Matched, match_labels, read_scores, write_scores
 from tests.conftest import make_coco, make_voc, voc_object
 
 CLASSES = ("cat", "dog", "fish")
@@ -58,7 +58,7 @@ def test_by_path_and_name_without_any_image_on_the_disk() -> None:
     assert (result.classes, result.images) == (CLASSES, IMAGES)
     assert result.split is not None
     assert tuple(result.split) == IMAGES
-    assert result.said == "scores s.npz of 3 images and 3 classes, labels labels.csv; images by path; classes by name"
+    assert result.description == "scores s.npz of 3 images and 3 classes, labels labels.csv; images by path; classes by name"
     assert sorted(path.name for path in Path().iterdir()) == ["labels.csv", "s.npz"]  # nothing is prepared
 
 
@@ -80,8 +80,8 @@ def test_what_has_no_labels_is_left_out() -> None:
     more = np.vstack([more, np.full((1, 4), np.nan)])  # an image without scores, which has no labels either
     result = matched(label_csv(), more, classes=("width", *CLASSES), images=(*IMAGES, "val/c.jpg"))
     assert np.array_equal(result.scores, SCORES)
-    assert "1 image without labels left out" in result.said
-    assert "1 columns left out: width" in result.said
+    assert "1 image without labels left out" in result.description
+    assert "1 column left out: width" in result.description
 
 
 @pytest.mark.parametrize("before", ["/home/someone/photos/", "../elsewhere/", "/mnt/disk/"])
@@ -90,18 +90,18 @@ def test_images_of_another_machine_are_known_by_their_names_and_never_opened(bef
     result = matched(label_csv(tuple(f"{before}{image}" for image in IMAGES)))
     assert np.array_equal(result.targets, TARGETS)
     assert np.array_equal(result.scores, SCORES)
-    assert "the end of their path" in result.said
+    assert "the end of their path" in result.description
     assert result.split is None
 
 
 def test_files_of_one_name_in_folders_that_differ() -> None:
     """`train/a.jpg` and `val/a.jpg` are two images, unless all of them are there."""
     labels = label_csv(("val/a.jpg", "val/b.jpg", "val/c.jpg"))
-    assert "file name alone" in matched(labels, images=("other/c.jpg", "other/a.jpg", "other/b.jpg")).said
+    assert "file name alone" in matched(labels, images=("other/c.jpg", "other/a.jpg", "other/b.jpg")).description
     scores = np.zeros((4, 3), np.float32)
     with pytest.raises(DataError, match="files of one name in different folders"):
         matched(labels, scores, images=("train/a.jpg", "train/b.jpg", "train/c.jpg", "train/d.jpg"))
-    assert "1 image without labels" in matched(labels, scores, images=("a.jpg", "b.jpg", "c.jpg", "d.jpg")).said
+    assert "1 image without labels" in matched(labels, scores, images=("a.jpg", "b.jpg", "c.jpg", "d.jpg")).description
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,16 @@ def test_files_of_one_name_in_folders_that_differ() -> None:
 def test_images_by_the_ends_of_their_paths(theirs: tuple[str, ...], how: str) -> None:
     result = matched(label_csv(("val/a.jpg", "val/b.jpg", "val/c.jpg")), SCORES[::-1].copy(), images=theirs[::-1])
     assert np.array_equal(result.scores, SCORES)
-    assert f"images by {how}" in result.said
+    assert f"images by {how}" in result.description
 
 
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        (("val/a.jpg", "val/b.jpg", "val/c.jpg"), r"s.npz has no scores of 'test/a.jpg', one of 1 of the 3 images of labels.csv"),
+        (
+            ("val/a.jpg", "val/b.jpg", "val/c.jpg"),
+            r"s.npz has no scores of 'test/a.jpg' and 0 more of the 3 images of labels.csv",
+        ),
         (("a.jpg", "b.jpg", "c.jpg"), r"the scores of 'a.jpg' would count for 'val/a.jpg' and 'test/a.jpg' of labels.csv"),
         (("1/val/a.jpg", "1/test/a.jpg", "2/val/a.jpg"), "has no scores of 'val/b.jpg'"),
         (("x", "y", "z"), r"None of the 3 images of labels.csv, such as 'val/a.jpg', is in s.npz, which has 'x'"),
@@ -148,20 +151,20 @@ def test_row_by_row_where_nobody_names_images() -> None:
         result = matched(label_csv(), images=images)
         assert np.array_equal(result.scores, SCORES)
         assert result.images == IMAGES
-        assert "images row by row" in result.said
+        assert "images row by row" in result.description
     with pytest.raises(DataError, match=r"has scores of 2 images, but labels.csv has labels of 3. Name the image of each row"):
         matched(label_csv(), SCORES[:2], images=None)
 
 
 def test_classes_by_position_number_and_synonym() -> None:
-    assert "classes by position" in matched(label_csv(), classes=None).said
+    assert "classes by position" in matched(label_csv(), classes=None).description
     numbered = matched(label_csv(), SCORES[:, ::-1].copy(), classes=("2", "1", "0"))
     assert np.array_equal(numbered.scores, SCORES)
     assert numbered.classes == CLASSES
     np.savez("l.npz", targets=TARGETS, classes=["tvmonitor", "dog", "Fish"])
     taken = matched("l.npz", classes=("dog", "fish", "tv"))
     assert np.array_equal(taken.scores, SCORES[:, [2, 0, 1]])
-    assert "taken: tvmonitor from tv, Fish from fish" in taken.said
+    assert "by synonym or spelling: tvmonitor from tv, Fish from fish" in taken.description
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def test_which_split_is_meant() -> None:
     labels = label_csv(("a.jpg", "b.jpg", "c.jpg"), splits=("train", "val", "train"))
     whole = matched(labels, images=("a.jpg", "b.jpg", "c.jpg"))
     assert whole.images == ("b.jpg",)
-    assert "labels labels.csv, split val; images by path; 2 images without labels left out" in whole.said
+    assert "labels labels.csv, split val; images by path; 2 images without labels left out" in whole.description
     assert matched(labels, images=None).images == ("a.jpg", "b.jpg", "c.jpg")  # as many rows as all splits together
     assert matched(labels, SCORES[:2], images=None).images == ("a.jpg", "c.jpg")  # as many as in train
     assert matched(labels, SCORES[:2], images=("a.jpg", "c.jpg")).images == ("a.jpg", "c.jpg")
@@ -235,7 +238,7 @@ def test_prepared_data_whose_images_are_gone() -> None:
     for labels in ("pets", "prepared/pets"):
         result = matched(labels)
         assert np.array_equal(result.targets, np.eye(3))
-        assert "labels prepared/pets, split val" in result.said
+        assert "labels prepared/pets, split val" in result.description
 
 
 def test_labels_of_other_formats_without_their_images(tmp_path: Path) -> None:
@@ -271,16 +274,3 @@ def test_scores_that_are_written_are_matched_to_the_last_bit() -> None:
     for suffix in (".npz", ".parquet"):
         write_scores(Path(f"w{suffix}"), SCORES[::-1].copy(), CLASSES, IMAGES[::-1])
         assert match_labels(read_scores(Path(f"w{suffix}")), labels).scores.tobytes() == SCORES.tobytes()
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
-def test_more_rows_than_are_written_at_a_time(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sadcl_core.evaluation.score_files import writing
-
-    monkeypatch.setattr(writing, "ROWS", 7)
-    scores = np.random.default_rng(0).random((23, 3)).astype(np.float32)
-    images = [f"{number}.jpg" for number in range(23)]
-    write_scores(Path(f"s.{suffix}"), scores, CLASSES, images)
-    read = read_scores(Path(f"s.{suffix}"))
-    assert list(read.images or ()) == images
-    assert np.array_equal(read.take().astype(np.float32), scores)

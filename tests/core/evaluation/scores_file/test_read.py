@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.evaluation.score_files import read_scores, write_scores
+from sadcl_core.evaluation.scores_file import read_scores, write_scores
 
 SCORES = np.array([[0.9, 0.1, 0.3], [0.2, 0.8, 1.0], [0.0, 0.5, 1e-7]], np.float32)
 CLASSES = ("cat", "traffic light", "st. bernard, old")
@@ -89,13 +89,11 @@ def test_the_sigmoid_of_logits_is_stable_and_keeps_their_order(tmp_path: Path) -
 TABLES = {  # text, classes, images, scores; the same three forms that many programs write
     "kaggle": ("image_name,cat,dog\na.jpg,0.5,1\nb.jpg,0.25,0\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
     "no images": ("cat,dog\n0.5,1\n0.25,0\n", ("cat", "dog"), None),
-    "no header": ("0.5,1\n0.25,0\n", None, None),
-    "no header, images": ("a.jpg,0.5,1\nb.jpg,0.25,0\n", None, ("a.jpg", "b.jpg")),
     "row numbers of pandas": (",cat,dog\n0,0.5,1\n1,0.25,0\n", ("cat", "dog"), None),
     "paths as the index of pandas": (",cat,dog\nval/a,0.5,1\nval/b,0.25,0\n", ("cat", "dog"), ("val/a", "val/b")),
     "ids with zeros": ("id,cat,dog\n0071,0.5,1\n0072,0.25,0\n", ("cat", "dog"), ("0071", "0072")),
     "other texts": ("path,labels,cat,dog\na.jpg,cat;x,0.5,1\nb.jpg,,0.25,0\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
-    "spreadsheet": ("\ufefffile;cat;dog\r\na.jpg;0,5;1\r\nb.jpg;0,25;0\r\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
+    "spreadsheet": ("\ufefffile;cat;dog\r\na.jpg;0.5;1\r\nb.jpg;0.25;0\r\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
     "tabs": ("image\tcat\tdog\na.jpg\t5e-1\t1\n\nb.jpg\t.25\t0\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
     "Excel": ("sep=,\nimage,cat,dog\na.jpg,0.5,1\nb.jpg,0.25,0\n", ("cat", "dog"), ("a.jpg", "b.jpg")),
     "a row per label": (
@@ -146,58 +144,51 @@ def test_parquet_of_other_programs(tmp_path: Path) -> None:
 BAD_TEXT = {
     "image,cat\n": "has a header and no row",
     "\n \n": "has no row",
-    "image,cat\na.jpg,0.5\nb.jpg,high\n": r"row 3, class 'cat': 'high' is no score",
-    "image,cat\na.jpg,0.5\n\nb.jpg,0.5,0.5\n": "row 4 has 3 cells where 2 are needed",
+    "0.5,1\n0.25,0\n": r"begins with scores \(0\.5, 1\)\. Give it a header",
+    "a.jpg,0.5\nb.jpg,0.25\n": r"begins with scores \(a\.jpg, 0\.5\)",
+    "image,cat\na.jpg,0.5\nb.jpg,high\n": r"class 'cat': not every cell is a number .*'high'",
+    "file;cat\na.jpg;0,5\nb.jpg;0,25\n": r"class 'cat': not every cell is a number .*'0,25'.* decimals are written 0\.5",
+    "image,cat\na.jpg,0.5\n\nb.jpg,0.5,0.5\n": "Expected 2 columns, got 3",
     "image,cat\na.jpg,0.5\na.jpg,0.5\n": "has the image 'a.jpg' twice",
     "image,cat,cat\na.jpg,0.5,0.5\n": "has the class 'cat' twice",
-    "image,cat\na.jpg,0.5\n,0.5\n": "has no name",
+    "image,cat\na.jpg,0.5\n,0.5\n": "image 2 has no name",
     "image,cat,\na.jpg,0.5,0.5\nb.jpg,\0,0.5\n": "NUL",
     "image,label,score\na.jpg,cat,1\na.jpg,cat,0\n": "image 'a.jpg' has two scores of 'cat'",
     "image,label,score\na.jpg,cat,1\nb.jpg,dog,0\nb.jpg,cat,0\n": "image 'a.jpg' has no score of 'dog'",
     "image,labels\na.jpg,cat\n": "has no column of scores",
-    f"image,cat\n{'a' * 5000}.jpg,0.5\n": "a name of more than 4,096 characters",
 }
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_TEXT.items())
-def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+def test_tables_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_scores(tmp_path / "s.csv")
 
 
-def test_a_bad_cell_far_down_is_named(tmp_path: Path) -> None:
-    rows = [f"{k}.jpg,0.5" for k in range(3000)]
-    rows[2000] = "2000.jpg,o.5"
-    (tmp_path / "s.csv").write_text("image,cat\n" + "\n".join(rows))
-    with pytest.raises(DataError, match=r"row 2002, class 'cat': 'o\.5' is no score"):
-        read_scores(tmp_path / "s.csv")
-
-
 OUTSIDE = {
-    "1.5": "row 4, class 'dog': the score 1.5 is outside 0..1. If these are logits say --logits",
-    "-0.1": "row 4, class 'dog': the score -0.1 is outside",
-    "inf": "row 4, class 'dog': the score inf is outside",
-    "nan": "row 4, class 'dog': the score is missing or NaN",
-    "": "row 4, class 'dog': the score is missing or NaN",
+    "1.5": "image 'b.jpg', class 'dog': the score 1.5 is outside 0..1. If these are logits say --logits",
+    "-0.1": "image 'b.jpg', class 'dog': the score -0.1 is outside",
+    "inf": "image 'b.jpg', class 'dog': the score inf is outside",
+    "nan": "image 'b.jpg', class 'dog': the score is missing or NaN",
+    "": "image 'b.jpg', class 'dog': the score is missing or NaN",
 }
 
 
 @pytest.mark.parametrize("logits", [False, True])
 @pytest.mark.parametrize("cell", OUTSIDE)
-def test_the_first_number_that_is_no_score_is_named(tmp_path: Path, cell: str, logits: bool) -> None:
+def test_scores_outside_0_to_1_are_refused(tmp_path: Path, cell: str, logits: bool) -> None:
     (tmp_path / "s.csv").write_text(f"image,cat,dog\na.jpg,0,0\n\nb.jpg,1,{cell}\nc.jpg,7,0\n")
     read = read_scores(tmp_path / "s.csv", logits=logits)
     if logits and cell not in ("nan", ""):
         assert ((read.take() >= 0) & (read.take() <= 1)).all()
         return
     with pytest.raises(DataError, match=OUTSIDE[cell]):
-        read.take()
-    assert read.take(np.array([0])).tolist() == [[0.5, 0.5]] if logits else [[0, 0]]  # nobody asked for the others
+        read.take(np.array([0, 1]))
+    assert read.take(np.array([0])).tolist() == [[0.5, 0.5]] if logits else [[0, 0]]  # the others are not needed
 
 
-def test_a_number_that_is_no_score_in_the_last_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadcl_core.evaluation.score_files.values.BLOCK", 4)
+def test_a_bad_score_without_names_is_told_by_its_place(tmp_path: Path) -> None:
     values = np.full((9, 2), 0.5)
     values[8, 0] = 2
     np.save(tmp_path / "s.npy", values)
@@ -239,7 +230,7 @@ def zip_of(name: str, content: bytes) -> bytes:
 
 
 WHOLE_NPY = header_of("(2, 1)") + bytes(8)
-HOSTILE = {
+DAMAGED = {
     "empty.npy": b"",
     "empty.npz": b"",
     "empty.parquet": b"",
@@ -261,7 +252,6 @@ HOSTILE = {
     "negative.npy": header_of("(-1, 2)") + bytes(8),
     "no shape.npy": header_of("(" * 50) + bytes(8),
     "long header.npy": b"\x93NUMPY\x02\x00" + (1 << 30).to_bytes(4, "little") + b"{" * 100_000,
-    "bomb.npz": zip_of("scores.npy", header_of("(2000000, 1)") + bytes(8_000_000)),
     "not arrays.npz": zip_of("readme.txt", b"scores"),
     "no scores.npz": saved(a=SCORES, b=SCORES),
     "one dimension.npy": header_of("(2,)") + bytes(8),
@@ -275,33 +265,21 @@ HOSTILE = {
     "no UTF-8.npz": saved(scores=SCORES, classes=np.array([b"a", b"\xff", b"c"])),
     "other labels.npz": saved(scores=SCORES, targets=np.zeros((2, 3))),
     "labels of 2.npz": saved(scores=SCORES, labels=np.full((3, 3), 2)),
-    "wide.npz": saved(scores=np.zeros((1, 30_000), np.float32)),
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_files_that_are_damaged_or_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sadcl_core.evaluation.score_files.values.BOMB", 1 << 22)
-    Path(name).write_bytes(HOSTILE[name])
+    Path(name).write_bytes(DAMAGED[name])
     with pytest.raises(DataError, match=name.replace(".", r"\.")) as raised:
         read_scores(Path(name))
     assert "\n" not in str(raised.value)
     assert not Path("PWNED").exists()
 
 
-def test_parquet_that_is_damaged_or_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadcl_core.evaluation.score_files.values.BOMB", 1 << 22)
+def test_parquet_that_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
-    pq.write_table(pa.table({"image": ["a" * 100_000] * 2000, "cat": np.zeros(2000)}), path)
-    with pytest.raises(DataError, match="a name of more than 4,096 characters"):
-        read_scores(path)
-    pq.write_table(pa.table({"cat": pa.array(np.zeros(2_000_000, np.float32))}), path)
-    with pytest.raises(DataError, match=r"says that it holds 8,000,000\. Do not trust it"):
-        read_scores(path)
-    long = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4_000_000, np.float32)), 2000).cast(pa.list_(pa.float32()))
-    with pytest.raises(DataError, match="Do not trust it"):
-        read_scores(parquet(path, probs=long))
     whole = parquet(path, image=["a", "b"], cat=[0.5, 0.5]).read_bytes()
     for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:30] + bytes(20) + whole[50:]):
         path.write_bytes(damaged)
@@ -309,17 +287,17 @@ def test_parquet_that_is_damaged_or_hostile(tmp_path: Path, monkeypatch: pytest.
             read_scores(path)
     for columns, message in (
         ({"image": ["a"], "probs": pa.array([None], pa.list_(pa.float32()))}, "shape"),
-        ({"probs": [[0.5], [0.5, 0.5]]}, "row 2 has 2 scores where the first has 1"),
+        ({"probs": [[0.5], [0.5, 0.5]]}, "row 2 has 2 scores and the first has 1"),
         ({"a": [[0.5]], "b": [[0.5]]}, "several columns of lists"),
         ({"image": ["a", None], "cat": [0.5, 0.5]}, "row 2 names no image"),
-        ({"image": pa.array([], pa.string()), "cat": pa.array([], pa.float32())}, "has no row"),
+        ({"image": pa.array([], pa.string()), "cat": pa.array([], pa.float32())}, "has a header and no row"),
         ({"image": ["a"], "what": ["b"]}, "has no column of scores"),
     ):
         with pytest.raises(DataError, match=message):
             read_scores(parquet(path, **columns))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=200),
     suffix=st.sampled_from([".npy", ".npz", ".csv", ".parquet"]),
@@ -332,7 +310,7 @@ def test_any_bytes(tmp_path: Path, content: bytes, suffix: str, start: bytes) ->
         assert read_scores(path).values.ndim == 2
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=5),
     suffix=st.sampled_from([".npz", ".parquet", ".csv"]),

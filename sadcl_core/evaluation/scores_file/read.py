@@ -1,0 +1,418 @@
+"""Read a file of scores: NumPy arrays, delimited text with a header, or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from scipy.special import expit
+
+from sadcl_core.data.tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    detect_encoding,
+    find_column,
+    looks_like_image,
+    read_lines,
+    readable,
+)
+from sadcl_core.errors import DataError
+
+SCORE_COLUMNS = (
+    "score",
+    "scores",
+    "probability",
+    "prob",
+    "confidence",
+    "value",
+    "logit",
+    "prediction",
+)  # columns of the long form
+TARGETS = ("targets", "labels")  # arrays of labels in an .npz file
+MISSING = ("", "na", "n/a", "null", "none", "<na>")  # cells without a value
+HEAD = 20  # rows that show what each column holds
+
+
+@dataclass(frozen=True)
+class ScoresFile:
+    """The contents of a file of scores; shapes and names are checked, numbers are not.
+
+    Attributes:
+        path: of the file.
+        values: (N, K) numbers as stored; an `.npy` file is mapped into memory, not read.
+        logits: True if the numbers are logits, False if they are scores in 0..1.
+        classes: K different names, or None.
+        images: N different paths or names, or None.
+        targets: (N, K) int8 of 1 (active), 0 (inactive) and -1 (unknown), or None.
+
+    Raises:
+        DataError: the shapes do not fit each other, or a name is missing or given twice.
+    """
+
+    path: Path
+    values: npt.NDArray[Any]
+    logits: bool = False
+    classes: tuple[str, ...] | None = None
+    images: tuple[str, ...] | None = None
+    targets: npt.NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or 0 in self.values.shape:
+            raise DataError(
+                f"{self.path} holds scores of shape {self.values.shape}. Give (images, classes), at least one of each."
+            )
+        if self.values.dtype.kind not in "fiub":
+            raise DataError(f"{self.path} holds {self.values.dtype} instead of numbers. Save the scores as float32.")
+        if self.targets is not None and self.targets.shape != self.values.shape:
+            raise DataError(
+                f"{self.path}: scores are {self.values.shape} and labels {self.targets.shape}. Both must be (images, classes)."
+            )
+        for what, names, size in (("image", self.images, len(self.values)), ("class", self.classes, self.values.shape[1])):
+            if names is not None:
+                self._check_names(what, names, size)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(
+        self, rows: npt.NDArray[np.int64] | None = None, columns: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Return the scores of some images and classes.
+
+        Args:
+            rows: (n,) indices of images, in the order that is needed; all if None.
+            columns: (k,) indices of classes, likewise.
+
+        Returns:
+            (n, k) float32 or float64 in 0..1: the stored array itself where nothing changes; of logits the sigmoid in float64.
+
+        Raises:
+            DataError: one of these scores is NaN or, unless they are logits, outside 0..1.
+        """
+        values = self.values if rows is None else self.values[rows]
+        values = values if columns is None else values[:, columns]
+        low, high = values.min(), values.max()  # NaN if there is one
+        if not (low >= 0 and high <= 1) and (not self.logits or np.isnan(low)):
+            valid = ~np.isnan(values) if self.logits else (values >= 0) & (values <= 1)
+            row, column = (int(k) for k in np.unravel_index(int(valid.argmin()), valid.shape))
+            image, label = row if rows is None else int(rows[row]), column if columns is None else int(columns[column])
+            where = f"{self.path}, {f'image {self.images[image][:200]!r}' if self.images else f'row {image + 1}'}, "
+            where += f"class {self.classes[label]!r}" if self.classes else f"column {label + 1}"
+            if np.isnan(values[row, column]):
+                raise DataError(f"{where}: the score is missing or NaN. Give a number for every image and class.")
+            raise DataError(
+                f"{where}: the score {values[row, column]:g} is outside 0..1. If these are logits say --logits, or mend the file."
+            )
+        if self.logits:
+            scores: npt.NDArray[np.floating[Any]] = expit(values, dtype=np.float64)
+            return scores
+        return values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32, copy=False)
+
+    def _check_names(self, what: str, names: tuple[str, ...], size: int) -> None:
+        if len(names) != size:
+            raise DataError(f"{self.path} has {len(names):,} {what} names where {size:,} are needed. Name each {what} once.")
+        if "" in names:
+            raise DataError(f"{self.path}: {what} {names.index('') + 1:,} has no name. Name every {what}.")
+        name, count = Counter(names).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{self.path} has the {what} {name[:200]!r} twice. Leave one of them out.")
+
+
+def is_scores_file(path: Path) -> bool:
+    """Return True if the name of a file is that of a file of scores, and not of a model."""
+    return path.suffix.lower() in READERS
+
+
+def read_scores(path: Path, *, logits: bool = False) -> ScoresFile:
+    r"""Read a file of scores, of whatever program.
+
+    Args:
+        path: `.npy` (N, K); `.npz` with `scores`, and perhaps `classes`, `images` and `targets`; `.csv`, `.tsv`, `.txt` or
+            `.parquet` with a header, a column per class and perhaps one of images, or a row per image and class;
+            `.parquet` also with one column of lists.
+        logits: the numbers are logits, not scores in 0..1; `ScoresFile.take` returns their sigmoid.
+
+    Raises:
+        DataError: the file is missing, damaged, in none of these forms, holds pickled objects, or names something twice.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+        >>> _ = path.write_text("image,cat,dog\na.jpg,0.9,0.2\nb.jpg,0.1,1\n")
+        >>> file = read_scores(path)
+        >>> file.classes, file.images
+        (('cat', 'dog'), ('a.jpg', 'b.jpg'))
+        >>> file.take()
+        array([[0.9, 0.2],
+               [0.1, 1. ]])
+    """
+    with readable(path, "a file of scores"), path.open("rb") as file:
+        empty = not file.read(1)
+    if empty:
+        raise DataError(f"{path} is empty. Write the scores again.")
+    if not is_scores_file(path):
+        raise DataError(
+            f"{path} is not a file of scores of a known form ({', '.join(READERS)}). Save the scores as one of these."
+        )
+    return READERS[path.suffix.lower()](path, logits)
+
+
+def read_label_array(path: Path) -> tuple[npt.NDArray[np.int8], tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Read labels from an `.npy` file, or from an `.npz` file with `targets` or `labels`, and perhaps `classes` and `images`.
+
+    Returns:
+        Labels (N, K) of 1, 0 and -1; the names of the K classes and of the N images, or None.
+
+    Raises:
+        DataError: the file is missing, damaged, holds pickled objects, or other labels than 1, 0 and -1.
+    """
+    arrays = _read_arrays(path, TARGETS)
+    targets = _as_targets(next(arrays[name] for name in TARGETS if name in arrays), path)
+    checked = ScoresFile(path, targets, classes=_names(arrays, "classes", path), images=_names(arrays, "images", path))
+    return targets, checked.classes, checked.images
+
+
+def _read_numpy(path: Path, logits: bool) -> ScoresFile:
+    arrays = _read_arrays(path, ("scores",))
+    labels = next((arrays[name] for name in TARGETS if name in arrays), None)
+    targets = None if labels is None else _as_targets(labels, path)
+    return ScoresFile(path, arrays["scores"], logits, _names(arrays, "classes", path), _names(arrays, "images", path), targets)
+
+
+def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a NumPy file by name; a single array counts as the first of the needed ones."""
+    with _damage_explained(path, "a NumPy file without pickled objects"):
+        if path.suffix.lower() == ".npy":
+            return {needed[0]: np.lib.format.open_memmap(path, mode="r")}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if len(stored.files) == 1:
+                return {needed[0]: np.asarray(stored[stored.files[0]])}
+            names = [name for name in ("scores", *TARGETS, "classes", "images") if name in stored.files]
+            if not set(needed) & set(names):
+                listed = ", ".join(map(repr, stored.files[:10])) or "nothing"
+                raise DataError(f"{path} has no array {' or '.join(map(repr, needed))}, only {listed}. Rename it.")
+            return {name: np.asarray(stored[name]) for name in names}
+
+
+def _as_targets(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int8]:
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiub":
+        raise DataError(f"{path} holds labels of shape {values.shape} and type {values.dtype}. Give numbers (images, classes).")
+    valid = (values == 0) | (values == 1) | (values == -1)
+    if not valid.all():
+        row, column = np.unravel_index(int(valid.argmin()), valid.shape)
+        raise DataError(
+            f"{path}, row {row + 1}, column {column + 1}: the label {values[row, column]:g} is none of 1 (active), 0 (inactive) "
+            "and -1 (unknown). Mend it."
+        )
+    return np.asarray(values).astype(np.int8)
+
+
+def _names(arrays: dict[str, npt.NDArray[Any]], key: str, path: Path) -> tuple[str, ...] | None:
+    """Return the texts of an array (n,) of `str` or UTF-8 `bytes`, or None if there is none."""
+    values = arrays.get(key)
+    if values is None:
+        return None
+    if values.ndim != 1 or values.dtype.kind not in "SU":
+        raise DataError(f"{path}: {key!r} is {values.dtype} of shape {values.shape}. Save it as a list of texts.")
+    with readable(path, "UTF-8 names"):
+        return tuple(value.decode() if isinstance(value, bytes) else value for value in values.tolist())
+
+
+def _read_text(path: Path, logits: bool) -> ScoresFile:
+    lines = [(number, line) for number, line in islice(read_lines(path), HEAD) if line.strip()]
+    if not lines:
+        raise DataError(f"{path} has no row. Give a row of scores per image.")
+    delimiter = max(",\t;", key=lines[0][1].count)
+    with _damage_explained(path, "a table of scores"):
+        header, *rows = csv.reader((line for _, line in lines), delimiter=delimiter)
+        if not _are_names(header):
+            raise DataError(f"{path} begins with scores ({', '.join(header)[:60]}). Give it a header that names the columns.")
+        image = _image_column(header, [[row[k] for row in rows if k < len(row)] for k in range(len(header))])
+        table = pacsv.read_csv(
+            path,
+            read_options=pacsv.ReadOptions(skip_rows=lines[0][0] - 1, encoding=detect_encoding(path)),
+            parse_options=pacsv.ParseOptions(delimiter=delimiter),
+            convert_options=pacsv.ConvertOptions(column_types={} if image is None else {header[image]: pa.string()}),
+        )
+    return _from_table(path, table, image, logits)
+
+
+def _read_parquet(path: Path, logits: bool) -> ScoresFile:
+    with _damage_explained(path, "Parquet"), pq.ParquetFile(path) as file:
+        table = file.read()
+        head = [
+            [] if _is_list_of_numbers(column.type) else [str(cell) for cell in column[:HEAD].to_pylist() if cell is not None]
+            for column in table.columns
+        ]
+    return _from_table(path, table, _image_column(table.column_names, head), logits)
+
+
+def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) -> ScoresFile:
+    """Return the scores of a table: a column of lists, a row per image and class, or a column per class.
+
+    Columns of text and row numbers are passed over.
+    """
+    if not table.num_rows:
+        raise DataError(f"{path} has a header and no row. Give a row of scores per image.")
+    header = [name.strip() for name in table.column_names]
+    images = None if image is None else _texts(path, table.column(image))
+    lists = [k for k, kind in enumerate(table.schema.types) if _is_list_of_numbers(kind)]
+    if len(lists) > 1:
+        raise DataError(f"{path} has several columns of lists of numbers. Leave that of the scores only.")
+    if lists:
+        return ScoresFile(path, _from_lists(path, table.column(lists[0])), logits, images=images)
+    indices = [k for k, name in enumerate(header) if not name or name.lower().startswith(("unnamed:", "__index_level_"))]
+    others = [k for k in range(len(header)) if k != image and k not in indices]
+    scores = {k: column for k in others if (column := _numbers(path, header[k], table.column(k))) is not None}
+    if not scores:
+        raise DataError(f"{path} has no column of scores ({', '.join(header)[:200]}). Give a column of numbers per class.")
+    label = find_column(["" if k in scores or k == image else name for k, name in enumerate(header)], LABEL_COLUMNS)
+    score = find_column([name if k in scores else "" for k, name in enumerate(header)], SCORE_COLUMNS)
+    if images is not None and label is not None and score is not None:
+        return _from_pairs(path, images, _texts(path, table.column(label)), scores[score], logits)
+    values = np.stack(list(scores.values()), axis=1)
+    return ScoresFile(path, values, logits, tuple(header[k] for k in scores), images)
+
+
+def _from_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return (N, K) scores of N lists of K numbers."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    if (lengths != lengths[0]).any():
+        row = int((lengths != lengths[0]).argmax())
+        raise DataError(f"{path}, row {row + 1} has {lengths[row]} scores and the first has {lengths[0]}. Give one per class.")
+    return np.asarray(pc.list_flatten(column).to_numpy()).reshape(len(lengths), -1)
+
+
+def _from_pairs(path: Path, images: Sequence[str], labels: Sequence[str], scores: npt.NDArray[Any], logits: bool) -> ScoresFile:
+    """Return a row per image of a table with a row per image and class; each pair must occur once."""
+    rows, columns = ({name: k for k, name in enumerate(dict.fromkeys(names))} for names in (images, labels))
+    places = np.array([rows[image] * len(columns) + columns[label] for image, label in zip(images, labels, strict=True)])
+    counts = np.bincount(places, minlength=len(rows) * len(columns))
+    for wrong, problem in (
+        (counts > 1, "has two scores of {!r}. Leave one out."),
+        (counts < 1, "has no score of {!r}. Give the score of every class, not only of the best."),
+    ):
+        if wrong.any():
+            image, label = divmod(int(wrong.argmax()), len(columns))
+            raise DataError(f"{path}: image {list(rows)[image][:200]!r} {problem.format(list(columns)[label][:200])}")
+    values = np.empty_like(scores)
+    values[places] = scores
+    return ScoresFile(path, values.reshape(len(rows), len(columns)), logits, tuple(columns), tuple(rows))
+
+
+def _image_column(header: Sequence[str], head: Sequence[Sequence[str]]) -> int | None:
+    """Return the column of images by its name and the cells of some rows, or None.
+
+    It is a column of text with a usual name, of paths, of whole numbers with a usual name, or a first column of text.
+    """
+    cells = [[cell.strip() for cell in column if cell.strip().lower() not in MISSING] for column in head]
+    text = [not all(map(_is_number, column)) for column in cells]
+    paths = [bool(column) and all(map(looks_like_image, column)) for column in cells]
+    numbers = [all(cell.isdecimal() for cell in column) and not {"0", "1"}.issuperset(column) for column in cells]
+    by_text, by_number = (
+        find_column([name if each else "" for name, each in zip(header, kind, strict=True)], IMAGE_COLUMNS)
+        for kind in (text, numbers)
+    )
+    if by_text is not None:
+        return by_text
+    if any(paths):
+        return paths.index(True)
+    if by_number is not None:
+        return by_number
+    return 0 if text[0] and find_column(header[:1], LABEL_COLUMNS) is None else None
+
+
+def _are_names(header: Sequence[str]) -> bool:
+    """Return False if the first row holds scores; classes called 0, 1, 2, ... are names."""
+    numbers = [cell.strip() for cell in header if _is_number(cell)]
+    if any(map(looks_like_image, header)):
+        return False
+    if len(numbers) < max(len(header) - 1, 1) or find_column(header, IMAGE_COLUMNS) is not None:
+        return True
+    if len(numbers) > 2 and numbers in ([str(k + first) for k in range(len(numbers))] for first in (0, 1)):
+        return True
+    return not header[0].strip() and all(number.isdecimal() for number in numbers)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_list_of_numbers(kind: pa.DataType) -> bool:
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
+
+
+def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any] | None:
+    """Return a column as float32 or float64, NaN where a cell is empty; None if it is text.
+
+    Raises:
+        DataError: it holds numbers and text, such as a mistyped score.
+    """
+    kind = column.type
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return np.asarray(column.to_numpy(), np.float32)
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    if not any(is_kind(kind) for is_kind in numeric):
+        cells = [text for cell in column[:HEAD].to_pylist() if (text := str(cell).strip().lower()) not in MISSING]
+        numbers = sum(_is_number(cell.replace(",", ".", 1)) for cell in cells)
+        if not cells or 2 * numbers < len(cells) or find_column([name], LABEL_COLUMNS) is not None:
+            return None
+    try:
+        return np.asarray(pc.cast(column, pa.float64()).to_numpy())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{path}, class {name!r}: not every cell is a number ({str(error)[:200]}). Mend it; decimals are written 0.5."
+        ) from None
+
+
+def _texts(path: Path, column: pa.ChunkedArray) -> tuple[str, ...]:
+    with _damage_explained(path, "a table of scores"):
+        values = column.cast(pa.string()).to_pylist()
+    if None in values:
+        raise DataError(f"{path}, row {values.index(None) + 1} names no image or class. Fill it in, or leave the row out.")
+    return tuple(str(value).strip() for value in values)
+
+
+@contextmanager
+def _damage_explained(path: Path, kind: str) -> Iterator[None]:
+    """Raise a DataError of one sentence for whatever NumPy, zip, csv and Arrow raise on a damaged file."""
+    with readable(path, kind):
+        try:
+            yield
+        except (EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, csv.Error) as error:
+            raise ValueError(str(error)) from None
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk; Arrow's own have no number
+                raise
+            raise ValueError(str(error).replace("\n", " ")) from None
+
+
+READERS: dict[str, Callable[[Path, bool], ScoresFile]] = {
+    ".npy": _read_numpy,
+    ".npz": _read_numpy,
+    ".csv": _read_text,
+    ".tsv": _read_text,
+    ".txt": _read_text,
+    ".parquet": _read_parquet,
+}
