@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.load import OpenedModel, open_model, open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss

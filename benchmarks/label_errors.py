@@ -32,9 +32,10 @@ import torch
 
 from sadcl_core.config.presets import configure
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Manifest, Split
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.rows import Record
+from sadcl_core.data.split import Split
 from sadcl_core.evaluation.label_errors import (
     SimilarityObserver,
     contradiction,

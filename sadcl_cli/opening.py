@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sadcl_cli.console import say, stages
 
 if TYPE_CHECKING:
-    from sadcl_core.data.manifest import Split
+    from sadcl_core.data.split import Split
     from sadcl_core.inference.load import OpenedModel
 
 

@@ -61,7 +61,7 @@ def origin_text(origin: DataOrigin) -> str:
     text = f"manifest {origin.manifest.folder}"
     match origin.kind:
         case "shards":
-            return f"{origin.manifest.description.place}, {text}"
+            return f"{origin.manifest.description.location}, {text}"
         case "before":
             return f"{text}, prepared before"
         case "now":

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from sadcl_core.data.images import read_image
-from sadcl_core.data.manifest import Split
 from sadcl_core.data.sampling import Key
 from sadcl_core.data.shards import Sample, first_row, read_samples, shards_of
+from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.runtime.distributed import get_rank, get_world_size
 from sadcl_core.runtime.seeds import drawing_from, seed_of

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch, ShardDataset, SplitDataset
 from sadcl_core.data.images import ImageSource, read_image
-from sadcl_core.data.manifest import Split
 from sadcl_core.data.sampling import EpochBatches
 from sadcl_core.data.shards import require_webdataset
+from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
 from sadcl_core.runtime.distributed import get_rank, get_world_size

@@ -1,9 +1,9 @@
 """The manifest: the one form in which the rest of the project sees a labelled data set.
 
-On disk it is a folder with `manifest.arrow`, a row per image, and `dataset.json`, a description one can read.
-Images stay where they are; their paths are relative to the root that the description names. The rows are an
-uncompressed Arrow file that is mapped and never decoded: every process that opens it looks at the same pages, so a
-loader worker or another training process adds next to nothing, and a pickled manifest carries the folder's path alone.
+On disk it is a folder with `manifest.arrow`, a row per image, and `dataset.json`, a readable description. Images stay where they
+are; their paths are relative to the root in the description. The rows are an uncompressed Arrow file that is mapped and never
+decoded: all processes share its pages, so a loader worker or another training process adds next to nothing, and a pickled
+manifest carries the path of its folder alone.
 """
 
 from __future__ import annotations
@@ -12,33 +12,36 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
+from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import replacing, write_json
 
 SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"
 ROWS = "manifest.arrow"
-STAMP, DIVIDED = b"stamp", b"divided"  # what the rows say of themselves
-WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: it says nothing but a place
-CHUNK = 1 << 16  # images whose labels are put into an array at a time
-ALL = "all"  # a split of this name is every row, unless the data set has one that is called so
+STAMP, DIVIDED = b"stamp", b"divided"  # metadata of the rows
+WEB = re.compile(r"(https?|s3|gs)://[\w.~:/@%+=-]+/")  # an address that a file may name: nothing in it can be run
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Tar files that hold the images: names and numbers of images by split, under an address or (empty) the manifest's folder."""
+    """Tar files that hold the images.
+
+    Attributes:
+        base: address they are under; empty: the folder of the manifest.
+        files: split -> (name, number of images) of each file.
+    """
 
     base: str
     files: dict[str, tuple[tuple[str, int], ...]]
@@ -46,18 +49,21 @@ class Shards:
 
 @dataclass(frozen=True)
 class Description:
-    """What `dataset.json` says.
+    """The content of `dataset.json`.
 
     Attributes:
         name: of the data set.
-        root: absolute folder the image paths start from.
+        root: absolute folder of the image paths.
         classes: K names; a label is an index into them.
         superclasses: one name per class, or none.
-        source: the format and the annotation files it was read from, with size and time, to see when they change.
-        options: what the person said about how it is to be read, so that it can be read the same way again.
+        source: format and annotation files it was read from, with size and time, to see when they change.
+        options: of the command that prepared it, to prepare it the same way again.
         notes: sentences for the person who prepared it.
-        shards: where the images are instead of under the root, when they are in tar files.
+        shards: of the images, if they are in tar files instead of under the root.
         stamp: of the preparation that wrote it.
+
+    Raises:
+        DataError: a class name appears twice, or there is another number of superclasses.
     """
 
     name: str
@@ -71,7 +77,7 @@ class Description:
     stamp: str = field(default="", compare=False)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the images are, for people."""
         return str(self.root) if self.shards is None else f"shards at {self.shards.base}"
 
@@ -87,7 +93,7 @@ class Manifest:
     """A description and its rows."""
 
     def __init__(self, description: Description, rows: pa.Table, folder: Path | None = None) -> None:
-        """`folder` is where the manifest is stored, when it is."""
+        """`folder` holds the manifest, if it is stored."""
         self.description = description
         self.rows = rows
         self.folder = folder
@@ -124,7 +130,7 @@ class Manifest:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The K class names."""
+        """K class names."""
         return self.description.classes
 
     @property
@@ -139,7 +145,7 @@ class Manifest:
         return {name: counts[name] for name in self.splits}
 
     def split(self, name: str) -> Split:
-        """The rows of one split, or with `all` every row.
+        """Return one split, or with `all` every row.
 
         Raises:
             DataError: there is no such split.
@@ -149,7 +155,7 @@ class Manifest:
         return Split(self, name)
 
     def with_classes(self, classes: tuple[str, ...], superclasses: tuple[str, ...] = ()) -> Manifest:
-        """The same images with their labels numbered by other classes, which hold all of its own."""
+        """Return the same images with labels numbered by other classes, which include all of the manifest's own."""
         number = {name: k for k, name in enumerate(classes)}
         order = np.array([number[name] for name in self.classes], np.int32)
         rows = self.rows
@@ -165,7 +171,7 @@ class Manifest:
         return Manifest(replace(self.description, classes=classes, superclasses=superclasses), rows)
 
     def fingerprint(self) -> str:
-        """A hash of every path, split and label."""
+        """Return a hash of every path, split and label."""
         sink = pa.BufferOutputStream()
         rows = self.rows.drop_columns("boxes").replace_schema_metadata(None)
         with pa.ipc.new_stream(sink, rows.schema) as writer:
@@ -175,7 +181,7 @@ class Manifest:
     def save(self, folder: Path) -> Manifest:
         """Write `manifest.arrow` and `dataset.json` into a folder, each in one piece; return the stored manifest.
 
-        Both carry the same new stamp, so that one is never taken for the other's.
+        Both carry the same new stamp, which tells files of two preparations apart.
         """
         stamp = uuid4().hex
         divided = json.dumps(self.description.options.get("divided"))
@@ -203,7 +209,7 @@ class Manifest:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a manifest; not as far as can be seen, when it may not be looked into."""
+    """Return True if the folder holds a manifest; False if it does not, or cannot be read."""
     try:
         return (folder / DESCRIPTION).is_file() and (folder / ROWS).is_file()
     except OSError:
@@ -214,19 +220,19 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
     """Open a stored manifest.
 
     Args:
-        folder: where `prepare-data` wrote it.
-        root: where the images are now, when they moved since.
-        address: where its shards are, as a person said; else what the file says, if that is no more than an address.
+        folder: written by `prepare-data`.
+        root: of the images, if they have moved.
+        address: of its shards, from the command line; by default that of the file, which must be a plain web address.
 
     Raises:
-        DataError: the folder is no manifest, or one of its files is damaged or not of the same preparation.
+        DataError: the folder holds no manifest, or one of its files is damaged or of another preparation.
     """
     description = load_description(folder)
     try:
         rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
         if rows.schema != SCHEMA:
             raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
-        rows.validate(full=True)  # offsets and texts that a damaged file could lead astray with
+        rows.validate(full=True)  # offsets and texts, which a damaged file may have beyond its end
         _check_rows(rows, description, folder)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{folder / ROWS} cannot be read ({error}). Run sadcl prepare-data again.") from None
@@ -240,16 +246,20 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
 
 
 def _open_again(folder: Path, description: Description) -> Manifest:
-    """A manifest in another process; it must still be the same one."""
+    """Open a pickled manifest in another process.
+
+    Raises:
+        DataError: it was prepared again since.
+    """
     shards = description.shards
     manifest = load_manifest(folder, root=description.root, address="" if shards is None else shards.base)
     if manifest.description.stamp != description.stamp:
-        raise DataError(f"{folder} was prepared anew while it was in use. Start again.")
+        raise DataError(f"{folder} was prepared again while it was in use. Start again.")
     return manifest
 
 
 def _check_rows(rows: pa.Table, description: Description, folder: Path) -> None:
-    """Refuse rows that are not those of the description."""
+    """Raise DataError if the rows do not belong to the description."""
     stamp = (rows.schema.metadata or {}).get(STAMP, b"").decode(errors="replace")
     labels = [pc.min_max(pc.list_flatten(rows[name])).as_py() for name in ("active", "unknown")]
     inside = all(pair["min"] is None or (pair["min"] >= 0 and pair["max"] < len(description.classes)) for pair in labels)
@@ -258,7 +268,7 @@ def _check_rows(rows: pa.Table, description: Description, folder: Path) -> None:
 
 
 def _check_shards(shards: Shards, manifest: Manifest, folder: Path) -> None:
-    """Refuse a description whose files are not plain names, which could lead elsewhere, or that lacks images."""
+    """Raise DataError if files are not plain names, which could lead elsewhere, or hold other numbers of images than the rows."""
     sizes = {split: sum(count for _, count in files) for split, files in shards.files.items()}
     names = [name for files in shards.files.values() for name, _ in files]
     if sizes != manifest.split_sizes or not all(re.fullmatch(r"[\w-]+\.tar", name) for name in names):
@@ -266,16 +276,16 @@ def _check_shards(shards: Shards, manifest: Manifest, folder: Path) -> None:
 
 
 def load_with_images(folder: Path, root: Path | None = None) -> Manifest:
-    """`load_manifest`, for work that opens the images.
+    """Open a stored manifest, like `load_manifest`, for work that opens the images.
 
     Raises:
-        DataError: also when the folder of the images is gone.
+        DataError: also if the folder of the images, or a shard, is missing.
     """
     manifest = load_manifest(folder, root=root and root.resolve())
-    where = manifest.description.root
-    shards = manifest.description.shards
-    if shards is None and not where.is_dir():
-        raise DataError(f"The images of {manifest.description.name} are not in {where}. Say where they are with --data DIR.")
+    description = manifest.description
+    shards = description.shards
+    if shards is None and not description.root.is_dir():
+        raise DataError(f"The images of {description.name} are not in {description.root}. Give their folder: --data DIR.")
     if shards is not None and shards.base == f"{folder.resolve()}/":
         missing = next((name for files in shards.files.values() for name, _ in files if not (folder / name).is_file()), None)
         if missing is not None:
@@ -300,7 +310,11 @@ def load_description(folder: Path) -> Description:
 
 
 def parse_description(content: bytes, where: str) -> Description:
-    """A description from the content of `dataset.json`; `where` it is from is for errors.
+    """Parse the content of `dataset.json`.
+
+    Args:
+        content: of the file.
+        where: it comes from, for messages.
 
     Raises:
         DataError: it is damaged, or of another version.
@@ -317,7 +331,7 @@ def parse_description(content: bytes, where: str) -> Description:
             options=dict(stored.get("options", {})),
             stamp=str(stored.get("stamp", "")),
             notes=tuple(map(str, stored["notes"])),
-            shards=None if shards is None else _shards(shards, where),
+            shards=None if shards is None else _parse_shards(shards, where),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} cannot be read ({type(error).__name__}). Run sadcl prepare-data again.") from None
@@ -328,87 +342,10 @@ def parse_description(content: bytes, where: str) -> Description:
     return description
 
 
-def _shards(stored: dict[str, Any], where: str) -> Shards:
+def _parse_shards(stored: dict[str, Any], where: str) -> Shards:
+    """Read the shards of a description, which may name a web address and nothing that could be run."""
     files = {str(split): tuple((str(name), int(count)) for name, count in pairs) for split, pairs in stored["files"].items()}
     base = str(stored["base"])
     if base and not WEB.fullmatch(base):
         raise DataError(f"{where} says that its shards are at {base[:60]!r}, which is no web address. Do not trust it.")
     return Shards(base, files)
-
-
-class Split(Sequence[str]):
-    """The images of one split: a sequence of paths, with their targets."""
-
-    def __init__(self, manifest: Manifest, name: str) -> None:
-        """Rows that lie together, as they do after `prepare-data`, are looked at in place and not copied."""
-        self.manifest = manifest
-        self.name = name
-        if name not in manifest.splits:
-            self._rows = manifest.rows
-            return
-        places = np.flatnonzero(pc.equal(manifest.rows["split"], name).to_numpy())
-        together = len(places) == places[-1] - places[0] + 1
-        self._rows = manifest.rows.slice(places[0], len(places)) if together else manifest.rows.take(places)
-
-    def __len__(self) -> int:
-        return int(self._rows.num_rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Relative path of image `index`."""
-        return self._rows["image"][index].as_py()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Split, (self.manifest, self.name))
-
-    def path(self, index: int) -> Path:
-        """Absolute path of image `index`."""
-        return self.manifest.description.root / str(self[index])
-
-    def targets(self, index: int) -> npt.NDArray[np.int8]:
-        """(K,) with 1, 0 and -1 for unknown."""
-        target = np.zeros(len(self.manifest.classes), dtype=np.int8)
-        target[self._rows["unknown"][index].as_py()] = -1
-        target[self._rows["active"][index].as_py()] = 1
-        return target
-
-    def all_targets(self, *, block: int = CHUNK) -> npt.NDArray[np.int8]:
-        """Return (N, K) targets of every image: 1, 0 and -1 for unknown; `block` images are read at a time."""
-        targets = np.zeros((len(self), len(self.manifest.classes)), dtype=np.int8)
-        start = 0
-        for active, unknown in self.label_blocks(block):
-            for lists, value in ((unknown, -1), (active, 1)):
-                rows = np.repeat(np.arange(start, start + len(lists)), lists.value_lengths().to_numpy())
-                targets[rows, lists.flatten().to_numpy()] = value
-            start += len(active)
-        return targets
-
-    def active(self, index: int) -> list[int]:
-        """Class indices that are active in image `index`."""
-        return list(self._rows["active"][index].as_py())
-
-    def boxes(self, index: int) -> list[Box] | None:
-        """Objects of image `index`, or None where the source has no boxes."""
-        boxes = self._rows["boxes"][index].as_py()
-        return None if boxes is None else [Box(**box) for box in boxes]
-
-    def label_blocks(self, block: int = CHUNK) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-        """Yield the active and the unknown labels of `block` images at a time, a list of class indices per image."""
-        for batch in self._rows.select(["active", "unknown"]).to_batches(max_chunksize=block):
-            yield batch.column("active"), batch.column("unknown")
-
-    def class_counts(self) -> npt.NDArray[np.int64]:
-        """(K,) images in which each class is active."""
-        labels = pc.list_flatten(self._rows["active"]).to_numpy()
-        return np.bincount(labels, minlength=len(self.manifest.classes))
-
-    def unknown_counts(self) -> npt.NDArray[np.int64]:
-        """(K,) images in which each class is unknown."""
-        labels = pc.list_flatten(self._rows["unknown"]).to_numpy()
-        return np.bincount(labels, minlength=len(self.manifest.classes))
-
-    def labels_per_image(self) -> npt.NDArray[np.int64]:
-        """(N,) number of active labels."""
-        return np.asarray(pc.list_value_length(self._rows["active"]).to_numpy(), dtype=np.int64)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows["image"].to_pylist())

@@ -25,13 +25,13 @@ from sadcl_core.data.manifest import (
     Description,
     Manifest,
     Shards,
-    Split,
     is_prepared,
     load_description,
     load_manifest,
     parse_description,
 )
 from sadcl_core.data.prepare.dataset_spec import plain_name
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained, replacing, write_json
 from sadcl_core.runtime.progress import Progress

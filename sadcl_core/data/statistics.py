@@ -15,7 +15,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from sadcl_core.data.images import image_size
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 
 Counts = npt.NDArray[np.int64]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.data.manifest import Manifest, Split, load_manifest
+from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.split import Split
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
 from sadcl_core.diagnosis.same_images import SameImages, find_same_images
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, there

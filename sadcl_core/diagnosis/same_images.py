@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 
 SAMPLE = 200  # held-out files whose content is compared
 TRAINED = 20_000  # training files whose size is looked at

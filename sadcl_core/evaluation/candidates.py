@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.label_errors import SimilarityObserver
 from sadcl_core.evaluation.localise import Localisation, LocalisationObserver, cannot_be_localised

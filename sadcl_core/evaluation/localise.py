@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from sadcl_core.data.images import explained_image, orientation, stored_size
-from sadcl_core.data.manifest import Split
 from sadcl_core.data.prepare.copies import ON_ITS_SIDE, TURNED
 from sadcl_core.data.rows import Box
+from sadcl_core.data.split import Split
 from sadcl_core.metrics import box_cover, box_energy, pointing_hit, points_in_boxes
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runtime.distributed import all_reduce

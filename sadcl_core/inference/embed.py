@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.checkpoint import LoadedModel

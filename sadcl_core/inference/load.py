@@ -10,9 +10,10 @@ import torch
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import moved
-from sadcl_core.data.manifest import ALL, Manifest, Split, is_prepared, load_manifest, load_with_images
+from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import find_or_prepare
+from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runs.checkpoint import LoadedModel, ModelCard, load_model
 from sadcl_core.runs.run_directory import RunDirectory, find_model, read_status
@@ -131,7 +132,7 @@ def open_split(
     name = next((name for name in wanted if name in manifest.splits), split or ALL)
     chosen = manifest.split(name)
     said += _trained_on(chosen, status, own=data is None)
-    where = f"{manifest.description.place}{said}"
+    where = f"{manifest.description.location}{said}"
     return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {where}"
 
 

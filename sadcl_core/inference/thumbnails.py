@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from sadcl_core.data.images import open_image
-from sadcl_core.data.manifest import Split
 from sadcl_core.data.shards import first_row, read_samples, shards_of
+from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.forward import Forward

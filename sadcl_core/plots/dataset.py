@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from sadcl_core.data.images import open_image
-from sadcl_core.data.manifest import ALL, Manifest
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.report import Counts, Report
+from sadcl_core.data.split import ALL
 from sadcl_core.data.statistics import co_occurrence
 from sadcl_core.errors import DataError
 from sadcl_core.plots.style import GREY, bare, colour, save, short

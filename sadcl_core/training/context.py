@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.loader import ImageLoader, make_loader
-from sadcl_core.data.manifest import Split
+from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import repeat_factors
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.model.classifier import Classifier

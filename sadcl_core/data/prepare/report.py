@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from sadcl_core.data.manifest import ALL, Manifest
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.checks import EXAMPLES, KINDS, ImageChecks
+from sadcl_core.data.split import ALL
 from sadcl_core.data.statistics import co_occurrence
 
 SCHEMA_VERSION = 1

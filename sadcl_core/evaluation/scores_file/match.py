@@ -14,9 +14,10 @@ from sadcl_core.data.class_names import match_classes
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
 from sadcl_core.data.formats.source import UNASSIGNED, Source, changed
-from sadcl_core.data.manifest import ALL, Manifest, Split, is_prepared, load_manifest
+from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
 from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, identify
 from sadcl_core.data.shards import is_address, open_shards
+from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
 

@@ -76,7 +76,7 @@ def test_root_can_be_moved(tmp_path: Path) -> None:
 
 def test_images_that_are_gone(tmp_path: Path) -> None:
     Manifest.from_records(describe(), RECORDS).save(tmp_path)
-    with pytest.raises(DataError, match=r"images of pets are not in /images\. Say where they are with --data"):
+    with pytest.raises(DataError, match=r"images of pets are not in /images\. Give their folder: --data"):
         load_with_images(tmp_path)
     assert load_with_images(tmp_path, root=tmp_path).split("train").path(0) == tmp_path / "a.jpg"
 
@@ -110,11 +110,11 @@ def test_a_pickled_split_is_found_again_from_another_folder(tmp_path: Path, monk
     assert again.path(0) == Path("moved/a.jpg")
 
 
-def test_a_pickled_split_is_not_taken_from_data_that_were_prepared_anew(tmp_path: Path) -> None:
+def test_a_pickled_split_is_not_taken_from_data_that_were_prepared_again(tmp_path: Path) -> None:
     manifest = Manifest.from_records(describe(), RECORDS)
     pickled = pickle.dumps(manifest.save(tmp_path).split("train"))
     manifest.save(tmp_path)
-    with pytest.raises(DataError, match=r"was prepared anew while it was in use\. Start again"):
+    with pytest.raises(DataError, match=r"was prepared again while it was in use\. Start again"):
         pickle.loads(pickled)
 
 

@@ -143,7 +143,7 @@ def test_from_an_address(shards: Path, manifest: Manifest, tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "prepared")
     origin = find_or_prepare(f"pipe:cat {shards}/")
     opened = origin.manifest
-    assert "pipe:cat" in opened.description.place
+    assert "pipe:cat" in opened.description.location
     assert torch.equal(in_order(opened, "val", workers=1)[0], in_order(manifest_again(manifest), "val")[0])
     origin = find_or_prepare(f"pipe:cat {shards}/")
     again = origin.manifest

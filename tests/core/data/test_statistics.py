@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from sadcl_core.data.manifest import Description, Manifest, Shards, Split
+from sadcl_core.data.manifest import Description, Manifest, Shards
 from sadcl_core.data.rows import SCHEMA, Record
+from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import (
     class_repeat_factors,
     co_occurrence,

@@ -10,9 +10,10 @@ import torch
 from PIL import Image, ImageOps
 
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Description, Manifest, Split, load_manifest
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.data.shards import write_shards
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised, upright_corners
 from sadcl_core.metrics.localisation import box_cover, box_energy

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sadcl_core.data.images import read_image
-from sadcl_core.data.manifest import Split, load_manifest
+from sadcl_core.data.manifest import load_manifest
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.embed import label_features, two_dimensions, write_embeddings
 from sadcl_core.runs.checkpoint import LoadedModel, load_model

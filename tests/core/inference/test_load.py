@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from sadcl_core.config.schema import ModelSection
-from sadcl_core.data.manifest import Manifest, Split, load_manifest
+from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Box
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import OpenedModel, open_split
 from sadcl_core.model.classifier import Classifier

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from sadcl_core.data.images import open_image
-from sadcl_core.data.manifest import Description, Manifest, Split, load_manifest
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.data.shards import write_shards
+from sadcl_core.data.split import Split
 from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails, plain_thumbnails
 from sadcl_core.runs.checkpoint import LoadedModel, load_model
