@@ -1,9 +1,9 @@
 """WebDataset shards: the images of a manifest in tar files that are read as a stream, from disk or from any address.
 
-    DIR/dataset.json manifest.arrow      what any prepared data set has, and which shard holds how many images
+    DIR/dataset.json manifest.arrow      as of any prepared data set, with the number of images in each shard
     DIR/train-000000.tar ...             000000012.jpg, 000000012.json, in the order of the manifest's rows
 
-A key is the number of the row, so labels come from the manifest. The JSON beside each image repeats them for others.
+A key is the number of the row, so labels come from the manifest. The JSON beside each image repeats them for other programs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sadcl_core.data.manifest import (
     DESCRIPTION,
     ROWS,
     WEB,
-    Description,
     Manifest,
     Shards,
     is_prepared,
@@ -36,7 +35,7 @@ from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained, replacing, write_json
 from sadcl_core.runtime.progress import Progress
 
-FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes share shards out
+FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes divide them among each other
 ADDRESS = re.compile(r"^(pipe:|file:|[a-zA-Z][a-zA-Z0-9+.-]+://)")
 
 
@@ -53,7 +52,7 @@ Sample = tuple[int, str, bytes]  # row of the manifest, name of the file, its co
 
 
 def require_webdataset() -> Any:
-    """The library.
+    """Import the library.
 
     Raises:
         MachineError: it is not installed.
@@ -66,10 +65,10 @@ def require_webdataset() -> Any:
 
 
 def refuse_used(folder: Path) -> None:
-    """Refuse a folder in which shards cannot be alone.
+    """Raise UsageError if a folder for new shards is a file, or holds other files.
 
     Raises:
-        UsageError: it holds other files, or is a file.
+        UsageError: shards need a folder of their own.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} holds other files. Give the shards a folder of their own.")
@@ -78,9 +77,18 @@ def refuse_used(folder: Path) -> None:
 def write_shards(manifest: Manifest, folder: Path, *, most: int = 2000, progress: Progress | None = None) -> Path:
     """Write every image as it is, split by split, and the manifest beside them; nothing appears unless all is written.
 
+    Args:
+        manifest: whose images are written.
+        folder: new or empty.
+        most: images of a shard; a split with enough images has 16 shards at least.
+        progress: called with images written and images in all.
+
+    Returns:
+        The folder.
+
     Raises:
         UsageError: the folder holds other files.
-        DataError: an image is gone.
+        DataError: an image cannot be read.
         MachineError: webdataset is missing, or the disk is full.
     """
     require_webdataset()
@@ -90,11 +98,8 @@ def write_shards(manifest: Manifest, folder: Path, *, most: int = 2000, progress
     try:
         with explained(folder):
             unfinished.mkdir(parents=True)
-            files: dict[str, tuple[tuple[str, int], ...]] = {}
-            for name in manifest.splits:
-                files[name] = _write_split(manifest, name, unfinished, most, progress)
-            description = replace(manifest.description, shards=Shards("", files))
-            Manifest(description, manifest.rows).save(unfinished)
+            files = {name: _write_split(manifest.split(name), unfinished, most, progress) for name in manifest.splits}
+            Manifest(replace(manifest.description, shards=Shards("", files)), manifest.rows).save(unfinished)
             if folder.is_dir():
                 folder.rmdir()
             unfinished.replace(folder)
@@ -103,76 +108,77 @@ def write_shards(manifest: Manifest, folder: Path, *, most: int = 2000, progress
     return folder
 
 
-def _write_split(
-    manifest: Manifest, name: str, folder: Path, most: int, progress: Progress | None
-) -> tuple[tuple[str, int], ...]:
-    split = manifest.split(name)
+def _write_split(split: Split, folder: Path, most: int, progress: Progress | None) -> tuple[tuple[str, int], ...]:
+    """Write the shards of a split; return their names and numbers of images."""
     size = max(1, min(most, math.ceil(len(split) / FEWEST_SHARDS)))
     first = first_row(split)
-    stem = re.sub(r"[^\w-]+", "-", name) or "images"
-    while (folder / f"{stem}-000000.tar").exists():  # of a split of another name that is spelled alike
+    stem = re.sub(r"[^\w-]+", "-", split.name) or "images"
+    while (folder / f"{stem}-000000.tar").exists():  # of a split whose name is spelled alike
         stem += "-"
     files = []
     for number, start in enumerate(range(0, len(split), size)):
         file, end = f"{stem}-{number:06d}.tar", min(start + size, len(split))
-        _write_shard(folder / file, split, range(start, end), first)
+        with (folder / file).open("wb") as stream, require_webdataset().TarWriter(stream, encoder=False, mtime=0) as writer:
+            for index in range(start, end):
+                writer.write({"__key__": f"{first + index:09d}", **_encode(split, index)})
         files.append((file, end - start))
         if progress is not None:
-            progress(first + end, len(manifest))
+            progress(first + end, len(split.manifest))
     return tuple(files)
 
 
-def _write_shard(path: Path, split: Split, rows: range, first: int) -> None:
-    names = split.manifest.classes
-    with path.open("wb") as file, require_webdataset().TarWriter(file, encoder=False, mtime=0) as writer:
-        for i in rows:
-            source = split.path(i)
-            try:
-                content = source.read_bytes()
-            except OSError as error:
-                raise DataError(f"{source}: cannot be read ({error.strerror}). Prepare the data again.") from None
-            targets = split.targets(i)
-            labels = {
-                kind: [names[k] for k in (targets == value).nonzero()[0]] for kind, value in (("labels", 1), ("unknown", -1))
-            }
-            about = json.dumps({"image": split[i], **labels}, ensure_ascii=False).encode()
-            writer.write({"__key__": f"{first + i:09d}", source.suffix.lower().lstrip(".") or "jpg": content, "json": about})
+def _encode(split: Split, index: int) -> dict[str, bytes]:
+    """Return the image and its labels as files of a shard, by extension."""
+    source, names, targets = split.path(index), split.manifest.classes, split.targets(index)
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror}). Prepare the data again.") from None
+    labels = {kind: [names[k] for k in (targets == value).nonzero()[0]] for kind, value in (("labels", 1), ("unknown", -1))}
+    document = json.dumps({"image": split[index], **labels}, ensure_ascii=False)
+    return {source.suffix.lower().lstrip(".") or "jpg": content, "json": document.encode()}
 
 
 def first_row(split: Split) -> int:
-    """Row of a split's first image in the manifest; the rows of a split lie together."""
+    """Return the row of a split's first image in the manifest; the rows of a split lie together."""
     sizes = split.manifest.split_sizes
     names = list(sizes)
     return sum(sizes[other] for other in names[: names.index(split.name)]) if split.name in sizes else 0
 
 
 def shards_of(split: Split, count: int) -> list[Shard]:
-    """The shards that hold the first `count` images of a split."""
+    """Return the shards that hold the first `count` images of a split."""
     shards = split.manifest.description.shards
     assert shards is not None, "called for shards"
     files = shards.files.get(split.name) or [pair for pairs in shards.files.values() for pair in pairs]
-    ends = accumulate((images for _, images in files), initial=first_row(split))
-    found = [Shard(name, start, images) for (name, images), start in zip(files, ends, strict=False)]
-    return [shard for shard in found if shard.first - first_row(split) < count]
+    first = first_row(split)
+    starts = accumulate((images for _, images in files), initial=first)
+    return [Shard(name, start, images) for (name, images), start in zip(files, starts, strict=False) if start - first < count]
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address that the library may open, and no path."""
+    """Return True if a text is an address that the library may open, and no path.
+
+    Example:
+        >>> is_address("https://host/shards"), is_address("data/coco")
+        (True, False)
+    """
     return bool(ADDRESS.match(text)) and not Path(text).exists()
 
 
 def open_shards(address: str, prepared: Path) -> tuple[Manifest, str]:
-    """The manifest of shards at an address; it is copied into a folder of its name, the images stay where they are.
+    """Open shards at an address: their manifest is copied into a folder of its name, the images stay where they are.
 
     Args:
         address: of the folder of shards: https://..., s3://..., pipe:..., whatever the library opens.
-        prepared: under which the copy goes.
+        prepared: folder for the copy's folder.
 
     Returns:
-        The manifest, and a sentence on where it came from.
+        The manifest, and a sentence on its origin.
 
     Raises:
-        DataError: what is there is no description of shards.
+        DataError: the address holds no description of shards.
+        UsageError: the folder for the copy holds the manifest of other data.
         MachineError: the address cannot be opened.
     """
     base = address.removesuffix(DESCRIPTION).rstrip("/") + "/"
@@ -181,65 +187,57 @@ def open_shards(address: str, prepared: Path) -> tuple[Manifest, str]:
     if description.shards is None:
         raise DataError(f"{base} holds no shards. Write them: sadcl prepare-data NAME --shards DIR.")
     folder = prepared / plain_name(description.name)
-    named = base if WEB.fullmatch(base) else ""  # a command is only ever taken from the person who types it
-    if not is_prepared(folder) or _stored(folder, named).stamp != description.stamp:
+    stored_base = base if WEB.fullmatch(base) else ""  # a command comes from the person who types it, never from a file
+    copied = load_description(folder) if is_prepared(folder) else None
+    if copied is not None and (copied.shards is None or copied.shards.base != stored_base):
+        raise UsageError(f"{folder} is the manifest of other data. Move it away, or work in another folder.")
+    if copied is None or copied.stamp != description.stamp:
         rows = _fetch(base + ROWS)
         with replacing(folder / ROWS) as temporary:
             temporary.write_bytes(rows)
         document = json.loads(content)
-        document["shards"]["base"] = named
+        document["shards"]["base"] = stored_base
         write_json(folder / DESCRIPTION, document)
     try:
         return load_manifest(folder, address=base), f"shards at {base}, manifest {folder}"
     except DataError as error:
-        (folder / ROWS).unlink(missing_ok=True)  # not to be found again instead of a mended one
+        (folder / ROWS).unlink(missing_ok=True)  # so that a mended one is fetched
         raise MachineError(f"{base + ROWS} arrived damaged ({error}) Give the same command again.") from None
 
 
-def _stored(folder: Path, named: str) -> Description:
-    """The description of an earlier copy.
-
-    Raises:
-        UsageError: it is that of other data.
-    """
-    stored = load_description(folder)
-    if stored.shards is None or stored.shards.base != named:
-        raise UsageError(f"{folder} is the manifest of other data. Move it away, or work in another folder.")
-    return stored
-
-
 def _fetch(address: str) -> bytes:
+    """Return the content of a file at an address."""
     wds = require_webdataset()
     try:
         with wds.gopen(address) as stream:
             content: bytes = stream.read()
     except (OSError, ValueError, AssertionError) as error:
-        raise MachineError(f"{address} cannot be opened ({_said(error)}). Check the address and the network.") from None
+        raise MachineError(f"{address} cannot be opened ({_reason(error)}). Check the address and the network.") from None
     if not content:
         raise MachineError(f"{address} is empty or not there. Check the address.")
     return content
 
 
 def read_samples(manifest: Manifest, shards: Sequence[Shard]) -> Iterator[Sample]:
-    """The samples of some shards, in their order.
+    """Yield the samples of shards, in their order.
 
     Raises:
-        DataError: a shard is damaged, cut short or holds other images than those of its rows.
+        DataError: a shard is damaged, cut short or holds other images than its rows.
     """
     description = manifest.description.shards
     assert description is not None, "called for shards"
     for shard in shards:
         url = description.base + shard.name
         seen = 0
-        for sample in _open_shard(url):
-            if seen < shard.count:  # one more is an error below
-                yield _sample(sample, url, shard.first + seen)
-            seen += 1
+        for seen, sample in enumerate(_open_shard(url), start=1):
+            if seen <= shard.count:  # one more is an error below
+                yield _check_sample(sample, url, shard.first + seen - 1)
         if seen != shard.count:
             raise DataError(f"{url} holds {seen:,} images and should hold {shard.count:,}. Write or fetch it again.")
 
 
 def _open_shard(url: str) -> Iterator[dict[str, Any]]:
+    """Yield the samples of a tar file as the library groups them."""
     wds = require_webdataset()
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
@@ -247,17 +245,22 @@ def _open_shard(url: str) -> Iterator[dict[str, Any]]:
         with wds.gopen(url) as stream:
             yield from group_by_keys(tar_file_expander([{"url": url, "stream": stream}]))
     except Exception as error:  # the library passes on whatever tar, a pipe or a file system raises
-        raise DataError(f"{url} cannot be read as a shard ({_said(error)}). Check the address, or write it again.") from None
+        raise DataError(f"{url} cannot be read as a shard ({_reason(error)}). Check the address, or write it again.") from None
 
 
-def _said(error: Exception) -> str:
-    """The reason in few words; of a command that failed, its exit status."""
+def _reason(error: Exception) -> str:
+    """Return the reason in few words; of a command that failed, its exit status."""
     text = " ".join(str(part) for part in error.args[:1]) or type(error).__name__
     status = re.search(r"exit (\d+)", text)
     return f"the command that reads it failed, exit {status[1]}" if status else text[:200]
 
 
-def _sample(sample: dict[str, Any], url: str, row: int) -> Sample:
+def _check_sample(sample: dict[str, Any], url: str, row: int) -> Sample:
+    """Return the image of a sample.
+
+    Raises:
+        DataError: it is not the image of its row.
+    """
     key = str(sample["__key__"])
     files = [name for name in sample if not name.startswith("__") and name != "json"]
     if len(files) != 1 or not key.isdecimal() or int(key) != row:
