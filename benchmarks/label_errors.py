@@ -36,14 +36,9 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.rows import Record
 from sadcl_core.data.split import Split
-from sadcl_core.evaluation.label_errors import (
-    SimilarityObserver,
-    contradiction,
-    fit_log_odds,
-    logits,
-    suspected_label_errors,
-)
+from sadcl_core.evaluation.similarity import SimilarityObserver
 from sadcl_core.inference.score import score
+from sadcl_core.metrics.label_errors import contradiction, fit_log_odds, logits, suspected_label_errors
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.fit import train

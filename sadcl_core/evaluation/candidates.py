@@ -13,9 +13,9 @@ import numpy.typing as npt
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
-from sadcl_core.evaluation.label_errors import SimilarityObserver
 from sadcl_core.evaluation.localise import Localisation, LocalisationObserver, cannot_be_localised
 from sadcl_core.evaluation.scores_file import match_labels, match_paths, read_scores
+from sadcl_core.evaluation.similarity import SimilarityObserver
 from sadcl_core.inference.load import OpenedModel
 from sadcl_core.inference.score import Observer, Scores, score
 from sadcl_core.runtime.progress import Progress

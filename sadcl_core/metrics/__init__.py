@@ -9,7 +9,10 @@ from sadcl_core.metrics.bootstrap import (
     mean_over_classes,
 )
 from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums, calibration_error, reliability
+from sadcl_core.metrics.hamming_loss import hamming_loss
+from sadcl_core.metrics.label_ranking import LabelRanking, label_ranking
 from sadcl_core.metrics.localisation import box_cover, box_energy, pointing_hit, points_in_boxes
+from sadcl_core.metrics.per_image import PerImage, per_image
 from sadcl_core.metrics.precision_recall import NAMES, Counts, class_ratios, decision_counts, precision_recall, ratios
 from sadcl_core.metrics.precision_recall_curve import Curve, precision_recall_curves
 
@@ -21,6 +24,8 @@ __all__ = [
     "CalibrationError",
     "Counts",
     "Curve",
+    "LabelRanking",
+    "PerImage",
     "Reliability",
     "average_precisions",
     "bin_sums",
@@ -31,8 +36,11 @@ __all__ = [
     "class_ratios",
     "decision_counts",
     "default_samples",
+    "hamming_loss",
     "interval",
+    "label_ranking",
     "mean_over_classes",
+    "per_image",
     "pointing_hit",
     "points_in_boxes",
     "precision_recall",

@@ -1,4 +1,4 @@
-"""What every metric asks of its two arrays, and how it walks over them without a copy of their size."""
+"""The checks of the two arrays of every metric, and walks over them without a copy of their size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMN_BLOCK = 1 << 25  # entries: 128 MiB of float32
 
 
 def checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Scores, Targets]:
-    """Both as arrays of one shape (N, K), of the type they came in; looked at in blocks of rows, so nothing large is copied.
+    """Return both as arrays of one shape (N, K), of the type they came in; checked in blocks of rows, so nothing large is copied.
 
     Infinite scores are allowed: they are the ends of a scale (a log probability of an impossible label is -inf).
 
@@ -39,31 +39,30 @@ def checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Scores, Targ
     return score_array, target_array
 
 
-def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices that cover the N rows of an (N, K) array, about ROW_BLOCK entries each."""
-    rows = max(1, ROW_BLOCK // max(1, shape[1]))
+def row_blocks(shape: tuple[int, ...], entries: int = ROW_BLOCK) -> Iterator[slice]:
+    """Yield slices that cover the N rows of an (N, K) array, about `entries` each, though never less than one row."""
+    rows = max(1, entries // max(1, shape[1]))
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
 
 
 def column_blocks(shape: tuple[int, ...], entries: int) -> Iterator[slice]:
-    """Slices that cover the K columns of an (N, K) array, at most `entries` each, though never less than one column."""
+    """Yield slices that cover the K columns of an (N, K) array, at most `entries` each, though never less than one column."""
     columns = max(1, entries // max(1, shape[0]))
     for start in range(0, shape[1], columns):
         yield slice(start, min(start + columns, shape[1]))
 
 
 def by_class(scores: Scores, targets: Targets, classes: slice) -> Iterator[tuple[int, Scores, Targets]]:
-    """The columns of some classes: the class's number, its scores (N,) and its targets (N,), each contiguous.
+    """Yield for each of some classes its number, its scores (N,) and its targets (N,), each contiguous.
 
     A single column of a row-major array touches a cache line for each image, so the columns are copied out together.
     """
     some_scores, some_targets = np.ascontiguousarray(scores[:, classes].T), np.ascontiguousarray(targets[:, classes].T)
-    for place, k in enumerate(range(classes.start, classes.stop)):
-        yield k, some_scores[place], some_targets[place]
+    yield from zip(range(classes.start, classes.stop), some_scores, some_targets, strict=True)
 
 
 def all_classes(scores: Scores, targets: Targets, entries: int = COLUMN_BLOCK) -> Iterator[tuple[int, Scores, Targets]]:
-    """Every class as `by_class` gives it, about `entries` copied at a time."""
+    """Yield every class as `by_class` does, about `entries` copied at a time."""
     for classes in column_blocks(scores.shape, entries):
         yield from by_class(scores, targets, classes)

@@ -31,19 +31,25 @@ class AveragePrecisions:
     eleven_point: Values
 
 
-def average_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike) -> AveragePrecisions:
-    """Average precision of each class in the three conventions, from one sort.
+def average_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike, *, block: int = COLUMN_BLOCK) -> AveragePrecisions:
+    """Return the average precision of each class in the three conventions, from one sort.
 
     Args:
         scores: (N, K), higher is more confident; any monotone scale, infinite ends included.
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
+        block: entries copied together.
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`.
+
+    Example:
+        >>> ap = average_precisions([[0.9], [0.8], [0.7], [0.6]], [[0], [1], [1], [0]])
+        >>> ap.interpolated.round(3), ap.non_interpolated.round(3)
+        (array([0.667]), array([0.583]))
     """
     score_array, target_array = checked(scores, targets)
     values = np.full((3, score_array.shape[1]), np.nan)
-    for k, class_scores, class_targets in all_classes(score_array, target_array, COLUMN_BLOCK):
+    for k, class_scores, class_targets in all_classes(score_array, target_array, block):
         hits, ranks = ranked(class_scores, class_targets)
         if len(hits):
             values[:, k] = _three_conventions(hits, ranks)
@@ -51,7 +57,7 @@ def average_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Average
 
 
 def ranked(scores: Scores, targets: Targets) -> tuple[Numbers, Numbers]:
-    """The ends of the ties that hold a positive, from the best.
+    """Return the ends of the ties that hold a positive, from the best.
 
     Args:
         scores: (N,).
@@ -67,7 +73,7 @@ def ranked(scores: Scores, targets: Targets) -> tuple[Numbers, Numbers]:
 
 
 def running_maximum(precision: Values) -> Values:
-    """Each precision replaced by the highest from there to the right, along the first axis."""
+    """Return each precision replaced by the highest from there to the right, along the first axis."""
     return np.maximum.accumulate(precision[::-1], axis=0)[::-1]
 
 

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sadcl_core.metrics.arrays import Scores, Targets, by_class, checked, column_blocks
+from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets, by_class, checked, column_blocks
 from sadcl_core.metrics.average_precision import Values, running_maximum
 
 BLOCK = 16  # resamples at a time: the weights of an image are one cache line
-COLUMN_BLOCK = 1 << 25  # images x classes ranked at a time: up to 16 bytes each
 
 Weights = npt.NDArray[np.int32]
 
@@ -43,7 +42,12 @@ class _Ranking:
 
 
 def default_samples(images: int, classes: int) -> int:
-    """1000, or as many as keep images x classes x samples below 4e9, though at least 100."""
+    """Return 1000, or as many resamples as keep images x classes x samples below 4e9, though at least 100.
+
+    Example:
+        >>> default_samples(40_137, 80), default_samples(100_000, 80)
+        (1000, 500)
+    """
     return int(np.clip(4e9 // max(1, images * classes), 100, 1000))
 
 
@@ -53,9 +57,10 @@ def bootstrap_average_precision(
     *,
     samples: int,
     seed: int = 0,
+    block: int = COLUMN_BLOCK,
     progress: Callable[[int, int], None] | None = None,
 ) -> BootstrapSamples:
-    """Average precision in resamples of the images, in two conventions.
+    """Return the average precision in resamples of the images, in two conventions.
 
     Equal to `average_precisions` of the images repeated as often as they were drawn. Resample s depends on `seed`, s and N
     alone: two models scored on the same images are resampled alike, so their differences are paired.
@@ -65,17 +70,23 @@ def bootstrap_average_precision(
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
         samples: S, how many resamples.
         seed: at least 0.
-        progress: told how many resamples are done, of how many.
+        block: images x classes ranked at a time, up to 16 bytes each.
+        progress: called with how many resamples are done, of how many.
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or samples < 1.
+
+    Example:
+        >>> bootstrap_average_precision([[0.9], [0.5], [0.1]], [[1], [1], [0]], samples=2).interpolated
+        array([[1.],
+               [1.]])
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     score_array, target_array = checked(scores, targets)
     images, count = score_array.shape
     values = np.full((2, samples, count), np.nan)
-    for classes in column_blocks(score_array.shape, COLUMN_BLOCK):
+    for classes in column_blocks(score_array.shape, block):
         rankings = {k: _rank(s, t) for k, s, t in by_class(score_array, target_array, classes) if (t == 1).any()}
         for resamples, weights in _weights(images, samples, seed):
             for k, ranking in rankings.items():
@@ -87,10 +98,14 @@ def bootstrap_average_precision(
 
 
 def mean_over_classes(samples: Values, missing: Values | None = None) -> Values:
-    """(S,) mean of (S, K) over the classes with a value in that resample; NaN where there is none.
+    """Return the mean (S,) of (S, K) over the classes with a value in that resample; NaN where there is none.
 
-    A class that no positive was drawn of takes its value from `missing` (K,), where that is given: so the mean is over the same
+    A class of which no positive was drawn takes its value from `missing` (K,), where that is given: so the mean is over the same
     classes in every resample.
+
+    Example:
+        >>> mean_over_classes(np.array([[0.2, 0.4], [np.nan, 0.6]]))
+        array([0.3, 0.6])
     """
     if missing is not None:
         samples = np.where(np.isnan(samples), missing, samples)
@@ -101,7 +116,7 @@ def mean_over_classes(samples: Values, missing: Values | None = None) -> Values:
 def interval(
     samples: Values, estimate: float, level: float = 0.95, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float]:
-    """The basic bootstrap interval (Davison and Hinkley 1997, section 5.2): quantiles of the resamples, mirrored at the estimate.
+    """Return the basic bootstrap interval (Davison and Hinkley 1997, section 5.2): quantiles mirrored at the estimate.
 
     AP of few positives is too high on average, and once more so in resamples, where drawn images repeat. Percentiles of the
     resamples carry that error twice; mirrored, the second takes away most of the first. How often 95 % intervals held mAP of
@@ -126,6 +141,10 @@ def interval(
 
     Raises:
         ValueError: level is not between 0 and 1.
+
+    Example:
+        >>> interval(np.linspace(0, 1, 101), 0.5, level=0.5)
+        (0.25, 0.75)
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.metrics.arrays import Scores, checked, row_blocks
+from sadcl_core.metrics.arrays import ROW_BLOCK, Scores, checked, row_blocks
 
 Values = npt.NDArray[np.float64]
 
@@ -59,11 +59,11 @@ class BinSums:
     scores: Values
 
     def __add__(self, other: BinSums) -> BinSums:
-        """Of the images of both."""
+        """Return the sums of the images of both."""
         return BinSums(self.counts + other.counts, self.positives + other.positives, self.scores + other.scores)
 
     def errors(self) -> CalibrationError:
-        """The expected calibration errors."""
+        """Return the expected calibration errors."""
         decisions = self.counts.sum(axis=1)
         # count * |mean score - fraction| = |sum of scores - positives|, so that an empty bin is 0 and not 0 / 0
         gaps = np.abs(self.scores - self.positives).sum(axis=1)
@@ -75,7 +75,7 @@ class BinSums:
         return CalibrationError(float(pooled / decisions.sum()), per_class, float(known.mean()))
 
     def reliability(self) -> Reliability:
-        """Of all classes together."""
+        """Return the diagram of all classes together."""
         counts = self.counts.sum(axis=0)
         empty = np.full(len(counts), np.nan)
         mean_scores = np.divide(self.scores.sum(axis=0), counts, out=empty.copy(), where=counts > 0)
@@ -84,7 +84,7 @@ class BinSums:
 
 
 def calibration_error(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> CalibrationError:
-    """Expected calibration error of all decisions and of each class.
+    """Return the expected calibration error of all decisions and of each class.
 
     Args:
         scores: (N, K) in 0..1.
@@ -96,24 +96,41 @@ def calibration_error(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int =
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or a score is not in 0..1, or bins < 1.
+
+    Example:
+        >>> round(calibration_error([[0.9], [0.9], [0.1], [0.1]], [[1], [0], [0], [0]]).overall, 3)
+        0.25
     """
     return bin_sums(scores, targets, bins).errors()
 
 
 def reliability(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """A reliability diagram of all decisions, or of one class from its column (N, 1); arguments as of `calibration_error`."""
+    """Return the reliability diagram of all decisions, or of one class from its column (N, 1).
+
+    Arguments and errors as of `calibration_error`.
+
+    Example:
+        >>> diagram = reliability([[0.25], [0.25], [0.75], [0.75]], [[0], [0], [1], [0]], bins=2)
+        >>> diagram.mean_scores, diagram.frequencies
+        (array([0.25, 0.75]), array([0. , 0.5]))
+    """
     return bin_sums(scores, targets, bins).reliability()
 
 
-def bin_sums(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> BinSums:
-    """Count in blocks of rows. Arguments and errors as of `calibration_error`."""
+def bin_sums(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS, *, block: int = ROW_BLOCK) -> BinSums:
+    """Return the counts of each bin, counted about `block` entries at a time. Arguments and errors as of `calibration_error`.
+
+    Example:
+        >>> bin_sums([[0.2], [0.9]], [[0], [1]], bins=2).counts
+        array([[1, 1]])
+    """
     score_array, target_array = checked(scores, targets)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     classes = score_array.shape[1]
     size = classes * bins
     sums = np.zeros((3, size))  # float64 counts exactly up to 2^53
-    for rows in row_blocks(score_array.shape):
+    for rows in row_blocks(score_array.shape, block):
         positions, values, labels = _flat(score_array[rows], target_array[rows], bins)
         sums[0] += np.bincount(positions, minlength=size)
         sums[1] += np.bincount(positions[labels], minlength=size)
@@ -125,7 +142,7 @@ def bin_sums(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) ->
 def _flat(
     scores: Scores, targets: npt.NDArray[np.integer], bins: int
 ) -> tuple[npt.NDArray[np.int64], Values, npt.NDArray[np.bool_]]:
-    """Of the known entries: class * bins + bin, the score, and whether it is positive."""
+    """Return of the known entries class * bins + bin, the score, and whether it is positive."""
     known = targets >= 0
     values = scores[known].astype(np.float64)
     if len(values) and not (values.min() >= 0 and values.max() <= 1):

@@ -17,12 +17,17 @@ Floats = npt.NDArray[np.float64]
 
 
 def box_cover(boxes: npt.ArrayLike, h: int, w: int) -> Floats:
-    """(h, w), the share of every cell that lies in at least one of the boxes (m, 4); exact, also for boxes smaller than a cell.
+    """Return (h, w), the share of every cell that lies in a box of (m, 4); exact, also for boxes smaller than a cell.
 
     The mean over the cells is the share of the image that the boxes cover.
 
     Raises:
         ValueError: boxes are not (m, 4), hold NaN, or have a side of negative length.
+
+    Example:
+        >>> box_cover([[0, 0, 0.5, 0.75]], 2, 2)
+        array([[1. , 0. ],
+               [0.5, 0. ]])
     """
     corners = _checked_boxes(boxes).clip(0, 1) * (w, h, w, h)  # in cells, whose edges are then exact
     columns, rows = np.arange(w + 1.0), np.arange(h + 1.0)
@@ -39,7 +44,7 @@ def box_cover(boxes: npt.ArrayLike, h: int, w: int) -> Floats:
 
 
 def highest_points(attention: npt.ArrayLike) -> Floats:
-    """(n, 2), x and y in 0..1 of the highest point of a map (h, w): the centre of its highest cell, of all that are equally high.
+    """Return (n, 2), x and y in 0..1 of the highest point of a map (h, w): the centres of its highest cells.
 
     That is also the highest point of the map enlarged bilinearly, as it never rises above the cells it lies between.
 
@@ -54,7 +59,7 @@ def highest_points(attention: npt.ArrayLike) -> Floats:
 def points_in_boxes(
     points: npt.ArrayLike, boxes: npt.ArrayLike, tolerance: tuple[float, float] = (0.0, 0.0)
 ) -> npt.NDArray[np.bool_]:
-    """(n,), whether each of the points (n, 2) lies in one of the boxes (m, 4), on their edge, or not too far away.
+    """Return (n,), true where a point of (n, 2) lies in one of the boxes (m, 4), on their edge, or within the tolerance.
 
     Args:
         points: x and y, in 0..1.
@@ -64,6 +69,10 @@ def points_in_boxes(
 
     Raises:
         ValueError: boxes are not (m, 4), hold NaN, or have a side of negative length; or a tolerance is negative.
+
+    Example:
+        >>> points_in_boxes([[0.5, 0.5], [0.9, 0.9]], [[0, 0, 0.5, 0.5]])
+        array([ True, False])
     """
     if min(tolerance) < 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}")
@@ -75,18 +84,22 @@ def points_in_boxes(
 
 
 def pointing_hit(attention: npt.ArrayLike, boxes: npt.ArrayLike, tolerance: tuple[float, float] = (0.0, 0.0)) -> float:
-    """1.0 where the highest point of a map (h, w) lies in one of the boxes (m, 4), else 0.0; see `points_in_boxes`.
+    """Return 1.0 where the highest point of a map (h, w) lies in one of the boxes (m, 4), else 0.0; see `points_in_boxes`.
 
     Of several equally high points it is the share of them that do: what choosing one at random gives on average.
 
     Raises:
         ValueError: see `box_energy` and `points_in_boxes`.
+
+    Example:
+        >>> pointing_hit([[0.1, 0.9], [0.0, 0.0]], [[0.5, 0, 1, 0.5]])
+        1.0
     """
     return float(points_in_boxes(highest_points(attention), boxes, tolerance).mean())
 
 
 def box_energy(attention: npt.ArrayLike, cover: npt.ArrayLike) -> float:
-    """The share of the attention (h, w) that lies inside the boxes, in 0..1.
+    """Return the share of the attention (h, w) that lies inside the boxes, in 0..1.
 
     Attention that knows nothing of the object has the share of the image inside the boxes, `cover.mean()`.
 
@@ -96,6 +109,10 @@ def box_energy(attention: npt.ArrayLike, cover: npt.ArrayLike) -> float:
 
     Raises:
         ValueError: the attention is not (h, w), is negative, infinite or NaN somewhere, or 0 everywhere; or the shapes differ.
+
+    Example:
+        >>> box_energy([[0.2, 0.6], [0.2, 0.0]], box_cover([[0.5, 0, 1, 1]], 2, 2))
+        0.6
     """
     cells, inside = _checked_map(attention), np.asarray(cover, np.float64)
     if cells.shape != inside.shape:

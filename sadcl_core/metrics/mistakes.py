@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from sadcl_core.metrics.arrays import Scores, all_classes, checked
+from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, all_classes, checked, row_blocks
 from sadcl_core.metrics.precision_recall import in_precision_of
 
-BLOCK = 2**21  # decisions counted together
+BLOCK = 1 << 21  # decisions counted together
 BUDGET = 800  # pictures of a page
 
 
@@ -67,7 +67,7 @@ class Confusion:
 
     @property
     def rate(self) -> float:
-        """How often it fires in 0..1, of the images where it could do so wrongly."""
+        """Return how often it fires in 0..1, of the images where it could do so wrongly."""
         return self.fired / self.known
 
 
@@ -81,29 +81,40 @@ class ClassConfusions:
 
 
 def worst_mistakes(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, per_class: int = 4
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    thresholds: npt.ArrayLike,
+    per_class: int = 4,
+    *,
+    block: int = COLUMN_BLOCK,
 ) -> list[ClassMistakes]:
-    """The most certain false positives and the most certain misses of every class.
+    """Return the most certain false positives and the most certain misses of every class.
 
     Args:
         scores: (N, K) in 0..1.
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are never mistakes.
         thresholds: one, or (K,); a label counts when its score is above it.
         per_class: how many of each kind are named. Of equal scores the first image comes first.
+        block: entries copied together.
 
     Returns:
         K of them, in the order of the classes.
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
+
+    Example:
+        >>> (one,) = worst_mistakes([[0.9], [0.2], [0.8]], [[0], [1], [1]], 0.5)
+        >>> one.false_positives, one.misses
+        ((Mistake(image=0, score=0.9),), (Mistake(image=1, score=0.2),))
     """
     score_array, target_array = checked(scores, targets)
     limits = np.broadcast_to(in_precision_of(score_array, thresholds), score_array.shape[1:])
-    found = []
-    for k, column, truth in all_classes(score_array, target_array):
+    mistakes = []
+    for k, column, truth in all_classes(score_array, target_array, block):
         false_positives = np.flatnonzero((truth == 0) & (column > limits[k]))
         misses = np.flatnonzero((truth == 1) & ~(column > limits[k]))
-        found.append(
+        mistakes.append(
             ClassMistakes(
                 label=k,
                 false_positives=_lowest(false_positives, column, -1, per_class),
@@ -112,11 +123,11 @@ def worst_mistakes(
                 miss_count=len(misses),
             )
         )
-    return found
+    return mistakes
 
 
 def _lowest(images: npt.NDArray[np.intp], column: Scores, sign: int, count: int) -> tuple[Mistake, ...]:
-    """The `count` images of lowest (sign 1) or highest (sign -1) score, sorted."""
+    """Return the `count` images of lowest (sign 1) or highest (sign -1) score, sorted."""
     values = sign * column[images]
     if 0 < count < len(images):
         near = values <= np.partition(values, count - 1)[count - 1]
@@ -126,7 +137,7 @@ def _lowest(images: npt.NDArray[np.intp], column: Scores, sign: int, count: int)
 
 
 def pictured(mistakes: Sequence[ClassMistakes], budget: int = BUDGET) -> list[tuple[int, int]]:
-    """Which mistakes to show, as (image, label): the worst of all classes before the second worst of any, up to a budget.
+    """Return the mistakes to show, as (image, label): the worst of all classes before the second worst of any, up to a budget.
 
     Among mistakes of one rank those furthest from the label come first.
     """
@@ -137,8 +148,10 @@ def pictured(mistakes: Sequence[ClassMistakes], budget: int = BUDGET) -> list[tu
     return [(image, label) for _, _, image, label in sorted(ranked)[:budget]]
 
 
-def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, most: int = 3) -> list[ClassConfusions]:
-    """For each class with misses, the classes that fired though absent in the images where it was missed.
+def confusions(
+    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, most: int = 3, *, block: int = BLOCK
+) -> list[ClassConfusions]:
+    """Return for each class with misses the classes that fired though absent in the images where it was missed.
 
     They are ranked by their excess, fired - known x (how often they fire wrongly in all images): a class that fires wrongly
     everywhere is no confusion, nor is one that fired once in a thousand misses. Only classes with an excess are named.
@@ -148,12 +161,18 @@ def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.Ar
         targets: (N, K) with 1, 0 or -1 for unknown; a class is neither missed nor wrong where it is unknown.
         thresholds: one, or (K,); a label counts when its score is above it.
         most: how many are named for each class.
+        block: decisions counted together.
 
     Returns:
         One for each class with a miss, in the order of the classes.
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or there are neither one nor K thresholds.
+
+    Example:
+        >>> (missed,) = confusions([[0.1, 0.9], [0.9, 0.1]], [[1, 0], [1, 0]], 0.5)
+        >>> missed.label, missed.instead[0].label, missed.instead[0].lift
+        (0, 1, 2.0)
     """
     score_array, target_array = checked(scores, targets)
     limits = in_precision_of(score_array, thresholds)
@@ -162,10 +181,8 @@ def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.Ar
     together = np.zeros((2 * count, 2 * count))
     wrong, absent = np.zeros(count), np.zeros(count)
     misses = np.zeros(count, dtype=np.int64)
-    step = max(1, BLOCK // max(count, 1))
-    for start in range(0, len(score_array), step):
-        block, truth = score_array[start : start + step], target_array[start : start + step]
-        fired = block > limits
+    for rows in row_blocks(score_array.shape, block):
+        fired, truth = score_array[rows] > limits, target_array[rows]
         could = truth == 0
         outcome = csr_array(np.hstack([(truth == 1) & ~fired, (truth == 1) & fired]), dtype=np.float32)
         together += outcome.T @ np.hstack([fired & could, could]).astype(np.float32)  # exact: counts far below 2^24
@@ -180,7 +197,7 @@ def confusions(scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.Ar
 
 
 def _instead(counts: npt.NDArray[np.float64], overall: npt.NDArray[np.float64], most: int) -> tuple[Confusion, ...]:
-    """From the counts (2, 2K) of one class, see `confusions`, and the overall rates (K,)."""
+    """Return what fired, from the counts (2, 2K) of one class, see `confusions`, and the overall rates (K,)."""
     (fired, fired_found), (known, known_found) = np.split(counts, 2, axis=1)
     excess = fired - known * overall
     order = np.argsort(-excess, kind="stable")[:most]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.metrics.arrays import Scores, checked, row_blocks
+from sadcl_core.metrics.arrays import ROW_BLOCK, Scores, checked, row_blocks
 
 Values = npt.NDArray[np.float64]
 
@@ -30,9 +30,14 @@ class Counts:
 
 
 def precision_recall(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, threshold: npt.ArrayLike = 0.5, topk: int | None = None
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    threshold: npt.ArrayLike = 0.5,
+    topk: int | None = None,
+    *,
+    block: int = ROW_BLOCK,
 ) -> dict[str, float]:
-    """The seven values of a row in the published tables.
+    """Return the seven values of a row in the published tables.
 
     Args:
         scores: (N, K).
@@ -40,6 +45,7 @@ def precision_recall(
         threshold: a label counts when its score is above it; one number, or (K,) with one for each class. It is first rounded
             to the type of the scores, so that 0.3 in an array means what 0.3 alone means.
         topk: when given, the label must also be among the `topk` best of its image (the first class wins a tie).
+        block: entries looked at together.
 
     Returns:
         CP, CR, CF1, macro_F1, OP, OR, OF1 in 0..1. A class without a positive is left out of the class means (but its
@@ -47,32 +53,47 @@ def precision_recall(
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or topk < 1; or a threshold is NaN or they are not K.
+
+    Example:
+        >>> values = precision_recall([[0.9, 0.6], [0.8, 0.4]], [[1, 0], [1, 1]])
+        >>> values["CP"], values["OR"]
+        (0.5, 0.6666666666666666)
     """
-    return ratios(decision_counts(scores, targets, threshold, topk))
+    return ratios(decision_counts(scores, targets, threshold, topk, block=block))
 
 
 def decision_counts(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, threshold: npt.ArrayLike = 0.5, topk: int | None = None
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    threshold: npt.ArrayLike = 0.5,
+    topk: int | None = None,
+    *,
+    block: int = ROW_BLOCK,
 ) -> Counts:
-    """The decisions of each class, counted in blocks of rows; arguments and errors as of `precision_recall`."""
+    """Return the decisions of each class, counted; arguments and errors as of `precision_recall`.
+
+    Example:
+        >>> decision_counts([[0.9, 0.6], [0.8, 0.4]], [[1, 0], [1, 1]]).false_positives
+        array([0, 1])
+    """
     score_array, target_array = checked(scores, targets)
     above = in_precision_of(score_array, threshold)
     if topk is not None and topk < 1:
         raise ValueError(f"topk must be at least 1, got {topk}")
     right, predicted, active = np.zeros((3, score_array.shape[1]), dtype=np.int64)
-    for rows in row_blocks(score_array.shape):
-        block, positive, known = score_array[rows], target_array[rows] == 1, target_array[rows] >= 0
-        chosen = (block > above) & known
+    for rows in row_blocks(score_array.shape, block):
+        some, positive, known = score_array[rows], target_array[rows] == 1, target_array[rows] >= 0
+        counted = (some > above) & known
         if topk is not None:
-            chosen &= among_best(np.where(known, block, -np.inf), topk)  # unknown labels take no place
-        right += np.count_nonzero(chosen & positive, axis=0)
-        predicted += np.count_nonzero(chosen, axis=0)
+            counted &= among_best(np.where(known, some, -np.inf), topk)  # unknown labels take no place
+        right += np.count_nonzero(counted & positive, axis=0)
+        predicted += np.count_nonzero(counted, axis=0)
         active += np.count_nonzero(positive, axis=0)
     return Counts(true_positives=right, false_positives=predicted - right, false_negatives=active - right)
 
 
 def among_best(scores: Scores, topk: int) -> npt.NDArray[np.bool_]:
-    """(N, K), true for the `topk` highest scores of each row; exactly min(topk, K) of them, the first of a tie."""
+    """Return (N, K), true for the `topk` highest scores of each row; exactly min(topk, K) of them, the first of a tie."""
     classes = scores.shape[1]
     if topk >= classes:
         return np.ones(scores.shape, dtype=bool)
@@ -87,7 +108,12 @@ def among_best(scores: Scores, topk: int) -> npt.NDArray[np.bool_]:
 
 
 def class_ratios(counts: Counts) -> tuple[Values, Values, Values]:
-    """Precision, recall and F1 of each class, three (K,) in 0..1; NaN without a positive, precision 0 if never predicted."""
+    """Return precision, recall and F1 of each class, three (K,) in 0..1; NaN without a positive, precision 0 if never predicted.
+
+    Example:
+        >>> class_ratios(Counts(np.array([2]), np.array([2]), np.array([0])))
+        (array([0.5]), array([1.]), array([0.66666667]))
+    """
     tp, fp, fn = counts.true_positives, counts.false_positives, counts.false_negatives
     absent = (tp + fn) == 0
     precision, recall, f1 = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1), 2 * tp / np.maximum(2 * tp + fp + fn, 1)
@@ -96,7 +122,12 @@ def class_ratios(counts: Counts) -> tuple[Values, Values, Values]:
 
 
 def ratios(counts: Counts) -> dict[str, float]:
-    """The seven values from the counts of each class."""
+    """Return the seven values, in 0..1, from the counts of each class.
+
+    Example:
+        >>> ratios(Counts(np.array([2]), np.array([2]), np.array([0])))["OP"]
+        0.5
+    """
     tp, fp, fn = counts.true_positives, counts.false_positives, counts.false_negatives
     present = (tp + fn) > 0
     if not present.any():
@@ -116,7 +147,7 @@ def ratios(counts: Counts) -> dict[str, float]:
 
 
 def in_precision_of(scores: Scores, threshold: npt.ArrayLike) -> npt.NDArray[Any]:
-    """One threshold or K, rounded to the type of the scores (N, K), so that 0.3 decides alike wherever it comes from.
+    """Return one threshold or K, rounded to the type of the scores (N, K), so that 0.3 decides alike wherever it comes from.
 
     Raises:
         ValueError: a threshold is NaN, or they are neither one nor K.

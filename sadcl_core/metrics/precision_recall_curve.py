@@ -28,7 +28,7 @@ class Curve:
 
 
 def precision_recall_curves(scores: npt.ArrayLike, targets: npt.ArrayLike, points: int = 100) -> list[Curve]:
-    """The K curves, not interpolated.
+    """Return the K curves, not interpolated.
 
     Args:
         scores: (N, K), higher is more confident.
@@ -38,6 +38,11 @@ def precision_recall_curves(scores: npt.ArrayLike, targets: npt.ArrayLike, point
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or points < 4.
+
+    Example:
+        >>> (curve,) = precision_recall_curves([[0.9], [0.8], [0.7]], [[1], [0], [1]])
+        >>> curve.recall, curve.precision.round(2)
+        (array([0.5, 1. ]), array([1.  , 0.67]))
     """
     if points < 4:
         raise ValueError(f"points must be at least 4, got {points}")
@@ -52,7 +57,7 @@ def precision_recall_curves(scores: npt.ArrayLike, targets: npt.ArrayLike, point
 
 
 def _outermost(recall: Values, precision: Values, bins: int) -> Numbers:
-    """Indexes, rising, of the first and the last point and of the highest and lowest precision in each bin of recall."""
+    """Return the rising indexes of the first and last point, and of the highest and lowest precision in each bin of recall."""
     bin_of = np.minimum((recall * bins).astype(np.int64), bins - 1)
     order = np.lexsort((precision, bin_of))
     ends = np.flatnonzero(np.diff(bin_of[order]))

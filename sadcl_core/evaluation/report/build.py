@@ -8,10 +8,11 @@ from pathlib import Path
 
 from sadcl_core.evaluation.candidates import TUNED_HERE, Candidate, tuned_here
 from sadcl_core.evaluation.evaluate import Evaluation
-from sadcl_core.evaluation.label_errors import SuspectedError, suspected_label_errors, write_suspects
+from sadcl_core.evaluation.label_errors import write_suspects
 from sadcl_core.evaluation.report.page import ClassResult, Measures, Page, Reliability, Suspect, write_page
 from sadcl_core.inference.thumbnails import Thumbnails, draw_thumbnails, plain_thumbnails
 from sadcl_core.metrics import calibration_error, precision_recall_curves, reliability
+from sadcl_core.metrics.label_errors import SuspectedError, suspected_label_errors
 from sadcl_core.metrics.mistakes import confusions, pictured, worst_mistakes
 from sadcl_core.runtime.progress import Progress, StagedProgress, stage
 

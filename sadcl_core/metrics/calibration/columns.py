@@ -23,7 +23,7 @@ class Column(NamedTuple):
 
 
 def checked_probabilities(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Scores, Targets]:
-    """Both as arrays of one shape (N, K), scores of a floating type.
+    """Return both as arrays of one shape (N, K), scores of a floating type.
 
     Raises:
         ValueError: see `sadcl_core.metrics.arrays.checked`; or a score is not in 0..1.
@@ -34,19 +34,19 @@ def checked_probabilities(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tupl
     return score_array if score_array.dtype.kind == "f" else score_array.astype(np.float64), target_array
 
 
-def columns(scores: Scores, targets: Targets, change: Change | None = None) -> Iterator[Column]:
-    """The K classes in order; some of them are copied at a time, and changed when a `change` is given."""
-    for k, column, labels in all_classes(scores, targets, COLUMN_BLOCK):
+def columns(scores: Scores, targets: Targets, change: Change | None = None, *, block: int = COLUMN_BLOCK) -> Iterator[Column]:
+    """Yield the K classes in order; `block` entries are copied at a time, and changed when a `change` is given."""
+    for k, column, labels in all_classes(scores, targets, block):
         changed = column if change is None else change(column, k)
         yield Column(changed[labels == 1], changed[labels == 0])
 
 
 def clipped_logit(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """log(s / (1 - s)) in float64, held within `LOGIT_LIMIT` of 0 on both sides."""
+    """Return log(s / (1 - s)) in float64, held within `LOGIT_LIMIT` of 0 on both sides."""
     clipped: npt.NDArray[np.float64] = np.clip(logit(np.asarray(scores, dtype=np.float64)), -LOGIT_LIMIT, LOGIT_LIMIT)
     return clipped
 
 
 def cells(logits: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.int64]:
-    """Which cell of a grid with `steps` to a unit each clipped logit falls in, 0..2 * `LOGIT_LIMIT` * `steps`."""
+    """Return the cell of a grid with `steps` to a unit each clipped logit falls in, 0..2 * `LOGIT_LIMIT` * `steps`."""
     return np.floor((logits + LOGIT_LIMIT) * steps).astype(np.int64)

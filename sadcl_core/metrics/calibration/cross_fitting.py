@@ -1,4 +1,4 @@
-"""What calibration is worth on images it has not seen: tuned on all folds but one, judged on that one, fold after fold."""
+"""The worth of calibration on images it has not seen: tuned on all folds but one, judged on that one, fold after fold."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class CrossFit:
         error_after: of the calibrated scores.
         reliability_before: diagram of the scores.
         reliability_after: of the calibrated scores.
-        achieved: (K,) the F1, precision or recall that was asked for, as `after` has it; NaN for a class without a
+        achieved: (K,) the F1, precision or recall of the objective, as `after` has it; NaN for a class without a
             positive, and the precision of a class that is never predicted.
-        held: (K,) whether `achieved` is at least what was asked for, never where it is NaN; None with f1.
+        held: (K,) whether `achieved` reaches the objective, never where it is NaN; None with f1.
     """
 
     before: dict[str, float]
@@ -77,6 +77,12 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
 
     Raises:
         ValueError: see `sadcl_core.metrics.calibration.columns.checked_probabilities`; or folds are not (N,) or fewer than two.
+
+    Example:
+        >>> scores, targets = np.array([[0.4], [0.3], [0.1], [0.05]] * 4), np.array([[1], [1], [0], [0]] * 4)
+        >>> result = cross_fit(scores, targets, Objective("f1"), np.arange(16) // 4)
+        >>> result.before["macro_F1"], result.after["macro_F1"]
+        (0.0, 1.0)
     """
     score_array, target_array = checked_probabilities(scores, targets)
     fold_array = np.asarray(folds)
@@ -104,7 +110,7 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
 def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.NDArray[np.integer]) -> Iterator[_Fold]:
     for fold in np.unique(folds):
         away = folds == fold
-        known = np.where(away[:, None], np.int8(-1), targets.astype(np.int8, copy=False))  # what is unknown is not tuned on
+        known = np.where(away[:, None], np.int8(-1), targets.astype(np.int8, copy=False))  # unknown labels are not tuned on
         fitted = fit_probabilities(scores, known)
         thresholds = choose_thresholds(scores, known, objective, probabilities=fitted).values
         raw, truth = scores[away], targets[away]

@@ -1,4 +1,4 @@
-"""What a threshold is tuned for, as people write it: `f1`, `precision>=0.9`, `recall:0.8`."""
+"""The aim that thresholds are tuned for, as people write it: `f1`, `precision>=0.9`, `recall:0.8`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Objective:
             raise ValueError(f"at_least must be above 0 and at most 1, got {self.at_least}")
 
     def __str__(self) -> str:
-        """As `parse_objective` reads it."""
+        """Return the form that `parse_objective` reads."""
         return self.kind if self.at_least is None else f"{self.kind}>={self.at_least}"
 
 
@@ -41,10 +41,14 @@ def parse_objective(text: str) -> Objective:
 
     Raises:
         UsageError: it is none of these.
+
+    Example:
+        >>> parse_objective("recall: 80%")
+        Objective(kind='recall', at_least=0.8)
     """
     match = _FORM.fullmatch(text.strip().lower())
     if match is None or match["kind"] not in ("f1", "precision", "recall"):
-        raise UsageError(f"{text!r} is nothing that thresholds can be tuned for. {_EXAMPLES}.")
+        raise UsageError(f"{text!r} is not an aim for thresholds. {_EXAMPLES}.")
     kind = cast(Kind, match["kind"])
     if kind == "f1":
         if match["number"] is not None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from sadcl_core.metrics.arrays import Scores, row_blocks
+from sadcl_core.metrics.arrays import ROW_BLOCK, Scores, row_blocks
 from sadcl_core.metrics.calibration.columns import LOGIT_LIMIT, Column, cells, checked_probabilities, clipped_logit, columns
 
 Values = npt.NDArray[np.float64]
@@ -49,13 +49,19 @@ class ProbabilityMap:
     fitted: npt.NDArray[np.bool_]
 
     def of_class(self, scores: Scores, k: int) -> Scores:
-        """The scores (N,) of class k, mapped as `apply_probabilities` does."""
+        """Return the scores (N,) of class k, mapped as `apply_probabilities` does."""
         mapped: Scores = apply_probabilities(scores[:, None], self.temperatures[k : k + 1], self.biases[k : k + 1])[:, 0]
         return mapped
 
 
 def before_calibration(thresholds: npt.ArrayLike, probabilities: ProbabilityMap) -> npt.NDArray[np.float64]:
-    """Thresholds (K,) for calibrated scores -> those for the scores as they were, which decide the same."""
+    """Return the thresholds (K,) of the scores as they were that decide as the given ones do of calibrated scores.
+
+    Example:
+        >>> tempered = ProbabilityMap(np.array([2.0]), np.array([0.0]), 2.0, 0.0, np.array([True]))
+        >>> before_calibration([0.75], tempered)
+        array([0.9])
+    """
     values = np.asarray(thresholds, dtype=np.float64)
     with np.errstate(divide="ignore"):
         shifted = (logit(values) - probabilities.biases) * probabilities.temperatures
@@ -63,7 +69,7 @@ def before_calibration(thresholds: npt.ArrayLike, probabilities: ProbabilityMap)
 
 
 def fit_probabilities(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, *, spread: tuple[float, float] = CLASS_SPREAD
+    scores: npt.ArrayLike, targets: npt.ArrayLike, *, spread: tuple[float, float] = CLASS_SPREAD, steps: int = STEPS
 ) -> ProbabilityMap:
     """Fit temperature and bias of each class; use images the model was not trained on.
 
@@ -71,16 +77,22 @@ def fit_probabilities(
         scores: (N, K) in 0..1; logits beyond 16 on either side, exact 0 and 1 among them, are taken as 16.
         targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out.
         spread: standard deviations of a class's log T and b around the global ones.
+        steps: cells per unit of logit; the mean logit of each cell stands for its scores.
 
     Returns:
         The map; T = 1 and b = 0 when no decision is known.
 
     Raises:
         ValueError: see `sadcl_core.metrics.calibration.columns.checked_probabilities`.
+
+    Example:
+        >>> fitted = fit_probabilities([[0.2], [0.2], [0.2], [0.8]], [[1], [1], [0], [1]])
+        >>> bool(fitted.biases[0] > 0)  # the scores were too low
+        True
     """
     score_array, target_array = checked_probabilities(scores, targets)
-    classes = [_gather(column) for column in columns(score_array, target_array)]
-    pooled = sum(classes, start=_gather(Column(score_array[:0].ravel(), score_array[:0].ravel())))
+    classes = [_gather(column, steps) for column in columns(score_array, target_array)]
+    pooled = sum(classes, start=_gather(Column(score_array[:0].ravel(), score_array[:0].ravel()), steps))
     shared = _fit(pooled, (0.0, 0.0), GLOBAL_SPREAD)
     fitted = np.array([0 < positives.sum() < counts.sum() for counts, positives, _ in classes], dtype=bool)
     pairs = [_fit(each, shared, spread) if use else shared for each, use in zip(classes, fitted, strict=True)]
@@ -88,7 +100,9 @@ def fit_probabilities(
     return ProbabilityMap(np.exp(log_temperatures), biases, float(np.exp(shared[0])), shared[1], fitted)
 
 
-def apply_probabilities(scores: npt.ArrayLike, temperatures: npt.ArrayLike, biases: npt.ArrayLike) -> Scores:
+def apply_probabilities(
+    scores: npt.ArrayLike, temperatures: npt.ArrayLike, biases: npt.ArrayLike, *, block: int = ROW_BLOCK
+) -> Scores:
     """Map scores to probabilities, class by class; a higher score never gets a lower probability.
 
     Exact 0 and 1 are taken for their nearest neighbours inside, so each comes out the same as that neighbour. Other scores
@@ -98,12 +112,18 @@ def apply_probabilities(scores: npt.ArrayLike, temperatures: npt.ArrayLike, bias
         scores: (N, K) in 0..1.
         temperatures: (K,) above 0.
         biases: (K,).
+        block: entries mapped together.
 
     Returns:
         (N, K), float64 for float64, else float32.
 
     Raises:
         ValueError: the shapes do not fit, or a temperature is not above 0.
+
+    Example:
+        >>> apply_probabilities([[0.9], [0.5]], [2.0], [0.0])
+        array([[0.75],
+               [0.5 ]])
     """
     array = np.asarray(scores)
     array = array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
@@ -115,23 +135,23 @@ def apply_probabilities(scores: npt.ArrayLike, temperatures: npt.ArrayLike, bias
     result = np.empty_like(array)
     one = array.dtype.type(1)
     inside = np.nextafter(0 * one, one), np.nextafter(one, 0 * one)
-    for rows in row_blocks(array.shape):
+    for rows in row_blocks(array.shape, block):
         result[rows] = expit(logit(np.clip(array[rows], *inside).astype(np.float64)) / scale + shift)
     return result
 
 
-def _gather(column: Column) -> Values:
-    """(3, cells): decisions, positives, and the sum of logits in each cell of the logit scale."""
-    size = 2 * LOGIT_LIMIT * STEPS + 1
+def _gather(column: Column, steps: int) -> Values:
+    """Return (3, cells): decisions, positives, and the sum of logits in each cell of the logit scale."""
+    size = 2 * LOGIT_LIMIT * steps + 1
     logits = clipped_logit(np.concatenate([column.positives, column.negatives]))
-    where = cells(logits, STEPS)
+    where = cells(logits, steps)
     positives = where[: len(column.positives)]
     sums = np.bincount(where, weights=logits, minlength=size)
     return np.stack([np.bincount(where, minlength=size), np.bincount(positives, minlength=size), sums])
 
 
 def _fit(gathered: Values, prior: tuple[float, float], spread: tuple[float, float]) -> tuple[float, float]:
-    """The most probable (log T, b): least negative log-likelihood plus half the squared distance from the prior."""
+    """Return the most probable (log T, b): least negative log-likelihood plus half the squared distance from the prior."""
     centre, width = np.array(prior), np.array(spread)
     counts, positives, sums = gathered[:, gathered[0] > 0]
     logits = sums / counts
@@ -146,5 +166,5 @@ def _fit(gathered: Values, prior: tuple[float, float], spread: tuple[float, floa
         return float(likelihood + (away**2).sum() / 2), slope
 
     limits = [(-LOG_T_LIMIT, LOG_T_LIMIT), (-BIAS_LIMIT, BIAS_LIMIT)]
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-12, "gtol": 1e-8})
-    return float(found.x[0]), float(found.x[1])
+    best = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-12, "gtol": 1e-8})
+    return float(best.x[0]), float(best.x[1])

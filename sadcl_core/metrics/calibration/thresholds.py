@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from sadcl_core.metrics.arrays import Scores, Targets
+from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, Targets
 from sadcl_core.metrics.calibration.columns import (
     LOGIT_LIMIT,
     Change,
@@ -30,7 +30,7 @@ from sadcl_core.metrics.calibration.probabilities import ProbabilityMap
 
 DEFAULT = 0.5  # where nothing is positive and nothing can be tuned
 NEVER = 1.0  # no score is above 1
-PULL = 3.0  # positives with which a class has half a say in its threshold; chosen on simulated scores, as in the tests
+PULL = 3.0  # positives with which own and global threshold count the same; chosen on simulated scores, as in the tests
 STEPS = 1024  # of the global threshold, per unit of logit
 
 
@@ -39,11 +39,11 @@ class TunedThresholds:
     """A label counts when its score is above (not at) the threshold of its class.
 
     Attributes:
-        values: (K,) in 0..1, those to use. 1 is never passed: no threshold reaches the precision asked for.
+        values: (K,) in 0..1, those to use. 1 is never passed: no threshold reaches the required precision.
         global_value: one for all classes.
         own: (K,) each from its class alone; the global one for a class without a positive.
-        weight: (K,) in 0..1, how much `own` has to say in `values`; 0 for a class without a positive.
-        reached: (K,) whether `values` reach on these images what was asked for; with f1, and for a class without a
+        weight: (K,) in 0..1, how much `own` counts in `values`; 0 for a class without a positive.
+        reached: (K,) whether `values` reach the objective on these images; with f1, and for a class without a
             positive, whether it could be tuned at all.
         positives: (K,) how many images of the class are known to have it.
     """
@@ -74,6 +74,7 @@ def choose_thresholds(
     *,
     probabilities: ProbabilityMap | None = None,
     pull: float = PULL,
+    block: int = COLUMN_BLOCK,
 ) -> TunedThresholds:
     """Tune the threshold of each class; use images the model was not trained on.
 
@@ -95,22 +96,27 @@ def choose_thresholds(
         probabilities: makes of the scores what the thresholds are for, class by class, without a second (N, K).
         pull: number of positives with which own and global threshold weigh the same; 0 takes the own, infinity the
             global one.
+        block: entries copied together.
 
     Returns:
         The thresholds; 0.5 for all when nothing is positive.
 
     Raises:
         ValueError: see `sadcl_core.metrics.calibration.columns.checked_probabilities`; or pull is negative.
+
+    Example:
+        >>> choose_thresholds([[0.9], [0.7], [0.3]], [[1], [1], [0]], Objective("f1"), pull=0).values
+        array([0.5])
     """
     if not pull >= 0:
         raise ValueError(f"pull must be 0 or more, got {pull}")
     score_array, target_array = checked_probabilities(scores, targets)
     change = None if probabilities is None else probabilities.of_class
-    global_value = _pooled_threshold(score_array, target_array, objective, change)
+    global_value = _pooled_threshold(score_array, target_array, objective, change, block)
     count = score_array.shape[1]
     values, own, weight = np.full(count, global_value), np.full(count, global_value), np.zeros(count)
     reached, positives = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
-    for k, column in enumerate(columns(score_array, target_array, change)):
+    for k, column in enumerate(columns(score_array, target_array, change, block=block)):
         positives[k] = len(column.positives)
         if positives[k]:
             own[k] = _best(_cuts(column), objective, int(positives[k]))
@@ -120,7 +126,12 @@ def choose_thresholds(
 
 
 def global_threshold(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objective) -> float:
-    """The best single threshold for all decisions together, to 1/1024 of a logit; arguments as of `choose_thresholds`."""
+    """Return the best single threshold for all decisions together, to 1/1024 of a logit; arguments as of `choose_thresholds`.
+
+    Example:
+        >>> round(global_threshold([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], Objective("f1")), 2)
+        0.4
+    """
     return _pooled_threshold(*checked_probabilities(scores, targets), objective)
 
 
@@ -138,7 +149,7 @@ def _cuts(column: Column) -> _Cuts:
 
 
 def _midway(lower: Scores, upper: Scores) -> npt.NDArray[np.float64]:
-    """Between neighbouring scores, in their own precision: lower <= result < upper also after a return to it."""
+    """Return the middle of neighbouring scores, in their own precision: lower <= result < upper also after a return to it."""
     middle = (lower + (upper - lower) / 2).astype(upper.dtype)
     return np.where(middle < upper, middle, lower).astype(np.float64)
 
@@ -157,7 +168,7 @@ def _best(cuts: _Cuts, objective: Objective, positives: int) -> float:
 
 
 def _drawn(own: float, towards: float, weight: float, column: Column, objective: Objective) -> tuple[float, float, bool]:
-    """The threshold to use, the weight that `own` has in it, and whether it reaches what was asked for."""
+    """Return the threshold to use, the weight that `own` has in it, and whether it reaches the objective."""
     if objective.at_least is not None and {own, towards} & {0.0, NEVER}:  # one of them is out of reach
         return own, 1.0, _reaches(own, column, objective)
     exact = expit(weight * clipped_logit(own) + (1 - weight) * clipped_logit(towards))
@@ -173,18 +184,20 @@ def _reaches(threshold: float, column: Column, objective: Objective) -> bool:
     tp = int(np.count_nonzero(column.positives > column.positives.dtype.type(threshold)))
     if objective.kind == "recall":
         return tp / len(column.positives) >= objective.at_least
-    said = tp + int(np.count_nonzero(column.negatives > column.negatives.dtype.type(threshold)))
-    return said > 0 and tp / said >= objective.at_least
+    counted = tp + int(np.count_nonzero(column.negatives > column.negatives.dtype.type(threshold)))
+    return counted > 0 and tp / counted >= objective.at_least
 
 
-def _pooled_threshold(scores: Scores, targets: Targets, objective: Objective, change: Change | None = None) -> float:
-    """As `_cuts` and `_best` for all classes as one, on a grid of the logit scale: no sorting of N * K scores.
+def _pooled_threshold(
+    scores: Scores, targets: Targets, objective: Objective, change: Change | None = None, block: int = COLUMN_BLOCK
+) -> float:
+    """Return what `_cuts` and `_best` give for all classes as one, on a grid of the logit scale: no sorting of N * K scores.
 
     A score below 1e-7 counts as 0.
     """
     size = 2 * LOGIT_LIMIT * STEPS + 1
     counts = np.zeros((2, size), dtype=np.int64)  # negatives, positives
-    for column in columns(scores, targets, change):
+    for column in columns(scores, targets, change, block=block):
         counts[1] += np.bincount(cells(clipped_logit(column.positives), STEPS), minlength=size)
         counts[0] += np.bincount(cells(clipped_logit(column.negatives), STEPS), minlength=size)
     positives = int(counts[1].sum())
@@ -193,7 +206,7 @@ def _pooled_threshold(scores: Scores, targets: Targets, objective: Objective, ch
     full = np.flatnonzero(counts.any(axis=0))  # cells with a score in them, the lowest first
     below = np.append(-1, full[:-1]) + 1  # the upper edge of the next one down; 0 is the end of the scale
     false_positives, true_positives = counts[:, full][:, ::-1].cumsum(axis=1)[:, ::-1]
-    chosen = np.flatnonzero((counts[1][full] > 0) & (full > 0))[::-1]
-    middle = (expit(full[chosen] / STEPS - LOGIT_LIMIT) + expit(below[chosen] / STEPS - LOGIT_LIMIT)) / 2
-    best = _best(_Cuts(middle, true_positives[chosen], false_positives[chosen]), objective, positives)
+    candidates = np.flatnonzero((counts[1][full] > 0) & (full > 0))[::-1]
+    middle = (expit(full[candidates] / STEPS - LOGIT_LIMIT) + expit(below[candidates] / STEPS - LOGIT_LIMIT)) / 2
+    best = _best(_Cuts(middle, true_positives[candidates], false_positives[candidates]), objective, positives)
     return float(scores.dtype.type(best))

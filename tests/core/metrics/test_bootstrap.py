@@ -12,7 +12,6 @@ from sadcl_core.metrics import (
     mean_over_classes,
     precision_recall,
 )
-from sadcl_core.metrics.bootstrap import BLOCK
 from tests.core.metrics.test_average_precision import random_scores, tied
 
 
@@ -34,13 +33,12 @@ def test_equals_average_precision_of_the_repeated_images(arrays: tuple[np.ndarra
 
 
 @pytest.mark.parametrize("decimals", [1, 9])
-def test_equals_average_precision_of_the_repeated_images_in_blocks(decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_average_precision_of_the_repeated_images_in_blocks(decimals: int) -> None:
     scores, targets = random_scores(0, images=200)
     scores = scores.round(decimals).astype(np.float32)
     targets[np.random.default_rng(1).random(targets.shape) < 0.2] = -1
-    monkeypatch.setattr("sadcl_core.metrics.bootstrap.COLUMN_BLOCK", 3 * len(scores))
-    samples = BLOCK + 2
-    found = bootstrap_average_precision(scores, targets, samples=samples)
+    samples = 18  # more than are drawn together
+    found = bootstrap_average_precision(scores, targets, samples=samples, block=3 * len(scores))
     assert found.interpolated.shape == (samples, scores.shape[1])
     for s in range(samples):
         drawn = repeated(len(scores), 0, s)
@@ -85,14 +83,15 @@ def test_no_images_give_no_values() -> None:
     assert np.isnan(bootstrap_average_precision(np.zeros((0, 2)), np.zeros((0, 2)), samples=3).interpolated).all()
 
 
-def test_progress_counts_resamples_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_resamples_to_the_end() -> None:
     scores, targets = random_scores(5)
-    monkeypatch.setattr("sadcl_core.metrics.bootstrap.COLUMN_BLOCK", 4 * len(scores))
-    told: list[tuple[int, int]] = []
-    bootstrap_average_precision(scores, targets, samples=40, progress=lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert len(told) == 6
-    assert told[-1] == (40, 40)
+    reports: list[tuple[int, int]] = []
+    bootstrap_average_precision(
+        scores, targets, samples=40, block=4 * len(scores), progress=lambda *report: reports.append(report)
+    )
+    assert reports == sorted(reports)
+    assert len(reports) == 6
+    assert reports[-1] == (40, 40)
 
 
 def test_mean_over_classes_leaves_out_what_has_no_value() -> None:

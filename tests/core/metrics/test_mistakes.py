@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import multilabel_confusion_matrix
 
-from sadcl_core.metrics import mistakes as module
 from sadcl_core.metrics.mistakes import ClassMistakes, Mistake, confusions, pictured, worst_mistakes
 
 Scores = npt.NDArray[np.float32]
@@ -114,13 +113,6 @@ def test_what_must_not_change_them(seed: int) -> None:
     for one, again in zip(worst, worst_mistakes(scores[order], targets[order], 0.5, 3), strict=True):
         assert [mistake.score for mistake in one.misses] == [mistake.score for mistake in again.misses]
         assert all(scores[order][mistake.image, one.label] == mistake.score for mistake in again.false_positives)
-
-
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, targets = made()
-    whole = worst_mistakes(scores, targets, 0.5, 3), repr(confusions(scores, targets, 0.5))
-    monkeypatch.setattr(module, "BLOCK", 120)
-    assert (worst_mistakes(scores, targets, 0.5, 3), repr(confusions(scores, targets, 0.5))) == whole
 
 
 def test_double_precision_changes_nothing() -> None:

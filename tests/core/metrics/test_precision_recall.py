@@ -55,38 +55,9 @@ def test_equals_the_loop(arrays: tuple[np.ndarray, np.ndarray], thresholds: list
     np.testing.assert_array_equal([found.true_positives, found.false_positives, found.false_negatives], expected)
 
 
-@given(tied(), st.randoms(use_true_random=False))
-def test_order_of_images_and_classes_does_not_matter(arrays: tuple[np.ndarray, np.ndarray], random: object) -> None:
-    scores, targets = arrays
-    rng = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
-    images, classes = rng.permutation(scores.shape[0]), rng.permutation(scores.shape[1])
-    found = precision_recall(scores[images][:, classes], targets[images][:, classes], 0.1)
-    assert found == pytest.approx(precision_recall(scores, targets, 0.1), nan_ok=True)
-
-
-@given(tied(), st.integers(1, 3), st.floats(-1, 8))
-def test_every_image_twice_and_unknown_images_change_no_ratio(
-    arrays: tuple[np.ndarray, np.ndarray], topk: int, score: float
-) -> None:
-    scores, targets = arrays
-    more = np.vstack([scores, np.full_like(scores, score), scores])
-    more_targets = np.vstack([targets, np.full_like(targets, -1), targets])
-    found = precision_recall(more, more_targets, topk=topk)
-    assert found == pytest.approx(precision_recall(scores, targets, topk=topk), nan_ok=True)
-
-
 @given(tied())
 def test_as_many_best_as_classes_are_all(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     assert precision_recall(*arrays, topk=3) == pytest.approx(precision_recall(*arrays), nan_ok=True)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_rows_in_blocks_give_the_same(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, targets = random_scores(3)
-    scores = scores.astype(dtype)
-    whole = precision_recall(scores, targets, topk=2)
-    monkeypatch.setattr("sadcl_core.metrics.arrays.ROW_BLOCK", 7 * scores.shape[1])
-    assert precision_recall(scores, targets, topk=2) == whole
 
 
 def test_ratios_of_each_class_equal_scikit_learn() -> None:

@@ -25,11 +25,10 @@ def test_equals_logistic_regression_without_a_prior() -> None:
         assert fitted.biases[k] == pytest.approx(reference.intercept_[0], abs=5e-3)
 
 
-def test_gathering_scores_in_cells_hardly_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathering_scores_in_cells_hardly_matters() -> None:
     drawn = world(6)
     coarse = fit_probabilities(drawn.scores, drawn.targets)
-    monkeypatch.setattr("sadcl_core.metrics.calibration.probabilities.STEPS", 4096)
-    fine = fit_probabilities(drawn.scores, drawn.targets)
+    fine = fit_probabilities(drawn.scores, drawn.targets, steps=4096)
     np.testing.assert_allclose(coarse.temperatures, fine.temperatures, rtol=3e-3)
     np.testing.assert_allclose(coarse.biases, fine.biases, atol=1e-2)
 
@@ -129,11 +128,10 @@ def test_map_by_hand() -> None:
     np.testing.assert_allclose(apply_probabilities(scores, [1.0, 1.0], [0.0, 0.0]), scores)
 
 
-def test_blocks_of_rows_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows_do_not_show() -> None:
     scores = np.random.default_rng(0).random((50, 3)).astype(np.float32)
     whole = apply_probabilities(scores, [0.5, 1, 2], [1, 0, -1])
-    monkeypatch.setattr("sadcl_core.metrics.arrays.ROW_BLOCK", 21)
-    np.testing.assert_array_equal(apply_probabilities(scores, [0.5, 1, 2], [1, 0, -1]), whole)
+    np.testing.assert_array_equal(apply_probabilities(scores, [0.5, 1, 2], [1, 0, -1], block=21), whole)
 
 
 def test_order_of_images_and_classes_and_unknown_images_change_nothing() -> None:

@@ -213,11 +213,10 @@ def test_order_of_images_and_classes_and_unknown_images_change_nothing(
         np.testing.assert_array_equal(getattr(more, name), getattr(found, name)[order])
 
 
-def test_blocks_of_classes_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_classes_do_not_show() -> None:
     drawn = world(3, classes=7)
     whole = choose_thresholds(drawn.scores, drawn.targets, F1)
-    monkeypatch.setattr("sadcl_core.metrics.calibration.columns.COLUMN_BLOCK", 2000)
-    np.testing.assert_array_equal(choose_thresholds(drawn.scores, drawn.targets, F1).values, whole.values)
+    np.testing.assert_array_equal(choose_thresholds(drawn.scores, drawn.targets, F1, block=2000).values, whole.values)
 
 
 def test_drawn_thresholds_beat_their_rivals_on_new_images() -> None:
