@@ -90,7 +90,14 @@ class Description:
 
 
 class Manifest:
-    """A description and its rows."""
+    """A labelled data set: its description and a row per image.
+
+    Example:
+        >>> records = [Record("a.jpg", "train", (0, 1)), Record("b.jpg", "test", (1,), unknown=(0,))]
+        >>> manifest = Manifest.from_records(Description("pets", Path("photos"), ("cat", "dog")), records)
+        >>> manifest.split_sizes, manifest.split("test").targets(0).tolist()
+        ({'train': 1, 'test': 1}, [-1, 1])
+    """
 
     def __init__(self, description: Description, rows: pa.Table, folder: Path | None = None) -> None:
         """`folder` holds the manifest, if it is stored."""

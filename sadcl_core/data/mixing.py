@@ -1,10 +1,10 @@
 """Mixup and CutMix of a batch with many labels an image, some of them unknown.
 
 mixup (Zhang et al., ICLR 2018) averages two images, CutMix (Yun et al., ICCV 2019) pastes a rectangle of one into the other; the
-targets are averaged by the share lambda ~ Beta(alpha, alpha) that the first image has. As in timm and torchvision, one
-lambda serves the batch. Those of `torchvision.transforms.v2` cannot be used: they would average an unknown label's -1 like a
-number, and they draw from the global generator and pair an image with its neighbour. Here a label is unknown where it is
-unknown in either image, the pairs are a random permutation, and everything is drawn from the generator that is given.
+targets are averaged by the share lambda ~ Beta(alpha, alpha) of the first image. As in timm and torchvision, one lambda serves
+the batch. The versions of `torchvision.transforms.v2` would average the -1 of an unknown label like a number, draw from the
+global generator and pair an image with its neighbour. Here a label is unknown where it is unknown in either image, the pairs are
+a random permutation, and everything is drawn from the given generator.
 """
 
 from __future__ import annotations
@@ -21,21 +21,27 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right
 def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mix every image of a batch with another one of it.
 
-    With both alphas above 0 a batch is mixed by one or the other, with equal chance.
+    With both alphas above 0, a batch is mixed by one or the other, with equal chance.
 
     Args:
         images: (B, 3, S, S) of a floating type, on any device.
         targets: (B, K) with 1, 0 or -1 for unknown.
         mixup: alpha of mixup, >= 0; 0: off.
         cutmix: alpha of CutMix, >= 0; 0: off.
-        generator: on the CPU; all that is drawn comes from it.
+        generator: source of all random numbers, on the CPU.
 
     Returns:
-        Mixed images (B, 3, S, S), and targets (B, K) float32 in [0, 1] or -1; exactly 1 or 0 where both images agree. What was
-        given itself, and nothing drawn, when both alphas are 0.
+        Mixed images (B, 3, S, S), and targets (B, K) float32 in [0, 1] or -1; exactly 1 or 0 where both images agree. If both
+        alphas are 0, the arguments themselves, and nothing is drawn.
 
     Raises:
         ValueError: an alpha is negative, the images are not of a floating type, or the lengths differ.
+
+    Example:
+        >>> images, targets = torch.rand(4, 3, 8, 8), torch.tensor([[1, 0], [1, 1], [1, -1], [1, 0]])
+        >>> mixed, soft = mix(images, targets, mixup=0.2, cutmix=0, generator=torch.Generator().manual_seed(0))
+        >>> soft[:, 0]
+        tensor([1., 1., 1., 1.])
     """
     if mixup < 0 or cutmix < 0:
         raise ValueError(f"need mixup >= 0 and cutmix >= 0, got {mixup} and {cutmix}")
@@ -57,7 +63,7 @@ def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generat
 
 
 def _draw_box(share: float, height: int, width: int, rng: np.random.Generator) -> Box:
-    """A rectangle of the image's form and 1 - share of its area, around any of its pixels; what lies outside is cut off."""
+    """Draw a rectangle of the image's form and 1 - share of its area, around any of its pixels, clipped to the image."""
     side = math.sqrt(1 - share)
     tall, wide = int(height * side), int(width * side)
     top, left = int(rng.integers(height)) - tall // 2, int(rng.integers(width)) - wide // 2
@@ -65,7 +71,7 @@ def _draw_box(share: float, height: int, width: int, rng: np.random.Generator) -
 
 
 def _paste(images: Tensor, order: Tensor, box: Box) -> tuple[Tensor, float]:
-    """Images with the box from others, and the share of the pixels that are their own."""
+    """Return images with the box from others, and the share of the pixels that are their own."""
     top, bottom, left, right = box
     mixed = images.clone()
     mixed[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right][order]
@@ -73,7 +79,7 @@ def _paste(images: Tensor, order: Tensor, box: Box) -> tuple[Tensor, float]:
 
 
 def _mix_targets(targets: Tensor, order: Tensor, share: float) -> Tensor:
-    """(B, K) float32: share * targets + (1 - share) * the others', -1 where either is unknown."""
+    """Return (B, K) float32: share * targets + (1 - share) * those of the others, -1 where either is unknown."""
     order = order.to(targets.device)
     first, second = targets.float(), targets[order].float()
     mixed = first.lerp(second, 1 - share)  # unlike two products, exact where both are the same

@@ -84,6 +84,6 @@ class EpochBatches(Sampler[list[Key]]):
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch, "order"))
         if self.weights is None:
             return torch.randperm(self.count, generator=generator)
-        places = torch.rand(self.count, generator=generator, dtype=torch.float64).numpy()
+        uniform = torch.rand(self.count, generator=generator, dtype=torch.float64).numpy()
         sums = np.cumsum(self.weights)
-        return torch.from_numpy(np.searchsorted(sums, places * sums[-1], side="right").clip(max=self.count - 1))
+        return torch.from_numpy(np.searchsorted(sums, uniform * sums[-1], side="right").clip(max=self.count - 1))

@@ -23,7 +23,16 @@ Counts = npt.NDArray[np.int64]
 
 
 class Split(Sequence[str]):
-    """The images of one split: a sequence of relative paths, with their targets."""
+    """The images of one split: a sequence of relative paths, with their targets.
+
+    Example:
+        >>> from sadcl_core.data.manifest import Description, Manifest
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record("a.jpg", "train", (0, 1)), Record("b.jpg", "train", (1,), unknown=(0,))]
+        >>> split = Manifest.from_records(Description("pets", Path("photos"), ("cat", "dog")), records).split("train")
+        >>> list(split), split.all_targets().tolist(), split.class_counts().tolist()
+        (['a.jpg', 'b.jpg'], [[1, 1], [-1, 1]], [1, 2])
+    """
 
     def __init__(self, manifest: Manifest, name: str) -> None:
         """Select rows; those that lie together, as after `prepare-data`, are not copied."""

@@ -1,7 +1,7 @@
-"""From a decoded image to what the network sees: resizing, the augmentations of both stages, normalisation.
+"""Turn a decoded image into the network's input: resizing, the augmentations of both stages, normalisation.
 
-Images stay uint8 until they are on the device; `Preprocessing.normalise` does the rest there. The aspect ratio is not
-kept, as in the paper.
+Images stay uint8 until they are on the device, where `Preprocessing.normalise` does the rest. The aspect ratio is not kept, as in
+the paper.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model needs done to its images; travels in the model file.
+    """Size and normalisation of a model's images; stored in the model file.
 
     Attributes:
         img_size: side of the square, pixels.
         mean: of each channel, in 0..1.
         std: of each channel, in 0..1.
+
+    Example:
+        >>> preprocessing = Preprocessing(img_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        >>> image = preprocessing.resize(torch.full((3, 20, 30), 255, dtype=torch.uint8))
+        >>> preprocessing.normalise(image[None])[0, :, 0, 0]
+        tensor([2., 2., 2.])
     """
 
     img_size: int
@@ -38,12 +44,12 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def resize(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8 -> (3, S, S) uint8, the aspect ratio not kept."""
+        """Resize (3, H, W) uint8 to (3, S, S) uint8 with antialiasing; the aspect ratio is not kept."""
         resized: Tensor = TF.resize(image, [self.img_size, self.img_size], antialias=True)
         return resized
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 -> float32 with the training statistics."""
+        """Return (B, 3, S, S) uint8 as float32, less the mean and over the standard deviation, on the same device."""
         mean, std = _statistics(self.mean, self.std, images.device)
         return (images.float() / 255 - mean) / std
 
@@ -56,17 +62,25 @@ def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.d
 
 
 def augmentation(name: str, img_size: int) -> Transform:
-    """A training transform, (3, H, W) uint8 -> (3, S, S) uint8.
+    """Build a training transform, (3, H, W) uint8 -> (3, S, S) uint8, which draws from torch's global generator.
+
+    Args:
+        name: one of `sadcl_core.registry.AUGMENTATIONS`.
+        img_size: S, side of the square in pixels.
 
     Raises:
         UsageError: there is no augmentation of this name.
+
+    Example:
+        >>> augmentation("fixed-crops", 32)(torch.zeros(3, 40, 60, dtype=torch.uint8)).shape
+        torch.Size([3, 32, 32])
     """
     transform: Transform = resolve(AUGMENTATIONS, name, kind="augmentation")(img_size)
     return transform
 
 
 def no_augmentation(img_size: int) -> Transform:
-    """Resize alone."""
+    """Only resize."""
     return _compose(T.Resize([img_size, img_size], antialias=True))
 
 
@@ -76,7 +90,7 @@ def _compose(*steps: torch.nn.Module) -> Transform:
 
 
 def shift_and_turn(img_size: int) -> Transform:
-    """For signs that mean something else when mirrored: moved, turned and scaled a little."""
+    """Move, turn and scale a little, for signs that mean something else when mirrored."""
     return _compose(
         T.Resize([img_size, img_size], antialias=True),
         T.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), interpolation=T.InterpolationMode.BILINEAR),
@@ -84,7 +98,7 @@ def shift_and_turn(img_size: int) -> Transform:
 
 
 def flip_and_crop(img_size: int) -> Transform:
-    """Mild, for fine-tuning on few images: most of the image, flipped half the time, a little colour."""
+    """Cut out most of the image, flip it half the time, change colours a little: mild, for fine-tuning on few images."""
     return _compose(
         T.RandomResizedCrop(img_size, scale=(0.5, 1.0), ratio=(0.75, 1.333), antialias=True),
         T.RandomHorizontalFlip(),
@@ -93,7 +107,7 @@ def flip_and_crop(img_size: int) -> Transform:
 
 
 def cutout_randaugment(img_size: int) -> Transform:
-    """Stage 1 of SADCL: Cutout (DeVries and Taylor, 2017; a hole of half the side), then RandAugment (Cubuk et al., 2020)."""
+    """Apply Cutout (DeVries and Taylor, 2017; a hole of half the side) and RandAugment (Cubuk et al., 2020): stage 1 of SADCL."""
     return _compose(
         T.Resize([img_size, img_size], antialias=True),
         T.RandomErasing(p=1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0)),
@@ -102,7 +116,7 @@ def cutout_randaugment(img_size: int) -> Transform:
 
 
 def fixed_crops(img_size: int) -> Transform:
-    """Stage 2 of SADCL: a window of one of several sizes at one of 13 fixed places, flipped half the time."""
+    """Cut a window of one of several sizes at one of 13 fixed positions, flip it half the time: stage 2 of SADCL."""
     larger = round(img_size * CROP_LARGER)
     return _compose(
         T.Resize([larger, larger], antialias=True),
@@ -113,10 +127,10 @@ def fixed_crops(img_size: int) -> Transform:
 
 
 class FixedPositionCrop(torch.nn.Module):
-    """Cut a window with sides out of `CROP_SIDES`, at most two steps apart, at one of 13 places (Wang et al., TSN, ECCV 2016)."""
+    """Cut a window at one of 13 positions, its sides in `CROP_SIDES`, at most two steps apart (Wang et al., TSN, ECCV 2016)."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """(3, H, W) -> (3, h, w)."""
+        """Return a window (3, h, w) of an image (3, H, W)."""
         height, width = image.shape[-2:]
         pairs = [(a, b) for i, a in enumerate(CROP_SIDES) for j, b in enumerate(CROP_SIDES) if abs(i - j) <= 2]
         tall, wide = pairs[int(torch.randint(len(pairs), ()))]
@@ -127,5 +141,5 @@ class FixedPositionCrop(torch.nn.Module):
         return window
 
 
-# in quarters of the free space: corners and centre, middles of the sides, and the places between centre and corner
+# in quarters of the free space: corners and centre, middles of the sides, and halfway between centre and corner
 POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))

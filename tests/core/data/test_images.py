@@ -273,7 +273,7 @@ def test_whatever_is_damaged_is_an_error_of_the_data(tmp_path: Path, suffix: str
     first.save(tmp_path / f"a.{suffix}", **several)
     whole, chance = (tmp_path / f"a.{suffix}").read_bytes(), random.Random(suffix)
     path = tmp_path / f"b.{suffix}"
-    for _ in range(300):
+    for _ in range(150):
         damaged = bytearray(whole[: chance.choice((len(whole), chance.randrange(len(whole))))])
         for _ in range(chance.choice((0, 1, 5))):
             if damaged:
@@ -330,11 +330,11 @@ def test_a_bomb_is_refused_by_every_thread_whatever_another_one_does_to_warnings
     meddler.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            done = list(pool.map(refused, range(400)))
+            done = list(pool.map(refused, range(200)))
     finally:
         stop.set()
         meddler.join()
-    assert done == [number % 2 == 0 for number in range(400)]
+    assert done == [number % 2 == 0 for number in range(200)]
 
 
 def test_a_bomb_is_refused_by_a_program_that_shows_warnings(tmp_path: Path) -> None:

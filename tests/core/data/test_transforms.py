@@ -5,6 +5,7 @@ import torch
 import torchvision.transforms.v2 as T
 
 from sadcl_core.data.transforms import CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
+from sadcl_core.errors import UsageError
 from sadcl_core.registry import AUGMENTATIONS
 
 IMAGE = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -31,7 +32,7 @@ def test_augmentations_differ_from_call_to_call_and_repeat_with_the_seed(name: s
 
 
 def test_unknown_augmentation() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'fixed-crops'"):
+    with pytest.raises(UsageError, match="Did you mean 'fixed-crops'"):
         augmentation("fixed-crop", 32)
 
 
