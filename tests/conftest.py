@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,15 @@ def make_voc(folder: Path, objects: dict[str, dict[str, list[str]]], *, year: st
     return folder
 
 
+@pytest.fixture(scope="session")
+def drawn_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small COCO data set, drawn once; `coco` gives a test a copy of its own."""
+    return make_coco(tmp_path_factory.mktemp("drawn") / "my-coco")
+
+
 @pytest.fixture
-def coco(tmp_path: Path) -> Path:
-    return make_coco(tmp_path / "my-coco")
+def coco(tmp_path: Path, drawn_coco: Path) -> Path:
+    return Path(shutil.copytree(drawn_coco, tmp_path / "my-coco"))
 
 
 # a network and a schedule that train in seconds
