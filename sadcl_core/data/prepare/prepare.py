@@ -31,7 +31,7 @@ from sadcl_core.data.shards import is_address, open_shards, refuse_used, require
 from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
-from sadcl_core.runtime.progress import Bytes, StagedProgress, stage
+from sadcl_core.runtime.progress import StagedProgress, stage
 
 REPORT = "report.json"
 DIVISION = "0.8,0.1,0.1"  # of data that come without splits
@@ -258,11 +258,7 @@ def find_or_prepare(
 def _download(name: str, data: Path | None, progress: StagedProgress | None) -> None:
     from sadcl_core.data.prepare.download import download
 
-    def in_bytes(what: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(Bytes(what), done, total)
-
-    download(name, data or DATA / name, progress=in_bytes)
+    download(name, data or DATA / name, progress=progress)
 
 
 def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Options, progress: StagedProgress | None) -> Prepared:
