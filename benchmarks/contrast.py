@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
-from sadcl_core.inference.forward import Forward
-from sadcl_core.inference.load import OpenedModel, open_model, open_split
+from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.split import open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
 
 BATCH, TEMPERATURE, PROTOTYPE_TEMPERATURE = 32, 0.2, 0.07
@@ -48,10 +47,10 @@ def absent(features: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def look(opened: OpenedModel, split: Split) -> dict[str, float]:
+def look(opened: Model, split: Split) -> dict[str, float]:
     """The four numbers of a model on a split, means over batches."""
-    card = opened.model.card
-    forward = Forward(opened.model.classifier, card.preprocessing, device=opened.device)
+    card = opened.card
+    forward = opened.forward
     sums = dict.fromkeys(("S2S", "floor", "absent", "P2S"), 0.0)
     batches = 0
     for images, targets, _ in make_loader(split, card.preprocessing.resize, batch_size=BATCH, workers=0):
@@ -78,9 +77,9 @@ def main(runs: list[str]) -> None:
         sys.exit("Name one or more runs of a method with contrastive losses, such as runs/digits.")
     print("| run | split | S2S | floor | absent | P2S |\n| --- | --- | --- | --- | --- | --- |")
     for run in runs:
-        opened = open_model(Path(run))
+        opened = load(run)
         for name in ("train", None):
-            split, _ = open_split(opened, split=name)
+            split = open_split(opened, split=name).split
             values = look(opened, split)
             print(f"| {run} | {split.name} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |", flush=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, show, show_json
-from sadcl_cli.opening import open_model, open_split
+from sadcl_cli.display.model import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -46,24 +46,22 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
-    from sadcl_core.inference.embed import label_features, write_embeddings
+    model = open_model(weights, device=device, precision=precision, img_size=img_size)
+    images = open_split(model, data=data, split=split)
 
-    opened = open_model(weights, device=device, precision=precision, img_size=img_size)
-    images = open_split(opened, data=data, split=split)
-    folder = output or opened.folder("embeddings") / images.name
+    from sadcl_core.inference.embed_split import write_embeddings
+
     with counting("embedding images") as progress:
-        batches = label_features(
-            opened.model,
+        rows = write_embeddings(
+            model,
             images,
-            device=opened.device,
-            precision=opened.precision,
+            output or model.folder("embeddings") / images.name,
             batch_size=batch_size,
             workers=workers,
             limit=limit,
             every_label=every_label,
             progress=progress,
         )
-        rows = write_embeddings(batches, images, folder)
     if json:
         show_json({"schema_version": 1, "files": {str(path): count for path, count in rows.items()}})
     else:

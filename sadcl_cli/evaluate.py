@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperCommand
 
 from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, warn, write
+from sadcl_cli.display.model import open_model, open_split
 from sadcl_cli.evaluation_display import show_calibration, show_evaluation, show_paired, show_rows
 from sadcl_cli.evaluation_request import Subject, refuse_bad_places, refuse_what_is_ignored, subjects_of
-from sadcl_cli.opening import open_model, open_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -213,7 +213,7 @@ def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> 
     from sadcl_core.evaluation.calibrate import refuse_to_store
     from sadcl_core.evaluation.candidates import read_candidate, score_split
     from sadcl_core.evaluation.published_rows import find_table
-    from sadcl_core.inference.load import refuse_trained_on
+    from sadcl_core.inference.split import refuse_trained_on
     from sadcl_core.inference.thresholds import choose
     from sadcl_core.runtime.distributed import main_process_first
 
@@ -229,7 +229,7 @@ def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> 
         opened = open_model(
             subject.path, device=asked.device, precision=asked.precision, img_size=asked.img_size, uncalibrated=asked.uncalibrated
         )
-        card = opened.model.card
+        card = opened.card
         choose(asked.thresholds, card.classes, card.thresholds, calibrated=bool(card.temperatures))  # before any long work
         find_table(asked.against, card.classes)
         if asked.calibrate:
@@ -258,7 +258,7 @@ def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: in
     calibrated = None if candidate.opened is None else candidate.as_trained is not None
     limits = choose(asked, candidate.classes, candidate.own_thresholds, calibrated=calibrated) if asked else None
     if limits is not None:
-        say(f"labels above {limits.said}")
+        say(f"labels above {limits.description}")
     if tuned_here(candidate):
         say(TUNED_HERE)
     with counting("resampling images") as count:
@@ -315,7 +315,7 @@ def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool
     if candidate.opened is not None:
         store(made, candidate.opened)
         say(
-            f"stored in {candidate.opened.model.path}: sadcl predict uses it from now on; --uncalibrated leaves it out, and "
+            f"stored in {candidate.opened.path}: sadcl predict uses it from now on; --uncalibrated leaves it out, and "
             "sadcl eval --calibrate none takes it away"
         )
 
@@ -326,7 +326,7 @@ def _take_away(subject: Subject) -> None:
 
     opened = open_model(subject.path, device="cpu")
     take_away(opened)
-    show(f"{opened.model.path} is as it was trained")
+    show(f"{opened.path} is as it was trained")
 
 
 def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:

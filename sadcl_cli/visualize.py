@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, say, show
-from sadcl_cli.opening import open_model, open_split
+from sadcl_cli.display.model import open_model, open_split
 from sadcl_cli.options import BatchSize, Data, Debug, Device, ImgSize, Limit, Output, Quiet, Split, Verbose, Weights, Workers
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -29,25 +29,11 @@ def prototypes(
     debug: Debug = False,
 ) -> None:
     """t-SNE of the class prototypes, coloured and shaped by superclass."""
-    import torch
+    model = open_model(weights, device="cpu")
 
-    from sadcl_core.errors import DataError
-    from sadcl_core.inference.embed import two_dimensions
-    from sadcl_core.plots.prototypes import plot_prototypes
+    from sadcl_core.inference.figures import draw_prototypes
 
-    opened = open_model(weights, device="cpu")
-    classifier, card = opened.model.classifier, opened.model.card
-    if not card.has_prototypes:
-        raise DataError(f"{opened.model.path} has no prototypes: it was trained without contrastive losses.")
-    if len(card.classes) < 3:
-        raise DataError(f"{opened.model.path} has {len(card.classes)} classes; a map needs at least 3.")
-    with torch.inference_mode():
-        embeddings = classifier.project(classifier.prototypes).numpy()
-    points = two_dimensions(embeddings, seed=seed)
-    title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, t-SNE"
-    path = plot_prototypes(
-        points, card.classes, card.superclasses, _target(output, opened.folder("plots"), "prototypes.png"), title=title
-    )
+    path = draw_prototypes(model, _target(output, model.folder("plots"), "prototypes.png"), seed=seed)
     show(f"figure saved to {path}")
 
 
@@ -68,40 +54,22 @@ def embeddings(
     debug: Debug = False,
 ) -> None:
     """t-SNE of the label-level features of active labels, coloured by class."""
-    import numpy as np
+    model = open_model(weights, device=device, img_size=img_size)
+    images = open_split(model, data=data, split=split)
 
-    from sadcl_core.errors import DataError
-    from sadcl_core.inference.embed import label_features, two_dimensions
-    from sadcl_core.plots.embeddings import plot_embeddings
+    from sadcl_core.inference.figures import draw_embeddings
 
-    opened = open_model(weights, device=device, img_size=img_size)
-    images = open_split(opened, data=data, split=split)
     with counting("embedding images") as progress:
-        batches = list(
-            label_features(
-                opened.model,
-                images,
-                device=opened.device,
-                precision=opened.precision,
-                batch_size=batch_size,
-                workers=workers,
-                limit=limit,
-                progress=progress,
-            )
+        path = draw_embeddings(
+            model,
+            images,
+            _target(output, model.folder("plots"), "embeddings.png"),
+            limit=limit,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            progress=progress,
         )
-    vectors = np.concatenate([batch.feature for batch in batches])
-    labels = np.concatenate([batch.label for batch in batches])
-    if len(vectors) < 3:
-        raise DataError(f"Split {images.name} has {len(vectors)} active labels among these images; a map needs at least 3.")
-    say(f"t-SNE of {len(vectors):,} label features")
-    title = f"label features of {len(vectors):,} active labels, {images.manifest.description.name} {images.name}, t-SNE"
-    path = plot_embeddings(
-        two_dimensions(vectors, seed=seed),
-        labels,
-        opened.model.card.classes,
-        _target(output, opened.folder("plots"), "embeddings.png"),
-        title=title,
-    )
     show(f"figure saved to {path}")
 
 
@@ -121,23 +89,19 @@ def attention(
     debug: Debug = False,
 ) -> None:
     """Where each label was read from, over an image."""
-    from sadcl_core.data.images import open_image
-    from sadcl_core.inference.attention import attention_maps
-    from sadcl_core.plots.attention import LabelAttention, plot_attention
+    from sadcl_core.data.images import image_size
 
-    picture = open_image(image)
-    opened = open_model(weights, device=device, img_size=img_size)
-    names = [name.strip() for name in labels.split(",")] if labels else []
-    found = attention_maps(opened.model, picture, device=opened.device, precision=opened.precision, names=names, most=topk)
-    panels = [
-        LabelAttention(opened.model.card.classes[k], score, found.maps[number])
-        for number, (k, score) in enumerate(zip(found.labels, found.scores, strict=True))
-    ]
-    path = plot_attention(
-        picture,
-        panels,
-        _target(output, opened.folder("plots"), f"attention-{image.absolute().parent.name}-{image.stem}.png"),
-        title=image.name,
+    image_size(image)  # a file that is no image is found before the model is loaded
+    model = open_model(weights, device=device, img_size=img_size)
+
+    from sadcl_core.inference.figures import draw_attention
+
+    path = draw_attention(
+        model,
+        image,
+        _target(output, model.folder("plots"), f"attention-{image.absolute().parent.name}-{image.stem}.png"),
+        labels=[name.strip() for name in labels.split(",")] if labels else [],
+        topk=topk,
     )
     show(f"figure saved to {path}")
 
@@ -163,7 +127,7 @@ def curves(
 
 
 def _target(output: Path | None, folder: Path, name: str) -> Path:
-    """Where a figure goes: into the folder or file asked for, else into `folder`."""
+    """Return where a figure goes: to the file or folder of `--output`, else into `folder`."""
     if output is None:
         return folder / name
     return output if output.suffix and not output.is_dir() else output / name

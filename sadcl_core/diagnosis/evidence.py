@@ -19,7 +19,7 @@ from sadcl_core.diagnosis.same_images import SameImages, find_same_images
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, there
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
 from sadcl_core.evaluation.candidates import score_split
-from sadcl_core.inference.load import OpenedModel, open_model
+from sadcl_core.inference.load import Model, load
 from sadcl_core.runs.checkpoint import ModelCard, load_model, read_card
 from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
 from sadcl_core.runtime.device import choose_device
@@ -146,7 +146,7 @@ def gather(
     """
     known_device(device)
     state, config = read_state(run), read_config(run)
-    opened = attempt(lambda: open_model(run.path, device=device))
+    opened = attempt(lambda: load(run.path, device=device))
     evidence = Evidence(
         run=run.path,
         state=state,
@@ -196,7 +196,7 @@ def attempt(read: Callable[[], Part]) -> Part | Absent:
 
 
 def score_held_out(
-    opened: OpenedModel,
+    opened: Model,
     images: Split,
     *,
     limit: int | None,
@@ -231,9 +231,9 @@ def score_held_out(
     )
 
 
-def _as_the_model_counts(opened: OpenedModel, split: Split) -> Split:
+def _as_the_model_counts(opened: Model, split: Split) -> Split:
     """The same images, their labels numbered by the model's classes."""
-    card, manifest = opened.model.card, split.manifest
+    card, manifest = opened.card, split.manifest
     strange = [name for name in manifest.classes if name not in set(card.classes)]
     if strange:
         raise NotThereError(f"the data have classes that the model does not know, such as {strange[0]!r}")

@@ -18,7 +18,7 @@ from sadcl_core.data.prepare.stratify import stratify
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.candidates import Candidate, file_name
 from sadcl_core.evaluation.evaluate import plain
-from sadcl_core.inference.load import OpenedModel
+from sadcl_core.inference.load import Model
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.metrics.calibration import (
     CrossFit,
@@ -119,13 +119,13 @@ def folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.
     return stratify(labels.astype(np.int32), ends, [1 / number] * number, seed=SEED)
 
 
-def store(made: Calibrated, opened: OpenedModel) -> None:
+def store(made: Calibrated, opened: Model) -> None:
     """Put the calibration into the model's file; its weights stay what they are.
 
     Raises:
         UsageError: the model was run at another image size than its file is for, or the file cannot be written.
     """
-    card = opened.model.card.as_trained.model_copy(
+    card = opened.card.as_trained.model_copy(
         update={
             "temperatures": tuple(float(value) for value in made.probabilities.temperatures),
             "biases": tuple(float(value) for value in made.probabilities.biases),
@@ -136,32 +136,32 @@ def store(made: Calibrated, opened: OpenedModel) -> None:
     _write(opened, card)
 
 
-def take_away(opened: OpenedModel) -> None:
+def take_away(opened: Model) -> None:
     """Write a model's file without its calibration; its weights stay what they are.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    _write(opened, opened.model.card.as_trained)
+    _write(opened, opened.card.as_trained)
 
 
-def _write(opened: OpenedModel, card: ModelCard) -> None:
+def _write(opened: Model, card: ModelCard) -> None:
     refuse_to_store(opened)
-    save_model(opened.model.path.resolve(), opened.model.classifier.state_dict(), card)  # where it is a link, the file it means
+    save_model(opened.path.resolve(), opened.classifier.state_dict(), card)  # where it is a link, the file it means
 
 
-def refuse_to_store(opened: OpenedModel) -> None:
+def refuse_to_store(opened: Model) -> None:
     """Raise a UsageError when a model is run at another image size than its file is for, or its file cannot be written."""
-    file = opened.model.path.resolve()
+    file = opened.path.resolve()
     if not os.access(file.parent, os.W_OK):
         raise UsageError(
             f"{file.parent} cannot be written to, so the calibration cannot be kept in the model. "
             "Copy the model file to another place, and name the copy with -w and the data with --data."
         )
-    own = read_card(opened.model.path).img_size
-    if own != opened.model.card.img_size:
+    own = read_card(opened.path).img_size
+    if own != opened.card.img_size:
         raise UsageError(
-            f"{opened.model.path} is for images of {own} px, and thresholds belong to a size. Calibrate without --img-size."
+            f"{opened.path} is for images of {own} px, and thresholds belong to a size. Calibrate without --img-size."
         )
 
 

@@ -16,7 +16,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.evaluation.localise import Localisation, LocalisationObserver, cannot_be_localised
 from sadcl_core.evaluation.scores_file import match_labels, match_paths, read_scores
 from sadcl_core.evaluation.similarity import SimilarityObserver
-from sadcl_core.inference.load import OpenedModel
+from sadcl_core.inference.load import Model
 from sadcl_core.inference.score import Observer, Scores, score
 from sadcl_core.runtime.progress import Progress
 
@@ -51,7 +51,7 @@ class Candidate:
     about: dict[str, Any]
     own_thresholds: tuple[float, ...] = ()
     as_trained: npt.NDArray[np.floating] | None = None
-    opened: OpenedModel | None = None
+    opened: Model | None = None
     split: Split | None = None
     localisation: Localisation | None = None
     similarity: npt.NDArray[np.float16] | None = None
@@ -104,7 +104,7 @@ class Candidate:
 
 
 def score_split(
-    opened: OpenedModel,
+    opened: Model,
     split: Split,
     *,
     batch_size: int = 32,
@@ -118,13 +118,13 @@ def score_split(
     Where images have boxes, the attention is compared with them in the same pass; with `similarity`, and a model that has
     prototypes, the label features with those.
     """
-    card = opened.model.card
+    card = opened.card
     places = None if cannot_be_localised(split) else LocalisationObserver(split)
     count = len(split) if limit is None else min(limit, len(split))
-    near = SimilarityObserver(opened.model.classifier, count) if similarity and card.has_prototypes else None
+    near = SimilarityObserver(opened.classifier, count) if similarity and card.has_prototypes else None
     observers: list[Observer] = [observer for observer in (places, near) if observer is not None]
     scored = score(
-        opened.model.classifier,
+        opened.classifier,
         make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
         card=card.as_trained,
         device=opened.device,
@@ -133,7 +133,7 @@ def score_split(
         progress=progress,
     )
     return Candidate(
-        name=str(opened.model.path),
+        name=str(opened.path),
         scores=replace(scored, scores=card.calibrated_scores(scored.scores)),
         classes=card.classes,
         images=split if count == len(split) else [split[number] for number in range(count)],
@@ -181,14 +181,14 @@ def tuned_here(candidate: Candidate) -> bool:
     return bool(calibrated) and all(calibrated.get(key) == candidate.about.get(key) for key in keys)
 
 
-def _about(opened: OpenedModel, split: Split, limit: int | None) -> dict[str, Any]:
-    card, description = opened.model.card, split.manifest.description
+def _about(opened: Model, split: Split, limit: int | None) -> dict[str, Any]:
+    card, description = opened.card, split.manifest.description
     about: dict[str, Any] = {
         "dataset": description.name,
         "split": split.name,
         "img_size": card.img_size,
         "train_size": card.trained.get("img_size", card.img_size),
-        "model": str(opened.model.path),
+        "model": str(opened.path),
         "limit": limit,
         "data_fingerprint": split.manifest.fingerprint(),
     }
@@ -214,7 +214,7 @@ def file_name(candidate: Candidate, thresholds: str, folder: Path) -> str:
     about = candidate.about
     if candidate.opened is None:
         return "-".join(part for part in (candidate.name, "eval", thresholds) if part)
-    model, run = candidate.opened.model.path.absolute(), candidate.opened.run
+    model, run = candidate.opened.path.absolute(), candidate.opened.run
     parts = [about["dataset"], about["split"], str(about["img_size"])]
     if about.get("calibrated"):
         parts.append("calibrated")

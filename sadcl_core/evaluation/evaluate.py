@@ -307,7 +307,7 @@ def evaluate_candidate(
         topk=topk,
         resamples=resamples,
         localisation=candidate.localisation,
-        subject={**candidate.about, "thresholds": taken.said, "name": file_name(candidate, taken.name, folder)},
+        subject={**candidate.about, "thresholds": taken.description, "name": file_name(candidate, taken.name, folder)},
         progress=progress,
     )
 

@@ -29,7 +29,8 @@ from sadcl_core.errors import DivergedError, SadclError, UsageError
 from sadcl_core.evaluation.candidates import score_split
 from sadcl_core.evaluation.evaluate import Evaluation, evaluate_candidate, save_evaluation
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
-from sadcl_core.inference.load import open_model, open_split
+from sadcl_core.inference.load import load
+from sadcl_core.inference.split import open_split
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
 from sadcl_core.training.fit import check_stages, completed, file_fingerprints, resume, train
 from sadcl_core.training.listeners.events import Listener
@@ -291,8 +292,8 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
     if set(stored) == set(TITLES):
         return dict(stored)
     config = run.configured.config
-    opened = open_model(directory.path, device=config.device, precision=config.precision)
-    split, _ = open_split(opened)
+    opened = load(directory.path, device=config.device, precision=config.precision)
+    split = open_split(opened).split
     folder = directory.path / "eval"
     candidate = score_split(opened, split, batch_size=config.data.batch_size, workers=config.data.workers)
     result = evaluate_candidate(candidate, folder)

@@ -1,66 +1,76 @@
-"""Attention maps of single images."""
+"""Attention maps: where in an image each label was read from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torchvision.transforms.v2.functional as TF
-from PIL import Image
 
-from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.data.images import ImageSource, read_image
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.embed import read_all
 from sadcl_core.inference.forward import Forward
 from sadcl_core.registry import suggest
-from sadcl_core.runs.checkpoint import LoadedModel
+from sadcl_core.runs.card import ModelCard
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Maps (n, h, w) of n chosen labels, with their class indices and scores in 0..1, the most certain first."""
+    """Maps (n, h, w) of n labels of one image, with their class indices and scores in 0..1, the most certain first."""
 
     labels: tuple[int, ...]
     scores: tuple[float, ...]
     maps: npt.NDArray[np.float32]
 
 
-@torch.inference_mode()
-def attention_maps(
-    model: LoadedModel,
-    image: Image.Image,
+def attention(
+    forward: Forward,
+    card: ModelCard,
+    images: Iterable[ImageSource],
+    labels: Sequence[str] | None = None,
     *,
-    device: torch.device,
-    precision: str = "fp32",
-    names: Sequence[str] = (),
-    most: int = 3,
+    batch_size: int = 32,
+    workers: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the maps of N images, (N, K', h, w); see `sadcl_core.inference.load.Model.attention`."""
+    rows = _class_indices(labels, card.classes) if labels is not None else list(range(len(card.classes)))
+    parts = []
+    for batch in read_all(images, forward.preprocessing.resize, batch_size=batch_size, workers=workers):
+        maps = forward(batch, need_attention=True).attention
+        assert maps is not None, "asked for"
+        parts.append(maps[:, rows].float().cpu().numpy())
+    return np.concatenate(parts) if parts else np.empty((0, len(rows), 0, 0), np.float32)
+
+
+def attention_maps(
+    forward: Forward, card: ModelCard, image: ImageSource, *, labels: Sequence[str] = (), topk: int = 3
 ) -> AttentionMaps:
-    """Where the model read labels from.
+    """Return the maps of one image.
 
     Args:
-        model: from `load_model`, on `device`.
-        image: RGB.
-        device: where the model is.
-        precision: fp32, bf16 or fp16.
-        names: the classes wanted; empty for those scored highest.
-        most: how many of those.
+        forward: of the model.
+        card: of the model.
+        image: a path, bytes, a PIL image, an array or a tensor.
+        labels: class names; empty for those scored highest.
+        topk: how many of those.
 
     Raises:
+        DataError: the image cannot be read.
         UsageError: a name is no class of the model.
     """
-    classes = model.card.classes
+    names = _class_indices(labels, card.classes)
+    output = forward(forward.preprocessing.resize(read_image(image))[None], need_attention=True)
+    assert output.attention is not None, "asked for"
+    scores = card.scores(output.logits)[0].cpu().numpy()
+    rows = names or [int(k) for k in np.argsort(-scores, kind="stable")[:topk]]
+    maps = output.attention[0, rows].float().cpu().numpy()
+    return AttentionMaps(tuple(rows), tuple(float(scores[k]) for k in rows), maps)
+
+
+def _class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     for name in names:
         if name not in classes:
             raise UsageError(f"The model has no class {name!r}. {suggest(name, classes)}")
-    preprocessing: Preprocessing = model.card.preprocessing
-    pixels = TF.pil_to_tensor(image)
-    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
-    output = forward(preprocessing.resize(pixels)[None], need_attention=True)
-    assert output.attention is not None, "asked for"
-    scores = model.card.scores(output.logits)[0].cpu().numpy()
-    order = np.argsort(-scores, kind="stable")
-    chosen = [classes.index(name) for name in names] or list(order[:most])
-    maps = output.attention[0, chosen].float().cpu().numpy()
-    return AttentionMaps(tuple(map(int, chosen)), tuple(float(scores[k]) for k in chosen), maps)
+    return [classes.index(name) for name in names]

@@ -1,157 +1,67 @@
-"""Label features and image features of a split, as Parquet or in memory, and their map in two dimensions."""
+"""Features of any images in memory: of every label, and of the whole image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
+from torch import Tensor
 
-from sadcl_core.data.loader import make_loader
-from sadcl_core.data.split import Split
+from sadcl_core.data.images import ImageSource
+from sadcl_core.data.loader import read_batches
+from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError
 from sadcl_core.inference.forward import Forward
-from sadcl_core.runs.checkpoint import LoadedModel
-from sadcl_core.runtime.files import replacing
-from sadcl_core.runtime.progress import Progress
+from sadcl_core.runs.card import ModelCard
 
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class LabelFeatures:
-    """Features of n (image, label) pairs.
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Features of N images, float32.
 
     Attributes:
-        image: (n,) index into the split.
-        label: (n,) class index.
-        score: (n,) in 0..1.
-        feature: (n, D) before the projection.
-        embedding: (n, P) after it, of length 1.
-        pooled: (b, D_b) feature of every whole image of the batch.
-        rows: (b,) index of every whole image of the batch.
+        label_features: (N, K, D), of each label before the projection.
+        embeddings: (N, K, P), after it, of length 1: what the contrastive losses compare.
+        image_features: (N, D_b), the feature map averaged over its locations.
+        scores: (N, K), the probability of each label.
     """
 
-    image: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int64]
-    score: Floats
-    feature: Floats
-    embedding: Floats
-    pooled: Floats
-    rows: npt.NDArray[np.int64]
+    label_features: Floats
+    embeddings: Floats
+    image_features: Floats
+    scores: Floats
 
 
-@torch.inference_mode()
-def label_features(
-    model: LoadedModel,
-    split: Split,
-    *,
-    device: torch.device,
-    precision: str = "fp32",
-    batch_size: int = 32,
-    workers: int | None = None,
-    limit: int | None = None,
-    every_label: bool = False,
-    progress: Progress | None = None,
-) -> Iterator[LabelFeatures]:
-    """Go through a split and yield, batch by batch, the features of active labels (of all K labels with `every_label`)."""
-    preprocessing = model.card.preprocessing
-    loader = make_loader(split, preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
-    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
-    done, count = 0, len(loader.dataset)  # type: ignore[arg-type]
-    for images, targets, rows in loader:
-        output = forward(images)
-        wanted = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
-        image, label = wanted.nonzero(as_tuple=True)
-        feature = output.label_features[image.to(device), label.to(device)].float()
-        embedding = forward.project(feature)
-        yield LabelFeatures(
-            image=rows[image].numpy(),
-            label=label.numpy(),
-            score=model.card.scores(output.logits).cpu()[image, label].numpy(),
-            feature=feature.cpu().numpy(),
-            embedding=embedding.cpu().numpy(),
-            pooled=output.image_features.float().cpu().numpy(),
-            rows=rows.numpy(),
+def embed(
+    forward: Forward, card: ModelCard, images: Iterable[ImageSource], *, batch_size: int = 32, workers: int | None = None
+) -> Embeddings:
+    """Return the features of images; see `sadcl_core.inference.load.Model.embed`."""
+    parts: list[tuple[Floats, ...]] = []
+    for batch in read_all(images, forward.preprocessing.resize, batch_size=batch_size, workers=workers):
+        output = forward(batch)
+        tensors = (
+            output.label_features,
+            forward.project(output.label_features),
+            output.image_features,
+            card.scores(output.logits),
         )
-        done += len(images)
-        if progress is not None:
-            progress(done, count)
+        parts.append(tuple(tensor.float().cpu().numpy() for tensor in tensors))
+    if not parts:
+        raise DataError("There is no image to embed.")
+    return Embeddings(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def write_embeddings(batches: Iterator[LabelFeatures], split: Split, folder: Path) -> dict[Path, int]:
-    """Write `label_features.parquet` (a row per image and label) and `image_features.parquet` (a row per image), batch by batch.
-
-    Returns:
-        The rows of each file.
+def read_all(images: Iterable[ImageSource], transform: Transform, *, batch_size: int, workers: int | None) -> Iterator[Tensor]:
+    """Yield batches (B, 3, S, S) uint8 of images in order.
 
     Raises:
-        DataError: there was no image.
+        DataError: an image cannot be read.
     """
-    names = split.manifest.classes
-    paths = (folder / "label_features.parquet", folder / "image_features.parquet")
-    rows = dict.fromkeys(paths, 0)
-    writers: list[pq.ParquetWriter] = []
-    with replacing(paths[0]) as label_file, replacing(paths[1]) as image_file:
-        try:
-            for batch in batches:
-                tables = (_label_table(batch, split, names), _image_table(batch, split, names))
-                if not writers:
-                    writers = [pq.ParquetWriter(f, t.schema) for f, t in zip((label_file, image_file), tables, strict=True)]
-                for path, writer, table in zip(paths, writers, tables, strict=True):
-                    writer.write_table(table)
-                    rows[path] += table.num_rows
-        finally:
-            for writer in writers:
-                writer.close()
-        if not writers:
-            raise DataError(f"Split {split.name} has no image to embed.")
-    return rows
-
-
-def _label_table(batch: LabelFeatures, split: Split, names: tuple[str, ...]) -> pa.Table:
-    return pa.table(
-        {
-            "image": [split[int(i)] for i in batch.image],
-            "label": [names[k] for k in batch.label],
-            "target": pa.array([int(split.targets(int(i))[k]) for i, k in zip(batch.image, batch.label, strict=True)], pa.int8()),
-            "score": batch.score,
-            "feature": _vectors(batch.feature),
-            "embedding": _vectors(batch.embedding),
-        }
-    )
-
-
-def _image_table(batch: LabelFeatures, split: Split, names: tuple[str, ...]) -> pa.Table:
-    images = [int(i) for i in batch.rows]
-    return pa.table(
-        {
-            "image": [split[i] for i in images],
-            "labels": pa.array([[names[k] for k in split.active(i)] for i in images], pa.list_(pa.string())),
-            "feature": _vectors(batch.pooled),
-        }
-    )
-
-
-def _vectors(values: Floats) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), pa.float32()), values.shape[1])
-
-
-def two_dimensions(vectors: Floats, *, seed: int = 0) -> npt.NDArray[np.float64]:
-    """t-SNE of n vectors (van der Maaten and Hinton, JMLR 2008): (n, P) -> (n, 2), cosine distance, the same for the same seed.
-
-    Raises:
-        ValueError: fewer than 3 vectors.
-    """
-    from sklearn.manifold import TSNE
-
-    if len(vectors) < 3:
-        raise ValueError(f"t-SNE needs at least 3 vectors, got {len(vectors)}")
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    tsne = TSNE(n_components=2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
-    return np.asarray(tsne.fit_transform(vectors), dtype=np.float64)
+    for batch in read_batches(images, transform, batch_size=batch_size, workers=workers):
+        if batch.errors:
+            raise DataError(batch.errors[min(batch.errors)])
+        yield batch.images

@@ -1,194 +1,362 @@
-"""What every command on a trained model starts with: which model, on which device, over which images. It says what was taken."""
+"""A trained model: where it lies, what it says of itself, and what it says of images.
+
+Importing this module imports no torch, and `load` finds what is wrong with names and values before it does.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-from sadcl_core.data.formats import DATASETS
-from sadcl_core.data.formats.detect import detect
-from sadcl_core.data.formats.source import moved
-from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest, load_with_images
-from sadcl_core.data.prepare.copies import copy_name
-from sadcl_core.data.prepare.prepare import find_or_prepare
-from sadcl_core.data.split import ALL, Split
-from sadcl_core.errors import DataError, UsageError
-from sadcl_core.runs.checkpoint import LoadedModel, ModelCard, load_model
-from sadcl_core.runs.run_directory import RunDirectory, find_model, read_status
-from sadcl_core.runtime.device import choose_device, choose_precision
-from sadcl_core.runtime.progress import StagedProgress
+from sadcl_core.inference.predict import Prediction, columns, predict
+from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
+from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runs.run_directory import RunDirectory, find_model
+from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
 
-TRIED = 20  # images that are looked for
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
+    from sadcl_core.data.images import ImageSource
+    from sadcl_core.data.transforms import Preprocessing
+    from sadcl_core.inference.embed import Embeddings
+    from sadcl_core.inference.forward import Forward
+    from sadcl_core.model.classifier import Classifier
 
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model on its device.
-
-    Attributes:
-        run: the run it belongs to, or None for a file on its own.
-        taken: one sentence on which model this is.
-    """
-
-    model: LoadedModel
-    run: RunDirectory | None
-    device: torch.device
-    precision: str
-    taken: str
-
-    def folder(self, name: str) -> Path:
-        """Where results of a kind go unless told otherwise: into the run, or here for a model file on its own."""
-        return self.run.path / name if self.run is not None else Path(name)
+    Images: TypeAlias = Iterable[ImageSource] | Tensor
 
 
-def open_model(
-    weights: Path | None,
+def load(
+    run_or_file: str | Path | None = None,
     *,
     device: str = "auto",
     precision: str = "auto",
     img_size: int | None = None,
     uncalibrated: bool = False,
-) -> OpenedModel:
-    """Load a run's best model, or a model file, or the run that finished last; `uncalibrated` takes it as it was trained.
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        run_or_file: a run (its best model), a model file, or None for the run under runs/ that finished last.
+        device: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.
+        precision: auto, fp32, bf16 or fp16; auto takes half precision on CUDA.
+        img_size: side in pixels that images are resized to; by default that of the training.
+        uncalibrated: leave out the temperatures and thresholds that a calibration put into the file.
 
     Raises:
         DataError: there is no model, or it is damaged.
-        MachineError: the device or precision is not to be had.
+        UsageError: there is no such device or precision, or the backbone cannot be used at this image size.
+        MachineError: this machine does not have the device or precision.
+
+    Example:
+        >>> model = load("runs/coco")  # doctest: +SKIP
+        >>> model.predict("img.jpg").labels  # doctest: +SKIP
+        (('person', 0.98), ('dog', 0.71))
     """
-    path, run = find_model(weights)
-    where = choose_device(device)
-    mode = choose_precision(precision, where)
-    model = load_model(path, img_size=img_size)
-    model.classifier.to(where)
-    if uncalibrated:
-        model = replace(model, card=model.card.as_trained)
-    chosen = " (the run that finished last)" if weights is None else ""
-    card = model.card
-    return OpenedModel(
-        model,
-        run,
-        where,
-        mode,
-        f"model {path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
-        f"{_calibration(card)}",
+    check_device_and_precision(device, precision)
+    path, run, _ = find_card(run_or_file)
+
+    from sadcl_core.runs.checkpoint import load_model
+
+    chosen_device = choose_device(device)
+    chosen_precision = choose_precision(precision, chosen_device)
+    loaded = load_model(path, img_size=img_size)
+    return Model(
+        classifier=loaded.classifier.to(chosen_device),
+        card=loaded.card.as_trained if uncalibrated else loaded.card,
+        path=path,
+        run=run,
+        device=chosen_device,
+        precision=chosen_precision,
+        is_last_run=run_or_file is None,
     )
 
 
-def _calibration(card: ModelCard) -> str:
-    if not card.calibrated:
-        return ""
-    made = card.calibrated
-    size = made.get("img_size", card.img_size)
-    elsewhere = "" if size == card.img_size else f" at {size} px, which may not suit {card.img_size} px"
-    return f"; calibrated for {made.get('objective')} on split {made.get('split')} of {made.get('dataset')}{elsewhere}"
-
-
-def refuse_trained_on(opened: OpenedModel, images: Split) -> None:
-    """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
-    status = read_status(opened.run.path) if opened.run is not None else {}
-    seen = _seen(images, status)
-    if seen:
-        raise UsageError(
-            f"The model was trained on {seen:,} of these {len(images):,} images, and is surer of them than of others. "
-            "Calibrate on images held out: leave --split and --data out, or name others."
-        )
-
-
-def open_split(
-    opened: OpenedModel, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
-) -> tuple[Split, str]:
-    """The images to go through: the run's own held-out split, or another.
+def find_card(
+    run_or_file: str | Path | None = None, *, uncalibrated: bool = False
+) -> tuple[Path, RunDirectory | None, ModelCard]:
+    """Find a model and read its card, without torch.
 
     Args:
-        opened: from `open_model`.
-        data: a data set's name, its prepared folder, or where the run's own data set lies now.
-        split: its name; unless given the run's held-out split, else val, else test, else all images.
-        progress: told about images checked, when a data set has to be prepared first.
+        run_or_file: as for `load`.
+        uncalibrated: leave out of the card what a calibration added.
 
     Returns:
-        The split, and a sentence on which it is.
+        The model file, the run it belongs to (None for a file on its own), and its card.
 
     Raises:
-        UsageError: a model file on its own says nothing about its data, and none was given.
-        DataError: the data set is not there, or has classes that the model does not know.
+        DataError: there is no model, or it is damaged.
     """
-    status = read_status(opened.run.path) if opened.run is not None else {}
-    manifest = _manifest(opened, status, data, progress)
-    classes = opened.model.card.classes
-    strange = [name for name in manifest.classes if name not in set(classes)]
-    if strange:
-        raise DataError(
-            f"{manifest.description.name} has classes that the model does not know, such as {strange[0]!r}. Give data of the "
-            "classes it was trained for, or train again."
+    path, run = find_model(None if run_or_file is None else Path(run_or_file))
+    card = read_card(path)
+    return path, run, card.as_trained if uncalibrated else card
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model on its device.
+
+    It can be pickled, for workers on other machines: the copy carries its weights and needs no file.
+
+    Attributes:
+        classifier: the network, in evaluation mode.
+        card: what the model file says of itself.
+        path: of the model file.
+        run: the run it belongs to, or None for a file on its own.
+        device: where it computes.
+        precision: fp32, bf16 or fp16.
+        is_last_run: nothing was named, and this is the run that finished last.
+
+    Example:
+        >>> import torch
+        >>> from sadcl_core.config.schema import ModelSection
+        >>> from sadcl_core.model.classifier import Classifier
+        >>> _ = torch.manual_seed(0)
+        >>> section = ModelSection(backbone="test_resnet", stride=16)
+        >>> card = ModelCard(classes=("cat", "dog", "cow"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
+        >>> classifier = Classifier(section, num_classes=3, img_size=64)
+        >>> model = Model(classifier.eval(), card, Path("pets.safetensors"), device=torch.device("cpu"))
+        >>> image = np.zeros((48, 80, 3), dtype=np.uint8)
+        >>> [name for name, probability in model.predict(image, topk=2).labels]
+        ['cat', 'cow']
+        >>> model.attention([image, image], labels=["dog"]).shape
+        (2, 1, 4, 4)
+        >>> model({"image": [image], "id": [7]})["labels"]
+        [['cat']]
+    """
+
+    classifier: Classifier = field(repr=False)
+    card: ModelCard = field(repr=False)
+    path: Path
+    run: RunDirectory | None = field(default=None, repr=False)
+    device: torch.device = field(kw_only=True)
+    precision: str = field(default="fp32", kw_only=True)
+    is_last_run: bool = field(default=False, kw_only=True, repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the K class names."""
+        return self.card.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return what is done to images before the network: size, mean and standard deviation."""
+        return self.card.preprocessing
+
+    @property
+    def thresholds(self) -> npt.NDArray[np.float64]:
+        """Return the probability above which each class counts, (K,) in 0..1: from the calibration, else 0.5."""
+        return np.array(self.card.thresholds or [DEFAULT] * len(self.classes), dtype=np.float64)
+
+    @cached_property
+    def forward(self) -> Forward:
+        """Return the forward pass of the model: uint8 images (B, 3, S, S) -> logits, features, attention."""
+        from sadcl_core.inference.forward import Forward
+
+        return Forward(self.classifier, self.preprocessing, device=self.device, precision=self.precision)
+
+    def folder(self, name: str) -> Path:
+        """Return where results of a kind go by default: into the run, or here for a model file on its own."""
+        return self.run.path / name if self.run is not None else Path(name)
+
+    def choose_thresholds(self, threshold: ThresholdRequest = None) -> Thresholds:
+        """Return a threshold for every class; see `sadcl_core.inference.thresholds.choose` for what can be asked for."""
+        return choose(threshold, self.classes, self.card.thresholds, calibrated=bool(self.card.temperatures))
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a text is an iterable of texts
+        self,
+        images: ImageSource,
+        *,
+        threshold: ThresholdRequest = None,
+        topk: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        threshold: ThresholdRequest = None,
+        topk: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        images: ImageSource | Images,
+        *,
+        threshold: ThresholdRequest = None,
+        topk: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Predict the labels of one image or of many, in order.
+
+        Args:
+            images: paths, bytes of files, PIL images, uint8 arrays (H, W, 3) or uint8 tensors (3, H, W); one, or many in a list,
+                an iterator, an array (N, H, W, 3) or a tensor (N, 3, H, W).
+            threshold: probability above which a label counts: a number, one for each class, a table by class name, "auto" for
+                the model's own, or a file of thresholds. By default the model's own, or 0.5 where it has none; with `topk` none.
+            topk: only the k most probable labels.
+            batch_size: images that go through the network at a time.
+            workers: threads that read images; by default one less than there are processors, 8 at most.
+
+        Returns:
+            A prediction, or a list of them. An image that cannot be read has its error in place of labels.
+
+        Raises:
+            UsageError: there is no such class, a threshold is not in 0..1, or topk is below 1.
+            NotFiniteError: the model gives NaN.
+        """
+        options = {"threshold": threshold, "topk": topk, "batch_size": batch_size, "workers": workers}
+        if _is_one(images):
+            return next(self.iter_predict([cast("ImageSource", images)], **options))  # type: ignore[arg-type]
+        return list(self.iter_predict(cast("Images", images), **options))  # type: ignore[arg-type]
+
+    def iter_predict(
+        self,
+        images: Images,
+        *,
+        threshold: ThresholdRequest = None,
+        topk: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield predictions one by one, with a batch or two in memory, for any number of images; otherwise as `predict`."""
+        limits = None if threshold is None and topk is not None else self.choose_thresholds(threshold).values
+        return predict(self.forward, self.card, images, thresholds=limits, topk=topk, batch_size=batch_size, workers=workers)
+
+    def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
+        """Return the features of N images and of each of their K labels.
+
+        Args:
+            images: as for `predict`.
+            batch_size: images that go through the network at a time.
+            workers: threads that read images.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        from sadcl_core.inference.embed import embed
+
+        return embed(self.forward, self.card, self._many(images), batch_size=batch_size, workers=workers)
+
+    def attention(
+        self,
+        images: ImageSource | Images,
+        labels: Sequence[str] | None = None,
+        *,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return where in N images the model read labels from.
+
+        Args:
+            images: as for `predict`.
+            labels: K' class names; by default all classes.
+            batch_size: images that go through the network at a time.
+            workers: threads that read images.
+
+        Returns:
+            (N, K', h, w) float32; each map sums to 1 over its locations.
+
+        Raises:
+            DataError: an image cannot be read.
+            UsageError: there is no such class.
+        """
+        from sadcl_core.inference.attention import attention
+
+        return attention(self.forward, self.card, self._many(images), labels, batch_size=batch_size, workers=workers)
+
+    def __call__(
+        self,
+        batch: Mapping[str, Any],
+        *,
+        threshold: ThresholdRequest = None,
+        topk: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> dict[str, Any]:
+        """Predict a batch of columns: the form of Ray Data's `map_batches`, of Daft and of Spark.
+
+        Args:
+            batch: columns of equal length; `image` holds images as for `predict`, others are passed on.
+            threshold: as for `predict`.
+            topk: as for `predict`.
+            batch_size: images that go through the network at a time.
+            workers: threads that read images.
+
+        Returns:
+            The other columns, and: `labels`, a list of names for each image, the most probable first; `probabilities`, a list
+            along with it; `scores` (N, K) float32, the probability of every class; `passed` (N, K) bool, whether the class is
+            among the labels; `error`, why an image could not be read (its scores are NaN), or an empty text.
+
+        Raises:
+            UsageError: there is no column `image`.
+        """
+        return columns(
+            batch,
+            lambda images: self.iter_predict(images, threshold=threshold, topk=topk, batch_size=batch_size, workers=workers),
+            self.classes,
         )
-    said = ""
-    if manifest.classes != classes:
-        if len(manifest.classes) < len(classes):
-            said = f", with labels of {len(manifest.classes)} of the model's {len(classes)} classes"
-        manifest = manifest.with_classes(classes, opened.model.card.superclasses)
-    wanted = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
-    name = next((name for name in wanted if name in manifest.splits), split or ALL)
-    chosen = manifest.split(name)
-    said += _trained_on(chosen, status, own=data is None)
-    where = f"{manifest.description.location}{said}"
-    return chosen, f"data {manifest.description.name}, split {name}: {len(chosen):,} images, {where}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the weights, on the CPU, and the card."""
+        weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
+        return _rebuild, (weights, self.card, self.path, self.run, str(self.device), self.precision, self.is_last_run)
+
+    def _many(self, images: ImageSource | Images) -> Images:
+        return [cast("ImageSource", images)] if _is_one(images) else cast("Images", images)
 
 
-def _trained_on(images: Split, status: dict[str, object], *, own: bool) -> str:
-    """What to say when the data changed since a run was trained on them, or when images are among those it was trained on."""
-    if "manifest" not in status:
-        return ""
-    anew = own and images.manifest.fingerprint() != status.get("data_fingerprint")
-    said = ", prepared anew since the training" if anew else ""
-    seen = 0 if images.name == "train" else _seen(images, status)
-    return f"{said}; {seen:,} of them have the paths of images that the model was trained on" if seen else said
+def _is_one(images: object) -> bool:
+    """Return True for one image, False for many."""
+    from PIL import Image
+
+    if isinstance(images, str | Path | bytes | Image.Image):
+        return True
+    dtype = getattr(images, "dtype", None)
+    return bool(getattr(images, "ndim", 4) <= 3 and dtype != np.dtype(object))
 
 
-def _seen(images: Split, status: dict[str, object]) -> int:
-    """How many images have the paths of those that a run was trained on, as far as that can be known."""
+def _rebuild(
+    weights: Mapping[str, Tensor],
+    card: ModelCard,
+    path: Path,
+    run: RunDirectory | None,
+    device: str,
+    precision: str,
+    is_last_run: bool,
+) -> Model:
+    """Build a pickled model, on another device where its own is missing."""
+    from sadcl_core.errors import MachineError
+    from sadcl_core.model.classifier import Classifier
+
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
+    classifier.load_state_dict(weights)
     try:
-        trained = load_manifest(Path(str(status["manifest"]))).split("train")
-    except (DataError, KeyError):
-        return 0
-    names = {copy_name(image) for image in trained}
-    return sum(copy_name(image) in names for image in images)
-
-
-def _manifest(opened: OpenedModel, status: dict[str, object], data: str | None, progress: StagedProgress | None) -> Manifest:
-    if data is None:
-        if "manifest" not in status:
-            raise UsageError(f"{opened.model.path} stands alone and does not say where its data lies. Give --data.")
-        try:
-            return load_with_images(Path(str(status["manifest"])))
-        except DataError as error:
-            raise DataError(f"{error} Or say with --data where the data are now.") from None
-    if "manifest" in status and data not in DATASETS:
-        moved_to = _own_data_in(Path(data), Path(str(status["manifest"])))
-        if moved_to is not None:
-            return moved_to
-    return find_or_prepare(data, whole=True, progress=progress).manifest
-
-
-def _own_data_in(folder: Path, prepared: Path) -> Manifest | None:
-    """The run's own manifest with its images in a folder, if that is where they are now.
-
-    The label files that lay among them must have come along; where they lay elsewhere, the folder has none of its own.
-    """
-    if not folder.is_dir() or is_prepared(folder):
-        return None
-    try:
-        own = load_manifest(prepared)
-    except DataError:
-        return None
-    images = own.rows["image"].slice(0, TRIED).to_pylist()
-    if own.description.shards is not None or not all((folder / image).is_file() for image in images):
-        return None
-    along = moved(own.description.source, own.description.root, folder)
-    if along is None:
-        try:
-            detect(folder)
-        except DataError:
-            along = True
-    return load_with_images(prepared, root=folder) if along else None
+        chosen_device = choose_device(device)
+        chosen_precision = choose_precision(precision, chosen_device)
+    except MachineError:
+        chosen_device = choose_device("auto")
+        chosen_precision = choose_precision("auto", chosen_device)
+    return Model(
+        classifier.eval().to(chosen_device),
+        card,
+        path,
+        run,
+        device=chosen_device,
+        precision=chosen_precision,
+        is_last_run=is_last_run,
+    )

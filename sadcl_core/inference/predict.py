@@ -1,117 +1,159 @@
-"""Labels of single images and of folders, a batch at a time."""
+"""Labels of images, a batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from sadcl_core.data.images import EXTENSIONS, read_image
+from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.forward import Forward
-from sadcl_core.runs.checkpoint import LoadedModel
+from sadcl_core.registry import suggest
+from sadcl_core.runs.card import ModelCard
+
+if TYPE_CHECKING:
+    from sadcl_core.data.images import ImageSource
+    from sadcl_core.inference.forward import Forward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """Labels of one image, the most certain first, or why there are none.
+    """The labels of one image, or why there are none.
 
     Attributes:
-        image: as it was given.
-        labels: (name, score in 0..1) of the labels that count.
-        scores: score of every class, in the model's order.
+        image: its path as it was given, or its number from 0 where it came from memory.
+        labels: (name, probability in 0..1) of the labels that count, the most probable first.
+        scores: (K,) float32, the probability of every class in the model's order; of length 0 where there is an error.
         error: why the image could not be read, or empty.
     """
 
-    image: Path
-    labels: tuple[tuple[str, float], ...]
-    scores: tuple[float, ...]
+    image: str | Path | int
+    labels: tuple[tuple[str, float], ...] = ()
+    scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     error: str = ""
+
+    def as_json(self, classes: Sequence[str] = ()) -> dict[str, Any]:
+        """Return a document for JSON; with the names of all K classes it holds every score.
+
+        Example:
+            >>> Prediction("a.jpg", (("cat", 0.75),), np.float32([0.75, 0.25])).as_json(["cat", "dog"])["scores"]
+            {'cat': 0.75, 'dog': 0.25}
+        """
+        document: dict[str, Any] = {
+            "schema_version": 1,
+            "image": str(self.image),
+            "labels": [{"name": name, "score": round(score, 6)} for name, score in self.labels],
+        }
+        if self.error:
+            document["error"] = self.error
+        elif classes:
+            document["scores"] = {name: round(score, 6) for name, score in zip(classes, self.scores.tolist(), strict=True)}
+        return document
 
 
 def find_images(sources: Sequence[Path]) -> list[Path]:
-    """Files as given, folders searched through and sorted.
+    """Return files as given and the images in folders, sorted; folders are searched through to the bottom.
 
     Raises:
         DataError: a path does not exist, or a folder holds no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for source in sources:
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
             if not inside:
                 raise DataError(f"{source} holds no image ({', '.join(EXTENSIONS)}). Give a folder with images.")
-            found += inside
+            images += inside
         elif source.is_file():
-            found.append(source)
+            images.append(source)
         else:
             raise DataError(f"There is no image or folder {source}. Check the path.")
-    return found
+    return images
 
 
-@torch.inference_mode()
 def predict(
-    model: LoadedModel,
-    images: Iterable[Path],
+    forward: Forward,
+    card: ModelCard,
+    images: Iterable[ImageSource],
     *,
-    device: torch.device,
-    precision: str = "fp32",
-    batch_size: int = 32,
     thresholds: Sequence[float] | None = None,
     topk: int | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
 ) -> Iterator[Prediction]:
     """Predict image by image, in order; an image that cannot be read comes back with its error.
 
     Args:
-        model: from `load_model`, on `device`.
-        images: any number of paths; only a batch is in memory.
-        device: where the model is.
-        precision: fp32, bf16 or fp16.
-        batch_size: images at a time.
+        forward: of the model.
+        card: of the model.
+        images: any number; only a few batches are in memory.
         thresholds: (K,), a label counts when its score is above; None: whatever its score.
         topk: only the k best labels.
+        batch_size: images that go through the network at a time.
+        workers: threads that read images.
 
     Raises:
         UsageError: topk is below 1.
+        NotFiniteError: the model gives NaN.
     """
     if topk is not None and topk < 1:
         raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-    limits = [-1.0] * len(model.card.classes) if thresholds is None else np.asarray(thresholds, dtype=np.float32).tolist()
-    preprocessing = model.card.preprocessing
-    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
-    for paths in _batches(images, batch_size):
-        pictures, errors = [], {}
-        for path in paths:
-            try:
-                pictures.append(preprocessing.resize(read_image(path)))
-            except DataError as error:
-                errors[path] = str(error)
-        rows: Iterator[list[float]] = iter(())
-        if pictures:
-            output = forward(torch.stack(pictures), refuse_nan=True)
-            rows = iter(model.card.scores(output.logits).tolist())
-        for path in paths:
-            if path in errors:
-                yield Prediction(path, (), (), errors[path])
+    limits = np.full(len(card.classes), -np.inf, np.float32) if thresholds is None else np.asarray(thresholds, np.float32)
+    return _predictions(forward, card, images, limits, topk, batch_size, workers)
+
+
+def _predictions(
+    forward: Forward,
+    card: ModelCard,
+    images: Iterable[ImageSource],
+    limits: npt.NDArray[np.float32],
+    topk: int | None,
+    batch_size: int,
+    workers: int | None,
+) -> Iterator[Prediction]:
+    from sadcl_core.data.loader import read_batches
+
+    names: deque[str | Path | int] = deque()  # of images that are being read
+
+    def named() -> Iterator[ImageSource]:
+        for number, image in enumerate(images):
+            names.append(image if isinstance(image, str | Path) else number)
+            yield image
+
+    for batch in read_batches(named(), forward.preprocessing.resize, batch_size=batch_size, workers=workers):
+        rows: Iterator[npt.NDArray[np.float32]] = iter(())
+        if batch.indices:
+            rows = iter(card.scores(forward(batch.images, refuse_nan=True).logits).cpu().numpy())
+        for index in sorted((*batch.indices, *batch.errors)):
+            if index in batch.errors:
+                yield Prediction(names.popleft(), error=batch.errors[index])
             else:
-                yield _choose(path, next(rows), model.card.classes, limits, topk)
+                scores = next(rows)
+                labels = [k for k in np.argsort(-scores, kind="stable")[:topk] if scores[k] > limits[k]]
+                yield Prediction(names.popleft(), tuple((card.classes[k], float(scores[k])) for k in labels), scores)
 
 
-def _choose(path: Path, scores: list[float], classes: Sequence[str], limits: Sequence[float], topk: int | None) -> Prediction:
-    ranked = sorted(range(len(scores)), key=lambda k: -scores[k])[:topk]
-    labels = tuple((classes[k], scores[k]) for k in ranked if scores[k] > limits[k])
-    return Prediction(path, labels, tuple(scores))
+def columns(batch: Mapping[str, Any], predictor: Callable[[Any], Iterable[Prediction]], classes: Sequence[str]) -> dict[str, Any]:
+    """Predict the images of a batch of columns; see `sadcl_core.inference.load.Model.__call__`.
 
-
-def _batches(images: Iterable[Path], size: int) -> Iterator[list[Path]]:
-    batch: list[Path] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    Raises:
+        UsageError: there is no column `image`.
+    """
+    if "image" not in batch:
+        raise UsageError(f"The batch has no column 'image'. {suggest('image', batch)}")
+    predictions = list(predictor(batch["image"]))
+    missing = np.full(len(classes), np.nan, np.float32)
+    names = [[name for name, _ in prediction.labels] for prediction in predictions]
+    return {
+        **{name: values for name, values in batch.items() if name != "image"},
+        "labels": names,
+        "probabilities": [[probability for _, probability in prediction.labels] for prediction in predictions],
+        "scores": np.array([missing if p.error else p.scores for p in predictions], np.float32).reshape(-1, len(classes)),
+        "passed": np.array([[name in labels for name in classes] for labels in names], bool).reshape(-1, len(classes)),
+        "error": [prediction.error for prediction in predictions],
+    }

@@ -1,4 +1,4 @@
-"""From what a person says of thresholds to one number per class: `0.5`, `auto`, `cat=0.3`, or a file of them."""
+"""Thresholds: from `0.5`, `auto`, `cat=0.3`, a table or a file to one number for each class."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 from sadcl_core.runtime.files import write_json
+
+ThresholdRequest: TypeAlias = (
+    float | str | Path | Mapping[str, float] | Sequence[str] | Sequence[float] | npt.NDArray[np.floating] | None
+)
 
 SCHEMA_VERSION = 1
 DEFAULT = 0.5  # as in the published tables
@@ -25,27 +32,24 @@ class Thresholds:
 
     Attributes:
         values: (K,) in 0..1.
-        said: for people, after "labels above".
+        description: what they are, such as "0.5" or "the model's own thresholds, 0.10 to 0.40".
         name: for file names; empty for 0.5.
     """
 
     values: tuple[float, ...]
-    said: str
+    description: str
     name: str
 
 
 def choose(
-    asked: Sequence[str],
-    classes: Sequence[str],
-    own: Sequence[float] = (),
-    *,
-    calibrated: bool | None = None,
+    request: ThresholdRequest, classes: Sequence[str], own: Sequence[float] = (), *, calibrated: bool | None = None
 ) -> Thresholds:
-    """The thresholds that were asked for, the later ones of the same class winning.
+    """Return a threshold for each class.
 
     Args:
-        asked: numbers, `auto`, `CLASS=NUMBER` (several with commas between them), or files; where nothing is said of a class,
-            the model's own, or 0.5 when it has none.
+        request: a number for all classes, K numbers, a table from class names to numbers, or texts as on the command line:
+            numbers, `auto`, `CLASS=NUMBER` (several with commas between them) and files, of which later ones win. A class
+            without a threshold takes the model's own, or 0.5 when it has none.
         classes: K names.
         own: K thresholds of the model, or none.
         calibrated: whether the scores are, if that is known: a file of thresholds for the others is refused.
@@ -53,22 +57,36 @@ def choose(
     Raises:
         UsageError: it is none of these, out of 0..1, no class of the model, or `auto` for a model without thresholds.
         DataError: the file is damaged or names other classes.
+
+    Example:
+        >>> choose(["0.3", "dog=0.7"], ["cat", "dog"]).values
+        (0.3, 0.7)
+        >>> choose({"dog": 0.7}, ["cat", "dog"]).values
+        (0.5, 0.7)
+        >>> choose(None, ["cat", "dog"], own=[0.2, 0.4]).values
+        (0.2, 0.4)
     """
-    general = [item for item in asked if "=" not in item or _is_file(item)]
+    if isinstance(request, Mapping):
+        for name in request:
+            _known(name, classes, name)
+        table = {name: _in_range(value, f"{name}={value}") for name, value in request.items()}
+        return _with_named(table, _general(None, classes, own, calibrated), classes)
+    items: list[Any] = [request] if isinstance(request, float | int | str | Path) else [] if request is None else list(request)
+    if not isinstance(request, float | int) and items and all(isinstance(item, float | int | np.floating) for item in items):
+        if len(items) != len(classes):
+            raise UsageError(f"There are {len(items)} thresholds for {len(classes)} classes. Give one of each class, in order.")
+        values = tuple(_in_range(float(item), f"{item}") for item in items)
+        return Thresholds(values, f"thresholds of {min(values):.2f} to {max(values):.2f}", "own")
+    texts = [str(item) for item in items]
+    general = [text for text in texts if "=" not in text or _is_file(text)]
     if len(general) > 1:
         raise UsageError(f"--threshold {general[0]} and {general[1]} are both for all classes. Give one of them.")
-    base = _general(general[0], classes, own, calibrated) if general else _general(AUTO if own else str(DEFAULT), classes, own)
-    named = {name: value for item in asked if item not in general for name, value in _named(item, classes)}
-    if not named:
-        return base
-    values = tuple(named.get(name, value) for name, value in zip(classes, base.values, strict=True))
-    said = ", ".join(f"{name} {value:g}" for name, value in named.items())
-    name = "-".join(f"{_plain(name)}-{value:g}" for name, value in list(named.items())[:3])
-    return Thresholds(values, f"{said}, others above {base.said}", f"{base.name}-{name}".strip("-"))
+    base = _general(general[0] if general else None, classes, own, calibrated)
+    return _with_named(dict(pair for text in texts if text not in general for pair in _named(text, classes)), base, classes)
 
 
 def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | None = None) -> tuple[float, ...]:
-    """A JSON file of class names and numbers, such as `sadcl eval --calibrate` writes; every class must be there.
+    """Read a JSON file of class names and numbers, such as `sadcl eval --calibrate` writes; every class must be there.
 
     Raises:
         DataError: it is no such file, a class is missing, or a number is not in 0..1.
@@ -93,7 +111,7 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
     missing = [name for name in classes if name not in table]
     if missing:
         raise DataError(f"{path} has no threshold for {missing[0]!r} ({len(missing):,} of {len(classes):,} classes). Add it.")
-    return tuple(_from_file(path, name, table[name]) for name in classes)
+    return tuple(_checked(path, name, table[name]) for name in classes)
 
 
 def write_thresholds(path: Path, classes: Sequence[str], values: Sequence[float], about: Mapping[str, Any]) -> Path:
@@ -102,36 +120,46 @@ def write_thresholds(path: Path, classes: Sequence[str], values: Sequence[float]
     return path
 
 
-def _general(item: str, classes: Sequence[str], own: Sequence[float], calibrated: bool | None = None) -> Thresholds:
+def _with_named(named: Mapping[str, float], base: Thresholds, classes: Sequence[str]) -> Thresholds:
+    if not named:
+        return base
+    values = tuple(named.get(name, value) for name, value in zip(classes, base.values, strict=True))
+    description = ", ".join(f"{name} {value:g}" for name, value in named.items())
+    name = "-".join(f"{_plain(name)}-{value:g}" for name, value in list(named.items())[:3])
+    return Thresholds(values, f"{description}, others above {base.description}", f"{base.name}-{name}".strip("-"))
+
+
+def _general(item: str | None, classes: Sequence[str], own: Sequence[float], calibrated: bool | None) -> Thresholds:
+    """Return the same kind of threshold for all classes: a number, the model's own, or those of a file."""
+    if item is None:
+        item = AUTO if own else str(DEFAULT)
     if item == AUTO:
         if not own:
             raise UsageError(
                 "--threshold auto: the model has no thresholds of its own, or --uncalibrated leaves them out. "
                 "Make them: sadcl eval --calibrate."
             )
-        said = f"the model's own thresholds, {min(own):.2f} to {max(own):.2f}"
+        description = f"the model's own thresholds, {min(own):.2f} to {max(own):.2f}"
         never = sum(value >= 1 for value in own)
-        said += f" ({never} classes are never said: no threshold reaches what was asked for)" if never else ""
-        return Thresholds(tuple(own), said, AUTO)
+        if never:
+            description += f" ({never} classes are never predicted: no threshold reaches what was asked for)"
+        return Thresholds(tuple(own), description, AUTO)
     try:
-        value = float(item)
+        value = _in_range(float(item), item)
     except ValueError:
-        return _file(Path(item), classes, calibrated)
-    value = _in_range(value, item)
-    return Thresholds((value,) * len(classes), f"{value:g}", "" if value == DEFAULT else f"above-{value:g}")
-
-
-def _file(path: Path, classes: Sequence[str], calibrated: bool | None) -> Thresholds:
-    if not _is_file(str(path)):
+        path = Path(item)
+    else:
+        return Thresholds((value,) * len(classes), f"{value:g}", "" if value == DEFAULT else f"above-{value:g}")
+    if not _is_file(item):
         raise UsageError(
-            f"--threshold {path} is no number, no file, and neither auto nor CLASS=NUMBER. Give one of these, such as 0.5."
+            f"--threshold {item}: neither a number nor a file, neither auto nor CLASS=NUMBER. Give one of these, such as 0.5."
         )
     values = read_thresholds(path, classes, calibrated=calibrated)
     return Thresholds(values, f"the thresholds of {path}, {min(values):.2f} to {max(values):.2f}", _plain(path.stem))
 
 
 def _is_file(text: str) -> bool:
-    """Whether this is the path of a file; a long list of thresholds is none."""
+    """Return True for the path of a file; a long list of thresholds is none."""
     try:
         return Path(text).is_file()
     except (OSError, ValueError):
@@ -139,29 +167,34 @@ def _is_file(text: str) -> bool:
 
 
 def _named(item: str, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """`cat=0.3,dog=0.2` as pairs; a class name may itself hold a comma when it stands alone."""
+    """Split `cat=0.3,dog=0.2` into pairs; a class name may itself hold a comma when it stands alone."""
     whole, _, last = item.rpartition("=")
     pairs = []
     for part in [item] if whole in classes and "," not in last else item.split(","):
         name, equals, number = part.rpartition("=")
         if not equals:
             raise UsageError(f"--threshold {item}: {part!r} is not CLASS=NUMBER. Write it like cat=0.3,dog=0.2.")
-        if name not in classes:
-            raise UsageError(f"--threshold {item}: there is no class {name!r}. {suggest(name, classes)}")
+        _known(name, classes, item)
         try:
-            pairs.append((name, _in_range(float(number), item)))
+            value = float(number)
         except ValueError:
-            raise UsageError(f"--threshold {item}: {number!r} is no number. Write it like cat=0.3.") from None
+            raise UsageError(f"--threshold {item}: {number!r} is not a number. Write it like cat=0.3.") from None
+        pairs.append((name, _in_range(value, item)))
     return pairs
+
+
+def _known(name: str, classes: Sequence[str], item: str) -> None:
+    if name not in classes:
+        raise UsageError(f"--threshold {item}: there is no class {name!r}. {suggest(name, classes)}")
 
 
 def _in_range(value: float, item: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"--threshold {item}: scores lie between 0 and 1. Give a number in that range.")
-    return value
+    return float(value)
 
 
-def _from_file(path: Path, name: str, value: Any) -> float:
+def _checked(path: Path, name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise DataError(f"{path}: the threshold of {name!r} is {value!r}, not a number between 0 and 1. Mend it.")
     return float(value)

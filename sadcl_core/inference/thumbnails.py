@@ -24,8 +24,7 @@ from sadcl_core.data.shards import first_row, read_samples, shards_of
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, SadclError
-from sadcl_core.inference.forward import Forward
-from sadcl_core.runs.checkpoint import LoadedModel
+from sadcl_core.inference.load import Model
 from sadcl_core.runtime.progress import Progress
 
 Wanted = tuple[int, int]  # index of the image in its split, class index
@@ -75,14 +74,11 @@ def plain_thumbnails(
     return Thumbnails(pictures, tuple(notes))
 
 
-@torch.inference_mode()
 def draw_thumbnails(
-    model: LoadedModel,
+    model: Model,
     split: Split,
     wanted: Iterable[Wanted],
     *,
-    device: torch.device,
-    precision: str = "fp32",
     size: int = SIZE,
     batch_size: int = 16,
     progress: Progress | None = None,
@@ -93,11 +89,9 @@ def draw_thumbnails(
     only the shards that hold one are read.
 
     Args:
-        model: from `load_model`, on `device`.
+        model: from `sadcl_core.load`.
         split: of images, in files or in shards.
         wanted: (index of the image in the split, class index); those given twice count once.
-        device: where the model is.
-        precision: fp32, bf16 or fp16.
         size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
         batch_size: images at a time.
         progress: told about images.
@@ -107,11 +101,9 @@ def draw_thumbnails(
     """
     labels, notes = _labels(wanted), list[str]()
     pictures: dict[Wanted, Thumbnail] = {}
-    preprocessing = model.card.preprocessing
-    forward = Forward(model.classifier, preprocessing, device=device, precision=precision)
-    for photos in _read(split, labels, size, preprocessing.resize, batch_size, notes, progress):
+    for photos in _read(split, labels, size, model.preprocessing.resize, batch_size, notes, progress):
         batch = torch.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        output = forward(batch, need_attention=True)
+        output = model.forward(batch, need_attention=True)
         assert output.attention is not None, "asked for"
         for photo, maps in zip(photos, output.attention, strict=True):
             plain = _jpeg(photo.small)

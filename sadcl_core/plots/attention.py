@@ -1,10 +1,9 @@
-"""Where each label was read from: the image, and beside it the attention of its best labels over it."""
+"""An image, and beside it the attention of its best labels over it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,17 @@ from PIL import Image
 from sadcl_core.plots.style import save, short
 
 
-@dataclass(frozen=True)
-class LabelAttention:
-    """A label to show: its name, its score in 0..1, and its map (h, w)."""
+def plot_attention(
+    image: Image.Image, labels: Sequence[tuple[str, float, npt.NDArray[np.float32]]], path: Path, *, title: str
+) -> Path:
+    """Draw an image and one overlay per label, four panels to a row.
 
-    name: str
-    score: float
-    attention: npt.NDArray[np.float32]
-
-
-def plot_attention(image: Image.Image, labels: Sequence[LabelAttention], path: Path, *, title: str) -> Path:
-    """Draw the image and one overlay per label, four panels to a row."""
+    Args:
+        image: RGB.
+        labels: name, score in 0..1 and attention (h, w), of any scale, of each label.
+        path: of the PNG.
+        title: above the image.
+    """
     columns = min(4, len(labels) + 1)
     rows = math.ceil((len(labels) + 1) / columns)
     aspect = image.height / image.width
@@ -37,12 +36,10 @@ def plot_attention(image: Image.Image, labels: Sequence[LabelAttention], path: P
     smooth = "nearest" if max(image.size) < 128 else "bilinear"
     panels[0].imshow(image, interpolation=smooth)
     panels[0].set_title(short(title, 60), fontsize=10)
-    for panel, label in zip(panels[1:], labels, strict=False):
-        heat = Image.fromarray(label.attention / max(float(label.attention.max()), 1e-12)).resize(
-            image.size, Image.Resampling.BICUBIC
-        )
+    for panel, (name, score, attention) in zip(panels[1:], labels, strict=False):
+        heat = Image.fromarray(attention / max(float(attention.max()), 1e-12)).resize(image.size, Image.Resampling.BICUBIC)
         strength = np.clip(np.asarray(heat), 0, 1)
         panel.imshow(image.convert("L"), cmap="gray", interpolation=smooth)
         panel.imshow(strength, cmap="jet", alpha=0.15 + 0.5 * strength, interpolation="bilinear", vmin=0, vmax=1)
-        panel.set_title(f"{short(label.name)}  {label.score:.2f}", fontsize=10)
+        panel.set_title(f"{short(name)}  {score:.2f}", fontsize=10)
     return save(figure, path)

@@ -9,73 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import safetensors.torch
-import torch
-from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from sadcl_core.config.schema import ModelSection, Section
-from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.metrics.calibration import apply_probabilities
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.runs.card import CARD, ModelCard, open_tensors, read_card
 from sadcl_core.runtime.files import replacing
 
-SCHEMA_VERSION = 1
-CARD = "sadcl"  # key of the card in the header
-
-
-class ModelCard(Section):
-    """What a model file says of itself."""
-
-    schema_version: int = SCHEMA_VERSION
-    classes: tuple[str, ...] = Field(min_length=1)
-    superclasses: tuple[str, ...] = ()
-    img_size: int = Field(ge=16, le=4096)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    thresholds: tuple[float, ...] = Field((), description="one per class, on the scores as they come out; empty: 0.5 for all")
-    temperatures: tuple[float, ...] = Field((), description="one per class; empty: 1 for all")
-    biases: tuple[float, ...] = Field((), description="one per class, added after the temperature; empty: 0 for all")
-    calibrated: dict[str, Any] = Field(
-        default_factory=dict, description="what thresholds, temperatures and biases were made for and on"
-    )
-    model: ModelSection
-    has_prototypes: bool = False
-    trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
-
-    @model_validator(mode="after")
-    def _one_for_each_class(self) -> ModelCard:
-        for name in ("thresholds", "temperatures", "biases", "superclasses"):
-            if len(getattr(self, name)) not in (0, len(self.classes)):
-                raise ValueError(f"{len(getattr(self, name))} {name} for {len(self.classes)} classes")
-        if any(not temperature > 0 for temperature in self.temperatures):
-            raise ValueError("a temperature is not above 0")
-        return self
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What its images need."""
-        return Preprocessing(img_size=self.img_size, mean=self.mean, std=self.std)
-
-    @property
-    def as_trained(self) -> ModelCard:
-        """Without what a calibration added."""
-        return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
-
-    def calibrated_scores(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Scores (N, K) as trained -> calibrated; the same ones where the model is not calibrated."""
-        return apply_probabilities(scores, self.temperatures, self.biases) if self.temperatures else scores
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Logits (N, K) -> scores in 0..1, float32: their sigmoid, calibrated where the model is, then on the CPU."""
-        scores = logits.float().sigmoid()
-        return torch.from_numpy(self.calibrated_scores(scores.cpu().numpy())) if self.temperatures else scores
+__all__ = ["CARD", "LoadedModel", "ModelCard", "load_model", "read_card", "save_model", "write_tensors"]
 
 
 @dataclass(frozen=True)
@@ -109,15 +53,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, s
         temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
 
 
-def read_card(path: Path) -> ModelCard:
-    """The description in a model file, without its weights.
-
-    Raises:
-        DataError: the file is missing, damaged, not one of this project or of a later version.
-    """
-    return _read(path, weights=False)[0]
-
-
 def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
     """Read a model file, for another image size than it was trained at where one is given.
 
@@ -125,7 +60,9 @@ def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
         DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.
         UsageError: the backbone cannot be used at this image size.
     """
-    card, tensors = _read(path)
+    card = read_card(path)
+    with open_tensors(path, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     try:
         classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
     except UsageError as error:
@@ -171,26 +108,3 @@ def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
         if names:
             return f"{what} {names[0]}{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}"
     return ""
-
-
-def _read(path: Path, *, weights: bool = True) -> tuple[ModelCard, dict[str, Tensor]]:
-    if not path.is_file():
-        raise DataError(f"There is no model file {path}. Give a run of sadcl train, or its weights/best.safetensors.")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            header = stored.metadata() or {}
-            names = list(stored.keys()) if weights and CARD in header else []
-            tensors = {name: stored.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is not a model file ({error}). Give a run of sadcl train, or its weights/best.safetensors."
-        ) from None
-    if CARD not in header:
-        raise DataError(f"{path} holds tensors but no description of a sadcl model. Give a file that sadcl train wrote.")
-    try:
-        card = ModelCard.model_validate_json(header[CARD])
-    except ValidationError as error:
-        raise DataError(f"{path}: its description is damaged or of another version ({error.errors()[0]['msg']}).") from None
-    if card.schema_version != SCHEMA_VERSION:
-        raise DataError(f"{path} has schema version {card.schema_version}, this program reads {SCHEMA_VERSION}.")
-    return card, tensors

@@ -6,14 +6,28 @@ import ctypes
 import re
 import sys
 from contextlib import AbstractContextManager
-
-import torch
+from typing import TYPE_CHECKING
 
 from sadcl_core.errors import MachineError, UsageError
 
+if TYPE_CHECKING:
+    import torch
+
 DEVICE = r"cpu|mps|cuda(:[0-9]{1,3})?"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # names in torch
+
+
+def check_device_and_precision(device: str, precision: str) -> None:
+    """Raise a UsageError if one of them does not exist anywhere; imports no torch.
+
+    Example:
+        >>> check_device_and_precision("cuda:1", "bf16")
+    """
+    if not re.fullmatch(f"auto|{DEVICE}", device):
+        raise UsageError(f"--device {device}: no such kind of device. Use auto, cpu, cuda or mps.")
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: choose from {', '.join(PRECISIONS)}.")
 
 
 def choose_device(asked: str) -> torch.device:
@@ -23,10 +37,11 @@ def choose_device(asked: str) -> torch.device:
         UsageError: this is no device.
         MachineError: the device asked for is not on this machine.
     """
+    check_device_and_precision(asked, "auto")
+    import torch
+
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if not re.fullmatch(DEVICE, asked):
-        raise UsageError(f"--device {asked}: no such kind of device. Use auto, cpu, cuda or mps.")
     device = torch.device(asked)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
@@ -60,11 +75,12 @@ def choose_precision(asked: str, device: torch.device) -> str:
         UsageError: this is no precision.
         MachineError: the device cannot compute in the precision asked for.
     """
-    if asked not in PRECISIONS:
-        raise UsageError(f"--precision {asked}: choose from {', '.join(PRECISIONS)}.")
+    check_device_and_precision("auto", asked)
     if asked == "auto":
         if device.type != "cuda":
             return "fp32"
+        import torch
+
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if asked == "fp16" and device.type == "cpu":
         raise MachineError("fp16 does not work on the CPU. Use --precision bf16 or fp32.")
@@ -73,4 +89,7 @@ def choose_precision(asked: str, device: torch.device) -> str:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Mixed precision around a forward pass; nothing for fp32."""
-    return torch.autocast(device.type, dtype=DTYPES.get(precision), enabled=precision in DTYPES)
+    import torch
+
+    dtype = getattr(torch, DTYPES[precision]) if precision in DTYPES else None
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -177,13 +177,13 @@ def test_data_prepared_anew_since_the_training_is_said(trained: Path, tmp_path: 
     monkeypatch.chdir(tmp_path / "copy")
     status = tmp_path / "copy" / "runs" / "coco" / "run.json"
     status.write_text(status.read_text().replace(str(trained), str(tmp_path / "copy")))
-    assert "prepared anew" not in run_sadcl("eval", "--limit", "4").stderr
+    assert "prepared again" not in run_sadcl("eval", "--limit", "4").stderr
     shutil.rmtree(tmp_path / "copy" / "prepared")
     assert run_sadcl("prepare-data", "coco", "--data", "my-coco", "--skip-broken").exit_code == 0
-    assert "prepared anew" not in run_sadcl("eval", "--limit", "4").stderr
+    assert "prepared again" not in run_sadcl("eval", "--limit", "4").stderr
     (tmp_path / "copy" / "my-coco" / "train2017" / "003.png").unlink()
     assert run_sadcl("prepare-data", "coco", "--data", "my-coco", "--skip-broken").exit_code == 0
-    assert "prepared anew since the training" in run_sadcl("eval", "--limit", "4").stderr
+    assert "prepared again since the training" in run_sadcl("eval", "--limit", "4").stderr
 
 
 def test_all_splits_can_be_evaluated_at_once(in_trained: Sadcl, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_precision_out_of_reach(own_run: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
     assert "precision, held out" in ran.stdout
     if 1.0 in read_card(own_run / "weights" / "best.safetensors").thresholds:
-        assert "never said" in ran.stdout
+        assert "never predicted" in ran.stdout
 
 
 @pytest.mark.parametrize("objective", ["precision>=0.5", "recall:0.5"])

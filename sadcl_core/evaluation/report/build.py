@@ -106,10 +106,7 @@ def _draw(candidate: Candidate, wanted: Sequence[tuple[int, int]], progress: Pro
         return Thumbnails({}, ("The scores came without images, so there are no pictures.",))
     if candidate.opened is None:
         return plain_thumbnails(candidate.split, wanted, progress=progress)
-    opened = candidate.opened
-    return draw_thumbnails(
-        opened.model, candidate.split, wanted, device=opened.device, precision=opened.precision, progress=progress
-    )
+    return draw_thumbnails(candidate.opened, candidate.split, wanted, progress=progress)
 
 
 def _title(candidate: Candidate) -> str:

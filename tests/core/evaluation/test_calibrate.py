@@ -12,8 +12,9 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.calibrate import calibrate, folds, save_calibration, store
 from sadcl_core.evaluation.candidates import Candidate, score_split
 from sadcl_core.evaluation.evaluate import evaluate
-from sadcl_core.inference.load import OpenedModel, open_model, open_split
+from sadcl_core.inference.load import Model, load
 from sadcl_core.inference.score import Scores
+from sadcl_core.inference.split import open_split
 from sadcl_core.inference.thresholds import read_thresholds
 from sadcl_core.metrics import precision_recall
 from sadcl_core.metrics.calibration import apply_probabilities, parse_objective
@@ -69,25 +70,25 @@ def test_nothing_positive() -> None:
 
 
 @pytest.fixture
-def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenedModel:
+def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
     monkeypatch.chdir(trained)
-    return open_model(tmp_path / "run")
+    return load(tmp_path / "run")
 
 
-def test_a_stored_calibration_changes_scores_and_nothing_else(opened: OpenedModel, tmp_path: Path) -> None:
-    split, _ = open_split(opened)
+def test_a_stored_calibration_changes_scores_and_nothing_else(opened: Model, tmp_path: Path) -> None:
+    split = open_split(opened).split
     candidate = score_split(opened, split)
     made = calibrate(candidate, parse_objective("f1"))
     store(made, opened)
-    stored = load_model(opened.model.path)
-    for name, tensor in opened.model.classifier.state_dict().items():
+    stored = load_model(opened.path)
+    for name, tensor in opened.classifier.state_dict().items():
         assert torch.equal(stored.classifier.state_dict()[name], tensor)
-    again = score_split(open_model(tmp_path / "run"), split)
+    again = score_split(load(tmp_path / "run"), split)
     expected = apply_probabilities(candidate.scores.scores, made.probabilities.temperatures, made.probabilities.biases)
     np.testing.assert_allclose(again.scores.scores, expected, rtol=2e-5, atol=1e-7)
     assert again.own_thresholds == tuple(made.thresholds.values)
-    plain = score_split(open_model(tmp_path / "run", uncalibrated=True), split)
+    plain = score_split(load(tmp_path / "run", uncalibrated=True), split)
     assert np.array_equal(plain.scores.scores, candidate.scores.scores)
     ap = [evaluate(one.scores, one.classes).ap_interpolated for one in (again, candidate)]
     np.testing.assert_allclose(ap[0], ap[1])
@@ -95,11 +96,11 @@ def test_a_stored_calibration_changes_scores_and_nothing_else(opened: OpenedMode
     assert read_thresholds(path, made.candidate.classes) == tuple(made.thresholds.values)
 
 
-def test_thresholds_belong_to_an_image_size(opened: OpenedModel, tmp_path: Path) -> None:
-    split, _ = open_split(opened)
-    other = open_model(tmp_path / "run", img_size=96)
+def test_thresholds_belong_to_an_image_size(opened: Model, tmp_path: Path) -> None:
+    split = open_split(opened).split
+    other = load(tmp_path / "run", img_size=96)
     made = calibrate(score_split(other, split), parse_objective("f1"))
-    before = opened.model.path.read_bytes()
+    before = opened.path.read_bytes()
     with pytest.raises(UsageError, match="is for images of 64 px"):
         store(made, other)
-    assert opened.model.path.read_bytes() == before
+    assert opened.path.read_bytes() == before

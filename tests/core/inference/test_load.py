@@ -1,213 +1,166 @@
 from __future__ import annotations
 
-import json
+import pickle
 import shutil
-from collections.abc import Mapping
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sadcl_core.config.schema import ModelSection
-from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
-from sadcl_core.data.rows import Box
-from sadcl_core.data.split import Split
-from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.load import OpenedModel, open_split
-from sadcl_core.model.classifier import Classifier
-from sadcl_core.runs.checkpoint import LoadedModel, ModelCard
-from sadcl_core.runs.run_directory import RunDirectory
-from tests.core.data.formats.samples import SAMPLES, draw_all, put
+from sadcl_core.errors import DataError, MachineError, UsageError
+from sadcl_core.inference.load import Model, find_card, load
 
-LABELS = ("cat", "cat;dog", "dog;cow", "")
-CLASSES = ("cat", "cow", "dog")
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 256, (40 + 10 * i, 70, 3), dtype=np.uint8) for i in range(5)]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained / "runs" / "coco", device="cpu")
+
+
+def test_a_run_a_file_or_the_run_that_finished_last(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(trained)
+    best = Path("runs/coco/weights/best.safetensors")
+    for given in (None, "runs/coco", Path("runs/coco"), str(best)):
+        model = load(given, device="cpu")
+        assert model.path == best
+        assert model.run is not None
+        assert model.run.path == Path("runs/coco")
+        assert model.is_last_run == (given is None)
+        assert model.folder("plots") == Path("runs/coco/plots")
+    shutil.copy(best, tmp_path / "alone.safetensors")
+    alone = load(tmp_path / "alone.safetensors", device="cpu")
+    assert alone.run is None
+    assert alone.folder("plots") == Path("plots")
+    assert len(alone.classes) == 10
+    assert repr(alone).startswith(f"Model(path={tmp_path / 'alone.safetensors'!r}, device=device(type='cpu')")
+
+
+def test_another_image_size_and_without_a_calibration(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
+    smaller = load(tmp_path / "run", device="cpu", img_size=48)
+    assert smaller.preprocessing.img_size == 48
+    assert smaller.attention(IMAGES[0], ["one"]).shape == (1, 1, 3, 3)
+    from sadcl_core.runs.checkpoint import save_model
+
+    card = smaller.card.model_copy(update={"img_size": 64, "thresholds": (0.3,) * 10, "temperatures": (2.0,) * 10})
+    save_model(smaller.path, smaller.classifier.state_dict(), card)
+    assert load(tmp_path / "run", device="cpu").card == card
+    assert load(tmp_path / "run", device="cpu").thresholds.tolist() == [0.3] * 10
+    for plain in (
+        load(tmp_path / "run", device="cpu", uncalibrated=True).card,
+        find_card(tmp_path / "run", uncalibrated=True)[2],
+    ):
+        assert (plain.thresholds, plain.temperatures) == ((), ())
+
+
+def test_mistakes(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="Train first"):
+        load()
+    with pytest.raises(DataError, match="no weights"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="no model file"):
+        load("none.safetensors")
+    with pytest.raises(UsageError, match="no such kind of device"):
+        load(model.path, device="tpu")
+    with pytest.raises(UsageError, match="choose from"):
+        load(model.path, precision="fp8")
+    with pytest.raises(MachineError, match="no device cuda:99"):
+        load(model.path, device="cuda:99")
+    with pytest.raises(UsageError, match="no class 'tenn'"):
+        model.attention(IMAGES, ["tenn"])
+    with pytest.raises(UsageError, match="3 thresholds for 10 classes"):
+        model.predict(IMAGES, threshold=[0.1, 0.2, 0.3])
+    with pytest.raises(UsageError, match="no column 'image'"):
+        model({"images": IMAGES})
 
 
-def put_table(path: Path, labels: Mapping[int, str] | None = None, *, photos: str = "photos") -> Path:
-    """A table of numbered images in photos/ beside it, or in another folder."""
-    labels = labels or {k: LABELS[k % 4] for k in range(20)}
-    draw_all(path.parent / photos if photos == "photos" else Path(photos), [f"{k}.png" for k in labels])
-    start = "photos/" if photos == "photos" else ""
-    return put(path, "image,labels\n" + "".join(f"{start}{k}.png,{text}\n" for k, text in labels.items()))
+def test_features_and_attention_in_the_order_of_the_images(model: Model, tmp_path: Path) -> None:
+    features, maps = model.embed(IMAGES, batch_size=2), model.attention(IMAGES, ["nine", "two"], batch_size=2)
+    width = model.classifier.head.width
+    assert features.label_features.shape == (5, 10, width)
+    assert features.image_features.shape == (5, model.classifier.backbone.channels)
+    np.testing.assert_allclose(np.linalg.norm(features.embeddings, axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(features.scores, [p.scores for p in model.predict(IMAGES)], atol=1e-5)
+    assert maps.shape == (5, 2, 4, 4)
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1, atol=1e-5)
+    for i, image in enumerate(IMAGES):
+        alone = model.embed(image)
+        for name in ("label_features", "embeddings", "image_features"):
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(features, name)[i], atol=1e-5)
+        np.testing.assert_allclose(model.attention(Image.fromarray(image))[0, [9, 2]], maps[i], atol=1e-5)
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    for function in (model.embed, model.attention):
+        with pytest.raises(DataError, match=r"broken\.jpg: not an image"):
+            function([IMAGES[0], tmp_path / "broken.jpg"])
+    with pytest.raises(DataError, match="no image"):
+        model.embed([])
+    assert model.attention([]).shape == (0, 10, 0, 0)
 
 
-def model(classes: tuple[str, ...] = CLASSES, *, trained_on: Manifest | None = None, eval_split: str = "val") -> OpenedModel:
-    """A model of which only what it says of itself is looked at, alone or in the folder of its run."""
-    card = ModelCard(classes=classes, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=ModelSection())
-    loaded = LoadedModel(cast(Classifier, None), card, Path("runs/mine/weights/best.safetensors"))
-    run = None
-    if trained_on is not None:
-        assert trained_on.folder is not None
-        run = RunDirectory(Path("runs/mine"))
-        run.path.mkdir(parents=True)
-        run.write_status(
-            manifest=str(trained_on.folder.resolve()), eval_split=eval_split, data_fingerprint=trained_on.fingerprint()
-        )
-    return OpenedModel(loaded, run, torch.device("cpu"), "fp32", "")
+def object_array(values: list[Any]) -> Any:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
-@pytest.fixture
-def own() -> Manifest:
-    """The data of a run: 20 images in pets/, divided."""
-    return prepare(str(put_table(Path("pets/labels.csv")).parent)).manifest
+@pytest.mark.parametrize("column", [list, object_array], ids=["list", "array of objects"])
+def test_columns_in_and_out(model: Model, column: Any) -> None:
+    """The form of Ray Data, Daft and Spark: other columns are passed on, an image that cannot be read is a row like others."""
+    batch = {"image": column([*IMAGES[:2], b"no image"]), "id": np.array([7, 8, 9])}
+    result = model(batch, threshold=0.2)
+    assert list(result) == ["id", "labels", "probabilities", "scores", "passed", "error"]
+    assert result["id"] is batch["id"]
+    assert result["scores"].shape == result["passed"].shape == (3, 10)
+    for row, prediction in enumerate(model.predict(IMAGES[:2], threshold=0.2)):
+        np.testing.assert_allclose(result["scores"][row], prediction.scores, atol=1e-6)
+        assert list(zip(result["labels"][row], result["probabilities"][row], strict=True)) == [
+            (name, pytest.approx(probability, abs=1e-6)) for name, probability in prediction.labels
+        ]
+        assert result["passed"][row].tolist() == (prediction.scores > 0.2).tolist()
+    assert np.isnan(result["scores"][2]).all()
+    assert not result["passed"][2].any()
+    assert [bool(error) for error in result["error"]] == [False, False, True]
+    empty = model({"image": []})
+    assert empty["scores"].shape == empty["passed"].shape == (0, 10)
 
 
-def labels_of(split: Split) -> dict[str, list[str]]:
-    return {image: [split.manifest.classes[k] for k in split.active(i)] for i, image in enumerate(split)}
+def test_a_pickled_model_needs_no_file(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
+    model = load(tmp_path / "run", device="cpu", img_size=48)
+    expected = model({"image": IMAGES})["scores"]
+    content = pickle.dumps(model)
+    shutil.rmtree(tmp_path / "run")
+    copy = pickle.loads(content)
+    assert (copy.card, copy.path, copy.precision) == (model.card, model.path, model.precision)
+    np.testing.assert_array_equal(copy({"image": IMAGES})["scores"], expected)
 
 
-# ---- which data are meant
+def test_a_pickled_model_moves_to_a_machine_without_its_device(model: Model) -> None:
+    elsewhere = replace(model, device=torch.device("cuda:99"), precision="fp16")
+    copy = pickle.loads(pickle.dumps(elsewhere))
+    assert copy.device != elsewhere.device
+    assert np.isfinite(copy.predict(IMAGES[0]).scores).all()
 
 
-def test_the_held_out_split_of_the_run_unless_another_is_said(own: Manifest) -> None:
-    opened = model(trained_on=own)
-    for data, wanted, name in ((None, None, "val"), ("pets", None, "val"), (None, "train", "train"), (None, "all", "all")):
-        split, said = open_split(opened, data=data, split=wanted)
-        assert split.name == name
-        assert split.manifest.rows.equals(own.rows)
-        assert f"data pets, split {name}: {len(split)} images" in said
-        assert "anew" not in said
+def test_what_is_wrong_with_names_and_values_is_found_without_torch(tmp_path: Path) -> None:
+    code = """
+import sys
 
-
-def test_a_model_file_alone_needs_data() -> None:
-    with pytest.raises(UsageError, match=r"does not say where its data lies\. Give --data"):
-        open_split(model())
-
-
-def test_another_folder_with_images_of_the_same_names_has_its_own_labels(own: Manifest) -> None:
-    other = {k: LABELS[(k + 1) % 4] for k in range(20)}
-    put_table(Path("others/labels.csv"), other)
-    split, said = open_split(model(trained_on=own), data="others")
-    assert split.manifest.description.root == Path("others").resolve()
-    assert labels_of(split) == {f"photos/{k}.png": sorted(filter(None, text.split(";"))) for k, text in other.items()}
-    assert "data others, split test: 20 images" in said
-
-
-@pytest.mark.parametrize(
-    "name", ["csv", "jsonl", "coco-official", "coco-single", "voc-own", "yolo", "captions", "imagefolder-jsonl"]
-)
-def test_data_of_the_run_that_moved_with_their_labels(name: str) -> None:
-    path = SAMPLES[name](Path("mine"))
-    folder = path if path.is_dir() else path.parent
-    undivided = name in ("coco-single", "voc-own", "captions")
-    own = prepare(str(folder), split="val" if undivided else "").manifest
-    opened = model(own.classes, trained_on=own, eval_split=own.splits[-1])
-    folder.rename("moved")
-    split, said = open_split(opened, data="moved")
-    assert split.manifest.rows.equals(own.rows)
-    assert all(split.path(i).is_relative_to(Path("moved").resolve()) and split.path(i).is_file() for i in range(len(split)))
-    assert f"data mine, split {own.splits[-1]}" in said
-    assert [entry.name for entry in Path("prepared").iterdir()] == ["mine"]
-
-
-def test_images_of_the_run_that_moved_without_the_labels() -> None:
-    table = put_table(Path("lab/x.csv"), photos="imgs")
-    own = prepare(str(table), data=Path("imgs")).manifest
-    Path("imgs").rename("moved")
-    opened = model(trained_on=own)
-    split, said = open_split(opened, data="moved")
-    assert split.manifest.rows.equals(own.rows)
-    assert "data x, split val" in said
-    put_table(Path("moved/labels.csv"), dict.fromkeys(range(20), "cat;cow"), photos="moved")  # now they have labels of their own
-    split, said = open_split(opened, data="moved")
-    assert set(map(tuple, labels_of(split).values())) == {("cat", "cow")}
-    assert "data moved, split test: 20 images" in said
-
-
-def test_labels_that_were_edited_on_the_way_are_read(own: Manifest) -> None:
-    opened = model(trained_on=own)
-    Path("pets").rename("moved")
-    put_table(Path("moved/labels.csv"), dict.fromkeys(range(20), "cow;dog"))
-    split, _ = open_split(opened, data="moved")
-    assert set(map(tuple, labels_of(split).values())) == {("cow", "dog")}
-
-
-def test_data_can_be_said_although_those_of_the_run_are_gone(own: Manifest) -> None:
-    opened = model(trained_on=own)
-    shutil.rmtree("prepared")
-    with pytest.raises(DataError, match="is not a prepared data set"):
-        open_split(opened)
-    split, _ = open_split(opened, data="pets")
-    assert len(split) == 20
-    assert [entry.name for entry in Path("prepared").iterdir()] == ["pets@test"]
-
-
-# ---- label files that come without splits
-
-
-def test_a_label_file_is_taken_whole_and_a_later_training_on_it_divides_it() -> None:
-    put_table(Path("new.csv"))
-    for said_how in ("new.csv", str(Path("new.csv").resolve())):
-        split, said = open_split(model(), data=said_how)
-        assert (split.name, len(split)) == ("test", 20)
-        assert "data new, split test: 20 images" in said
-        assert [entry.name for entry in Path("prepared").iterdir()] == ["new@test"]
-    taken = find_or_prepare("new.csv")
-    assert taken.manifest.split_sizes == {"train": 16, "val": 2, "test": 2}
-    assert "divided by iterative stratification" in taken.manifest.description.notes[-1]
-    assert load_manifest(Path("prepared/new@test")).split_sizes == {"test": 20}
-    split, said = open_split(model(), data="new.csv")  # once divided, only what is held out
-    assert (split.name, len(split)) == ("val", 2)
-
-
-def test_splits_that_a_label_file_has_are_kept() -> None:
-    path = put_table(Path("new.csv"))
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([f"{lines[0]},split", *(f"{line},{'ab'[k % 2]}" for k, line in enumerate(lines[1:]))]) + "\n")
-    split, _ = open_split(model(), data="new.csv", split="b")
-    assert (split.name, len(split)) == ("b", 10)
-    assert open_split(model(), data="new.csv")[0].name == "all"
-    with pytest.raises(DataError, match=r"has no split 'c'\. It has: a, b"):
-        open_split(model(), data="new.csv", split="c")
-
-
-# ---- classes
-
-
-@pytest.mark.parametrize("classes", [CLASSES, ("dog", "cow", "cat"), ("bird", "dog", "horse", "cat", "cow")])
-def test_classes_are_numbered_as_the_model_has_them(classes: tuple[str, ...]) -> None:
-    put_table(Path("new.csv"))
-    split, said = open_split(model(classes), data="new.csv")
-    assert split.manifest.classes == classes
-    assert labels_of(split) == {
-        f"photos/{k}.png": sorted(filter(None, LABELS[k % 4].split(";")), key=classes.index) for k in range(20)
-    }
-    for i, image in enumerate(split):
-        text = LABELS[int(Path(image).stem) % 4]
-        assert split.targets(i).tolist() == [int(name in text.split(";")) for name in classes]
-    assert ("with labels of 3 of the model's 5 classes" in said) == (len(classes) == 5)
-
-
-@pytest.mark.parametrize("classes", [("car", "dog"), ("dog", "car"), ("cat", "dog", "cow", "car")])
-def test_boxes_and_unknown_labels_are_numbered_along(classes: tuple[str, ...]) -> None:
-    path = SAMPLES["coco-single"](Path("mine"))
-    document = json.loads(path.read_text())
-    document["images"][2]["unknown_category_ids"] = [7]
-    put(path, document)
-    split, _ = open_split(model(classes), data=str(path))
-    car, dog = (classes.index(name) for name in ("car", "dog"))
-    assert split.boxes(0) == [Box(dog, 1.0, 2.0, 3.0, 4.0), Box(car, 0.0, 0.0, 8.0, 8.0)]
-    assert split.boxes(2) == []
-    assert split.active(0) == sorted([car, dog])
-    assert [k for k, value in enumerate(split.targets(2)) if value < 0] == [dog]
-    assert load_manifest(Path("prepared/mine@test")).classes == ("car", "dog")
-
-
-def test_classes_that_the_model_does_not_know_are_refused() -> None:
-    put_table(Path("new.csv"), {0: "cat", 1: "unicorn;dog"})
-    with pytest.raises(DataError, match="new has classes that the model does not know, such as 'unicorn'"):
-        open_split(model(), data="new.csv")
-
-
-def test_data_prepared_anew_since_the_training_are_said_to_be(own: Manifest) -> None:
-    opened = model(trained_on=own)
-    put_table(Path("pets/labels.csv"), {k: "cow;dog" if k else "cat" for k in range(20)})
-    prepare("pets")
-    assert "prepared anew since the training" in open_split(opened)[1]
+for options in ({}, {"run_or_file": "none"}, {"device": "tpu"}, {"precision": "fp8"}):
+    try:
+        load(**options)
+    except SadclError:
+        assert "torch" not in sys.modules, options
+    else:
+        sys.exit(1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0

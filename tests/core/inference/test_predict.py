@@ -2,21 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.predict import Prediction, find_images, predict
-from sadcl_core.runs.checkpoint import LoadedModel, load_model
-
-CPU = torch.device("cpu")
+from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.predict import find_images
 
 
 @pytest.fixture(scope="module")
-def model(trained: Path) -> LoadedModel:
-    return load_model(trained / "runs" / "coco" / "weights" / "best.safetensors")
+def model(trained: Path) -> Model:
+    return load(trained / "runs" / "coco", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,66 +24,92 @@ def images(trained: Path) -> list[Path]:
     return find_images([trained / "my-coco" / "val2017"])
 
 
-def run(model: LoadedModel, images: list[Path], **options: object) -> list[Prediction]:
-    return list(predict(model, images, device=CPU, **options))  # type: ignore[arg-type]
-
-
-def test_batches_are_the_same_as_single_images(model: LoadedModel, images: list[Path]) -> None:
-    together, alone = run(model, images, batch_size=5), run(model, images, batch_size=1)
+def test_batches_are_the_same_as_single_images(model: Model, images: list[Path]) -> None:
+    together, alone = model.predict(images, batch_size=5), [model.predict(image) for image in images]
     assert [p.image for p in together] == images
     for a, b in zip(together, alone, strict=True):
-        assert a.scores == pytest.approx(b.scores, abs=1e-5)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
 
 
-def test_threshold_and_topk(model: LoadedModel, images: list[Path]) -> None:
-    names = model.card.classes
-    for prediction in run(model, images, thresholds=[0.3] * 10):
-        assert {name for name, _ in prediction.labels} == {names[k] for k, s in enumerate(prediction.scores) if s > 0.3}
+def test_threshold_and_topk(model: Model, images: list[Path]) -> None:
+    for prediction in model.predict(images, threshold=0.3):
+        assert {name for name, _ in prediction.labels} == {model.classes[k] for k, s in enumerate(prediction.scores) if s > 0.3}
         assert [s for _, s in prediction.labels] == sorted((s for _, s in prediction.labels), reverse=True)
-    assert all(len(p.labels) == 3 for p in run(model, images, topk=3))
-    assert all(len(p.labels) == 10 for p in run(model, images, topk=99))
-    assert all(not p.labels for p in run(model, images, topk=3, thresholds=[1.0] * 10))
+    assert all(len(p.labels) == 3 for p in model.predict(images, topk=3))
+    assert all(len(p.labels) == 10 for p in model.predict(images, topk=99))
+    assert all(not p.labels for p in model.predict(images, topk=3, threshold=1))
     with pytest.raises(UsageError, match="at least one"):
-        run(model, images, topk=0)
+        model.predict(images, topk=0)
+    with pytest.raises(UsageError, match="at least one"):
+        model.iter_predict(images, topk=0)  # at the call, not at the first image
 
 
-def test_every_class_has_its_threshold(model: LoadedModel, images: list[Path]) -> None:
-    assert all([name for name, _ in p.labels] == ["zero"] for p in run(model, images, thresholds=[0.0, *[1.0] * 9]))
+def test_every_class_has_its_threshold(model: Model, images: list[Path]) -> None:
+    for threshold in ([0.0, *[1.0] * 9], {name: float(name != "zero") for name in model.classes}, ["1", "zero=0"]):
+        assert all([name for name, _ in p.labels] == ["zero"] for p in model.predict(images[:2], threshold=threshold))
+    own = replace(model, card=model.card.model_copy(update={"thresholds": (0.0, *[1.0] * 9)}))
+    assert own.thresholds.tolist() == [0.0, *[1.0] * 9]
+    assert [name for name, _ in own.predict(images[0]).labels] == ["zero"]
+    assert len(own.predict(images[0], topk=3).labels) == 3
+    assert model.thresholds.tolist() == [0.5] * 10
 
 
-def test_a_score_at_the_threshold_does_not_count(model: LoadedModel, images: list[Path]) -> None:
-    (alone,) = run(model, images[:1])
-    at = run(model, images[:1], thresholds=alone.scores)
-    just_below = run(model, images[:1], thresholds=np.nextafter(np.array(alone.scores, np.float32), np.float32(0)))
-    assert [len(p.labels) for p in (*at, *just_below)] == [0, 10]
+def test_a_score_at_the_threshold_does_not_count(model: Model, images: list[Path]) -> None:
+    scores = model.predict(images[0]).scores
+    assert len(model.predict(images[0], threshold=scores).labels) == 0
+    assert len(model.predict(images[0], threshold=np.nextafter(scores, np.float32(0))).labels) == 10
 
 
-def test_a_model_that_gives_nan_is_an_error(model: LoadedModel, images: list[Path]) -> None:
-    broken = load_model(model.path)
+def test_a_model_that_gives_nan_is_an_error(model: Model, images: list[Path]) -> None:
+    broken = load(model.path, device="cpu")
     with torch.no_grad():
         broken.classifier.head.bias.fill_(float("nan"))
     with pytest.raises(DataError, match="gives NaN"):
-        run(broken, images[:1])
+        broken.predict(images[:1])
 
 
-def test_scores_of_a_calibrated_model(model: LoadedModel, images: list[Path]) -> None:
+def test_scores_of_a_calibrated_model(model: Model, images: list[Path]) -> None:
     card = model.card.model_copy(update={"temperatures": (2.0,) * 10, "biases": (-1.0,) * 10})
-    for plain, calibrated in zip(run(model, images), run(replace(model, card=card), images), strict=True):
-        logits = np.log(plain.scores) - np.log1p(-np.array(plain.scores))
-        assert calibrated.scores == pytest.approx(1 / (1 + np.exp(1 - logits / 2)), abs=1e-5)
+    for plain, calibrated in zip(model.predict(images), replace(model, card=card).predict(images), strict=True):
+        logits = np.log(plain.scores) - np.log1p(-plain.scores)
+        np.testing.assert_allclose(calibrated.scores, 1 / (1 + np.exp(1 - logits / 2)), atol=1e-5)
     assert card.as_trained == model.card
 
 
-def test_an_unreadable_image_does_not_stop_the_others(model: LoadedModel, images: list[Path], tmp_path: Path) -> None:
+def test_an_unreadable_image_does_not_stop_the_others(model: Model, images: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no")
-    mixed = [images[0], tmp_path / "broken.jpg", images[1]]
-    first, broken, second = run(model, mixed)
+    first, broken, second = model.predict([images[0], tmp_path / "broken.jpg", images[1]])
     assert "broken.jpg: not an image" in broken.error
-    assert broken.labels == ()
-    expected = run(model, images[:2])
-    assert first.scores == pytest.approx(expected[0].scores)
-    assert second.scores == pytest.approx(expected[1].scores)
-    assert run(model, [tmp_path / "broken.jpg"])[0].error
+    assert (broken.labels, len(broken.scores)) == ((), 0)
+    for prediction, expected in zip((first, second), model.predict(images[:2]), strict=True):
+        assert prediction.image == expected.image
+        np.testing.assert_allclose(prediction.scores, expected.scores, atol=1e-6)
+    assert model.predict(tmp_path / "broken.jpg").error
+
+
+def test_images_of_any_kind(model: Model, images: list[Path]) -> None:
+    """A path, a text, bytes, a PIL image, an array and a tensor of the same image have the same scores."""
+    with Image.open(images[0]) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture)
+    sources: list[Any] = [
+        images[0],
+        str(images[0]),
+        images[0].read_bytes(),
+        picture,
+        pixels,
+        torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
+    ]
+    expected = model.predict(images[0]).scores
+    for source in sources:
+        np.testing.assert_allclose(model.predict(source).scores, expected, atol=1e-6)
+    many = model.predict(sources, batch_size=4)
+    assert [p.image for p in many] == [images[0], str(images[0]), 2, 3, 4, 5]
+    for batch in (np.stack([pixels, pixels]), torch.stack([sources[5], sources[5]]), iter([pixels, pixels]), (pixels, pixels)):
+        predictions = model.predict(batch)
+        assert len(predictions) == 2
+        np.testing.assert_allclose(predictions[1].scores, expected, atol=1e-5)
+    assert model.predict([]) == []
 
 
 def test_folders_are_searched(tmp_path: Path) -> None:

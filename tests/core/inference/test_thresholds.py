@@ -35,10 +35,10 @@ def test_what_people_write(asked: list[str], own: tuple[float, ...], values: tup
     assert chosen.name == name
 
 
-def test_what_is_said() -> None:
-    assert choose([], CLASSES).said == "0.5"
-    assert choose([], CLASSES, OWN).said == "the model's own thresholds, 0.10 to 0.40"
-    assert choose(["cat=0.9"], CLASSES).said == "cat 0.9, others above 0.5"
+def test_descriptions() -> None:
+    assert choose([], CLASSES).description == "0.5"
+    assert choose([], CLASSES, OWN).description == "the model's own thresholds, 0.10 to 0.40"
+    assert choose(["cat=0.9"], CLASSES).description == "cat 0.9, others above 0.5"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_what_is_said() -> None:
         (["nan"], "between 0 and 1"),
         (["-0.1"], "between 0 and 1"),
         (["cat=2"], "between 0 and 1"),
-        (["cat="], "is no number"),
+        (["cat="], "is not a number"),
         (["catt=0.3"], "no class 'catt'. Did you mean 'cat'"),
         (["cat=0.3,dog"], "'dog' is not CLASS=NUMBER"),
         (["0.3", "0.4"], "both for all classes"),
-        (["missing.json"], "is no number, no file"),
-        ([""], "is no number, no file"),
+        (["missing.json"], "neither a number nor a file"),
+        ([""], "neither a number nor a file"),
     ],
 )
 def test_mistakes(asked: list[str], words: str) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 
 from sadcl_core.data.images import open_image
@@ -16,16 +15,15 @@ from sadcl_core.data.rows import Record
 from sadcl_core.data.shards import write_shards
 from sadcl_core.data.split import Split
 from sadcl_core.inference.attention import attention_maps
+from sadcl_core.inference.load import Model, load
 from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails, plain_thumbnails
-from sadcl_core.runs.checkpoint import LoadedModel, load_model
 
-CPU = torch.device("cpu")
 WANTED = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
 
 
 @pytest.fixture(scope="module")
-def model(trained: Path) -> LoadedModel:
-    return load_model(trained / "runs" / "coco" / "weights" / "best.safetensors")
+def model(trained: Path) -> Model:
+    return load(trained / "runs" / "coco" / "weights" / "best.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +54,9 @@ def difference(a: Image.Image, b: Image.Image) -> float:
     return float(np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean())
 
 
-def test_each_label_has_its_own_map_over_the_photo(model: LoadedModel, split: Split) -> None:
+def test_each_label_has_its_own_map_over_the_photo(model: Model, split: Split) -> None:
     told: list[tuple[int, int]] = []
-    drawn = draw_thumbnails(
-        model, split, WANTED, device=CPU, size=48, batch_size=2, progress=lambda done, total: told.append((done, total))
-    )
+    drawn = draw_thumbnails(model, split, WANTED, size=48, batch_size=2, progress=lambda done, total: told.append((done, total)))
     assert drawn.notes == ()
     assert set(drawn.pictures) == set(WANTED)
     assert told == [(2, 3), (3, 3)]
@@ -70,25 +66,25 @@ def test_each_label_has_its_own_map_over_the_photo(model: LoadedModel, split: Sp
         small.thumbnail((48, 48))
         assert (thumbnail.width, thumbnail.height) == small.size == opened(thumbnail.overlay).size
         assert difference(opened(thumbnail.photo), small) < 12  # of JPEG
-        expected = attention_maps(model, image, device=CPU, names=[model.card.classes[k]]).maps[0]
+        expected = attention_maps(model.forward, model.card, image, labels=[model.card.classes[k]]).maps[0]
         assert difference(opened(thumbnail.overlay), attention_over(small, expected)) < 12
     assert drawn.pictures[3, 1].photo == drawn.pictures[3, 5].photo
     assert drawn.pictures[3, 1].overlay != drawn.pictures[3, 5].overlay
 
 
-def test_batches_change_nothing(model: LoadedModel, split: Split) -> None:
-    one, all_ = (draw_thumbnails(model, split, WANTED, device=CPU, batch_size=size) for size in (1, 16))
+def test_batches_change_nothing(model: Model, split: Split) -> None:
+    one, all_ = (draw_thumbnails(model, split, WANTED, batch_size=size) for size in (1, 16))
     for key, thumbnail in one.pictures.items():
         assert thumbnail.photo == all_.pictures[key].photo
         assert difference(opened(thumbnail.overlay), opened(all_.pictures[key].overlay)) < 1
 
 
-def test_images_in_shards(model: LoadedModel, split: Split, tmp_path: Path) -> None:
+def test_images_in_shards(model: Model, split: Split, tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
-    from_files = draw_thumbnails(model, split, WANTED, device=CPU)
+    from_files = draw_thumbnails(model, split, WANTED)
     folder = write_shards(split.manifest, tmp_path / "shards")
     shards = load_manifest(folder).split("val")
-    assert draw_thumbnails(model, shards, WANTED, device=CPU) == from_files
+    assert draw_thumbnails(model, shards, WANTED) == from_files
     needed = {f"val-{i:06d}.tar" for i, _ in WANTED}  # of one image each
     for path in folder.glob("*.tar"):
         if path.name not in needed:
@@ -108,17 +104,17 @@ def test_without_a_model(split: Split) -> None:
     assert plain_thumbnails(split, []).pictures == {}
 
 
-def test_the_shape_is_kept_and_what_is_broken_left_out(model: LoadedModel, tmp_path: Path) -> None:
+def test_the_shape_is_kept_and_what_is_broken_left_out(model: Model, tmp_path: Path) -> None:
     sizes = {"wide.png": (640, 160), "thin.png": (1, 900), "small.png": (20, 10), "broken.png": (0, 0), "gone.png": (9, 9)}
     split = photos(tmp_path / "images", sizes)
     split.path(4).unlink()
     wanted = [(i, 0) for i in range(5)]
-    for found in (plain_thumbnails(split, wanted), draw_thumbnails(model, split, wanted, device=CPU, batch_size=3)):
+    for found in (plain_thumbnails(split, wanted), draw_thumbnails(model, split, wanted, batch_size=3)):
         shapes = {i: (thumbnail.width, thumbnail.height) for (i, _), thumbnail in found.pictures.items()}
         assert shapes == {0: (160, 40), 1: (1, 160), 2: (20, 10)}
         assert [note.split(": ")[1] for note in found.notes] == ["not an image.", "no such file."]
     shutil.rmtree(tmp_path / "images")
-    nothing = draw_thumbnails(model, split, wanted, device=CPU)
+    nothing = draw_thumbnails(model, split, wanted)
     assert (nothing.pictures, len(nothing.notes)) == ({}, 5)
 
 

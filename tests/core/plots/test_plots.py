@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.plots.attention import LabelAttention, plot_attention
+from sadcl_core.plots.attention import plot_attention
 from sadcl_core.plots.comparison import plot_comparison
 from sadcl_core.plots.curves import plot_curves
 from sadcl_core.plots.embeddings import plot_embeddings
@@ -47,7 +47,7 @@ def test_embeddings(tmp_path: Path, classes: int) -> None:
 @pytest.mark.parametrize("size", [(64, 64), (300, 100)])
 def test_attention(tmp_path: Path, count: int, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (30, 90, 160))
-    labels = [LabelAttention(f"label {k}", 0.5, RNG.random((4, 5)).astype(np.float32)) for k in range(count)]
+    labels = [(f"label {k}", 0.5, RNG.random((4, 5)).astype(np.float32)) for k in range(count)]
     assert inked(plot_attention(image, labels, tmp_path / "a.png", title="an image")) > 0.2
 
 
@@ -55,7 +55,7 @@ def test_attention_shows_where_it_is_high(tmp_path: Path) -> None:
     attention = np.zeros((4, 4), np.float32)
     attention[0, 3] = 1
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
-    path = plot_attention(grey, [LabelAttention("x", 1.0, attention)], tmp_path / "a.png", title="")
+    path = plot_attention(grey, [("x", 1.0, attention)], tmp_path / "a.png", title="")
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     panel = pixels[:, pixels.shape[1] // 2 :]

@@ -1,0 +1,74 @@
+"""Open a model and its images, and say which they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sadcl_cli.console import say, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sadcl_core.data.split import Split
+    from sadcl_core.inference.load import Model
+    from sadcl_core.inference.split import OpenedSplit
+
+
+def open_model(
+    weights: Path | None,
+    *,
+    device: str,
+    precision: str = "auto",
+    img_size: int | None = None,
+    uncalibrated: bool = False,
+    threshold: Sequence[str] = (),
+) -> Model:
+    """Load a model and say which it is; a wrong threshold is refused before."""
+    from sadcl_core.inference import load as loading
+    from sadcl_core.inference.thresholds import choose
+
+    if threshold:
+        card = loading.find_card(weights, uncalibrated=uncalibrated)[2]
+        choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
+    model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+    say(model_sentence(model))
+    return model
+
+
+def open_split(model: Model, *, data: str | None, split: str | None) -> Split:
+    """Find the images to go through, and say which they are."""
+    from sadcl_core.inference import split as splits
+
+    with stages() as progress:
+        opened = splits.open_split(model, data=data, split=split, progress=progress)
+    say(split_sentence(model, opened))
+    return opened.split
+
+
+def model_sentence(model: Model) -> str:
+    """Say which model this is."""
+    card = model.card
+    chosen = " (the run that finished last)" if model.is_last_run else ""
+    sentence = (
+        f"model {model.path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
+    )
+    if not card.calibrated:
+        return sentence
+    size = card.calibrated.get("img_size", card.img_size)
+    elsewhere = "" if size == card.img_size else f" at {size} px, which may not suit {card.img_size} px"
+    made = {key: card.calibrated.get(key) for key in ("objective", "split", "dataset")}
+    return f"{sentence}; calibrated for {made['objective']} on split {made['split']} of {made['dataset']}{elsewhere}"
+
+
+def split_sentence(model: Model, opened: OpenedSplit) -> str:
+    """Say which images these are, and what of them may be wrong."""
+    split, description = opened.split, opened.split.manifest.description
+    sentence = f"data {description.name}, split {split.name}: {len(split):,} images, {description.location}"
+    if opened.labelled < len(model.classes):
+        sentence += f", with labels of {opened.labelled} of the model's {len(model.classes)} classes"
+    if opened.changed:
+        sentence += ", prepared again since the training"
+    if opened.seen and split.name != "train":
+        sentence += f"; {opened.seen:,} of them have the paths of images that the model was trained on"
+    return sentence

@@ -1,0 +1,127 @@
+"""The images that a trained model goes through: its own held-out split, or another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats import DATASETS
+from sadcl_core.data.formats.detect import detect
+from sadcl_core.data.formats.source import moved
+from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest, load_with_images
+from sadcl_core.data.prepare.copies import copy_name
+from sadcl_core.data.prepare.prepare import find_or_prepare
+from sadcl_core.data.split import ALL, Split
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.inference.load import Model
+from sadcl_core.runs.run_directory import read_status
+from sadcl_core.runtime.progress import StagedProgress
+
+TRIED = 20  # images that are looked for
+
+
+@dataclass(frozen=True)
+class OpenedSplit:
+    """The images of a split, with labels numbered as the model numbers its classes.
+
+    Attributes:
+        split: the images.
+        labelled: how many of the model's K classes the data have labels of.
+        changed: the run's own data were prepared again since it was trained.
+        seen: how many images have the paths of images that the model was trained on, as far as that can be known.
+    """
+
+    split: Split
+    labelled: int
+    changed: bool
+    seen: int
+
+
+def open_split(
+    model: Model, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
+) -> OpenedSplit:
+    """Open the images to go through.
+
+    Args:
+        model: from `sadcl_core.load`.
+        data: a data set's name, its prepared folder, or where the run's own data set lies now; by default the run's own.
+        split: its name; by default the run's held-out split, else val, else test, else all images.
+        progress: told about images checked, when a data set has to be prepared first.
+
+    Raises:
+        UsageError: a model file on its own says nothing about its data, and none was given.
+        DataError: the data set is not there, or has classes that the model does not know.
+    """
+    status = read_status(model.run.path) if model.run is not None else {}
+    manifest = _manifest(model, status, data, progress)
+    labelled = len(manifest.classes)
+    unknown = [name for name in manifest.classes if name not in set(model.classes)]
+    if unknown:
+        raise DataError(
+            f"{manifest.description.name} has classes that the model does not know, such as {unknown[0]!r}. Give data of the "
+            "classes it was trained for, or train again."
+        )
+    if manifest.classes != model.classes:
+        manifest = manifest.with_classes(model.classes, model.card.superclasses)
+    names = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
+    images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
+    changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
+    return OpenedSplit(images, labelled, changed, _count_seen(images, status))
+
+
+def refuse_trained_on(model: Model, images: Split) -> None:
+    """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
+    seen = _count_seen(images, read_status(model.run.path) if model.run is not None else {})
+    if seen:
+        raise UsageError(
+            f"The model was trained on {seen:,} of these {len(images):,} images, and is surer of them than of others. "
+            "Calibrate on images held out: leave --split and --data out, or name others."
+        )
+
+
+def _count_seen(images: Split, status: dict[str, Any]) -> int:
+    try:
+        trained = load_manifest(Path(str(status["manifest"]))).split("train")
+    except (DataError, KeyError):
+        return 0
+    names = {copy_name(image) for image in trained}
+    return sum(copy_name(image) in names for image in images)
+
+
+def _manifest(model: Model, status: dict[str, Any], data: str | None, progress: StagedProgress | None) -> Manifest:
+    if data is None:
+        if "manifest" not in status:
+            raise UsageError(f"{model.path} stands alone and does not say where its data lies. Give --data.")
+        try:
+            return load_with_images(Path(str(status["manifest"])))
+        except DataError as error:
+            raise DataError(f"{error} Or say with --data where the data are now.") from None
+    if "manifest" in status and data not in DATASETS:
+        own = _own_data_in(Path(data), Path(str(status["manifest"])))
+        if own is not None:
+            return own
+    return find_or_prepare(data, whole=True, progress=progress).manifest
+
+
+def _own_data_in(folder: Path, prepared: Path) -> Manifest | None:
+    """Return the run's own manifest with its images in a folder, if that is where they are now.
+
+    The label files that lay among them must have come along; where they lay elsewhere, the folder has none of its own.
+    """
+    if not folder.is_dir() or is_prepared(folder):
+        return None
+    try:
+        own = load_manifest(prepared)
+    except DataError:
+        return None
+    images = own.rows["image"].slice(0, TRIED).to_pylist()
+    if own.description.shards is not None or not all((folder / image).is_file() for image in images):
+        return None
+    along = moved(own.description.source, own.description.root, folder)
+    if along is None:
+        try:
+            detect(folder)
+        except DataError:
+            along = True
+    return load_with_images(prepared, root=folder) if along else None

@@ -1,0 +1,119 @@
+"""The card of a model file: classes, preprocessing, thresholds, the configuration of the network and where it comes from.
+
+Reading it imports no torch, so that what is wrong with a model's name or thresholds is found before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+
+from sadcl_core.config.schema import ModelSection, Section
+from sadcl_core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sadcl_core.data.transforms import Preprocessing
+
+SCHEMA_VERSION = 1
+CARD = "sadcl"  # key of the card in the header
+
+
+class ModelCard(Section):
+    """What a model file says of itself."""
+
+    schema_version: int = SCHEMA_VERSION
+    classes: tuple[str, ...] = Field(min_length=1)
+    superclasses: tuple[str, ...] = ()
+    img_size: int = Field(ge=16, le=4096)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    thresholds: tuple[float, ...] = Field((), description="one per class, on the scores as they come out; empty: 0.5 for all")
+    temperatures: tuple[float, ...] = Field((), description="one per class; empty: 1 for all")
+    biases: tuple[float, ...] = Field((), description="one per class, added after the temperature; empty: 0 for all")
+    calibrated: dict[str, Any] = Field(
+        default_factory=dict, description="what thresholds, temperatures and biases were made for and on"
+    )
+    model: ModelSection
+    has_prototypes: bool = False
+    trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
+
+    @model_validator(mode="after")
+    def _one_for_each_class(self) -> ModelCard:
+        for name in ("thresholds", "temperatures", "biases", "superclasses"):
+            if len(getattr(self, name)) not in (0, len(self.classes)):
+                raise ValueError(f"{len(getattr(self, name))} {name} for {len(self.classes)} classes")
+        if any(not temperature > 0 for temperature in self.temperatures):
+            raise ValueError("a temperature is not above 0")
+        return self
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return what its images need."""
+        from sadcl_core.data.transforms import Preprocessing
+
+        return Preprocessing(img_size=self.img_size, mean=self.mean, std=self.std)
+
+    @property
+    def as_trained(self) -> ModelCard:
+        """Return the card without what a calibration added."""
+        return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
+
+    def calibrated_scores(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Calibrate scores (N, K) as trained; return the same ones where the model is not calibrated."""
+        if not self.temperatures:
+            return scores
+        from sadcl_core.metrics.calibration import apply_probabilities
+
+        return apply_probabilities(scores, self.temperatures, self.biases)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, K) into scores in 0..1, float32: their sigmoid, calibrated where the model is, then on the CPU."""
+        import torch
+
+        scores = logits.float().sigmoid()
+        return torch.from_numpy(self.calibrated_scores(scores.cpu().numpy())) if self.temperatures else scores
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of a model file, without its weights.
+
+    Raises:
+        DataError: the file is missing, damaged, not one of this project or of a later version.
+    """
+    with open_tensors(path, framework="np") as stored:
+        header: Mapping[str, str] = stored.metadata() or {}
+    if CARD not in header:
+        raise DataError(f"{path} holds tensors but no description of a sadcl model. Give a file that sadcl train wrote.")
+    try:
+        card = ModelCard.model_validate_json(header[CARD])
+    except ValidationError as error:
+        raise DataError(f"{path}: its description is damaged or of another version ({error.errors()[0]['msg']}).") from None
+    if card.schema_version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {card.schema_version}, this program reads {SCHEMA_VERSION}.")
+    return card
+
+
+@contextmanager
+def open_tensors(path: Path, *, framework: str) -> Iterator[Any]:
+    """Open a .safetensors file, for tensors of torch ("pt") or of NumPy ("np").
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    advice = "Give a run of sadcl train, or its weights/best.safetensors."
+    if not path.is_file():
+        raise DataError(f"There is no model file {path}. {advice}")
+    try:
+        with safe_open(path, framework=framework) as stored:
+            yield stored
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a model file ({error}). {advice}") from None
