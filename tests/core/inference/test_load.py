@@ -154,7 +154,8 @@ def test_a_pickled_model_moves_to_a_machine_without_its_device(model: Model) -> 
 def test_what_is_wrong_with_names_and_values_is_found_without_torch(tmp_path: Path) -> None:
     code = """
 import sys
-
+from sadcl_core.errors import SadclError
+from sadcl_core.inference.load import load
 for options in ({}, {"run_or_file": "none"}, {"device": "tpu"}, {"precision": "fp8"}):
     try:
         load(**options)
