@@ -10,6 +10,7 @@ import pytest
 from sadcl_core.data.formats import coco, voc
 from sadcl_core.data.formats.source import Source
 from sadcl_core.model.backbone import Backbone
+from sadcl_core.model.weights import load_file
 from tests.conftest import Sadcl
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -48,7 +49,7 @@ def test_coco_counts_are_its_annotations() -> None:
 
 @needs_weights
 def test_real_weights_fit_without_a_gap() -> None:
-    loaded = Backbone("mobilenetv2_100", stride=32, img_size=64).load_file(WEIGHTS)
+    loaded = load_file(Backbone("mobilenetv2_100", stride=32, img_size=64), WEIGHTS)
     assert loaded.missing == ()
     assert loaded.matched == 260
 

@@ -10,7 +10,8 @@ from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.history import used_stages
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, Verdict, found, named, passed, there
 from sadcl_core.errors import SadclError
-from sadcl_core.model.backbone import Backbone, LoadedWeights
+from sadcl_core.model.backbone import Backbone
+from sadcl_core.model.weights import LoadedWeights, load_file
 
 MISSING_SERIOUS = 0.2  # of the tensors of the backbone
 
@@ -67,7 +68,7 @@ def _missing(config: RunConfig, loaded: LoadedWeights) -> Verdict:
 def _load(config: RunConfig, path: Path) -> LoadedWeights:
     model = config.model
     try:
-        return Backbone(model.backbone, stride=model.stride, img_size=config.data.img_size).load_file(path)
+        return load_file(Backbone(model.backbone, stride=model.stride, img_size=config.data.img_size), path)
     except SadclError as error:
         raise NotThereError(str(error)) from None
 

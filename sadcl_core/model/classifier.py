@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
-from sadcl_core.model.heads.interface import HeadInputs
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
+from sadcl_core.model.initialise import parameters_on_meta
 from sadcl_core.registry import HEADS, resolve, suggest
 
 
@@ -42,33 +44,49 @@ class ClassifierOutput:
 class Classifier(nn.Module):
     """Images -> logits and label features. Projection and prototypes are there for the contrastive losses and the figures."""
 
-    def __init__(self, config: ModelSection, *, num_classes: int, img_size: int) -> None:
+    def __init__(self, config: ModelSection, *, num_classes: int, img_size: int, initialise: bool = True) -> None:
         """Build with random weights; prototypes start at zero.
+
+        Args:
+            config: backbone, head and its options.
+            num_classes: K.
+            img_size: side of the images in pixels, for backbones that are built for one.
+            initialise: False leaves the parameters on the meta device; give them values with `assign`.
 
         Raises:
             UsageError: the backbone or the head cannot be built so.
         """
         super().__init__()
+        head = resolve(HEADS, config.head, kind="head")
         self.backbone = Backbone(
             config.backbone,
             stride=config.stride,
             img_size=img_size,
+            levels=head.LEVELS,
             freeze_stride=config.freeze_stride,
             freeze_batchnorm=config.freeze_batchnorm,
+            initialise=initialise,
         )
-        head = resolve(HEADS, config.head, kind="head")
-        self.head = head(
-            channels=(self.backbone.channels,),
-            num_classes=num_classes,
-            options=head_options(config.head, config.heads.get(config.head, {})),
-        )
-        width = self.head.width
-        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_width))
-        self.prototypes = nn.Parameter(torch.zeros(num_classes, width))  # (K, D), before the projection
+        with nullcontext() if initialise else parameters_on_meta():
+            self.head = head(
+                channels=self.backbone.channels,
+                num_classes=num_classes,
+                options=head_options(config.head, config.heads.get(config.head, {})),
+            )
+            width = self.head.width
+            self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_width))
+            self.prototypes = nn.Parameter(torch.zeros(num_classes, width))  # (K, D), before the projection
+
+    def assign(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a state as parameters and buffers, without copying them."""
+        own = self.state_dict()
+        self.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}, assign=True)
+        self.backbone.set_memory_format(self.backbone.memory_format)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's feature maps (B, D_i, h_i, w_i) of images (B, 3, H, W), shallow to deep; the head reads them."""
-        return (self.backbone(images),)
+        maps: tuple[Tensor, ...] = self.backbone(images)
+        return maps
 
     def classify(
         self, maps: tuple[Tensor, ...], *, need_attention: bool = False, known: Tensor | None = None
@@ -85,7 +103,7 @@ class Classifier(nn.Module):
         """
         if known is not None and not self.head.TAKES_KNOWN:
             raise UsageError(f"{type(self.head).__name__} cannot use labels that are given. Leave `known` out.")
-        output = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
+        output: HeadOutput = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
         image_features = maps[-1].mean(dim=(2, 3))
         return ClassifierOutput(
             output.logits, output.label_features, image_features, output.attention, output.auxiliary, output.measures

@@ -64,7 +64,7 @@ def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
     with open_tensors(path, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     try:
-        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
+        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
     except UsageError as error:
         raise DataError(f"{path} cannot be built by this version: {error}") from None
     misfit = _misfit(classifier, tensors)
@@ -73,28 +73,28 @@ def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
             f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
             f"it {misfit}. Train or fetch it again."
         )
-    classifier.load_state_dict(tensors)
+    classifier.assign(tensors)
     model = LoadedModel(classifier.eval(), card, path)
     return model if img_size in (None, card.img_size) else _at_size(model, int(img_size))
 
 
 def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
-    """The same model for other images: a vision transformer is built anew and its positions are resampled."""
+    """The same model for other images: a vision transformer is built again and its positions are resampled."""
     card = model.card.model_copy(update={"img_size": img_size})
     if model.classifier.backbone.any_size:
         return LoadedModel(model.classifier, card, model.path)
     tensors = model.classifier.state_dict()
-    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=img_size)
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=img_size, initialise=False)
     prefix = "backbone.net.model."
     inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    converted = classifier.backbone.converted(inside) if inside else {}
+    converted = classifier.backbone.convert(inside) if inside else {}
     tensors = {**tensors, **{f"{prefix}{name}": tensor for name, tensor in converted.items()}}
     if _misfit(classifier, tensors):
         raise UsageError(
             f"{card.model.backbone} cannot be used at {img_size} px: {model.path} was trained at {model.card.img_size} px "
             "and its positions cannot be resampled. Leave --img-size out."
         )
-    classifier.load_state_dict(tensors)
+    classifier.assign(tensors)
     return LoadedModel(classifier.eval(), card, model.path)
 
 

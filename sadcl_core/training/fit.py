@@ -19,8 +19,8 @@ from sadcl_core import __version__
 from sadcl_core.config.schema import DataSection, ModelSection, RunConfig, flatten
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, DivergedError, SadclError, Terminated, UsageError
-from sadcl_core.model.backbone import LoadedWeights
 from sadcl_core.model.classifier import Classifier, head_options
+from sadcl_core.model.weights import LoadedWeights, load_pretrained
 from sadcl_core.registry import AUGMENTATIONS, suggest
 from sadcl_core.runs.checkpoint import ModelCard, load_model
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
@@ -86,7 +86,7 @@ def train(
     moved = None
     if config.model.init_from:
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
-    loaded = None if moved else load_pretrained(classifier, config.model)
+    loaded = None if moved else load_pretrained(classifier.backbone, config.model.pretrained)
     inputs = file_fingerprints(config.model)  # before the run is made: it may take the place of one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
@@ -290,15 +290,6 @@ def take_over(training: Training, first: RunDirectory) -> None:
         training.run.append_result({name: row.get(name, "") for name in result_columns(training.config)})
     training.save(training.classifier, best=True, stage=trained["stage"], epoch=trained["epoch"], metrics=training.best_metrics)
     training.listen(Note(f"stage {trained['stage']} taken from {first.path}, EMA mAP {training.best_map:.2f}"))
-
-
-def load_pretrained(classifier: Classifier, config: ModelSection) -> LoadedWeights | None:
-    """Weights of the backbone as `model.pretrained` asks: none, the hub's, or a file's."""
-    if config.pretrained is False:
-        return None
-    if config.pretrained is True:
-        return classifier.backbone.load_from_hub()
-    return classifier.backbone.load_file(Path(config.pretrained))
 
 
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:

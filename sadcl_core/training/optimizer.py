@@ -18,7 +18,7 @@ MOMENTUM = 0.9  # of SGD
 
 def set_trainable(classifier: Classifier, *, backbone: bool, projection: bool, prototypes: bool) -> None:
     """What the stage does not train gets no gradient."""
-    classifier.backbone.freeze(whole=not backbone)
+    classifier.backbone.freeze(entirely=not backbone)
     classifier.projection.requires_grad_(projection)
     classifier.prototypes.requires_grad_(prototypes)
 

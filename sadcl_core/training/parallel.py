@@ -65,7 +65,7 @@ def make_ready(classifier: Classifier, config: RunConfig) -> None:
         UsageError: the backbone cannot do what is asked for.
     """
     compute = config.compute
-    classifier.backbone.lay_out(channels_last=compute.channels_last)
+    classifier.backbone.set_memory_format(torch.channels_last if compute.channels_last else torch.contiguous_format)
     if compute.gradient_checkpointing:
         classifier.backbone.checkpoint_gradients()
     if compute.compile:
@@ -98,7 +98,7 @@ def share_batchnorm(classifier: Classifier, *, frozen: bool) -> None:
 
 def shard(classifier: Classifier) -> None:
     """Cut the weights of a network into shards, in place: each block of the backbone and each layer of the head by itself."""
-    classifier.backbone.lay_out(channels_last=False)  # what is cut has to lie in one piece
+    classifier.backbone.set_memory_format(torch.contiguous_format)  # what is cut has to lie in one piece
     for part in (classifier.backbone.net, classifier.head):
         for module in part.modules():
             if isinstance(module, nn.ModuleList | nn.Sequential):

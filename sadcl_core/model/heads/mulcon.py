@@ -17,7 +17,7 @@ from torch import nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
-from sadcl_core.model.set_attention import SetAttention
+from sadcl_core.model.layers import SetAttention
 
 
 class MulConHead(Head):

@@ -17,8 +17,7 @@ from torch import nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
-from sadcl_core.model.position_encoding import sine_position_encoding
-from sadcl_core.model.transformer import DecoderLayer, EncoderLayer
+from sadcl_core.model.layers import DecoderLayer, EncoderLayer, sine_position_encoding
 
 
 class SARLHead(Head):

@@ -6,7 +6,7 @@ import torch
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.mulcon import MulConHead
-from sadcl_core.model.set_attention import SetAttention
+from sadcl_core.model.layers import SetAttention
 from tests.core.model.heads.inputs import see
 
 SMALL = {"token_width": 12, "width": 8, "attention_heads": 2}

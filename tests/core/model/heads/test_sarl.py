@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.sarl import SARLHead
-from sadcl_core.model.position_encoding import sine_position_encoding
-from sadcl_core.model.transformer import DecoderLayer
+from sadcl_core.model.layers import DecoderLayer, sine_position_encoding
 from tests.core.model.heads.inputs import see
 
 SMALL = {"width": 8, "attention_heads": 2, "feedforward": 16}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sadcl_core.model.position_encoding import sine_position_encoding
+from sadcl_core.model.layers import sine_position_encoding
 
 
 def test_by_hand() -> None:

@@ -1,0 +1,150 @@
+"""Layers that heads are made of: positions, transformer encoder and decoder, attention between sets.
+
+Encoder and decoder are those of DETR (Carion et al., ECCV 2020) and SADCL (Ma et al., ECAI 2023): post-norm, positions are added
+to queries and keys of every layer and never to values, and the decoder's self-attention between class queries is a switch, off
+in SADCL. `SetAttention` is MulCon's (Dao et al., Neurocomputing 2023).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+TEMPERATURE = 10000.0
+
+
+def sine_position_encoding(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
+    """Encode the h x w locations of a feature map.
+
+    The row fills the first half of the channels, the column the second. Positions count from 1 and are scaled to end
+    at 2 pi, whatever the size of the map, so that a model can be tested at another size than it was trained at. Sine
+    and cosine alternate.
+
+    Returns:
+        (h * w, channels), rows first.
+
+    Raises:
+        ValueError: `channels` is not a multiple of 4.
+    """
+    if channels % 4:
+        raise ValueError(f"the position encoding needs a width that is a multiple of 4, got {channels}")
+    rows = _encode(height, channels // 2, device)[:, None, :].expand(height, width, -1)
+    columns = _encode(width, channels // 2, device)[None, :, :].expand(height, width, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
+
+
+def _encode(length: int, channels: int, device: torch.device | None) -> Tensor:
+    position = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + 1e-6) * 2 * math.pi
+    pair = torch.arange(channels // 2, dtype=torch.float32, device=device)
+    angle = position[:, None] / TEMPERATURE ** (2 * pair / channels)  # (length, channels / 2)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+class FeedForward(nn.Module):
+    """Linear - ReLU - Linear with residual and LayerNorm after it."""
+
+    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+        """`hidden` is the inner width."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        result: Tensor = self.norm(x + self.layers(x))
+        return result
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention among locations."""
+
+    def __init__(self, *, width: int, attention_heads: int, feedforward: int, dropout: float) -> None:
+        """`width` must be a multiple of `attention_heads`."""
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+        self.feedforward = FeedForward(width=width, hidden=feedforward, dropout=dropout)
+
+    def forward(self, x: Tensor, *, position: Tensor) -> Tensor:
+        """Locations x (B, L, D) and their position (L, D) -> (B, L, D)."""
+        placed = x + position
+        attended, _ = self.attention(placed, placed, x, need_weights=False)
+        result: Tensor = self.feedforward(self.norm(x + self.dropout(attended)))
+        return result
+
+
+class DecoderLayer(nn.Module):
+    """Each class query reads from the locations."""
+
+    def __init__(self, *, width: int, attention_heads: int, feedforward: int, dropout: float, self_attention: bool) -> None:
+        """`self_attention` lets the classes look at each other first, as in DETR and Query2Label."""
+        super().__init__()
+        self.self_attention = (
+            nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True) if self_attention else None
+        )
+        self.self_norm = nn.LayerNorm(width) if self_attention else None
+        self.cross_attention = nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+        self.feedforward = FeedForward(width=width, hidden=feedforward, dropout=dropout)
+
+    def forward(
+        self, x: Tensor, *, query: Tensor, memory: Tensor, position: Tensor, need_attention: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One layer.
+
+        Args:
+            x: (B, K, D), what the classes have read so far.
+            query: (K, D), class embeddings.
+            memory: (B, L, D), locations.
+            position: (L, D), of the locations.
+            need_attention: whether to return the weights.
+
+        Returns:
+            (B, K, D), and the cross-attention averaged over heads (B, K, L) or None.
+        """
+        if self.self_attention is not None and self.self_norm is not None:
+            placed = x + query
+            attended, _ = self.self_attention(placed, placed, x, need_weights=False)
+            x = self.self_norm(x + self.dropout(attended))
+        attended, weights = self.cross_attention(x + query, memory + position, memory, need_weights=need_attention)
+        x = self.norm(x + self.dropout(attended))
+        return self.feedforward(x), weights
+
+
+class SetAttention(nn.Module):
+    """Each member of one set reads from the members of another, or of its own."""
+
+    def __init__(self, *, query_width: int, key_width: int, width: int, attention_heads: int) -> None:
+        """`width` must be a multiple of `attention_heads`."""
+        super().__init__()
+        self.attention_heads = attention_heads
+        self.query = nn.Linear(query_width, width)
+        self.key = nn.Linear(key_width, width)
+        self.value = nn.Linear(key_width, width)
+        self.norm = nn.LayerNorm(width)
+        self.layer = nn.Linear(width, width)
+        self.layer_norm = nn.LayerNorm(width)
+
+    def forward(self, queries: Tensor, members: Tensor, *, need_attention: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Queries (B, N, Dq) and members (B, L, Dk) -> (B, N, D), and the weights averaged over heads (B, N, L) or None."""
+        query = self.query(queries)
+        q, k, v = (self._split(x) for x in (query, self.key(members), self.value(members)))  # (B, heads, N or L, D / heads)
+        weights = None
+        if need_attention:
+            shares = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
+            weights, read = shares.mean(dim=1), shares @ v
+        else:
+            read = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = self.norm(query + read.transpose(1, 2).flatten(2))
+        result: Tensor = self.layer_norm(x + self.layer(x).relu())
+        return result, weights
+
+    def _split(self, x: Tensor) -> Tensor:
+        parts: Tensor = x.unflatten(2, (self.attention_heads, -1))
+        return parts.transpose(1, 2)

@@ -1,0 +1,135 @@
+"""Pretrained weights of a backbone, from a file or from timm's hub, and a report of what matched.
+
+Weights follow timm's names. A local file is read without running pickled code; a file that fits nowhere is an error and not a
+fresh start.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Tensor
+
+from sadcl_core.errors import DataError, MachineError, UsageError
+from sadcl_core.model.backbone import Backbone, plain
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What came of loading pretrained weights.
+
+    Attributes:
+        source: file or hub name.
+        matched: number of tensors of the backbone that the source has.
+        missing: tensors of the backbone that it lacks.
+        unused: tensors of the source that the backbone does not need.
+    """
+
+    source: str
+    matched: int
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def load_pretrained(backbone: Backbone, pretrained: bool | str) -> LoadedWeights | None:
+    """Load the weights that `model.pretrained` names: a file, timm's own (True) or none (False)."""
+    if isinstance(pretrained, str):
+        return load_file(backbone, Path(pretrained))
+    return load_from_hub(backbone) if pretrained else None
+
+
+def load_file(backbone: Backbone, path: Path) -> LoadedWeights:
+    """Load a .safetensors or .pth file with timm's names.
+
+    Raises:
+        DataError: the file is missing, holds no weights, or fits nowhere.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no weights file {path}. Check --pretrained.")
+    try:
+        stored = load_state_dict(str(path), use_ema=False, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError):
+        raise DataError(
+            f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors."
+        ) from None
+    return load_tensors(backbone, stored, source=str(path))
+
+
+def load_from_hub(backbone: Backbone) -> LoadedWeights:
+    """Load timm's default weights, from the cache or the hub.
+
+    Raises:
+        MachineError: they are not in the cache and the hub cannot be reached; the message names the file to fetch.
+        UsageError: timm has none for this model.
+    """
+    hub_name = str(backbone.pretrained_config.get("hf_hub_id") or "")
+    if not hub_name:
+        raise UsageError(
+            f"timm has no pretrained weights for {backbone.name}. Train with --no-pretrained or choose another backbone."
+        )
+    advice = (
+        f"Fetch model.safetensors of {hub_name} from the Hugging Face hub on another machine "
+        "and pass it with --pretrained FILE, or start from random weights with --no-pretrained."
+    )
+    files = ("model.safetensors", "pytorch_model.bin")
+    if not any(isinstance(try_to_load_from_cache(hub_name, name), str) for name in files) and not _hub_reachable():
+        raise MachineError(
+            f"The pretrained weights of {backbone.name} are not on this machine and the hub cannot be reached. {advice}"
+        )
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        weights = timm.create_model(backbone.name, pretrained=True).state_dict()
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise MachineError(
+            f"The pretrained weights of {backbone.name} could not be fetched ({type(error).__name__}). {advice}"
+        ) from None
+    return load_tensors(backbone, weights, source=hub_name)
+
+
+def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) -> LoadedWeights:
+    """Give a backbone the tensors that fit it by name and shape; the others stay as they are.
+
+    Raises:
+        DataError: none fits, or one of a frozen layer is missing, which would stay random for ever.
+    """
+    stored = backbone.convert(stored)
+    own = backbone.net.state_dict()
+    spelt = {plain(name): name for name in stored}
+    fitting = {}
+    for key, tensor in own.items():
+        match = stored.get(spelt.get(plain(key), ""))
+        if isinstance(match, Tensor) and match.shape == tensor.shape:
+            fitting[key] = match
+    counted = [key for key in own if not key.endswith("num_batches_tracked")]
+    missing = tuple(key for key in counted if key not in fitting)
+    if len(missing) == len(counted):
+        raise DataError(
+            f"{source} has no tensor that fits {backbone.name}. Give weights of this backbone, or choose theirs with --backbone."
+        )
+    frozen = {id(tensor) for module in backbone.frozen for tensor in module.parameters()}
+    random = [key for key, tensor in backbone.net.named_parameters() if key in missing and id(tensor) in frozen]
+    if random:
+        raise DataError(
+            f"{source} lacks {random[0]} of the layers that are frozen. Give weights of {backbone.name}, "
+            "or freeze nothing: --set model.freeze_stride=0."
+        )
+    backbone.net.load_state_dict({**own, **fitting})
+    used = {spelt[plain(key)] for key in fitting}
+    return LoadedWeights(source, len(counted) - len(missing), missing, tuple(sorted(set(stored) - used)))
+
+
+def _hub_reachable() -> bool:
+    try:
+        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
