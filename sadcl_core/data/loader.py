@@ -6,11 +6,9 @@ import os
 import re
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice, repeat
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +24,10 @@ from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
 from sadcl_core.runtime.distributed import get_rank, get_world_size
+from sadcl_core.runtime.threads import count_processors, map_ahead
 
 WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed|exited)")
 WORKER_PREFIX = re.compile(rf"^{re.escape(SadclError.__module__)}\.\w+: ")  # before the message in a worker's traceback
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class ImageBatch(NamedTuple):
@@ -83,39 +79,6 @@ def read_batches(
         pixels = {number: result for number, result in batch if isinstance(result, Tensor)}
         errors = {number: result for number, result in batch if isinstance(result, str)}
         yield ImageBatch(list(pixels), torch.stack([*pixels.values()]) if pixels else torch.empty(0, 3, 0, 0).byte(), errors)
-
-
-def map_ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int = 64
-) -> Iterator[Result]:
-    """Yield `work` of each item, in order, computed in threads.
-
-    Args:
-        work: is called once for each item, from any thread; what it raises is raised here.
-        items: are taken by the calling thread, as they are needed.
-        workers: threads; 0: none beside the caller's; None: one for each processor, 8 at most.
-        ahead: items that are being worked on, or wait to be taken, at most.
-
-    Example:
-        >>> list(map_ahead(str.upper, "abc"))
-        ['A', 'B', 'C']
-    """
-    if workers is None:
-        workers = min(8, _processors())
-    if workers == 0:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        pending: deque[Future[Result]] = deque()
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) >= max(ahead, workers):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class ImageLoader(DataLoader[Batch]):
@@ -286,9 +249,4 @@ def loader_workers(requested: int | None, images: int, *, processors: int | None
     """
     if requested is not None:
         return requested
-    return 0 if images < 256 else max(0, min(8, (processors or _processors()) - 1))
-
-
-def _processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if images < 256 else max(0, min(8, (processors or count_processors()) - 1))

@@ -166,15 +166,12 @@ def is_address(text: str) -> bool:
     return bool(ADDRESS.match(text)) and not Path(text).exists()
 
 
-def open_shards(address: str, prepared: Path) -> tuple[Manifest, str]:
+def open_shards(address: str, prepared: Path) -> Manifest:
     """Open shards at an address: their manifest is copied into a folder of its name, the images stay where they are.
 
     Args:
         address: of the folder of shards: https://..., s3://..., pipe:..., whatever the library opens.
         prepared: folder for the copy's folder.
-
-    Returns:
-        The manifest, and a sentence on its origin.
 
     Raises:
         DataError: the address holds no description of shards.
@@ -199,7 +196,7 @@ def open_shards(address: str, prepared: Path) -> tuple[Manifest, str]:
         document["shards"]["base"] = stored_base
         write_json(folder / DESCRIPTION, document)
     try:
-        return load_manifest(folder, address=base), f"shards at {base}, manifest {folder}"
+        return load_manifest(folder, address=base)
     except DataError as error:
         (folder / ROWS).unlink(missing_ok=True)  # so that a mended one is fetched
         raise MachineError(f"{base + ROWS} arrived damaged ({error}) Give the same command again.") from None

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sadcl_core.data.exif import upright_box, upright_size
 from sadcl_core.data.images import explained_image, orientation, stored_size
-from sadcl_core.data.prepare.copies import ON_ITS_SIDE, TURNED
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import box_cover, box_energy, pointing_hit, points_in_boxes
@@ -97,7 +97,7 @@ class LocalisationObserver:
 
     def _add(self, label: int, attention: npt.NDArray[np.float32], boxes: list[Box], size: tuple[int, int], turned: int) -> None:
         corners = np.array([upright_corners(box, size, turned) for box in boxes])
-        width, height = reversed(size) if turned in ON_ITS_SIDE else size
+        width, height = upright_size(size, turned)
         tolerance = (self.tolerance / width, self.tolerance / height)
         cover = box_cover(corners, *attention.shape)
         self.sums[:, label] += torch.tensor(
@@ -142,10 +142,9 @@ def upright_corners(box: Box, size: tuple[int, int], turned: int) -> tuple[float
         turned: its EXIF orientation, 1 to 8.
     """
     width, height = size
-    share = Box(box.label, box.x / width, box.y / height, box.width / width, box.height / height)
-    x, y = TURNED[turned](share, 1, 1) if turned in TURNED else (share.x, share.y)
-    wide, high = (share.height, share.width) if turned in ON_ITS_SIDE else (share.width, share.height)
-    return x, y, x + wide, y + high
+    shares = Box(box.label, box.x / width, box.y / height, box.width / width, box.height / height)
+    upright = upright_box(shares, (1, 1), turned)
+    return upright.x, upright.y, upright.x + upright.width, upright.y + upright.height
 
 
 def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:

@@ -1,9 +1,9 @@
-"""Find out in which format the labels of a folder, or of a file, are, and which files hold them."""
+"""Detect the format of the labels in a folder, or in a file, and which files hold them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -21,12 +21,18 @@ BESIDE = ("annotations", "labels", "data")  # folders in which label files lie, 
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
 LINES = (".jsonl", ".ndjson")
-LOOKED_AT = 20  # lines of a file that is in no known format
+HEAD = 20  # lines of a file in an unknown format that are looked at
 
 
 @dataclass(frozen=True)
-class Found:
-    """A format and its label files by split (none when the format is a whole folder), and what was passed over."""
+class LabelFiles:
+    """A format and its label files.
+
+    Attributes:
+        format: a row of FORMATS.
+        files: by split; none for a format that is a whole folder.
+        notes: on files that were passed over.
+    """
 
     format: str
     files: dict[str, Path] = field(default_factory=dict)
@@ -34,7 +40,7 @@ class Found:
 
 
 def reader(name: str) -> Any:
-    """The module of a format.
+    """Return the module of a format.
 
     Raises:
         UsageError: there is no such format.
@@ -45,83 +51,83 @@ def reader(name: str) -> Any:
     return import_module(module)
 
 
-def detect(path: Path, *, insisted: str = "") -> Found:
-    """The format of a folder or label file.
+def detect(path: Path, *, expected: str = "") -> LabelFiles:
+    """Detect the format of a folder or label file.
 
     Args:
-        path: what a person named.
-        insisted: a format that it must be.
+        path: a folder or a file.
+        expected: the format that it must have; any when empty.
 
     Raises:
-        UsageError: there is no format called as insisted.
-        DataError: it is in no known format, or several files may be meant.
+        UsageError: there is no format called so.
+        DataError: the format is unknown or another one, or several files may be meant.
     """
-    readers = {name: reader(name) for name in ([insisted] if insisted else FORMATS)}
+    readers = {name: reader(name) for name in ([expected] if expected else FORMATS)}
     if path.is_dir():
         with readable(path, "a folder"):
-            found = [*_in_folder(path, readers)]
-            if found[0].files if found else not insisted:
-                _refuse_damaged(path, found[0].files if found else {})
+            matches = [*_in_folder(path, readers)]
+            if matches[0].files if matches else not expected:
+                _refuse_damaged(path, matches[0].files if matches else {})
     else:
-        for name, module in readers.items():
-            if path.suffix.lower() in getattr(module, "DESCRIPTIONS", ()):
-                return Found(name, {UNASSIGNED: path})
-        found = [Found(name, {split_of_file(path): path}) for name, module in readers.items() if _is_label_file(path, module)]
-    if not found:
-        if insisted and path.is_file() and path.suffix.lower() in readers[insisted].SUFFIXES:
-            return Found(insisted, {split_of_file(path): path})  # its reader says what is wrong with it
-        if insisted and not readers[insisted].SUFFIXES and path.is_dir():
-            return Found(insisted)
-        _explain(path)
-        raise DataError(_unknown(path, insisted))
-    passed = _passed_over(path, found[0]) if path.is_dir() and found[0].files else ()
-    others = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in found[1:]]
-    more = (
-        (f"read as {found[0].format}; also there, and not read: {', '.join(others)}. --format says otherwise",) if others else ()
-    )
-    return Found(found[0].format, _all_there_is(found[0].files), (*found[0].notes, *passed, *more))
+        matches = [LabelFiles(name, {split_of_file(path): path}) for name, module in readers.items() if _accepts(module, path)]
+    if not matches:
+        return _insist(path, expected, readers)
+    first, *others = matches
+    notes = [*first.notes, *(_passed_over(path, first) if path.is_dir() and first.files else ())]
+    if others:
+        names = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in others]
+        notes.append(f"read as {first.format}; also there, and not read: {', '.join(names)}. --format says otherwise")
+    single = list(first.files) == ["train"]  # called train because there is no other: what it holds is not divided yet
+    return LabelFiles(first.format, {UNASSIGNED: first.files["train"]} if single else first.files, tuple(notes))
 
 
-def _all_there_is(files: dict[str, Path]) -> dict[str, Path]:
-    """A single file is called train because there is no other: what it holds is not divided yet."""
-    return {UNASSIGNED: files["train"]} if list(files) == ["train"] else files
-
-
-def detect_files(files: dict[str, Path], *, insisted: str = "") -> Found:
-    """The format of label files given one per split.
+def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles:
+    """Detect the format of label files given one per split.
 
     Raises:
-        DataError: they are not of one format, or there is no such file.
+        DataError: they are of several formats, or one is a folder.
     """
-    found = {split: detect(path, insisted=insisted) for split, path in files.items()}
-    formats = {entry.format for entry in found.values()}
+    formats = {detect(path, expected=expected).format for path in files.values()}
     folder = next((path for path in files.values() if path.is_dir()), None)
     if folder is not None:
         raise DataError(f"{folder} is a folder. Give one label file per split: train=a.csv test=b.csv.")
     if len(formats) > 1:
         raise DataError(f"The label files are of several formats: {', '.join(sorted(formats))}. Give files of one format.")
-    return Found(formats.pop(), dict(files))
+    return LabelFiles(formats.pop(), dict(files))
 
 
-def _in_folder(folder: Path, readers: dict[str, Any]) -> Iterator[Found]:
-    """Every format that a folder is in; whole-folder formats are looked for only while none was found."""
-    taken: set[Path] = set()
+def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
+    """Yield every format that a folder is in; a format that is a whole folder only if there are no label files before it."""
+    matched: set[Path] = set()
     for name, module in readers.items():
         if module.SUFFIXES:
-            files = [path for path in _candidates(folder, module.SUFFIXES) if path not in taken and _is_label_file(path, module)]
+            files = [path for path in _candidates(folder, module.SUFFIXES) if path not in matched and _accepts(module, path)]
             if files:
-                taken.update(files)
-                yield _by_split(name, folder, files)
-        elif not taken and module.recognises(folder):
-            yield Found(name)
+                matched.update(files)
+                yield _by_split(
+                    name, folder, [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))] or files
+                )
+        elif not matched and module.recognises(folder):
+            yield LabelFiles(name)
             return
 
 
-def _by_split(name: str, folder: Path, files: Sequence[Path]) -> Found:
-    """One file per split."""
-    preferred = getattr(reader(name), "PREFERRED", "")
+def _accepts(module: Any, path: Path) -> bool:
+    """Return True if a file is in a format, or stands for a folder in it."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in module.SUFFIXES:
+        return suffix in getattr(module, "DESCRIPTIONS", ())
+    return bool(module.recognises(path))
+
+
+def _by_split(name: str, folder: Path, files: Sequence[Path]) -> LabelFiles:
+    """Return one file per split.
+
+    Raises:
+        DataError: a split has several.
+    """
     by_split: dict[str, list[Path]] = {}
-    for path in [path for path in files if path.name.startswith(preferred)] or files:
+    for path in files:
         by_split.setdefault(split_of_file(path, folder), []).append(path)
     notes: tuple[str, ...] = ()
     if UNASSIGNED in by_split and len(by_split) > 1:
@@ -135,41 +141,33 @@ def _by_split(name: str, folder: Path, files: Sequence[Path]) -> Found:
                 f"{folder} has several files of {what}: {shown}. Name the one that is meant, or train=FILE test=FILE."
             )
     order = sorted(by_split, key=lambda split: SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER))
-    return Found(name, {split: by_split[split][0] for split in order}, notes)
+    return LabelFiles(name, {split: by_split[split][0] for split in order}, notes)
 
 
 def _candidates(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Files that may hold labels: in the folder, and in those below it that are called after a split or hold annotations."""
-    below = sorted(path for path in folder.iterdir() if path.is_dir())
-    inner = [path for path in below if path.name.lower() in BESIDE]
-    inner += [path for base in (folder, *inner) for path in sorted(base.iterdir()) if _is_split_folder(path)]
+    """Yield files that may hold labels: in the folder, and in those below that are called after a split or hold annotations."""
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in BESIDE]
+    for base in (folder, *inner):
+        inner += [p for p in sorted(base.iterdir()) if split_name(p.name) in SPLIT_NAMES.values() and p.is_dir()]
     for place in (folder, *inner):
         files = sorted(path for path in place.iterdir() if path.suffix.lower() in suffixes and path.is_file())
         if len(files) <= MANY:
             yield from files
 
 
-def _is_split_folder(path: Path) -> bool:
-    return split_name(path.name) in SPLIT_NAMES.values() and path.is_dir()
+def _passed_over(folder: Path, labels: LabelFiles) -> tuple[str, ...]:
+    """Return a note on files that are called after a split and hold no labels, as a test set to be submitted does."""
+    suffixes = tuple({path.suffix.lower() for path in labels.files.values()})
+    files = [path for path in _candidates(folder, suffixes) if path.parent == folder and path not in labels.files.values()]
+    names = [path.name for path in files if split_of_file(path, folder) not in (UNASSIGNED, *labels.files)]
+    return (f"{', '.join(names)} has no labels in a known format and was not read",) if names else ()
 
 
-def _is_label_file(path: Path, module: Any) -> bool:
-    return path.suffix.lower() in module.SUFFIXES and path.is_file() and bool(module.recognises(path))
-
-
-def _passed_over(folder: Path, found: Found) -> tuple[str, ...]:
-    """A note on files that are called after a split and hold no labels, as a test set to be submitted does."""
-    suffixes = {path.suffix.lower() for path in found.files.values()}
-    files = [path for path in _candidates(folder, tuple(suffixes)) if path.parent == folder and path not in found.files.values()]
-    names = [path.name for path in files if split_of_file(path, folder) not in (UNASSIGNED, *found.files)]
-    return (f"{', '.join(names)} has no labels that are known and was not read",) if names else ()
-
-
-def _refuse_damaged(folder: Path, files: dict[str, Path]) -> None:
-    """Raise when a file that cannot be read would be passed over.
+def _refuse_damaged(folder: Path, files: Mapping[str, Path]) -> None:
+    """Raise if a file that cannot be read would be passed over.
 
     Raises:
-        DataError: there is one that alone speaks of its split, or any where no label file was found.
+        DataError: the only file of a split is damaged, or any file is where no label file is.
     """
     for path in _candidates(folder, (*LINES, ".json", ".csv", ".tsv", ".parquet")):
         split = split_of_file(path, folder)
@@ -178,10 +176,10 @@ def _refuse_damaged(folder: Path, files: dict[str, Path]) -> None:
 
 
 def _explain(path: Path) -> None:
-    """Say what keeps a file from being taken for a label file, if it is that it cannot be read at all.
+    """Raise if a file is no label file because it cannot be read at all.
 
     Raises:
-        DataError: it is empty, no text, or damaged.
+        DataError: it is empty, not text, or damaged.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
@@ -191,20 +189,31 @@ def _explain(path: Path) -> None:
             raise DataError(f"{path} is empty. Export or fetch it again.")
     if suffix == ".json":
         read_json(path)
-    for number, line in islice(read_lines(path), LOOKED_AT) if suffix in (*LINES, ".csv", ".tsv", ".txt") else ():
+    for number, line in islice(read_lines(path), HEAD) if suffix in (*LINES, ".csv", ".tsv", ".txt") else ():
         if suffix in LINES and line.strip():
             with readable(path, f"JSON lines: row {number}"):
                 json.loads(line)
 
 
-def _unknown(path: Path, insisted: str) -> str:
+def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
+    """Return the expected format if its reader can say what is wrong with the labels.
+
+    Raises:
+        DataError: no format is expected, or the labels are of another kind.
+    """
+    suffixes = readers[expected].SUFFIXES if expected else ()
+    if path.is_file() and path.suffix.lower() in suffixes:
+        return LabelFiles(expected, {split_of_file(path): path})
+    if expected and not suffixes and path.is_dir():
+        return LabelFiles(expected)
+    _explain(path)
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
-        return f"{path} is a spreadsheet. Save it as CSV."
+        raise DataError(f"{path} is a spreadsheet. Save it as CSV.")
     if not path.exists():
-        return f"There is no file or folder {path}. Check the path."
-    what = f"is not in the format {insisted}" if insisted else "holds no labels in a format that is known"
-    if path.is_dir() and not insisted and next(images_under(path), None) is not None:
-        what = "holds images, but no labels in a format that is known"
-    return (
+        raise DataError(f"There is no file or folder {path}. Check the path.")
+    what = f"is not in the format {expected}" if expected else "holds no labels in a known format"
+    if path.is_dir() and not expected and next(images_under(path), None) is not None:
+        what = "holds images, but no labels in a known format"
+    raise DataError(
         f"{path} {what}. Known are {', '.join(FORMATS)}: docs/formats.md shows an example of each, --format NAME insists on one."
     )

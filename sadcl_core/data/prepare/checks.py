@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,12 @@ from sadcl_core.data.images import UPRIGHT, as_rgb, explained_image, orientation
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
+from sadcl_core.runtime.threads import count_processors, map_ahead
 
-CHUNK = 512  # images handed to the threads at a time
-TOLD = 16  # images between two reports of progress
 TINY = 8  # pixels; a shorter side is no photograph
 EXAMPLES = 5  # images named of each kind
 
-# what an image can be that is read all the same, and what is done about it
+# kinds of images that are read all the same, and how
 KINDS = {
     "grey": "grey, read as RGB",
     "palette": "with a palette, read as RGB",
@@ -42,30 +41,22 @@ MODES = {"RGB": "", "L": "grey", "1": "grey", "P": "palette", "CMYK": "CMYK", "R
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that cannot be used, and why in one sentence that starts with its path."""
+    """An image that cannot be used, and why, in one sentence that starts with its path."""
 
     image: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What one image is: why it is broken, the kinds of KINDS it belongs to, and a hash of its content."""
-
-    broken: str = ""
-    kinds: tuple[str, ...] = ()
-    digest: bytes = b""
-
-
 @dataclass
 class ImageChecks:
-    """What came out of opening all images.
+    """The result of opening all images.
 
     Attributes:
         problems: images that cannot be used.
-        kinds: of each kind in KINDS how many images, and a few of them.
-        groups: (N,) images of the same content have the same number, from 0; -1 for an image that is alone.
-        decoded: whether the pixels were read, and not only the files looked for.
+        kinds: how many images are of each kind in KINDS.
+        examples: a few images of each kind.
+        groups: (N,) the same number, from 0, for images of the same content; -1 for an image that is alone.
+        decoded: the pixels were read; otherwise the files were only looked for.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -75,98 +66,108 @@ class ImageChecks:
     decoded: bool = True
 
 
+class _Check(NamedTuple):
+    """The kinds of an image, and a hash of its content (empty where it does not matter)."""
+
+    kinds: tuple[str, ...] = ()
+    digest: bytes = b""
+
+
 def check_images(manifest: Manifest, *, decode: bool = True, progress: Progress | None = None) -> ImageChecks:
-    """Open every image of a manifest, several at a time.
+    """Open every image of a manifest, in threads.
 
     Args:
-        manifest: what to check.
-        decode: read the pixels; otherwise only see that the files are there, and compare those of the same size.
-        progress: called with how many are done, of how many.
+        manifest: N images.
+        decode: read the pixels; otherwise only check that the files exist, and compare those of the same size.
+        progress: called with the number of images done, and of all.
     """
     images: list[str] = manifest.rows["image"].to_pylist()
     root = manifest.description.root
     checks = ImageChecks(decoded=decode)
+    sizes: Counter[int] = Counter()
+    for image in () if decode else images:
+        with suppress(OSError):
+            sizes[(root / image).stat().st_size] += 1
+
+    def check(image: str) -> _Check | DataError:
+        try:
+            return _decode(root / image) if decode else _find(root / image, sizes)
+        except DataError as error:
+            return error
+
     digests: list[bytes] = []
-    sizes = Counter() if decode else _same_sizes(root, images)
-    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 1)) as pool:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            looked = pool.map(lambda image: look(root / image) if decode else glance(root / image, sizes), chunk)
-            for image, seen in zip(chunk, looked, strict=True):
-                digests.append(seen.digest)
-                _note(checks, image, seen)
-                if progress is not None and (len(digests) % TOLD == 0 or len(digests) == len(images)):
-                    progress(len(digests), len(images))
-    checks.groups = _groups(digests)
+    for image, result in zip(images, map_ahead(check, images, workers=min(32, count_processors() + 1)), strict=True):
+        if isinstance(result, DataError):
+            checks.problems.append(Problem(image, str(result)))
+            result = _Check()
+        digests.append(result.digest)
+        for kind in result.kinds:
+            checks.kinds[kind] += 1
+            if checks.kinds[kind] <= EXAMPLES:
+                checks.examples[kind].append(image)
+        if progress is not None:
+            progress(len(digests), len(images))
+    checks.groups = equal_groups(digests)
     return checks
 
 
-def look(path: Path) -> Looked:
-    """Decode one image."""
-    try:
-        with explained_image(path):
-            content = path.read_bytes()
-            if not content:
-                return Looked(f"{path}: an empty file.")
-            with Image.open(io.BytesIO(content)) as image:
-                kinds = _kinds(image)
-                as_rgb(image)
-    except DataError as error:
-        return Looked(str(error))
-    return Looked("", kinds, hashlib.blake2b(content, digest_size=16).digest())
+def equal_groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    """Number the groups of equal content.
 
+    Args:
+        digests: N hashes of up to 16 bytes; empty ones equal nothing.
 
-def glance(path: Path, sizes: Counter[int]) -> Looked:
-    """See that a file is there; its content counts only if another file is as long."""
-    try:
-        size = path.stat().st_size if path.is_file() else -1
-        if size <= 0:
-            return Looked(f"{path}: an empty file." if size == 0 else f"{path}: no such file.")
-        if sizes[size] < 2:
-            return Looked()
-        with path.open("rb") as file:
-            return Looked("", (), hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-    except OSError as error:
-        return Looked(f"{path}: cannot be read ({error.strerror}).")
+    Returns:
+        (N,) the same number for the same hash; -1 for one that occurs once, or is empty.
 
-
-def _same_sizes(root: Path, images: Iterable[str]) -> Counter[int]:
-    sizes: Counter[int] = Counter()
-    for image in images:
-        try:
-            sizes[(root / image).stat().st_size] += 1
-        except OSError:
-            continue
-    return sizes
-
-
-def _kinds(image: Image.Image) -> tuple[str, ...]:
-    mode = "16-bit" if image.mode.startswith("I") or image.mode == "F" else MODES.get(image.mode, "other mode")
-    kinds = [mode] if mode else []
-    if orientation(image) != UPRIGHT:
-        kinds.append("rotated")
-    if getattr(image, "n_frames", 1) > 1:
-        kinds.append("animated")
-    if min(image.size) < TINY:
-        kinds.append("tiny")
-    return tuple(kinds)
-
-
-def _note(checks: ImageChecks, image: str, seen: Looked) -> None:
-    if seen.broken:
-        checks.problems.append(Problem(image, seen.broken))
-    for kind in seen.kinds:
-        checks.kinds[kind] += 1
-        if checks.kinds[kind] <= EXAMPLES:
-            checks.examples[kind].append(image)
-
-
-def _groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    """The same number for the same content; -1 for content that occurs once, or is not known."""
+    Example:
+        >>> equal_groups([b"b", b"a", b"b", b""]).tolist()
+        [2, -1, 2, -1]
+    """
     if not digests:
         return np.zeros(0, np.int64)
-    known = np.array([digest.ljust(16, b"\0") for digest in digests], dtype="S16")
-    words = np.frombuffer(known.tobytes(), dtype=[("high", "<u8"), ("low", "<u8")])
+    padded = np.array([digest.ljust(16, b"\0") for digest in digests], dtype="S16")
+    words = np.frombuffer(padded.tobytes(), dtype=[("high", "<u8"), ("low", "<u8")])
     _, group, count = np.unique(words, return_inverse=True, return_counts=True)
     empty = np.array([not digest for digest in digests])
     return np.where((count[group] > 1) & ~empty, group, -1).astype(np.int64)
+
+
+def _decode(path: Path) -> _Check:
+    """Read the pixels of one image.
+
+    Raises:
+        DataError: it is broken.
+    """
+    with explained_image(path):
+        content = path.read_bytes()
+        if not content:
+            raise DataError(f"{path}: an empty file.")
+        with Image.open(io.BytesIO(content)) as image:
+            mode = "16-bit" if image.mode.startswith("I") or image.mode == "F" else MODES.get(image.mode, "other mode")
+            kinds = {
+                mode: bool(mode),
+                "rotated": orientation(image) != UPRIGHT,
+                "animated": getattr(image, "n_frames", 1) > 1,
+                "tiny": min(image.size) < TINY,
+            }
+            as_rgb(image)
+    return _Check(tuple(kind for kind, present in kinds.items() if present), hashlib.blake2b(content, digest_size=16).digest())
+
+
+def _find(path: Path, sizes: Counter[int]) -> _Check:
+    """Check that a file exists; read its content only if another file is as long.
+
+    Raises:
+        DataError: it does not, or cannot be read.
+    """
+    try:
+        size = path.stat().st_size if path.is_file() else -1
+        if size <= 0:
+            raise DataError(f"{path}: an empty file." if size == 0 else f"{path}: no such file.")
+        if sizes[size] < 2:
+            return _Check()
+        with path.open("rb") as file:
+            return _Check((), hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sadcl_core.data.formats import BUILT_IN, DATASETS
-from sadcl_core.data.formats.source import UNASSIGNED, split_name
+from sadcl_core.data.formats.detect import LabelFiles, detect, detect_files, reader
+from sadcl_core.data.formats.source import UNASSIGNED, Reading, Source, split_name
 from sadcl_core.data.manifest import is_prepared, load_description
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
+AS_DETECTED = Reading()
 PREPARED = Path("prepared")  # where manifests are written, by the data set's name, when no folder is given
 VAGUE = re.compile(
     r"^_?(annotations?|labels?|metadata|_?classes|data|dataset|train\w*|val\w*|test\w*|instances\w*|result|export)\b", re.I
@@ -62,6 +64,38 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Da
     given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
     name = plain_name(name) if name else _name_of(list(files.values()))
     return DatasetSpec(name, given, root, files, guess=data is None and not first.is_dir())
+
+
+def find_labels(spec: DatasetSpec, *, expected: str = "", reading: Reading = AS_DETECTED) -> tuple[LabelFiles, Source]:
+    """Detect the format of a data set's labels.
+
+    Args:
+        spec: the data set.
+        expected: the format that the labels must have; any when empty.
+        reading: how they are to be read.
+
+    Returns:
+        The format with its label files, and what its reader is given.
+
+    Raises:
+        UsageError: a public data set has another format, or an option does not apply to the format.
+        DataError: the format is unknown, or several files may be meant.
+    """
+    public = spec.given[0] if not spec.paths else ""
+    if public:
+        if expected not in ("", DATASETS[public]):
+            raise UsageError(f"{public} is in the format {DATASETS[public]}. Leave --format out, or give the path of the labels.")
+        labels = LabelFiles(DATASETS[public])
+    elif UNASSIGNED in spec.paths:
+        labels = detect(spec.paths[UNASSIGNED], expected=expected)
+    else:
+        labels = detect_files(spec.paths, expected=expected)
+    options = getattr(reader(labels.format), "OPTIONS", ())
+    for option in ("long", "label_column"):
+        if getattr(reading, option) and option not in options:
+            flag = option.replace("_", "-")
+            raise UsageError(f"--{flag} is for tables, and these labels are read as {labels.format}. Leave it out.")
+    return labels, Source(public or spec.name, spec.root, labels.files, reading=reading, guess=spec.guess)
 
 
 def _name_of(paths: Sequence[Path]) -> str:

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sadcl_core.data.formats import BUILT_IN, DATASETS
-from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
+from sadcl_core.data.formats.detect import detect, reader
 from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
-from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, identify
+from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.stratify import parse_fractions
@@ -229,7 +229,7 @@ def find_or_prepare(
         DataError: see `prepare` and `load_with_images`.
     """
     if is_address(dataset):
-        return DataOrigin(open_shards(dataset, PREPARED)[0], "shards")
+        return DataOrigin(open_shards(dataset, PREPARED), "shards")
     if dataset not in DATASETS:
         folder = Path(dataset) if exists(Path(dataset)) else PREPARED / dataset
         if is_prepared(folder):
@@ -294,20 +294,6 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
 
 def _read(spec: DatasetSpec, options: Options) -> Manifest:
     """Return the manifest as the labels have it."""
-    known = spec.given[0] if spec.given[0] in DATASETS else ""
-    if known:
-        if options.format not in ("", DATASETS[known]):
-            raise UsageError(f"{known} is in the format {DATASETS[known]}. Leave --format out, or give the path of the labels.")
-        labels = Found(DATASETS[known])
-    elif UNASSIGNED in spec.paths:
-        labels = detect(spec.paths[UNASSIGNED], insisted=options.format)
-    else:
-        labels = detect_files(spec.paths, insisted=options.format)
-    module = reader(labels.format)
-    if (options.long or options.label_column) and not {"long", "label_column"} <= set(getattr(module, "OPTIONS", ())):
-        raise UsageError(
-            f"--long and --label-column are for tables, and these labels are read as {labels.format}. Leave them out."
-        )
     reading = Reading(
         classes=read_classes(Path(options.classes)) if options.classes else (),
         delimiter=options.delimiter,
@@ -315,9 +301,9 @@ def _read(spec: DatasetSpec, options: Options) -> Manifest:
         label_column=options.label_column,
         long=options.long,
     )
-    source = Source(name=known or spec.name, root=spec.root, files=labels.files, reading=reading, guess=spec.guess)
-    manifest: Manifest = module.read(source)
-    notes = [*([] if known else [f"read as {labels.format}"]), *labels.notes, *manifest.description.notes]
+    labels, source = find_labels(spec, expected=options.format, reading=reading)
+    manifest: Manifest = reader(labels.format).read(source)
+    notes = [*([f"read as {labels.format}"] if spec.paths else []), *labels.notes, *manifest.description.notes]
     if options.difficult != Options.difficult:
         notes.append(f"objects marked difficult count as {options.difficult}")
     origin = manifest.description.source
@@ -442,7 +428,7 @@ def _more_labels(spec: DatasetSpec, options: Options, stored: Description) -> bo
     files: Mapping[str, Path] = spec.paths
     if folder is not None and folder.is_dir():  # of a format that is a whole folder, every folder in it is watched
         whole = not reader(str(stored.source.get("format"))).SUFFIXES
-        files = {} if whole else detect(folder, insisted=options.format).files
+        files = {} if whole else detect(folder, expected=options.format).files
     drawn = spec.given[0] in BUILT_IN  # its classes are fixed
     lists = [] if drawn else class_lists(Source(name=spec.name, root=spec.root, files=files))
     return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *lists))

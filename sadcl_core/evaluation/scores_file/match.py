@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.class_names import match_classes
-from sadcl_core.data.formats import DATASETS
-from sadcl_core.data.formats.detect import Found, detect, detect_files, reader
-from sadcl_core.data.formats.source import UNASSIGNED, Source, changed
+from sadcl_core.data.formats.detect import reader
+from sadcl_core.data.formats.source import UNASSIGNED, changed
 from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
-from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, identify
+from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, find_labels, identify
 from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
@@ -300,21 +299,14 @@ def _read_labels(labels: str, split: str | None, *, count: int, by_row: bool) ->
 def _read_manifest(labels: str) -> tuple[Manifest, str, bool]:
     """Return the labels as they are, or as they were prepared; where from; and True if their images may be looked for."""
     if is_address(labels):
-        return open_shards(labels, PREPARED)[0], labels, True
+        return open_shards(labels, PREPARED), labels, True
     folder = Path(labels) if exists(Path(labels)) else PREPARED / labels
     if is_prepared(folder):
         manifest = load_manifest(folder)
         stale = changed(manifest.description.source) if manifest.description.shards is None else []
         return manifest, f"{folder}{f' (older than {stale[0]})' if stale else ''}", True
-    spec = identify([labels], data=None)
-    if labels in DATASETS:
-        found = Found(DATASETS[labels])
-    elif UNASSIGNED in spec.paths:
-        found = detect(spec.paths[UNASSIGNED])
-    else:
-        found = detect_files(spec.paths)
-    source = Source(name=labels if labels in DATASETS else spec.name, root=spec.root, files=found.files, guess=spec.guess)
-    read = reader(found.format).read
+    detected, source = find_labels(identify([labels], data=None))
+    read = reader(detected.format).read
     try:
         return read(source), labels, True
     except DataError as error:

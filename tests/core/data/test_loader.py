@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ from PIL import Image
 from sadcl_core.data.formats.coco import read
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.images import ImageSource
-from sadcl_core.data.loader import loader_workers, make_loader, map_ahead, read_batches
+from sadcl_core.data.loader import loader_workers, make_loader, read_batches
 from sadcl_core.data.transforms import Preprocessing, augmentation
 from sadcl_core.errors import DataError
 
@@ -136,40 +133,3 @@ def test_broken_images_are_reported_and_end_nothing(tmp_path: Path, workers: int
         "shape (3, height, width).",
         6: f"{tmp_path / 'b.jpg'}: not an image.",
     }
-
-
-@pytest.mark.parametrize("workers", [0, 1, 4])
-def test_only_some_images_are_read_ahead(workers: int) -> None:
-    asked: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        for number in range(1000):
-            asked.append(number)
-            yield number
-
-    results = map_ahead(lambda number: 2 * number, numbers(), workers=workers, ahead=10)
-    assert list(islice(results, 20)) == list(range(0, 40, 2))
-    assert len(asked) <= 30
-    results.close()  # type: ignore[attr-defined]
-    assert len(asked) <= 30
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_the_work_raises_is_raised_where_results_are_taken(workers: int) -> None:
-    before = threading.active_count()
-    results = map_ahead(lambda number: 1 // number, [1, 0, 1], workers=workers)
-    assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(results)
-    assert threading.active_count() == before
-
-
-def test_an_interrupt_ends_the_threads() -> None:
-    def interrupted() -> Iterator[int]:
-        yield from range(5)
-        raise KeyboardInterrupt
-
-    before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt):
-        list(map_ahead(lambda number: number, interrupted(), workers=3))
-    assert threading.active_count() == before

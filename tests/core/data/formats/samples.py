@@ -18,28 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from sadcl_core.data.formats.detect import detect, detect_files, reader
+from sadcl_core.data.formats.detect import reader
 from sadcl_core.data.formats.nuswide import CLASSES as NUSWIDE_CLASSES
-from sadcl_core.data.formats.source import UNASSIGNED, Reading, Source
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.dataset_spec import identify
+from sadcl_core.data.prepare.dataset_spec import AS_DETECTED, find_labels, identify
 
 Writer = Callable[[Path], Path]
 Row = tuple[str, str, list[str], list[str]]  # image, split, active, unknown
 SIZE = 8
-AS_IT_IS = Reading()
 
 
-def load(*dataset: Path | str, data: Path | None = None, insisted: str = "", reading: Reading = AS_IT_IS) -> Manifest:
-    """Find the format out and read, as `prepare-data` does."""
-    named = identify([str(entry) for entry in dataset], data=data)
-    if UNASSIGNED in named.paths:
-        found = detect(named.paths[UNASSIGNED], insisted=insisted)
-    else:
-        found = detect_files(named.paths, insisted=insisted)
-    source = Source(name=named.name, root=named.root, files=found.files, reading=reading, guess=named.guess)
-    manifest: Manifest = reader(found.format).read(source)
-    manifest.description = replace(manifest.description, notes=(*found.notes, *manifest.description.notes))
+def load(*dataset: Path | str, data: Path | None = None, expected: str = "", reading: Reading = AS_DETECTED) -> Manifest:
+    """Detect the format and read, as `prepare-data` does."""
+    labels, source = find_labels(identify([str(entry) for entry in dataset], data=data), expected=expected, reading=reading)
+    manifest: Manifest = reader(labels.format).read(source)
+    manifest.description = replace(manifest.description, notes=(*labels.notes, *manifest.description.notes))
     return manifest
 
 

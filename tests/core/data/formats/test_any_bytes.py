@@ -106,11 +106,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
 Written = Callable[[str], tuple[Path, Path, bytes]]
 
 
-def read_with(content: bytes, name: str, written: Written, insisted: bool) -> None:
+def read_with(content: bytes, name: str, written: Written, expected: bool) -> None:
     path, file, _ = written(name)
     file.write_bytes(content)
     try:
-        manifest = load(path, insisted=FORMAT[name] if insisted else "")
+        manifest = load(path, expected=FORMAT[name] if expected else "")
     except SadclError as error:
         message = str(error)
         assert message.endswith((".", "?"))
@@ -126,17 +126,17 @@ def read_with(content: bytes, name: str, written: Written, insisted: bool) -> No
 
 
 @pytest.mark.parametrize("name", LABEL_FILES)
-@given(content=st.binary(max_size=200), insisted=st.booleans())
+@given(content=st.binary(max_size=200), expected=st.booleans())
 @examples
-def test_any_bytes(name: str, written: Written, content: bytes, insisted: bool) -> None:
-    read_with(content, name, written, insisted)
+def test_any_bytes(name: str, written: Written, content: bytes, expected: bool) -> None:
+    read_with(content, name, written, expected)
 
 
 @pytest.mark.parametrize("name", LABEL_FILES)
-@given(data=st.data(), insisted=st.booleans())
+@given(data=st.data(), expected=st.booleans())
 @examples
 def test_bytes_flipped_put_in_cut_off_and_lines_dropped_and_doubled(
-    name: str, written: Written, data: st.DataObject, insisted: bool
+    name: str, written: Written, data: st.DataObject, expected: bool
 ) -> None:
     content = bytearray(written(name)[2])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -155,20 +155,20 @@ def test_bytes_flipped_put_in_cut_off_and_lines_dropped_and_doubled(
             chosen = data.draw(st.integers(0, max(len(lines) - 1, 0)))
             lines[chosen : chosen + 1] = lines[chosen : chosen + 1] * (2 if change == 4 else 0)
             content = bytearray(b"".join(lines))
-    read_with(bytes(content), name, written, insisted)
+    read_with(bytes(content), name, written, expected)
 
 
 @pytest.mark.parametrize("name", OF_JSON)
-@given(data=st.data(), insisted=st.booleans())
+@given(data=st.data(), expected=st.booleans())
 @settings(examples, max_examples=100)
-def test_values_of_json_replaced_by_others(name: str, written: Written, data: st.DataObject, insisted: bool) -> None:
+def test_values_of_json_replaced_by_others(name: str, written: Written, data: st.DataObject, expected: bool) -> None:
     _, file, content = written(name)
     texts = content.decode().splitlines() if file.suffix == ".jsonl" else [content.decode()]
     chosen = data.draw(st.integers(0, len(texts) - 1))
     document = {"": json.loads(texts[chosen])}
     replace_one(document, data)
     texts[chosen] = json.dumps(document[""])
-    read_with("\n".join(texts).encode(), name, written, insisted)
+    read_with("\n".join(texts).encode(), name, written, expected)
 
 
 def replace_one(document: Any, data: st.DataObject) -> None:

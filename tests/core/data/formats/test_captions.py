@@ -41,4 +41,4 @@ def test_one_tag_per_line_and_tags_that_come_twice(tmp_path: Path) -> None:
 def test_images_without_any_text(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     with pytest.raises(DataError, match=r"has no image with a text beside it. Write the tags of a.jpg into a.txt"):
-        load(tmp_path, insisted="captions")
+        load(tmp_path, expected="captions")

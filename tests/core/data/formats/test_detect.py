@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 def test_every_sample_is_detected_as_what_it_is_and_its_images_are_found(folder: Path, name: str) -> None:
     path = SAMPLES[name](folder)
     assert detect(path).format == FORMAT[name]
-    assert detect(path, insisted=FORMAT[name]).format == FORMAT[name]
+    assert detect(path, expected=FORMAT[name]).format == FORMAT[name]
     assert all_images_are_there(load(path))
 
 
@@ -49,13 +49,13 @@ def test_texts_that_only_speak_of_images_are_not_labels(folder: Path) -> None:
     put(folder / "README.txt", "image tags of ours\n\nfile, name, and path are told in the paper\n")
     put(folder / "classes.txt", "image quality\ncat\n")
     put(folder / "train.txt", "images/a.jpg\nimages/b.jpg\n")
-    with pytest.raises(DataError, match="holds no labels in a format that is known"):
+    with pytest.raises(DataError, match="holds no labels in a known format"):
         detect(folder)
 
 
 def test_a_json_line_of_something_else_is_not_labels(folder: Path) -> None:
     put(folder / "package.json", {"name": "mine", "version": "1"})
-    with pytest.raises(DataError, match="holds no labels in a format that is known"):
+    with pytest.raises(DataError, match="holds no labels in a known format"):
         detect(folder)
 
 
@@ -82,7 +82,7 @@ def test_a_second_format_is_said_to_be_there(folder: Path) -> None:
     put(folder / "labels.csv", "image,labels\na.jpg,cat\n")
     put(folder / "labels.jsonl", '{"image": "a.jpg", "labels": ["cat"]}\n')
     assert "also there, and not read: csv (labels.csv)" in detect(folder).notes[0]
-    assert detect(folder, insisted="csv").format == "csv"
+    assert detect(folder, expected="csv").format == "csv"
 
 
 def test_one_file_per_split(folder: Path) -> None:
@@ -125,4 +125,4 @@ def test_the_name_of_a_project_is_no_split(folder: Path) -> None:
 
 def test_a_format_that_is_none(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"no format called 'coko'. Did you mean 'coco'"):
-        detect(folder, insisted="coko")
+        detect(folder, expected="coko")

@@ -109,11 +109,11 @@ def test_nul_bytes(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.tsv", "mine.txt", "mine.json", "mine.jsonl"])
-@pytest.mark.parametrize("insisted", [False, True])
-def test_an_empty_file(tmp_path: Path, name: str, insisted: bool) -> None:
+@pytest.mark.parametrize("expected", [False, True])
+def test_an_empty_file(tmp_path: Path, name: str, expected: bool) -> None:
     wanted = {"json": "coco", "jsonl": "jsonl"}.get(name.split(".")[1], "csv")
     with refused(r"mine\.\w+ (is empty|has no row)"):
-        load(put(tmp_path / name, ""), insisted=wanted if insisted else "")
+        load(put(tmp_path / name, ""), expected=wanted if expected else "")
 
 
 def test_a_file_of_only_a_header(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_linked_folder_beside_a_table(tmp_path: Path) -> None:
 
 def test_a_folder_where_a_file_is_expected(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").mkdir()
-    with refused(r"mine.csv holds no labels in a format that is known"):
+    with refused(r"mine.csv holds no labels in a known format"):
         load(tmp_path / "mine.csv")
     write_yolo(tmp_path / "yolo")
     (tmp_path / "yolo" / "labels" / "train" / "a.txt").unlink()
@@ -311,7 +311,7 @@ def test_a_huge_line(tmp_path: Path, name: str) -> None:
     start = '{"image": "a.jpg", "labels": ["' if name == "mine.jsonl" else "a.jpg,"
     good = '{"image": "b.jpg", "labels": ["cat"]}\n' if name == "mine.jsonl" else "b.jpg,cat\n"
     with refused("row 2 has more than 1,048,576 characters"):
-        load(put(tmp_path / name, (good + start).encode() + b"x" * 30_000_000), insisted="jsonl" if "json" in name else "csv")
+        load(put(tmp_path / name, (good + start).encode() + b"x" * 30_000_000), expected="jsonl" if "json" in name else "csv")
 
 
 def test_a_huge_file_that_is_no_json(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_huge_file_that_is_no_json(tmp_path: Path) -> None:
 
 def test_a_very_long_cell_and_a_very_long_list(tmp_path: Path) -> None:
     with refused("row 2 .*cannot be read as a table"):
-        load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,{'x' * 200_000}\n"), insisted="csv")
+        load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,{'x' * 200_000}\n"), expected="csv")
     with refused("row 2: .* is no list of labels"):
         load(put(tmp_path / "mine.csv", f'image,labels\na.jpg,"{"[" * 50_000}{"]" * 50_000}"\n'))
 
@@ -414,7 +414,7 @@ def test_yaml_that_is_made_to_do_harm(tmp_path: Path, content: str) -> None:
 def test_deeply_nested_json(tmp_path: Path, name: str, opening: str) -> None:
     path = put(label_file(name, tmp_path), opening * 200_000)
     with refused(r"\.json cannot be read as JSON \(RecursionError"):
-        load(named(name, tmp_path, path), insisted=FORMAT[name])
+        load(named(name, tmp_path, path), expected=FORMAT[name])
     with refused(r"\.json cannot be read as JSON \(RecursionError"):
         load(named(name, tmp_path, path))
 
@@ -466,8 +466,8 @@ PLACES: dict[str, list[Callable[[Any, Any], Any]]] = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-@pytest.mark.parametrize("insisted", [False, True])
-def test_wrong_types_everywhere(tmp_path: Path, name: str, insisted: bool) -> None:
+@pytest.mark.parametrize("expected", [False, True])
+def test_wrong_types_everywhere(tmp_path: Path, name: str, expected: bool) -> None:
     path = label_file(name, tmp_path)
     text = path.read_text()
     for change in PLACES[name]:
@@ -479,7 +479,7 @@ def test_wrong_types_everywhere(tmp_path: Path, name: str, insisted: bool) -> No
                 document = value
             put(path, json.dumps(document))
             try:
-                manifest = load(named(name, tmp_path, path), insisted=FORMAT[name] if insisted else "")
+                manifest = load(named(name, tmp_path, path), expected=FORMAT[name] if expected else "")
                 assert "None" not in manifest.classes
                 assert not any("None" in row[0] for row in rows(manifest))
             except DataError as error:

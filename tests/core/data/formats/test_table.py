@@ -143,7 +143,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     path = write_parquet(tmp_path) / "metadata.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="cannot be read as Parquet"):
-        load(path, insisted="csv")
+        load(path, expected="csv")
 
 
 # ---- which column is which
@@ -354,7 +354,7 @@ def test_a_spreadsheet_is_to_be_saved_as_text(tmp_path: Path, suffix: str) -> No
 )
 def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load(table(tmp_path, text), insisted="csv")
+        load(table(tmp_path, text), expected="csv")
 
 
 @pytest.mark.parametrize("features", [None, [], {"labels": 5}, {"labels": {"feature": {"names": 5}}}, {"labels": {"names": []}}])

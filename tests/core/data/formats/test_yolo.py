@@ -90,7 +90,7 @@ def test_a_line_that_is_no_box(tmp_path: Path, line: str, message: str) -> None:
     write_yolo_flat(tmp_path)
     put(tmp_path / "a.txt", f"{line}\n")
     with pytest.raises(DataError, match=message):
-        load(tmp_path, insisted="yolo")
+        load(tmp_path, expected="yolo")
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_what_is_not_there() -> None:
     with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
         find_or_prepare("voc207")
     Path("folder").mkdir()
-    with pytest.raises(DataError, match="folder holds no labels in a format that is known"):
+    with pytest.raises(DataError, match="folder holds no labels in a known format"):
         find_or_prepare("folder")
 
 
