@@ -121,11 +121,11 @@ class TrainingDisplay:
         transfer = event.transfer
         say(f"goes on from {transfer.source}: {transfer.matched} of {len(transfer.classes)} classes matched")
         other = [f"{here} from {there}" for here, there in transfer.classes if there is not None and here != there]
-        anew = [here for here, there in transfer.classes if there is None]
+        random = [here for here, there in transfer.classes if there is None]
         for text, names in (
             ("under another name", other),
-            ("start anew", anew),
-            ("other tensors that start anew", transfer.anew),
+            ("start at random", random),
+            ("other tensors that start at random", transfer.random),
         ):
             if names:
                 shown = names if verbosity.verbose else names[:20]

@@ -20,7 +20,13 @@ PAPERS = {
     "Query2Label": "Liu et al., Query2Label, 2021, arXiv 2107.10834",
 }
 
-SHORT = {"asymmetric": "ASL", "sample_to_sample": "S2S", "prototype_to_sample": "P2S", "image_to_image": "I2I"}  # as shown
+SHORT = {
+    "asymmetric": "ASL",
+    "sample_to_sample": "S2S",
+    "prototype_to_sample": "P2S",
+    "image_to_image": "I2I",
+    "auxiliary": "AUX",
+}  # as shown
 
 CLASSIFICATION: dict[str, float] = {"asymmetric": 1.0}
 
@@ -63,7 +69,7 @@ def _layer(
     losses = {"classification": CLASSIFICATION, "contrastive": second or {}}
     stages = {
         name: {
-            "losses": {term: float(losses[name].get(term, 0.0)) for term in LossSection.model_fields},
+            "losses": {term: float(losses[name].get(term, 0.0)) for term in {**LossSection.model_fields, **losses[name]}},
             "views": views if name == "contrastive" else 1,
         }
         for name in RunConfig().stages

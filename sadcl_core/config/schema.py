@@ -230,7 +230,7 @@ def known_settings() -> Schema:
     stage = stages["additionalProperties"]
     losses = stage["properties"]["losses"]
     weight = {**losses["additionalProperties"], "description": "weight of this term; 0: unused"}
-    stage["properties"]["losses"] = table_of(LossSection.model_fields, weight, description=losses["description"])
+    stage["properties"]["losses"] = table_of((*LossSection.model_fields, "auxiliary"), weight, description=losses["description"])
     schema["properties"]["stages"] = table_of(RunConfig().stages, stage, description=stages["description"])
     return schema
 

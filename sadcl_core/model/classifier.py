@@ -13,11 +13,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import ModelSection
+from sadcl_core.data.split import Split
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
 from sadcl_core.model.initialise import parameters_on_meta
+from sadcl_core.model.label_facts import label_facts
 from sadcl_core.registry import HEADS, resolve, suggest
+
+COUNTED = frozenset({"names", "active", "together", "known"})  # facts about labels that a split gives
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,21 @@ class Classifier(nn.Module):
         own = self.state_dict()
         self.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}, assign=True)
         self.backbone.set_memory_format(self.backbone.memory_format)
+
+    @torch.no_grad()
+    def prepare_head(self, train_split: Split) -> None:
+        """Give a head that is built on facts about the labels those of the training split; others are left as they are.
+
+        To be called once, on new weights or after a transfer, and before the weights are copied. A model file needs no data.
+
+        Raises:
+            UsageError: the head needs a fact that cannot be counted.
+        """
+        needs = self.head.NEEDS
+        if needs - COUNTED:
+            raise UsageError(f"{type(self.head).__name__} needs {', '.join(sorted(needs - COUNTED))}, which no data set gives.")
+        if needs:
+            self.head.prepare(label_facts(train_split))
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's feature maps (B, D_i, h_i, w_i) of images (B, 3, H, W), shallow to deep; the head reads them."""

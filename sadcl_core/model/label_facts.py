@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from sadcl_core.data.split import Split
+from sadcl_core.data.statistics import label_statistics
 
 
 @dataclass(frozen=True)
@@ -27,3 +31,20 @@ class LabelFacts:
     together: Tensor
     known: Tensor
     vectors: Tensor | None = None
+
+
+def label_facts(split: Split) -> LabelFacts:
+    """Count the labels of a split with K classes, which has to be the training split; without word vectors.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.data.manifest import Description, Manifest
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record("a.jpg", "train", (0, 1)), Record("b.jpg", "train", (0,), unknown=(1,))]
+        >>> facts = label_facts(Manifest.from_records(Description("pets", Path(), ("cat", "dog")), records).split("train"))
+        >>> facts.names, facts.active.tolist(), facts.together.tolist(), facts.known.tolist()
+        (('cat', 'dog'), [2, 1], [[2, 1], [1, 1]], [[2, 1], [1, 1]])
+    """
+    counts = label_statistics(split)
+    active, together, known = (torch.from_numpy(table) for table in (counts.active, counts.together, counts.known))
+    return LabelFacts(split.manifest.classes, active, together, known)

@@ -21,7 +21,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, DivergedError, SadclError, Terminated, UsageError
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.model.weights import LoadedWeights, load_pretrained
-from sadcl_core.registry import AUGMENTATIONS, suggest
+from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
 from sadcl_core.runs.checkpoint import ModelCard, load_model
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, find_model, this_process
 from sadcl_core.runs.state import StateCard, read_state
@@ -87,6 +87,7 @@ def train(
     if config.model.init_from:
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     loaded = None if moved else load_pretrained(classifier.backbone, config.model.pretrained)
+    classifier.prepare_head(manifest.split(config.data.train_split))
     inputs = file_fingerprints(config.model)  # before the run is made: it may take the place of one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
@@ -266,10 +267,15 @@ def check_stages(config: RunConfig) -> None:
         raise UsageError(
             "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
         )
+    branches = resolve(HEADS, config.model.head, kind="head").AUXILIARY
     for name, stage in config.stages.items():
         for loss in stage.weights:
             if loss not in TERMS:
                 raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
+            if loss == "auxiliary" and not any(branches.values()):
+                raise UsageError(
+                    f"Stage {name}: the head {config.model.head} has no branches for the loss auxiliary. Leave it out."
+                )
         if stage.augment not in AUGMENTATIONS:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import LossSection
@@ -60,10 +61,21 @@ class LossInputs:
 
 
 def _asymmetric(inputs: LossInputs) -> Tensor:
+    return _classification(inputs, inputs.output.logits)
+
+
+def _auxiliary(inputs: LossInputs) -> Tensor:
+    weights = inputs.classifier.head.AUXILIARY
+    terms = [weight * _classification(inputs, inputs.output.auxiliary[name]) for name, weight in weights.items() if weight]
+    return torch.stack(terms).sum()
+
+
+def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
+    """Return the loss of logits (B, K) of the head or of one of its branches."""
     options = inputs.options.asymmetric
     active, inactive = inputs.class_weights or (None, None)
     return asymmetric_loss(
-        all_gather_with_grad(inputs.output.logits),
+        all_gather_with_grad(logits),
         inputs.all_targets,
         gamma_neg=options.gamma_neg,
         gamma_pos=options.gamma_pos,
@@ -125,6 +137,7 @@ TERMS: dict[str, Term] = {
     "sample_to_sample": Term(_sample_to_sample, over="active", projection=True),
     "prototype_to_sample": Term(_prototype_to_sample, over="active", projection=True, prototypes=True),
     "image_to_image": Term(_image_to_image, over="images", projection=True),
+    "auxiliary": Term(_auxiliary, over="known"),
 }
 
 

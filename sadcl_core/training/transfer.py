@@ -1,12 +1,12 @@
-"""Going on from a trained model with other classes: what is shared is taken whole, what belongs to a class by its name.
+"""Start from a trained model with other classes: shared weights are carried over, those of a class by its name.
 
-As the VOC models of SADCL (ECAI 2023) go on from the COCO model: backbone, encoder, decoder and projection, and for each
-class the query, the row of the classifier and the prototype of the class of the same name.
+As the VOC models of SADCL (ECAI 2023) start from the COCO model: backbone, encoder, decoder and projection, and for each class
+the query, the row of the classifier and the prototype of the class of the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,28 +26,28 @@ NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # setting
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken over.
+    """What was carried over.
 
     Attributes:
         source: the model file.
-        classes: each class here and the one there that it goes on from, or None where it starts anew.
-        anew: tensors, other than those of new classes, that the file does not have in this shape.
+        classes: each class here with the one there whose weights it starts from, or None where it starts at random.
+        random: tensors, other than those of new classes, that the file does not have in this shape.
     """
 
     source: str
     classes: tuple[tuple[str, str | None], ...]
-    anew: tuple[str, ...]
+    random: tuple[str, ...]
 
     @property
     def matched(self) -> int:
-        """How many classes go on from one there."""
+        """Number of classes that start from one there."""
         return sum(there is not None for _, there in self.classes)
 
 
 def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | None) -> list[tuple[str, Layer]]:
-    """Put the network of the model that `model.init_from` names below the user's layers, so that its weights fit.
+    """Return the user's layers above the network of the model that `model.init_from` names, so that its weights fit.
 
-    Its method comes along, and its image size; a preset that is asked for by name has its own size, and may have its own method.
+    Its method and its image size come along; a preset that is named has its own size, and may have its own method.
 
     Raises:
         DataError: there is no such model.
@@ -65,52 +65,56 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | N
         "model": {name: model[name] for name in NETWORK},
         "method": method if method in METHODS else fitting[0],
     }
-    asked = str(preset or given.get("preset") or "")
-    if not asked:
+    requested = str(preset or given.get("preset") or "")
+    if not requested:
         network["data"] = {"img_size": card.img_size}
-    found = [(f"init-from {init_from}", network), *layers]
-    recipe = PRESETS[asked].layer if asked in PRESETS else {}
+    below = [(f"init-from {init_from}", network)]
+    recipe = PRESETS[requested].layer if requested in PRESETS else {}
     if "method" in recipe:
-        found.insert(1, (f"preset {asked}", {"method": recipe["method"]}))
-    return found
+        below.append((f"preset {requested}", {"method": recipe["method"]}))
+    return [*below, *layers]
 
 
 def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str, ...], img_size: int) -> Transfer:
-    """Take over the weights of the model that `config.init_from` names.
+    """Give a classifier the weights of the model that `config.init_from` names; what a head counts in the data stays out.
 
     Raises:
         DataError: there is no such model, or it has another backbone.
-        UsageError: the class map is none, or does not fit the classes.
+        UsageError: the class map cannot be read, or does not fit the classes.
     """
     path, _ = find_model(Path(config.init_from))
     source = load_model(path, img_size=img_size)
     if source.card.model.backbone != config.backbone:
         raise DataError(
-            f"{path} has another backbone, {source.card.model.backbone} and not {config.backbone}: nothing of it can be taken "
-            "over. Leave --backbone out, or give a model with this one."
+            f"{path} has another backbone, {source.card.model.backbone} and not {config.backbone}: nothing of it can be "
+            "carried over. Leave --backbone out, or give a model with this one."
         )
     class_map = load_class_map(Path(config.class_map)) if config.class_map else None
     matches = match_classes(classes, source.card.classes, class_map)
-    anew = _take(classifier, source, matches)
-    return Transfer(str(path), tuple((name, matches[name]) for name in classes), anew)
+    random = _copy(classifier, source, matches)
+    return Transfer(str(path), tuple((name, matches[name]) for name in classes), random)
 
 
 @torch.no_grad()
-def _take(classifier: Classifier, source: LoadedModel, matches: dict[str, str | None]) -> tuple[str, ...]:
+def _copy(classifier: Classifier, source: LoadedModel, matches: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Copy what fits, in place, and return the names of the tensors of which nothing fits."""
     own, theirs = classifier.state_dict(), source.classifier.state_dict()  # the tensors themselves, not copies
-    if type(classifier.head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common
+    head = classifier.head
+    if type(head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common
         theirs = {name: tensor for name, tensor in theirs.items() if name.startswith("backbone.")}
-    per_class = {"prototypes", *(f"head.{name}" for name in classifier.head.PER_CLASS)}
-    anew = []
-    pairs = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
+    per_class = {"prototypes", *(f"head.{name}" for name in head.PER_CLASS)}
+    rows = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
+    random = []
     for name, tensor in own.items():
-        found = theirs.get(name)
-        skip = 1 if name in per_class else 0
-        if found is None or found.shape[skip:] != tensor.shape[skip:]:
-            anew.append(name)
+        other = theirs.get(name)
+        first = 1 if name in per_class else 0
+        if name.removeprefix("head.") in head.FROM_DATA:
+            continue  # counted in the training split of this run
+        if other is None or other.shape[first:] != tensor.shape[first:]:
+            random.append(name)
         elif name not in per_class:
-            tensor.copy_(found)
-        elif pairs:
-            here, there = (torch.tensor(places) for places in zip(*pairs, strict=True))
-            tensor[here] = found[there]
-    return tuple(anew)
+            tensor.copy_(other)
+        elif rows:
+            here, there = (torch.tensor(numbers) for numbers in zip(*rows, strict=True))
+            tensor[here] = other[there]
+    return tuple(random)

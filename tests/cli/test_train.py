@@ -327,7 +327,7 @@ def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path
     assert ran.exit_code == 0, ran.stderr
     assert f"goes on from {source}/weights/best.safetensors: 9 of 10 classes matched" in ran.stderr
     assert "under another name: ONE from one" in ran.stderr
-    assert "start anew: nought" in ran.stderr
+    assert "start at random: nought" in ran.stderr
     config = Path("runs/coco/config.yaml").read_text()
     assert f"backbone: test_resnet  # init-from {source}" in config
     assert f"width: 16  # init-from {source}" in config

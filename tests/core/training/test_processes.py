@@ -37,7 +37,9 @@ def make() -> TrainingStep:
     torch.nn.init.normal_(classifier.prototypes)
     bank = MemoryBank(slots=3, num_classes=6, width=16)
     bank.start_from(torch.randn(6, 16))
-    return TrainingStep(classifier, terms=TERMS, options=LossSection(), bank=bank).train()
+    return TrainingStep(
+        classifier, terms=[name for name in TERMS if name != "auxiliary"], options=LossSection(), bank=bank
+    ).train()
 
 
 def batch(kind: str) -> tuple[Tensor, Tensor]:

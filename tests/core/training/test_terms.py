@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sadcl_core.config.methods import SHORT
-from sadcl_core.config.schema import LossSection, ModelSection
+from sadcl_core.config.schema import AsymmetricOptions, LossSection, ModelSection
 from sadcl_core.errors import DivergedError
 from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.training.terms import TERMS, LossInputs, loss_terms, refuse_not_finite, weighted_sum
+
+NAMES = [name for name in TERMS if name != "auxiliary"]  # which needs a head with branches
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def inputs() -> LossInputs:
 
 
 def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: LossInputs) -> None:
-    terms = loss_terms(inputs, TERMS)
+    terms = loss_terms(inputs, NAMES)
     project = inputs.classifier.project
     embeddings = project(inputs.output.label_features)
     assert inputs.bank is not None
@@ -54,6 +58,17 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
 
 
+def test_the_auxiliary_term_weights_the_classification_loss_of_each_branch(
+    inputs: LossInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs.classifier.head, "AUXILIARY", {"masks": 0.5, "graph": 2.0, "shown": 0.0})
+    branches = {name: torch.randn(4, 3) for name in ("masks", "graph", "shown")}
+    options = LossSection(asymmetric=AsymmetricOptions(gamma_neg=2))
+    seen = replace(inputs, output=replace(inputs.output, auxiliary=branches), options=options)
+    masks, graph = (asymmetric_loss(branches[name], inputs.targets, gamma_neg=2) for name in ("masks", "graph"))
+    assert loss_terms(seen, ["auxiliary"])["auxiliary"].item() == pytest.approx((0.5 * masks + 2 * graph).item())
+
+
 def test_without_a_bank(inputs: LossInputs) -> None:
     alone = LossInputs(inputs.classifier, inputs.output, inputs.targets, None, inputs.options)
     assert (
@@ -62,7 +77,7 @@ def test_without_a_bank(inputs: LossInputs) -> None:
 
 
 def test_gradients_reach_every_part(inputs: LossInputs) -> None:
-    weighted_sum(loss_terms(inputs, TERMS), dict.fromkeys(TERMS, 1.0)).backward()
+    weighted_sum(loss_terms(inputs, NAMES), dict.fromkeys(NAMES, 1.0)).backward()
     for part in ("backbone", "head", "projection"):
         assert all(p.grad is not None for p in getattr(inputs.classifier, part).parameters()), part
     assert inputs.classifier.prototypes.grad is not None
@@ -81,4 +96,4 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
 
 
 def test_every_term_has_options_and_a_short_name() -> None:
-    assert set(TERMS) == set(LossSection.model_fields) == set(SHORT)
+    assert set(TERMS) == {*LossSection.model_fields, "auxiliary"} == set(SHORT)  # whose options are those of the main term

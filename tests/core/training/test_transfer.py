@@ -1,4 +1,4 @@
-"""Weights that go from one model to another: which, where to, and what is said of it."""
+"""Weights that go from one model to another: which, where to, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def section(path: Path, **changed: Any) -> ModelSection:
     return ModelSection(**{**NETWORK, "init_from": str(path), **changed})
 
 
-def test_shared_parts_are_taken_whole_and_classes_by_name(tmp_path: Path) -> None:
+def test_shared_weights_are_carried_over_and_classes_by_name(tmp_path: Path) -> None:
     source = stored(tmp_path / "m.safetensors")
     classifier, untouched = make(HERE, seed=2), make(HERE, seed=2)
     result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
     assert result.classes == (("aeroplane", "airplane"), ("zebra", None), ("cat", "cat"))
     assert result.matched == 2
-    assert result.anew == ()
+    assert result.random == ()
     own, theirs, before = classifier.state_dict(), source.state_dict(), untouched.state_dict()
     for name in ("head.class_embedding", "head.weight", "head.bias", "prototypes"):
         assert torch.equal(own[name][0], theirs[name][1])
@@ -87,7 +87,7 @@ def test_no_class_in_common_still_gives_the_rest(tmp_path: Path) -> None:
     assert torch.equal(classifier.head.decoder_norm.weight, source.head.decoder_norm.weight)
 
 
-def test_of_another_head_only_the_backbone_is_taken(tmp_path: Path) -> None:
+def test_of_another_head_only_the_backbone_is_carried_over(tmp_path: Path) -> None:
     source = stored(tmp_path / "m.safetensors", head="mulcon", heads={"mulcon": {"width": 8, "token_width": 8}})
     classifier, untouched = make(HERE, seed=2), make(HERE, seed=2)
     result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
@@ -98,14 +98,14 @@ def test_of_another_head_only_the_backbone_is_taken(tmp_path: Path) -> None:
     for name in own:
         if not name.startswith("backbone."):
             assert torch.equal(own[name], before[name])
-            assert name in result.anew
+            assert name in result.random
 
 
-def test_of_another_width_the_rest_is_taken_and_said(tmp_path: Path) -> None:
+def test_of_another_width_the_rest_is_carried_over_and_reported(tmp_path: Path) -> None:
     stored(tmp_path / "m.safetensors")
     classifier = make(HERE, seed=2, projection_width=6)
     result = transfer(classifier, section(tmp_path / "m.safetensors"), classes=HERE, img_size=32)
-    assert set(result.anew) == {"projection.2.weight", "projection.2.bias"}
+    assert set(result.random) == {"projection.2.weight", "projection.2.bias"}
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:
