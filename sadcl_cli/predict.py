@@ -34,7 +34,7 @@ def predict(
     """
     from sadcl_core.errors import DataError, UsageError
     from sadcl_core.inference.predict import find_images
-    from sadcl_core.runtime.distributed import is_main_process
+    from sadcl_core.runtime.launcher import is_main_process
 
     if not is_main_process():
         return

@@ -92,7 +92,8 @@ def attention(
     from sadcl_core.data.images import image_size
 
     image_size(image)  # a file that is no image is found before the model is loaded
-    model = open_model(weights, device=device, img_size=img_size)
+    names = [name.strip() for name in labels.split(",")] if labels else []
+    model = open_model(weights, device=device, img_size=img_size, labels=names)
 
     from sadcl_core.inference.figures import draw_attention
 
@@ -100,7 +101,7 @@ def attention(
         model,
         image,
         _target(output, model.folder("plots"), f"attention-{image.absolute().parent.name}-{image.stem}.png"),
-        labels=[name.strip() for name in labels.split(",")] if labels else [],
+        labels=names,
         topk=topk,
     )
     show(f"figure saved to {path}")

@@ -23,14 +23,16 @@ def open_model(
     img_size: int | None = None,
     uncalibrated: bool = False,
     threshold: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Model:
-    """Load a model and say which it is; a wrong threshold is refused before."""
+    """Load a model and say which it is; thresholds and labels that it does not have are refused before."""
     from sadcl_core.inference import load as loading
     from sadcl_core.inference.thresholds import choose
 
-    if threshold:
+    if threshold or labels:
         card = loading.find_card(weights, uncalibrated=uncalibrated)[2]
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
+        card.class_indices(labels)
     model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
     say(model_sentence(model))
     return model

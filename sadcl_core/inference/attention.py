@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.images import ImageSource, read_image
-from sadcl_core.errors import UsageError
 from sadcl_core.inference.embed import read_all
 from sadcl_core.inference.forward import Forward
-from sadcl_core.registry import suggest
 from sadcl_core.runs.card import ModelCard
 
 
@@ -35,7 +33,7 @@ def attention(
     workers: int | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the maps of N images, (N, K', h, w); see `sadcl_core.inference.load.Model.attention`."""
-    rows = _class_indices(labels, card.classes) if labels is not None else list(range(len(card.classes)))
+    rows = card.class_indices(labels) if labels is not None else list(range(len(card.classes)))
     parts = []
     for batch in read_all(images, forward.preprocessing.resize, batch_size=batch_size, workers=workers):
         maps = forward(batch, need_attention=True).attention
@@ -60,17 +58,10 @@ def attention_maps(
         DataError: the image cannot be read.
         UsageError: a name is no class of the model.
     """
-    names = _class_indices(labels, card.classes)
+    names = card.class_indices(labels)
     output = forward(forward.preprocessing.resize(read_image(image))[None], need_attention=True)
     assert output.attention is not None, "asked for"
     scores = card.scores(output.logits)[0].cpu().numpy()
     rows = names or [int(k) for k in np.argsort(-scores, kind="stable")[:topk]]
     maps = output.attention[0, rows].float().cpu().numpy()
     return AttentionMaps(tuple(rows), tuple(float(scores[k]) for k in rows), maps)
-
-
-def _class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    for name in names:
-        if name not in classes:
-            raise UsageError(f"The model has no class {name!r}. {suggest(name, classes)}")
-    return [classes.index(name) for name in names]

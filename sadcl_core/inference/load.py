@@ -209,7 +209,7 @@ class Model:
                 the model's own, or a file of thresholds. By default the model's own, or 0.5 where it has none; with `topk` none.
             topk: only the k most probable labels.
             batch_size: images that go through the network at a time.
-            workers: threads that read images; by default one less than there are processors, 8 at most.
+            workers: threads that read images; by default one for each processor, 8 at most.
 
         Returns:
             A prediction, or a list of them. An image that cannot be read has its error in place of labels.

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision.transforms.v2.functional as TF
 from PIL import Image
 from torch import Tensor
 
-from sadcl_core.data.images import open_image
+from sadcl_core.data.images import open_image, read_image
+from sadcl_core.data.loader import map_ahead
 from sadcl_core.data.shards import first_row, read_samples, shards_of
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
@@ -27,10 +24,8 @@ from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.load import Model
 from sadcl_core.runtime.progress import Progress
 
-Wanted = tuple[int, int]  # index of the image in its split, class index
-Encoded = tuple[int, Path, bytes | None]  # index of the image, its path, its content where that was in a shard
+Pair = tuple[int, int]  # index of the image in its split, class index
 SIZE = 160  # pixels of the longer side
-READERS = min(8, os.cpu_count() or 1)  # threads: decoding lets go of the interpreter
 QUALITY = 75  # of the JPEGs
 
 
@@ -48,7 +43,7 @@ class Thumbnail:
 class Thumbnails:
     """The pictures that could be made, by image and label, and a sentence for each image or shard that could not be read."""
 
-    pictures: dict[Wanted, Thumbnail]
+    pictures: dict[Pair, Thumbnail]
     notes: tuple[str, ...] = ()
 
 
@@ -62,12 +57,12 @@ class _Photo:
 
 
 def plain_thumbnails(
-    split: Split, wanted: Iterable[Wanted], *, size: int = SIZE, batch_size: int = 16, progress: Progress | None = None
+    split: Split, pairs: Iterable[Pair], *, size: int = SIZE, batch_size: int = 16, progress: Progress | None = None
 ) -> Thumbnails:
-    """The photos alone, for scores that came without a model; otherwise as `draw_thumbnails`."""
-    labels, notes = _labels(wanted), list[str]()
-    pictures: dict[Wanted, Thumbnail] = {}
-    for photos in _read(split, labels, size, None, batch_size, notes, progress):
+    """Return the photos alone, for scores that came without a model; otherwise as `draw_thumbnails`."""
+    labels, notes = _labels(pairs), list[str]()
+    pictures: dict[Pair, Thumbnail] = {}
+    for photos in _read(split, list(labels), size, None, batch_size, notes, progress):
         for photo in photos:
             thumbnail = Thumbnail(_jpeg(photo.small), None, *photo.small.size)
             pictures |= {(photo.image, label): thumbnail for label in labels[photo.image]}
@@ -77,13 +72,13 @@ def plain_thumbnails(
 def draw_thumbnails(
     model: Model,
     split: Split,
-    wanted: Iterable[Wanted],
+    pairs: Iterable[Pair],
     *,
     size: int = SIZE,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Thumbnails:
-    """Photos with the attention of one label over each.
+    """Return photos with the attention of one label over each.
 
     Each image is decoded once and goes through the model once, however many of its labels are wanted. Of images in shards
     only the shards that hold one are read.
@@ -91,7 +86,7 @@ def draw_thumbnails(
     Args:
         model: from `sadcl_core.load`.
         split: of images, in files or in shards.
-        wanted: (index of the image in the split, class index); those given twice count once.
+        pairs: (index of the image in the split, class index); those given twice count once.
         size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
         batch_size: images at a time.
         progress: told about images.
@@ -99,9 +94,9 @@ def draw_thumbnails(
     Raises:
         IndexError: the split has no such image, or the model no such class.
     """
-    labels, notes = _labels(wanted), list[str]()
-    pictures: dict[Wanted, Thumbnail] = {}
-    for photos in _read(split, labels, size, model.preprocessing.resize, batch_size, notes, progress):
+    labels, notes = _labels(pairs), list[str]()
+    pictures: dict[Pair, Thumbnail] = {}
+    for photos in _read(split, list(labels), size, model.preprocessing.resize, batch_size, notes, progress):
         batch = torch.stack([photo.pixels for photo in photos if photo.pixels is not None])
         output = model.forward(batch, need_attention=True)
         assert output.attention is not None, "asked for"
@@ -114,7 +109,16 @@ def draw_thumbnails(
 
 
 def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Image.Image:
-    """A map (h, w), of any scale, in colours over the photo in grey; the higher, the redder and the less of the photo is seen."""
+    """Lay a map over a photo in grey: the higher, the redder, and the less of the photo is seen.
+
+    Args:
+        photo: of any size.
+        attention: (h, w), of any scale; NaN counts as 0.
+
+    Example:
+        >>> attention_over(Image.new("RGB", (8, 6)), np.eye(3, dtype=np.float32)).size
+        (8, 6)
+    """
     finite = np.nan_to_num(attention, nan=0, posinf=0, neginf=0)
     heat = Image.fromarray(finite / max(float(finite.max()), 1e-12)).resize(photo.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(heat), 0, 1)[..., None]
@@ -130,61 +134,58 @@ def _jpeg(picture: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _labels(wanted: Iterable[Wanted]) -> dict[int, list[int]]:
-    """Image -> labels, both in order and each once."""
+def _labels(pairs: Iterable[Pair]) -> dict[int, list[int]]:
+    """Group pairs into image -> labels, both in order and each once."""
     labels: defaultdict[int, list[int]] = defaultdict(list)
-    for image, label in sorted(set(wanted)):
+    for image, label in sorted(set(pairs)):
         labels[image].append(label)
     return dict(labels)
 
 
 def _read(
     split: Split,
-    images: Iterable[int],
+    images: Sequence[int],
     size: int,
     resize: Transform | None,
     batch_size: int,
     notes: list[str],
     progress: Progress | None,
 ) -> Iterator[list[_Photo]]:
-    """Batches of the images that can be read; of others `notes` are taken."""
-    wanted = list(images)
-    sources = _sources(split, wanted, notes)
+    """Yield batches of the images that can be read; add a note for each of the others."""
+
+    def decode(source: tuple[int, Path | bytes, str]) -> _Photo | str:
+        image, file, name = source
+        try:
+            photo = open_image(file, name=name)
+        except DataError as error:
+            return str(error)
+        pixels = None if resize is None else resize(read_image(photo))
+        photo.thumbnail((size, size))
+        return _Photo(image, photo, pixels)
+
+    decoded = map_ahead(decode, _files(split, images, notes), ahead=2 * batch_size)
     done = 0
-    with ThreadPoolExecutor(READERS) as pool:
-        while batch := list(islice(sources, batch_size)):
-            decoded = list(pool.map(partial(_decode, size=size, resize=resize), batch))
-            notes += [note for note in decoded if isinstance(note, str)]
-            if photos := [photo for photo in decoded if isinstance(photo, _Photo)]:
-                yield photos
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(wanted))
+    while batch := list(islice(decoded, batch_size)):
+        notes += [note for note in batch if isinstance(note, str)]
+        if photos := [photo for photo in batch if isinstance(photo, _Photo)]:
+            yield photos
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(images))
 
 
-def _sources(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[Encoded]:
+def _files(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[tuple[int, Path | bytes, str]]:
+    """Yield index, file or content, and name of images; of shards only those that hold one are read."""
     if split.manifest.description.shards is None:
-        yield from ((image, split.path(image), None) for image in images)
+        yield from ((image, split.path(image), str(split.path(image))) for image in images)
         return
-    wanted, first = set(images), first_row(split)
+    needed, first = set(images), first_row(split)
     for shard in shards_of(split, len(split)):
-        if wanted.isdisjoint(range(shard.first - first, shard.first - first + shard.count)):
+        if needed.isdisjoint(range(shard.first - first, shard.first - first + shard.count)):
             continue
         try:
             for row, name, content in read_samples(split.manifest, [shard]):
-                if row - first in wanted:
-                    yield row - first, Path(name), content
+                if row - first in needed:
+                    yield row - first, content, name
         except SadclError as error:
             notes.append(str(error))
-
-
-def _decode(source: Encoded, *, size: int, resize: Transform | None) -> _Photo | str:
-    """An image, or why it cannot be read."""
-    image, path, content = source
-    try:
-        picture = open_image(path if content is None else content, name=path)
-    except DataError as error:
-        return str(error)
-    pixels = None if resize is None else resize(TF.pil_to_tensor(picture))
-    picture.thumbnail((size, size))
-    return _Photo(image, picture, pixels)

@@ -5,7 +5,7 @@ Reading it imports no torch, so that what is wrong with a model's name or thresh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from sadcl_core.config.schema import ModelSection, Section
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.registry import suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +67,17 @@ class ModelCard(Section):
     def as_trained(self) -> ModelCard:
         """Return the card without what a calibration added."""
         return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
+
+    def class_indices(self, names: Sequence[str]) -> list[int]:
+        """Return the index of each class.
+
+        Raises:
+            UsageError: the model has no class of this name.
+        """
+        for name in names:
+            if name not in self.classes:
+                raise UsageError(f"The model has no class {name!r}. {suggest(name, self.classes)}")
+        return [self.classes.index(name) for name in names]
 
     def calibrated_scores(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Calibrate scores (N, K) as trained; return the same ones where the model is not calibrated."""

@@ -1,0 +1,69 @@
+"""What can be found without torch is found before torch is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+RUN_ALL = """
+import json, sys
+from typer.testing import CliRunner
+from sadcl_cli.app import app
+
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    print(json.dumps([result.exit_code, result.stderr, "torch" in sys.modules]))
+"""
+
+
+def refuse(folder: Path, cases: list[tuple[str, int, str]]) -> None:
+    """Run commands one after the other in one process; each has to end with its code and words, and without torch."""
+    arguments = json.dumps([command.split() for command, _, _ in cases])
+    done = subprocess.run([sys.executable, "-c", RUN_ALL, arguments], cwd=folder, capture_output=True, text=True, check=True)
+    for (command, code, words), line in zip(cases, done.stdout.splitlines(), strict=True):
+        exit_code, stderr, torch = json.loads(line)
+        assert (exit_code, torch) == (code, False), (command, stderr)
+        assert words in stderr, (command, stderr)
+
+
+def test_no_run_yet(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    commands = (
+        *("predict a.png", "embed", "visualize prototypes", "visualize embeddings"),
+        *("visualize attention a.png", "visualize curves"),
+    )
+    refuse(tmp_path, [(command, 3, "Train first: sadcl train digits") for command in commands])
+
+
+def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
+    (tmp_path / "t.json").write_text('{"one": 0.5}')
+    image = "my-coco/val2017/001.png"
+    refuse(
+        trained,
+        [
+            ("predict none.jpg", 3, "no image or folder none.jpg"),
+            (f"predict {image} --threshold high", 2, "neither a number nor a file"),
+            (f"predict {image} --threshold 1.5", 2, "between 0 and 1"),
+            (f"predict {image} --threshold onee=0.5", 2, "Did you mean 'one'"),
+            (f"predict {image} --threshold auto", 2, "sadcl eval --calibrate"),
+            (f"predict {image} --threshold {tmp_path}/t.json", 3, "no threshold for 'zero'"),
+            (f"predict {image} --device tpu", 2, "no such kind of device"),
+            (f"predict {image} --precision fp8", 2, "choose from"),
+            (f"predict {image} -w none", 3, "no model file none"),
+            (f"predict {image} -w {tmp_path}", 3, "no weights/best.safetensors"),
+            (f"predict {image} -w {tmp_path}/damaged.safetensors", 3, "is not a model file"),
+            ("embed --device tpu", 2, "no such kind of device"),
+            ("embed -w none", 3, "no model file none"),
+            ("visualize prototypes -w none", 3, "no model file none"),
+            ("visualize embeddings --device tpu", 2, "no such kind of device"),
+            ("visualize attention none.jpg", 3, "no such file"),
+            (f"visualize attention {tmp_path}/t.json", 3, "not an image"),
+            (f"visualize attention {image} --labels tenn", 2, "no class 'tenn'"),
+        ],
+    )
