@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.inference.predict import Prediction, columns, predict
+from sadcl_core.errors import UsageError
+from sadcl_core.inference.predict import Prediction, predict
 from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
+from sadcl_core.registry import suggest
 from sadcl_core.runs.card import ModelCard, read_card
 from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
@@ -233,7 +235,11 @@ class Model:
         workers: int | None = None,
     ) -> Iterator[Prediction]:
         """Yield predictions one by one, with a batch or two in memory, for any number of images; otherwise as `predict`."""
-        limits = None if threshold is None and topk is not None else self.choose_thresholds(threshold).values
+        if topk is not None and topk < 1:
+            raise UsageError(f"--topk {topk}: at least one label must be asked for.")
+        limits = np.full(len(self.classes), -np.inf, np.float32)
+        if threshold is not None or topk is None:
+            limits = np.asarray(self.choose_thresholds(threshold).values, np.float32)
         return predict(self.forward, self.card, images, thresholds=limits, topk=topk, batch_size=batch_size, workers=workers)
 
     def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
@@ -304,11 +310,20 @@ class Model:
         Raises:
             UsageError: there is no column `image`.
         """
-        return columns(
-            batch,
-            lambda images: self.iter_predict(images, threshold=threshold, topk=topk, batch_size=batch_size, workers=workers),
-            self.classes,
-        )
+        if "image" not in batch:
+            raise UsageError(f"The batch has no column 'image'. {suggest('image', batch)}")
+        options = {"threshold": threshold, "topk": topk, "batch_size": batch_size, "workers": workers}
+        predictions = list(self.iter_predict(batch["image"], **options))  # type: ignore[arg-type]
+        missing = np.full(len(self.classes), np.nan, np.float32)
+        names = [[name for name, _ in prediction.labels] for prediction in predictions]
+        return {
+            **{name: values for name, values in batch.items() if name != "image"},
+            "labels": names,
+            "probabilities": [[probability for _, probability in prediction.labels] for prediction in predictions],
+            "scores": np.array([missing if p.error else p.scores for p in predictions], np.float32).reshape(-1, len(missing)),
+            "passed": np.array([[name in labels for name in self.classes] for labels in names], bool).reshape(-1, len(missing)),
+            "error": [prediction.error for prediction in predictions],
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""

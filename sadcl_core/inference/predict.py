@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.images import EXTENSIONS
-from sadcl_core.errors import DataError, UsageError
-from sadcl_core.registry import suggest
+from sadcl_core.errors import DataError
 from sadcl_core.runs.card import ModelCard
 
 if TYPE_CHECKING:
@@ -81,41 +80,15 @@ def predict(
     card: ModelCard,
     images: Iterable[ImageSource],
     *,
-    thresholds: Sequence[float] | None = None,
-    topk: int | None = None,
-    batch_size: int = 32,
-    workers: int | None = None,
-) -> Iterator[Prediction]:
-    """Predict image by image, in order; an image that cannot be read comes back with its error.
-
-    Args:
-        forward: of the model.
-        card: of the model.
-        images: any number; only a few batches are in memory.
-        thresholds: (K,), a label counts when its score is above; None: whatever its score.
-        topk: only the k best labels.
-        batch_size: images that go through the network at a time.
-        workers: threads that read images.
-
-    Raises:
-        UsageError: topk is below 1.
-        NotFiniteError: the model gives NaN.
-    """
-    if topk is not None and topk < 1:
-        raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-    limits = np.full(len(card.classes), -np.inf, np.float32) if thresholds is None else np.asarray(thresholds, np.float32)
-    return _predictions(forward, card, images, limits, topk, batch_size, workers)
-
-
-def _predictions(
-    forward: Forward,
-    card: ModelCard,
-    images: Iterable[ImageSource],
-    limits: npt.NDArray[np.float32],
+    thresholds: npt.NDArray[np.float32],
     topk: int | None,
     batch_size: int,
     workers: int | None,
 ) -> Iterator[Prediction]:
+    """Yield the prediction of each image, in order; a label counts when its score is above its threshold (K,).
+
+    See `sadcl_core.inference.load.Model.predict`.
+    """
     from sadcl_core.data.loader import read_batches
 
     names: deque[str | Path | int] = deque()  # of images that are being read
@@ -134,26 +107,5 @@ def _predictions(
                 yield Prediction(names.popleft(), error=batch.errors[index])
             else:
                 scores = next(rows)
-                labels = [k for k in np.argsort(-scores, kind="stable")[:topk] if scores[k] > limits[k]]
+                labels = [k for k in np.argsort(-scores, kind="stable")[:topk] if scores[k] > thresholds[k]]
                 yield Prediction(names.popleft(), tuple((card.classes[k], float(scores[k])) for k in labels), scores)
-
-
-def columns(batch: Mapping[str, Any], predictor: Callable[[Any], Iterable[Prediction]], classes: Sequence[str]) -> dict[str, Any]:
-    """Predict the images of a batch of columns; see `sadcl_core.inference.load.Model.__call__`.
-
-    Raises:
-        UsageError: there is no column `image`.
-    """
-    if "image" not in batch:
-        raise UsageError(f"The batch has no column 'image'. {suggest('image', batch)}")
-    predictions = list(predictor(batch["image"]))
-    missing = np.full(len(classes), np.nan, np.float32)
-    names = [[name for name, _ in prediction.labels] for prediction in predictions]
-    return {
-        **{name: values for name, values in batch.items() if name != "image"},
-        "labels": names,
-        "probabilities": [[probability for _, probability in prediction.labels] for prediction in predictions],
-        "scores": np.array([missing if p.error else p.scores for p in predictions], np.float32).reshape(-1, len(classes)),
-        "passed": np.array([[name in labels for name in classes] for labels in names], bool).reshape(-1, len(classes)),
-        "error": [prediction.error for prediction in predictions],
-    }

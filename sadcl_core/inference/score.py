@@ -41,20 +41,20 @@ class Scores:
 
     @property
     def images_per_second(self) -> float:
-        """Images scored per second."""
+        """Return how many images were scored per second."""
         return len(self.scores) / max(self.seconds, 1e-9)
 
 
 class Observer(Protocol):
-    """Looks at what the model makes of every batch while a split is scored, so that one pass is enough."""
+    """Sees the output of every batch while a split is scored, so that one pass is enough."""
 
     needs_attention: bool
 
     def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
-        """Take in a batch: what the model made of it, its targets (B, K) and which images of the split they are (B,)."""
+        """Take in a batch: the output of the model, targets (B, K), and indices (B,) of the images in the split."""
 
     def gather(self) -> None:
-        """Take together what all processes saw; called once, at the end."""
+        """Gather what all processes saw; called once, at the end."""
 
 
 @torch.inference_mode()
@@ -105,24 +105,24 @@ def score(
 
 
 class Buffer:
-    """Scores and targets as they come; in one process each goes to its place at once, and nothing is held twice."""
+    """Scores and targets of all images; in one process each batch is written to its rows at once, and nothing is held twice."""
 
     def __init__(self, count: int, classes: int) -> None:
-        """For `count` images of K classes."""
+        """Make room for `count` images of K classes."""
         self.scores = np.empty((count, classes), dtype=np.float32)
         self.targets = np.empty((count, classes), dtype=np.int8)
         self.seen = np.empty(count, dtype=np.int64)
         self.done = 0
 
     def add(self, scores: Tensor, targets: Tensor, indices: Tensor) -> None:
-        """A batch."""
+        """Write a batch: scores and targets (B, K), and indices (B,)."""
         rows = indices.numpy()
         self.scores[rows], self.targets[rows] = scores.numpy(), targets.numpy()
         self.seen[self.done : self.done + len(rows)] = rows
         self.done += len(rows)
 
     def gather(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-        """Every row, on every process."""
+        """Return scores and targets of all images, on every process."""
         if is_distributed():
             own = torch.from_numpy(self.seen[: self.done])
             rows = all_gather(own).numpy()
