@@ -51,9 +51,9 @@ def open_split(model: Model, *, data: str | None, split: str | None) -> Split:
 def model_sentence(model: Model) -> str:
     """Say which model this is."""
     card = model.card
-    chosen = " (the run that finished last)" if model.is_last_run else ""
+    note = " (the run that finished last)" if model.is_last_run else ""
     sentence = (
-        f"model {model.path}{chosen}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
+        f"model {model.path}{note}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
     )
     if not card.calibrated:
         return sentence

@@ -1,1 +1,1 @@
-"""Using a trained model: scores, evaluation, prediction, embeddings."""
+"""Use a trained model: load it, predict, embed, score a split, look at attention."""

@@ -99,7 +99,7 @@ def write_embeddings(
         workers: processes that read images; None chooses.
         limit: only the first so many images.
         every_label: features of inactive labels too, not only of active ones.
-        progress: told how many images are done.
+        progress: called with how many images are done, of how many.
 
     Returns:
         The rows of each file.

@@ -62,7 +62,7 @@ def draw_embeddings(
         batch_size: images at a time.
         workers: processes that read images; None chooses.
         seed: of t-SNE.
-        progress: told how many images are done.
+        progress: called with how many images are done, of how many.
 
     Raises:
         DataError: the images have fewer than 3 active labels.

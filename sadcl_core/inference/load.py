@@ -1,6 +1,6 @@
-"""A trained model: where it lies, what it says of itself, and what it says of images.
+"""Load a trained model, and use it on images.
 
-Importing this module imports no torch, and `load` finds what is wrong with names and values before it does.
+Importing this module imports no torch, and `load` checks names and values before it imports it.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Model:
         return self.run.path / name if self.run is not None else Path(name)
 
     def choose_thresholds(self, threshold: ThresholdRequest = None) -> Thresholds:
-        """Return a threshold for every class; see `sadcl_core.inference.thresholds.choose` for what can be asked for."""
+        """Return a threshold for every class; see `sadcl_core.inference.thresholds.choose` for the forms of a request."""
         return choose(threshold, self.classes, self.card.thresholds, calibrated=bool(self.card.temperatures))
 
     @overload

@@ -25,7 +25,7 @@ class Prediction:
     """The labels of one image, or why there are none.
 
     Attributes:
-        image: its path as it was given, or its number from 0 where it came from memory.
+        image: its path as in the request, or its number from 0 where it came from memory.
         labels: (name, probability in 0..1) of the labels that count, the most probable first.
         scores: (K,) float32, the probability of every class in the model's order; of length 0 where there is an error.
         error: why the image could not be read, or empty.
@@ -56,7 +56,7 @@ class Prediction:
 
 
 def find_images(sources: Sequence[Path]) -> list[Path]:
-    """Return files as given and the images in folders, sorted; folders are searched through to the bottom.
+    """Return files in their order and the images in folders, sorted; folders are searched through to the bottom.
 
     Raises:
         DataError: a path does not exist, or a folder holds no image.

@@ -77,7 +77,7 @@ def score(
         device: where the model is.
         precision: fp32, bf16 or fp16.
         observers: shown every batch.
-        progress: told how many images are done.
+        progress: called with how many images are done, of how many.
 
     Raises:
         NotFiniteError: the model gives NaN.

@@ -29,7 +29,7 @@ class OpenedSplit:
         split: the images.
         labelled: how many of the model's K classes the data have labels of.
         changed: the run's own data were prepared again since it was trained.
-        seen: how many images have the paths of images that the model was trained on, as far as that can be known.
+        seen: how many images have the paths of images that the model was trained on; 0 if the data of the run are gone.
     """
 
     split: Split
@@ -47,10 +47,10 @@ def open_split(
         model: from `sadcl_core.load`.
         data: a data set's name, its prepared folder, or where the run's own data set lies now; by default the run's own.
         split: its name; by default the run's held-out split, else val, else test, else all images.
-        progress: told about images checked, when a data set has to be prepared first.
+        progress: called while a data set is prepared, where that has not been done.
 
     Raises:
-        UsageError: a model file on its own says nothing about its data, and none was given.
+        UsageError: a model file on its own does not name its data, and `data` is missing.
         DataError: the data set is not there, or has classes that the model does not know.
     """
     status = read_status(model.run.path) if model.run is not None else {}

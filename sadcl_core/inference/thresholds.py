@@ -52,7 +52,8 @@ def choose(
             without a threshold takes the model's own, or 0.5 when it has none.
         classes: K names.
         own: K thresholds of the model, or none.
-        calibrated: whether the scores are, if that is known: a file of thresholds for the others is refused.
+        calibrated: True if the scores are calibrated, False if they are not, None if unknown; a file of thresholds for the other
+            kind is refused.
 
     Raises:
         UsageError: it is none of these, out of 0..1, no class of the model, or `auto` for a model without thresholds.
@@ -142,7 +143,7 @@ def _general(item: str | None, classes: Sequence[str], own: Sequence[float], cal
         description = f"the model's own thresholds, {min(own):.2f} to {max(own):.2f}"
         never = sum(value >= 1 for value in own)
         if never:
-            description += f" ({never} classes are never predicted: no threshold reaches what was asked for)"
+            description += f" ({never} classes are never predicted: no threshold reaches the objective)"
         return Thresholds(tuple(own), description, AUTO)
     try:
         value = _in_range(float(item), item)

@@ -1,4 +1,4 @@
-"""Small pictures of chosen images, with what the model looked at for one label laid over them."""
+"""Small copies of images, with the attention of one label laid over each."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ def draw_thumbnails(
 ) -> Thumbnails:
     """Return photos with the attention of one label over each.
 
-    Each image is decoded once and goes through the model once, however many of its labels are wanted. Of images in shards
+    Each image is decoded once and goes through the model once, however many of its labels are needed. Of images in shards
     only the shards that hold one are read.
 
     Args:
         model: from `sadcl_core.load`.
         split: of images, in files or in shards.
-        pairs: (index of the image in the split, class index); those given twice count once.
+        pairs: (index of the image in the split, class index); repeated ones count once.
         size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
         batch_size: images at a time.
-        progress: told about images.
+        progress: called with how many images are done, of how many.
 
     Raises:
         IndexError: the split has no such image, or the model no such class.

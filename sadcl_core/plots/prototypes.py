@@ -28,10 +28,10 @@ def plot_prototypes(
     figure = Figure(figsize=(8.5, 7) if len(classes) > 12 else (7, 5.5))
     axes = figure.add_subplot()
     for number, group in enumerate(dict.fromkeys(groups)):
-        chosen = [k for k, name in enumerate(groups) if name == group]
+        members = [k for k, name in enumerate(groups) if name == group]
         axes.scatter(
-            points[chosen, 0],
-            points[chosen, 1],
+            points[members, 0],
+            points[members, 1],
             s=90,
             color=colour(number),
             marker=marker(number),

@@ -1,6 +1,6 @@
 """The card of a model file: classes, preprocessing, thresholds, the configuration of the network and where it comes from.
 
-Reading it imports no torch, so that what is wrong with a model's name or thresholds is found before torch is loaded.
+Reading it imports no torch, so that a wrong model name or threshold is refused before torch is imported.
 """
 
 from __future__ import annotations

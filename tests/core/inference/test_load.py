@@ -28,12 +28,12 @@ def model(trained: Path) -> Model:
 def test_a_run_a_file_or_the_run_that_finished_last(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(trained)
     best = Path("runs/coco/weights/best.safetensors")
-    for given in (None, "runs/coco", Path("runs/coco"), str(best)):
-        model = load(given, device="cpu")
+    for source in (None, "runs/coco", Path("runs/coco"), str(best)):
+        model = load(source, device="cpu")
         assert model.path == best
         assert model.run is not None
         assert model.run.path == Path("runs/coco")
-        assert model.is_last_run == (given is None)
+        assert model.is_last_run == (source is None)
         assert model.folder("plots") == Path("runs/coco/plots")
     shutil.copy(best, tmp_path / "alone.safetensors")
     alone = load(tmp_path / "alone.safetensors", device="cpu")

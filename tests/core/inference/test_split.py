@@ -68,8 +68,8 @@ def labels_of(split: Split) -> dict[str, list[str]]:
 
 def test_the_held_out_split_of_the_run_unless_another_is_said(own: Manifest) -> None:
     opened = model(trained_on=own)
-    for data, wanted, name in ((None, None, "val"), ("pets", None, "val"), (None, "train", "train"), (None, "all", "all")):
-        result = open_split(opened, data=data, split=wanted)
+    for data, request, name in ((None, None, "val"), ("pets", None, "val"), (None, "train", "train"), (None, "all", "all")):
+        result = open_split(opened, data=data, split=request)
         assert result.split.name == name
         assert result.split.manifest.rows.equals(own.rows)
         assert result.split.manifest.description.name == "pets"
@@ -150,9 +150,9 @@ def test_a_label_file_is_taken_whole_and_a_later_training_on_it_divides_it() -> 
         assert (split.name, len(split)) == ("test", 20)
         assert split.manifest.description.name == "new"
         assert [entry.name for entry in Path("prepared").iterdir()] == ["new@test"]
-    taken = find_or_prepare("new.csv")
-    assert taken.manifest.split_sizes == {"train": 16, "val": 2, "test": 2}
-    assert "divided by iterative stratification" in taken.manifest.description.notes[-1]
+    divided = find_or_prepare("new.csv")
+    assert divided.manifest.split_sizes == {"train": 16, "val": 2, "test": 2}
+    assert "divided by iterative stratification" in divided.manifest.description.notes[-1]
     assert load_manifest(Path("prepared/new@test")).split_sizes == {"test": 20}
     split = open_split(model(), data="new.csv").split  # once divided, only what is held out
     assert (split.name, len(split)) == ("val", 2)

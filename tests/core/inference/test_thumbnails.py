@@ -18,7 +18,7 @@ from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.load import Model, load
 from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails, plain_thumbnails
 
-WANTED = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
+PAIRS = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 
 
 def test_each_label_has_its_own_map_over_the_photo(model: Model, split: Split) -> None:
-    told: list[tuple[int, int]] = []
-    drawn = draw_thumbnails(model, split, WANTED, size=48, batch_size=2, progress=lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    drawn = draw_thumbnails(model, split, PAIRS, size=48, batch_size=2, progress=lambda done, total: calls.append((done, total)))
     assert drawn.notes == ()
-    assert set(drawn.pictures) == set(WANTED)
-    assert told == [(2, 3), (3, 3)]
+    assert set(drawn.pictures) == set(PAIRS)
+    assert calls == [(2, 3), (3, 3)]
     for (i, k), thumbnail in drawn.pictures.items():
         image = open_image(split.path(i))
         small = image.copy()
@@ -73,7 +73,7 @@ def test_each_label_has_its_own_map_over_the_photo(model: Model, split: Split) -
 
 
 def test_batches_change_nothing(model: Model, split: Split) -> None:
-    one, all_ = (draw_thumbnails(model, split, WANTED, batch_size=size) for size in (1, 16))
+    one, all_ = (draw_thumbnails(model, split, PAIRS, batch_size=size) for size in (1, 16))
     for key, thumbnail in one.pictures.items():
         assert thumbnail.photo == all_.pictures[key].photo
         assert difference(opened(thumbnail.overlay), opened(all_.pictures[key].overlay)) < 1
@@ -81,26 +81,26 @@ def test_batches_change_nothing(model: Model, split: Split) -> None:
 
 def test_images_in_shards(model: Model, split: Split, tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
-    from_files = draw_thumbnails(model, split, WANTED)
+    from_files = draw_thumbnails(model, split, PAIRS)
     folder = write_shards(split.manifest, tmp_path / "shards")
     shards = load_manifest(folder).split("val")
-    assert draw_thumbnails(model, shards, WANTED) == from_files
-    needed = {f"val-{i:06d}.tar" for i, _ in WANTED}  # of one image each
+    assert draw_thumbnails(model, shards, PAIRS) == from_files
+    needed = {f"val-{i:06d}.tar" for i, _ in PAIRS}  # of one image each
     for path in folder.glob("*.tar"):
         if path.name not in needed:
             path.unlink()
-    assert plain_thumbnails(shards, WANTED).notes == ()
+    assert plain_thumbnails(shards, PAIRS).notes == ()
     (folder / "val-000003.tar").write_bytes(b"no shard")
-    found = plain_thumbnails(shards, WANTED)
-    assert set(found.pictures) == {(0, 2), (7, 0)}
-    assert "val-000003.tar" in found.notes[0]
+    drawn = plain_thumbnails(shards, PAIRS)
+    assert set(drawn.pictures) == {(0, 2), (7, 0)}
+    assert "val-000003.tar" in drawn.notes[0]
 
 
 def test_without_a_model(split: Split) -> None:
-    found = plain_thumbnails(split, WANTED, size=32)
-    assert set(found.pictures) == set(WANTED)
-    assert all(thumbnail.overlay is None for thumbnail in found.pictures.values())
-    assert opened(found.pictures[0, 2].photo).size == (32, 32)
+    drawn = plain_thumbnails(split, PAIRS, size=32)
+    assert set(drawn.pictures) == set(PAIRS)
+    assert all(thumbnail.overlay is None for thumbnail in drawn.pictures.values())
+    assert opened(drawn.pictures[0, 2].photo).size == (32, 32)
     assert plain_thumbnails(split, []).pictures == {}
 
 
@@ -108,13 +108,13 @@ def test_the_shape_is_kept_and_what_is_broken_left_out(model: Model, tmp_path: P
     sizes = {"wide.png": (640, 160), "thin.png": (1, 900), "small.png": (20, 10), "broken.png": (0, 0), "gone.png": (9, 9)}
     split = photos(tmp_path / "images", sizes)
     split.path(4).unlink()
-    wanted = [(i, 0) for i in range(5)]
-    for found in (plain_thumbnails(split, wanted), draw_thumbnails(model, split, wanted, batch_size=3)):
-        shapes = {i: (thumbnail.width, thumbnail.height) for (i, _), thumbnail in found.pictures.items()}
+    pairs = [(i, 0) for i in range(5)]
+    for drawn in (plain_thumbnails(split, pairs), draw_thumbnails(model, split, pairs, batch_size=3)):
+        shapes = {i: (thumbnail.width, thumbnail.height) for (i, _), thumbnail in drawn.pictures.items()}
         assert shapes == {0: (160, 40), 1: (1, 160), 2: (20, 10)}
-        assert [note.split(": ")[1] for note in found.notes] == ["not an image.", "no such file."]
+        assert [note.split(": ")[1] for note in drawn.notes] == ["not an image.", "no such file."]
     shutil.rmtree(tmp_path / "images")
-    nothing = draw_thumbnails(model, split, wanted)
+    nothing = draw_thumbnails(model, split, pairs)
     assert (nothing.pictures, len(nothing.notes)) == ({}, 5)
 
 
