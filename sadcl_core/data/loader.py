@@ -1,4 +1,4 @@
-"""Images a batch at a time: of a split, in order or shuffled, and of any list of images, read in parallel."""
+"""Images of a split a batch at a time, in order or shuffled, read by several processes."""
 
 from __future__ import annotations
 
@@ -6,79 +6,25 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice, repeat
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch, ShardDataset, SplitDataset
-from sadcl_core.data.images import ImageSource, read_image
 from sadcl_core.data.sampling import EpochBatches
 from sadcl_core.data.shards import require_webdataset
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
-from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
+from sadcl_core.errors import MachineError, SadclError, UsageError
 from sadcl_core.runtime.distributed import get_rank, get_world_size
-from sadcl_core.runtime.threads import count_processors, map_ahead
+from sadcl_core.runtime.threads import count_processors
 
 WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed|exited)")
 WORKER_PREFIX = re.compile(rf"^{re.escape(SadclError.__module__)}\.\w+: ")  # before the message in a worker's traceback
-
-
-class ImageBatch(NamedTuple):
-    """A batch of any images.
-
-    Attributes:
-        indices: (b,) positions of the images that could be read, in the order they were given.
-        images: (b, 3, S, S) uint8, one for each index.
-        errors: position -> why an image could not be read.
-    """
-
-    indices: list[int]
-    images: Tensor
-    errors: dict[int, str]
-
-
-def read_batches(
-    images: Iterable[ImageSource], transform: Transform, *, batch_size: int = 32, workers: int | None = None
-) -> Iterator[ImageBatch]:
-    """Read any images in order, a batch at a time, decoding in threads; only a few batches are in memory.
-
-    Args:
-        images: any number of paths, bytes of files, PIL images, arrays or tensors, see `sadcl_core.data.images.read_image`.
-        transform: (3, H, W) uint8 -> (3, S, S) uint8.
-        batch_size: images taken for a batch, broken ones among them.
-        workers: threads; 0: none beside the caller's; None: one for each processor, 8 at most.
-
-    Yields:
-        A batch for every `batch_size` images. An image that cannot be read is reported in `errors` and ends nothing.
-
-    Example:
-        >>> from sadcl_core.data.transforms import Preprocessing
-        >>> resize = Preprocessing(img_size=8, mean=(0, 0, 0), std=(1, 1, 1)).resize
-        >>> images = [np.zeros((4, 6, 3), np.uint8), b"no image", torch.zeros(3, 5, 5, dtype=torch.uint8)]
-        >>> for batch in read_batches(images, resize):
-        ...     print(batch.indices, tuple(batch.images.shape), batch.errors)
-        [0, 2] (2, 3, 8, 8) {1: 'image 1: not an image.'}
-    """
-
-    def read(numbered: tuple[int, ImageSource]) -> Tensor | str:
-        number, source = numbered
-        try:
-            return transform(read_image(source, name=source if isinstance(source, str | os.PathLike) else f"image {number}"))
-        except DataError as error:
-            return str(error)
-
-    results = enumerate(map_ahead(read, enumerate(images), workers=workers, ahead=2 * batch_size))
-    while batch := list(islice(results, batch_size)):
-        pixels = {number: result for number, result in batch if isinstance(result, Tensor)}
-        errors = {number: result for number, result in batch if isinstance(result, str)}
-        yield ImageBatch(list(pixels), torch.stack([*pixels.values()]) if pixels else torch.empty(0, 3, 0, 0).byte(), errors)
 
 
 class ImageLoader(DataLoader[Batch]):

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from sadcl_core.data.batches import read_batches
 from sadcl_core.data.images import ImageSource
-from sadcl_core.data.loader import read_batches
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError
 from sadcl_core.inference.forward import Forward

@@ -357,8 +357,8 @@ def _rebuild(
     from sadcl_core.errors import MachineError
     from sadcl_core.model.classifier import Classifier
 
-    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size)
-    classifier.load_state_dict(weights)
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
+    classifier.assign(weights)
     try:
         chosen_device = choose_device(device)
         chosen_precision = choose_precision(precision, chosen_device)

@@ -89,7 +89,7 @@ def predict(
 
     See `sadcl_core.inference.load.Model.predict`.
     """
-    from sadcl_core.data.loader import read_batches
+    from sadcl_core.data.batches import read_batches
 
     names: deque[str | Path | int] = deque()  # of images that are being read
 

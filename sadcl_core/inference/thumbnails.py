@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from sadcl_core.data.images import open_image, read_image
-from sadcl_core.data.loader import map_ahead
 from sadcl_core.data.shards import first_row, read_samples, shards_of
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.load import Model
 from sadcl_core.runtime.progress import Progress
+from sadcl_core.runtime.threads import map_ahead
 
 Pair = tuple[int, int]  # index of the image in its split, class index
 SIZE = 160  # pixels of the longer side

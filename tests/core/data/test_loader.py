@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sadcl_core.data.batches import read_batches
 from sadcl_core.data.formats.coco import read
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.images import ImageSource
-from sadcl_core.data.loader import loader_workers, make_loader, read_batches
+from sadcl_core.data.loader import loader_workers, make_loader
 from sadcl_core.data.transforms import Preprocessing, augmentation
 from sadcl_core.errors import DataError
 
