@@ -41,7 +41,7 @@ from sadcl_core.inference.score import score
 from sadcl_core.metrics.label_errors import contradiction, fit_log_odds, logits, suspected_label_errors
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory
-from sadcl_core.training.fit import train
+from sadcl_core.training.run import start_run
 
 SHARE = 0.05  # of the images
 DRAWS = 10  # of flips in the held-out part, where no training depends on them
@@ -88,7 +88,7 @@ def trained(manifest: Manifest, seed: int, epochs: tuple[int, int] | None) -> Pa
     configured = configure([("flag", said)], dataset=name, split_sizes=manifest.split_sizes, preset="digits")
     run = RunDirectory(Path("run"))
     start = time.perf_counter()
-    result = train(configured.config, configured.sources, manifest, run, exist_ok=True, listen=lambda event: None)
+    result = start_run(configured.config, configured.sources, manifest, run, exist_ok=True)
     print(f"seed {seed}: mAP {result.best_map:.1f} held out, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     return run.best
 

@@ -12,7 +12,7 @@ import typer
 
 from sadcl_cli.console import new_table, say, show, show_json, show_table, warn
 from sadcl_cli.options import DatasetFolder, Debug, Json, Quiet, Verbose, complete_dataset, complete_method, takes_flags
-from sadcl_cli.recipe import facts_of, find_data, say_recipe
+from sadcl_cli.recipe import find_data, say_recipe
 from sadcl_core.config.flags import flag_layers
 from sadcl_core.config.methods import ABLATION, find_method
 
@@ -73,8 +73,9 @@ def compare(
     from sadcl_core.experiments.run import plan
     from sadcl_core.experiments.tables import save_comparison
     from sadcl_core.plots.comparison import plot_comparison
+    from sadcl_core.training.setup import data_facts
 
-    facts = cache(partial(facts_of, manifest, layers))
+    facts = cache(partial(data_facts, manifest, layers))
     planned = plan(layers, manifest, methods=chosen, seeds=numbers, facts=facts)
     say_recipe(planned.runs[0].configured)
     folder = output or RUNS / f"compare-{manifest.description.name}"
@@ -119,10 +120,10 @@ def _seeds(text: str) -> list[int]:
 
 @contextmanager
 def _watch(headline: str, config: RunConfig) -> Iterator[Listener]:
-    from sadcl_cli.training_display import TrainingDisplay
+    from sadcl_cli.display.training import TrainingDisplay
 
     say(headline)
-    with TrainingDisplay(config) as display:
+    with TrainingDisplay() as display:
         yield display
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -21,25 +20,13 @@ from sadcl_cli.options import (
     standing_alone,
     takes_flags,
 )
-from sadcl_cli.recipe import facts_of, find_data, say_recipe
-from sadcl_core.config.flags import epoch_counts, flag_layers
 from sadcl_core.data.formats import DATASETS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sadcl_core.config.presets import Configured
-    from sadcl_core.config.schema import Layer, RunConfig
-    from sadcl_core.data.manifest import Manifest
-    from sadcl_core.runs.run_directory import RunDirectory
-    from sadcl_core.training.fit import TrainingResult
-    from sadcl_core.training.listeners.events import Event, Listener
 
 LAST = Path("last")  # what --resume stands for alone
 
 
 class TrainCommand(TyperCommand):
-    """Lets --resume stand alone, for the last run."""
+    """Let --resume stand alone, for the last run."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See the class."""
@@ -47,7 +34,7 @@ class TrainCommand(TyperCommand):
 
 
 def list_methods(value: bool) -> None:
-    """What each method is made of, and where it comes from."""
+    """Show what each method is made of, and where it comes from."""
     if not value:
         return
     from sadcl_cli.console import new_table
@@ -66,7 +53,7 @@ def list_methods(value: bool) -> None:
 
 
 def list_presets(value: bool) -> None:
-    """The recipes, and for what each is."""
+    """Show the recipes, and for what each is."""
     if not value:
         return
     from sadcl_cli.console import new_table
@@ -81,7 +68,7 @@ def list_presets(value: bool) -> None:
 
 
 def print_schema(value: bool) -> None:
-    """The JSON Schema of a file of settings, for editors."""
+    """Show the JSON Schema of a file of settings, for editors."""
     if not value:
         return
     from sadcl_core.config.json_schema import json_schema
@@ -147,150 +134,47 @@ def train(
 
     Prepares the data set unless that has been done.
     """
-    from sadcl_core.errors import UsageError
-    from sadcl_core.runs.run_directory import RunDirectory
-    from sadcl_core.runtime.distributed import get_rank, is_main_process, process_group
+    from sadcl_cli.display.training import TrainingDisplay
+    from sadcl_core.errors import DivergedError, SadclError, UsageError
+    from sadcl_core.runs.run_directory import annotated
+    from sadcl_core.runtime.launcher import is_main_process
+    from sadcl_core.training.train import configure_run, train
 
-    if dataset is None and not print_config and resume is None:
-        raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
-    if output is not None and not print_config and is_main_process():  # before any long work
-        RunDirectory(output).refuse_existing(exist_ok=exist_ok)
-    going_on = resume is not None
-    if going_on:
-        refuse_with_resume(
-            {
-                "--output": output,
-                "--exist-ok": exist_ok or None,
-                "--preset": flags["preset"],
-                "--print-config": print_config or None,
-            }
-        )
-    layers = flag_layers(**{**flags, "epochs": None, "lr": None} if going_on else flags)
-    with process_group():
-        verbosity.quiet = verbosity.quiet or get_rank() > 0
-        if resume is not None:
-            _resume(
-                None if resume == LAST else resume,
-                layers,
-                epochs=flags["epochs"],
-                lr=flags["lr"],
-                dataset=dataset,
-                data=data,
-                json=json,
-            )
-            return
-        manifest = None if dataset is None else _data(dataset, data)
-        configured = _configured(layers, manifest)
+    verbosity.quiet = verbosity.quiet or not is_main_process()
+    with TrainingDisplay() as display:
         if print_config:
-            from sadcl_core.runs.run_directory import annotated
-
+            if resume is not None:
+                raise UsageError("--resume goes on with a run as it was started. Leave out --print-config.")
+            configured = configure_run(dataset, data=data, listen=display, progress=display.progress, **flags)
             show(annotated(configured.config.model_dump(), configured.sources).rstrip())
             return
-        assert manifest is not None, "a data set was named"
-        _train(configured, manifest, output, exist_ok=exist_ok, json=json)
-
-
-def refuse_with_resume(given: dict[str, object]) -> None:
-    """Raise a UsageError for an option that makes a run, where one is to go on."""
-    from sadcl_core.errors import UsageError
-
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(f"--resume goes on with a run as it was started. Leave out {option}.")
-
-
-def _data(dataset: str, data: Path | None) -> Manifest:
-    """The manifest of a data set; of several processes one prepares it and the others find it."""
-    from sadcl_core.runtime.distributed import main_process_first
-
-    with main_process_first():
-        return find_data(dataset, data)
-
-
-def _configured(layers: list[tuple[str, Layer]], manifest: Manifest | None) -> Configured:
-    """The configuration of a new run, and a line on its preset."""
-    from sadcl_core.config.presets import configure
-    from sadcl_core.config.schema import flatten
-
-    if any(flatten(layer).get("model.init_from") for _, layer in layers):
-        from sadcl_core.training.transfer import with_network_of_init
-
-        layers = with_network_of_init(layers, preset=None)
-    if manifest is None:
-        configured = configure(layers, dataset="", split_sizes={})
-    else:
-        name, sizes, facts = manifest.description.name, manifest.split_sizes, partial(facts_of, manifest, layers)
-        configured = configure(layers, dataset=name, split_sizes=sizes, facts=facts)
-    say_recipe(configured)
-    return configured
-
-
-def _train(configured: Configured, manifest: Manifest, output: Path | None, *, exist_ok: bool, json: bool) -> None:
-    from sadcl_core.runs.run_directory import RunDirectory, new_run_path
-    from sadcl_core.runtime.distributed import broadcast, get_rank
-    from sadcl_core.training.fit import train as fit
-
-    config, sources = configured.config, configured.sources
-    path = broadcast(output or new_run_path(manifest.description.name))
-    run = RunDirectory(path, writes=get_rank() == 0)
-    _watch(config, run, lambda listen: fit(config, sources, manifest, run, exist_ok=exist_ok, listen=listen), json=json)
-
-
-def _resume(
-    path: Path | None,
-    layers: list[tuple[str, Layer]],
-    *,
-    epochs: str | None,
-    lr: float | None,
-    dataset: str | None,
-    data: Path | None,
-    json: bool,
-) -> None:
-    from sadcl_core.runtime.distributed import broadcast, get_rank
-    from sadcl_core.training.fit import resume as go_on
-    from sadcl_core.training.resume import find_resumable, prepare_resume
-
-    found = broadcast(find_resumable(path))
-    counts = (None,) if epochs is None else epoch_counts(epochs)
-    resumed = prepare_resume(found, layers, epochs=counts, lr=lr, writes=get_rank() == 0)
-    if dataset is not None or data is not None:
-        manifest = _data(dataset or resumed.config.data.dataset, data)
-    else:
-        from sadcl_core.data.manifest import load_with_images
-
-        manifest = load_with_images(Path(resumed.config.data.manifest))
-    _watch(resumed.config, resumed.run, lambda listen: go_on(resumed, manifest, listen=listen), json=json)
-
-
-def _watch(config: RunConfig, run: RunDirectory, work: Callable[[Listener], TrainingResult], *, json: bool) -> None:
-    """Train, show how it goes, and say what came of it, or how to go on."""
-    from sadcl_cli.training_display import TrainingDisplay
-    from sadcl_cli.training_files import TrainingFiles
-    from sadcl_core.errors import DivergedError, SadclError
-
-    try:
-        with TrainingDisplay(config) as display, TrainingFiles(config, run) as files:
-
-            def listen(event: Event) -> None:
-                display(event)
-                files(event)
-
-            result = work(listen)
-    except (SadclError, KeyboardInterrupt) as error:
-        if display.stage.number and run.writes and run.state.is_file():
-            other = " --lr RATE" if isinstance(error, DivergedError) else ""
-            warn(f"the state of the run is kept in {run.path}. Go on from there: sadcl train --resume {run.path}{other}")
-        raise
-    if not run.writes:
+        try:
+            result = train(
+                dataset,
+                data=data,
+                output=output,
+                exist_ok=exist_ok,
+                resume=True if resume == LAST else resume,
+                listen=display,
+                progress=display.progress,
+                **flags,
+            )
+        except (SadclError, KeyboardInterrupt) as error:
+            if display.stage is not None and display.run is not None and display.run.run.state.is_file():
+                run = display.run.run.path
+                lr = " --lr RATE" if isinstance(error, DivergedError) else ""
+                warn(f"the state of the run is kept in {run}. Go on from there: sadcl train --resume {run}{lr}")
+            raise
+    if not is_main_process():
         return
     if json:
         document = {
             "schema_version": 1,
-            "run": str(run.path),
-            "model": str(run.best),
+            "run": str(result.run),
+            "model": str(result.model),
             "best": {"mAP_interpolated": result.best_map, "stage": result.stage, "epoch": result.epoch},
         }
         show_json(document)
     else:
         show(f"best EMA mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
-        show(f"results saved to {run.path}")
+        show(f"results saved to {result.run}")

@@ -32,9 +32,11 @@ from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.inference.load import load
 from sadcl_core.inference.split import open_split
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
-from sadcl_core.training.fit import check_stages, completed, file_fingerprints, resume, train
 from sadcl_core.training.listeners.events import Listener
+from sadcl_core.training.listeners.standard import standard_listeners
 from sadcl_core.training.resume import prepare_resume
+from sadcl_core.training.run import resume_run, start_run
+from sadcl_core.training.setup import check_stages, complete_config, file_fingerprints
 from sadcl_core.training.transfer import with_network_of_init
 
 SCORES, SECONDS, FIRST_STAGE = "scores", "wall_seconds", "first_stage"  # keys of what is added to a run's run.json
@@ -98,7 +100,7 @@ def plan(
         for seed in seeds
         for method in methods
     ]
-    keys = [_first_stage_key(completed(run.configured.config, manifest)) for run in runs]
+    keys = [_first_stage_key(complete_config(run.configured.config, manifest)) for run in runs]
     counts = Counter(keys)
     first_stages: dict[str, Configured] = {}
     planned = []
@@ -226,7 +228,7 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_st
         raise UsageError(f"{path} is being trained by process {process['pid']}. Wait for it, or choose another place with -o.")
     if "data_fingerprint" not in status:  # it ended before it began
         return
-    ours = completed(config, manifest)
+    ours = complete_config(config, manifest)
     ours = ours.model_copy(update={"data": ours.data.model_copy(update={"manifest": stored.data.manifest})})
     identity = _first_stage_key if first_stage else RunConfig.model_dump_json
     same = identity(stored) == identity(ours) and status["data_fingerprint"] == manifest.fingerprint()
@@ -277,11 +279,12 @@ def _train(
     if status.get("status") == DIVERGED:  # the same settings would diverge again
         raise DivergedError(str(status.get("ended")))
     start, going_on = perf_counter(), run.state.is_file() and status.get("status") != FINISHED
-    with watch(headline, configured.config) as listen:
+    with watch(headline, configured.config) as watching, standard_listeners(configured.config, run, watching) as listen:
         if going_on:
-            resume(prepare_resume(run.path, []), manifest, listen=listen)
+            resume_run(prepare_resume(run.path), manifest, listen=listen)
         else:
-            train(configured.config, configured.sources, manifest, run, exist_ok=run.path.exists(), after=after, listen=listen)
+            config, sources = configured.config, configured.sources
+            start_run(config, sources, manifest, run, exist_ok=run.path.exists(), after=after, listen=listen)
     first = None if after is None else {"name": after.path.name, "seconds": _status(after.path).get(SECONDS, 0.0)}
     run.write_status(**{SECONDS: round(perf_counter() - start, 1), FIRST_STAGE: first})
 

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from sadcl_core.config.yaml import reads_as_text
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json, write_text
+from sadcl_core.runtime.launcher import is_main_process
 
 RUNS = Path("runs")
 SCHEMA_VERSION = 1
@@ -43,10 +44,10 @@ LAST_BREATH = 15.0  # seconds in which readers of a process that was killed noti
 class RunDirectory:
     """Paths and files of one run."""
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
-        """Nothing is made or read yet. Of several processes that train together one `writes`; the others do nothing to files."""
+    def __init__(self, path: Path) -> None:
+        """Make or read nothing yet. Of several processes that train together the first `writes`; the others change no files."""
         self.path = path
-        self.writes = writes
+        self.writes = is_main_process()
 
     @property
     def best(self) -> Path:

@@ -1,7 +1,7 @@
 """The state of a run: one file with all that training needs to go on as if it had never stopped.
 
 `state/last.safetensors` holds tensors (network, EMA, optimiser, memory bank) and in its header a card in JSON: the
-configuration, the place in the run, what was reached so far. It holds no code, so a file from a stranger can be opened. It
+configuration, the progress of the run, the best result so far. It holds no code, so a file from a stranger can be opened. It
 appears whole or not at all, and a checksum of every tensor tells a damaged file from a good one. The weights of the best
 epoch of the stage, with which the next stage starts, stand beside it and are named after that epoch.
 
@@ -27,12 +27,12 @@ from sadcl_core.errors import DataError
 from sadcl_core.runs.checkpoint import write_tensors
 from sadcl_core.runs.run_directory import RunDirectory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CARD = "sadcl-state"  # key of the card in the header
-AGAIN = "Start another run, from its weights with --init-from RUN, or anew."
+RESTART = "Start another run; --init-from RUN takes the weights of this one."
 
 
-class Place(BaseModel):
+class RunProgress(BaseModel):
     """How far a run is.
 
     Attributes:
@@ -47,16 +47,41 @@ class Place(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     stage: str
-    epoch: int = Field(ge=1)
+    epoch: int = Field(1, ge=1)
     step: int = Field(0, ge=0)
     sums: dict[str, float] = Field(default_factory=dict)
     seconds: float = 0.0
     best_map: float | None = None
     best_epoch: int = Field(0, ge=0)
 
-    def gave_up(self, patience: int) -> bool:
-        """Whether so many epochs have brought nothing better that the stage ends early."""
+    def ran_out_of_patience(self, patience: int) -> bool:
+        """Return True if the last `patience` epochs brought no better mAP, so that the stage ends early.
+
+        Example:
+            >>> RunProgress(stage="classification", epoch=6, best_epoch=3).ran_out_of_patience(2)
+            True
+        """
         return self.best_epoch > 0 and self.epoch - 1 - self.best_epoch >= patience
+
+
+class BestEpoch(BaseModel):
+    """The epoch with the highest EMA mAP of a run so far, whose weights are best.safetensors.
+
+    Attributes:
+        stage: of the epoch.
+        epoch: from 1; 0 before the first is done.
+        metrics: mAP_interpolated and mAP_non_interpolated of it, percent.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    stage: str = ""
+    epoch: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def map(self) -> float:
+        """Interpolated mAP in percent; -inf before the first epoch."""
+        return self.metrics.get("mAP_interpolated", float("-inf"))
 
 
 class StateCard(BaseModel):
@@ -67,10 +92,11 @@ class StateCard(BaseModel):
         sources: where each value of it came from.
         data_fingerprint: of the manifest.
         steps: of an epoch.
-        best: highest EMA mAP of the run so far, with its stage, epoch and metrics; empty before the first.
+        progress: how far the run is.
+        best: best epoch of the run so far.
         holds: stage and epoch whose EMA weights the network had when the stage began.
         scaler: of the gradients in fp16.
-        accumulate: parts that a batch is cut into.
+        micro_batches: that a batch is computed in.
         processes: that trained together.
         workers: processes that read images, of each of those.
         sizes: of the files that grow, in bytes, when this was written.
@@ -83,11 +109,11 @@ class StateCard(BaseModel):
     sources: dict[str, str]
     data_fingerprint: str
     steps: int = Field(ge=1)
-    place: Place
-    best: dict[str, Any] = Field(default_factory=dict)
+    progress: RunProgress
+    best: BestEpoch = BestEpoch()
     holds: tuple[str, int] = ("", 0)
     scaler: dict[str, int | float] = Field(default_factory=dict)
-    accumulate: int = Field(1, ge=1)
+    micro_batches: int = Field(1, ge=1)
     processes: int = Field(1, ge=1)
     workers: int | None = None
     sizes: dict[str, int] = Field(default_factory=dict)
@@ -106,13 +132,18 @@ def save_state(path: Path, card: StateCard, tensors: Mapping[str, Tensor]) -> No
 
 
 def checksum(tensor: Tensor) -> int:
-    """CRC-32 of a tensor's bytes."""
+    """Return the CRC-32 of a tensor's bytes.
+
+    Example:
+        >>> checksum(torch.zeros(2))
+        1696784233
+    """
     content: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
     return zlib.crc32(content)
 
 
 def read_state(run: RunDirectory) -> tuple[StateCard, dict[str, Tensor]]:
-    """The state of a run: its card and its tensors.
+    """Read the state of a run: its card and its tensors.
 
     Raises:
         DataError: there is none, or it is damaged, of another program or version.
@@ -120,32 +151,33 @@ def read_state(run: RunDirectory) -> tuple[StateCard, dict[str, Tensor]]:
     card = read_state_card(run)
     with safe_open(run.state, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    broken = [
-        name for name in {*tensors, *card.checksums} if name not in tensors or checksum(tensors[name]) != card.checksums.get(name)
-    ]
-    if broken:
-        raise DataError(f"{run.state} is damaged: {sorted(broken)[0]} is not what was written. {AGAIN}")
+    for name in sorted({*tensors, *card.checksums}):
+        if name not in tensors or checksum(tensors[name]) != card.checksums.get(name):
+            raise DataError(f"{run.state} is damaged: {name} is not what was written. {RESTART}")
     return card, tensors
 
 
 def read_state_card(run: RunDirectory) -> StateCard:
-    """The card alone; see `read_state`."""
+    """Read the card alone; see `read_state`."""
     if not run.state.is_file():
-        raise DataError(f"{run.path} has no state to go on from ({run.state.relative_to(run.path)} is not there). {AGAIN}")
+        raise DataError(f"{run.path} has no state to go on from ({run.state.relative_to(run.path)} is not there). {RESTART}")
     try:
         with safe_open(run.state, framework="pt") as stored:
             header = stored.metadata() or {}
         values = json.loads(header[CARD])
         version = values.get("schema_version")
         if version != SCHEMA_VERSION:
-            raise DataError(f"{run.state} has schema version {version}, this program reads {SCHEMA_VERSION}. {AGAIN}")
+            raise DataError(
+                f"{run.state} was written by another version (schema version {version}, this program reads {SCHEMA_VERSION}). "
+                f"{RESTART}"
+            )
         return StateCard.model_validate(values)
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
-        raise DataError(f"{run.state} is damaged, or no state of a run ({type(error).__name__}). {AGAIN}") from None
+        raise DataError(f"{run.state} is damaged, or no state of a run ({type(error).__name__}). {RESTART}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file.
+    """Read the tensors of a .safetensors file.
 
     Raises:
         DataError: it is missing or damaged.
@@ -154,16 +186,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(
-            f"{path}, which the run needs to go on, is missing or damaged ({type(error).__name__}). {AGAIN}"
+            f"{path}, which the run needs to go on, is missing or damaged ({type(error).__name__}). {RESTART}"
         ) from None
 
 
-def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under a prefix."""
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under `prefix.name`."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `named` put under a prefix."""
+def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that `add_prefix` put under a prefix, under their own names."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -79,7 +79,6 @@ def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool)
 
 def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, config: RunConfig) -> tuple[nn.Module, Optimizer]:
     """The module and the optimiser as they are to be called, for one process or several."""
-    accelerator.free_memory()
     if not config.compute.shard:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate has no word for its successor

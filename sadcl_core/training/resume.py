@@ -1,4 +1,4 @@
-"""What it takes to go on with a run: which one, with which settings, on which data."""
+"""What it takes to go on with a run: with which settings, on which data."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from sadcl_core.config.schema import Layer, RunConfig, flatten, resolve_config
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.runs.run_directory import FINISHED, RunDirectory, last_unfinished_run, read_status
-from sadcl_core.runs.state import Place, StateCard, read_state_card
+from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status
+from sadcl_core.runs.state import RunProgress, StateCard, read_state_card
 
-# settings that may be others than when the run was started, by the end of their dotted names
+# settings that may differ from those the run was started with, by the end of their dotted names
 CHANGEABLE = (
     *("epochs", "lr", "optim.patience", "optim.clip_grad_norm", "save_every", "device", "precision"),
     *("data.workers", "data.manifest", "compute.compile", "compute.channels_last", "compute.accumulate"),
@@ -28,95 +28,71 @@ class Resumed:
         run: its directory.
         config: of the rest of it.
         sources: where each value came from.
-        changed: dotted names of the settings that are others than before.
-        before: when it was resumed earlier.
-        said: one sentence on where it goes on.
+        progress: where it goes on.
+        changes: the values before and now of the settings that differ, by their dotted names.
+        earlier: when it was resumed before.
     """
 
     run: RunDirectory
     config: RunConfig
     sources: dict[str, str]
-    changed: tuple[str, ...]
-    before: tuple[str, ...]
-    said: str
-
-
-def find_resumable(path: Path | None) -> Path:
-    """The run directory that is meant; with None the last one that did not come to its end.
-
-    Raises:
-        DataError: there is none.
-    """
-    return last_unfinished_run().path if path is None else path
+    progress: RunProgress
+    changes: dict[str, tuple[object, object]]
+    earlier: tuple[str, ...]
 
 
 def prepare_resume(
-    path: Path,
-    layers: Sequence[tuple[str, Layer]],
-    *,
-    epochs: Sequence[int | None] = (None,),
-    lr: float | None = None,
-    writes: bool = True,
+    path: Path, layers: Sequence[tuple[str, Layer]] = (), *, epochs: Sequence[int | None] = (None,), lr: float | None = None
 ) -> Resumed:
     """Put the configuration of the rest of a run together; nothing is changed yet.
 
     Args:
         path: of the run.
-        layers: what the user says now, weakest first.
+        layers: settings that change, weakest first.
         epochs: of each stage, or one number for all that are trained and not over.
         lr: of all that are trained and not over.
-        writes: whether this process writes.
 
     Raises:
         DataError: there is no such run, or it has no state, or a damaged one.
         UsageError: a setting cannot be changed any more, or nothing is left to be done.
     """
-    run = RunDirectory(path, writes=writes)
+    run = RunDirectory(path)
     status = read_status(run.path)
     card = read_state_card(run)
-    flags = [("flag", _epochs(card, epochs)), ("flag", {"stages": {name: {"lr": lr} for name in _open(card)} if lr else {}})]
-    config, sources = resolve_config([("run", card.config.model_dump()), *layers, *flags])
-    then, now = flatten(card.config.model_dump()), flatten(config.model_dump())
-    changed = tuple(key for key in {**then, **now} if then.get(key) != now.get(key))
-    _refuse_changes(changed, then, now)
-    _refuse_past_stages(card, changed)
-    _refuse_fewer_epochs(card.place, config)
-    if status.get("status") == FINISHED:
-        _refuse_nothing_left(run, card.place, config)
-    place = card.place
-    others = [f"{key} {then.get(key)} -> {now.get(key)}" for key in changed]
-    said = f"resumes {run.path} at stage {place.stage}, epoch {place.epoch}" + (f", step {place.step}" if place.step else "")
-    said += f"; with {', '.join(others)}" if others else ""
-    kept = {key: source if key in changed else card.sources.get(key, "default") for key, source in sources.items()}
-    return Resumed(run, config, kept, changed, tuple(status.get("resumed", ())), said)
-
-
-def _epochs(card: StateCard, counts: Sequence[int | None]) -> Layer:
-    names = list(card.config.stages)
-    if len(counts) == 1:
-        counts = [counts[0] if name in _open(card) else None for name in names]
-    return {"stages": {name: {"epochs": count} for name, count in zip(names, counts, strict=True) if count is not None}}
-
-
-def _open(card: StateCard) -> list[str]:
-    """The stages that are trained and not over."""
-    used = card.config.used_stages
-    return used[used.index(card.place.stage) :]
-
-
-def _refuse_changes(changed: Sequence[str], then: dict[str, object], now: dict[str, object]) -> None:
-    fixed = [key for key in changed if not any(key == name or key.endswith(f".{name}") for name in CHANGEABLE)]
-    if fixed:
+    names, used, progress = list(card.config.stages), card.config.used_stages, card.progress
+    open_stages = used[used.index(progress.stage) :]
+    if len(epochs) == 1:
+        epochs = [epochs[0] if name in open_stages else None for name in names]
+    counts = {name: {"epochs": count} for name, count in zip(names, epochs, strict=True) if count is not None}
+    rates = {name: {"lr": lr} for name in open_stages} if lr else {}
+    config, sources = resolve_config(
+        [("run", card.config.model_dump()), *layers, ("flag", {"stages": counts}), ("flag", {"stages": rates})]
+    )
+    before, now = flatten(card.config.model_dump()), flatten(config.model_dump())
+    changes = {key: (before.get(key), now.get(key)) for key in {**before, **now} if before.get(key) != now.get(key)}
+    refuse_changes(changes, card)
+    epochs_now, epochs_done = config.stages[progress.stage].epochs, progress.epoch - 1
+    if progress.stage not in config.used_stages or epochs_now < epochs_done:
         raise UsageError(
-            f"{fixed[0]} was {then.get(fixed[0])} when the run was started and cannot be {now.get(fixed[0])} when it goes on. "
-            "Leave it out, or start another run with --init-from."
+            f"Stage {progress.stage} has {epochs_done} epochs already and cannot have {epochs_now}. "
+            f"Give --epochs {max(epochs_done, 1)} or more."
         )
+    if status.get("status") == FINISHED:
+        refuse_finished(run, progress, config)
+    kept = {key: source if key in changes else card.sources.get(key, "default") for key, source in sources.items()}
+    return Resumed(run, config, kept, progress, changes, tuple(status.get("resumed", ())))
 
 
-def _refuse_past_stages(card: StateCard, changed: Sequence[str]) -> None:
+def refuse_changes(changes: dict[str, tuple[object, object]], card: StateCard) -> None:
+    """Raise a UsageError if a setting changes that may not, or one of a stage that is over."""
     names = list(card.config.stages)
-    past = names[: names.index(card.place.stage)]
-    for key in changed:
+    past = names[: names.index(card.progress.stage)]
+    for key, (before, now) in changes.items():
+        if not any(key == name or key.endswith(f".{name}") for name in CHANGEABLE):
+            raise UsageError(
+                f"{key} was {before} when the run was started and cannot be {now} when it goes on. "
+                "Leave it out, or start another run with --init-from."
+            )
         if any(key.startswith(f"stages.{name}.") for name in past):
             counts = ",".join(str(card.config.stages[name].epochs) for name in past)
             raise UsageError(
@@ -125,26 +101,18 @@ def _refuse_past_stages(card: StateCard, changed: Sequence[str]) -> None:
             )
 
 
-def _refuse_fewer_epochs(place: Place, config: RunConfig) -> None:
-    asked, done = config.stages[place.stage].epochs, place.epoch - 1
-    if place.stage not in config.used_stages or asked < done:
-        raise UsageError(
-            f"Stage {place.stage} has {done} epochs already and cannot be one of {asked}. Give --epochs {max(done, 1)} or more."
-        )
-
-
-def _refuse_nothing_left(run: RunDirectory, place: Place, config: RunConfig) -> None:
-    """Refuse to go on with a run that is finished, also under the settings of now."""
-    patience, later = config.optim.patience, config.used_stages[config.used_stages.index(place.stage) + 1 :]
-    if later:
+def refuse_finished(run: RunDirectory, progress: RunProgress, config: RunConfig) -> None:
+    """Raise a UsageError if a finished run has nothing left to do under its new settings either."""
+    patience = config.optim.patience
+    if config.used_stages[-1] != progress.stage:  # a later stage is to come
         return
-    if place.gave_up(patience):
+    if progress.ran_out_of_patience(patience):
         raise UsageError(
-            f"{run.path} ended early: no better mAP since epoch {place.best_epoch} of stage {place.stage}. To go on all the "
-            f"same: --resume {run.path} --set optim.patience={2 * patience}."
+            f"{run.path} ended early: no better mAP since epoch {progress.best_epoch} of stage {progress.stage}. To go on "
+            f"all the same: --resume {run.path} --set optim.patience={2 * patience}."
         )
-    if place.epoch > config.stages[place.stage].epochs:
-        counts = [2 * stage.epochs if name == place.stage else stage.epochs for name, stage in config.stages.items()]
+    if progress.epoch > config.stages[progress.stage].epochs:
+        counts = [2 * stage.epochs if name == progress.stage else stage.epochs for name, stage in config.stages.items()]
         raise UsageError(
             f"{run.path} has come to its end. To train longer, give more epochs: --resume {run.path} "
             f"--epochs {','.join(map(str, counts))}."
@@ -152,7 +120,7 @@ def _refuse_nothing_left(run: RunDirectory, place: Place, config: RunConfig) -> 
 
 
 def refuse_other_data(card: StateCard, manifest: Manifest) -> None:
-    """Raise a DataError when the data are not those that the run was started with."""
+    """Raise a DataError if the data are not those that the run was started with."""
     if manifest.fingerprint() != card.data_fingerprint:
         raise DataError(
             f"The data in {manifest.folder} have other images, splits or labels than those the run was started with, so it "

@@ -3,13 +3,13 @@
 A new loss is a function in `sadcl_core.losses`, a row in TERMS, its options in `sadcl_core.config.schema.LossSection`, and a
 test file; its short name stands in `sadcl_core.config.methods.SHORT`.
 
-Several processes hold a share of the batch each. What a term compares is shared before it is computed, so that every process
+Several processes hold a share of the batch each. They gather what a term compares before it is computed, so that each of them
 has the loss of the whole batch, contrasts with the labels of all, and, averaged over processes, its exact gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -22,14 +22,14 @@ from sadcl_core.errors import DivergedError
 from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank, confident
-from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad
+from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad, all_reduce
 
 Counted = Literal["known", "active", "images"]  # what a term is a mean over
 
 
 @dataclass
 class LossInputs:
-    """What a term may look at.
+    """What a term is computed from.
 
     Attributes:
         targets: (B, K), 1, 0 or -1 for unknown, or what lies between where images were mixed; of this process.
@@ -124,7 +124,7 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: how it is computed, what it is a mean over, and what of the classifier beside backbone and head it trains."""
+    """A loss term: its function, what it is a mean over, and what it trains beside backbone and head."""
 
     compute: Callable[[LossInputs], Tensor]
     over: Counted
@@ -142,17 +142,30 @@ TERMS: dict[str, Term] = {
 
 
 def loss_terms(inputs: LossInputs, names: Iterable[str]) -> dict[str, Tensor]:
-    """The named terms, unweighted."""
+    """Return the named terms, without their weights."""
     return {name: TERMS[name].compute(inputs) for name in names}
 
 
-def counts(targets: Tensor) -> dict[Counted, float]:
-    """How much of what the terms are means over there is in targets (B, K) of one process."""
-    return {"known": float((targets >= 0).sum()), "active": float((targets == 1).sum()), "images": float(len(targets))}
+def totals(targets: Sequence[Tensor]) -> dict[Counted, float]:
+    """Return how many labels or images the terms are means over, in targets (B, K) of all processes; at least 1.
+
+    Example:
+        >>> totals([torch.tensor([[1, 0], [-1, 1]]), torch.tensor([[0, 0]])])
+        {'known': 5.0, 'active': 2.0, 'images': 3.0}
+    """
+    sums = [[float((some >= 0).sum()), float((some == 1).sum()), float(len(some))] for some in targets]
+    known, active, images = all_reduce(torch.tensor(sums, dtype=torch.float64).sum(dim=0)).clamp(min=1).tolist()
+    return {"known": known, "active": active, "images": images}
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """What is minimised."""
+    """Return the sum of the terms times their weights, which is minimised.
+
+    Example:
+        >>> terms = {"asymmetric": torch.tensor(2.0), "image_to_image": torch.tensor(1.0)}
+        >>> weighted_sum(terms, {"asymmetric": 1, "image_to_image": 0.5})
+        tensor(2.5000)
+    """
     total: Tensor | None = None
     for name, term in terms.items():
         part = weights[name] * term
@@ -162,7 +175,11 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 
 
 def refuse_not_finite(values: Mapping[str, float], *, where: str) -> None:
-    """Raise a DivergedError when a loss is no finite number; the message names the term."""
+    """Raise a DivergedError if a loss is not finite; the message names the term.
+
+    Example:
+        >>> refuse_not_finite({"loss": 0.5}, where="step 1")
+    """
     broken = [name for name, value in values.items() if not abs(value) < float("inf")]
     if broken:
         name = next((name for name in broken if name != "loss"), "total")
@@ -172,7 +189,7 @@ def refuse_not_finite(values: Mapping[str, float], *, where: str) -> None:
 
 
 class TrainingStep(nn.Module):
-    """Images and targets to loss terms: all that a step computes with weights, so that it can be wrapped as one module."""
+    """From images and targets to loss terms: all of a step that uses weights, so that it can be wrapped as one module."""
 
     def __init__(
         self,
@@ -183,7 +200,7 @@ class TrainingStep(nn.Module):
         bank: MemoryBank | None = None,
         class_weights: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """`terms` are rows of TERMS, `class_weights` (K,) of active and of inactive labels."""
+        """Take the names of rows of TERMS, and `class_weights` (K,) of active and of inactive labels."""
         super().__init__()
         self.classifier = classifier
         self.terms = tuple(terms)
@@ -192,17 +209,19 @@ class TrainingStep(nn.Module):
         self.class_weights = class_weights
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """One batch, or a part of one.
+        """Compute a batch, or a micro-batch.
 
         Args:
             images: (B, 3, S, S), normalised.
             targets: (B, K).
 
         Returns:
-            The terms, of all processes together, and of this process what the bank is to remember: features (n, D), classes (n,).
+            The terms of all processes together, without weights, and what the bank is to remember of this process: features
+            (n, D), classes (n,).
         """
         output = self.classifier(images)
-        terms = loss_terms(LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights), self.terms)
+        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights)
+        terms = loss_terms(inputs, self.terms)
         if self.bank is None:
             return terms, output.label_features[:0, 0].detach(), targets.new_empty(0)
         scores = output.logits.detach().float().sigmoid()

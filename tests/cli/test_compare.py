@@ -9,13 +9,13 @@ from PIL import Image
 
 from sadcl_cli import console
 from sadcl_cli.compare import _show
-from sadcl_cli.recipe import facts_of
 from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import Layer
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.experiments import run as comparison
 from sadcl_core.experiments.run import plan
 from sadcl_core.experiments.tables import TITLES, Comparison, ScoredRun
+from sadcl_core.training.setup import data_facts
 from tests.conftest import QUICK, Sadcl
 
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
@@ -39,7 +39,7 @@ def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coc
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(comparison, "train", refuse)
+    monkeypatch.setattr(comparison, "start_run", refuse)
     again = sadcl(*base, "--methods", "sarl,sadcl", "--seeds", "2,", "--json", "-q")
     document = json.loads(again.stdout)
     assert document["seeds"] == [2]
@@ -66,8 +66,10 @@ def test_every_method_has_the_recipe_that_training_it_alone_would_choose(
     monkeypatch.chdir(tmp_path)
     manifest = prepare("coco", data=coco).manifest
     layers: list[tuple[str, Layer]] = [("flag", {"stages": {"classification": {"epochs": 7}}})]
-    facts = partial(facts_of, manifest, layers)
-    planned = plan(layers, manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1], facts=lambda: facts_of(manifest, layers))
+    facts = partial(data_facts, manifest, layers)
+    planned = plan(
+        layers, manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1], facts=lambda: data_facts(manifest, layers)
+    )
     for run in planned.runs:
         said = [*layers, ("flag", {"method": run.method})]
         alone = configure(said, dataset="coco", split_sizes=manifest.split_sizes, facts=facts).config

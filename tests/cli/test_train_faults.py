@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -101,22 +100,6 @@ def test_ctrl_c_keeps_what_was_learned(folder: Path, whole: Path) -> None:
     goes_on_as_if_nothing_had_been(folder, whole, "-j", "0")
 
 
-def test_a_second_ctrl_c_does_not_wait(folder: Path, whole: Path) -> None:
-    slow = "import sadcl_core.training.epoch as e, time; before = e._optimise\n"
-    slow += "def wait(*a):\n    open('step', 'a').write('.'); len(open('step').read()) < 3 or time.sleep(60); return before(*a)\n"
-    process = start(folder, "train", "coco", *LONG, before=f"{slow}e._optimise = wait")
-    wait_until(lambda: (folder / "step").is_file() and len((folder / "step").read_text()) == 3, process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)  # two at once would be one
-    process.send_signal(signal.SIGINT)
-    code, _, stderr = end(process)
-    assert code == 130
-    says(stderr, "interrupted.")
-    card, _ = read_state(RunDirectory(folder / RUN))
-    assert (card.place.epoch, card.place.step) == (1, 0)  # the one of the start
-    goes_on_as_if_nothing_had_been(folder, whole)
-
-
 def test_a_reader_of_the_output_that_goes_away(folder: Path, whole: Path) -> None:
     process = start(folder, "train", "coco", *LONG)
     assert process.stderr is not None
@@ -181,7 +164,7 @@ def test_a_full_disk(folder: Path) -> None:
         assert code == 5
         says(stderr, "cannot be written")
         assert "No space left on device" in stderr or "Make room on the disk" in stderr
-        kept = read_state(RunDirectory(disk / "run"))[0].place
+        kept = read_state(RunDirectory(disk / "run"))[0].progress
         subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
         code, _, stderr = end(start(folder, "train", "--resume", disk / "run"))
         assert code == 0, stderr
@@ -227,36 +210,55 @@ def test_two_runs_in_one_directory(folder: Path) -> None:
     assert code == 0, stderr
 
 
-MEMORY = """
+STARVED = """
 import resource, torch
+from pathlib import Path
+from sadcl_core.data.manifest import load_manifest
+from sadcl_core.errors import MachineError
+from sadcl_core.training.listeners.events import MemoryRanOut
+from sadcl_core.training.recipe import TrainingRecipe
+from tests.core.training.resumable import configured, start
+
+class Starved(TrainingRecipe):
+    def train_epoch(self):
+        limit = int(open("/proc/self/statm").read().split()[0]) * 4096 + {room} * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        try:
+            return super().train_epoch()
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
 torch.backends.mkldnn.set_flags(False)  # it does not always say so when it has too little memory
-import sadcl_core.training.epoch as epoch, sadcl_core.training.stages as stages
-before = stages.train_epoch
-def train_epoch(training, state, loader):
-    limit = int(open('/proc/self/statm').read().split()[0]) * 4096 + {room} * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    try:
-        return before(training, state, loader)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-stages.train_epoch = train_epoch
+made = configured((1, 0), {{"model": {{"backbone": "resnet18"}}, "data": {{"img_size": {size}, "batch_size": {batch}}}}})
+def listen(event):
+    if isinstance(event, MemoryRanOut):
+        print(event)
+
+try:
+    start(made, load_manifest(Path("prepared/coco")), Path("run"), listen, Starved)
+except MachineError as error:
+    print(error)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
-def test_memory_that_runs_out_is_answered_with_smaller_parts(folder: Path) -> None:
-    big = ("--img-size", "256", "--batch-size", "24", "--backbone", "resnet18", "--epochs", "1,0", "-j", "0")
-    code, _, stderr = end(start(folder, "train", "coco", *QUICK, *big, before=MEMORY.format(room=700)))
-    assert "memory ran out on cpu: batches are now cut into 2 parts" in stderr, stderr
+def starved(folder: Path, **sizes: int) -> str:
+    """Stdout of a training that has little room in MiB for batches of images of a size."""
+    root = str(Path(__file__).parents[2])
+    program = (sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{STARVED.format(**sizes)}")
+    code, stdout, stderr = end(start(folder, program=program))
     assert code == 0, stderr
+    return stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
+def test_memory_that_runs_out_is_answered_with_smaller_micro_batches(folder: Path) -> None:
+    assert "MemoryRanOut(device='cpu', micro_batches=2)" in starved(folder, size=256, batch=24, room=700)
+    assert read_status(folder / "run")["status"] == "finished"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
 def test_memory_that_is_not_enough_for_one_image(folder: Path) -> None:
-    big = ("--img-size", "512", "--batch-size", "2", "--backbone", "resnet18", "--epochs", "1,0", "-j", "0")
-    code, _, stderr = end(start(folder, "train", "coco", *QUICK, *big, before=MEMORY.format(room=10)))
-    assert code == 5
-    says(stderr, "Memory ran out on cpu with one image at a time")
+    assert "Memory ran out on cpu with one image at a time" in starved(folder, size=512, batch=2, room=10)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

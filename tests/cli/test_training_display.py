@@ -1,24 +1,35 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from sadcl_cli import console
 from sadcl_cli.console import verbosity
-from sadcl_cli.training_display import TrainingDisplay
+from sadcl_cli.display.training import TrainingDisplay, spoken
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.training.listeners.events import EpochDone, Event, Note, PrototypesBuilt, StageStarted, StepDone
+from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.training.listeners.events import (
+    EpochDone,
+    Event,
+    MemoryRanOut,
+    PrototypesBuilt,
+    RunStarted,
+    StageStarted,
+    StepDone,
+)
 from sadcl_core.training.prototypes import CONFIDENT, POSITIVES, ClassCoverage
 
 TERMS = {"loss": 1.5, "asymmetric": 0.25, "sample_to_sample": 3.25}
 STORY: list[Event] = [
-    Note("a note"),
+    RunStarted(RunDirectory(Path("runs/a")), RunConfig(), "cpu", "fp32", 1, 1000, 50),
     StageStarted("contrastive", 2, 2, 3, 2, {"asymmetric": 1.0, "sample_to_sample": 0.1}),
     StepDone(1, 1, 8, TERMS, 1e-3),
     StepDone(1, 2, 8, TERMS, 1e-3),
     EpochDone({"epoch": 1, "images_per_second": 120.0, **TERMS, "prototype_to_sample": "", "mAP_interpolated": 61.25}, best=True),
+    MemoryRanOut("cpu", 4),
     PrototypesBuilt((ClassCoverage("cat", 9, 4, CONFIDENT), ClassCoverage("dog", 3, 0, POSITIVES))),
 ]
 
@@ -28,11 +39,11 @@ def tell(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, quiet: bool = False
     screen_console = Console(file=screen, force_terminal=terminal, width=width, color_system=None)
     monkeypatch.setattr(console, "_console", lambda stderr: screen_console)
     monkeypatch.setattr(verbosity, "quiet", quiet)
-    with TrainingDisplay(RunConfig()) as display:
+    with TrainingDisplay() as display:
         for event in STORY:
             display(event)
-        if display.progress is not None:
-            display.progress.refresh()
+        if display.bar is not None:
+            display.bar.refresh()
     return screen.getvalue()
 
 
@@ -55,7 +66,20 @@ def test_off_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -
     assert "  epoch   1/3     120 images/s  loss 1.5000  ASL 0.2500  S2S 3.2500  EMA mAP 61.25  best" in shown
     assert "prototypes: 1 of 2 classes from images the model is sure of" in shown
     assert "dog" in shown
+    assert "trains on 1,000 images of split train" in shown
+    assert "50 images are few to choose an epoch by" in shown
+    assert "batches are now computed in 4 micro-batches" in shown
+    assert "To start so: --accumulate 4" in shown
 
 
-def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tell(monkeypatch, terminal=True, quiet=True) == ""
+def test_quiet_says_only_what_wants_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = tell(monkeypatch, terminal=True, quiet=True, width=400)
+    assert [line.partition(" on cpu")[0] for line in shown.splitlines()] == ["Warning: memory ran out"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "10 seconds"), (44, "40 seconds"), (89, "90 seconds"), (100, "2 minutes"), (3600, "60 minutes"), (9000, "2.5 hours")],
+)
+def test_times_are_said_as_roughly_as_they_are_known(seconds: float, words: str) -> None:
+    assert spoken(seconds) == words

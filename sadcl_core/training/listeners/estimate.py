@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+import time
+
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.training.context import Training
-from sadcl_core.training.listeners.events import Note
-from sadcl_core.training.saving import StageState
+from sadcl_core.training.listeners.events import Event, Listener, RunStarted, StageStarted, StepDone, TimeEstimated
 
 AFTER = 5  # steps that are timed
-FORWARD = 1 / 3  # what a look at an image costs, of a step with its backward pass
+FORWARD = 1 / 3  # cost of a forward pass alone, as a share of a step with its backward pass
 
 
-def say_how_long(training: Training, state: StageState, *, steps: int, seconds: float) -> None:
-    """Tell it once, when so many steps have been made in so many seconds since the run was started or resumed."""
-    if training.told or (steps < AFTER and state.place.step < state.steps):
-        return
-    training.told = True
-    left = seconds_left(
-        training.config,
-        state.place.stage,
-        steps=state.steps,
-        done=state.steps_done,
-        step_seconds=seconds / steps,
-        train_images=len(training.train_split),
-        eval_images=len(training.eval_split),
-    )
-    patience, stages = training.config.optim.patience, training.config.stages
-    sooner = any(patience < stages[name].epochs for name in training.config.used_stages)
-    early = "; early stop may end it sooner" if sooner else ""
-    training.listen(Note(f"about {spoken(left)} to go, from the first steps{early}"))
+class TimeEstimate:
+    """Report once, after the first steps, how long the run will take."""
+
+    def __init__(self, listen: Listener) -> None:
+        """Report to `listen`."""
+        self.listen = listen
+        self.run: RunStarted | None = None
+        self.stage: StageStarted | None = None
+        self.steps, self.since = 0, 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Count steps, and report when there are enough of them."""
+        if isinstance(event, RunStarted):
+            self.run = event
+        elif isinstance(event, StageStarted) and self.stage is None:
+            self.stage, self.since = event, time.perf_counter()
+        elif isinstance(event, StepDone) and self.run is not None and self.stage is not None:
+            self.steps += 1
+            if self.steps < AFTER and event.step < self.stage.steps:
+                return
+            config = self.run.config
+            seconds = seconds_left(
+                config,
+                self.stage.stage,
+                steps=self.stage.steps,
+                done=self.stage.done + self.steps,
+                step_seconds=(time.perf_counter() - self.since) / self.steps,
+                train_images=self.run.train_images,
+                eval_images=self.run.eval_images,
+            )
+            early_stop = any(config.optim.patience < config.stages[name].epochs for name in config.used_stages)
+            self.run = None  # once
+            self.listen(TimeEstimated(seconds, early_stop))
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 def seconds_left(
     config: RunConfig, stage: str, *, steps: int, done: int, step_seconds: float, train_images: int, eval_images: int
 ) -> float:
-    """Seconds until the end of the last stage.
+    """Return the seconds until the end of the last stage.
 
     Args:
         config: of the run.
@@ -43,23 +61,24 @@ def seconds_left(
         done: of this stage.
         step_seconds: of one step in this stage.
         train_images: of an epoch.
-        eval_images: looked at after each epoch.
+        eval_images: evaluated after each epoch.
+
+    Example:
+        >>> config = RunConfig()
+        >>> stages = {name: stage.model_copy(update={"epochs": 10}) for name, stage in config.stages.items()}
+        >>> config = config.model_copy(update={"stages": {"classification": stages["classification"]}})
+        >>> left = seconds_left(
+        ...     config, "classification", steps=100, done=500, step_seconds=0.6, train_images=1000, eval_images=100
+        ... )
+        >>> round(left)
+        310
     """
     names = config.used_stages
     per_view = step_seconds / config.stages[stage].views
-    look = FORWARD * per_view * steps / max(train_images, 1)  # at one image
-    left = -done * step_seconds - done // max(steps, 1) * eval_images * look
+    per_image = FORWARD * per_view * steps / max(train_images, 1)
+    left = -done * step_seconds - done // max(steps, 1) * eval_images * per_image
     for name in names[names.index(stage) :]:
         section = config.stages[name]
-        left += section.epochs * (steps * per_view * section.views + eval_images * look)
-        left += train_images * look if name != stage else 0  # its prototypes
+        left += section.epochs * (steps * per_view * section.views + eval_images * per_image)
+        left += train_images * per_image if name != stage else 0  # its prototypes
     return max(left, 0.0)
-
-
-def spoken(seconds: float) -> str:
-    """A length of time in words, rounded as an estimate is."""
-    if seconds < 90:
-        return f"{max(round(seconds, -1), 10):.0f} seconds"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"

@@ -1,62 +1,66 @@
-"""What training tells whoever listens."""
+"""What happens in a training run, as facts for whoever listens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sadcl_core.training.prototypes import ClassCoverage
-from sadcl_core.training.transfer import Transfer
+if TYPE_CHECKING:
+    from sadcl_core.config.presets import Configured
+    from sadcl_core.config.schema import RunConfig
+    from sadcl_core.data.prepare.prepare import DataOrigin
+    from sadcl_core.model.weights import LoadedWeights
+    from sadcl_core.runs.run_directory import RunDirectory
+    from sadcl_core.training.prototypes import ClassCoverage
+    from sadcl_core.training.resume import Resumed
+    from sadcl_core.training.transfer import Transfer
 
 
 @dataclass(frozen=True)
-class StageStarted:
-    """A stage begins: its name, its number of how many, its epochs and steps per epoch, and what its losses weigh.
+class DataReady:
+    """The data set is there, prepared now or before."""
 
-    `done` are steps of it that were made before the run was resumed.
+    data: DataOrigin
+
+
+@dataclass(frozen=True)
+class SettingsChosen:
+    """The configuration of a new run is made."""
+
+    configured: Configured
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins or goes on; its directory is there.
+
+    Attributes:
+        run: its directory.
+        config: complete.
+        device: kind of it: cpu, cuda or mps.
+        precision: fp32, bf16 or fp16.
+        processes: that train together.
+        train_images: of the split that is trained on.
+        eval_images: of the held-out split.
+        resumed: what it goes on from, None for a new run.
     """
 
-    stage: str
-    number: int
-    stages: int
-    epochs: int
-    steps: int
-    losses: dict[str, float]
-    done: int = 0
+    run: RunDirectory
+    config: RunConfig
+    device: str
+    precision: str
+    processes: int
+    train_images: int
+    eval_images: int
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True)
-class StepDone:
-    """A step was taken. `terms` are the unweighted losses of this step."""
+class WeightsLoaded:
+    """Pretrained weights of the backbone were loaded."""
 
-    epoch: int
-    step: int
-    images: int
-    terms: dict[str, float]
-    lr: float
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch was evaluated. `row` is its line in results.csv, `best` whether its EMA mAP is the best of the stage."""
-
-    row: dict[str, float | int | str]
-    best: bool
-
-
-@dataclass(frozen=True)
-class Note:
-    """A sentence for the person who watches; `warning` when it wants attention."""
-
-    text: str
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class PrototypesBuilt:
-    """The prototypes were made; one entry per class."""
-
-    coverage: tuple[ClassCoverage, ...]
+    weights: LoadedWeights
 
 
 @dataclass(frozen=True)
@@ -66,5 +70,119 @@ class Transferred:
     transfer: Transfer
 
 
-Event = StageStarted | StepDone | EpochDone | Note | PrototypesBuilt | Transferred
+@dataclass(frozen=True)
+class StageTakenOver:
+    """A stage was not trained but taken from another run, with its best EMA mAP (interpolated, percent)."""
+
+    stage: str
+    run: RunDirectory
+    best_map: float
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins or goes on.
+
+    Attributes:
+        stage: its name.
+        number: from 1, among those that are trained.
+        stages: how many are trained.
+        epochs: of the stage.
+        steps: of an epoch.
+        losses: weight of each loss.
+        done: steps of the stage that were made before the run was resumed.
+    """
+
+    stage: str
+    number: int
+    stages: int
+    epochs: int
+    steps: int
+    losses: Mapping[str, float]
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class PrototypesBuilt:
+    """The prototypes are built; one entry per class."""
+
+    coverage: tuple[ClassCoverage, ...]
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step is done; `images` of all processes, `terms` the total loss and each term without its weight, `lr` the peak rate."""
+
+    epoch: int
+    step: int
+    images: int
+    terms: Mapping[str, float]
+    lr: float
+
+
+@dataclass(frozen=True)
+class TimeEstimated:
+    """Seconds until the end of the run, from its first steps; an early stop may end it sooner."""
+
+    seconds: float
+    early_stop: bool
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch was evaluated. `row` is its line in results.csv, `best` whether its EMA mAP is the best of the stage."""
+
+    row: Mapping[str, float | int | str]
+    best: bool
+
+
+@dataclass(frozen=True)
+class StoppedEarly:
+    """A stage ends before its last epoch, since no mAP was better than that of `best_epoch`."""
+
+    stage: str
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class MemoryRanOut:
+    """Memory of a device ran out; from now on batches are computed in so many micro-batches."""
+
+    device: str
+    micro_batches: int
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """A signal asked the run to end; it ends after this step."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something failed that does not end the run; `message` is a sentence."""
+
+    message: str
+
+
+Event = (
+    DataReady
+    | SettingsChosen
+    | RunStarted
+    | WeightsLoaded
+    | Transferred
+    | StageTakenOver
+    | StageStarted
+    | PrototypesBuilt
+    | StepDone
+    | TimeEstimated
+    | EpochDone
+    | StoppedEarly
+    | MemoryRanOut
+    | StopRequested
+    | Problem
+)
 Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Do nothing with an event."""

@@ -29,8 +29,8 @@ from sadcl_core.experiments.run import Plan, compare, plan
 from sadcl_core.experiments.tables import Comparison, ScoredRun, save_comparison
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory, _since, read_status
-from sadcl_core.training.fit import train
 from sadcl_core.training.listeners.events import Event, Listener, StageStarted, StepDone
+from sadcl_core.training.run import start_run
 
 SETTINGS: Layer = {
     "data": {"img_size": 64, "batch_size": 8, "workers": 0},
@@ -107,7 +107,7 @@ def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: M
     run(plan(LAYERS, manifest, methods=methods, seeds=(3,)), manifest)
     configured = configure([*LAYERS, ("test", {"method": "sadcl", "seed": 3})], dataset="coco", split_sizes=manifest.split_sizes)
     alone = RunDirectory(Path("alone"))
-    train(configured.config, configured.sources, manifest, alone, listen=lambda event: None)
+    start_run(configured.config, configured.sources, manifest, alone, listen=lambda event: None)
     shared, own = weights(Path("c/sadcl-seed3")), weights(Path("alone"))
     assert all(torch.equal(shared[name], own[name]) for name in own)
 
@@ -163,7 +163,7 @@ def test_a_run_whose_files_were_lost_is_trained_again(manifest: Manifest) -> Non
 def test_a_divergence_is_no_number_and_the_others_go_on(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], diverging: str, lost: list[str]
 ) -> None:
-    trained: Any = vars(module)["train"]
+    trained: Any = vars(module)["start_run"]
     tried: list[str] = []
 
     def diverge(config: RunConfig, sources: Any, manifest: Manifest, run: RunDirectory, **named: Any) -> object:
@@ -174,7 +174,7 @@ def test_a_divergence_is_no_number_and_the_others_go_on(
             raise DivergedError("The loss is not a finite number.")
         return trained(config, sources, manifest, run, **named)
 
-    monkeypatch.setattr(module, "train", diverge)
+    monkeypatch.setattr(module, "start_run", diverge)
     planned = plan(LAYERS, manifest, methods=methods, seeds=(1,))
     result, _ = run(planned, manifest)
     assert result.diverged == [f"{method} seed 1" for method in lost]
@@ -282,7 +282,7 @@ def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manife
 
 def test_an_interrupted_run_goes_on_and_the_others_are_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
-    trained: Any = vars(module)["train"]
+    trained: Any = vars(module)["start_run"]
 
     def stop(config: RunConfig, *arguments: Any, **named: Any) -> object:
         if config.method == "sadcl":
@@ -293,11 +293,11 @@ def test_an_interrupted_run_goes_on_and_the_others_are_kept(manifest: Manifest, 
         if isinstance(event, StepDone):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "train", stop)
+    monkeypatch.setattr(module, "start_run", stop)
     with pytest.raises(KeyboardInterrupt):
         run(planned, manifest)
     assert read_status(Path("c/sadcl-seed1"))["status"] == "interrupted"
-    monkeypatch.setattr(module, "train", trained)
+    monkeypatch.setattr(module, "start_run", trained)
     result, stages = run(planned, manifest)
     assert list(stages.values()) == [["contrastive"]]  # neither the first stage nor the finished run again
     assert len(read_status(Path("c/sadcl-seed1"))["resumed"]) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from torch import Tensor
 from sadcl_core.config.presets import Configured, configure
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.runs.run_directory import RunDirectory
-from sadcl_core.training.fit import resume, train
-from sadcl_core.training.listeners.events import Event
+from sadcl_core.training.listeners.events import Listener, ignore
+from sadcl_core.training.recipe import TrainingRecipe
 from sadcl_core.training.resume import prepare_resume
+from sadcl_core.training.run import resume_run, start_run
 
 LOSSES = {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
 STAGE: dict[str, Any] = {"lr": 1e-3, "augment": "flip-and-crop"}
@@ -43,12 +43,18 @@ def configured(epochs: tuple[int, int], *more: dict[str, Any]) -> Configured:
     return configure(layers, dataset="coco", split_sizes={"train": 24})
 
 
-def start(made: Configured, manifest: Manifest, path: Path, listen: Callable[[Event], None] = lambda event: None) -> None:
-    train(made.config, made.sources, manifest, RunDirectory(path), listen=listen)
+def start(
+    made: Configured,
+    manifest: Manifest,
+    path: Path,
+    listen: Listener = ignore,
+    recipe_class: type[TrainingRecipe] = TrainingRecipe,
+) -> None:
+    start_run(made.config, made.sources, manifest, RunDirectory(path), listen=listen, recipe_class=recipe_class)
 
 
-def go_on(path: Path, manifest: Manifest, listen: Callable[[Event], None] = lambda event: None, **options: Any) -> None:
-    resume(prepare_resume(path, options.pop("layers", []), **options), manifest, listen=listen)
+def go_on(path: Path, manifest: Manifest, listen: Listener = ignore, **options: Any) -> None:
+    resume_run(prepare_resume(path, options.pop("layers", []), **options), manifest, listen=listen)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

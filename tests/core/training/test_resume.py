@@ -17,28 +17,28 @@ import torch
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, read_status
 from sadcl_core.runs.state import CARD, StateCard, read_state, read_state_card
 from sadcl_core.training.listeners.events import EpochDone, Event, PrototypesBuilt, StepDone
-from sadcl_core.training.resume import find_resumable, prepare_resume
+from sadcl_core.training.resume import prepare_resume
 from tests.conftest import make_coco
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
 MIXED: dict[str, Any] = {
     "stages": {name: {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd"} for name in ("classification", "contrastive")}
 }
-VIEWS: dict[str, Any] = {"stages": {"contrastive": {"views": 2}}, "data": {"sampler": "repeat-factor", "workers": 2}}
+VIEWS: dict[str, Any] = {"stages": {"contrastive": {"views": 2}}, "data": {"sampler": "repeat-factor", "workers": 1}}
+
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    folder = tmp_path_factory.mktemp("data")
-    return prepare("coco", data=make_coco(folder / "coco"), output=folder / "prepared").manifest
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def whole(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs in both stages that nothing disturbed."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    start(configured((2, 2)), manifest, path)
+    return path
 
 
 def stop_at(count: int, kind: type = StepDone) -> Callable[[Event], None]:
@@ -54,60 +54,45 @@ def stop_at(count: int, kind: type = StepDone) -> Callable[[Event], None]:
     return listen
 
 
-@pytest.mark.parametrize(
-    ("stop", "more"),
-    [
-        (stop_at(2, EpochDone), {}),  # 2 + 2 epochs, across stages
-        (stop_at(1, EpochDone), {}),
-        (stop_at(3, EpochDone), {}),
-        (stop_at(1, PrototypesBuilt), {}),
-        (stop_at(2), {}),  # in the middle of an epoch
-        (stop_at(8), {}),  # the last step before an evaluation
-        (stop_at(11), {}),
-        (stop_at(10), MIXED),
-        (stop_at(11), VIEWS),
-    ],
-    ids=["between stages", "epoch 1", "epoch 3", "prototypes", "step 2", "step 8", "step 11", "mixed", "views, workers"],
-)
-def test_stopped_and_resumed_is_the_same_as_not_stopped(
-    manifest: Manifest, stop: Callable[[Event], None], more: dict[str, Any]
-) -> None:
-    made = configured((2, 2), more)
-    start(made, manifest, Path("whole"))
+def test_stopped_at_every_event_and_resumed_is_the_same_as_not_stopped(manifest: Manifest, whole: Path) -> None:
+    """After each step, epoch and set of prototypes once: between stages, within an epoch, before and after an evaluation."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone | EpochDone | PrototypesBuilt):
+            signal.raise_signal(signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
-        start(made, manifest, Path("parts"), stop)
+        start(configured((2, 2)), manifest, Path("parts"), stop)
     assert read_status(Path("parts"))["status"] == "interrupted"
-    go_on(Path("parts"), manifest)
-    assert differences(Path("whole"), Path("parts")) == []
-    status = read_status(Path("parts"))
-    assert status["status"] == "finished"
-    assert len(status["resumed"]) == 1
-
-
-def test_stopped_at_every_step_is_the_same(manifest: Manifest) -> None:
-    made = configured((1, 2))
-    start(made, manifest, Path("whole"))
-    with pytest.raises(KeyboardInterrupt):
-        start(made, manifest, Path("parts"), stop_at(1))
     for _ in range(40):
         try:
-            go_on(Path("parts"), manifest, stop_at(1))
+            go_on(Path("parts"), manifest, stop)
             break
         except KeyboardInterrupt:
             continue
-    assert differences(Path("whole"), Path("parts")) == []
-    assert len(read_status(Path("parts"))["resumed"]) >= 10
+    assert differences(whole, Path("parts")) == []
+    status = read_status(Path("parts"))
+    assert status["status"] == "finished"
+    assert len(status["resumed"]) >= 15
 
 
-def test_more_workers_and_a_moved_run_change_nothing(manifest: Manifest) -> None:
-    made = configured((2, 0))
+@pytest.mark.parametrize("more", [MIXED, VIEWS], ids=["mixed", "views, workers"])
+def test_whatever_is_random_comes_back_as_it_was(manifest: Manifest, more: dict[str, Any]) -> None:
+    made = configured((1, 1), more)
     start(made, manifest, Path("whole"))
     with pytest.raises(KeyboardInterrupt):
-        start(made, manifest, Path("parts"), stop_at(2))
+        start(made, manifest, Path("parts"), stop_at(6))
+    go_on(Path("parts"), manifest)
+    assert differences(Path("whole"), Path("parts")) == []
+
+
+def test_more_workers_and_a_moved_run_change_nothing(manifest: Manifest, whole: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 2)), manifest, Path("parts"), stop_at(2))
     shutil.move("parts", "elsewhere")
-    go_on(Path("elsewhere"), manifest, layers=[("flag", {"data": {"workers": 2}})])
-    assert differences(Path("whole"), Path("elsewhere")) == []
-    assert "workers: 2  # flag" in Path("elsewhere/config.yaml").read_text()
+    go_on(Path("elsewhere"), manifest, layers=[("flag", {"data": {"workers": 1}})])
+    assert differences(whole, Path("elsewhere")) == []
+    assert "workers: 1  # flag" in Path("elsewhere/config.yaml").read_text()
 
 
 def test_states_within_an_epoch_are_kept_when_asked_for(manifest: Manifest) -> None:
@@ -115,8 +100,8 @@ def test_states_within_an_epoch_are_kept_when_asked_for(manifest: Manifest) -> N
 
     def look(event: Event) -> None:
         if isinstance(event, StepDone):
-            place = read_state_card(RunDirectory(Path("run"))).place
-            seen.append((place.epoch, place.step))
+            progress = read_state_card(RunDirectory(Path("run"))).progress
+            seen.append((progress.epoch, progress.step))
 
     start(configured((2, 0), {"save_every": 2}), manifest, Path("run"), look)
     assert seen == [(1, 0), (1, 0), (1, 2), (1, 2), (2, 0), (2, 0), (2, 2), (2, 2)][: len(seen)]
@@ -127,7 +112,7 @@ def test_a_run_goes_on_for_more_epochs_than_it_was_started_for(manifest: Manifes
     start(configured((1, 1)), manifest, Path("run"))
     before = numbers(Path("run"))
     with pytest.raises(UsageError, match=r"has come to its end. To train longer, give more epochs: --resume run --epochs 1,2"):
-        prepare_resume(Path("run"), [])
+        prepare_resume(Path("run"))
     go_on(Path("run"), manifest, epochs=[3])
     after = numbers(Path("run"))
     assert after[:2] == before
@@ -136,7 +121,7 @@ def test_a_run_goes_on_for_more_epochs_than_it_was_started_for(manifest: Manifes
     start(configured((1, 3)), manifest, Path("whole"))
     assert [row["lr"] for row in numbers(Path("whole"))[2:]] == [row["lr"] for row in after[2:]]  # where a whole one would be
     with pytest.raises(UsageError, match="Stage classification is over"):
-        prepare_resume(Path("run"), [], epochs=[2, 3])
+        prepare_resume(Path("run"), epochs=[2, 3])
 
 
 def test_the_early_stop_counts_across_interruptions(manifest: Manifest) -> None:
@@ -154,7 +139,7 @@ def test_a_run_that_gave_up_goes_on_with_more_patience(manifest: Manifest) -> No
     rows = len(numbers(Path("run")))
     for epochs in ([20], [None]):
         with pytest.raises(UsageError, match=r"ended early: no better mAP since epoch \d of .* --set optim.patience=4"):
-            prepare_resume(Path("run"), [], epochs=epochs)
+            prepare_resume(Path("run"), epochs=epochs)
     go_on(Path("run"), manifest, layers=[("--set", {"optim": {"patience": 4}})])
     assert len(numbers(Path("run"))) == rows + 2
 
@@ -162,16 +147,16 @@ def test_a_run_that_gave_up_goes_on_with_more_patience(manifest: Manifest) -> No
 def test_a_rate_is_for_the_stages_that_are_not_over(manifest: Manifest) -> None:
     with pytest.raises(KeyboardInterrupt):
         start(configured((1, 2)), manifest, Path("run"), stop_at(2, EpochDone))
-    resumed = prepare_resume(Path("run"), [], lr=1e-4)
+    resumed = prepare_resume(Path("run"), lr=1e-4)
     assert [stage.lr for stage in resumed.config.stages.values()] == [1e-3, 1e-4]
-    assert resumed.changed == ("stages.contrastive.lr",)
+    assert resumed.changes == {"stages.contrastive.lr": (1e-3, 1e-4)}
 
 
 def test_epochs_that_are_done_cannot_be_taken_back(manifest: Manifest) -> None:
     start(configured((3, 0)), manifest, Path("run"))
     for epochs in ([2], [0], [0, 2]):
         with pytest.raises(UsageError, match="Stage classification has 3 epochs already"):
-            prepare_resume(Path("run"), [], epochs=epochs)
+            prepare_resume(Path("run"), epochs=epochs)
 
 
 def test_what_is_asked_for_when_going_on_is_kept_at_once(manifest: Manifest) -> None:
@@ -226,10 +211,8 @@ def test_what_was_settled_at_the_start_cannot_be_changed(manifest: Manifest) -> 
         with pytest.raises(UsageError, match=words):
             prepare_resume(Path("run"), [("flag", layer)], epochs=[2])
     resumed = prepare_resume(Path("run"), [("flag", {"save_every": 3})], epochs=[2])
-    assert (
-        resumed.said == "resumes run at stage classification, epoch 2; with save_every 0 -> 3, "
-        "stages.classification.epochs 1 -> 2"
-    )
+    assert (resumed.progress.stage, resumed.progress.epoch, resumed.progress.step) == ("classification", 2, 0)
+    assert resumed.changes == {"save_every": (0, 3), "stages.classification.epochs": (1, 2)}
 
 
 def test_other_data_are_refused(manifest: Manifest, tmp_path: Path) -> None:
@@ -257,7 +240,7 @@ def test_a_missing_state_is_an_error(stopped: Path, manifest: Manifest) -> None:
     with pytest.raises(DataError, match=r"run has no state to go on from"):
         go_on(stopped, manifest)
     with pytest.raises(DataError, match="is not a run"):
-        prepare_resume(Path("nowhere"), [])
+        prepare_resume(Path("nowhere"))
 
 
 def test_a_damaged_state_is_an_error(stopped: Path, manifest: Manifest) -> None:
@@ -283,7 +266,7 @@ def test_a_state_of_another_kind_is_an_error(stopped: Path, manifest: Manifest) 
         go_on(stopped, manifest)
     header = json.loads(card.model_dump_json())
     for values, words in [
-        ({**header, "schema_version": 99}, "schema version 99"),
+        ({**header, "schema_version": 1}, r"was written by another version \(schema version 1, this program reads 2\)"),
         ({**header, "command": "rm"}, "is damaged"),
         ({**header, "checksums": {}}, "is not what was written"),
         ([], "is damaged"),
@@ -314,19 +297,19 @@ def test_the_state_holds_no_more_than_it_needs(stopped: Path, manifest: Manifest
 
 def test_the_last_run_that_did_not_end_is_found(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="no run under runs/ with a state"):
-        find_resumable(None)
+        last_unfinished_run()
     start(configured((1, 0)), manifest, Path("runs/done"))
-    assert find_resumable(None) == Path("runs/done")
+    assert last_unfinished_run().path == Path("runs/done")
     for name in ("old", "new"):
         with pytest.raises(KeyboardInterrupt):
             start(configured((1, 0)), manifest, Path(f"runs/{name}"), stop_at(1))
     path = Path("runs/old/run.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "updated": "2020-01-01T00:00:00+00:00"}))
     start(configured((1, 0)), manifest, Path("runs/later"))
-    assert find_resumable(None) == Path("runs/new")
+    assert last_unfinished_run().path == Path("runs/new")
     Path("runs/damaged").mkdir()
     Path("runs/damaged/run.json").write_text("{")
-    assert find_resumable(None) == Path("runs/new")
+    assert last_unfinished_run().path == Path("runs/new")
 
 
 def test_what_a_killed_process_left_is_cleared_away(stopped: Path, manifest: Manifest) -> None:

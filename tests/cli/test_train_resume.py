@@ -1,38 +1,8 @@
 from __future__ import annotations
 
-import importlib.util
-import math
 from pathlib import Path
 
-import pytest
-
-from sadcl_core.training.listeners import tensorboard
 from tests.conftest import QUICK, Sadcl
-
-
-def test_curves_are_there_and_every_step_is_on_the_board(trained: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = trained / "runs" / "coco"
-    assert (run / "plots" / "curves.png").stat().st_size > 10_000
-    board = EventAccumulator(str(run / "tensorboard"))
-    board.Reload()
-    tags = board.Tags()["scalars"]
-    assert {"train/loss", "train/lr", "train/asymmetric", "train/sample_to_sample", "held-out/mAP_interpolated"} <= set(tags)
-    maps = board.Scalars("held-out/mAP_interpolated")
-    assert [point.step for point in maps] == [3, 6, 9]  # three steps an epoch, two epochs and one
-    assert all(math.isfinite(point.value) for point in maps)
-
-
-def test_without_tensorboard_nothing_is_said_and_nothing_missing(
-    sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None if name == "tensorboard" else importlib.util.find_spec(name))
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0")
-    assert ran.exit_code == 0, ran.stderr
-    assert "TensorBoard" not in ran.stderr
-    assert not Path("runs/coco/tensorboard").exists()
-    assert Path("runs/coco/plots/curves.png").is_file()
 
 
 def test_a_resumed_run_shows_where_it_is(sadcl: Sadcl, coco: Path) -> None:

@@ -1,0 +1,245 @@
+"""What is shown of a training run: a live bar on a terminal, a line an epoch everywhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sadcl_cli.console import detail, messages, new_table, say, stages, verbosity, warn
+from sadcl_cli.display.prepare import say_origin
+from sadcl_cli.recipe import say_recipe
+from sadcl_core.config.methods import SHORT
+from sadcl_core.training.listeners import events
+from sadcl_core.training.listeners.events import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
+FEW = 100  # held-out images, below which the best epoch is much a matter of chance
+MAX_NAMES = 20  # classes or tensors that are named without -v
+
+
+class TrainingDisplay:
+    """Listen to training and show it; a context manager, so that the bar goes away whatever happens.
+
+    Attributes:
+        run: what the run said when it started; None before.
+    """
+
+    def __init__(self) -> None:
+        """Show nothing before the first event."""
+        self.run: events.RunStarted | None = None
+        self.stage: events.StageStarted | None = None
+        self.bar: Progress | None = None
+        self.task: Any = None
+        self.since, self.images = 0.0, 0
+        self.preparing = ExitStack()  # holds the bars of preparing data while that goes on
+        self.report: Any = None
+
+    def __enter__(self) -> TrainingDisplay:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.preparing.__exit__(kind, error, trace)
+        if self.bar is not None:
+            self.bar.stop()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far the preparation of the data is."""
+        if self.report is None:
+            self.report = self.preparing.enter_context(stages())
+        self.report(what, done, total)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, events.RunStarted):
+            self.run = event
+            self.start_bar()
+        elif isinstance(event, events.DataReady):
+            self.preparing.close()
+        show: Any = {
+            events.StageStarted: self.show_stage,
+            events.StepDone: self.show_step,
+            events.EpochDone: self.show_epoch,
+        }.get(type(event), SHOWN.get(type(event), show_note))
+        show(event)
+
+    def start_bar(self) -> None:
+        """Start the live bar, on a terminal."""
+        if self.bar is not None or verbosity.quiet or not messages().is_terminal:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        columns = (  # what does not fit into the terminal is cut from the right: first the loss terms
+            TextColumn("{task.description}", table_column=Column(min_width=20, no_wrap=True)),
+            BarColumn(bar_width=10, table_column=Column(min_width=10)),
+            TextColumn("ETA", table_column=Column(min_width=3)),
+            TimeRemainingColumn(table_column=Column(min_width=7)),
+            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        )
+        self.bar = Progress(*columns, console=messages(), transient=True)
+        self.bar.start()
+
+    def show_stage(self, event: events.StageStarted) -> None:
+        """Show a line on a stage, and begin its bar."""
+        self.stage = event
+        losses = " + ".join(f"{weight:g} {NAMES[name]}" for name, weight in event.losses.items())
+        say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
+        if self.bar is not None:
+            if self.task is not None:
+                self.bar.remove_task(self.task)
+            epoch = min(event.done // event.steps + 1, event.epochs)
+            total = event.epochs * event.steps
+            description = f"{event.stage} {epoch}/{event.epochs}"
+            self.task = self.bar.add_task(description, total=total, completed=event.done, state="")
+        self.since, self.images = time.perf_counter(), 0
+
+    def show_step(self, event: events.StepDone) -> None:
+        """Move the bar."""
+        self.images += event.images
+        if self.bar is None or self.stage is None:
+            return
+        speed = self.images / max(time.perf_counter() - self.since, 1e-9)
+        terms = "  ".join(f"{NAMES[name]} {value:.2f}" for name, value in event.terms.items())
+        self.bar.update(
+            self.task,
+            completed=(event.epoch - 1) * self.stage.steps + event.step,
+            description=f"{self.stage.stage} {event.epoch}/{self.stage.epochs}",
+            state=f"{speed:.0f} images/s  {terms}",
+        )
+
+    def show_epoch(self, event: events.EpochDone) -> None:
+        """Show a line on an epoch."""
+        row = event.row
+        epochs = self.stage.epochs if self.stage is not None else 0
+        terms = "  ".join(f"{NAMES[name]} {row[name]:.4f}" for name in NAMES if isinstance(row.get(name), float))
+        best = "  best" if event.best else ""
+        speed = f"{row['images_per_second']:>6.0f} images/s"
+        say(f"  epoch {row['epoch']:>3}/{epochs}  {speed}  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{best}")
+        self.since, self.images = time.perf_counter(), 0
+
+
+def show_run(event: events.RunStarted) -> None:
+    """Show what is trained, on what, and where a resumed run goes on."""
+    config = event.config
+    detail(f"configuration: {config.model_dump()}")
+    detail(f"tensorboard --logdir {event.run.path}" if find_spec("tensorboard") else "TensorBoard is not installed")
+    processes = f", {event.processes} processes" if event.processes > 1 else ""
+    model = config.model
+    say(
+        f"method {config.method}: {model.head} head on {model.backbone} at stride {model.stride}, "
+        f"{event.device}, {event.precision}{processes}"
+    )
+    say(
+        f"trains on {event.train_images:,} images of split {config.data.train_split}; the best epoch is chosen on "
+        f"{event.eval_images:,} of split {config.data.eval_split}"
+    )
+    if event.eval_images < FEW:
+        say(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
+    if event.resumed is not None:
+        progress, changes = event.resumed.progress, event.resumed.changes
+        step = f", step {progress.step}" if progress.step else ""
+        other = ", ".join(f"{key} {before} -> {now}" for key, (before, now) in changes.items())
+        place = f"stage {progress.stage}, epoch {progress.epoch}{step}"
+        say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
+
+
+def show_weights(event: events.WeightsLoaded) -> None:
+    """Show what came of loading pretrained weights."""
+    weights = event.weights
+    text = f"pretrained weights from {weights.source}: {weights.matched} tensors"
+    if weights.missing:
+        warn(f"{text}, {len(weights.missing)} missing ({', '.join(weights.missing[:3])} ...)")
+    else:
+        say(f"{text}, none missing, {len(weights.unused)} of the file not needed")
+
+
+def show_transfer(event: events.Transferred) -> None:
+    """Show which classes and tensors go on from another model."""
+    transfer = event.transfer
+    say(f"goes on from {transfer.source}: {transfer.matched} of {len(transfer.classes)} classes matched")
+    for text, names in (
+        ("under another name", [f"{here} from {there}" for here, there in transfer.classes if there not in (None, here)]),
+        ("start at random", [here for here, there in transfer.classes if there is None]),
+        ("other tensors that start at random", transfer.random),
+    ):
+        if names:
+            shown = names if verbosity.verbose else names[:MAX_NAMES]
+            say(f"  {text}: {', '.join(shown)}{f' and {len(names) - len(shown)} more' if len(names) > len(shown) else ''}")
+
+
+def show_prototypes(event: events.PrototypesBuilt) -> None:
+    """Show how prototypes were made."""
+    coverage = event.coverage
+    rest = [entry for entry in coverage if not entry.confident]
+    say(f"prototypes: {len(coverage) - len(rest)} of {len(coverage)} classes from images the model is sure of")
+    if verbosity.quiet:
+        return
+    table = new_table("class", "active images", "confident", "prototype from")
+    for entry in coverage if len(coverage) <= MAX_NAMES or verbosity.verbose else rest[:MAX_NAMES]:
+        table.add_row(entry.name, f"{entry.positives:,}", f"{entry.confident:,}", entry.made_from)
+    if table.row_count:
+        messages().print(table, soft_wrap=False)
+    if len(rest) > MAX_NAMES and not verbosity.verbose:
+        say(f"and {len(rest) - MAX_NAMES} more classes without a confident image; all are in prototypes.json")
+
+
+def show_ready(event: events.DataReady) -> None:
+    """Show where the data came from."""
+    say_origin(event.data)
+
+
+def show_settings(event: events.SettingsChosen) -> None:
+    """Show the preset, and what was chosen from the data."""
+    say_recipe(event.configured)
+
+
+def show_note(event: Event) -> None:
+    """Show the events that are one sentence."""
+    match event:
+        case events.StageTakenOver():
+            say(f"stage {event.stage} from {event.run.path}, EMA mAP {event.best_map:.2f}")
+        case events.TimeEstimated():
+            early = "; early stop may end it sooner" if event.early_stop else ""
+            say(f"about {spoken(event.seconds)} to go, from the first steps{early}")
+        case events.StoppedEarly():
+            say(f"stage {event.stage} ends early: no better mAP since epoch {event.best_epoch}")
+        case events.MemoryRanOut():
+            warn(
+                f"memory ran out on {event.device}: batches are now computed in {event.micro_batches} micro-batches whose "
+                "gradients are added, one step for all as before; contrasts are within a micro-batch and with the bank. "
+                f"To start so: --accumulate {event.micro_batches}"
+            )
+        case events.Problem():
+            warn(event.message)
+        case events.StopRequested():
+            say("finishing the step and saving; again to end at once")
+
+
+SHOWN: dict[type, Any] = {
+    events.DataReady: show_ready,
+    events.SettingsChosen: show_settings,
+    events.RunStarted: show_run,
+    events.WeightsLoaded: show_weights,
+    events.Transferred: show_transfer,
+    events.PrototypesBuilt: show_prototypes,
+}
+
+
+def spoken(seconds: float) -> str:
+    """Return a length of time in words, rounded as an estimate is.
+
+    Example:
+        >>> spoken(42), spoken(600), spoken(86400)
+        ('40 seconds', '10 minutes', '24.0 hours')
+    """
+    if seconds < 90:
+        return f"{max(round(seconds, -1), 10):.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

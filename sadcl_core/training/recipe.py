@@ -1,0 +1,659 @@
+"""The training recipe: a run, its stages, their epochs, the steps of an epoch, from top to bottom. The state is the object."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from sadcl_core.config.schema import RunConfig, StageSection
+from sadcl_core.data.dataset import Batch
+from sadcl_core.data.loader import ImageLoader, make_loader
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.mixing import mix
+from sadcl_core.data.split import Split
+from sadcl_core.data.statistics import repeat_factors
+from sadcl_core.data.transforms import augmentation
+from sadcl_core.errors import DataError, DivergedError, MachineError, NotFiniteError, SadclError, UsageError
+from sadcl_core.inference.score import score
+from sadcl_core.losses import class_weights
+from sadcl_core.metrics import average_precisions
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
+from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
+from sadcl_core.runtime.distributed import all_reduce_min, average_buffers, barrier, get_rank, get_world_size
+from sadcl_core.runtime.seeds import seed_of
+from sadcl_core.training.interrupts import Interrupts
+from sadcl_core.training.listeners.events import (
+    EpochDone,
+    Listener,
+    MemoryRanOut,
+    Problem,
+    PrototypesBuilt,
+    StageStarted,
+    StageTakenOver,
+    StepDone,
+    StoppedEarly,
+    StopRequested,
+)
+from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
+from sadcl_core.training.parallel import (
+    full_state_dict,
+    make_ema,
+    make_ready,
+    shard,
+    share_batchnorm,
+    start_accelerate,
+    wrap,
+)
+from sadcl_core.training.prototypes import build_prototypes
+from sadcl_core.training.setup import make_card
+from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
+from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
+
+MAPS = ("mAP_interpolated", "mAP_non_interpolated")
+METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
+STARVED = (
+    "could not create a primitive",
+    "bad_alloc",
+    "Cannot allocate memory",
+)  # out of memory, as libraries below torch say it
+COMPILER = ("torch._dynamo", "torch._inductor")  # modules of what torch.compile raises
+
+StoredState = tuple[StateCard, Mapping[str, Tensor]]
+
+
+class TrainingRecipe:
+    """One run: `run` trains its stages, `train_stage` one of them, `train_epoch` and `train_step` what is in it.
+
+    Attributes:
+        config: complete; see `sadcl_core.training.setup.complete_config`.
+        sources: where each value of it came from.
+        classifier: the network; between two stages with the best EMA weights of the one before.
+        run_directory: where files are written.
+        listen: receives events.
+        accelerator: of this process.
+        precision: fp32, bf16 or fp16.
+        card: of every model file of the run.
+        train_split: images to train on.
+        eval_split: images to choose the best epoch by.
+        fingerprint: of the data.
+        interrupts: signals that wait for the end of a step.
+        micro_batches: that a batch is computed in (gradient accumulation); doubled when memory runs out.
+        best: best epoch of the run so far.
+        holds: stage and epoch whose EMA weights the classifier has when a stage begins.
+        seed: of everything random in the stage.
+        progress: stage, epoch and step.
+        loader: training batches of the stage.
+        eval_loader: batches of the held-out split.
+        steps: of an epoch.
+        model: computes the losses of the stage; wrapped for several processes.
+        optimizer: of the stage, wrapped.
+        schedule: of the learning rate.
+        ema: exponential moving average of the weights.
+        bank: memory bank, where the stage has one.
+        consistent: False while weights, optimiser and EMA are between two steps.
+    """
+
+    seed: int
+    progress: RunProgress
+    loader: ImageLoader
+    eval_loader: ImageLoader
+    steps: int
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: OneCycleLR
+    ema: ModelEmaV3
+    bank: MemoryBank | None
+    consistent: bool
+
+    def __init__(
+        self,
+        config: RunConfig,
+        sources: Mapping[str, str],
+        classifier: Classifier,
+        manifest: Manifest,
+        run: RunDirectory,
+        *,
+        device: torch.device,
+        precision: str,
+        listen: Listener,
+    ) -> None:
+        """Move the network to the device; nothing is trained or written."""
+        self.config, self.sources = config, dict(sources)
+        self.run_directory, self.listen = run, listen
+        self.accelerator = start_accelerate(device, precision)
+        self.device: torch.device = self.accelerator.device
+        self.precision = precision
+        self.classifier = classifier.to(self.device)
+        self.card = make_card(config, classifier, manifest)
+        self.train_split = manifest.split(config.data.train_split)
+        self.eval_split = manifest.split(config.data.eval_split)
+        self.fingerprint = manifest.fingerprint()
+        self.interrupts = Interrupts(heard=lambda: listen(StopRequested()))
+        self.micro_batches = config.compute.accumulate
+        self.best = BestEpoch()
+        self.holds = ("", 0)
+
+    # ---------------------------------------------------------------------------------------------------------------- the run
+
+    def run(self, *, first_stage: int = 1, stored: StoredState | None = None) -> None:
+        """Train the stages that have epochs and a loss, one after the other.
+
+        Args:
+            first_stage: number of the first one to train, from 1.
+            stored: state to go on from, of that stage.
+
+        Raises:
+            DivergedError: a loss, a weight or a score is not finite; the state saved before is kept.
+            SadclError: see `sadcl_core.training.train.train`.
+            KeyboardInterrupt: the state has been saved, unless a second Ctrl-C came.
+        """
+        names = self.config.used_stages
+        for number, name in enumerate(names, start=1):
+            if number > first_stage:
+                self.accelerator.free_memory()  # what the stage before was trained with
+            if number >= first_stage:
+                self.train_stage(name, number=number, stages=len(names), stored=stored if number == first_stage else None)
+
+    def take_over(self, first: RunDirectory) -> None:
+        """Start where a run of the first stage ended: with its best weights, its best epoch and its rows.
+
+        Raises:
+            DataError: its files are missing or damaged.
+        """
+        model = load_model(first.best)
+        self.classifier.load_state_dict(model.classifier.state_dict())
+        trained = model.card.trained
+        self.best = BestEpoch(stage=trained["stage"], epoch=trained["epoch"], metrics={name: trained[name] for name in MAPS})
+        self.holds = (self.best.stage, self.best.epoch)
+        for row in first.read_results():
+            self.run_directory.append_result({name: row.get(name, "") for name in self.result_columns()})
+        self.save_model(self.classifier, self.best, best=True)
+        self.listen(StageTakenOver(self.best.stage, first, self.best.map))
+
+    # -------------------------------------------------------------------------------------------------------------- the stage
+
+    def train_stage(self, name: str, *, number: int, stages: int, stored: StoredState | None) -> None:
+        """Train one stage; leaves the classifier with the best EMA weights of the stage."""
+        self.start_stage(name, number=number, stored=stored)
+        stage = self.config.stages[name]
+        self.listen(StageStarted(name, number, stages, stage.epochs, self.steps, stage.weights, done=self.steps_done))
+        try:
+            self.save_state()  # also of a run that goes on: its settings may have changed
+            while not self.stage_is_over():
+                losses = self.train_epoch()
+                self.finish_epoch(losses)
+        except (SadclError, KeyboardInterrupt) as error:
+            self.save_after(error)
+            self.interrupts.check()  # when all processes of a job are asked to end, a reader that did so is not the reason
+            raise
+        self.classifier = self.unsharded(self.classifier)
+        barrier()  # until the first process has written the file
+        self.classifier.load_state_dict(read_tensors(self.best_of_stage_path(self.progress.best_epoch)))
+        self.holds = (name, self.progress.best_epoch)
+
+    def start_stage(self, name: str, *, number: int, stored: StoredState | None) -> None:
+        """Make loaders, prototypes and bank if the stage uses them, a new optimiser, schedule and EMA; or restore them.
+
+        A stage depends on the weights it starts from and on its seed, not on the random numbers drawn before it. The EMA of a
+        later stage starts from a trained model and needs no warm-up.
+        """
+        config, stage = self.config, self.config.stages[name]
+        self.seed = seed_of(config.seed, number)
+        seed_everything(self.seed)
+        self.loader = make_loader(
+            self.train_split,
+            augmentation(stage.augment, config.data.img_size),
+            batch_size=config.data.batch_size,
+            workers=config.data.workers,
+            shuffle_seed=self.seed,
+            views=stage.views,
+            weights=repeat_factors(self.train_split) if config.data.sampler == "repeat-factor" else None,
+        )
+        self.steps = len(self.loader)
+        self.eval_loader = self.plain_loader(self.eval_split)
+        self.progress = RunProgress(stage=name) if stored is None else stored[0].progress
+        self.consistent = True
+        terms = [TERMS[term] for term in stage.weights]
+        with_bank = "sample_to_sample" in stage.weights and config.loss.sample_to_sample.bank_slots > 0
+        if stored is None and (with_bank or any(term.prototypes for term in terms)):
+            self.start_prototypes()
+        self.bank = self.make_bank() if with_bank else None
+        set_trainable(
+            self.classifier,
+            backbone=stage.backbone_lr_scale > 0,
+            projection=any(term.projection for term in terms),
+            prototypes=any(term.prototypes for term in terms),
+        )
+        share_batchnorm(self.classifier, frozen=config.model.freeze_batchnorm)
+        decay, warmup = config.optim.ema_decay, config.optim.ema_warmup and number == 1
+        self.ema = make_ema(self.classifier, decay=decay, warmup=warmup, shard=config.compute.shard)
+        if config.compute.shard:
+            shard(self.classifier)
+            shard(self.ema.module)
+        optimizer = make_optimizer(self.classifier, stage, config.optim)
+        step = TrainingStep(
+            self.classifier, terms=stage.weights, options=config.loss, bank=self.bank, class_weights=self.class_weights()
+        )
+        self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
+        if stored is not None:
+            self.restore(stored, optimizer)
+        self.schedule = one_cycle(optimizer, steps=stage.epochs * self.steps, warmup=config.optim.warmup, done=self.steps_done)
+
+    def stage_is_over(self) -> bool:
+        """Return True if the stage has had its epochs, or has not become better for too many."""
+        if self.progress.ran_out_of_patience(self.config.optim.patience):
+            self.listen(StoppedEarly(self.progress.stage, self.progress.best_epoch))
+            return True
+        return self.progress.epoch > self.stage.epochs
+
+    def start_prototypes(self) -> None:
+        """Build the prototypes from the model as it is; the best model file gets them too if it holds the same weights."""
+        prototypes, coverage = build_prototypes(
+            self.classifier,
+            self.plain_loader(self.train_split),
+            classes=self.card.classes,
+            min_score=self.config.loss.prototype_to_sample.prototype_min_score,
+            preprocessing=self.card.preprocessing,
+            device=self.device,
+            precision=self.precision,
+            progress=lambda done, total: self.interrupts.check(),
+        )
+        with torch.no_grad():
+            self.classifier.prototypes.copy_(prototypes)
+        self.run_directory.write_coverage([vars(entry) for entry in coverage])
+        self.listen(PrototypesBuilt(coverage))
+        if (self.best.stage, self.best.epoch) == self.holds != ("", 0):
+            self.save_model(self.classifier, self.best, best=True)
+
+    def make_bank(self) -> MemoryBank:
+        """Make a memory bank that starts from the prototypes."""
+        prototypes = self.classifier.prototypes
+        slots = self.config.loss.sample_to_sample.bank_slots
+        bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(self.device)
+        bank.start_from(prototypes.detach())
+        return bank
+
+    def class_weights(self) -> tuple[Tensor, Tensor] | None:
+        """Return weights of active and of inactive labels (K,) on the device, as the configuration asks for; None: all are 1."""
+        kind, split = self.config.loss.asymmetric.class_weights, self.train_split
+        if kind == "none":
+            return None
+        active, unknown = (torch.from_numpy(counts) for counts in (split.class_counts(), split.unknown_counts()))
+        weights = class_weights(kind, active, len(split) - active - unknown)
+        return None if weights is None else (weights[0].to(self.device), weights[1].to(self.device))
+
+    # -------------------------------------------------------------------------------------------------------------- the epoch
+
+    def train_epoch(self) -> dict[str, float]:
+        """Take the steps that are left of an epoch; returns the means of the loss and of each term over all of its steps."""
+        progress, every = self.progress, self.config.save_every
+        self.classifier.train()
+        since = time.perf_counter()
+        for step, batch in enumerate(self.loader.epoch(progress.epoch, skip=progress.step), start=progress.step + 1):
+            losses = self.train_step(batch, step)
+            progress.step = step
+            for name, value in losses.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+            progress.seconds, since = progress.seconds + time.perf_counter() - since, time.perf_counter()
+            if step % METRICS_EVERY == 0 or step == self.steps:
+                line = {"stage": progress.stage, "epoch": progress.epoch, "step": step, "lr": self.lr, **losses}
+                self.run_directory.append_metrics(line)
+            self.listen(StepDone(progress.epoch, step, len(batch[0]) * get_world_size(), losses, self.lr))
+            self.interrupts.check_together()
+            if every and step % every == 0 and step < self.steps:
+                with self.interrupts.waiting():
+                    self.save_state()
+        return {name: value / max(progress.step, 1) for name, value in progress.sums.items()}
+
+    def finish_epoch(self, losses: Mapping[str, float]) -> None:
+        """Evaluate the EMA on the held-out split, write what an epoch brings, and move on to the next."""
+        progress, epoch = self.progress, self.progress.epoch
+        self.share_statistics()
+        self.refuse_broken(full_state_dict(self.ema.module))
+        metrics = self.evaluate(self.unsharded(self.ema.module))
+        self.interrupts.check_together()
+        current = metrics["mAP_interpolated"]
+        best_of_stage = progress.best_map is None or not current <= progress.best_map
+        best_of_run = not current <= self.best.map
+        row: dict[str, float | int | str] = {
+            **dict.fromkeys(self.result_columns(), ""),
+            "stage": progress.stage,
+            "epoch": epoch,
+            "seconds": round(progress.seconds, 2),
+            "images_per_second": round(len(self.train_split) / max(progress.seconds, 1e-9), 1),
+            "lr": self.lr,
+            **losses,
+            **metrics,
+        }
+        with self.interrupts.waiting():
+            done = BestEpoch(stage=progress.stage, epoch=epoch, metrics=metrics)
+            self.save_model(self.ema.module, done, best=best_of_run)
+            if best_of_run:
+                self.best = done
+                self.run_directory.write_status(best=self.best_status())
+            if best_of_stage:
+                weights = full_state_dict(self.ema.module)
+                if self.run_directory.writes:
+                    write_tensors(self.best_of_stage_path(epoch), weights)
+            self.run_directory.append_result(row)
+            self.progress = RunProgress(
+                stage=progress.stage,
+                epoch=epoch + 1,
+                best_map=current if best_of_stage else progress.best_map,
+                best_epoch=epoch if best_of_stage else progress.best_epoch,
+            )
+            self.save_state()
+        self.listen(EpochDone(row, best_of_stage))
+
+    def evaluate(self, classifier: Classifier) -> dict[str, float]:
+        """Return both mAPs of a model on the held-out split, in percent.
+
+        Raises:
+            DivergedError: the model gives NaN.
+        """
+        try:
+            scored = score(
+                classifier,
+                self.eval_loader,
+                card=self.card,
+                device=self.device,
+                precision=self.precision,
+                progress=lambda done, total: self.interrupts.check(),
+            )
+        except NotFiniteError:
+            raise DivergedError("The model gives NaN for held-out images. Lower the learning rate with --lr.") from None
+        precisions = average_precisions(scored.scores, scored.targets)
+        values = (100 * precisions.interpolated, 100 * precisions.non_interpolated)
+        return {name: round(float(value[~np.isnan(value)].mean()), 4) for name, value in zip(MAPS, values, strict=True)}
+
+    # --------------------------------------------------------------------------------------------------------------- the step
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, float]:
+        """Take one step, again with smaller micro-batches when memory runs out; returns the loss and its terms."""
+        while True:
+            try:
+                return self.try_step(batch, step)
+            except Exception as error:
+                if type(error).__module__.startswith(COMPILER):
+                    reason = str(error).strip().splitlines()[0][:200]
+                    raise MachineError(f"torch.compile does not work here ({reason}). Leave --compile out.") from None
+                if not ran_out_of_memory(error):
+                    raise
+                self.use_smaller_micro_batches(error, images=len(batch[0]))
+
+    def try_step(self, batch: Batch, step: int) -> dict[str, float]:
+        """Losses and gradients of a batch, one step of optimiser, schedule and EMA, and what the bank is to remember."""
+        images, targets = self.prepare_batch(batch, step)
+        parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[0]))
+        batch_totals = totals([part for _, part in parts]) if len(parts) > 1 else {}
+        values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        features, classes = [], []
+        self.optimizer.zero_grad()
+        for number, (some_images, some_targets) in enumerate(parts, start=1):
+            torch.manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), number))
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    terms, some_features, some_classes = self.model(some_images, some_targets)
+                if batch_totals:  # each term is a mean over a micro-batch, and is to be one over the batch
+                    shares = totals([some_targets])
+                    terms = {
+                        name: term * shares[TERMS[name].over] / batch_totals[TERMS[name].over] for name, term in terms.items()
+                    }
+                loss = weighted_sum(terms, self.stage.weights)
+                self.accelerator.backward(loss)
+            for name, value in {"loss": loss, **terms}.items():
+                values[name] += value.detach()
+            features.append(some_features)
+            classes.append(some_classes)
+        losses = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        refuse_not_finite(losses, where=f"stage {self.progress.stage}, epoch {self.progress.epoch}, step {step}")
+        self.update_weights(step)
+        if self.bank is not None:
+            self.bank.write(torch.cat(features), torch.cat(classes))
+        return losses
+
+    def prepare_batch(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return images (B * V, 3, S, S) normalised and targets (B * V, K) on the device, mixed where the stage asks for it."""
+        images, targets, _ = batch
+        if images.ndim == 5:  # (B, V, 3, S, S)
+            images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)
+        images = self.card.preprocessing.normalise(images.to(self.device, non_blocking=True))
+        targets = targets.to(self.device, non_blocking=True)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), "mix"))
+        return mix(images, targets, mixup=self.stage.mixup, cutmix=self.stage.cutmix, generator=generator)
+
+    def update_weights(self, step: int) -> None:
+        """Take one step of the optimiser, of its schedule and of the EMA."""
+        max_norm = self.config.optim.clip_grad_norm
+        self.consistent = False  # until all of them have taken it
+        if max_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # fp16 may skip the very first step
+            self.schedule.step()
+        self.ema.update(self.classifier, step=(self.progress.epoch - 1) * self.steps + step)
+        self.consistent = True
+
+    def use_smaller_micro_batches(self, error: BaseException, *, images: int) -> None:
+        """Compute batches in twice as many micro-batches from now on.
+
+        Raises:
+            MachineError: a micro-batch is one image already, or other processes wait for this one.
+        """
+        advice = "Use a smaller --img-size, a smaller --backbone, --precision bf16, or --set compute.gradient_checkpointing=true."
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        if not self.consistent or self.accelerator.num_processes > 1:
+            raise MachineError(
+                f"Memory ran out on {self.device} ({reason}). Compute batches in smaller micro-batches: --accumulate "
+                f"{2 * self.micro_batches}. {advice}"
+            )
+        if self.micro_batches >= images:
+            raise MachineError(f"Memory ran out on {self.device} with one image at a time ({reason}). {advice}")
+        self.micro_batches *= 2
+        self.optimizer.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        self.listen(MemoryRanOut(str(self.device), self.micro_batches))
+
+    # --------------------------------------------------------------------------------------------------- what stays on the disk
+
+    def save_model(self, classifier: Classifier, epoch: BestEpoch, *, best: bool) -> None:
+        """Write last.safetensors, and best.safetensors as well if it is the best, with what was measured in an epoch."""
+        weights = full_state_dict(classifier)
+        if self.run_directory.writes:
+            trained = {**self.card.trained, "stage": epoch.stage, "epoch": epoch.epoch, **epoch.metrics}
+            card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})
+            for path in (self.run_directory.last, self.run_directory.best) if best else (self.run_directory.last,):
+                save_model(path, weights, card)
+
+    def save_state(self) -> None:
+        """Write the state of the run as it is between two steps.
+
+        Raises:
+            DivergedError: weights are not finite; what was saved before stays.
+            SadclError: it cannot be written; what was saved before stays.
+        """
+        self.share_statistics()
+        tensors = state_tensors(self.classifier, self.ema.module, self.plain_optimizer, self.bank)
+        self.refuse_broken(tensors)
+        if not self.run_directory.writes:
+            return
+        scaler = self.accelerator.scaler
+        card = StateCard(
+            config=self.config,
+            sources=self.sources,
+            data_fingerprint=self.fingerprint,
+            steps=self.steps,
+            progress=self.progress,
+            best=self.best,
+            holds=self.holds,
+            scaler={} if scaler is None else scaler.state_dict(),
+            micro_batches=self.micro_batches,
+            processes=get_world_size(),
+            workers=self.loader.num_workers,
+            sizes=self.run_directory.sizes(),
+        )
+        save_state(self.run_directory.state, card, tensors)
+        best = self.best_of_stage_path(self.progress.best_epoch)
+        for path in best.parent.glob("best-*.safetensors"):
+            if path != best:
+                path.unlink(missing_ok=True)
+
+    def restore(self, stored: StoredState, optimizer: Optimizer) -> None:
+        """Take network, EMA, optimiser and bank, and what the stages share, from a state.
+
+        Raises:
+            UsageError: an epoch has other steps than it had, so that the progress in it would be another.
+            DataError: the tensors are not those of this run.
+        """
+        card, tensors = stored
+        if card.steps != self.steps:
+            raise UsageError(
+                f"An epoch has {self.steps} steps now and had {card.steps} of {card.processes} processes: a last batch too small "
+                f"for all of them is left out. Go on with {card.processes}."
+            )
+        try:
+            load_state_tensors(tensors, self.classifier, self.ema.module, optimizer, self.bank)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise DataError(f"{self.run_directory.state} does not fit its run: {str(error).splitlines()[0]}") from None
+        if card.scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(card.scaler)
+        if self.progress.best_epoch:
+            read_tensors(self.best_of_stage_path(self.progress.best_epoch))  # now, and not when the stage is over
+        self.holds, self.best = card.holds, card.best
+
+    def save_after(self, error: BaseException) -> None:
+        """Save what was learned up to an interruption, if all of it is good and all processes are there to do so."""
+        alone = self.accelerator.num_processes == 1
+        if self.interrupts.at_once or isinstance(error, DivergedError) or not self.consistent:
+            return
+        if isinstance(error, KeyboardInterrupt) or alone:
+            try:
+                self.save_state()
+                now = BestEpoch(stage=self.progress.stage, epoch=self.progress.epoch)
+                self.save_model(self.ema.module, now, best=not self.best.epoch)
+            except SadclError as failure:
+                self.listen(Problem(f"{failure} The state saved before is kept."))
+
+    def share_statistics(self) -> None:
+        """Let all processes hold the same BatchNorm statistics; where they are frozen, they do."""
+        if not self.config.model.freeze_batchnorm:
+            average_buffers(self.classifier)
+            average_buffers(self.ema.module)
+
+    def refuse_broken(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise a DivergedError if a tensor is not finite, in all processes, which hold the same."""
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DivergedError(
+                    f"{name} is not finite after step {self.progress.step} of epoch {self.progress.epoch} in stage "
+                    f"{self.progress.stage}. The state saved before is kept. Lower the learning rate with --lr, or clip "
+                    "gradients with --clip-grad 1."
+                )
+
+    # -------------------------------------------------------------------------------------------------------- small questions
+
+    @property
+    def stage(self) -> StageSection:
+        """Settings of the stage."""
+        return self.config.stages[self.progress.stage]
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the stage that are done."""
+        return (self.progress.epoch - 1) * self.steps + self.progress.step
+
+    @property
+    def lr(self) -> float:
+        """The highest learning rate in use, which is the stage's own."""
+        return max(float(rate) for rate in self.schedule.get_last_lr())
+
+    @property
+    def plain_optimizer(self) -> Optimizer:
+        """The optimiser that accelerate has wrapped."""
+        optimizer: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return optimizer
+
+    def best_status(self) -> dict[str, float | int | str] | None:
+        """Return the best epoch for run.json; None before the first."""
+        best = self.best
+        return {"mAP_interpolated": best.map, "stage": best.stage, "epoch": best.epoch} if best.epoch else None
+
+    def result_columns(self) -> list[str]:
+        """Return the columns of results.csv; a term that no stage uses has none."""
+        terms = dict.fromkeys(name for stage in self.config.stages.values() for name in stage.weights)
+        return ["stage", "epoch", "seconds", "images_per_second", "lr", "loss", *terms, *MAPS]
+
+    def best_of_stage_path(self, epoch: int) -> Path:
+        """Return where the best EMA weights of the stage are."""
+        return self.run_directory.state.with_name(f"best-{self.progress.stage}-{epoch}.safetensors")
+
+    def plain_loader(self, split: Split) -> ImageLoader:
+        """Return batches of a split in order, with the evaluation transform."""
+        data = self.config.data
+        return make_loader(split, self.card.preprocessing.resize, batch_size=data.batch_size, workers=data.workers)
+
+    def unsharded(self, classifier: Classifier) -> Classifier:
+        """Return the network itself, or a whole copy if it lies in shards."""
+        if not self.config.compute.shard:
+            return classifier
+        config = self.config
+        copy = Classifier(config.model, num_classes=len(self.card.classes), img_size=config.data.img_size).to(self.device)
+        copy.load_state_dict(full_state_dict(classifier))
+        make_ready(copy, config)
+        return copy
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that training draws from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def split_batch(images: Tensor, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Split a batch into micro-batches, as many in every process and one image at least in each; views of an image stay together.
+
+    Args:
+        images: (B * V, 3, S, S).
+        targets: (B * V, K).
+        parts: number of micro-batches, if there are images enough.
+        batch_size: B.
+
+    Example:
+        >>> parts = split_batch(torch.zeros(6, 3, 8, 8), torch.zeros(6, 2), parts=2, batch_size=3)
+        >>> [len(images) for images, _ in parts]  # two images and one, two views of each
+        [4, 2]
+    """
+    parts = min(parts, all_reduce_min(batch_size)) if parts > 1 else 1
+    sizes = [len(some) * len(images) // batch_size for some in torch.arange(batch_size).tensor_split(parts)]
+    return list(zip(images.split(sizes), targets.split(sizes), strict=True))
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return True if an error says that a device, or this machine, has no more memory to give.
+
+    Example:
+        >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError("a mistake"))
+        (True, False)
+    """
+    message = str(error)
+    starved = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in STARVED)
+    return starved or bool(should_reduce_batch_size(error))

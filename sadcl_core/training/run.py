@@ -1,0 +1,241 @@
+"""A new run in a run directory, or the rest of one that was stopped; run.json says how it went."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from sadcl_core import __version__
+from sadcl_core.config.schema import RunConfig, flatten
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DivergedError, SadclError, Terminated
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.weights import load_pretrained
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, this_process
+from sadcl_core.runs.state import read_state
+from sadcl_core.runtime.device import choose_device, choose_precision
+from sadcl_core.runtime.distributed import barrier, explain_lost_process
+from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsLoaded, ignore
+from sadcl_core.training.parallel import check_compute, make_ready
+from sadcl_core.training.recipe import TrainingRecipe, seed_everything
+from sadcl_core.training.resume import Resumed, refuse_other_data
+from sadcl_core.training.setup import check_stages, complete_config, file_fingerprints
+from sadcl_core.training.transfer import transfer
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run reached.
+
+    Attributes:
+        run: its directory.
+        model: the model file of its best epoch.
+        best_map: highest EMA mAP (interpolated, percent) on the held-out split.
+        stage: in which it was reached.
+        epoch: of that stage, from 1.
+    """
+
+    run: Path
+    model: Path
+    best_map: float
+    stage: str
+    epoch: int
+
+
+def start_run(
+    config: RunConfig,
+    sources: Mapping[str, str],
+    manifest: Manifest,
+    run: RunDirectory,
+    *,
+    exist_ok: bool = False,
+    after: RunDirectory | None = None,
+    listen: Listener = ignore,
+    recipe_class: type[TrainingRecipe] = TrainingRecipe,
+) -> TrainingResult:
+    """Train all stages.
+
+    Args:
+        config: see `sadcl_core.config.presets.configure`.
+        sources: where each value of it came from.
+        manifest: with the splits that `config.data` names.
+        run: made here; nothing is written before the model is built.
+        exist_ok: replace an earlier run in the same directory.
+        after: a finished run of the first stage alone, which this one takes over and goes on from.
+        listen: receives events.
+        recipe_class: what trains; a subclass may replace a method, such as `evaluate`.
+
+    Raises:
+        SadclError: one of its kinds; run.json then says what it was.
+        KeyboardInterrupt: after the state was saved.
+    """
+    defaults = flatten(config.model_dump())
+    config = complete_config(config, manifest)
+    values = config.model_dump()
+    changed = {key for key, value in flatten(values).items() if key in defaults and defaults[key] != value}
+    sources = {**sources, **dict.fromkeys(changed, "data set")}
+    check_stages(config)
+    device, precision = choose_compute(config)
+    seed_everything(config.seed)
+    classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
+    make_ready(classifier, config)
+    moved = loaded = None
+    if config.model.init_from:
+        moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
+    else:
+        loaded = load_pretrained(classifier.backbone, config.model.pretrained)
+    classifier.prepare_head(manifest.split(config.data.train_split))
+    hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
+    if run.writes:
+        run.refuse_existing(exist_ok=exist_ok)
+    with run.held():
+        run.create(exist_ok=exist_ok)
+        run.write_config(values, sources)
+        recipe = recipe_class(config, sources, classifier, manifest, run, device=device, precision=precision, listen=listen)
+        listen(run_started(recipe))
+        if loaded is not None:
+            listen(WeightsLoaded(loaded))
+        if moved is not None:
+            listen(Transferred(moved))
+        facts = {
+            "started": now(),
+            "weights_fingerprints": hashes,
+            "transfer": None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
+        }
+        with recipe.interrupts, recorded(recipe, facts):
+            if after is not None:
+                recipe.take_over(after)
+            recipe.run(first_stage=1 if after is None else 2)
+    return result_of(recipe)
+
+
+def resume_run(
+    resumed: Resumed,
+    manifest: Manifest,
+    *,
+    listen: Listener = ignore,
+    recipe_class: type[TrainingRecipe] = TrainingRecipe,
+) -> TrainingResult:
+    """Go on with a run as if it had never stopped.
+
+    Args:
+        resumed: from `sadcl_core.training.resume.prepare_resume`.
+        manifest: the data of the run, wherever they are now.
+        listen: receives events.
+        recipe_class: as for `start_run`.
+
+    Raises:
+        DataError: the state is damaged, or the data are not those that the run was started with.
+        SadclError, KeyboardInterrupt: as `start_run`.
+    """
+    run, config = resumed.run, resumed.config
+    with run.held():
+        card, tensors = read_state(run)
+        refuse_other_data(card, manifest)
+        shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
+        data = {
+            "manifest": str((manifest.folder or Path()).resolve()),
+            "workers": card.workers if config.data.workers is None and shards else config.data.workers,
+        }
+        config = config.model_copy(update={"data": config.data.model_copy(update=data)})
+        check_stages(config)
+        device, precision = choose_compute(config)
+        classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
+        make_ready(classifier, config)
+        barrier()  # until every process has read what the first one is about to change
+        run.go_back(card.sizes)
+        run.write_config(config.model_dump(), resumed.sources)
+        recipe = recipe_class(
+            config, resumed.sources, classifier, manifest, run, device=device, precision=precision, listen=listen
+        )
+        if "compute.accumulate" not in resumed.changes:
+            recipe.micro_batches = card.micro_batches
+        listen(run_started(recipe, resumed))
+        with recipe.interrupts, recorded(recipe, {"resumed": [*resumed.earlier, now()]}):
+            recipe.run(first_stage=config.used_stages.index(card.progress.stage) + 1, stored=(card, tensors))
+    return result_of(recipe)
+
+
+def choose_compute(config: RunConfig) -> tuple[torch.device, str]:
+    """Return the device and the precision of this process.
+
+    Raises:
+        SadclError: they are not available, or do not go with the compute section.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    check_compute(config, precision)
+    return device, precision
+
+
+def run_started(recipe: TrainingRecipe, resumed: Resumed | None = None) -> RunStarted:
+    """Return the event that a run begins or goes on."""
+    return RunStarted(
+        run=recipe.run_directory,
+        config=recipe.config,
+        device=recipe.device.type,
+        precision=recipe.precision,
+        processes=recipe.accelerator.num_processes,
+        train_images=len(recipe.train_split),
+        eval_images=len(recipe.eval_split),
+        resumed=resumed,
+    )
+
+
+def result_of(recipe: TrainingRecipe) -> TrainingResult:
+    """Return what a run that is over reached."""
+    run, best = recipe.run_directory, recipe.best
+    return TrainingResult(run.path, run.best, best.map, best.stage, best.epoch)
+
+
+@contextmanager
+def recorded(recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Keep run.json true: what the run is, and how it ended; `facts` are added to the rest."""
+    run, config = recipe.run_directory, recipe.config
+    run.write_status(
+        status=RUNNING,
+        ended="",
+        dataset=config.data.dataset,
+        manifest=config.data.manifest,
+        eval_split=config.data.eval_split,
+        data_fingerprint=recipe.fingerprint,
+        process=this_process(),
+        processes=recipe.accelerator.num_processes,
+        method=config.method,
+        seed=config.seed,
+        device=str(recipe.device),
+        precision=recipe.precision,
+        versions={
+            "sadcl": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+        },
+        **facts,
+    )
+    try:
+        with explain_lost_process():
+            yield
+    except BaseException as error:
+        status, ended = "failed", f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyboardInterrupt):
+            status, ended = "interrupted", "SIGTERM" if isinstance(error, Terminated) else "stopped by the user"
+        elif isinstance(error, SadclError):
+            status, ended = DIVERGED if isinstance(error, DivergedError) else "failed", str(error)
+        with suppress(SadclError):  # such as a full disk, which is why it ended
+            run.write_status(status=status, ended=ended, best=recipe.best_status())
+        raise
+    run.write_status(status=FINISHED, ended="all stages done", best=recipe.best_status())
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,146 @@
+"""What a run needs before its first step: a complete configuration, weights to start from, and what describes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from sadcl_core import __version__
+from sadcl_core.config.automatic import Facts
+from sadcl_core.config.schema import Layer, ModelSection, RunConfig, resolve_config
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.statistics import median_short_side
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.model.classifier import Classifier, head_options
+from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
+from sadcl_core.runs.checkpoint import ModelCard
+from sadcl_core.runs.run_directory import find_model
+from sadcl_core.runtime.device import choose_device
+from sadcl_core.training.terms import TERMS
+
+
+def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
+    """Return the configuration with what depends on the data: their folder, the held-out split, every option of the head.
+
+    Raises:
+        UsageError: a split that was named is not there, or both are the same.
+        DataError: there is nothing to hold out, or nothing can be measured on it.
+    """
+    data, splits = config.data, manifest.splits
+    name = manifest.description.name
+    held_out = data.eval_split or next((split for split in ("val", "test") if split in splits), "")
+    if not held_out:
+        raise DataError(
+            f"{name} has no split val or test to hold out, only {', '.join(splits)}. Divide it: sadcl prepare-data ... --split "
+            "0.8,0.1,0.1, or name one: --set data.eval_split=NAME."
+        )
+    for key, split in (("data.train_split", data.train_split), ("data.eval_split", held_out)):
+        if split not in splits:
+            raise UsageError(f"{key}={split}: {name} has no such split. {suggest(split, splits)}")
+    if held_out == data.train_split:
+        raise UsageError(f"data.train_split and data.eval_split are both {held_out}: hold other images out than are trained on.")
+    if not manifest.split(held_out).class_counts().any():
+        raise DataError(
+            f"Split {held_out} of {name} has no active label, so no mAP can be measured on it. Check its annotations."
+        )
+    folder = str((manifest.folder or Path()).resolve())
+    model = config.model
+    options = head_options(model.head, model.heads.get(model.head, {}))
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={"dataset": name, "manifest": folder, "eval_split": held_out}),
+            "model": model.model_copy(update={"heads": {model.head: options.model_dump()}}),
+        }
+    )
+
+
+def check_stages(config: RunConfig) -> None:
+    """Refuse stages that cannot be trained.
+
+    Raises:
+        UsageError: there is none, or one names an unknown loss or augmentation.
+
+    Example:
+        >>> check_stages(RunConfig())
+    """
+    if not any(stage.epochs for stage in config.stages.values()):
+        raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
+    if not config.used_stages:
+        raise UsageError(
+            "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
+        )
+    branches = resolve(HEADS, config.model.head, kind="head").AUXILIARY
+    for name, stage in config.stages.items():
+        for loss in stage.weights:
+            if loss not in TERMS:
+                raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
+            if loss == "auxiliary" and not any(branches.values()):
+                raise UsageError(
+                    f"Stage {name}: the head {config.model.head} has no branches for the loss auxiliary. Leave it out."
+                )
+        if stage.augment not in AUGMENTATIONS:
+            raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
+
+
+def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
+    """Return the description that every model file of the run carries."""
+    pretrained = classifier.backbone.pretrained_config
+    return ModelCard(
+        classes=manifest.classes,
+        superclasses=manifest.description.superclasses,
+        img_size=config.data.img_size,
+        mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
+        std=pretrained.get("std", (0.229, 0.224, 0.225)),
+        model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": ""}),
+        trained={
+            "dataset": config.data.dataset,
+            "img_size": config.data.img_size,
+            "method": config.method,
+            "sadcl": __version__,
+            "seed": config.seed,
+        },
+    )
+
+
+def file_fingerprints(config: ModelSection) -> dict[str, str]:
+    """Return a SHA-256 of each file that the weights or classes are taken from, by the setting that names it.
+
+    Raises:
+        DataError: a file is not there.
+
+    Example:
+        >>> file_fingerprints(ModelSection())
+        {}
+    """
+    files = {"pretrained": config.pretrained if isinstance(config.pretrained, str) else "", "class_map": config.class_map}
+    paths = {name: Path(value) for name, value in files.items() if value}
+    if config.init_from:
+        paths["init_from"] = find_model(Path(config.init_from))[0]
+    hashes = {}
+    for name, path in paths.items():
+        try:
+            state = path.stat()
+            hashes[name] = hash_file(path, state.st_mtime_ns, state.st_size)
+        except OSError as error:
+            raise DataError(f"model.{name}={path} cannot be read ({error.strerror}). Check the path.") from None
+    return hashes
+
+
+@lru_cache
+def hash_file(path: Path, modified: int, size: int) -> str:
+    """Return the SHA-256 of a file, read once for all runs of a comparison as long as it is not modified."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_facts(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
+    """Return what settings are chosen by: counts and sizes of the split that is trained on, and the kind of device."""
+    config = resolve_config(layers)[0]
+    name = config.data.train_split
+    if name not in manifest.splits:  # `complete_config` says so
+        return Facts(0, classes=len(manifest.classes))
+    split = manifest.split(name)
+    device = choose_device("auto").type if config.device == "auto" else config.device.partition(":")[0]
+    return Facts(images=len(split), classes=len(manifest.classes), short_side=median_short_side(split), device=device)
