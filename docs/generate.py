@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.config.json_schema import all_settings
-from sadcl_core.config.keys import Schema, expected, keys
+from sadcl_core.config.layers import Schema, describe, settings_of
 
 PAGE = Path(__file__).parent / "configuration.md"
 TABLE = re.compile(r"(<!-- settings: written by docs/generate.py -->\n).*(<!-- end of settings -->\n)", re.DOTALL)
@@ -22,14 +22,14 @@ def table(schema: Schema) -> str:
     for key, node, default in _settings(schema):
         if section != (section := key.partition(".")[0] if "." in key else ""):
             lines += _heading(section, schema)
-        lines.append(f"| `{key}` | {default} | {_cell(expected(node))} | {_cell(node['description'])} |")
+        lines.append(f"| `{key}` | {default} | {_cell(describe(node))} | {_cell(node['description'])} |")
     return "\n".join(lines) + "\n"
 
 
 def _settings(schema: Schema) -> Iterator[tuple[str, Schema, str]]:
     """Key, what is known of it, and its default."""
-    stages = {name: keys(stage) for name, stage in schema["properties"]["stages"]["properties"].items()}
-    for key, node in keys(schema).items():
+    stages = {name: settings_of(stage) for name, stage in schema["properties"]["stages"]["properties"].items()}
+    for key, node in settings_of(schema).items():
         if node.get("type") != "object" and not key.startswith("stages."):
             yield key, node, _shown(node["default"])
     for key, node in next(iter(stages.values())).items():

@@ -135,8 +135,8 @@ def train(
     Prepares the data set unless that has been done.
     """
     from sadcl_cli.display.training import TrainingDisplay
+    from sadcl_core.config.yaml import format_yaml
     from sadcl_core.errors import DivergedError, SadclError, UsageError
-    from sadcl_core.runs.run_directory import annotated
     from sadcl_core.runtime.launcher import is_main_process
     from sadcl_core.training.train import configure_run, train
 
@@ -146,7 +146,7 @@ def train(
             if resume is not None:
                 raise UsageError("--resume goes on with a run as it was started. Leave out --print-config.")
             configured = configure_run(dataset, data=data, listen=display, progress=display.progress, **flags)
-            show(annotated(configured.config.model_dump(), configured.sources).rstrip())
+            show(format_yaml(configured.config.model_dump(), configured.sources).rstrip())
             return
         try:
             result = train(

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from sadcl_core.config.layers import nest
-from sadcl_core.config.schema import Layer, RunConfig
+from sadcl_core.config.layers import Layer, nest
+from sadcl_core.config.schema import RunConfig
 
 PUBLISHED_IMAGES = 10_000  # from here on a GPU and ImageNet weights are used as published; the papers' smallest set has 5,011
 PUBLISHED_VIEWS = 80 * 82_783  # images seen in a stage: 80 epochs of COCO 2014 (SADCL, implementation details)

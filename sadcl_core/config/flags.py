@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.config.json_schema import check_settings
-from sadcl_core.config.layers import nest
-from sadcl_core.config.schema import Layer, RunConfig, load_config_file, parse_assignment
+from sadcl_core.config.layers import Layer, load_config_file, nest, parse_assignment
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 

@@ -1,22 +1,32 @@
-"""Every setting with what it takes, the options of heads among them: for editors, the documentation and an early check.
+"""The JSON Schema of all settings, the options of heads among them: for editors, the documentation and an early check.
 
-`sadcl_core.config.schema` does not know the heads and augmentations; they are added here. Importing this module is cheap; torch
-is imported only where the options of heads are looked up.
+`sadcl_core.config.schema` does not know the names of methods, presets, heads and augmentations; they are added here. Importing
+this module imports no torch; only looking up the options of heads does.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from sadcl_core.config.keys import Schema, inlined, keys, shown
-from sadcl_core.config.layers import told, wrong_values
+from sadcl_core.config.layers import (
+    Layer,
+    Schema,
+    flatten,
+    inline,
+    merge_layers,
+    settings_of,
+    settings_schema,
+    show,
+    summarize,
+    wrong_values,
+)
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS
-from sadcl_core.config.schema import Layer, RunConfig, Section, examine, flatten, known_settings
+from sadcl_core.config.schema import RunConfig, Section
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
 
@@ -24,81 +34,78 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> Schema:
-    """The JSON Schema of a file of settings: every key with its kind, bounds, names to choose from, default and meaning."""
+    """Return the JSON Schema of a file of settings: every key with its type, bounds, names, default and meaning."""
     schema = all_settings()
     to_editors = {"$schema": {"type": "string", "description": "where editors find this schema"}}
     return {"$schema": DRAFT, **schema, "title": "Settings of sadcl train", "properties": {**to_editors, **schema["properties"]}}
 
 
 def all_settings() -> Schema:
-    """What RunConfig takes, the options of each head and the names of the augmentations among it."""
-    schema = _with_names(known_settings())
-    settings = keys(schema)
-    heads = {name: inlined(options.model_json_schema()) for name, options in _head_options().items()}
-    settings["model.heads"].update(properties=heads, additionalProperties=False)
+    """Return the schema of RunConfig with the options of each head, the names to choose from and the defaults."""
+    schema = _with_names(settings_schema())
+    heads = {name: inline(options.model_json_schema()) for name, options in _head_options().items()}
+    settings_of(schema)["model.heads"].update(properties=heads, additionalProperties=False)
     return schema
 
 
 def check_settings(layers: Sequence[tuple[str, Layer]]) -> None:
-    """Refuse wrong keys and values of the user before any long work; torch is imported only where it must be asked.
+    """Refuse wrong keys and values of the user before any long work.
+
+    The options of heads are looked up, which imports torch, only when a layer names one and all else is right.
 
     Args:
-        layers: (where it comes from, nested values), weakest first.
+        layers: (source, nested values), weakest first.
 
     Raises:
-        UsageError: a setting does not exist or a value is out of bounds; the first is named, and how many more there are.
+        UsageError: a setting does not exist or a value is out of bounds; names the first mistake and the number of the others.
+
+    Example:
+        >>> check_settings([("--set", {"optim": {"patience": 3}})])
     """
-    named = [key for _, layer in layers for key in flatten(layer)]
-    ask_torch = any(key.startswith("model.heads.") for key in named)
-    schema = all_settings() if ask_torch else _with_names(known_settings())
-    config, sources, mistakes = examine(layers, schema)
-    if config is not None:
-        mistakes = _wrong_names(config, sources, schema)
-        mistakes += _wrong_options(config.model.heads, sources, keys(schema)) if ask_torch else []
+    mistakes = _mistakes(layers, _with_names(settings_schema()))
+    if not mistakes and any(key.startswith("model.heads.") for _, layer in layers for key in flatten(layer)):
+        mistakes = _mistakes(layers, all_settings(), heads=_head_options())
     if mistakes:
-        raise UsageError(told(mistakes))
+        raise UsageError(summarize(mistakes))
 
 
-def _with_names(schema: Schema) -> Schema:
-    """A copy with the default of every setting, and the names that need no torch."""
-    schema = copy.deepcopy(schema)
-    settings = keys(schema)
-    for key, value in flatten(RunConfig().model_dump()).items():
-        if settings[key].get("type") != "object":
-            settings[key]["default"] = value
-    for node in settings.values():
-        if node.get("type") == "object":  # what is in it has its own
-            node.pop("default", None)
-    settings["preset"]["enum"] = ["", *PRESETS]
-    settings["method"]["enum"] = list(METHODS)
-    settings["model.head"]["enum"] = list(HEADS)
-    for key, node in settings.items():
-        if key.endswith(".augment"):
-            node["enum"] = list(AUGMENTATIONS)
-    return schema
+def _mistakes(layers: Sequence[tuple[str, Layer]], schema: Schema, heads: dict[str, type[Section]] | None = None) -> list[str]:
+    """Return a sentence for each wrong key, value, name and, of the heads given, option.
 
-
-def _head_options() -> dict[str, type[Section]]:
-    return {name: resolve(HEADS, name, kind="head").Options for name in HEADS}
-
-
-def _wrong_names(config: RunConfig, sources: Mapping[str, str], schema: Schema) -> list[str]:
-    """A sentence for each name that is none of those to choose from."""
-    settings, mistakes = keys(schema), []
+    An option is checked by itself: how the options of a head go together is known when the preset is.
+    """
+    config, sources, mistakes = merge_layers(layers, schema)
+    if config is None:
+        return mistakes
+    settings = settings_of(schema)
     for key, value in flatten(config.model_dump()).items():
         names = settings.get(key, {}).get("enum")
         if names and value not in names:
-            mistakes.append(f"{key}={shown(value)} (from {sources[key]}) is not valid. {suggest(str(value), names)}")
-    return mistakes
-
-
-def _wrong_options(heads: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str], known: Mapping[str, Schema]) -> list[str]:
-    """A sentence for each option of a head that is wrong by itself; how they go together is known when the preset is."""
-    mistakes = []
-    for head, options in _head_options().items():
+            mistakes.append(f"{key}={show(value)} (from {sources[key]}) is not valid. {suggest(str(value), names)}")
+    for head, options in (heads or {}).items():
         try:
-            options.model_validate(heads.get(head, {}))
+            options.model_validate(config.model.heads.get(head, {}))
         except ValidationError as error:
-            wrong = wrong_values(error, sources, known, above=("model", "heads", head))
+            wrong = wrong_values(error, sources, settings, above=("model", "heads", head))
             mistakes += [sentence for key, sentence in wrong.items() if key != f"model.heads.{head}"]
     return mistakes
+
+
+def _with_names(schema: Schema) -> Schema:
+    """Return a copy with the default of every setting, and the names to choose from that need no torch."""
+    schema = copy.deepcopy(schema)
+    settings = settings_of(schema)
+    defaults = flatten(RunConfig().model_dump())
+    names = {"preset": ["", *PRESETS], "method": list(METHODS), "model.head": list(HEADS), "augment": list(AUGMENTATIONS)}
+    for key, node in settings.items():
+        if node.get("type") == "object":  # what is in it has its own default
+            node.pop("default", None)
+        elif key in defaults:
+            node["default"] = defaults[key]
+        if (choices := names.get(key) or names.get(key.rpartition(".")[2] if key.startswith("stages.") else "")) is not None:
+            node["enum"] = choices
+    return schema
+
+
+def _head_options() -> dict[str, Any]:
+    return {name: resolve(HEADS, name, kind="head").Options for name in HEADS}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sadcl_core.config.schema import Layer, LossSection, RunConfig
+from sadcl_core.config.layers import Layer
+from sadcl_core.config.schema import LossSection, RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 

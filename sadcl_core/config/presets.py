@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sadcl_core.config.automatic import Facts, choose
-from sadcl_core.config.methods import find_method
-from sadcl_core.config.schema import Layer, RunConfig, StageSection, flatten, resolve_config
+from sadcl_core.config.layers import Layer, flatten, resolve_config
+from sadcl_core.config.methods import METHODS, find_method
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 
@@ -141,17 +141,20 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-NOTHING_FROZEN: dict[str, Any] = {"freeze_stride": 0, "freeze_batchnorm": False}  # of the model section
 PUBLISHED = "sadcl-r101-448"
-SAID = ("--set", "flag")  # layers of single settings
+NOTHING_FROZEN = {"model": {"freeze_stride": 0, "freeze_batchnorm": False}}
+SINGLE = ("--set", "flag")  # layers of single settings; all others are files, or stand for one
 
 
 @dataclass(frozen=True)
 class Configured:
-    """A configuration, where each of its values came from, and why its preset was taken.
+    """The configuration of a run, with the source of each value.
 
     Attributes:
-        reasons: what `auto` chose, and why; none with another preset.
+        config: the settings.
+        sources: for each dotted key the layer that its value comes from.
+        why: why its preset was taken.
+        reasons: (what, why) of each choice of `auto`; empty with another preset.
     """
 
     config: RunConfig
@@ -168,136 +171,104 @@ def configure(
     preset: str | None = None,
     facts: Callable[[], Facts] | None = None,
 ) -> Configured:
-    """Put a run's configuration together: defaults < method < preset < the user's layers.
+    """Put the configuration of a run together: defaults < method < preset < the user's layers.
 
-    A method brings its head and losses, and without pretrained weights nothing is frozen: random layers that never learn help
-    nobody. Both stand above a file that was made for another method, or with pretrained weights, and below whatever else
-    was said.
+    The preset has a layer more for the heads that it names, and one that freezes nothing where the backbone starts from random
+    weights: random layers that never learn help nobody.
 
     Args:
-        layers: (where it comes from, nested values) of the user, weakest first.
-        dataset: its name. Empty: there is none yet.
+        layers: (source, nested values) of the user, weakest first: files, `--set`, flags.
+        dataset: its name; empty where there is none yet.
         split_sizes: images of each split.
-        preset: a row of PRESETS; unless given, the one a layer names, else `auto`, and without data the published one.
-        facts: what `auto` chooses by, asked for only then; from the number of images alone when left out.
+        preset: a row of PRESETS, as a flag names it; unless given, the one that a layer names, else `auto`, and without data the
+            published one.
+        facts: gives what `auto` chooses by, and is called only for it; from the number of images alone unless given.
 
     Raises:
-        UsageError: there is no such preset or method, or a value does not exist or is out of bounds.
+        UsageError: a preset, method or setting does not exist, a value is out of bounds, or a file was made for another preset,
+            method or start than is asked for.
+
+    Example:
+        >>> configured = configure([("flag", {"seed": 3})], dataset="mine", split_sizes={"train": 500}, preset="small")
+        >>> configured.config.data.batch_size, configured.sources["data.batch_size"], configured.sources["seed"]
+        (32, 'preset small', 'flag')
     """
-    layers = [*layers, ("flag", {"preset": preset})] if preset else layers
-    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
-    chosen, why = _chosen(layers, dataset)
-    method = str(given.get("method", flatten(PRESETS[chosen].layer).get("method", RunConfig().method)))
-    row = find_method(method)
-    source, recipe = f"preset {chosen}", PRESETS[chosen]
+    layers = [*layers, ("flag", {"preset": preset})] if preset else list(layers)
+    name, why = _find_preset(layers, dataset)
+    source, recipe = f"preset {name}", PRESETS[name]
     reasons: tuple[tuple[str, str], ...] = ()
-    if chosen == AUTO:
-        source, recipe, reasons = _automatic(layers, given, split_sizes, facts)
-    stack = [(source, recipe.layer), *layers, (f"preset {chosen}", {"preset": chosen})]
-
-    def of_another(values: Mapping[str, Any]) -> bool:
-        return bool(values.get("method", method) != method)
-
-    _insert(stack, f"{source} for {row.head}", _rates_of_head(recipe, row.head), above=of_another, lowest=1)
-    _insert(stack, f"method {method}", row.layer, above=of_another)
-    _freeze(stack, layers, flatten(recipe.layer))
-    config, sources = resolve_config(stack)
-    _check_start(config)
+    if name == AUTO:
+        source, recipe, reasons = _automatic(layers, split_sizes, facts)
+    method = next(
+        (str(layer["method"]) for _, layer in (*reversed(layers), ("", recipe.layer)) if "method" in layer), RunConfig().method
+    )
+    head = find_method(method).head
+    _refuse_file_of_another(layers, "method", method)
+    base = [
+        (f"method {method}", METHODS[method].layer),
+        (source, recipe.layer),
+        (f"{source} for {head}", recipe.heads.get(head, {})),
+    ]
+    start = resolve_config([*base, *layers])[0].model
+    random = start.pretrained is False and not start.init_from
+    if random:
+        base.append(("no pretrained weights", NOTHING_FROZEN))
+    config, sources = resolve_config([*base, *layers, (f"preset {name}", {"preset": name})])
+    if random:
+        _refuse_frozen_file(layers, config, sources)
+    if recipe.needs_init and not config.model.init_from:
+        raise UsageError(f"The preset {name} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
+    if config.model.class_map and not config.model.init_from:
+        raise UsageError("A class map says which class goes on from which of another model. Name that: --init-from RUN_OR_FILE.")
     return Configured(config, sources, why, reasons)
 
 
-def _chosen(layers: Sequence[tuple[str, Layer]], dataset: str) -> tuple[str, str]:
-    """Return the name of the preset and why it is taken.
-
-    Raises:
-        UsageError: there is none of this name, or a flag names another than the other layers.
-    """
+def _find_preset(layers: Sequence[tuple[str, Layer]], dataset: str) -> tuple[str, str]:
+    """Return the name of the preset and why it is taken."""
     named = [(source, str(layer["preset"])) for source, layer in layers if layer.get("preset")]
     if not named:
         return (AUTO, "none was named") if dataset else (PUBLISHED, "no data set was named")
-    source, preset = named[-1]
-    if preset not in PRESETS:
-        raise UsageError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
-    others = [other for _, other in named if other != preset]
-    if source == "flag" and others:
-        raise UsageError(f"The configuration was made with preset {others[0]}, not {preset}. Give the one or the other.")
-    return preset, "asked for" if source == "flag" else "named in the configuration"
+    source, name = named[-1]
+    if name not in PRESETS:
+        raise UsageError(f"There is no preset {name!r}. {suggest(name, PRESETS)}")
+    _refuse_file_of_another(layers, "preset", name)
+    return name, "asked for" if source == "flag" else "named in the configuration"
 
 
 def _automatic(
-    layers: Sequence[tuple[str, Layer]],
-    given: Mapping[str, Any],
-    split_sizes: Mapping[str, int],
-    facts: Callable[[], Facts] | None,
+    layers: Sequence[tuple[str, Layer]], split_sizes: Mapping[str, int], facts: Callable[[], Facts] | None
 ) -> tuple[str, Preset, tuple[tuple[str, str], ...]]:
-    """The recipe for the data at hand as a preset, the name of its layer, and the reasons.
-
-    Raises:
-        UsageError: a value of the user does not exist or is out of bounds.
-    """
+    """Return the name of the layer that is made from the data, the layer as a preset, and the reasons."""
     config = resolve_config(layers)[0]
-    values = flatten(config.model_dump())
-    said = {key: values[key] for key in given if key in values}
-    model, images = config.model, split_sizes.get(config.data.train_split, 0)
-    known = facts() if facts else Facts(images)
-    if "model.pretrained" in said or model.init_from:
-        known = replace(known, pretrained=model.pretrained is not False or bool(model.init_from))
+    model, values = config.model, flatten(config.model_dump())
+    given = {key: values[key] for _, layer in layers for key in flatten(layer) if key in values}
+    data = facts() if facts else Facts(split_sizes.get(config.data.train_split, 0))
+    if "model.pretrained" in given or model.init_from:
+        data = replace(data, pretrained=model.pretrained is not False or bool(model.init_from))
     if isinstance(model.pretrained, str):
-        known = replace(known, weights=model.pretrained)
-    recipe = choose(known, said)
-    preset = replace(PRESETS[AUTO], layer=recipe.layer, heads=recipe.heads)
-    return f"auto: {known.images:,} images", preset, recipe.reasons
+        data = replace(data, weights=model.pretrained)
+    recipe = choose(data, given)
+    return f"auto: {data.images:,} images", replace(PRESETS[AUTO], layer=recipe.layer, heads=recipe.heads), recipe.reasons
 
 
-def _freeze(stack: list[tuple[str, Layer]], layers: Sequence[tuple[str, Layer]], recipe: Mapping[str, Any]) -> None:
-    """Freeze nothing without pretrained weights, and what the recipe freezes with them, above a file made the other way."""
-    model = resolve_config(stack)[0].model
-    if model.pretrained is False and not model.init_from:
-        _insert(stack, "no pretrained weights", {"model": NOTHING_FROZEN}, above=lambda values: _starts_random(values) is False)
-    elif any(_starts_random(flatten(values)) for _, values in layers):
-        frozen = {name: recipe.get(f"model.{name}", getattr(RunConfig().model, name)) for name in NOTHING_FROZEN}
-        _insert(stack, "pretrained weights", {"model": frozen}, above=lambda values: bool(_starts_random(values)))
+def _refuse_file_of_another(layers: Sequence[tuple[str, Layer]], key: str, requested: str) -> None:
+    """Raise a UsageError when a file was made for another preset or method than the one that is asked for."""
+    for source, layer in layers:
+        if source not in SINGLE and (layer.get(key) or requested) != requested:
+            raise UsageError(
+                f"{source} was made with {key} {layer[key]}, not {requested}. Leave out one of the two, or make another file: "
+                f"sadcl train --{key} {requested} --print-config > {requested}.yaml."
+            )
 
 
-def _insert(
-    stack: list[tuple[str, Layer]],
-    name: str,
-    layer: Layer,
-    *,
-    above: Callable[[Mapping[str, Any]], bool],
-    lowest: int = 0,
-) -> None:
-    """Put what follows from a setting below all layers, but above the last file or model that was made for another value of it.
-
-    What was said by itself, with --set or a flag, is never put below.
-    """
-    others = [place for place, (name, values) in enumerate(stack) if name not in SAID and above(flatten(values))]
-    stack.insert(max(others[-1] + 1 if others else 0, lowest), (name, layer))
-
-
-def _rates_of_head(preset: Preset, head: str) -> Layer:
-    """What a preset says for a head: its row, and the defaults for what it says for other heads only."""
-    layer: dict[str, Any] = {}
-    for name in (*(name for name in preset.heads if name != head), head):
-        for stage, values in preset.heads.get(name, {}).get("stages", {}).items():
-            own = preset.layer["stages"].get(stage, {})
-            usual = {key: own.get(key, StageSection.model_fields[key].default) for key in values}
-            layer.setdefault(stage, {}).update(values if name == head else usual)
-    return {"stages": layer} if layer else {}
-
-
-def _check_start(config: RunConfig) -> None:
-    """Refuse what speaks of another model where none is named."""
-    if config.model.init_from:
-        return
-    if PRESETS[config.preset].needs_init:
-        raise UsageError(f"The preset {config.preset} goes on from a trained model. Name it: --init-from RUN_OR_FILE.")
-    if config.model.class_map:
-        raise UsageError("A class map says which class goes on from which of another model. Name that: --init-from RUN_OR_FILE.")
-
-
-def _starts_random(values: Mapping[str, Any]) -> bool | None:
-    """Whether a layer's backbone starts from random weights; None when it does not say."""
-    if values.get("model.init_from"):
-        return False
-    return None if "model.pretrained" not in values else values["model.pretrained"] in (False,)
+def _refuse_frozen_file(layers: Sequence[tuple[str, Layer]], config: RunConfig, sources: Mapping[str, str]) -> None:
+    """Raise a UsageError when a file that was made with pretrained weights freezes layers that start from random ones now."""
+    files = {source: flatten(layer) for source, layer in layers if source not in SINGLE}
+    for name, free in NOTHING_FROZEN["model"].items():
+        key = f"model.{name}"
+        file = files.get(sources[key], {})
+        if getattr(config.model, name) != free and (file.get("model.pretrained") or file.get("model.init_from")):
+            raise UsageError(
+                f"{sources[key]} was made with pretrained weights, and its {key} would keep random layers as they are. Add "
+                "--set model.freeze_stride=0 --set model.freeze_batchnorm=false."
+            )

@@ -1,45 +1,38 @@
-"""What a run is: every value with its default and its bounds.
+"""The settings of a run: every value with its default and its bounds.
 
-The defaults are the published recipe of SADCL for ResNet-101 at 448 (ECAI 2023, and the authors' training script). A
-value is taken from the last layer that names it: defaults < method < preset < file < --set < flag. The source of each
-is kept.
+The defaults are the published recipe of SADCL for ResNet-101 at 448 (ECAI 2023, and the authors' training script);
+`sadcl_core.config.layers` lays other values over them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from sadcl_core.config.keys import Schema, inlined, keys, nearest, shown, table_of
-from sadcl_core.config.layers import Layer as Layer
-from sadcl_core.config.layers import Stack, told, wrong_values
-from sadcl_core.config.layers import flatten as flatten
-from sadcl_core.config.yaml import UnreadableError, read_table, read_value
-from sadcl_core.errors import UsageError
 
-DEEPEST = 16  # parts of a dotted key; no setting has as many
-
-
-def _no_word(value: Any) -> Any:
-    """Yes and no are words, though Python counts with them."""
+def _number(value: Any) -> Any:
+    """Reject a boolean where a number is expected (bool is a subclass of int)."""
     if isinstance(value, bool):
-        raise PydanticCustomError("number_type", "a number is meant")
+        raise PydanticCustomError("number_type", "a number is expected")
     return value
 
 
-def _letters(value: Any) -> Any:
-    """Text that can be written to a file: bytes of a path that are no UTF-8 cannot."""
+def _text(value: Any) -> Any:
+    """Reject text that cannot be written to a file, as bytes of a path that are not UTF-8."""
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise PydanticCustomError("string_unicode", "text that can be written is meant")
+        raise PydanticCustomError("string_unicode", "text that can be written is expected")
     return value
 
 
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_no_word)]
+def _boolean(value: Any) -> Any:
+    """Return the boolean that a word of YAML 1.1 means, and other values as they are."""
+    return BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_number)]
 
 
 class Section(BaseModel):
@@ -49,10 +42,12 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_kind(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = [annotation, *get_args(annotation)]
-        return _no_word(value) if (int in kinds or float in kinds) and bool not in kinds else _letters(value)
+        if bool in kinds:
+            return _boolean(_text(value))
+        return _number(value) if int in kinds or float in kinds else _text(value)
 
 
 class DataSection(Section):
@@ -139,6 +134,9 @@ class LossSection(Section):
     image_to_image: ImageToImageOptions = ImageToImageOptions()
 
 
+LOSSES = (*LossSection.model_fields, "auxiliary")  # the loss terms; the auxiliary one has no options of its own
+
+
 class StageSection(Section):
     """One stage of training: how long, how fast, with which losses and which images."""
 
@@ -217,100 +215,3 @@ class RunConfig(Section):
     def used_stages(self) -> list[str]:
         """The stages that are trained: those with an epoch and a loss."""
         return [name for name, stage in self.stages.items() if stage.epochs > 0 and stage.weights]
-
-
-@cache
-def known_settings() -> Schema:
-    """What RunConfig takes, as JSON Schema without references, with the names of the stages and losses.
-
-    The options of heads are open here; `sadcl_core.config.json_schema` adds what is known on higher floors.
-    """
-    schema = inlined(RunConfig.model_json_schema())
-    stages = schema["properties"]["stages"]
-    stage = stages["additionalProperties"]
-    losses = stage["properties"]["losses"]
-    weight = {**losses["additionalProperties"], "description": "weight of this term; 0: unused"}
-    stage["properties"]["losses"] = table_of((*LossSection.model_fields, "auxiliary"), weight, description=losses["description"])
-    schema["properties"]["stages"] = table_of(RunConfig().stages, stage, description=stages["description"])
-    return schema
-
-
-def resolve_config(layers: Iterable[tuple[str, Layer]]) -> tuple[RunConfig, dict[str, str]]:
-    """Merge named layers over the defaults.
-
-    Args:
-        layers: (where it comes from, nested values), weakest first. Nothing where a table is meant sets nothing.
-
-    Returns:
-        The validated configuration, and for every dotted key the name of the layer its value came from.
-
-    Raises:
-        UsageError: a key does not exist or a value is out of bounds; the first is named, and how many more there are.
-    """
-    config, sources, mistakes = examine(layers, known_settings())
-    if config is None:
-        raise UsageError(told(mistakes))
-    return config, sources
-
-
-def examine(layers: Iterable[tuple[str, Layer]], schema: Schema) -> tuple[RunConfig | None, dict[str, str], list[str]]:
-    """Merge named layers over the defaults, with the keys that a schema has.
-
-    Returns:
-        The configuration, or None where it cannot be one; the source of every dotted key; a sentence for each mistake.
-    """
-    stack = Stack(schema, RunConfig().model_dump())
-    for source, layer in layers:
-        stack.lay(source, layer)
-    try:
-        config = RunConfig.model_validate(stack.values)
-    except ValidationError as error:
-        return None, stack.sources, [*stack.mistakes, *wrong_values(error, stack.sources, stack.known).values()]
-    sources = {key: stack.sources.get(key, "default") for key in flatten(config.model_dump())}
-    return None if stack.mistakes else config, sources, stack.mistakes
-
-
-def parse_assignment(text: str) -> Layer:
-    """`stages.contrastive.epochs=5` as nested values; the right side is read as YAML.
-
-    Where text is meant its letters are taken as they stand: a split may be called 2007, and a path may begin with a bracket.
-
-    Raises:
-        UsageError: there is no `=`, or the right side is no value.
-    """
-    key, equals, value = text.partition("=")
-    parts = [part.strip().replace("-", "_") for part in key.split(".")]
-    if not equals or not all(parts):
-        raise UsageError(f"--set {shown(text)} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
-    if len(parts) > DEEPEST:
-        raise UsageError(f"--set {shown(text)} has more parts than any setting. {nearest(parts[0], keys(known_settings()))}")
-    nested: Any = _assigned(value.strip(), keys(known_settings()).get(".".join(parts), {}), text)
-    for part in reversed(parts):
-        nested = {part: nested}
-    layer: Layer = nested
-    return layer
-
-
-def _assigned(value: str, node: Schema, text: str) -> Any:
-    """The right side of an assignment to a key that takes what its schema says."""
-    if not value:
-        return ""
-    kinds = [node.get("type"), *(choice.get("type") for choice in node.get("anyOf", ()))]
-    quoted = value[0] in "\"'"
-    try:
-        parsed = read_value(value)
-    except UnreadableError as error:
-        if "string" in kinds and not quoted:
-            return value
-        raise UsageError(f"--set {shown(text)}: the value cannot be read, {error}. Quote it.") from None
-    means_itself = parsed is None or quoted or ("boolean" in kinds and parsed in (0, 1))
-    return value if "string" in kinds and not means_itself else parsed
-
-
-def load_config_file(path: Path) -> Layer:
-    """Read a YAML or JSON file of nested values, such as the config.yaml of a run; `$schema` in it is a word to editors.
-
-    Raises:
-        UsageError: the file is missing, broken or holds no table.
-    """
-    return {key: value for key, value in read_table(path).items() if key != "$schema"}

@@ -1,84 +1,208 @@
-"""A file of settings, or one value of them, as plain Python values; what is broken or hostile is refused in one sentence.
+"""Files of settings: YAML 1.2 or JSON, read as plain values and written with a comment at each value.
 
-YAML, as editors read it today (1.2), so that a value is what it looks like: 010 is ten, 1e-3 a number, 1:30 and
-2024-01-01 are text. A JSON file is read as well. Aliases, tags and keys given twice are refused: no settings need them,
-and they are how a small file becomes a huge or a wrong one.
+Values are what they look like: 010 is ten, 1e-3 a number; no, 1:30 and 2024-01-01 are text. Aliases, tags and keys given twice
+are refused: no settings need them, and they are how a small file becomes a huge or a wrong one.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML, events
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from sadcl_core.errors import UsageError
 
 MAX_BYTES = 100_000  # of a file; all settings with a comment each are a tenth of that
 MAX_VALUES = 2_000
 MAX_DEPTH = 20
+MAX_DIGITS = 300  # of a whole number; more are text, as no setting is so large
 SUCH_AS = "such as the config.yaml of a run"
 
-WHOLE = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
 NUMBER = re.compile(r"[-+]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-TRUE, FALSE, EMPTY = ("true", "yes", "on"), ("false", "no", "off"), ("", "~", "null")
-MAX_DIGITS = 300  # of a whole number; more are text, as no setting is so large
+WORDS = {"true": True, "false": False, "null": None, "": None, "~": None}
+PLAIN = re.compile(r"[A-Za-z_/]([\w ./@%+=-]*[\w./@%+=-])?")  # text that needs no quotes
+QUOTED = ("yes", "no", "on", "off", "y", "n", *WORDS)  # other words, to readers of YAML 1.1
 
 
 class UnreadableError(Exception):
-    """Text that is no YAML, or more than settings need; lines and columns count from 1."""
+    """Text that is not YAML, or more than settings need; lines and columns count from 1."""
 
-    def __init__(self, problem: str, line: int = 0, column: int = 0) -> None:
-        """Where it is not known, the line is 0."""
-        super().__init__(f"line {line}, column {column}: {problem}" if line else problem)
+    def __init__(self, problem: str, mark: Any = None) -> None:
+        """`mark` has a line and a column that count from 0."""
+        super().__init__(f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem)
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The nested values of a YAML or JSON file. One that has only comments sets nothing.
+    """Return the nested values of a YAML or JSON file; none if it has only comments.
 
     Raises:
-        UsageError: the file is missing, is none of settings, or is empty, as one is whose writing failed.
+        UsageError: the file is missing, empty, no regular file, too large, or does not hold a table.
     """
-    text = _text(path)
+    text = _read_text(path)
     if not text.strip():
         raise UsageError(f"{path} is empty. Give a YAML file with settings, {SUCH_AS}.")
     try:
-        values = read_value(text.replace("\t", " ") if path.suffix.lower() == ".json" else text)
+        values = parse_yaml(text.replace("\t", " ") if path.suffix.lower() == ".json" else text)
     except UnreadableError as error:
         raise UsageError(f"{path} cannot be read, {error}. Mend it, or give a YAML file {SUCH_AS}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | None):
         raise UsageError(f"{path} holds no table of settings. Write lines such as seed: 3, or give a YAML file {SUCH_AS}.")
-    return values
+    return values or {}
 
 
-def read_value(text: str) -> Any:
-    """One YAML document: tables, lists, text, numbers, yes and no, and None where there is nothing.
+def parse_yaml(text: str, *, only_text: bool = False, max_values: int = MAX_VALUES) -> Any:
+    """Return one YAML document: tables, lists, text, numbers, true and false, and None where there is nothing.
+
+    Args:
+        text: of the document.
+        only_text: leave every value and key the text that it is, as names of classes are.
+        max_values: most values in it, keys among them.
 
     Raises:
-        UnreadableError: it is none, or holds what no settings need.
+        UnreadableError: it is not YAML, or holds what no settings need.
+
+    Example:
+        >>> parse_yaml("a: [1e-3, no, true]")
+        {'a': [0.001, 'no', True]}
     """
     try:
-        node = _Loader(text).get_single_node()
-        return None if node is None else _value(node)
-    except yaml.reader.ReaderError as error:
-        raise _at(text, error.position, f"the character {chr(int(error.character))!r} is not allowed in YAML") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = (error.problem or "this is no YAML") + (" (indent with spaces)" if "'\\t'" in (error.problem or "") else "")
-        raise UnreadableError(problem, *((mark.line + 1, mark.column + 1) if mark else ())) from None
+        return _Document(text, only_text=only_text, max_values=max_values).read()
+    except ReaderError as error:
+        before = text[: error.position]
+        mark = SimpleNamespace(line=before.count("\n"), column=error.position - before.rfind("\n") - 1)
+        raise UnreadableError(f"the character {chr(error.character)!r} is not allowed in YAML", mark) from None
+    except MarkedYAMLError as error:
+        problem = (error.problem or "this is not YAML") + (" (indent with spaces)" if "'\\t'" in (error.problem or "") else "")
+        raise UnreadableError(problem, error.problem_mark or error.context_mark) from None
+    except (YAMLError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"this is not YAML ({error})") from None
 
 
-def reads_as_text(text: str) -> bool:
-    """Whether these letters without quotes are text, and not a number, yes, no or nothing."""
-    return isinstance(_plain(text), str)
+def format_yaml(values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
+    """Return nested values as YAML, each on a line with `# comment` at its end; `read_table` reads exactly the same values.
+
+    Args:
+        values: tables of values that JSON has.
+        comments: by dotted key; `default` where there is none.
+
+    Example:
+        >>> print(format_yaml({"data": {"img_size": 64, "train_split": "2007"}}, {"data.img_size": "flag"}))
+        data:
+          img_size: 64  # flag
+          train_split: "2007"  # default
+        <BLANKLINE>
+    """
+    return "".join(f"{line}\n" for line in _lines(values, comments))
 
 
-def _text(path: Path) -> str:
-    """What stands in a file, which must be a small and regular one: a pipe may never end."""
+class _Document:
+    """Values from the events of ruamel's parser; stops at what no settings need before it grows."""
+
+    def __init__(self, text: str, *, only_text: bool, max_values: int) -> None:
+        self.events = YAML(typ="safe", pure=True).parse(text)
+        self.only_text = only_text
+        self.left = max_values
+
+    def read(self) -> Any:
+        """Return the value of the only document."""
+        value = None
+        start = next(event for event in self.events if isinstance(event, events.DocumentStartEvent | events.StreamEndEvent))
+        if isinstance(start, events.DocumentStartEvent):
+            value = self.value(next(self.events))
+        for event in self.events:
+            if isinstance(event, events.DocumentStartEvent):
+                raise UnreadableError("a second document begins; keep one of them", event.start_mark)
+        return value
+
+    def value(self, event: Any, depth: int = 0) -> Any:
+        """Return the value that begins with an event."""
+        self.left -= 1
+        if isinstance(event, events.AliasEvent):
+            raise UnreadableError(
+                f"the alias *{event.anchor} stands for values written elsewhere; write them out here", event.start_mark
+            )
+        if event.tag is not None:
+            raise UnreadableError(f"the tag {event.tag} is not read; leave it out", event.start_mark)
+        if depth >= MAX_DEPTH:
+            raise UnreadableError("this is nested deeper than any setting", event.start_mark)
+        if self.left < 0:
+            raise UnreadableError("these are more values than settings have", event.start_mark)
+        if isinstance(event, events.ScalarEvent):
+            return self.scalar(event)
+        return [*self.items(depth)] if isinstance(event, events.SequenceStartEvent) else self.table(depth)
+
+    def items(self, depth: int) -> Iterator[Any]:
+        """Yield the values up to the end of a list."""
+        while not isinstance(event := next(self.events), events.SequenceEndEvent):
+            yield self.value(event, depth + 1)
+
+    def table(self, depth: int) -> dict[str, Any]:
+        """Return the keys and values up to the end of a table."""
+        table: dict[str, Any] = {}
+        while not isinstance(event := next(self.events), events.MappingEndEvent):
+            key = self.value(event, depth + 1)
+            if not isinstance(key, str):
+                raise UnreadableError("a key must be text; quote it if it is a name", event.start_mark)
+            if key in table:
+                raise UnreadableError(f"the key {key!r} is given twice in one table; keep one of them", event.start_mark)
+            table[key] = self.value(next(self.events), depth + 1)
+        return table
+
+    def scalar(self, event: Any) -> Any:
+        """Return quoted text, with the two halves joined that JSON writes for some characters, or what plain letters mean."""
+        if not event.style:
+            return event.value if self.only_text else _plain(event.value)
+        try:
+            return event.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise UnreadableError("half a character (\\ud800 to \\udfff) stands alone", event.start_mark) from None
+
+
+def _plain(text: str) -> Any:
+    """Return what letters without quotes mean in YAML 1.2."""
+    if INTEGER.fullmatch(text):
+        return int(text.replace("_", "")) if len(text) <= MAX_DIGITS else text
+    if NUMBER.fullmatch(text):
+        return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+    word = text.lower()
+    return WORDS[word] if word in WORDS and text in (word, word.upper(), word.title()) else text
+
+
+def _lines(values: Mapping[str, Any], comments: Mapping[str, str], path: tuple[str, ...] = ()) -> Iterator[str]:
+    for key, value in values.items():
+        start = f"{'  ' * len(path)}{_on_one_line(key)}:"
+        if isinstance(value, Mapping) and value:
+            yield start
+            yield from _lines(value, comments, (*path, key))
+        else:
+            comment = comments.get(".".join((*path, key)), "default")  # it may be the name of a file
+            yield f"{start} {_on_one_line(value)}  # {''.join(letter if letter.isprintable() else '?' for letter in comment)}"
+
+
+def _on_one_line(value: Any) -> str:
+    """Return a value as JSON, which is YAML, without the quotes that text does not need."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_on_one_line(key)}: {_on_one_line(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_on_one_line, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if PLAIN.fullmatch(value) and value.lower() not in QUOTED and value.isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=not value.isprintable()) if value else "''"
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a small regular file: a pipe may never end."""
     try:
         if path.is_dir():
             inside = path / "config.yaml"
@@ -97,73 +221,3 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UsageError(f"{path} is not UTF-8 text (line {line}). Save it as UTF-8, or give a YAML file {SUCH_AS}.") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Composes nodes, and stops at what no settings need, before it is large."""
-
-    depth = 0
-    values = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """See the class."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        self.values += 1
-        if isinstance(event, yaml.AliasEvent):
-            raise _refused(f"the alias *{event.anchor} stands for values written elsewhere; write them out here", event)
-        if event.tag is not None:
-            raise _refused(f"the tag {event.tag} is not read; leave it out", event)
-        if self.depth >= MAX_DEPTH:
-            raise _refused("this is nested deeper than any setting", event)
-        if self.values > MAX_VALUES:
-            raise _refused(f"these are more than {MAX_VALUES:,} values, so it is no file of settings", event)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _refused(problem: str, at: Any) -> yaml.MarkedYAMLError:
-    """What is wrong, and the event or node where it is."""
-    return yaml.MarkedYAMLError(None, None, problem, at.start_mark)
-
-
-def _value(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return _joined(node) if node.style else _plain(node.value)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item) for item in node.value]
-    table: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = _value(key_node)
-        if not isinstance(key, str):
-            raise _refused("a key must be text; quote it if it is a name", key_node)
-        if key in table:
-            raise _refused(f"the key {key!r} is given twice in one table; keep one of them", key_node)
-        table[key] = _value(value_node)
-    return table
-
-
-def _joined(node: yaml.ScalarNode) -> str:
-    """Quoted text; JSON writes one character as two halves, which PyYAML leaves apart."""
-    try:
-        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise _refused("half a character (\\ud800 to \\udfff) stands alone", node) from None
-
-
-def _plain(text: str) -> Any:
-    """What letters without quotes mean."""
-    if WHOLE.fullmatch(text):
-        return int(text.replace("_", "")) if len(text) <= MAX_DIGITS else text
-    if NUMBER.fullmatch(text):
-        return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
-    for words, value in ((TRUE, True), (FALSE, False), (EMPTY, None)):
-        if text.lower() in words and text in (text.lower(), text.upper(), text.title()):
-            return value
-    return text
-
-
-def _at(text: str, position: int, problem: str) -> UnreadableError:
-    before = text[:position]
-    return UnreadableError(problem, before.count("\n") + 1, position - before.rfind("\n"))

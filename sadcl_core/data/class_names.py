@@ -6,10 +6,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
+from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
+
+MAX_NAMES = 200_000  # in a class map
 
 # names of one thing in COCO, PASCAL VOC, NUS-WIDE, Open Images and everyday labels; spelling and plural rules are not guessed
 SYNONYMS = (
@@ -70,8 +71,8 @@ def load_class_map(path: Path) -> dict[str, str | None]:
         UsageError: the file is missing or no such table.
     """
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        table = parse_yaml(path.read_text(encoding="utf-8"), max_values=MAX_NAMES)
+    except (OSError, UnicodeDecodeError, UnreadableError) as error:
         raise UsageError(f"The class map {path} cannot be read ({type(error).__name__}). Check --class-map.") from None
     if not isinstance(table, dict) or not all(isinstance(x, str | None) for pair in table.items() for x in pair) or None in table:
         raise UsageError(f"The class map {path} is no table of names. Write a line a class, such as aeroplane: airplane.")

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.errors import DataError
 
@@ -101,17 +100,6 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
 
 
-class _Plain(yaml.BaseLoader):
-    """Read every scalar as text, since `no` may be the name of a class, and refuse aliases, which can expand without end."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node; refuse an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has aliases (*name), which a description of a data set never needs")
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-
 def read_yaml(path: Path) -> Any:
     """Read a small YAML document whose values are texts, lists and mappings.
 
@@ -122,9 +110,9 @@ def read_yaml(path: Path) -> Any:
         if path.stat().st_size > MAX_YAML:
             raise DataError(f"{path} has more than {MAX_YAML:,} bytes. Is this a description of a data set?")
         try:
-            return yaml.load(path.read_text(encoding=detect_encoding(path)), Loader=_Plain)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error).replace("\n", " ")) from None
+            return parse_yaml(path.read_text(encoding=detect_encoding(path)), only_text=True, max_values=MAX_YAML)
+        except UnreadableError as error:
+            raise ValueError(str(error)) from None
 
 
 def mentions(path: Path, *words: str) -> bool:

@@ -21,9 +21,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from sadcl_core.config.automatic import Facts
+from sadcl_core.config.layers import Layer, flatten, load_config_file
 from sadcl_core.config.methods import find_method
 from sadcl_core.config.presets import Configured, configure
-from sadcl_core.config.schema import Layer, RunConfig, flatten, load_config_file
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, UsageError
 from sadcl_core.evaluation.candidates import score_split

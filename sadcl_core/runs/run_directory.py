@@ -23,10 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-from sadcl_core.config.yaml import reads_as_text
+from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json, write_text
 from sadcl_core.runtime.launcher import is_main_process
@@ -163,7 +162,7 @@ class RunDirectory:
     def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         """Write config.yaml, each value with its source as a comment; the file is accepted by --config."""
         if self.writes:
-            write_text(self.path / "config.yaml", annotated(values, sources))
+            write_text(self.path / "config.yaml", format_yaml(values, sources))
 
     def write_status(self, **values: Any) -> None:
         """Add values to run.json."""
@@ -323,44 +322,3 @@ def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
             f"{run.path} has no weights/best.safetensors. Give a run that finished at least one epoch, or a model file."
         )
     return model, run
-
-
-def annotated(values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """Nested values as YAML, each on one line with `# source` at its end; `load_config_file` reads exactly the same values."""
-    return "".join(f"{line}\n" for line in _lines(values, sources, path=()))
-
-
-def _lines(values: Mapping[str, Any], sources: Mapping[str, str], *, path: tuple[str, ...]) -> Iterator[str]:
-    for key, value in values.items():
-        inside = (*path, key)
-        start = f"{'  ' * len(path)}{_on_one_line(key)}:"
-        if isinstance(value, Mapping) and value:
-            yield start
-            yield from _lines(value, sources, path=inside)
-        else:
-            source = sources.get(".".join(inside), "default")
-            comment = "".join(letter if letter.isprintable() else "?" for letter in source)  # it may be the name of a file
-            yield f"{start} {_on_one_line(value)}  # {comment}"
-
-
-def _on_one_line(value: Any) -> str:
-    written: str = yaml.dump(
-        value, Dumper=_OneLine, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
-    )
-    return written.partition("\n")[0]
-
-
-class _OneLine(yaml.SafeDumper):
-    """Quotes all text that would be read as something else or takes more than a line, and writes nothing as an alias."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """See the class."""
-        return True
-
-
-def _represent_text(dumper: _OneLine, text: str) -> yaml.ScalarNode:
-    plain = (not text or reads_as_text(text)) and "".join(text.splitlines()) == text
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
-
-
-_OneLine.add_representer(str, _represent_text)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sadcl_core.config.schema import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.config.layers import Layer, flatten, resolve_config
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status

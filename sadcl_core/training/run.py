@@ -14,7 +14,8 @@ import timm
 import torch
 
 from sadcl_core import __version__
-from sadcl_core.config.schema import RunConfig, flatten
+from sadcl_core.config.layers import flatten
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, Terminated
 from sadcl_core.model.classifier import Classifier

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sadcl_core import __version__
 from sadcl_core.config.automatic import Facts
-from sadcl_core.config.schema import Layer, ModelSection, RunConfig, resolve_config
+from sadcl_core.config.layers import Layer, resolve_config
+from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.statistics import median_short_side
 from sadcl_core.errors import DataError, UsageError

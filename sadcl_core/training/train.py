@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sadcl_core.config.flags import epoch_counts, flag_layers
+from sadcl_core.config.layers import Layer, flatten
 from sadcl_core.config.presets import Configured, configure
-from sadcl_core.config.schema import Layer, flatten
 from sadcl_core.errors import UsageError
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
 from sadcl_core.runtime.launcher import is_main_process

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
+from sadcl_core.config.layers import Layer, flatten, nest
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS
-from sadcl_core.config.schema import Layer, ModelSection, flatten
+from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
@@ -45,9 +46,10 @@ class Transfer:
 
 
 def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | None) -> list[tuple[str, Layer]]:
-    """Return the user's layers above the network of the model that `model.init_from` names, so that its weights fit.
+    """Put the network of the model that `model.init_from` names below the user's layers, as a file, so that its weights fit.
 
-    Its method and its image size come along; a preset that is named has its own size, and may have its own method.
+    Its method comes along unless the user or the preset names one; of its head nothing that a method of another name decides.
+    Its image size comes along unless a preset is named.
 
     Raises:
         DataError: there is no such model.
@@ -58,21 +60,21 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | N
         return list(layers)
     path, _ = find_model(Path(init_from))
     card = read_card(path)
-    model = card.model.model_dump()
     fitting = [name for name, row in METHODS.items() if row.head == card.model.head]
-    method = card.trained.get("method")
-    network: dict[str, object] = {
-        "model": {name: model[name] for name in NETWORK},
-        "method": method if method in METHODS else fitting[0],
-    }
-    requested = str(preset or given.get("preset") or "")
-    if not requested:
-        network["data"] = {"img_size": card.img_size}
-    below = [(f"init-from {init_from}", network)]
-    recipe = PRESETS[requested].layer if requested in PRESETS else {}
-    if "method" in recipe:
-        below.append((f"preset {requested}", {"method": recipe["method"]}))
-    return [*below, *layers]
+    own = card.trained.get("method") if card.trained.get("method") in METHODS else fitting[0]
+    named = str(preset or given.get("preset") or "")
+    recipe = PRESETS[named].layer if named in PRESETS else {}
+    method = given.get("method", recipe.get("method", own))
+    values = {f"model.{name}": getattr(card.model, name) for name in NETWORK}
+    if not named:
+        values["data.img_size"] = card.img_size
+    network = flatten(nest(values))
+    if method != own:
+        decided = flatten(METHODS[method].layer) if method in METHODS else {}
+        network = {key: value for key, value in network.items() if key not in decided}
+    elif "method" not in given and "method" not in recipe:
+        network["method"] = own
+    return [(f"init-from {init_from}", nest(network)), *layers]
 
 
 def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str, ...], img_size: int) -> Transfer:

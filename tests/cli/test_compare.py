@@ -9,8 +9,8 @@ from PIL import Image
 
 from sadcl_cli import console
 from sadcl_cli.compare import _show
+from sadcl_core.config.layers import Layer
 from sadcl_core.config.presets import configure
-from sadcl_core.config.schema import Layer
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.experiments import run as comparison
 from sadcl_core.experiments.run import plan

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from sadcl_core.config.layers import flatten
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS
-from sadcl_core.config.schema import RunConfig, flatten
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.yaml import parse_yaml, read_table
 from sadcl_core.runs.checkpoint import load_model
 from tests.conftest import QUICK, Sadcl, draw, make_coco
 
@@ -83,7 +84,7 @@ def test_a_configuration_file_gives_the_same_settings(sadcl: Sadcl, coco: Path, 
     file = trained / "runs" / "coco" / "config.yaml"
     ran = sadcl("train", "coco", "--data", coco, "--config", file, "--epochs", "1,0", "-o", "again")
     assert ran.exit_code == 0, ran.stderr
-    first, again = (yaml.safe_load(path.read_text()) for path in (file, Path("again/config.yaml")))
+    first, again = (read_table(path) for path in (file, Path("again/config.yaml")))
     assert again["stages"]["classification"]["epochs"] == 1
     for values in (first, again):
         values.pop("stages")
@@ -256,7 +257,7 @@ def test_an_image_that_vanished_after_preparing(sadcl: Sadcl, coco: Path, worker
 def test_snake_case_is_as_good_as_kebab_case(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "coco", "--data", coco, *QUICK, "--batch_size", "4", "--img_size", "32", "--epochs", "1,0")
     assert ran.exit_code == 0, ran.stderr
-    config = yaml.safe_load(Path("runs/coco/config.yaml").read_text())
+    config = read_table(Path("runs/coco/config.yaml"))
     assert (config["data"]["batch_size"], config["data"]["img_size"]) == (4, 32)
 
 
@@ -286,7 +287,7 @@ def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl:
         "weight_decay: 0.005  # default",
     ):
         assert line in ran.stdout
-    values = yaml.safe_load(ran.stdout)
+    values = parse_yaml(ran.stdout)
     assert set(flatten(values)) >= {key for key in flatten(RunConfig().model_dump()) if key != "model.heads"}
     ran = sadcl("train", "coco", "--data", coco, "--method", "baseline", "--print-config")
     assert "preset: auto" in ran.stdout
@@ -359,8 +360,11 @@ def test_a_configuration_that_goes_on_from_a_model_gives_the_same_run_again(sadc
     theirs = second.classifier.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in first.classifier.state_dict().items())
     ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", "--print-config")
+    assert ran.exit_code == 2
+    assert "Add --set model.freeze_stride=0 --set model.freeze_batchnorm=false." in ran.stderr
+    free = ("--set", "model.freeze_stride=0", "--set", "model.freeze_batchnorm=false")
+    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", *free, "--print-config")
     assert "init_from: ''  # flag" in ran.stdout
-    assert "freeze_stride: 0  # no pretrained weights" in ran.stdout
     ran = sadcl("train", "coco", "--set", "model.class_map=map.yaml")
     assert ran.exit_code == 2
     assert "--init-from" in ran.stderr

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sadcl_core.config.automatic import BANK_CLASSES, HEAD_FLOATS, Facts, choose
+from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS, configure
-from sadcl_core.config.schema import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.model.heads.sarl import SARLHead
 from sadcl_core.registry import AUGMENTATIONS

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sadcl_core.config.flags import FLAGS, epoch_counts, flag_layers
-from sadcl_core.config.schema import Layer, RunConfig, flatten, resolve_config
+from sadcl_core.config.layers import Layer, flatten, resolve_config
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 
 VALUES = {str: "cpu", int: 64, float: 0.5, bool: True, Path: Path("x")}

@@ -11,14 +11,14 @@ from jsonschema import Draft202012Validator
 
 from docs import generate
 from sadcl_core.config.json_schema import check_settings, json_schema
-from sadcl_core.config.keys import keys
+from sadcl_core.config.layers import Layer, flatten, load_config_file, parse_assignment, settings_of
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS, configure
-from sadcl_core.config.schema import Layer, RunConfig, flatten, load_config_file, parse_assignment
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.registry import HEADS
-from sadcl_core.runs.run_directory import annotated
 from sadcl_core.training.terms import TERMS
 from tests.conftest import Sadcl
 
@@ -32,7 +32,7 @@ def wrong(values: Any) -> list[str]:
 def test_the_schema_is_one_and_says_what_every_setting_is() -> None:
     Draft202012Validator.check_schema(json_schema())
     assert "$ref" not in json.dumps(json_schema())
-    settings = keys(json_schema())
+    settings = settings_of(json_schema())
     for key, node in settings.items():
         assert node.get("description"), key
         if node.get("type") == "object":
@@ -43,7 +43,7 @@ def test_the_schema_is_one_and_says_what_every_setting_is() -> None:
 
 
 def test_the_schema_has_the_names_of_everything() -> None:
-    settings = keys(json_schema())
+    settings = settings_of(json_schema())
     assert settings["method"]["enum"] == list(METHODS)
     assert settings["preset"]["enum"] == ["", *PRESETS]
     assert settings["model.head"]["enum"] == list(HEADS) == list(settings["model.heads"]["properties"])
@@ -59,7 +59,7 @@ def test_the_schema_has_the_names_of_everything() -> None:
 def test_what_is_written_is_valid(tmp_path: Path, preset: str, method: str) -> None:
     configured = configure([("flag", {"method": method})], dataset="mine", split_sizes={"train": 1}, preset=preset)
     path = tmp_path / "config.yaml"
-    path.write_text(annotated(configured.config.model_dump(), configured.sources))
+    path.write_text(format_yaml(configured.config.model_dump(), configured.sources))
     assert wrong(load_config_file(path)) == []
     config = configured.config
     options = head_options(config.model.head, config.model.heads.get(config.model.head, {}))  # as a run completes them
@@ -109,7 +109,7 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
         ("model.heads.sarl.widht=8", "There is no setting model.heads.sarl.widht ORIGIN. Did you mean 'model.heads.sarl.width'?"),
         ("model.heads.pooled.width=8", "There is no setting model.heads.pooled.width ORIGIN. Did you mean"),
         ("model.heads.sarl.width=x", "model.heads.sarl.width='x' ORIGIN is not valid. Give a whole number, 4 or more."),
-        ("model.heads.sarl.dropout=no", "model.heads.sarl.dropout=false ORIGIN is not valid. Give a number from 0 to below 1."),
+        ("model.heads.sarl.dropout=no", "model.heads.sarl.dropout='no' ORIGIN is not valid. Give a number from 0 to below 1."),
         ("model.heads.sarl.width={a: 1}", "model.heads.sarl.width ORIGIN is one value and no table. Give a whole number"),
         ("model.heads.mulcon=3", "model.heads.mulcon=3 ORIGIN is no table of settings. Set one that is in it, such as"),
         ("stages.contrastive.augment=fixed", "stages.contrastive.augment='fixed' ORIGIN is not valid. Did you mean"),
@@ -135,7 +135,7 @@ def test_options_of_a_head_are_checked_together_only_with_the_preset() -> None:
 def test_torch_is_imported_only_where_it_must_be_asked(text: str, torch: bool) -> None:
     code = f"""
 import sys
-from sadcl_core.config.schema import parse_assignment
+from sadcl_core.config.layers import parse_assignment
 from sadcl_core.config.json_schema import check_settings
 from sadcl_core.errors import UsageError
 try:
@@ -171,7 +171,7 @@ def test_what_print_config_shows_is_valid_and_wrong_settings_are_told_before_dat
 def test_the_documentation_has_every_setting() -> None:
     assert generate.main(["--check"]) == 0, "run python docs/generate.py"
     page = generate.PAGE.read_text(encoding="utf-8")
-    for key, node in keys(json_schema()).items():
+    for key, node in settings_of(json_schema()).items():
         if node.get("type") != "object" and key != "$schema" and not key.startswith("stages."):
             assert f"| `{key}` |" in page
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sadcl_core.config.automatic import Facts
+from sadcl_core.config.layers import Layer, flatten, parse_assignment, resolve_config
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS, configure
-from sadcl_core.config.schema import Layer, RunConfig, flatten, parse_assignment, resolve_config
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.model.heads.sarl import SARLHead
 
@@ -117,7 +118,6 @@ LR = "Did you mean 'stages.classification.lr' or 'stages.contrastive.lr'?"
         ("num_workers=2", "Did you mean 'data.workers'?"),
         ("lr=1", LR),
         ("optim.lr=1", LR),
-        ("learning_rate=1", LR),
         ("model.zzz=1", "Choose from: backbone, stride, pretrained,"),
         ("zzz.zzz=1", "Choose from: preset, method, seed,"),
     ],
@@ -132,9 +132,9 @@ def test_a_wrong_key_is_answered_with_the_nearest(text: str, advice: str) -> Non
     ("text", "message"),
     [
         ("optim.ema_decay=2", "optim.ema_decay=2 (from --set) is not valid. Give a number from 0 to below 1."),
-        ("optim.ema_decay=yes", "optim.ema_decay=true (from --set) is not valid. Give a number from 0 to below 1."),
+        ("optim.ema_decay=yes", "optim.ema_decay='yes' (from --set) is not valid. Give a number from 0 to below 1."),
         ("optim.patience=two", "optim.patience='two' (from --set) is not valid. Give a whole number, 1 or more."),
-        ("optim.patience=no", "optim.patience=false (from --set) is not valid. Give a whole number, 1 or more."),
+        ("optim.patience=no", "optim.patience='no' (from --set) is not valid. Give a whole number, 1 or more."),
         ("optim.patience=", "optim.patience is empty (from --set). Give a whole number, 1 or more."),
         ("optim.patience=[1, 2]", "optim.patience=[1, 2] (from --set) is not valid. Give a whole number, 1 or more."),
         ("optim.patience={a: 1}", "optim.patience (from --set) is one value and no table. Give a whole number, 1 or more."),
@@ -158,7 +158,7 @@ def test_a_wrong_key_is_answered_with_the_nearest(text: str, advice: str) -> Non
             "stages.contrastive.layer_decay=2 (from --set) is not valid. Give a number above 0 and at most 1.",
         ),
         ("stages.contrastive.losses.sample_to_sample=-1", "is not valid. Give a number, 0 or more."),
-        ("stages.contrastive.losses.sample_to_sample=off", "=false (from --set) is not valid. Give a number, 0 or more."),
+        ("stages.contrastive.losses.sample_to_sample=off", "='off' (from --set) is not valid. Give a number, 0 or more."),
         ("stages.contrastive.losses=3", "=3 (from --set) is no table of settings. Set one that is in it, such as"),
         ("data=3", "data=3 (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
         ("data=", "data='' (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
@@ -238,20 +238,32 @@ def test_preset_asked_for_or_named_in_a_layer_wins() -> None:
         configure([], dataset="digits", split_sizes={"train": 1}, preset="smal")
 
 
-def test_a_preset_beside_a_file_of_another_is_refused() -> None:
-    with pytest.raises(UsageError, match="made with preset small, not digits"):
-        configure([("file", {"preset": "small"})], dataset="digits", split_sizes={"train": 1}, preset="digits")
+def test_an_empty_preset_in_a_file_is_none() -> None:
     assert configure([("file", {"preset": ""})], dataset="digits", split_sizes={"train": 1}).config.preset == "auto"
 
 
-def test_pretrained_weights_beside_a_file_made_without_them_are_frozen_again() -> None:
+def test_a_file_made_without_pretrained_weights_freezes_nothing_with_them() -> None:
     scratch = configure([("flag", {"model": {"pretrained": False}})], dataset="mine", split_sizes={"train": 1}).config
     layers: list[tuple[str, Layer]] = [("file", scratch.model_dump()), ("flag", {"model": {"pretrained": "w.pth"}})]
     again = configure(layers, dataset="mine", split_sizes={"train": 1})
-    assert (again.config.model.freeze_stride, again.config.model.freeze_batchnorm) == (4, True)
-    assert again.sources["model.freeze_stride"] == "pretrained weights"
-    said = configure([*layers, ("--set", {"model": {"freeze_stride": 8}})], dataset="mine", split_sizes={"train": 1}).config
-    assert said.model.freeze_stride == 8
+    assert (again.config.model.freeze_stride, again.sources["model.freeze_stride"]) == (0, "file")
+
+
+def test_a_file_that_would_freeze_random_layers_is_refused() -> None:
+    file: tuple[str, Layer] = ("c.yaml", RunConfig().model_dump())  # made with pretrained weights, names every setting
+    random: tuple[str, Layer] = ("flag", {"model": {"pretrained": False}})
+    with pytest.raises(UsageError) as caught:
+        configure([file, random], dataset="mine", split_sizes={"train": 1})
+    advice = "--set model.freeze_stride=0 --set model.freeze_batchnorm=false"
+    assert str(caught.value) == (
+        "c.yaml was made with pretrained weights, and its model.freeze_stride would keep random layers as they are. "
+        f"Add {advice}."
+    )
+    assignments = [("--set", parse_assignment(text)) for text in advice.split()[1::2]]
+    model = configure([file, *assignments, random], dataset="mine", split_sizes={"train": 1}).config.model
+    assert (model.freeze_stride, model.freeze_batchnorm) == (0, False)
+    by_hand: tuple[str, Layer] = ("mine.yaml", {"model": {"freeze_stride": 8}})
+    assert configure([by_hand, random], dataset="mine", split_sizes={"train": 1}).config.model.freeze_stride == 8
 
 
 def test_no_pretrained_weights_is_understood_however_it_is_spelt() -> None:
@@ -265,16 +277,20 @@ def test_the_recipe_counts_the_split_that_is_trained_on() -> None:
     assert configured.sources["data.batch_size"] == "auto: 10 images"
 
 
-def test_a_method_asked_for_beside_a_file_of_another_is_what_it_is() -> None:
-    for file_method in METHODS:
-        file = configure([("flag", {"method": file_method})], dataset="digits", split_sizes={"train": 1}).config
-        for method in METHODS:
-            layers: list[tuple[str, Layer]] = [("file", file.model_dump()), ("flag", {"method": method})]
-            both, alone = (configure(said, dataset="digits", split_sizes={"train": 1}).config for said in (layers, layers[1:]))
-            head = alone.model.head  # options of other heads may stay, they are not used
-            assert both.model.heads.get(head) == alone.model.heads.get(head)
-            model = both.model.model_copy(update={"heads": alone.model.heads})
-            assert both.model_copy(update={"model": model}) == alone
+@pytest.mark.parametrize("key", ["method", "preset"])
+def test_a_file_made_for_another_method_or_preset_is_refused(key: str) -> None:
+    theirs, ours = {"method": ("sadcl", "baseline"), "preset": ("small", "digits")}[key]
+    file = configure([("flag", {key: theirs})], dataset="digits", split_sizes={"train": 1}).config
+    with pytest.raises(UsageError) as caught:
+        configure([("c.yaml", file.model_dump()), ("flag", {key: ours})], dataset="digits", split_sizes={"train": 1})
+    assert str(caught.value) == (
+        f"c.yaml was made with {key} {theirs}, not {ours}. Leave out one of the two, or make another file: "
+        f"sadcl train --{key} {ours} --print-config > {ours}.yaml."
+    )
+    layers: list[tuple[str, Layer]] = [("c.yaml", file.model_dump()), ("flag", {key: theirs})]
+    assert configure(layers, dataset="digits", split_sizes={"train": 1}).config == file
+    single: list[tuple[str, Layer]] = [("--set", {key: theirs}), ("flag", {key: ours})]
+    assert getattr(configure(single, dataset="digits", split_sizes={"train": 1}).config, key) == ours
 
 
 def test_a_method_asked_for_does_not_override_what_else_was_said() -> None:
@@ -296,11 +312,10 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
 
     assert frozen() == (4, True, "auto: 1 images")
     random = ("flag", {"model": {"pretrained": False}})
-    assert frozen(random) == (0, False, "auto: 1 images")
+    assert frozen(random) == (0, False, "no pretrained weights")
     assert frozen(random, ("--set", {"model": {"freeze_stride": 8}})) == (8, False, "--set")
     file = ("file", RunConfig().model_dump())  # made with pretrained weights, says everything
     assert frozen(file) == (4, True, "file")
-    assert frozen(file, random) == (0, False, "no pretrained weights")
 
 
 @pytest.mark.parametrize(
@@ -348,21 +363,14 @@ def test_a_preset_has_its_own_rates_for_a_head() -> None:
 
 @pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_every_configuration_gives_itself_again_and_every_other_method(preset: str, pretrained: bool) -> None:
-    def make(*layers: tuple[str, Layer]) -> RunConfig:
-        config = configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
-        heads = {config.model.head: config.model.heads.get(config.model.head, {})}  # options of other heads are not used
-        return config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
-
+def test_every_configuration_gives_itself_again(preset: str, pretrained: bool) -> None:
     start: tuple[str, Layer] = ("flag", {"model": {"pretrained": pretrained}})
-    alone = {method: make(start, ("flag", {"method": method})) for method in METHODS}
-    for there in METHODS:
-        layers: list[tuple[str, Layer]] = [start, ("flag", {"method": there})]
-        written = configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
-        file: tuple[str, Layer] = ("file", written.model_dump())
-        assert make(file) == alone[there]
-        for here in METHODS:
-            assert make(file, ("flag", {"method": here})) == alone[here]
+    for method in METHODS:
+        flags = [start, ("flag", {"method": method})]
+        first = configure(flags, dataset="mine", split_sizes={"train": 1}, preset=preset).config
+        file = ("file", first.model_dump())
+        assert configure([file], dataset="mine", split_sizes={"train": 1}).config == first
+        assert configure([file, *flags], dataset="mine", split_sizes={"train": 1}, preset=preset).config == first
 
 
 def test_what_was_said_by_itself_is_never_overridden() -> None:

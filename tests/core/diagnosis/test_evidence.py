@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
 from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.yaml import format_yaml, read_table
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.diagnosis.checks import as_json
@@ -132,17 +132,17 @@ def test_an_epoch_trained_twice_counts_as_it_was_last(run: Path) -> None:
 
 def test_settings_of_other_versions(run: Path) -> None:
     path = run / "config.yaml"
-    values = yaml.safe_load(path.read_text())
+    values = read_table(path)
     del values["optim"], values["model"]["freeze_stride"]
     values["optim"] = {"ema_decay": 0.95, "of_tomorrow": 3}
     values["new_section"] = {"a": 1}
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(format_yaml(values, {}))
     config = read_config(RunDirectory(run))
     assert isinstance(config, RunConfig)
     assert config.optim.ema_decay == 0.95
     assert config.model.freeze_stride == 4
     values["optim"]["ema_decay"] = 7
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(format_yaml(values, {}))
     damaged = read_config(RunDirectory(run))
     assert isinstance(damaged, Absent)
     assert "optim.ema_decay" in damaged.why

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
-import yaml
 
+from sadcl_core.config.yaml import format_yaml, read_table
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.diagnosis.checks import CHECKS
 from sadcl_core.model.backbone import Backbone
@@ -135,11 +135,11 @@ def test_the_same_images_trained_on_and_held_out(tmp_path: Path) -> None:
 def configured(run: Path, folder: Path, **layer: dict[str, Any]) -> Path:
     """A copy of a run that says it was trained with other settings."""
     run = copied(run, folder / "run")
-    values = yaml.safe_load((run / "config.yaml").read_text())
+    values = read_table(run / "config.yaml")
     for section, changed in layer.items():
         for key, value in changed.items():
             values[section][key] = {**values[section][key], **value} if isinstance(value, dict) else value
-    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    (run / "config.yaml").write_text(format_yaml(values, {}))
     return run
 
 

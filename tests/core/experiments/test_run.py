@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 
+from sadcl_core.config.layers import Layer, parse_assignment
 from sadcl_core.config.methods import ABLATION
 from sadcl_core.config.presets import configure
-from sadcl_core.config.schema import Layer, RunConfig, parse_assignment
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, DivergedError, UsageError

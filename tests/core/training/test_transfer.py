@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from sadcl_core.config.layers import Layer
 from sadcl_core.config.presets import configure
-from sadcl_core.config.schema import Layer, ModelSection, RunConfig
+from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.checkpoint import ModelCard, save_model

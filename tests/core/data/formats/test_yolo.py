@@ -108,7 +108,7 @@ def test_a_line_that_is_no_box(tmp_path: Path, line: str, message: str) -> None:
         ("names: [cat, dog]\nval: nowhere\n", "val: nowhere is not below .*. Mend the path"),
         ("names: [cat, dog]\nval: ../../../etc\n", "val: ../../../etc is not below"),
         ("names: [cat, dog\n", "cannot be read as YAML"),
-        ("names: &a [cat, dog]\ntrain: *a\n", "it has aliases"),
+        ("names: &a [cat, dog]\ntrain: *a\n", "the alias"),
     ],
 )
 def test_a_description_that_is_none(tmp_path: Path, content: str, message: str) -> None:
