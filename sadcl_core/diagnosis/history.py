@@ -16,7 +16,8 @@ from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.diagnosis.verdict import Absent
 from sadcl_core.errors import DataError, SadclError
-from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status, runs_elsewhere
+from sadcl_core.runs.lock import runs_elsewhere
+from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status
 
 CLASSIFICATION = "asymmetric"  # the term that all methods share
 

@@ -32,7 +32,8 @@ from sadcl_core.evaluation.evaluate import Evaluation, evaluate_candidate, save_
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.inference.load import load
 from sadcl_core.inference.split import open_split
-from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status, runs_elsewhere
+from sadcl_core.runs.lock import runs_elsewhere
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status
 from sadcl_core.training.listeners.events import Listener
 from sadcl_core.training.listeners.standard import standard_listeners
 from sadcl_core.training.resume import prepare_resume

@@ -1,4 +1,4 @@
-"""The folder of a training run: what is in it, how it is written and how it is found again.
+"""The folder of a training run: its files, how they are written, and how runs are found again.
 
 config.yaml      every value of the configuration and where it came from
 run.json         status, versions, data, best metric, why it ended
@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runs.lock import LOCK, lock_folder, this_process
 from sadcl_core.runtime.files import explained, write_json, write_text
 from sadcl_core.runtime.launcher import is_main_process
 
@@ -36,8 +34,6 @@ FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
 OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
 GROWING = ("results.csv", "metrics.jsonl")
-LOCK = ".lock"  # held by the process that trains in the folder
-LAST_BREATH = 15.0  # seconds in which readers of a process that was killed notice it, and let go of its lock
 
 
 class RunDirectory:
@@ -69,7 +65,7 @@ class RunDirectory:
         return self.path / "results.csv"
 
     def refuse_existing(self, *, exist_ok: bool) -> None:
-        """Raise a UsageError when the folder is there and must not be replaced; one that holds a lock alone is no run."""
+        """Raise a UsageError if the folder is there and must not be replaced; one that holds a lock alone is not a run."""
         inside = {path.name for path in self.path.iterdir()} if self.path.is_dir() else None
         if inside == {LOCK}:
             return
@@ -82,7 +78,7 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other training out of the folder, which is made if need be; a process that dies holds nothing.
+        """Keep every other training out of the folder, which is made if need be; the lock of a process that dies is free.
 
         Raises:
             UsageError: another process trains in it, or it cannot be made.
@@ -90,41 +86,25 @@ class RunDirectory:
         if not self.writes:
             yield
             return
-        lock = FileLock(self.path / LOCK)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0 if self._trained_now() else LAST_BREATH)
-        except Timeout:
-            raise UsageError(f"{self.path} is in use{self._by_whom()}. Wait for it, or choose another with -o.") from None
-        except OSError as error:
-            raise self._cannot_be_made(error) from None
-        try:
+        process: Any = None
+        with suppress(DataError):
+            process = read_status(self.path).get("process")
+        self._make()
+        with lock_folder(self.path, process):
             if (self.path / "run.json").is_file():
                 self.write_status(process=this_process())
             yield
-        finally:
-            lock.release()
 
-    def _trained_now(self) -> bool:
-        """Whether the process that run.json names is alive, or may be, on another machine."""
-        with suppress(DataError):
-            process = read_status(self.path).get("process")
-            if isinstance(process, dict):
-                return process.get("host") != platform.node() or runs_elsewhere(process)
-        return True
-
-    def _cannot_be_made(self, error: OSError) -> UsageError:
-        what = "cannot be written to" if self.path.is_dir() else "cannot be made"
-        return UsageError(f"The run directory {self.path} {what} ({error.strerror}). Choose another with -o.")
-
-    def _by_whom(self) -> str:
-        with suppress(DataError, KeyError, TypeError):
-            process = read_status(self.path)["process"]
-            return f" by process {process['pid']} on {process['host']}"
-        return " by another process"
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The run directory {self.path} cannot be made ({error.strerror}). Choose another with -o."
+            ) from None
 
     def create(self, *, exist_ok: bool) -> None:
-        """Begin a run in the folder, which should be `held`; with `exist_ok` an earlier run in it is replaced.
+        """Begin a run in the folder, which should be `held`; with `exist_ok` replace an earlier run in it.
 
         Raises:
             UsageError: something is there and `exist_ok` is not set, or it cannot be written to.
@@ -132,10 +112,7 @@ class RunDirectory:
         if not self.writes:
             return
         self.refuse_existing(exist_ok=exist_ok)  # again: another run may have been quicker
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._cannot_be_made(error) from None
+        self._make()
         for name in OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
         for name in OWN_FOLDERS:
@@ -143,7 +120,7 @@ class RunDirectory:
         self.write_status(status="starting")  # from here on it is known as a run, whatever happens
 
     def go_back(self, sizes: Mapping[str, int]) -> None:
-        """Cut the files that grow to the sizes they had at some state, and remove what a killed process left half-written."""
+        """Cut the files that grow to the sizes of a state, and remove files that a killed process left half-written."""
         if not self.writes:
             return
         for name in GROWING:
@@ -156,7 +133,7 @@ class RunDirectory:
                 left.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """Of the files that grow, in bytes."""
+        """Return the sizes of the files that grow, in bytes."""
         return {name: (self.path / name).stat().st_size for name in GROWING if (self.path / name).is_file()}
 
     def write_config(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
@@ -197,7 +174,7 @@ class RunDirectory:
             write_json(self.path / "prototypes.json", {"schema_version": SCHEMA_VERSION, "classes": classes})
 
     def read_results(self) -> list[dict[str, str]]:
-        """The rows of results.csv.
+        """Read the rows of results.csv.
 
         Raises:
             DataError: there is none.
@@ -211,35 +188,8 @@ class RunDirectory:
         return rows
 
 
-def this_process() -> dict[str, Any]:
-    """What tells this process from all others, here and elsewhere, now and later."""
-    return {"host": platform.node(), "pid": os.getpid(), "since": _since(os.getpid())}
-
-
-def runs_elsewhere(process: Mapping[str, Any]) -> bool:
-    """Whether what `this_process` said of another process is still true of one on this machine."""
-    pid = process.get("pid")
-    if process.get("host") != platform.node() or not isinstance(pid, int) or pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return process.get("since") == _since(pid)
-
-
-def _since(pid: int) -> str | None:
-    """When a process was started, in ticks of the system's clock; None where that cannot be known."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
 def read_status(path: Path) -> dict[str, Any]:
-    """run.json of a run.
+    """Read run.json of a run.
 
     Raises:
         DataError: it is missing or damaged.
@@ -256,29 +206,23 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def new_run_path(name: str, runs: Path = RUNS) -> Path:
-    """`runs/NAME`, or `runs/NAME-2` and so on when that is taken."""
-    path = runs / name
-    number = 1
-    while path.exists():
-        number += 1
-        path = runs / f"{name}-{number}"
-    return path
+    """Return the path of a new run: `runs/NAME`, or `runs/NAME-2` and so on if that exists.
+
+    Example:
+        >>> new_run_path("a-name-that-is-new")
+        PosixPath('runs/a-name-that-is-new')
+    """
+    paths = (runs / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def last_finished_run(runs: Path = RUNS) -> RunDirectory:
-    """The run under `runs` that finished last.
+    """Return the run under `runs` that finished last.
 
     Raises:
         DataError: there is none.
     """
-    finished: list[tuple[str, Path]] = []
-    for path in sorted(runs.glob("*/run.json")):
-        try:
-            status = read_status(path.parent)
-        except DataError:
-            continue
-        if status.get("status") == FINISHED:
-            finished.append((str(status.get("updated", "")), path.parent))
+    finished = [(updated, path) for status, updated, path in _runs(runs) if status == FINISHED]
     if not finished:
         raise DataError(
             f"There is no finished run under {runs}/. Train first: sadcl train digits. Or name a run or model file with -w."
@@ -287,24 +231,29 @@ def last_finished_run(runs: Path = RUNS) -> RunDirectory:
 
 
 def last_unfinished_run(runs: Path = RUNS) -> RunDirectory:
-    """The run under `runs` that has a state and did not come to its end, the one updated last; else the last that did.
+    """Return the run with a state under `runs` that was updated last, of those that are not finished if there are any.
 
     Raises:
         DataError: there is none.
     """
-    found: list[tuple[bool, str, Path]] = []
+    resumable = [
+        (status != FINISHED, updated, path) for status, updated, path in _runs(runs) if RunDirectory(path).state.is_file()
+    ]
+    if not resumable:
+        raise DataError(f"There is no run under {runs}/ with a state to go on from. Name one: --resume RUN.")
+    return RunDirectory(max(resumable)[2])
+
+
+def _runs(runs: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield status, time of the last update and path of every run whose run.json can be read."""
     for path in sorted(runs.glob("*/run.json")):
         with suppress(DataError):
             status = read_status(path.parent)
-            if RunDirectory(path.parent).state.is_file():
-                found.append((status.get("status") != FINISHED, str(status.get("updated", "")), path.parent))
-    if not found:
-        raise DataError(f"There is no run under {runs}/ with a state to go on from. Name one: --resume RUN.")
-    return RunDirectory(max(found)[2])
+            yield str(status.get("status", "")), str(status.get("updated", "")), path.parent
 
 
 def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
-    """The model file that a command should use, and the run it belongs to, if any.
+    """Return the model file that a command should use, and the run it belongs to, if any.
 
     Args:
         weights: a run, a model file, or None for the run that finished last.

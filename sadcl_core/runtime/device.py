@@ -30,24 +30,28 @@ def check_device_and_precision(device: str, precision: str) -> None:
         raise UsageError(f"--precision {precision}: choose from {', '.join(PRECISIONS)}.")
 
 
-def choose_device(asked: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU, for which freed memory is kept; see `keep_freed_memory`.
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA, then Apple's MPS, then the CPU, where freed memory is kept.
 
     Raises:
-        UsageError: this is no device.
-        MachineError: the device asked for is not on this machine.
+        UsageError: there is no such kind of device.
+        MachineError: the device is not on this machine.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
-    check_device_and_precision(asked, "auto")
+    check_device_and_precision(name, "auto")
     import torch
 
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(asked)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise MachineError(f"There is no device {asked} on this machine. Use --device auto or --device cpu.")
+        raise MachineError(f"There is no device {name} on this machine. Use --device auto or --device cpu.")
     if device.type == "cpu":
         keep_freed_memory()
     return device
@@ -56,8 +60,8 @@ def choose_device(asked: str) -> torch.device:
 def keep_freed_memory() -> bool:
     """Let glibc keep large blocks for the next batch instead of handing them back to the system after every layer.
 
-    Fetching and clearing those pages again costs more than many a layer computes. Returns whether it could be done; with another
-    C library nothing happens.
+    Fetching and clearing those pages again costs more than many a layer computes. Returns True if it was done; with another C
+    library nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -68,27 +72,31 @@ def keep_freed_memory() -> bool:
     return bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
 
 
-def choose_precision(asked: str, device: torch.device) -> str:
-    """`auto` takes bf16 where CUDA has it, fp16 on other CUDA devices, fp32 elsewhere.
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16; `auto` is bf16 where CUDA has it, fp16 on other CUDA devices, fp32 elsewhere.
 
     Raises:
-        UsageError: this is no precision.
-        MachineError: the device cannot compute in the precision asked for.
+        UsageError: there is no such precision.
+        MachineError: the device cannot compute in it.
+
+    Example:
+        >>> choose_precision("auto", choose_device("cpu"))
+        'fp32'
     """
-    check_device_and_precision("auto", asked)
-    if asked == "auto":
+    check_device_and_precision("auto", name)
+    if name == "auto":
         if device.type != "cuda":
             return "fp32"
         import torch
 
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if asked == "fp16" and device.type == "cpu":
+    if name == "fp16" and device.type == "cpu":
         raise MachineError("fp16 does not work on the CPU. Use --precision bf16 or fp32.")
-    return asked
+    return name
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Mixed precision around a forward pass; nothing for fp32."""
+    """Return the context of a forward pass in mixed precision; it does nothing for fp32."""
     import torch
 
     dtype = getattr(torch, DTYPES[precision]) if precision in DTYPES else None

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place under a temporary name, then renamed."""
+"""Write files that appear whole or not at all: under a temporary name beside their place, then renamed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sadcl_core.errors import MachineError, UsageError
 
 @contextmanager
 def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path to write to; it takes the name `path` when the block ends well, and is removed when it does not.
+    """Yield a temporary path to write to, which is renamed to `path` after the block, or removed if the block raises.
 
     Args:
         path: where the file is to be.
-        option: with which a person chooses another place.
-        durable: see to it that the content is on the disk before the name is, so that a power cut leaves the old file or the new.
+        option: that chooses another place.
+        durable: put the content on the disk before the name, so that a power cut leaves the old file or the new one.
 
     Raises:
         SadclError: see `explained`.
@@ -42,11 +42,11 @@ def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Itera
 
 @contextmanager
 def explained(path: Path, option: str = "-o") -> Iterator[None]:
-    """Say in one sentence why something in `path`, or `path` itself, could not be written.
+    """Raise an error of one sentence if something in `path`, or `path` itself, cannot be written.
 
     Args:
         path: what is written.
-        option: with which a person chooses another place.
+        option: that chooses another place.
 
     Raises:
         UsageError: the place cannot be written to.
@@ -71,5 +71,9 @@ def write_text(path: Path, text: str, option: str = "-o") -> None:
 
 
 def write_json(path: Path, value: Any, option: str = "-o") -> None:
-    """Write a JSON document in one piece; NaN is refused, as JSON has none."""
+    """Write a JSON document in one piece.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", option)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes end training between two steps.
+"""End training between two steps when Ctrl-C, SIGTERM or the hang-up of a terminal comes.
 
 Python raises KeyboardInterrupt wherever the program happens to be; when that is a destructor or a callback of a library,
 it is swallowed or leaves noise behind. Here the first signal is remembered and raised at the next step, after which the state is
@@ -24,23 +24,24 @@ class Interrupts:
     """A context in which the first signal waits for a check. Outside the main thread it changes nothing.
 
     Attributes:
-        asked: the signal that came, or None.
+        signal: that came first, or None.
         at_once: a second Ctrl-C came: nothing more is to be saved.
     """
 
-    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
-        """Nothing is installed yet; `heard` is called when the first signal comes."""
-        self.heard = heard
-        self.asked: int | None = None
-        self._again = False  # whether Ctrl-C came before
+    def __init__(self, on_signal: Callable[[], None] = lambda: None) -> None:
+        """Install nothing yet; `on_signal` is called when the first signal comes."""
+        self.on_signal = on_signal
+        self.signal: int | None = None
         self.at_once = False
+        self._interrupted = False  # Ctrl-C came before
         self._waits = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup lets one be ignored
-            self._before = {number: signal.signal(number, self._handle) for number in heeded}
+            for number in SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup lets one be ignored
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -48,16 +49,16 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise what was asked for, where one process trains; several come here each at its own pace, and wait for a step."""
-        if self.asked is not None and not is_distributed():
+        """Raise KeyboardInterrupt or Terminated if a signal came; several processes wait for `check_together`."""
+        if self.signal is not None and not is_distributed():
             self._raise()
 
     def check_together(self) -> None:
-        """Raise what was asked for in any of the processes, in all of them at the same step."""
+        """Raise KeyboardInterrupt or Terminated in all processes at the same step if a signal came in any of them."""
         if not is_distributed():
             self.check()
-        elif any_rank(self.asked is not None):
-            self.asked = signal.SIGINT if not any_rank(self.asked not in (None, signal.SIGINT)) else signal.SIGTERM
+        elif any_rank(self.signal is not None):
+            self.signal = signal.SIGINT if not any_rank(self.signal not in (None, signal.SIGINT)) else signal.SIGTERM
             self._raise()
 
     @contextmanager
@@ -72,17 +73,17 @@ class Interrupts:
             self._raise()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._again:
+        if number == signal.SIGINT and self._interrupted:
             self.at_once = True
             if not self._waits:
                 self._raise()
             return
-        self._again = self._again or number == signal.SIGINT
-        if self.asked is None:
-            self.asked = number
-            self.heard()
+        self._interrupted = self._interrupted or number == signal.SIGINT
+        if self.signal is None:
+            self.signal = number
+            self.on_signal()
 
     def _raise(self) -> NoReturn:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt if self.asked == signal.SIGINT or self.at_once else Terminated
+        raise KeyboardInterrupt if self.signal == signal.SIGINT or self.at_once else Terminated

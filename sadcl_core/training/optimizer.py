@@ -1,4 +1,4 @@
-"""What is trained in a stage, at which rate, on which schedule."""
+"""The optimiser of a stage: which parameters learn, at which rate, on which schedule."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MOMENTUM = 0.9  # of SGD
 
 
 def set_trainable(classifier: Classifier, *, backbone: bool, projection: bool, prototypes: bool) -> None:
-    """What the stage does not train gets no gradient."""
+    """Let the parts that a stage trains have gradients, and no others."""
     classifier.backbone.freeze(entirely=not backbone)
     classifier.projection.requires_grad_(projection)
     classifier.prototypes.requires_grad_(prototypes)
 
 
 def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> Optimizer:
-    """Backbone and head at their own rates; biases, norms and other vectors are not decayed.
+    """Make the optimiser: backbone and head have their own rates; biases, norms and other vectors are not decayed.
 
     Raises:
-        UsageError: a decay of the rate by layer is asked for, and the layers are not known.
+        UsageError: rates are to decay by layer, and timm does not know the layers of the backbone.
     """
     groups: dict[tuple[float, bool], list[Tensor]] = defaultdict(list)
     depths = classifier.backbone.depths() if stage.layer_decay < 1 and stage.backbone_lr_scale > 0 else {}
@@ -42,7 +42,7 @@ def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSect
 
 
 def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Mapping[str, int]) -> float:
-    """The learning rate of a parameter, as a multiple of the stage's."""
+    """Return the learning rate of a parameter as a multiple of the stage's."""
     part, _, inner = name.partition(".")
     if part == "backbone":
         return stage.backbone_lr_scale * stage.layer_decay ** depths.get(inner.removeprefix("net."), 0)
@@ -52,10 +52,10 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Map
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0) -> OneCycleLR:
-    """One cycle over all steps of a stage, of which some may be done already.
+    """Make the OneCycle schedule of all steps of a stage, of which some may be done.
 
     The rise takes two steps at least, which the scheduler needs. Rates depend on the number of the step and nothing else, so a
-    stage that goes on, or that has become longer, stands where it would stand had it not been interrupted.
+    stage that is resumed, or made longer, has the rates that it would have had from the start.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     total = max(steps, 3)

@@ -1,9 +1,8 @@
-"""How a network is laid over the processes: whole on each of them, or cut into shards of which each holds one.
+"""A network in several processes: a copy in each of them, or cut into shards of which each holds one.
 
-Whole: accelerate wraps it for DistributedDataParallel, or for nothing where there is one process. Sharded: torch's
-`fully_shard` (FSDP2), for networks whose weights, gradients and optimiser do not fit into one GPU. accelerate's own FSDP is
-not taken, since it refuses to work without GPUs, where it could be tested. Weights are saved whole either way, so a run may
-go on with other processes.
+Copies: accelerate wraps the network for DistributedDataParallel. Shards: torch's `fully_shard` (FSDP2), for networks whose
+weights, gradients and optimiser do not fit into one GPU; accelerate's own FSDP refuses to work without GPUs, where it could be
+tested. Weights are saved whole either way, so a run may go on with another number of processes.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # precision, as accelera
 
 
 def start_accelerate(device: torch.device, precision: str) -> Accelerator:
-    """The accelerator of a run; one made for an earlier run of this process is forgotten.
+    """Return the accelerator of a run; the state of an earlier run in this process is dropped.
 
     Args:
         device: of this process; of several, each has its own.
@@ -47,10 +46,10 @@ def start_accelerate(device: torch.device, precision: str) -> Accelerator:
 
 
 def check_compute(config: RunConfig, precision: str) -> None:
-    """Refuse what does not go together.
+    """Refuse settings that do not go together.
 
     Raises:
-        UsageError: shards are asked for in one process, in fp16 or compiled.
+        UsageError: `compute.shard` in one process, in fp16 or with `compute.compile`.
     """
     if config.compute.shard and not is_distributed():
         raise UsageError("compute.shard cuts a network over several processes. Start them with torchrun, or leave it off.")
@@ -59,10 +58,10 @@ def check_compute(config: RunConfig, precision: str) -> None:
 
 
 def make_ready(classifier: Classifier, config: RunConfig) -> None:
-    """Do what the compute section of the configuration asks of the network, before it is copied or wrapped.
+    """Apply the compute section of the configuration to a network, before it is copied or wrapped.
 
     Raises:
-        UsageError: the backbone cannot do what is asked for.
+        UsageError: timm has no gradient checkpointing for the backbone.
     """
     compute = config.compute
     classifier.backbone.set_memory_format(torch.channels_last if compute.channels_last else torch.contiguous_format)
@@ -73,22 +72,22 @@ def make_ready(classifier: Classifier, config: RunConfig) -> None:
 
 
 def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool) -> ModelEmaV3:
-    """The EMA of a network's weights; its shards move one by one, since lists of tensors may not mix kinds."""
+    """Make the EMA of a network's weights; shards are updated one by one, since lists of tensors may not mix kinds."""
     return ModelEmaV3(classifier, decay=decay, use_warmup=warmup, foreach=not shard)
 
 
 def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, config: RunConfig) -> tuple[nn.Module, Optimizer]:
-    """The module and the optimiser as they are to be called, for one process or several."""
+    """Return the module and the optimiser wrapped for one process or several."""
     if not config.compute.shard:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate has no word for its successor
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate has no other option yet
             model, wrapped = accelerator.prepare(step, optimizer)
         return model, wrapped
     return step, accelerator.prepare_optimizer(optimizer)
 
 
 def share_batchnorm(classifier: Classifier, *, frozen: bool) -> None:
-    """On several GPUs let BatchNorm see the whole batch; on CPUs torch cannot, and statistics are averaged once an epoch."""
+    """Let BatchNorm see the whole batch of several GPUs; on CPUs torch cannot, and statistics are averaged once an epoch."""
     backbone = classifier.backbone
     done = any(isinstance(module, nn.SyncBatchNorm) for module in backbone.modules())
     if is_distributed() and not frozen and not done and next(classifier.parameters()).device.type == "cuda":
@@ -112,17 +111,17 @@ def _sharded(module: nn.Module) -> bool:
 
 
 def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a module, whole, on every process."""
+    """Return the state of a module on every process, put together from shards."""
     return {name: full_tensor(tensor) for name, tensor in module.state_dict().items()}
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A tensor whole, where it is in shards."""
+    """Return a tensor put together from shards, or as it is if it has none."""
     return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor in shards, where another one is."""
+    """Return `tensor` in shards as `other` is, or unchanged if `other` is not."""
     if not isinstance(other, DTensor):
         return tensor
     return distribute_tensor(tensor.detach().to(other.device), other.device_mesh, other.placements)
@@ -130,6 +129,6 @@ def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
 
 @torch.no_grad()
 def load_full_state_dict(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module, in shards or not, the state that `full_state_dict` took; all names must be there."""
+    """Load what `full_state_dict` returned into a module, in shards or not; no name may be missing."""
     own = module.state_dict()
     module.load_state_dict({name: shard_like(tensor, own[name]) if name in own else tensor for name, tensor in tensors.items()})

@@ -27,7 +27,7 @@ DECODER = "decoder output"
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """How the prototype of one class was made: active images, confident ones among them, and which were used."""
+    """How the prototype of one class was made: its active images, the confident ones among them, and which were used."""
 
     name: str
     positives: int
@@ -47,7 +47,7 @@ def build_prototypes(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> tuple[Tensor, tuple[ClassCoverage, ...]]:
-    """One pass over the training images, of all processes.
+    """Build the first prototypes in one pass over the training images, of all processes.
 
     Returns:
         Prototypes (K, D) in float32, and how each was made.
@@ -62,9 +62,9 @@ def build_prototypes(
         features = output.label_features.cpu().double()  # (B, K, D)
         scores = output.logits.float().sigmoid().cpu()
         positive = targets == 1
-        for row, chosen in enumerate((positive & (scores > min_score), positive, targets != -1, torch.ones_like(positive))):
-            sums[row] += torch.einsum("bk,bkd->kd", chosen.double(), features)
-            counts[row] += chosen.sum(dim=0)
+        for row, used in enumerate((positive & (scores > min_score), positive, targets != -1, torch.ones_like(positive))):
+            sums[row] += torch.einsum("bk,bkd->kd", used.double(), features)
+            counts[row] += used.sum(dim=0)
         done += len(images)
         if progress is not None:
             progress(done, len(loader.dataset))  # type: ignore[arg-type]

@@ -144,7 +144,7 @@ class TrainingRecipe:
         self.train_split = manifest.split(config.data.train_split)
         self.eval_split = manifest.split(config.data.eval_split)
         self.fingerprint = manifest.fingerprint()
-        self.interrupts = Interrupts(heard=lambda: listen(StopRequested()))
+        self.interrupts = Interrupts(on_signal=lambda: listen(StopRequested()))
         self.micro_batches = config.compute.accumulate
         self.best = BestEpoch()
         self.holds = ("", 0)

@@ -20,7 +20,8 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, Terminated
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.weights import load_pretrained
-from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, this_process
+from sadcl_core.runs.lock import this_process
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory
 from sadcl_core.runs.state import read_state
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process

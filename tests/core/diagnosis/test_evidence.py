@@ -27,7 +27,8 @@ from sadcl_core.diagnosis.history import History, read_config, read_history, rea
 from sadcl_core.diagnosis.same_images import spaced
 from sadcl_core.diagnosis.verdict import Absent
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.runs.run_directory import RunDirectory, this_process
+from sadcl_core.runs.lock import this_process
+from sadcl_core.runs.run_directory import RunDirectory
 from tests.core.diagnosis.patches import copied, findings, look, verdicts
 
 NEEDS_SCORES = {"swapped-labels", "collapsed", "saturated", "at-chance", "never-predicted"}

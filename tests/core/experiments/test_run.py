@@ -29,7 +29,8 @@ from sadcl_core.experiments import run as module
 from sadcl_core.experiments.run import Plan, compare, plan
 from sadcl_core.experiments.tables import Comparison, ScoredRun, save_comparison
 from sadcl_core.runs.checkpoint import load_model
-from sadcl_core.runs.run_directory import RunDirectory, _since, read_status
+from sadcl_core.runs.lock import process_start
+from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.training.listeners.events import Event, Listener, StageStarted, StepDone
 from sadcl_core.training.run import start_run
 
@@ -251,7 +252,7 @@ def test_a_run_that_another_process_trains_is_left_alone(manifest: Manifest) -> 
     planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
     run(planned, manifest)
     directory = RunDirectory(Path("c/baseline-seed1"))
-    other = {"host": platform.node(), "pid": os.getppid(), "since": _since(os.getppid())}
+    other = {"host": platform.node(), "pid": os.getppid(), "since": process_start(os.getppid())}
     directory.write_status(status="running", process=other)
     with pytest.raises(UsageError, match=f"is being trained by process {os.getppid()}"):
         run(planned, manifest)

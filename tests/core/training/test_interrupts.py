@@ -41,12 +41,12 @@ def test_a_terminal_that_closes_is_as_sigterm_and_what_was_ignored_stays_so() ->
 
 
 def test_after_sigterm_ctrl_c_still_ends_it_when_it_comes_twice() -> None:
-    told = []
-    with Interrupts(heard=lambda: told.append(True)) as interrupts:
+    calls = []
+    with Interrupts(on_signal=lambda: calls.append(True)) as interrupts:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert told == [True]
+        assert calls == [True]
         with pytest.raises(Terminated):
             interrupts.check()
     with Interrupts() as interrupts:
