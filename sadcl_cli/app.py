@@ -72,13 +72,13 @@ app = typer.Typer(
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("compare")(compare.compare)
-app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate)
+app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)
 for alias in ("val", "validate", "test"):
-    app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate)
+    app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate_command)
 app.command("infer", hidden=True)(predict.predict)
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
-from sadcl_cli.console import counting, say, show, show_json, stages, verbosity, warn, write
-from sadcl_cli.display.model import open_model, open_split
-from sadcl_cli.evaluation_display import show_calibration, show_evaluation, show_paired, show_rows
-from sadcl_cli.evaluation_request import Subject, refuse_bad_places, refuse_what_is_ignored, subjects_of
+from sadcl_cli.console import stages, verbosity
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -35,47 +31,32 @@ from sadcl_cli.options import (
     standing_alone,
 )
 
-if TYPE_CHECKING:
-    from sadcl_core.evaluation.candidates import Candidate
-    from sadcl_core.evaluation.evaluate import Evaluation
-
-PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
 OBJECTIVE = "f1"
 NO_CALIBRATION = "none"
-OURS = "ours"  # in the column `method` of a table
+
+# options that a way of using the command would have to ignore
+COMPARING, CALIBRATING, SCORES, MODELS = "comparing two", "--calibrate", "--scores", "a model"
+IGNORED = {
+    COMPARING: (
+        *("objective", "report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "output"),
+        "format",
+    ),
+    CALIBRATING: ("report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "bootstrap", "format"),
+    SCORES: ("data", "img_size", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
+    MODELS: ("labels", "logits"),
+}
 
 
 class EvaluateCommand(TyperCommand):
     """Lets --calibrate stand alone, for its usual objective."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See the class."""
+        """Put the usual objective behind a --calibrate that stands alone."""
         filled = standing_alone(args, "--calibrate", OBJECTIVE, takes=lambda word: not Path(word).exists())
         return super().parse_args(ctx, filled)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is to be scored, and how, as it was asked for."""
-
-    data: str | None
-    split: str | None
-    labels: str | None
-    logits: bool
-    img_size: int | None
-    batch_size: int
-    limit: int | None
-    device: str
-    precision: str
-    workers: int | None
-    thresholds: tuple[str, ...]
-    uncalibrated: bool
-    calibrate: bool
-    against: str | None
-    similarity: bool
-
-
-def evaluate(
+def evaluate_command(
     context: typer.Context,
     models: Annotated[
         list[Path] | None,
@@ -98,14 +79,14 @@ def evaluate(
         typer.Option(
             "--labels",
             metavar="FILE|DIR|NAME",
-            help="What is true, for --scores: any label file.",
+            help="The labels of --scores: any label file.",
             autocompletion=complete_dataset,
         ),
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The --scores are logits, before the sigmoid.")] = False,
-    topk: Annotated[int, typer.Option("--topk", min=1, help="Also count only the k best labels of each image.")] = PAPER_TOPK,
+    topk: Annotated[int, typer.Option("--topk", min=1, help="Also count only the k best labels of each image.")] = 3,
     threshold: Threshold = None,
-    calibrate: Annotated[
+    objective: Annotated[
         str | None,
         typer.Option(
             "--calibrate",
@@ -151,218 +132,102 @@ def evaluate(
 
     Writes a JSON and a CSV file into the run.
     """
-    subjects = subjects_of(models or [], weights, scores)
-    refuse_what_is_ignored(context, subjects)
-    refuse_bad_places(subjects, output=output, save_scores=save_scores, labels=labels)
+    from sadcl_cli.display import evaluation as display
+    from sadcl_core.evaluation.calibrate import calibrate, remove_calibration
+    from sadcl_core.evaluation.evaluate import evaluate
+    from sadcl_core.evaluation.two_models import compare_models
+    from sadcl_core.runtime.launcher import is_main_process
 
-    from sadcl_core.evaluation.evaluate import below, save_evaluation
-    from sadcl_core.runtime.distributed import get_rank, process_group
-
+    subjects = [*(models or []), *(path for path in (weights, scores) if path is not None)]
+    _refuse(context, subjects, named=weights is not None)
+    subject = subjects[0] if subjects else None
+    verbosity.quiet = verbosity.quiet or not is_main_process()
     format = "json" if json else format
-    asked = Asked(
-        data=data,
-        split=split,
-        labels=labels,
-        logits=logits,
-        img_size=img_size,
-        batch_size=batch_size,
-        limit=limit,
-        device=device,
-        precision=precision,
-        workers=workers,
-        thresholds=tuple(threshold or ()),
-        uncalibrated=uncalibrated or calibrate is not None,
-        calibrate=calibrate is not None,
-        against=against,
-        similarity=report or label_errors,
-    )
-    if calibrate == NO_CALIBRATION:
-        _take_away(subjects[0])
+    if objective == NO_CALIBRATION:
+        display.show_removed(remove_calibration(subject))
         return
-    with process_group():
-        verbosity.quiet = verbosity.quiet or get_rank() > 0
-        candidates = _all_scored(subjects, asked)
-        if get_rank() > 0:
-            return  # the first process does the rest
-    if len(candidates) == 2:
-        _compare(candidates, resamples=bootstrap, json=format == "json")
+    with stages() as progress:
+        how: dict[str, Any] = {
+            "data": data,
+            "split": split,
+            "labels": labels,
+            "logits": logits,
+            "img_size": img_size,
+            "batch_size": batch_size,
+            "limit": limit,
+            "device": device,
+            "precision": precision,
+            "workers": workers,
+            "listen": display.tell if is_main_process() else None,
+            "progress": progress,
+        }
+        if len(subjects) == 2:
+            result: Any = compare_models(*subjects, bootstrap=bootstrap, uncalibrated=uncalibrated, **how)
+        elif objective is not None:
+            result = calibrate(subject, objective, output=output, **how)
+        else:
+            result = evaluate(
+                subject,
+                topk=topk,
+                threshold=threshold,
+                uncalibrated=uncalibrated,
+                report=report,
+                label_errors=label_errors,
+                against=against,
+                bootstrap=bootstrap,
+                save_scores=save_scores,
+                output=output,
+                **how,
+            )
+    if not is_main_process():
         return
-    (candidate,) = candidates
-    folder = output or (candidate.opened.folder("eval") if candidate.opened else Path("eval"))
-    if calibrate is not None:
-        _calibrate(candidate, calibrate, folder=folder, json=format == "json")
-        return
-    result = _measure(candidate, threshold or [], topk=topk, resamples=bootstrap, folder=folder)
-    path = save_evaluation(result, folder)
-    _show(result, topk=topk, format=format, against=against)
-    (show if format == "text" else say)(f"results saved to {path} and .csv")
-    _save_more(candidate, result, path, report=report, label_errors=label_errors, save_scores=save_scores)
-    below(result, min_map)
-
-
-def _all_scored(subjects: list[Subject], asked: Asked) -> list[Candidate]:
-    """The one or two candidates; a file of scores without labels takes those of the model beside it."""
-    done: dict[int, Candidate] = {}
-    for number in sorted(range(len(subjects)), key=lambda number: subjects[number].scores):
-        done[number] = _scored(subjects[number], asked, beside=next(iter(done.values()), None))
-    return [done[number] for number in range(len(subjects))]
-
-
-def _scored(subject: Subject, asked: Asked, beside: Candidate | None = None) -> Candidate:
-    """Score the images with a model, or read a file of scores."""
-    from sadcl_core.evaluation.calibrate import refuse_to_store
-    from sadcl_core.evaluation.candidates import read_candidate, score_split
-    from sadcl_core.evaluation.published_rows import find_table
-    from sadcl_core.inference.split import refuse_trained_on
-    from sadcl_core.inference.thresholds import choose
-    from sadcl_core.runtime.distributed import main_process_first
-
-    if subject.path is not None and subject.scores:
-        candidate, said, doubts = read_candidate(
-            subject.path, asked.labels, logits=asked.logits, split=asked.split, beside=beside
-        )
-        say(said)
-        for doubt in doubts:
-            warn(doubt)
-        return candidate
-    with main_process_first():  # data sets are prepared by one process and found by the others
-        opened = open_model(
-            subject.path, device=asked.device, precision=asked.precision, img_size=asked.img_size, uncalibrated=asked.uncalibrated
-        )
-        card = opened.card
-        choose(asked.thresholds, card.classes, card.thresholds, calibrated=bool(card.temperatures))  # before any long work
-        find_table(asked.against, card.classes)
-        if asked.calibrate:
-            refuse_to_store(opened)
-        images = open_split(opened, data=asked.data, split=asked.split)
-        if asked.calibrate:
-            refuse_trained_on(opened, images)
-    with counting("scoring images") as count:
-        return score_split(
-            opened,
-            images,
-            batch_size=asked.batch_size,
-            workers=asked.workers,
-            limit=asked.limit,
-            similarity=asked.similarity,
-            progress=count,
-        )
-
-
-def _measure(candidate: Candidate, asked: list[str], *, topk: int, resamples: int | None, folder: Path) -> Evaluation:
-    """Every number of a candidate; what is said at the same time is which thresholds were used."""
-    from sadcl_core.evaluation.candidates import TUNED_HERE, tuned_here
-    from sadcl_core.evaluation.evaluate import evaluate_candidate
-    from sadcl_core.inference.thresholds import choose
-
-    calibrated = None if candidate.opened is None else candidate.as_trained is not None
-    limits = choose(asked, candidate.classes, candidate.own_thresholds, calibrated=calibrated) if asked else None
-    if limits is not None:
-        say(f"labels above {limits.description}")
-    if tuned_here(candidate):
-        say(TUNED_HERE)
-    with counting("resampling images") as count:
-        return evaluate_candidate(
-            candidate,
-            folder,
-            limits=limits,
-            topk=tuple(sorted({PAPER_TOPK, topk})),
-            resamples=_resamples(candidate, resamples),
-            progress=count,
-        )
-
-
-def _resamples(candidate: Candidate, asked: int | None) -> int:
-    """How many resamples of the images: what was asked, else what suits their number."""
-    from sadcl_core.metrics import default_samples
-
-    return default_samples(*candidate.scores.scores.shape) if asked is None else asked
-
-
-def _save_more(
-    candidate: Candidate, result: Evaluation, path: Path, *, report: bool, label_errors: bool, save_scores: Path | None
-) -> None:
-    """What was asked for beside the numbers: scores, suspected label errors, the page."""
-    if save_scores is not None:
-        from sadcl_core.errors import UsageError
-        from sadcl_core.evaluation.scores_file import write_scores
-
-        if save_scores.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
-            raise UsageError(f"--save-scores {save_scores} is where the evaluation itself is. Choose another name.")
-        write_scores(save_scores, candidate.scores.scores, candidate.classes, candidate.images)
-        kind = "calibrated scores (as trained: --uncalibrated)" if candidate.as_trained is not None else "scores"
-        say(f"{kind} saved to {save_scores}")
-    if report or label_errors:
-        from sadcl_core.evaluation.report.build import write_report
-
-        with stages() as progress:
-            for written in write_report(candidate, result, path, page=report, progress=progress):
-                say(f"{written.what} saved to {written.path}")
-
-
-def _calibrate(candidate: Candidate, objective: str, *, folder: Path, json: bool) -> None:
-    """Calibrate, put it into the model file where there is one, and show what it is good for."""
-    from sadcl_core.evaluation.calibrate import calibrate, save_calibration, store
-    from sadcl_core.metrics.calibration import parse_objective
-
-    made = calibrate(candidate, parse_objective(objective))
-    path = save_calibration(made, folder)
-    if json:
-        show_json(made.as_json())
+    if len(subjects) == 2:
+        display.show_paired(result, json=format == "json")
+    elif objective is not None:
+        display.show_calibration(result, json=format == "json")
     else:
-        show_calibration(made)
-    (say if json else show)(f"thresholds saved to {path}, for --threshold {path}")
-    if candidate.opened is not None:
-        store(made, candidate.opened)
-        say(
-            f"stored in {candidate.opened.path}: sadcl predict uses it from now on; --uncalibrated leaves it out, and "
-            "sadcl eval --calibrate none takes it away"
+        display.show_evaluation(result, format=format, topk=topk, thresholds_requested=bool(threshold))
+        result.require_map(min_map)
+
+
+def _refuse(context: typer.Context, subjects: list[Path], *, named: bool) -> None:
+    """Raise an error for options that contradict each other, or that would be ignored.
+
+    Raises:
+        UsageError: there are more than two models, or an option was given that would change nothing.
+        DataError: the --scores are no file of scores.
+    """
+    from sadcl_core.errors import DataError, UsageError
+    from sadcl_core.evaluation.scores_file import is_scores_file
+
+    values = context.params
+    scores, objective, least = values["scores"], values["objective"], values["min_map"]
+    if len(subjects) > 2 or (named and len(subjects) > 1):
+        raise UsageError(
+            "One model is evaluated, or two are compared: sadcl eval A B. Name no more than two, and none of them with -w."
         )
-
-
-def _take_away(subject: Subject) -> None:
-    """Make a model what it was before it was calibrated."""
-    from sadcl_core.evaluation.calibrate import take_away
-
-    opened = open_model(subject.path, device="cpu")
-    take_away(opened)
-    show(f"{opened.path} is as it was trained")
-
-
-def _compare(candidates: list[Candidate], *, resamples: int | None, json: bool) -> None:
-    """Set the second beside the first."""
-    from sadcl_core.evaluation.two_models import compare
-
-    first, second = candidates
-    with counting("resampling images") as count:
-        paired = compare(first, second, resamples=_resamples(first, resamples), progress=count)
-    if json:
-        show_json(paired.as_json())
-    else:
-        show_paired(paired)
-
-
-def _show(result: Evaluation, *, topk: int, format: str, against: str | None) -> None:
-    """The numbers in the form that was asked for."""
-    from sadcl_core.evaluation.published import COLUMNS
-    from sadcl_core.evaluation.published_rows import beside, find_table, render, row_of
-    from sadcl_core.inference.thresholds import DEFAULT
-
-    table = find_table(against, result.classes)
-    limits = result.subject["thresholds"]
-    method = OURS if limits == str(DEFAULT) else f"{OURS}, above {limits}"
-    row = row_of(result, table, method=method, train_size=result.subject.get("train_size"))
-    rows, columns = [row], list(COLUMNS if table is None else table.columns)
-    if against is not None and table is not None:
-        set_beside = beside(row, table)
-        rows, columns = list(set_beside.rows), list(set_beside.columns)
-        say(set_beside.said)
-    if format == "json":
-        show_json({**result.as_json(), **({} if against is None else {"against": rows})})
-    elif format == "text":
-        if against is not None:
-            show_rows(rows, columns)
-        show_evaluation(result, topk)
-    else:
-        say(result.line)
-        write(render(rows, columns, cast("Literal['md', 'latex', 'csv']", format)))
+    given = {
+        param.name: param.opts[0]
+        for param in context.command.params
+        if getattr(context.get_parameter_source(str(param.name)), "name", "") == "COMMANDLINE"
+    }
+    if "json" in given and values["format"] not in ("text", "json"):
+        raise UsageError(f"--json and --format {values['format']} are two forms of the same. Give one of them.")
+    if values["format"] in ("text", "json"):
+        given.pop("format", None)
+    kinds = {is_scores_file(path) or path == scores for path in subjects} or {False}
+    modes = {
+        COMPARING: len(subjects) == 2,
+        CALIBRATING: objective is not None,
+        SCORES: kinds == {True},
+        MODELS: kinds == {False},
+    }
+    for mode in (mode for mode, used in modes.items() if used):
+        for option in (given[name] for name in IGNORED[mode] if name in given):
+            raise UsageError(f"{option} does not go with {mode}. Leave it out, or give it to another sadcl eval.")
+    if objective == NO_CALIBRATION and kinds == {True}:
+        raise UsageError("--calibrate none is for a model. Name one.")
+    if least is not None and 0 < least < 1:
+        raise UsageError(f"--min-map {least:g} is in percent. Give {100 * least:g} for {100 * least:g} %, or 1 or more.")
+    if scores is not None and not is_scores_file(scores):
+        raise DataError(f"{scores} is not a file of scores. Save the scores as .npy, .npz, .csv or .parquet.")

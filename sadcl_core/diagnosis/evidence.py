@@ -18,7 +18,7 @@ from sadcl_core.diagnosis.history import History, RunState, read_config, read_hi
 from sadcl_core.diagnosis.same_images import SameImages, find_same_images
 from sadcl_core.diagnosis.verdict import Absent, NotThereError, there
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
-from sadcl_core.evaluation.candidates import score_split
+from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.inference.load import Model, load
 from sadcl_core.runs.checkpoint import ModelCard, load_model, read_card
 from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
@@ -219,14 +219,13 @@ def score_held_out(
     Raises:
         SadclError: the model or an image cannot be used.
     """
-    candidate = score_split(opened, images, batch_size=batch_size, workers=workers, limit=limit, progress=progress)
-    scores = candidate.scores.scores
+    scored = score_split(opened, images, batch_size=batch_size, workers=workers, limit=limit, progress=progress)
     return Scored(
-        scores=scores,
-        as_trained=scores if candidate.as_trained is None else candidate.as_trained,
-        targets=candidate.scores.targets,
-        thresholds=np.array(candidate.own_thresholds or (HALF,) * len(candidate.classes)),
-        classes=candidate.classes,
+        scores=scored.scores,
+        as_trained=scored.scores if scored.as_trained is None else scored.as_trained,
+        targets=scored.targets,
+        thresholds=np.array(scored.own_thresholds or (HALF,) * len(scored.classes)),
+        classes=scored.classes,
         of=of,
     )
 

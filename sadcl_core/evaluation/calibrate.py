@@ -7,7 +7,7 @@ times. What is kept is made on all of them.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.prepare.stratify import stratify
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.evaluation.candidates import Candidate, file_name
-from sadcl_core.evaluation.evaluate import plain
-from sadcl_core.inference.load import Model
+from sadcl_core.evaluation.columns import plain
+from sadcl_core.evaluation.evaluate import refuse_bad_output, results_folder
+from sadcl_core.evaluation.scored_split import Listener, ScoredSplit, score_or_read
+from sadcl_core.inference.load import Model, find_card, load
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.metrics.calibration import (
     CrossFit,
@@ -29,8 +31,11 @@ from sadcl_core.metrics.calibration import (
     choose_thresholds,
     cross_fit,
     fit_probabilities,
+    parse_objective,
 )
-from sadcl_core.runs.checkpoint import ModelCard, read_card, save_model
+from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runtime.launcher import is_main_process
+from sadcl_core.runtime.progress import StagedProgress
 
 FOLDS = 5
 SEED = 0
@@ -38,49 +43,50 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """What calibration made of a candidate.
+class Calibration:
+    """Temperatures, biases and thresholds of a scored split.
 
     Attributes:
         objective: what the thresholds were chosen for.
-        candidate: as it was given.
+        scored: the images, with scores as trained.
         probabilities: temperature and bias per class.
         thresholds: per class, for the calibrated scores.
         benefit: measured by cross-fitting.
+        path: the file of thresholds, once it is written.
     """
 
     objective: Objective
-    candidate: Candidate
+    scored: ScoredSplit
     probabilities: ProbabilityMap
     thresholds: TunedThresholds
     benefit: CrossFit
+    path: Path | None = None
 
     @property
     def about(self) -> dict[str, Any]:
-        """What it was made for and on; goes into the model file."""
-        about = self.candidate.about
-        kept = ("dataset", "split", "img_size", "data_fingerprint", "limit")
-        known = {key: about[key] for key in kept if about.get(key) is not None}
-        return {"objective": str(self.objective), "images": len(self.candidate.scores.scores), **known}
+        """Return what it was made for and on, as it goes into the model file."""
+        keys = ("dataset", "split", "img_size", "data_fingerprint", "limit")
+        known = {key: self.scored.about[key] for key in keys if self.scored.about.get(key) is not None}
+        return {"objective": str(self.objective), "images": len(self.scored), **known}
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that was measured; percent where the tables have it."""
-        benefit, own = self.benefit, self.thresholds
+        """Return everything that was measured; percent where the tables have it."""
+        benefit, tuned = self.benefit, self.thresholds
         rows = {"at_0.5": benefit.before, "one_threshold": benefit.shared, "per_class": benefit.after}
         classes = [
             {
                 "name": name,
-                "positives": int(own.positives[k]),
-                "threshold": plain(own.values[k], 6),
-                "threshold_alone": plain(own.own[k], 6),
-                "reached": bool(own.reached[k]),
+                "positives": int(tuned.positives[k]),
+                "threshold": plain(tuned.values[k], 6),
+                "threshold_alone": plain(tuned.own[k], 6),
+                "reached": bool(tuned.reached[k]),
                 "temperature": plain(self.probabilities.temperatures[k], 6),
                 "bias": plain(self.probabilities.biases[k], 6),
                 "F1_at_0.5": plain(100 * benefit.class_f1_before[k]),
                 "F1_held_out": plain(100 * benefit.class_f1_after[k]),
                 "achieved_held_out": plain(100 * benefit.achieved[k]),
             }
-            for k, name in enumerate(self.candidate.classes)
+            for k, name in enumerate(self.scored.classes)
         ]
         return {
             "schema_version": SCHEMA_VERSION,
@@ -89,93 +95,182 @@ class Calibrated:
             "held_out": {name: {key: plain(100 * value) for key, value in row.items()} for name, row in rows.items()},
             "ECE_before": plain(benefit.error_before.overall),
             "ECE_after": plain(benefit.error_after.overall),
-            "threshold_for_all": plain(own.global_value, 6),
+            "threshold_for_all": plain(tuned.global_value, 6),
             "per_class": classes,
         }
 
+    def save(self, folder: Path) -> Path:
+        """Write the thresholds, and all that was measured, as one JSON file that `--threshold` reads; return its path.
 
-def calibrate(candidate: Candidate, objective: Objective) -> Calibrated:
-    """Fit on all images of a candidate whose scores are as trained.
+        Thresholds of a model are for its calibrated scores; those of a file of scores, which nothing calibrates, for the scores
+        as they are.
+        """
+        values, scale = self.thresholds.values, CALIBRATED
+        if self.scored.model is None:
+            values, scale = before_calibration(values, self.probabilities), AS_THEY_ARE
+        name = self.scored.file_name(f"thresholds-{str(self.objective).replace('>=', '-')}", folder)
+        return write_thresholds(folder / f"{name}.json", self.scored.classes, values.tolist(), {**self.as_json(), SCALE: scale})
+
+    def store(self, model: Model) -> None:
+        """Put the calibration into the model's file; its weights stay what they are.
+
+        Raises:
+            UsageError: the model was run at another image size than its file is for, or the file cannot be written.
+        """
+        refuse_to_store(model.path, model.card.img_size)
+        _write(
+            model,
+            temperatures=tuple(self.probabilities.temperatures.tolist()),
+            biases=tuple(self.probabilities.biases.tolist()),
+            thresholds=tuple(self.thresholds.values.tolist()),
+            calibrated=self.about,
+        )
+
+
+def calibrate(
+    run_or_scores: str | Path | None = None,
+    objective: str = "f1",
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    labels: str | None = None,
+    logits: bool = False,
+    img_size: int | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    output: str | Path | None = None,
+    listen: Listener | None = None,
+    progress: StagedProgress | None = None,
+) -> Calibration:
+    """Choose temperatures, biases and thresholds on held-out images, write them, and put them into the model file.
+
+    Args:
+        run_or_scores: a run, a model file, None for the run that finished last; or a file of scores.
+        objective: `f1`, `precision>=P` or `recall>=R`.
+        data: other images than the run's own.
+        split: of the images; the run's held-out split unless given.
+        labels: of a file of scores.
+        logits: the file holds logits.
+        img_size: the size that the model file is for; no other is allowed.
+        batch_size: images at a time.
+        limit: only the first images.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        workers: processes that read images.
+        output: folder for the file of thresholds; `eval` inside the run, or here, unless given.
+        listen: called with what is opened on the way, see `sadcl_core.evaluation.scored_split.Listener`.
+        progress: called with what is done, how far, and of how many.
+
+    Raises:
+        DataError: there are too few images, or nothing is active.
+        UsageError: the objective makes no sense, the model was trained on the images, or its file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> targets = np.arange(40)[:, None] % 4 == 0
+        >>> np.savez(folder / "s.npz", scores=np.where(targets, 0.3, 0.1), targets=targets.astype(np.int8))
+        >>> calibration = calibrate(folder / "s.npz", output=folder)
+        >>> calibration.path.name, calibration.benefit.after["macro_F1"]
+        ('s-eval-thresholds-f1.json', 1.0)
+    """
+    refuse_bad_output(output)
+    aim = parse_objective(objective)
+
+    def check_split(model: Model, images: Split) -> None:
+        from sadcl_core.inference.split import refuse_trained_on
+
+        refuse_trained_on(model, images)
+
+    def check_card(path: Path, card: ModelCard) -> None:
+        refuse_to_store(path, img_size)
+
+    scored = score_or_read(
+        run_or_scores,
+        data=data,
+        split=split,
+        labels=labels,
+        logits=logits,
+        img_size=img_size,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        precision=precision,
+        workers=workers,
+        uncalibrated=True,
+        check_card=check_card,
+        check_split=check_split,
+        listen=listen,
+        progress=progress,
+    )
+    calibration = fit_calibration(scored, aim)
+    if is_main_process():
+        calibration = replace(calibration, path=calibration.save(results_folder(scored, output)))
+        if scored.model is not None:
+            calibration.store(scored.model)
+    return calibration
+
+
+def remove_calibration(run_or_file: str | Path | None = None) -> Path:
+    """Write a model's file without its calibration, its weights unchanged, and return its path.
+
+    Args:
+        run_or_file: a run, a model file, or None for the run that finished last.
+
+    Raises:
+        DataError: there is no model, or it is damaged.
+        UsageError: the file cannot be written.
+    """
+    path, _, _ = find_card(run_or_file)
+    refuse_to_store(path)
+    _write(load(path, device="cpu"))
+    return path
+
+
+def fit_calibration(scored: ScoredSplit, objective: Objective) -> Calibration:
+    """Fit on all images of a split, of which the scores are as trained.
 
     Raises:
         DataError: there are fewer images than folds, or nothing is positive.
     """
-    scores, targets = candidate.scores.scores, candidate.scores.targets
+    scores, targets = scored.scores, scored.targets
     if len(scores) < 2 * FOLDS or not (targets == 1).any():
         raise DataError(
-            f"{candidate.name}: {len(scores):,} images with {int((targets == 1).sum()):,} labels are too few to calibrate on. "
+            f"{scored.name}: {len(scores):,} images with {int((targets == 1).sum()):,} labels are too few to calibrate on. "
             f"Give at least {2 * FOLDS} images that show something."
         )
-    benefit = cross_fit(scores, targets, objective, folds(targets))
+    benefit = cross_fit(scores, targets, objective, make_folds(targets))
     probabilities = fit_probabilities(scores, targets)
     thresholds = choose_thresholds(scores, targets, objective, probabilities=probabilities)
-    return Calibrated(objective, candidate, probabilities, thresholds, benefit)
+    return Calibration(objective, scored, probabilities, thresholds, benefit)
 
 
-def folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.int8]:
-    """(N,) fold of each image, every class spread evenly over them (iterative stratification)."""
+def make_folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.int8]:
+    """Return the fold of each image, (N,), every class spread evenly over them (iterative stratification)."""
     rows, labels = np.nonzero(targets == 1)
     ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(targets)))]).astype(np.int64)
     return stratify(labels.astype(np.int32), ends, [1 / number] * number, seed=SEED)
 
 
-def store(made: Calibrated, opened: Model) -> None:
-    """Put the calibration into the model's file; its weights stay what they are.
-
-    Raises:
-        UsageError: the model was run at another image size than its file is for, or the file cannot be written.
-    """
-    card = opened.card.as_trained.model_copy(
-        update={
-            "temperatures": tuple(float(value) for value in made.probabilities.temperatures),
-            "biases": tuple(float(value) for value in made.probabilities.biases),
-            "thresholds": tuple(float(value) for value in made.thresholds.values),
-            "calibrated": made.about,
-        }
-    )
-    _write(opened, card)
-
-
-def take_away(opened: Model) -> None:
-    """Write a model's file without its calibration; its weights stay what they are.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    _write(opened, opened.card.as_trained)
-
-
-def _write(opened: Model, card: ModelCard) -> None:
-    refuse_to_store(opened)
-    save_model(opened.path.resolve(), opened.classifier.state_dict(), card)  # where it is a link, the file it means
-
-
-def refuse_to_store(opened: Model) -> None:
-    """Raise a UsageError when a model is run at another image size than its file is for, or its file cannot be written."""
-    file = opened.path.resolve()
-    if not os.access(file.parent, os.W_OK):
+def refuse_to_store(path: Path, img_size: int | None = None) -> None:
+    """Raise a UsageError when a model file cannot be written, or the model is run at another image size than it is for."""
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK):
         raise UsageError(
-            f"{file.parent} cannot be written to, so the calibration cannot be kept in the model. "
+            f"{folder} cannot be written to, so the calibration cannot be kept in the model. "
             "Copy the model file to another place, and name the copy with -w and the data with --data."
         )
-    own = read_card(opened.path).img_size
-    if own != opened.card.img_size:
-        raise UsageError(
-            f"{opened.path} is for images of {own} px, and thresholds belong to a size. Calibrate without --img-size."
-        )
+    own = read_card(path).img_size
+    if img_size not in (None, own):
+        raise UsageError(f"{path} is for images of {own} px, and thresholds belong to a size. Calibrate without --img-size.")
 
 
-def save_calibration(made: Calibrated, folder: Path) -> Path:
-    """Write the thresholds, and all that was measured, as one JSON file that `--threshold` reads; return its path.
+def _write(model: Model, **calibration: Any) -> None:
+    """Write the model file with this calibration, and none of the one before; where it is a link, the file behind it."""
+    from sadcl_core.runs.checkpoint import save_model
 
-    Thresholds of a model are for its calibrated scores; those of a file of scores, which nothing calibrates, for the scores
-    as they are.
-    """
-    candidate, values = made.candidate, made.thresholds.values
-    objective = str(made.objective).replace(">=", "-")
-    name = file_name(candidate, f"thresholds-{objective}", folder)
-    scale = CALIBRATED
-    if candidate.opened is None:
-        values, scale = before_calibration(values, made.probabilities), AS_THEY_ARE
-    document = {**made.as_json(), SCALE: scale}
-    return write_thresholds(folder / f"{name}.json", candidate.classes, values.tolist(), document)
+    card = model.card.as_trained.model_copy(update=calibration)
+    save_model(model.path.resolve(), model.classifier.state_dict(), card)

@@ -1,407 +1,301 @@
-"""Every number that is reported of a model, each under the name of its convention."""
+"""Evaluate a model or scores from a file: every number that is reported, each under the name of its convention."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.errors import GateError
-from sadcl_core.evaluation.candidates import Candidate, file_name
-from sadcl_core.evaluation.localise import Localisation
-from sadcl_core.inference.score import Scores
-from sadcl_core.inference.thresholds import DEFAULT, Thresholds, choose
-from sadcl_core.metrics import (
-    NAMES,
-    average_precisions,
-    bootstrap_average_precision,
-    calibration_error,
-    class_ratios,
-    decision_counts,
-    interval,
-    mean_over_classes,
-    precision_recall,
-    ratios,
-)
-from sadcl_core.runtime.files import write_json, write_text
-from sadcl_core.runtime.progress import Progress
+from sadcl_core.errors import UsageError
+from sadcl_core.evaluation.columns import MEASURES, NUMBERS, PER_CLASS, Measured
+from sadcl_core.evaluation.intervals import choose_resamples
+from sadcl_core.evaluation.label_errors import write_suspects
+from sadcl_core.evaluation.published_rows import find_table, rows_with_ours
+from sadcl_core.evaluation.result import Evaluation
+from sadcl_core.evaluation.scored_split import Listener, ScoredSplit, score_or_read
+from sadcl_core.evaluation.scores_file import check_target, write_scores
+from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
+from sadcl_core.metrics import precision_recall
+from sadcl_core.metrics.label_errors import suspected_label_errors
+from sadcl_core.metrics.localisation import Localisation
+from sadcl_core.runs.card import ModelCard
+from sadcl_core.runtime.launcher import is_main_process
+from sadcl_core.runtime.progress import Progress, StagedProgress, stage
 
-SCHEMA_VERSION = 2
-LEVEL = 0.95  # of the intervals
-LEAST_POSITIVES = 5  # of a class, for an interval of its own: fewer images cannot say how sure they are
-LEAST_IMAGES = 10  # for any interval
-PERCENT = (0.0, 100.0)  # what they do not leave
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """Intervals at 95 % by resampling images, in percent.
-
-    Attributes:
-        resamples: how many.
-        map_interpolated: (low, high); NaN with fewer images than LEAST_IMAGES, like the others.
-        map_non_interpolated: (low, high).
-        ap_interpolated: (K, 2), NaN for a class with fewer positives than LEAST_POSITIVES.
-    """
-
-    resamples: int
-    map_interpolated: tuple[float, float]
-    map_non_interpolated: tuple[float, float]
-    ap_interpolated: Floats
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Results in percent, but for scores and thresholds, which are in 0..1.
-
-    Attributes:
-        classes: K names.
-        images: how many were scored.
-        images_per_second: reading included; 0 when the scores came from a file.
-        ap_interpolated: (K,), NaN without a positive.
-        ap_non_interpolated: (K,), NaN without a positive.
-        ap_eleven_point: (K,), NaN without a positive.
-        positives: (K,) images of each class.
-        unknown: label decisions left out because the truth is not known.
-        thresholds: (K,), what the numbers of each class are taken at.
-        all_labels: the seven values over all labels, at the thresholds, or as published (see `evaluate`).
-        top: k -> the seven values over the k best labels of each image, the same way.
-        own_thresholds: the seven values over all labels at the thresholds, where `all_labels` is as published.
-        precision: (K,) at the thresholds; NaN without a positive, like the next two.
-        recall: (K,).
-        f1: (K,).
-        calibration_error: expected calibration error over all decisions, in 0..1.
-        class_calibration_error: (K,), in 0..1.
-        uncertainty: where it was asked for.
-        localisation: where there are boxes.
-        subject: what was evaluated: dataset, split, img_size, model, limit and so on; empty for bare arrays.
-    """
-
-    classes: tuple[str, ...]
-    images: int
-    images_per_second: float
-    ap_interpolated: Floats
-    ap_non_interpolated: Floats
-    ap_eleven_point: Floats
-    positives: npt.NDArray[np.int64]
-    unknown: int
-    thresholds: Floats
-    all_labels: dict[str, float]
-    top: dict[int, dict[str, float]]
-    own_thresholds: dict[str, float] | None
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    calibration_error: float
-    class_calibration_error: Floats
-    uncertainty: Uncertainty | None = None
-    localisation: Localisation | None = None
-    subject: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def map_interpolated(self) -> float:
-        """Mean over the classes with a positive; NaN when there is none."""
-        return _mean(self.ap_interpolated)
-
-    @property
-    def map_non_interpolated(self) -> float:
-        """Mean over the classes with a positive; NaN when there is none."""
-        return _mean(self.ap_non_interpolated)
-
-    @property
-    def map_eleven_point(self) -> float:
-        """Mean over the classes with a positive; NaN when there is none."""
-        return _mean(self.ap_eleven_point)
-
-    @property
-    def classes_without_positives(self) -> list[str]:
-        """Classes left out of every mean."""
-        return [name for name, count in zip(self.classes, self.positives, strict=True) if count == 0]
-
-    @property
-    def rows(self) -> dict[str, dict[str, float]]:
-        """The seven values of all labels, of the k best, and at the model's own thresholds where these are beside the others."""
-        own = {} if self.own_thresholds is None else {"All, own thresholds": self.own_thresholds}
-        return {"All": self.all_labels, **{f"Top-{k}": values for k, values in self.top.items()}, **own}
-
-    @property
-    def line(self) -> str:
-        """The one line that says which number this is and how sure it is."""
-        missing = len(self.classes_without_positives)
-        low, high = self.uncertainty.map_interpolated if self.uncertainty is not None else (np.nan, np.nan)
-        sure = "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
-        undefined = np.isnan(self.map_interpolated)
-        parts = [
-            "mAP not defined, no label is active" if undefined else f"mAP {self.map_interpolated:.1f}{sure} interpolated",
-            *([] if undefined else [f"{self.map_non_interpolated:.1f} non-interpolated"]),
-            f"{len(self.classes) - missing}/{len(self.classes)} classes",
-            *([f"difficult {self.subject['difficult']}"] if self.subject.get("difficult") else []),
-            *([f"{self.unknown:,} unknown labels left out"] if self.unknown else []),
-            f"{self.images:,} image{'s' if self.images != 1 else ''}",
-        ]
-        return " · ".join(parts)
-
-    def as_json(self) -> dict[str, Any]:
-        """One document; what has no value is null."""
-        missing = self.classes_without_positives
-        document: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "summary": self.line,
-            "mAP_interpolated": plain(self.map_interpolated),
-            "mAP_non_interpolated": plain(self.map_non_interpolated),
-            "mAP_11_point": plain(self.map_eleven_point),
-            "images": self.images,
-            "classes": len(self.classes),
-            "classes_evaluated": len(self.classes) - len(missing),
-            "classes_without_positives": missing,
-            "unknown_labels": self.unknown,
-            "all": _plain_values(self.all_labels),
-            **{f"top{k}": _plain_values(values) for k, values in self.top.items()},
-            "ECE": plain(self.calibration_error),
-            "per_class": [self._class_as_json(k) for k in range(len(self.classes))],
-            "images_per_second": round(self.images_per_second, 1),
-            **self.subject,
-        }
-        if self.own_thresholds is not None:
-            document["own_thresholds"] = _plain_values(self.own_thresholds)
-        if self.uncertainty is not None:
-            document["resamples"] = self.uncertainty.resamples
-            document["mAP_interpolated_interval"] = _plain_pair(self.uncertainty.map_interpolated)
-            document["mAP_non_interpolated_interval"] = _plain_pair(self.uncertainty.map_non_interpolated)
-        if self.localisation is not None:
-            document["localisation"] = {name: plain(100 * value) for name, value in self.localisation.means().items()}
-        return document
-
-    def _class_as_json(self, k: int) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "name": self.classes[k],
-            "positives": int(self.positives[k]),
-            "AP_interpolated": plain(self.ap_interpolated[k]),
-            "AP_non_interpolated": plain(self.ap_non_interpolated[k]),
-            "AP_11_point": plain(self.ap_eleven_point[k]),
-            "threshold": round(float(self.thresholds[k]), 6),
-            "precision": plain(self.precision[k]),
-            "recall": plain(self.recall[k]),
-            "F1": plain(self.f1[k]),
-            "ECE": plain(self.class_calibration_error[k]),
-        }
-        if self.uncertainty is not None:
-            entry["AP_interpolated_interval"] = _plain_pair(self.uncertainty.ap_interpolated[k])
-        if self.localisation is not None:
-            entry["pointing_game"] = plain(100 * self.localisation.pointing[k])
-            entry["box_energy"] = plain(100 * self.localisation.energy[k])
-            entry["box_area"] = plain(100 * self.localisation.area[k])
-        return entry
-
-    def per_class_csv(self) -> str:
-        """A row per class."""
-        text = io.StringIO()
-        rows = [_flat(entry) for entry in self.as_json()["per_class"]]
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+PAPER_TOPK = 3  # the published tables have "All" and "Top-3"
+SUSPECTS = 1000  # rows of the table of suspected label errors
 
 
 def evaluate(
-    scored: Scores,
-    classes: tuple[str, ...],
+    run_or_scores: str | Path | None = None,
     *,
-    thresholds: npt.ArrayLike = 0.5,
-    published: npt.NDArray[np.floating] | None = None,
-    topk: tuple[int, ...] = (3,),
-    resamples: int = 0,
-    localisation: Localisation | None = None,
-    subject: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    data: str | None = None,
+    split: str | None = None,
+    labels: str | None = None,
+    logits: bool = False,
+    topk: int = PAPER_TOPK,
+    threshold: ThresholdRequest = None,
+    uncalibrated: bool = False,
+    report: bool = False,
+    label_errors: bool = False,
+    against: str | None = None,
+    bootstrap: int | None = None,
+    save_scores: str | Path | None = None,
+    img_size: int | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    output: str | Path | None = None,
+    listen: Listener | None = None,
+    progress: StagedProgress | None = None,
 ) -> Evaluation:
-    """Compute every number.
+    """Compute every number of a model on held-out images, or of scores from a file, and write them as JSON and CSV.
+
+    Of several processes each scores its share of the images and returns the same result; the first one writes the files.
 
     Args:
-        scored: of N images.
-        classes: K names.
-        thresholds: one or K; a label counts when its score is above.
-        published: (N, K) scores for the rows of the published tables, over all and the k best labels, at 0.5 whatever the
-            thresholds are; None takes those rows at the thresholds.
-        topk: each gives a set of the seven values.
-        resamples: of the images, for the intervals; 0 for none.
-        localisation: of the same model on the same images.
-        subject: what was evaluated.
-        progress: told how many resamples are done.
+        run_or_scores: a run, a model file, None for the run that finished last; or a file of scores of any program (`.npy`,
+            `.npz`, `.csv`, `.parquet`).
+        data: other images than the run's own: a name, a folder, a label file.
+        split: of the images; the run's held-out split unless given.
+        labels: of a file of scores: any label file, folder or data set; those in the file unless given.
+        logits: the file holds logits, before the sigmoid.
+        topk: also count only the k best labels of each image, beside the 3 best of the published tables.
+        threshold: a label counts when its score is above; unless given 0.5 for the published rows, and the model's own
+            thresholds, where it has any, for the classes and a row beside the others.
+        uncalibrated: use the model as it was trained.
+        report: also write a page to look at the errors, and the table of suspected label errors.
+        label_errors: also write the table of suspected label errors.
+        against: `paper` or a CSV file, whose rows are set beside ours.
+        bootstrap: resamples for the intervals; 1,000 on usual data unless given, 0 for none.
+        save_scores: also write all scores into this file.
+        img_size: in pixels; that of the training unless given.
+        batch_size: images at a time.
+        limit: only the first images.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        workers: processes that read images.
+        output: folder for the files; `eval` inside the run, or here, unless given.
+        listen: called with what is opened on the way, see `sadcl_core.evaluation.scored_split.Listener`.
+        progress: called with what is done, how far, and of how many.
 
     Raises:
-        ValueError: a score is NaN, or a k is below 1.
+        DataError: there is no model, no data or no scores, or they are damaged or do not fit.
+        UsageError: an argument makes no sense, or a file cannot be written.
+        MachineError: the device or precision is not available.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.savez(folder / "s.npz", scores=[[0.9, 0.2], [0.4, 0.7]], targets=[[1, 0], [0, 1]])
+        >>> result = evaluate(folder / "s.npz", output=folder)
+        >>> result.numbers["mAP_interpolated"], result.files["json"].name
+        (100.0, 's-eval.json')
     """
-    scores, targets = scored.scores, scored.targets
-    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(classes),))
-    counts = decision_counts(scores, targets, limits)
-    said, level = (scores, limits) if published is None else (published, np.full(len(classes), DEFAULT))
-    ap = average_precisions(scores, targets)
-    errors = calibration_error(scores, targets)
-    precision, recall, f1 = class_ratios(counts)
-    return Evaluation(
-        classes=classes,
-        images=len(scores),
-        images_per_second=scored.images_per_second if scored.seconds else 0.0,
-        ap_interpolated=100 * ap.interpolated,
-        ap_non_interpolated=100 * ap.non_interpolated,
-        ap_eleven_point=100 * ap.eleven_point,
-        positives=counts.true_positives + counts.false_negatives,
-        unknown=sum(int((targets[:, k] < 0).sum()) for k in range(len(classes))),
-        thresholds=limits,
-        all_labels=_percent(ratios(counts) if published is None else precision_recall(said, targets, level)),
-        top={k: _percent(precision_recall(said, targets, level, k)) for k in topk},
-        own_thresholds=None if published is None else _percent(ratios(counts)),
-        precision=100 * precision,
-        recall=100 * recall,
-        f1=100 * f1,
-        calibration_error=errors.overall,
-        class_calibration_error=errors.per_class,
-        uncertainty=uncertainty(scored, 100 * ap.interpolated, 100 * ap.non_interpolated, resamples, progress)
-        if resamples
-        else None,
-        localisation=localisation,
-        subject=subject or {},
+    refuse_bad_output(output, save_scores, inputs=(run_or_scores, labels))
+    choose_resamples(bootstrap, (1, 1))
+
+    def check_card(path: Path, card: ModelCard) -> None:
+        choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
+        find_table(against, card.classes)
+
+    scored = score_or_read(
+        run_or_scores,
+        data=data,
+        split=split,
+        labels=labels,
+        logits=logits,
+        img_size=img_size,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        precision=precision,
+        workers=workers,
+        uncalibrated=uncalibrated,
+        similarity=report or label_errors,
+        check_card=check_card,
+        listen=listen,
+        progress=progress,
     )
+    find_table(against, scored.classes)
+    calibrated = None if scored.model is None else scored.as_trained is not None
+    limits = None
+    if threshold is not None:
+        limits = choose(threshold, scored.classes, scored.own_thresholds, calibrated=calibrated)
+    folder = results_folder(scored, output)
+    result = measure(
+        scored,
+        folder,
+        limits=limits,
+        topk=tuple(sorted({PAPER_TOPK, topk})),
+        resamples=choose_resamples(bootstrap, scored.scores.shape),
+        progress=stage(progress, "resampling images"),
+    )
+    if report or label_errors:
+        suspects = suspected_label_errors(
+            scored.scores, scored.targets, thresholds=result.thresholds, similarity=scored.similarity, most=SUSPECTS
+        )
+        result = replace(result, suspects=tuple(suspects))
+    if against is not None:
+        result = replace(result, against=rows_with_ours(result, against))
+    return _write(scored, result, folder, save_scores, report, progress) if is_main_process() else result
 
 
-def evaluate_candidate(
-    candidate: Candidate,
+def _write(
+    scored: ScoredSplit,
+    result: Evaluation,
+    folder: Path,
+    save_scores: str | Path | None,
+    report: bool,
+    progress: StagedProgress | None,
+) -> Evaluation:
+    """Write the numbers, and what was requested beside them; return the result with the names of its files."""
+    path = result.save(folder)
+    files = {"json": path, "csv": path.with_suffix(".csv")}
+    if save_scores is not None:
+        target = Path(save_scores)
+        if target.resolve() in {path.with_suffix(end).resolve() for end in (".json", ".csv", ".html")}:
+            raise UsageError(f"--save-scores {target} is where the evaluation itself is. Choose another name.")
+        write_scores(target, scored.scores, scored.classes, scored.images)
+        files["scores"] = target
+    if result.suspects is not None:
+        files["label_errors"] = path.with_name(f"{path.stem}-label-errors.csv")
+        write_suspects(files["label_errors"], result.suspects, scored.names, scored.classes)
+    if report:
+        from sadcl_core.evaluation.report.build import make_page
+        from sadcl_core.evaluation.report.page import write_page
+
+        files["report"] = path.with_suffix(".html")
+        write_page(make_page(scored, result, stage(progress, "drawing images")), files["report"])
+    return replace(result, files=files)
+
+
+def measure(
+    scored: ScoredSplit,
     folder: Path,
     *,
     limits: Thresholds | None = None,
-    topk: tuple[int, ...] = (3,),
+    topk: tuple[int, ...] = (PAPER_TOPK,),
     resamples: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Compute every number of a candidate, for a file in a folder.
+    """Compute every number of a scored split, for a file in a folder.
 
     Args:
-        candidate: what is evaluated.
+        scored: what is evaluated.
         folder: where the result will be saved; decides whether its name has to name the run.
-        limits: that were asked for; None takes 0.5 on the scores as trained for the rows, as in the published tables, and,
+        limits: the requested thresholds; None takes 0.5 on the scores as trained for the rows, as in the published tables, and,
             where the model has thresholds of its own, these for the classes and for a row beside the others.
-        topk: each gives a set of the seven values.
+        topk: each gives a row of the seven values.
         resamples: of the images, for the intervals; 0 for none.
-        progress: told how many resamples are done.
+        progress: called with how many resamples are done, of how many.
 
     Raises:
         ValueError: a score is NaN.
     """
-    taken = limits or choose((str(DEFAULT),), candidate.classes)
-    own = candidate.own_thresholds if limits is None else ()
-    plain = candidate.scores.scores if candidate.as_trained is None else candidate.as_trained
-    return evaluate(
-        candidate.scores,
-        candidate.classes,
-        thresholds=own or taken.values,
-        published=plain if own else None,
+    for_rows = limits or choose(DEFAULT, scored.classes)
+    own = scored.own_thresholds if limits is None else ()
+    result = evaluate_scores(
+        scored.scores,
+        scored.targets,
+        scored.classes,
+        thresholds=own or for_rows.values,
+        published=None if not own else scored.scores if scored.as_trained is None else scored.as_trained,
         topk=topk,
         resamples=resamples,
-        localisation=candidate.localisation,
-        subject={**candidate.about, "thresholds": taken.description, "name": file_name(candidate, taken.name, folder)},
+        localisation=scored.localisation,
+        seconds=scored.seconds,
+        subject={
+            **scored.about,
+            "thresholds": for_rows.description,
+            "name": scored.file_name(for_rows.name, folder),
+        },
         progress=progress,
     )
+    return replace(result, tuned_here=scored.tuned_here)
 
 
-def uncertainty(
-    scored: Scores, interpolated: Floats, non_interpolated: Floats, resamples: int, progress: Progress | None = None
-) -> Uncertainty:
-    """Intervals around AP (K,) in percent in both conventions; see `sadcl_core.metrics.bootstrap`."""
-    samples = bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=progress)
-    first, second = 100 * samples.interpolated, 100 * samples.non_interpolated  # (S, K)
-    positives = np.array([np.count_nonzero(scored.targets[:, k] == 1) for k in range(first.shape[1])], dtype=np.int64)
-    if len(scored.scores) < LEAST_IMAGES or positives.max(initial=0) < LEAST_POSITIVES:
-        first, second = np.full((2, *first.shape), np.nan)
-        interpolated, non_interpolated = np.full((2, first.shape[1]), np.nan)
-    first_means, second_means = mean_over_classes(first, interpolated), mean_over_classes(second, non_interpolated)
-    classes = [interval(first[:, k], interpolated[k], LEVEL, PERCENT) for k in range(first.shape[1])]
-    sure = np.where((positives >= LEAST_POSITIVES)[:, None], np.array(classes, dtype=np.float64).reshape(-1, 2), np.nan)
-    return Uncertainty(
-        resamples=resamples,
-        map_interpolated=interval(first_means, _mean(interpolated), LEVEL, PERCENT),
-        map_non_interpolated=interval(second_means, _mean(non_interpolated), LEVEL, PERCENT),
-        ap_interpolated=sure,
+def evaluate_scores(
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    classes: Sequence[str] | None = None,
+    *,
+    thresholds: npt.ArrayLike = DEFAULT,
+    published: npt.NDArray[np.floating[Any]] | None = None,
+    topk: Sequence[int] = (PAPER_TOPK,),
+    resamples: int = 0,
+    localisation: Localisation | None = None,
+    seconds: float = 0.0,
+    subject: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compute every number of arrays.
+
+    Args:
+        scores: (N, K) in 0..1.
+        targets: (N, K) with 1, 0 or -1 for unknown; unknown entries are left out of every number.
+        classes: K names; numbers from 0 unless given.
+        thresholds: one or K; a label counts when its score is above.
+        published: (N, K) scores for the rows of the published tables, over all and the k best labels, at 0.5 whatever the
+            thresholds are; None takes those rows at the thresholds.
+        topk: each gives a row of the seven values.
+        resamples: of the images, for the intervals; 0 for none.
+        localisation: of the same model on the same images.
+        seconds: that the scoring took.
+        subject: what was evaluated.
+        progress: called with how many resamples are done, of how many.
+
+    Raises:
+        ValueError: a score is NaN or not in 0..1, the shapes do not fit, or a k is below 1.
+
+    Example:
+        >>> result = evaluate_scores([[0.9, 0.2], [0.4, 0.7]], [[1, 0], [0, 1]], ["cat", "dog"])
+        >>> result.summary
+        'mAP 100.0 interpolated · 100.0 non-interpolated · 2/2 classes · 2 images'
+        >>> result.per_class["F1"].tolist(), result.numbers["hamming_loss"]
+        ([100.0, 100.0], 0.0)
+    """
+    array = np.asarray(scores)
+    limits = np.broadcast_to(np.asarray(thresholds, np.float64), array.shape[1:])
+    measured = Measured(array, np.asarray(targets), limits, resamples, localisation, seconds, progress)
+    for_rows, level = (measured.scores, measured.thresholds) if published is None else (published, DEFAULT)
+    rows = {"all": precision_recall(for_rows, measured.targets, level)}
+    rows |= {f"top{k}": precision_recall(for_rows, measured.targets, level, k) for k in topk}
+    if published is not None:
+        rows["own_thresholds"] = precision_recall(measured.scores, measured.targets, measured.thresholds)
+    numbers = {column.key: column.value(measured) for column in NUMBERS}
+    per_class = {column.key: column.value(measured) for column in PER_CLASS}
+    return Evaluation(
+        classes=tuple(map(str, range(len(limits)))) if classes is None else tuple(classes),
+        numbers={key: value for key, value in numbers.items() if value is not None},
+        per_class={key: values for key, values in per_class.items() if values is not None},
+        rows={row: {column.key: 100 * column.value(values) for column in MEASURES} for row, values in rows.items()},
+        subject=subject or {},
     )
 
 
-def below(result: Evaluation, least: float | None) -> None:
-    """Hold a result to the least interpolated mAP, in percent, that it has to reach.
-
-    Raises:
-        GateError: it does not, or has none.
-    """
-    value = result.map_interpolated
-    if least is not None and np.isnan(value):
-        raise GateError("No label is active, so there is no mAP for --min-map to hold. Check the labels, or --split.")
-    if least is not None and value < least:
-        raise GateError(f"mAP {value:.4f} interpolated is below --min-map {least:g}. Everything was saved.")
+def results_folder(scored: ScoredSplit, output: str | Path | None) -> Path:
+    """Return the folder for the files of an evaluation: `output`, or `eval` inside the run or here."""
+    if output is not None:
+        return Path(output)
+    return Path("eval") if scored.model is None else scored.model.folder("eval")
 
 
-def save_evaluation(result: Evaluation, folder: Path) -> Path:
-    """Write the document and the table of classes as JSON and CSV; return the JSON's path.
-
-    What was written of another model, other scores or other labels under the same name is left alone: a number is added.
-    """
-    name, number = result.subject["name"], 1
-    path = folder / f"{name}.json"
-    while path.exists() and _evaluated(_read(path)) != _evaluated(result.subject):
-        number += 1
-        path = folder / f"{name}-{number}.json"
-    write_json(path, result.as_json())
-    write_text(path.with_suffix(".csv"), result.per_class_csv())
-    return path
-
-
-def _evaluated(subject: Mapping[str, Any]) -> dict[str, str]:
-    """Which files an evaluation is of."""
-    return {key: str(Path(subject[key]).resolve()) for key in ("model", "scores", "labels") if isinstance(subject.get(key), str)}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-def _flat(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of a class for a table: an interval becomes two columns."""
-    flat: dict[str, Any] = {}
-    for key, value in entry.items():
-        if isinstance(value, list):
-            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _percent(values: dict[str, float]) -> dict[str, float]:
-    return {name: 100 * values[name] for name in NAMES}
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def plain(value: float, digits: int = 4) -> float | None:
-    """A number as JSON has it: rounded, and null where there is none."""
-    return None if np.isnan(value) else round(float(value), digits)
-
-
-def _plain_pair(values: Any) -> list[float | None]:
-    return [plain(value) for value in values]
-
-
-def _plain_values(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: plain(value) for name, value in values.items()}
+def refuse_bad_output(
+    output: str | Path | None, save_scores: str | Path | None = None, *, inputs: Sequence[str | Path | None] = ()
+) -> None:
+    """Raise a UsageError for places that cannot be written to, or that hold what is read."""
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise UsageError(f"-o {output} is a file. Name a folder.")
+    if save_scores is None:
+        return
+    target = Path(save_scores)
+    check_target(target)
+    if any(target.resolve() == Path(path).resolve() for path in inputs if path is not None):
+        raise UsageError(f"--save-scores {target} would overwrite what is read. Choose another name.")

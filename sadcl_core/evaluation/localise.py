@@ -6,7 +6,6 @@ that boxes as shares of its sides, turned as the image is, lie where the model s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +19,12 @@ from sadcl_core.data.exif import upright_box, upright_size
 from sadcl_core.data.images import explained_image, orientation, stored_size
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
-from sadcl_core.metrics import box_cover, box_energy, pointing_hit, points_in_boxes
+from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runtime.distributed import all_reduce
 
 Floats = npt.NDArray[np.float64]
 CENTRE = ((0.5, 0.5),)
-
-
-@dataclass(frozen=True)
-class Localisation:
-    """Results over the active labels that have boxes, each (K,), in 0..1, NaN for a class without one.
-
-    Attributes:
-        pointing: how often the highest point of the label's attention lies in one of its boxes.
-        centre: how often the centre of the image does, which pointing has to beat (the baseline of Zhang et al.).
-        energy: mean share of the label's attention inside its boxes.
-        area: mean share of the image inside them, which is the energy of attention that is the same everywhere.
-        counts: (K,) labels that were looked at.
-        tolerance: pixels that a point may lie beside a box.
-    """
-
-    pointing: Floats
-    centre: Floats
-    energy: Floats
-    area: Floats
-    counts: npt.NDArray[np.int64]
-    tolerance: float
-
-    def means(self) -> dict[str, float]:
-        """Of `pointing`, `centre`, `energy` and `area`, the mean over the classes that have a value; NaN when none has."""
-        known = self.counts > 0
-        values = {name: getattr(self, name)[known] for name in ("pointing", "centre", "energy", "area")}
-        return {name: float(value.mean()) if known.any() else float("nan") for name, value in values.items()}
 
 
 class LocalisationObserver:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from sadcl_core.data.class_names import match_classes
 from sadcl_core.errors import UsageError
@@ -23,12 +25,14 @@ from sadcl_core.evaluation.published import (
     published_table,
     read_table,
 )
+from sadcl_core.inference.thresholds import DEFAULT
 
 if TYPE_CHECKING:
-    from sadcl_core.evaluation.evaluate import Evaluation
+    from sadcl_core.evaluation.result import Evaluation
 
 Format = Literal["md", "latex", "csv"]
 PAPER = "paper"
+OURS = "ours"  # in the column `method`
 DIFFERENCE = "ours-"  # before a column's name: ours less theirs
 COMPARED = ("mAP", "CF1", "OF1", "top3_CF1", "top3_OF1")
 MACRO = {"CF1": "macro_F1", "top3_CF1": "top3_macro_F1"}  # what our row keeps beside the columns of the table
@@ -36,29 +40,48 @@ NON_INTERPOLATED = "mAP_non_interpolated"
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A table with our row.
+class RowsWithOurs:
+    """Our row, and those of a table that it is set beside.
 
     Attributes:
-        columns: those of the table, then `ours-mAP` and the like.
+        columns: those of the table, then `ours-mAP` and the like where it is set beside others.
         rows: the printed ones in their order, ours last; differences are in points, ours less theirs, None where one lacks.
-        said: what is compared with what.
+        description: what is compared with what; empty for our row alone.
     """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    said: str
+    description: str = ""
+
+
+def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOurs:
+    """Return an evaluation as a row in the columns of a table, beside its rows where that is requested.
+
+    Args:
+        result: an evaluation.
+        against: `paper`, or a CSV file; None gives our row alone, in the columns of the printed table of these classes, or of
+            COCO's.
+
+    Raises:
+        UsageError: there is no printed table of these classes, but one is requested.
+        DataError: see `sadcl_core.evaluation.published.read_table`.
+    """
+    table = find_table(against, result.classes)
+    ours = row_of(result, table)
+    if against is None or table is None:
+        return RowsWithOurs(COLUMNS if table is None else table.columns, (ours,))
+    return set_beside(ours, table)
 
 
 def find_table(against: str | None, classes: Sequence[str]) -> Table | None:
-    """The table to stand beside: a person's own file, or the printed one of these classes.
+    """Return a person's own table, or the printed one of these classes.
 
     Args:
         against: a CSV file, or `paper`; None takes the printed table if there is one.
         classes: of the data.
 
     Raises:
-        UsageError: there is no printed table of these classes, but one is asked for.
+        UsageError: there is no printed table of these classes, but one is requested.
         DataError: see `sadcl_core.evaluation.published.read_table`.
     """
     if against not in (None, PAPER):
@@ -71,49 +94,37 @@ def find_table(against: str | None, classes: Sequence[str]) -> Table | None:
     return table
 
 
-def row_of(
-    result: Evaluation | dict[str, Any], table: Table | None = None, *, method: str = "ours", train_size: int | None = None
-) -> Row:
-    """Our row in the columns of a table.
-
-    Args:
-        result: an evaluation, or its document.
-        table: whose columns; those of COCO's printed table when None.
-        method: what to call it.
-        train_size: pixels it was trained at, if that is known; those it was tested at are in the document.
+def row_of(result: Evaluation, table: Table | None = None) -> Row:
+    """Return our row in the columns of a table, those of COCO's printed table when None.
 
     Returns:
         The cells by column, figures in percent with one decimal: mAP interpolated (as SADCL reports), CF1 the harmonic mean
         of CP and CR. Beside them, for comparing, `macro_F1`, `top3_macro_F1` and `mAP_non_interpolated`. What was not
         computed, or has no value, is None.
     """
-    document = result if isinstance(result, dict) else result.as_json()
-    columns = COLUMNS if table is None else table.columns
-    row: Row = dict.fromkeys(columns)
-    known: Row = {
-        "method": method,
-        "train_size": train_size,
-        "test_size": document.get("img_size"),
-        "mAP": _rounded(document.get("mAP_interpolated")),
-        NON_INTERPOLATED: _rounded(document.get("mAP_non_interpolated")),
+    subject, columns = result.subject, COLUMNS if table is None else table.columns
+    thresholds = subject.get("thresholds", str(DEFAULT))
+    values: Row = {
+        "method": OURS if thresholds == str(DEFAULT) else f"{OURS}, above {thresholds}",
+        "train_size": subject.get("train_size"),
+        "test_size": subject.get("img_size"),
+        "mAP": _rounded(result.map_interpolated),
+        NON_INTERPOLATED: _rounded(result.map_non_interpolated),
     }
-    for key, prefix in (("all", ""), ("top3", "top3_")):
-        known |= {f"{prefix}{name}": _rounded(value) for name, value in document.get(key, {}).items()}
-    row |= {name: value for name, value in known.items() if name in (*columns, NON_INTERPOLATED, *MACRO.values())}
-    return row | (_class_cells(document, table) if table is not None else {})
+    for row, prefix in (("all", ""), ("top3", "top3_")):
+        values |= {f"{prefix}{name}": _rounded(value) for name, value in result.rows.get(row, {}).items()}
+    if table is not None and table.class_columns:
+        ap = dict(zip(result.classes, result.per_class["AP_interpolated"], strict=True))
+        ours = match_classes(list(table.class_columns.values()), list(ap))
+        values |= {column: _rounded(ap.get(str(ours[name]), np.nan)) for column, name in table.class_columns.items()}
+    kept = (*columns, NON_INTERPOLATED, *MACRO.values())
+    return dict.fromkeys(columns) | {name: value for name, value in values.items() if name in kept}
 
 
-def _class_cells(document: dict[str, Any], table: Table) -> Row:
-    """The AP of each class that has a column."""
-    average_precision = {entry["name"]: entry["AP_interpolated"] for entry in document.get("per_class", [])}
-    ours = match_classes(list(table.class_columns.values()), list(average_precision))
-    return {column: _rounded(average_precision.get(str(ours[name]))) for column, name in table.class_columns.items()}
+def set_beside(ours: Row, table: Table) -> RowsWithOurs:
+    """Return a table's rows and ours, with the difference to each: like for like, as far as it is known what a row reports.
 
-
-def beside(ours: Row, table: Table) -> Beside:
-    """A table's rows and ours, with the difference to each: like for like, as far as it is known what a row reports.
-
-    Our interpolated mAP is held against an interpolated one and our non-interpolated against such, our macro-F1 against a CF1
+    Our interpolated mAP is compared with an interpolated one and our non-interpolated with such, our macro-F1 with a CF1
     that is macro. Where nobody knows, our row's own figure is taken.
 
     Args:
@@ -123,66 +134,78 @@ def beside(ours: Row, table: Table) -> Beside:
     compared = [name for name in COMPARED if name in table.columns]
     rows = [{**row, **{f"{DIFFERENCE}{name}": _difference(ours, row, name) for name in compared}} for row in table.rows]
     columns = (*table.columns, *(f"{DIFFERENCE}{name}" for name in compared))
-    return Beside(columns, (*rows, ours), _said(table))
+    parts = ["Our row: mAP interpolated, CF1 the harmonic mean of CP and CR"]
+    if "mAP" in table.columns:
+        conventions = _by_convention(table, "mAP", ap_convention)
+        parts.append(f"mAP, {conventions}: a non-interpolated one is compared with our non-interpolated mAP")
+    if "CF1" in table.columns:
+        conventions = _by_convention(table, "CF1", cf1_meaning)
+        parts.append(f"CF1, {conventions}: a macro one is compared with our macro-F1")
+    return RowsWithOurs(columns, (*rows, ours), ". ".join(parts) + ".")
 
 
 def _difference(ours: Row, row: Row, name: str) -> float | None:
-    own, other = ours.get(_like(row, name)), row.get(name)
+    """Return the figure of ours that means what this one of a row does, less it."""
+    like = name
+    if name == "mAP" and ap_convention(row) == "non-interpolated":
+        like = NON_INTERPOLATED
+    elif name in MACRO and cf1_meaning(row, name) == "macro":
+        like = MACRO[name]
+    own, other = ours.get(like), row.get(name)
     return round(own - other, 1) if isinstance(own, float) and isinstance(other, float) else None
 
 
-def _like(row: Row, name: str) -> str:
-    """Which of our figures means what this one of a row does."""
-    if name == "mAP":
-        return NON_INTERPOLATED if ap_convention(row) == "non-interpolated" else name
-    return MACRO[name] if name in MACRO and cf1_meaning(row, name) == "macro" else name
-
-
-def _said(table: Table) -> str:
-    """Which rows have which convention, and what they are compared with."""
-    parts = ["Our row: mAP interpolated, CF1 the harmonic mean of CP and CR"]
-    if "mAP" in table.columns:
-        known = _by_convention(table, "mAP", ap_convention)
-        parts.append(f"mAP, {known}: a non-interpolated one is compared with our non-interpolated mAP")
-    if "CF1" in table.columns:
-        known = _by_convention(table, "CF1", cf1_meaning)
-        parts.append(f"CF1, {known}: a macro one is compared with our macro-F1")
-    return ". ".join(parts) + "."
-
-
 def _by_convention(table: Table, column: str, convention: Callable[[Row], str]) -> str:
-    called: dict[str, list[str]] = {}
+    """Return which rows of a table have which convention, as a part of a sentence."""
+    methods: dict[str, list[str]] = {}
     for row in table.rows:
         if row[column] is not None:
-            called.setdefault(convention(row), []).append(_called(row))
-    unknown = len(called.pop("", []))
-    parts = [f"{kind}: {', '.join(names)}" for kind, names in sorted(called.items())]
+            size = row.get("test_size")
+            method = f"{row['method']} at {size:g}" if isinstance(size, int | float) else str(row["method"])
+            methods.setdefault(convention(row), []).append(method)
+    unknown = len(methods.pop("", []))
+    parts = [f"{kind}: {', '.join(names)}" for kind, names in sorted(methods.items())]
     return "; ".join([*parts, *([f"not known: {'the others' if parts else 'all'}"] if unknown else [])])
 
 
-def _called(row: Row) -> str:
-    """A method, with its test size where the table has such."""
-    size = row.get("test_size")
-    return f"{row['method']} at {size:g}" if isinstance(size, int | float) else str(row["method"])
-
-
 def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str:  # noqa: A002 - as the option is called
-    """Rows as text: figures with one decimal, sizes without, differences with their sign, blanks for None.
+    """Return rows as text: figures with one decimal, sizes without, differences with their sign, blanks for None.
 
     Args:
         rows: cells by column; others than `columns` are left out.
         columns: in their order.
-        format: `csv` has a header and can be put below the tables of `sadcl_core/published`; `latex` is a `tabular`.
+        format: `csv` has a header and can be put below the tables of `sadcl_core/evaluation/published`; `latex` is a `tabular`.
 
     Returns:
         Lines that each end with a line feed.
+
+    Example:
+        >>> print(render([{"method": "ours", "mAP": 85.64}], ["method", "mAP"], "md"), end="")
+        | method | mAP |
+        | :-- | --: |
+        | ours | 85.6 |
     """
-    table = [list(columns), *([written(row.get(name), name) for name in columns] for row in rows)]
-    return FORMATS[format](table)
+    table = [list(columns), *([print_cell(row.get(name), name) for name in columns] for row in rows)]
+    if format == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([" ".join(cell.splitlines()) for cell in row] for row in table)
+        return text.getvalue()
+    if format == "md":
+        header, *lines = [f"| {' | '.join(map(_in_markdown, row))} |" for row in table]
+        return "\n".join([header, f"| {' | '.join([':--', *['--:'] * (len(columns) - 1)])} |", *lines, ""])
+    header, *lines = [rf"{' & '.join(map(_in_latex, row))} \\" for row in table]
+    spec = "l" + "r" * (len(columns) - 1)
+    rule = r"\hline"
+    return "\n".join([rf"\begin{{tabular}}{{{spec}}}", rule, header, rule, *lines, rule, r"\end{tabular}", ""])
 
 
-def written(cell: Cell, column: str) -> str:
-    """A cell as it is printed: figures with one decimal, sizes without, differences with their sign, a blank for None."""
+def print_cell(cell: Cell, column: str) -> str:
+    """Return a cell as it is printed: figures with one decimal, sizes without, differences with their sign, a blank for None.
+
+    Example:
+        >>> print_cell(85.64, "mAP"), print_cell(448.0, "test_size"), print_cell(0.52, "ours-mAP")
+        ('85.6', '448', '+0.5')
+    """
     if not isinstance(cell, int | float):
         return cell or ""
     if column.endswith("_size"):
@@ -190,39 +213,16 @@ def written(cell: Cell, column: str) -> str:
     return f"{cell:+.1f}" if column.startswith(DIFFERENCE) else f"{cell:.1f}"
 
 
-def _csv(table: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([" ".join(cell.splitlines()) for cell in row] for row in table)
-    return text.getvalue()
-
-
-def _markdown(table: Sequence[Sequence[str]]) -> str:
-    escaped = [[_in_markdown(cell) for cell in row] for row in table]
-    rule = [":--", *("--:" for _ in table[0][1:])]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (escaped[0], rule, *escaped[1:]))
-
-
-def _latex(table: Sequence[Sequence[str]]) -> str:
-    lines = [" & ".join(map(_in_latex, row)) + r" \\" for row in table]
-    spec = "l" + "r" * (len(table[0]) - 1)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{spec}}}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}", ""]
-    )
-
-
 def _in_markdown(text: str) -> str:
-    escaped = _one_line(text).translate({ord(sign): f"\\{sign}" for sign in "\\`*[]|"} | {ord("<"): "&lt;", ord("&"): "&amp;"})
+    escaped = " ".join(text.split()).translate(_MARKDOWN)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word it means itself
 
 
 def _in_latex(text: str) -> str:
-    return _one_line(text).translate(_LATEX)
+    return " ".join(text.split()).translate(_LATEX)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
+_MARKDOWN = {ord(sign): f"\\{sign}" for sign in "\\`*[]|"} | {ord("<"): "&lt;", ord("&"): "&amp;"}
 _LATEX = {ord(sign): f"\\{sign}" for sign in "&%$#_{}"} | {
     ord("\\"): r"\textbackslash{}",
     ord("~"): r"\textasciitilde{}",
@@ -232,8 +232,7 @@ _LATEX = {ord(sign): f"\\{sign}" for sign in "&%$#_{}"} | {
     ord("|"): r"\textbar{}",
     ord('"'): r"\textquotedbl{}",
 }
-FORMATS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {"md": _markdown, "latex": _latex, "csv": _csv}
 
 
-def _rounded(value: Any) -> float | None:
-    return None if value is None else round(float(value), 1)
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 1)

@@ -6,20 +6,25 @@ an image hard for both cancels out.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import DataError
-from sadcl_core.evaluation.candidates import Candidate
-from sadcl_core.evaluation.evaluate import LEAST_IMAGES, LEAST_POSITIVES, LEVEL, plain
+from sadcl_core.evaluation.columns import plain
+from sadcl_core.evaluation.intervals import LEAST_IMAGES, LEAST_POSITIVES, LEVEL, choose_resamples, count_positives
+from sadcl_core.evaluation.scored_split import Listener, ScoredSplit, score_or_read
+from sadcl_core.evaluation.scores_file import is_scores_file
 from sadcl_core.metrics import average_precisions, bootstrap_average_precision, interval, mean_over_classes
-from sadcl_core.runtime.progress import Progress
+from sadcl_core.runtime.progress import Progress, StagedProgress, stage
 
 SCHEMA_VERSION = 1
-Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,24 +45,23 @@ class Difference:
 
     @property
     def value(self) -> float:
-        """Second minus first."""
+        """Return second minus first."""
         return self.second - self.first
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Return True if the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
     def as_json(self) -> dict[str, Any]:
-        """As numbers; None where there is none."""
-        values = {"first": self.first, "second": self.second, "difference": self.value}
-        numbers = {name: plain(value) for name, value in values.items()}
-        return {**numbers, "interval": [plain(self.low), plain(self.high)], "clear": self.clear}
+        """Return the numbers; None where there is none."""
+        numbers = {"first": self.first, "second": self.second, "difference": self.value, "interval": (self.low, self.high)}
+        return {**plain(numbers), "clear": self.clear}
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Result of a comparison.
+class PairedComparison:
+    """The second of two models, or files of scores, compared with the first on the same images.
 
     Attributes:
         names: of the first and the second.
@@ -79,17 +83,17 @@ class Paired:
 
     @property
     def moved(self) -> list[tuple[str, Difference]]:
-        """Classes whose interval leaves 0 out, the largest difference first."""
-        found = [(name, d) for name, d in zip(self.classes, self.per_class, strict=True) if d is not None and d.clear]
-        return sorted(found, key=lambda pair: -abs(pair[1].value))
+        """Return the classes whose interval leaves 0 out, the largest difference first."""
+        clear = [(name, d) for name, d in zip(self.classes, self.per_class, strict=True) if d is not None and d.clear]
+        return sorted(clear, key=lambda pair: -abs(pair[1].value))
 
     @property
     def by_chance(self) -> float:
-        """How many classes would move if the two were equally good in all."""
+        """Return how many classes would move if the two were equally good in all."""
         return (1 - LEVEL) * sum(d is not None and not np.isnan(d.low) for d in self.per_class)
 
     def as_json(self) -> dict[str, Any]:
-        """One document."""
+        """Return one document."""
         classes = [
             {"name": name, **({} if d is None else d.as_json())} for name, d in zip(self.classes, self.per_class, strict=True)
         ]
@@ -107,66 +111,147 @@ class Paired:
         }
 
 
-def compare(first: Candidate, second: Candidate, *, resamples: int, progress: Progress | None = None) -> Paired:
-    """Compare two; the second is put into the order of the first.
+def compare_models(
+    first: str | Path,
+    second: str | Path,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    labels: str | None = None,
+    logits: bool = False,
+    bootstrap: int | None = None,
+    uncalibrated: bool = False,
+    img_size: int | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    listen: Listener | None = None,
+    progress: StagedProgress | None = None,
+) -> PairedComparison:
+    """Compare two models, two files of scores, or one of each, on the same images.
+
+    Args:
+        first: a run, a model file or a file of scores.
+        second: the same. A file of scores without labels takes those of the model beside it.
+        data: other images than the runs' own.
+        split: of the images.
+        labels: of a file of scores.
+        logits: the files hold logits.
+        bootstrap: resamples of the images, at least 100.
+        uncalibrated: use the models as they were trained.
+        img_size: in pixels; that of the training unless given.
+        batch_size: images at a time.
+        limit: only the first images.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        workers: processes that read images.
+        listen: called with what is opened on the way, see `sadcl_core.evaluation.scored_split.Listener`.
+        progress: called with what is done, how far, and of how many.
+
+    Raises:
+        DataError: they have other classes, other images or other labels, or no label is active.
+        UsageError: an argument makes no sense.
+
+    Example:
+        >>> import tempfile
+        >>> folder, targets = Path(tempfile.mkdtemp()), np.eye(12, 2)[::-1]
+        >>> for name, scores in (("a", targets), ("b", 1 - targets)):
+        ...     np.savez(folder / f"{name}.npz", scores=scores, targets=targets)
+        >>> compare_models(folder / "a.npz", folder / "b.npz").map_interpolated.second < 20
+        True
+    """
+    choose_resamples(bootstrap, (1, 1), needed=True)
+    with ExitStack() as stack:
+        if not all(is_scores_file(Path(path)) for path in (first, second)):
+            from sadcl_core.runtime.distributed import process_group
+
+            stack.enter_context(process_group())  # one for both
+        scored: dict[str | Path, ScoredSplit] = {}
+        for path in sorted((first, second), key=lambda path: is_scores_file(Path(path))):  # models first: they have labels
+            scored[path] = score_or_read(
+                path,
+                data=data,
+                split=split,
+                labels=labels,
+                logits=logits,
+                img_size=img_size,
+                batch_size=batch_size,
+                limit=limit,
+                device=device,
+                precision=precision,
+                workers=workers,
+                uncalibrated=uncalibrated,
+                beside=next(iter(scored.values()), None),
+                listen=listen,
+                progress=progress,
+            )
+    resamples = choose_resamples(bootstrap, scored[first].scores.shape, needed=True)
+    return compare_scored(scored[first], scored[second], resamples=resamples, progress=stage(progress, "resampling images"))
+
+
+def compare_scored(
+    first: ScoredSplit, second: ScoredSplit, *, resamples: int, progress: Progress | None = None
+) -> PairedComparison:
+    """Compare two scored splits; the second is put into the order of the first.
 
     Args:
         first: what is compared with.
         second: what is compared.
         resamples: of the images, at least 1.
-        progress: told how many resamples are done.
+        progress: called with how many resamples are done, of how many.
 
     Raises:
         DataError: they have other classes, other images or other labels, or no label is active.
     """
     second = second.same_as(first)
-    if not (first.scores.targets == 1).any():
-        raise DataError(
-            f"No label is active in the {len(first.scores.targets):,} images, so no mAP can be compared. Check the labels."
-        )
-    points, samples = [], []
-    for number, candidate in enumerate((first, second)):
-        scored = candidate.scores
+    if not (first.targets == 1).any():
+        raise DataError(f"No label is active in the {len(first):,} images, so no mAP can be compared. Check the labels.")
+    points, draws = [], []
+    for number, scored in enumerate((first, second)):
         points.append(average_precisions(scored.scores, scored.targets))
-        report = None if progress is None else _part(progress, number)
-        samples.append(bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=report))
-    positives = np.array([np.count_nonzero(column == 1) for column in first.scores.targets.T])
-    sure = positives >= (LEAST_POSITIVES if len(first.scores.scores) >= LEAST_IMAGES else np.inf)
-    both = [[getattr(one, name) for one in (*points, *samples)] for name in ("interpolated", "non_interpolated")]
-    interpolated, plain = (_differences(*values, sure=sure) for values in both)
-    return Paired(
+        report = None if progress is None else partial(_half, progress, number)
+        draws.append(bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=report))
+    has_interval = count_positives(first.targets) >= (LEAST_POSITIVES if len(first) >= LEAST_IMAGES else np.inf)
+    (interpolated, per_class), (non_interpolated, _) = (
+        _differences(*(getattr(one, name) for one in (*points, *draws)), has_interval=has_interval)
+        for name in ("interpolated", "non_interpolated")
+    )
+    return PairedComparison(
         names=(first.name, second.name),
         classes=first.classes,
-        images=len(first.scores.scores),
+        images=len(first),
         resamples=resamples,
-        map_interpolated=interpolated[0],
-        map_non_interpolated=plain[0],
-        per_class=interpolated[1],
+        map_interpolated=interpolated,
+        map_non_interpolated=non_interpolated,
+        per_class=per_class,
     )
 
 
-def _part(progress: Progress, number: int) -> Progress:
-    return lambda done, total: progress(number * total + done, 2 * total)
+def _half(progress: Progress, number: int, done: int, total: int) -> None:
+    progress(number * total + done, 2 * total)
 
 
 def _differences(
-    first: Floats, second: Floats, first_samples: Floats, second_samples: Floats, *, sure: npt.NDArray[np.bool_]
+    first: Values, second: Values, first_draws: Values, second_draws: Values, *, has_interval: npt.NDArray[np.bool_]
 ) -> tuple[Difference, tuple[Difference | None, ...]]:
-    """Of the mean over classes, and of each class, from AP (K,) and its resamples (S, K) in 0..1; `sure` ones get intervals."""
-    means = [mean_over_classes(100 * values[None])[0] for values in (first, second)]
-    over_classes = mean_over_classes(100 * second_samples, 100 * second) - mean_over_classes(100 * first_samples, 100 * first)
-    whole = _difference(means[0], means[1], over_classes if sure.any() else np.full(1, np.nan))
-    classes = tuple(
+    """Return the difference of the mean over classes, and of each class, from AP (K,) and its resamples (S, K) in 0..1."""
+
+    def difference(one: float, other: float, draws: Values) -> Difference:
+        return Difference(one, other, *interval(draws, other - one, LEVEL, (-100.0, 100.0)))
+
+    none = np.full(1, np.nan)
+    means = [float(mean_over_classes(100 * values[None])[0]) for values in (first, second)]
+    moves = mean_over_classes(100 * second_draws, 100 * second) - mean_over_classes(100 * first_draws, 100 * first)
+    per_class = tuple(
         None
         if np.isnan(first[k])
-        else _difference(
-            100 * first[k], 100 * second[k], 100 * (second_samples[:, k] - first_samples[:, k]) if sure[k] else np.full(1, np.nan)
+        else difference(
+            float(100 * first[k]),
+            float(100 * second[k]),
+            100 * (second_draws[:, k] - first_draws[:, k]) if has_interval[k] else none,
         )
         for k in range(len(first))
     )
-    return whole, classes
-
-
-def _difference(first: float, second: float, samples: Floats) -> Difference:
-    low, high = interval(samples, second - first, LEVEL, (-100.0, 100.0))
-    return Difference(float(first), float(second), low, high)
+    return difference(means[0], means[1], moves if has_interval.any() else none), per_class

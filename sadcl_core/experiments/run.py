@@ -27,11 +27,9 @@ from sadcl_core.config.presets import Configured, configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, UsageError
-from sadcl_core.evaluation.candidates import score_split
-from sadcl_core.evaluation.evaluate import Evaluation, evaluate_candidate, save_evaluation
+from sadcl_core.evaluation.evaluate import evaluate
+from sadcl_core.evaluation.result import Evaluation
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
-from sadcl_core.inference.load import load
-from sadcl_core.inference.split import open_split
 from sadcl_core.runs.lock import runs_elsewhere
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status
 from sadcl_core.training.listeners.events import Listener
@@ -296,19 +294,21 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
     stored = read_status(directory.path).get(SCORES, {})
     if set(stored) == set(TITLES):
         return dict(stored)
-    config = run.configured.config
-    opened = load(directory.path, device=config.device, precision=config.precision)
-    split = open_split(opened).split
-    folder = directory.path / "eval"
-    candidate = score_split(opened, split, batch_size=config.data.batch_size, workers=config.data.workers)
-    result = evaluate_candidate(candidate, folder)
-    save_evaluation(result, folder)
+    data, config = run.configured.config.data, run.configured.config
+    result = evaluate(
+        directory.path,
+        bootstrap=0,
+        device=config.device,
+        precision=config.precision,
+        batch_size=data.batch_size,
+        workers=data.workers,
+    )
     scores: dict[str, float | None] = {
         "mAP_interpolated": round(result.map_interpolated, 4),
         "mAP_non_interpolated": round(result.map_non_interpolated, 4),
         "mAP_interpolated_last_epoch": float(directory.read_results()[-1]["mAP_interpolated"]),
         "mAP_interpolated_common": _map_of_common_classes(result),
-        **{name: round(result.all_labels[name], 4) for name in ("OF1", "CF1", "macro_F1")},
+        **{name: round(result.rows["all"][name], 4) for name in ("OF1", "CF1", "macro_F1")},
     }
     directory.write_status(**{SCORES: scores})
     return scores
@@ -316,5 +316,5 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
 
 def _map_of_common_classes(result: Evaluation) -> float | None:
     """Over the classes with enough positives for an AP that does not hang on one image; None when there is none."""
-    values = result.ap_interpolated[result.positives >= COMMON]
+    values = result.per_class["AP_interpolated"][result.per_class["positives"] >= COMMON]
     return round(float(values.mean()), 4) if len(values) else None

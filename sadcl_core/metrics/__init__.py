@@ -11,7 +11,7 @@ from sadcl_core.metrics.bootstrap import (
 from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums, calibration_error, reliability
 from sadcl_core.metrics.hamming_loss import hamming_loss
 from sadcl_core.metrics.label_ranking import LabelRanking, label_ranking
-from sadcl_core.metrics.localisation import box_cover, box_energy, pointing_hit, points_in_boxes
+from sadcl_core.metrics.localisation import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
 from sadcl_core.metrics.per_image import PerImage, per_image
 from sadcl_core.metrics.precision_recall import NAMES, Counts, class_ratios, decision_counts, precision_recall, ratios
 from sadcl_core.metrics.precision_recall_curve import Curve, precision_recall_curves
@@ -25,6 +25,7 @@ __all__ = [
     "Counts",
     "Curve",
     "LabelRanking",
+    "Localisation",
     "PerImage",
     "Reliability",
     "average_precisions",

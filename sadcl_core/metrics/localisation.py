@@ -10,10 +10,39 @@ right, bottom, in 0..1 of the width and height of the image; what reaches beyond
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Results over the active labels that have boxes, each (K,), in 0..1, NaN for a class without one.
+
+    Attributes:
+        pointing: how often the highest point of the label's attention lies in one of its boxes.
+        centre: how often the centre of the image does, which pointing has to beat (the baseline of Zhang et al.).
+        energy: mean share of the label's attention inside its boxes.
+        area: mean share of the image inside them, which is the energy of attention that is the same everywhere.
+        counts: (K,) labels that were looked at.
+        tolerance: pixels that a point may lie beside a box.
+    """
+
+    pointing: Floats
+    centre: Floats
+    energy: Floats
+    area: Floats
+    counts: npt.NDArray[np.int64]
+    tolerance: float
+
+    def means(self) -> dict[str, float]:
+        """Return the means of `pointing`, `centre`, `energy` and `area` over the classes that have a value; NaN when none has."""
+        known = self.counts > 0
+        values = {name: getattr(self, name)[known] for name in ("pointing", "centre", "energy", "area")}
+        return {name: float(value.mean()) if known.any() else float("nan") for name, value in values.items()}
 
 
 def box_cover(boxes: npt.ArrayLike, h: int, w: int) -> Floats:

@@ -60,7 +60,7 @@ def test_voc_has_its_own_convention_and_says_what_became_of_difficult(in_trained
     ran = in_trained("eval", "--scores", tmp_path / "s.npy", "--labels", voc, "-o", tmp_path)
     assert ran.exit_code == 0, ran.stderr
     assert "difficult ignored · 1 image" in ran.stdout
-    assert "mAP 100.0 11-point, as in the devkit of VOC 2007" in ran.stdout
+    assert "mAP 11-point 100.0 · F1 per image" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_calibration_is_taken_away_again(own_run: Path) -> None:
 def test_a_precision_out_of_reach(own_run: Path) -> None:
     ran = run_sadcl("eval", "--calibrate", "precision:1")
     assert ran.exit_code == 0, ran.stderr
-    assert "precision, held out" in ran.stdout
+    assert "a precision of 1 is reached on images held out in" in ran.stdout
     if 1.0 in read_card(own_run / "weights" / "best.safetensors").thresholds:
         assert "never predicted" in ran.stdout
 

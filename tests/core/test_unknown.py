@@ -15,8 +15,7 @@ from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.assignment import assign_splits
 from sadcl_core.data.prepare.prepare import prepare
-from sadcl_core.evaluation.evaluate import evaluate
-from sadcl_core.inference.score import Scores
+from sadcl_core.evaluation.evaluate import evaluate_scores
 from sadcl_core.model.classifier import ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.training.terms import LossInputs, loss_terms
@@ -84,10 +83,10 @@ def test_no_metric_looks_at_the_score_of_an_unknown_label() -> None:
     targets = rng.integers(-1, 2, (50, CLASSES)).astype(np.int8)
     scores = rng.random((50, CLASSES)).astype(np.float32)
     names = tuple("abcd")
-    first = evaluate(Scores(scores, targets, 1.0), names).as_json()
+    first = evaluate_scores(scores, targets, names).as_json()
     for hidden in (0.0, 1.0):
         other = np.where(targets == -1, np.float32(hidden), scores)
-        assert evaluate(Scores(other, targets, 1.0), names).as_json() == first
+        assert evaluate_scores(other, targets, names).as_json() == first
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,17 +17,18 @@ from hypothesis import strategies as st
 from sadcl_core.errors import UsageError
 from sadcl_core.evaluation.published import COLUMNS, Row, Table, published_table
 from sadcl_core.evaluation.published.tables import CLASSES
-from sadcl_core.evaluation.published_rows import beside, find_table, render, row_of
+from sadcl_core.evaluation.published_rows import find_table, render, row_of, rows_with_ours, set_beside
+from sadcl_core.evaluation.result import Evaluation
 
 VALUES = {"CP": 84.6, "CR": 76.0, "CF1": 80.0712, "macro_F1": 79.84, "OP": 86.0, "OR": 78.5, "OF1": 82.08}
-DOCUMENT: dict[str, Any] = {
-    "mAP_interpolated": 85.6412,
-    "mAP_non_interpolated": 85.31,
-    "img_size": 448,
-    "all": VALUES,
-    "top3": {name: value - 10 for name, value in VALUES.items()},
-    "per_class": [],
-}
+SUBJECT = {"img_size": 448, "train_size": 224}
+
+
+def evaluated(classes: Sequence[str] = (), ap: Sequence[float] = (), **changes: Any) -> Evaluation:
+    numbers = {"mAP_interpolated": 85.6412, "mAP_non_interpolated": 85.31}
+    rows = {"all": VALUES, "top3": {name: value - 10 for name, value in VALUES.items()}}
+    result = Evaluation(tuple(classes), numbers, {"AP_interpolated": np.array(ap or [50.0] * len(classes))}, rows, SUBJECT)
+    return replace(result, **changes)
 
 
 def table_of(name: str) -> Table:
@@ -34,9 +39,9 @@ def table_of(name: str) -> Table:
 
 def test_our_row_in_the_columns_of_coco() -> None:
     for table in (None, table_of("coco")):
-        row = row_of(DOCUMENT, table, method="mine", train_size=224)
+        row = row_of(evaluated(), table)
         assert render([row], COLUMNS, "csv").splitlines()[1] == (
-            "mine,224,448,85.6,84.6,76.0,80.1,86.0,78.5,82.1,74.6,66.0,70.1,76.0,68.5,72.1"
+            "ours,224,448,85.6,84.6,76.0,80.1,86.0,78.5,82.1,74.6,66.0,70.1,76.0,68.5,72.1"
         )
 
 
@@ -50,7 +55,9 @@ def test_which_table_is_meant(tmp_path: Path) -> None:
         assert table.name == "coco"
     own = find_table(str(path), CLASSES["coco"])
     assert own is not None
-    assert beside(row_of(DOCUMENT, own), own).rows[0]["ours-mAP"] == pytest.approx(5.6)
+    assert rows_with_ours(evaluated(), str(path)).rows[0]["ours-mAP"] == pytest.approx(5.6)
+    alone = rows_with_ours(evaluated())
+    assert (alone.columns, len(alone.rows), alone.description) == (COLUMNS, 1, "")
     with pytest.raises(UsageError, match="No printed table is of these 2 classes"):
         find_table("paper", ("a", "b"))
 
@@ -58,7 +65,7 @@ def test_which_table_is_meant(tmp_path: Path) -> None:
 def test_our_row_can_be_pasted_below_each_printed_table() -> None:
     for name in CLASSES:
         table = table_of(name)
-        header, line = render([row_of(DOCUMENT, table)], table.columns, "csv").splitlines()
+        header, line = render([row_of(evaluated(), table)], table.columns, "csv").splitlines()
         whole = render(table.rows, table.columns, "csv")
         assert whole.splitlines()[0] == header
         assert len(next(csv.reader([line]))) == len(table.columns)
@@ -66,25 +73,26 @@ def test_our_row_can_be_pasted_below_each_printed_table() -> None:
 
 def test_our_row_in_the_columns_of_voc_whatever_the_order_of_the_classes() -> None:
     names = list(CLASSES["voc2007"])
-    entries = [{"name": name, "AP_interpolated": 50.04 + k} for k, name in enumerate(names)]
-    entries[3]["AP_interpolated"] = None
-    entries[0]["name"] = "airplane"
     table = table_of("voc2007")
-    row = row_of({**DOCUMENT, "per_class": entries[::-1]}, table)
+    ap = [50.04 + k for k in range(20)]
+    ap[3] = math.nan
+    names[0] = "airplane"
+    row = row_of(evaluated(names[::-1], ap[::-1], subject={}), table)
     expected = [50.0 + k for k in range(20)]
     assert [row[column] for column in table.class_columns] == [*expected[:3], None, *expected[4:]]
     assert render([row], table.columns, "csv").splitlines()[1].startswith("ours,,50.0,51.0,52.0,,54.0")
 
 
 def test_values_that_there_are_none_of() -> None:
-    row = row_of({"mAP_interpolated": None, "mAP_non_interpolated": None, "all": {"CP": None}, "img_size": None}, None)
+    numbers = {"mAP_interpolated": math.nan, "mAP_non_interpolated": math.nan}
+    row = row_of(evaluated(numbers=numbers, rows={"all": {"CP": math.nan}}, subject={"img_size": None}))
     assert render([row], COLUMNS, "csv").splitlines()[1] == "ours" + "," * (len(COLUMNS) - 1)
 
 
 def test_differences_are_like_for_like() -> None:
     table = table_of("coco")
-    ours = row_of(DOCUMENT, table)
-    result = beside(ours, table)
+    ours = row_of(evaluated(), table)
+    result = set_beside(ours, table)
     assert result.rows[-1] is ours
     assert [row["method"] for row in result.rows[:-1]] == [row["method"] for row in table.rows]
     by_method = {(row["method"], row["test_size"]): row for row in result.rows[:-1]}
@@ -97,14 +105,16 @@ def test_differences_are_like_for_like() -> None:
     assert by_method["SADCL", 576]["ours-OF1"] == pytest.approx(82.1 - 83.2)
     assert by_method["RNN-Att", None]["ours-mAP"] is None
     assert result.columns == (*table.columns, *(f"ours-{name}" for name in ("mAP", "CF1", "OF1", "top3_CF1", "top3_OF1")))
-    assert re.search(r"CF1, harmonic: ML-GCN at 448.*; macro: ResNet101 at 448, CCD-R101 at 448, SADCL at 448", result.said)
-    assert "non-interpolated: ML-GCN at 448, MulCon at 448; not known: the others" in result.said
+    assert re.search(
+        r"CF1, harmonic: ML-GCN at 448.*; macro: ResNet101 at 448, CCD-R101 at 448, SADCL at 448", result.description
+    )
+    assert "non-interpolated: ML-GCN at 448, MulCon at 448; not known: the others" in result.description
 
 
 def test_tables_without_cf1_are_compared_by_what_they_have() -> None:
-    result = beside(row_of(DOCUMENT, table_of("voc2007")), table_of("voc2007"))
+    result = set_beside(row_of(evaluated(subject={}), table_of("voc2007")), table_of("voc2007"))
     assert result.columns[-2:] == ("mAP", "ours-mAP")
-    assert "macro" not in result.said
+    assert "macro" not in result.description
     assert render(result.rows, result.columns, "md").splitlines()[2].endswith("| 84.0 | +1.6 |")
     assert render(result.rows, result.columns, "md").splitlines()[-1].endswith("| 85.6 |  |")
 

@@ -15,7 +15,7 @@ from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.shards import write_shards
-from sadcl_core.evaluation.candidates import score_split
+from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.inference.load import load
 from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.runtime.distributed import all_gather, all_reduce, get_rank, get_world_size
@@ -112,8 +112,8 @@ def score_in_each_process(rank: int, folder: str) -> None:
     assert candidate.localisation is not None
     sums = np.stack([getattr(candidate.localisation, name) for name in ("pointing", "energy", "area", "counts")])
     parts = {
-        "scores": candidate.scores.scores,
-        "targets": candidate.scores.targets,
+        "scores": candidate.scores,
+        "targets": candidate.targets,
         "similarity": candidate.similarity,
         "places": sums,
     }

@@ -8,26 +8,20 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sadcl_core.errors import UsageError
+from sadcl_core.evaluation.columns import INTERVAL, MEASURES, NUMBERS, PER_CLASS, Column
 from sadcl_core.evaluation.report.drawings import curve_path, precision_recall_path, stacked_dots
-from sadcl_core.evaluation.report.page import (
-    COLUMNS,
-    MEASURES,
-    ClassResult,
-    Measures,
-    Page,
-    Reliability,
-    Suspect,
-    page_text,
-    write_page,
-)
+from sadcl_core.evaluation.report.page import Page, Series, page_text, write_page
+from sadcl_core.evaluation.result import Evaluation
 from sadcl_core.inference.thumbnails import Thumbnail
-from sadcl_core.metrics import Curve
+from sadcl_core.metrics import Curve, Reliability
+from sadcl_core.metrics.label_errors import SuspectedError
 from sadcl_core.metrics.mistakes import ClassConfusions, ClassMistakes, Confusion, Mistake
 
 HOSTILE = (
@@ -77,37 +71,49 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def suspect(
+    image: int, label: int, kind: Literal["missing", "wrong"], score: float, similarity: float | None = None
+) -> SuspectedError:
+    return SuspectedError(image, label, kind, score, 1.0, similarity, 1.0)
+
+
 def jpeg(colour: int) -> bytes:
     content = io.BytesIO()
     Image.new("RGB", (16, 9), (colour, 9, 9)).save(content, "JPEG")
     return content.getvalue()
 
 
+def evaluated(names: tuple[str, ...] = (), **per_class: Any) -> Evaluation:
+    """An evaluation with a few numbers."""
+    counts = {"images": 40_137, "classes": len(names), "classes_evaluated": len(names), "unknown_labels": 0}
+    numbers = {"mAP_interpolated": 85.7, "mAP_non_interpolated": 85.3, "mAP_interpolated_interval": (85.1, 86.2), **counts}
+    values = {"positives": [1] * len(names), **per_class}
+    return Evaluation(names, numbers, {key: np.array(value) for key, value in values.items()}, {})
+
+
 def full_page(names: tuple[str, ...] = ("cat", "dog", "fork")) -> Page:
-    values = {column.key: 40.0 + n for n, column in enumerate(COLUMNS)}
-    classes = [
-        ClassResult(
-            name,
-            {**values, "positives": 1234, "threshold": 0.1 * k, "AP_interpolated_interval": [38.0, 45.5]},
-            Curve(np.linspace(0, 1, 500), np.linspace(1, 0.2, 500)),
-        )
-        for k, name in enumerate(names)
-    ]
+    count = len(names)
+    values: dict[str, Any] = {column.key: [40.0 + n] * count for n, column in enumerate(PER_CLASS)}
+    values |= {"positives": [1234] * count, "threshold": [0.1 * k for k in range(count)]}
+    result = evaluated(names, **{**values, "AP_interpolated_interval": [[38.0, 45.5]] * count})
+    numbers = {column.key: 0.5 for column in NUMBERS if column.rank is not None}
+    rows = {"all": {column.key: 50.0 for column in MEASURES}, "top3": {"CP": math.nan}}
+    result = replace(result, rows=rows, numbers={**numbers, **result.numbers}, subject={"difficult": "ignored"})
+    curve = Curve(np.linspace(0, 1, 500), np.linspace(1, 0.2, 500))
     picture = Thumbnail(jpeg(10), jpeg(200), 16, 9)
     bins = np.array([0.1, 0.5, 0.9])
     return Page(
         title=f"{names[0]} · val",
-        headline="mAP 85.7 [85.1, 86.2] interpolated · 85.3 non-interpolated · 80/80 classes",
+        result=result,
         facts=[("model", names[0])],
-        measures=[Measures("All", {key: 50.0 for key, _, _ in MEASURES}), Measures(names[0], {"CP": math.nan, "CR": None})],
-        classes=classes,
+        curves=[curve] * count,
         reliability=[
-            Reliability("as trained", bins, bins**2, np.array([5, 1000, 3]), 0.125),
-            Reliability(names[0], bins, bins, np.array([5, 0, 3])),
+            Series("as trained", Reliability(bins, bins**2, np.array([5, 1000, 3])), 0.125),
+            Series(names[0], Reliability(bins, bins, np.array([5, 0, 3])), math.nan),
         ],
         mistakes=[ClassMistakes(0, (Mistake(0, 0.91), Mistake(1, 0.77)), (Mistake(1, 0.03),), 1500, 1)],
         confusions=[ClassConfusions(0, 7, (Confusion(1, 3, 6, 0.25, 4.2), Confusion(2, 1, 7, math.nan, 1.5)))],
-        suspects=[Suspect(1, 2, "missing", 0.99, 0.5), Suspect(0, 1, "wrong", 0.01)],
+        suspects=[suspect(1, 2, "missing", 0.99, 0.5), suspect(0, 1, "wrong", 0.01)],
         images=[f"{names[-1]}/one.jpg", f"{names[0]}/two.jpg"],
         labels={0: (0, 2), 1: ()},
         pictures={(0, 0): picture, (1, 0): replace(picture, overlay=None), (1, 2): picture},
@@ -118,7 +124,7 @@ def full_page(names: tuple[str, ...] = ("cat", "dog", "fork")) -> Page:
 def test_everything_is_said() -> None:
     reader = Reader(page_text(full_page()))
     for words in (
-        "mAP 85.7 [85.1, 86.2] interpolated · 85.3 non-interpolated · 80/80 classes",
+        "mAP 85.7 [85.1, 86.2] interpolated · 85.3 non-interpolated · 3/3 classes",
         "1,234",
         "38.0\N{EN DASH}45.5",
         "1,500 false positives · 1 miss",
@@ -133,10 +139,11 @@ def test_everything_is_said() -> None:
         "0.91",
     ):
         assert words in reader.words, words
-    for _, title, _ in MEASURES:
-        assert title in reader.words
     headings = [attributes.get("title") for attributes in reader.all("th")]
-    assert all(column.meaning in headings for column in COLUMNS)
+    columns: list[Column[Any]] = [*MEASURES, *PER_CLASS]
+    assert all(column.meaning in headings or column.key.endswith(INTERVAL) for column in columns)
+    for column in NUMBERS:
+        assert f"{column.title} 0.5" in reader.words or column.rank is None, column.key
 
 
 def test_it_asks_for_nothing() -> None:
@@ -203,19 +210,14 @@ def test_tables_can_be_read_aloud_and_sorted() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        Page("t", "h"),
-        Page("t", "h", classes=[ClassResult("only", {})]),
-        Page("t", "h", classes=[ClassResult("only", {"AP_interpolated": None, "threshold": math.nan})]),
-        Page("t", "h", classes=[ClassResult("only", {"AP_interpolated": 0.0, "AP_interpolated_interval": [None, None]})]),
-        Page(
-            "t",
-            "h",
-            classes=[ClassResult("only", {"AP_interpolated": np.float32(100)})],
-            mistakes=[ClassMistakes(0, (), (), 0, 0)],
-        ),
-        Page("t", "h", classes=[ClassResult("only", {}, Curve(np.array([]), np.array([])))]),
-        Page("t", "h", classes=[ClassResult("a", {})], mistakes=[ClassMistakes(0, (Mistake(5, 0.9),), (), 1, 0)]),
-        Page("t", "h", classes=[ClassResult("a", {})], suspects=[Suspect(5, 0, "wrong", 0.1)], images={5: "x.jpg"}),
+        Page("t", evaluated()),
+        Page("t", evaluated(("only",))),
+        Page("t", evaluated(("only",), AP_interpolated=[math.nan], threshold=[math.nan])),
+        Page("t", evaluated(("only",), AP_interpolated=[0.0], AP_interpolated_interval=[[math.nan, math.nan]])),
+        Page("t", evaluated(("only",), AP_interpolated=[100.0]), mistakes=[ClassMistakes(0, (), (), 0, 0)]),
+        Page("t", evaluated(("only",)), curves=[Curve(np.array([]), np.array([]))]),
+        Page("t", evaluated(("a",)), mistakes=[ClassMistakes(0, (Mistake(5, 0.9),), (), 1, 0)]),
+        Page("t", evaluated(("a",)), suspects=[suspect(5, 0, "wrong", 0.1)], images={5: "x.jpg"}),
     ],
 )
 def test_what_is_missing_is_left_out(page: Page) -> None:
@@ -224,29 +226,29 @@ def test_what_is_missing_is_left_out(page: Page) -> None:
     assert text.startswith("<!DOCTYPE html>")
     assert "nan" not in reader.words
     assert "None:" not in reader.words or page.mistakes
-    assert sum("data-class" in row for row in reader.all("tr")) == len(page.classes)
+    assert sum("data-class" in row for row in reader.all("tr")) == len(page.result.classes)
     assert not reader.all("img")
 
 
 def test_a_thousand_classes() -> None:
     rng = np.random.default_rng(0)
-    recall = np.linspace(0, 1, 20_000)
-    classes = [
-        ClassResult(f"class {k}", {"AP_interpolated": 50.0, "threshold": k / 1000}, Curve(recall, rng.random(20_000)))
-        for k in range(1000)
-    ]
+    recall = np.linspace(0, 1, 2_000)
+    curves = [Curve(recall, rng.random(2_000)) for _ in range(1000)]
+    result = evaluated(
+        tuple(f"class {k}" for k in range(1000)), AP_interpolated=[50.0] * 1000, threshold=[k / 1000 for k in range(1000)]
+    )
     mistakes = [ClassMistakes(k, (Mistake(k, 0.9),), (Mistake(k, 0.1),), 1, 1) for k in range(1000)]
-    text = page_text(Page("t", "h", classes=classes, mistakes=mistakes, images=[f"{k}.jpg" for k in range(1000)]))
+    text = page_text(Page("t", result, curves=curves, mistakes=mistakes, images=[f"{k}.jpg" for k in range(1000)]))
     assert len(text) < 8_000_000
     assert text.count("<details class=") == 1000 + 1  # and the legend
 
 
 def test_written_whole_whatever_the_names(tmp_path: Path) -> None:
-    path = write_page(Page("caf\udce9 \x00 é", "h"), tmp_path / "new" / "report.html")
+    path = write_page(Page("caf\udce9 \x00 é", evaluated()), tmp_path / "new" / "report.html")
     assert "caf? \x00 é" in path.read_text(encoding="utf-8")
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Choose another place"):
-        write_page(Page("t", "h"), tmp_path / "file" / "report.html")
+        write_page(Page("t", evaluated()), tmp_path / "file" / "report.html")
 
 
 def test_paths_keep_what_can_be_seen() -> None:

@@ -1,0 +1,83 @@
+"""Score the images of a split with a model, and look at its attention and label features in the same pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sadcl_core.data.loader import make_loader
+from sadcl_core.data.split import Split
+from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
+from sadcl_core.evaluation.scored_split import ScoredSplit, difficult
+from sadcl_core.evaluation.similarity import SimilarityObserver
+from sadcl_core.inference.load import Model
+from sadcl_core.inference.score import Observer, score
+from sadcl_core.runtime.progress import Progress
+
+
+def score_split(
+    model: Model,
+    split: Split,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    limit: int | None = None,
+    similarity: bool = False,
+    progress: Progress | None = None,
+) -> ScoredSplit:
+    """Return the scores of a model on a split; several processes share the images, and each returns all scores.
+
+    Where images have boxes, the attention is compared with them.
+
+    Args:
+        model: from `sadcl_core.load`.
+        split: with the classes in the model's order.
+        batch_size: images at a time.
+        workers: processes that read images.
+        limit: only the first images.
+        similarity: compare the label features with the prototypes, if the model has any.
+        progress: called with how many images are scored, of how many.
+
+    Raises:
+        DataError: an image cannot be read.
+        NotFiniteError: the model gives NaN.
+    """
+    card, count = model.card, len(split) if limit is None else min(limit, len(split))
+    attention = None if cannot_be_localised(split) else LocalisationObserver(split)
+    cosines = SimilarityObserver(model.classifier, count) if similarity and card.has_prototypes else None
+    observers: list[Observer] = [observer for observer in (attention, cosines) if observer is not None]
+    scored = score(
+        model.classifier,
+        make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
+        card=card.as_trained,
+        device=model.device,
+        precision=model.precision,
+        observers=observers,
+        progress=progress,
+    )
+    about: dict[str, Any] = {
+        "dataset": split.manifest.description.name,
+        "split": split.name,
+        "img_size": card.img_size,
+        "train_size": card.trained.get("img_size", card.img_size),
+        "model": str(model.path),
+        "limit": limit,
+        "data_fingerprint": split.manifest.fingerprint(),
+        **difficult(split),
+    }
+    if card.calibrated:
+        about["calibrated"] = card.calibrated
+    return ScoredSplit(
+        name=str(model.path),
+        scores=card.calibrated_scores(scored.scores),
+        targets=scored.targets,
+        classes=card.classes,
+        images=split if count == len(split) else [split[number] for number in range(count)],
+        about=about,
+        seconds=scored.seconds,
+        own_thresholds=card.thresholds,
+        as_trained=scored.scores if card.temperatures else None,
+        model=model,
+        split=split,
+        localisation=None if attention is None else attention.result(),
+        similarity=None if cosines is None else cosines.result(),
+    )

@@ -1,0 +1,240 @@
+"""What can be evaluated: the scores of a model on the images of a split, or scores from a file, beside their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sadcl_core.data.split import Split
+from sadcl_core.errors import DataError
+from sadcl_core.evaluation.scores_file import Matched, is_scores_file, match_labels, match_paths, read_scores
+from sadcl_core.inference.load import Model, find_card, load
+from sadcl_core.metrics.localisation import Localisation
+from sadcl_core.runs.card import ModelCard
+from sadcl_core.runtime.device import check_device_and_precision
+from sadcl_core.runtime.progress import StagedProgress, stage
+
+if TYPE_CHECKING:
+    from sadcl_core.inference.split import OpenedSplit
+
+Fact: TypeAlias = "Model | tuple[Model, OpenedSplit] | Matched"
+Listener = Callable[[Fact], None]  # called with what is opened on the way: a model, its images, or a file of scores
+DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"}
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """N images with their scores and labels.
+
+    Attributes:
+        name: for people and file names.
+        scores: (N, K) in 0..1; those that thresholds of the model are for.
+        targets: (N, K) int8 with 1, 0 or -1 for unknown.
+        classes: K names.
+        images: N names, or None where they have none.
+        about: dataset, split, model and so on, as in the JSON of an evaluation.
+        seconds: that the scoring took, reading images included; 0 for scores from a file.
+        own_thresholds: K, or none.
+        as_trained: (N, K) scores as they were before the model was calibrated; None where it is not.
+        model: the model, when one was run.
+        split: where the images are, when that is known.
+        localisation: of the attention, where there are boxes.
+        similarity: (N, K) cosines of label features and prototypes, where they were measured.
+    """
+
+    name: str
+    scores: npt.NDArray[np.floating[Any]]
+    targets: npt.NDArray[np.int8]
+    classes: tuple[str, ...]
+    images: Sequence[str] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    own_thresholds: tuple[float, ...] = ()
+    as_trained: npt.NDArray[np.floating[Any]] | None = None
+    model: Model | None = None
+    split: Split | None = None
+    localisation: Localisation | None = None
+    similarity: npt.NDArray[np.float16] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return N names of images: their numbers, from 0, where they have none."""
+        return [str(number) for number in range(len(self))] if self.images is None else self.images
+
+    @property
+    def tuned_here(self) -> bool:
+        """Return True if the model's own thresholds were chosen on these very images."""
+        calibrated = self.about.get("calibrated", {})
+        return bool(calibrated) and all(calibrated.get(key) == self.about.get(key) for key in ("data_fingerprint", "split"))
+
+    def same_as(self, other: ScoredSplit) -> ScoredSplit:
+        """Return this with its classes and images in the order of another.
+
+        Raises:
+            DataError: it has other classes, other images or other labels.
+        """
+        if set(self.classes) != set(other.classes):
+            odd = sorted(set(self.classes) ^ set(other.classes))[0]
+            raise DataError(f"{self.name} and {other.name} do not share all classes, such as {odd!r}. Compare two that do.")
+        scores, targets = self.scores, self.targets
+        rows = self._rows_of(other)
+        if rows is not None:
+            scores, targets = scores[rows], targets[rows]
+        order = [self.classes.index(name) for name in other.classes]
+        if order != list(range(len(order))):  # else nothing is copied
+            scores, targets = scores[:, order], targets[:, order]
+        if targets.shape != other.targets.shape or not np.array_equal(targets, other.targets):
+            raise DataError(
+                f"{self.name} and {other.name} were not scored on the same images with the same labels. "
+                "Give both the same --data and --split."
+            )
+        return replace(self, scores=scores, targets=targets, classes=other.classes, images=other.images)
+
+    def _rows_of(self, other: ScoredSplit) -> npt.NDArray[np.int64] | None:
+        """Return where the images of another are among these; None where they are in the same order, or one of both has no names.
+
+        Paths or the ends of paths decide, as both may come from different machines.
+        """
+        if self.images is None or other.images is None:
+            return None
+        own, others = list(self.images), list(other.images)
+        if own == others:
+            return None
+        rows, _ = match_paths(own, others, Path(self.name), other.name) if len(own) == len(others) else (None, "")
+        if rows is None:
+            raise DataError(
+                f"{self.name} and {other.name} were not scored on the same images: {len(own):,}, such as {own[0]}, and "
+                f"{len(others):,}, such as {others[0]}. Give both the same --data and --split."
+            )
+        return rows
+
+    def file_name(self, thresholds: str, folder: Path) -> str:
+        """Return a name that no other model, size, threshold or number of images has; inside a run it does not repeat the run."""
+        about = self.about
+        if self.model is None:
+            return "-".join(part for part in (self.name, "eval", thresholds) if part)
+        path, run = self.model.path.absolute(), self.model.run
+        parts = [about["dataset"], about["split"], str(about["img_size"])]
+        if about.get("calibrated"):
+            parts.append("calibrated")
+        if run is None:
+            parts.insert(0, path.parent.name)
+        elif not folder.absolute().is_relative_to(run.path.absolute()):
+            parts.insert(0, run.path.absolute().name)
+        if path.stem != "best":
+            parts.append(path.stem)
+        if thresholds:
+            parts.append(thresholds)
+        if about["limit"] is not None:
+            parts.append(f"first-{about['limit']}")
+        return "-".join(parts)
+
+
+def score_or_read(
+    run_or_scores: str | Path | None,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    labels: str | None = None,
+    logits: bool = False,
+    img_size: int | None = None,
+    batch_size: int = 32,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    uncalibrated: bool = False,
+    similarity: bool = False,
+    beside: ScoredSplit | None = None,
+    check_card: Callable[[Path, ModelCard], None] | None = None,
+    check_split: Callable[[Model, Split], None] | None = None,
+    listen: Listener | None = None,
+    progress: StagedProgress | None = None,
+) -> ScoredSplit:
+    """Score the images of a split with a model, or read a file of scores and labels, which imports no torch.
+
+    Args:
+        run_or_scores: a file of scores by the end of its name; else a run, a model file, or None for the run that finished last.
+        data: other images than the run's own.
+        split: of the images.
+        labels: of a file of scores: any label file, folder or data set; those in the file unless given.
+        logits: the file holds logits.
+        img_size: of the images; that of the training unless given.
+        batch_size: images at a time.
+        limit: only the first images.
+        device: where to compute.
+        precision: fp32, bf16, fp16 or auto.
+        workers: processes that read images.
+        uncalibrated: use the model as it was trained.
+        similarity: also measure the cosines of label features and prototypes, where there are any.
+        beside: gives the labels of a file of scores that has none.
+        check_card: called with the model file and its card before torch is imported; raises.
+        check_split: called with the model and its images before the scoring; raises.
+        listen: see `Listener`.
+        progress: called with what is done, and how far.
+
+    Raises:
+        DataError: there is no model or file, or it is damaged.
+        UsageError: the labels or the data are not given.
+    """
+    listen = listen or (lambda fact: None)
+    if run_or_scores is not None and is_scores_file(Path(run_or_scores)):
+        return _read(Path(run_or_scores), labels, logits=logits, split=split, beside=beside, listen=listen)
+
+    check_device_and_precision(device, precision)
+    path, _, card = find_card(run_or_scores, uncalibrated=uncalibrated)
+    if check_card is not None:
+        check_card(path, card)
+
+    from sadcl_core.evaluation.score_split import score_split
+    from sadcl_core.inference.split import open_split
+    from sadcl_core.runtime.distributed import main_process_first, process_group
+
+    with process_group():
+        with main_process_first():  # data sets are prepared by one process and opened by the others
+            model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+            listen(model)
+            opened = open_split(model, data=data, split=split, progress=progress)
+            listen((model, opened))
+            if check_split is not None:
+                check_split(model, opened.split)
+        return score_split(
+            model,
+            opened.split,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            similarity=similarity,
+            progress=stage(progress, "scoring images"),
+        )
+
+
+def _read(
+    path: Path, labels: str | None, *, logits: bool, split: str | None, beside: ScoredSplit | None, listen: Listener
+) -> ScoredSplit:
+    """Read a file of scores, with the labels from a file, from the same file, or of the split beside it."""
+    file = read_scores(path, logits=logits)
+    known = None if beside is None else beside.split
+    if labels is None and file.targets is None and known is not None and known.manifest.folder is not None:
+        labels, split = str(known.manifest.folder), known.name
+    matched = match_labels(file, labels, split=split)
+    listen(matched)
+    about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
+    about |= {} if matched.split is None else difficult(matched.split)
+    return ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
+
+
+def difficult(split: Split) -> dict[str, str]:
+    """Return what was made of VOC's difficult objects, as part of the subject of an evaluation; nothing for other data."""
+    description = split.manifest.description
+    if description.source.get("format") != "voc":
+        return {}
+    return {"difficult": DIFFICULT.get(description.options.get("difficult", "ignore"), "ignored")}
