@@ -13,7 +13,7 @@ OWN = (0.1, 0.2, 0.3, 0.4)
 
 
 @pytest.mark.parametrize(
-    ("request", "own", "values", "name"),
+    ("threshold", "own", "values", "name"),
     [
         ([], (), (0.5,) * 4, ""),
         ([], OWN, OWN, "auto"),
@@ -29,8 +29,8 @@ OWN = (0.1, 0.2, 0.3, 0.4)
         (["cat=0.9", "cat=0.8"], (), (0.8, 0.5, 0.5, 0.5), "cat-0.8"),
     ],
 )
-def test_what_people_write(request: list[str], own: tuple[float, ...], values: tuple[float, ...], name: str) -> None:
-    chosen = choose(request, CLASSES, own)
+def test_what_people_write(threshold: list[str], own: tuple[float, ...], values: tuple[float, ...], name: str) -> None:
+    chosen = choose(threshold, CLASSES, own)
     assert chosen.values == values
     assert chosen.name == name
 
@@ -42,7 +42,7 @@ def test_descriptions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "words"),
+    ("threshold", "words"),
     [
         (["auto"], "no thresholds of its own, or --uncalibrated leaves them out"),
         (["1.5"], "between 0 and 1"),
@@ -57,9 +57,9 @@ def test_descriptions() -> None:
         ([""], "neither a number nor a file"),
     ],
 )
-def test_mistakes(request: list[str], words: str) -> None:
+def test_mistakes(threshold: list[str], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        choose(request, CLASSES)
+        choose(threshold, CLASSES)
     assert words in str(raised.value)
 
 
