@@ -1,7 +1,7 @@
 """The methods as data: each is a head with its options, the losses of each stage with their weights, and nothing else.
 
-How long, how fast and on which images they are trained is a recipe and stands in `sadcl_core.config.presets`. A stage without a
-loss is left out. A new method is a row in METHODS; a new head or loss is said where those are.
+A preset says how long, how fast and on which images (`sadcl_core.config.presets`). A stage without a loss is left out. A new
+method is a row in METHODS; `sadcl_core.registry` and `sadcl_core.training.terms` say what a new head or loss needs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Method:
     Attributes:
         summary: what it is, in a few words.
         source: a row of PAPERS, with the place in it.
-        layer: the settings that make it what it is, to be laid over the defaults.
+        layer: its settings over the defaults.
     """
 
     summary: str
@@ -48,12 +48,17 @@ class Method:
 
     @property
     def head(self) -> str:
-        """Its head, a row of HEADS."""
+        """Name of its head, a row of HEADS."""
         return str(self.layer["model"]["head"])
 
     @property
     def stages(self) -> dict[str, dict[str, float]]:
-        """The stages it is trained in, each with the losses it uses and their weights."""
+        """The stages it is trained in, each with the weights of its losses.
+
+        Example:
+            >>> METHODS["baseline"].stages
+            {'classification': {'asymmetric': 1.0}}
+        """
         weights = {name: {k: w for k, w in stage["losses"].items() if w} for name, stage in self.layer["stages"].items()}
         return {name: losses for name, losses in weights.items() if losses}
 
@@ -66,7 +71,7 @@ def _layer(
     bank_slots: int = 0,
     views: int = 1,
 ) -> Layer:
-    """All that tells methods apart, also what is off, so that a file made with another method does not shine through."""
+    """Return every setting that tells methods apart, zeros included."""
     losses = {"classification": CLASSIFICATION, "contrastive": second or {}}
     stages = {
         name: {
@@ -149,10 +154,14 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """A row of METHODS.
+    """Return a row of METHODS.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no method of this name.
+
+    Example:
+        >>> find_method("mulcon").head
+        'mulcon'
     """
     if name not in METHODS:
         raise UsageError(f"There is no method {name!r}. {suggest(name, METHODS)}")

@@ -1,8 +1,8 @@
 """Presets: recipes as named layers over the defaults, and how a run's configuration is put together.
 
-A preset says how long, how fast, how large and on which images; what is trained is a method (`sadcl_core.config.methods`). The
-published recipes are spelled out in full; the others name what differs from the defaults in `sadcl_core.config.schema`. The one
-that is taken when nobody names one, `auto`, is made from the data by `sadcl_core.config.automatic`.
+A preset says how long, how fast, how large and on which images; a method says what is trained (`sadcl_core.config.methods`). The
+published recipes are spelled out in full; the others name what differs from the defaults in `sadcl_core.config.schema`. Unless
+one is named, `auto` is used, which `sadcl_core.config.automatic` makes from the data.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Preset:
     """A recipe.
 
     Attributes:
-        summary: for what it is.
-        layer: the settings.
-        source: a row of PAPERS it is from; empty for recipes of our own.
-        heads: what a head needs otherwise, by its name.
-        needs_init: it goes on from a trained model, which must be given.
+        summary: what it is for.
+        layer: its settings over the defaults.
+        source: a row of PAPERS; empty for recipes of our own.
+        heads: other settings for a head, by its name.
+        needs_init: it starts from a trained model, which has to be named.
     """
 
     summary: str
@@ -68,7 +68,7 @@ class Preset:
 
 AUTO = "auto"
 PRESETS: dict[str, Preset] = {
-    AUTO: Preset("any data: chosen from the images, the classes, the weights and the device, and said why", {}),
+    AUTO: Preset("any data: chosen from the images, the classes, the weights and the device, with the reasons", {}),
     "sadcl-r101-448": Preset("COCO and NUS-WIDE as published; tested at 448 or 576", _sadcl_r101(448), "SADCL"),
     "sadcl-r101-512": Preset("the same, trained at 512", _sadcl_r101(512), "SADCL"),
     "sadcl-r101-576": Preset("the same, trained at 576", _sadcl_r101(576), "SADCL"),

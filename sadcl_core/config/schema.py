@@ -126,7 +126,7 @@ class ImageToImageOptions(Section):
 
 
 class LossSection(Section):
-    """Options of each loss term; which terms a stage uses, and how much, is said in the stage."""
+    """Options of each loss term; the stages say which terms are used, with which weight."""
 
     asymmetric: AsymmetricOptions = AsymmetricOptions()
     sample_to_sample: SampleToSampleOptions = SampleToSampleOptions()
@@ -159,7 +159,7 @@ class StageSection(Section):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The loss terms that are used, with their weights."""
+        """The weights of the loss terms that are used."""
         return {name: weight for name, weight in self.losses.items() if weight != 0}
 
 

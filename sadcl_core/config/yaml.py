@@ -195,7 +195,7 @@ def _on_one_line(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_on_one_line, value)) + "]"
     if not isinstance(value, str):
-        return json.dumps(value)
+        return re.sub(r"^(-?\d+)e", r"\1.0e", json.dumps(value))  # 1e-05 is text to readers of YAML 1.1
     if PLAIN.fullmatch(value) and value.lower() not in QUOTED and value.isprintable():
         return value
     return json.dumps(value, ensure_ascii=not value.isprintable()) if value else "''"

@@ -184,13 +184,13 @@ def mistake(*layers: tuple[str, Layer]) -> str:
 
 def test_of_several_mistakes_the_first_is_told_and_how_many_more() -> None:
     size: tuple[str, Layer] = ("--set", {"data": {"img_size": "big"}})
-    said = mistake(("c.yaml", {"seeed": 1, "optim": {"patience": 0}}), size)
-    assert said == "There is no setting seeed (from c.yaml). Did you mean 'seed'? 2 more settings are wrong, too."
-    said = mistake(("c.yaml", {"seed": -1}), size)
-    assert said.startswith("seed=-1 (from c.yaml) is not valid. ")
-    assert said.endswith(" 1 more setting is wrong, too.")
-    said = mistake(("c.yaml", {"a" * (number + 1): number for number in range(2000)}))
-    assert said.endswith(" 1999 more settings are wrong, too.")
+    message = mistake(("c.yaml", {"seeed": 1, "optim": {"patience": 0}}), size)
+    assert message == "There is no setting seeed (from c.yaml). Did you mean 'seed'? 2 more settings are wrong, too."
+    message = mistake(("c.yaml", {"seed": -1}), size)
+    assert message.startswith("seed=-1 (from c.yaml) is not valid. ")
+    assert message.endswith(" 1 more setting is wrong, too.")
+    message = mistake(("c.yaml", {"a" * (number + 1): number for number in range(2000)}))
+    assert message.endswith(" 1999 more settings are wrong, too.")
     assert len(mistake(("c.yaml", {"a" * 10**5: 1}))) < 500
 
 

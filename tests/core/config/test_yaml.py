@@ -29,16 +29,16 @@ def written(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def refused(path: Path) -> str:
+def error_of(path: Path) -> str:
     start = time.process_time()
     with pytest.raises(UsageError) as caught:
         load_config_file(path)
     assert time.process_time() - start < 1
-    said = str(caught.value)
-    assert said.startswith(f"{path} ")
-    assert said.endswith(".")
-    assert "\n" not in said
-    return said
+    message = str(caught.value)
+    assert message.startswith(f"{path} ")
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
 
 
 def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_configuration_file(tmp_path: Path, content: str | bytes, words: str) -> None:
-    assert words in refused(written(tmp_path / "c.yaml", content))
+    assert words in error_of(written(tmp_path / "c.yaml", content))
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True))
@@ -112,8 +112,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused_at_once(tmp_path: Path, name: str) -> None:
-    refused(written(tmp_path / "c.yaml", HOSTILE[name]))
-    refused(written(tmp_path / "c.json", HOSTILE[name]))
+    error_of(written(tmp_path / "c.yaml", HOSTILE[name]))
+    error_of(written(tmp_path / "c.json", HOSTILE[name]))
 
 
 @pytest.mark.parametrize(
@@ -133,17 +133,17 @@ def test_as_much_as_settings_need_is_read(tmp_path: Path) -> None:
 
 
 def test_places_that_are_no_file(tmp_path: Path) -> None:
-    assert "No such file" in refused(tmp_path / "none.yaml")
-    assert "is a folder. Give a YAML file, such as" in refused(tmp_path)
+    assert "No such file" in error_of(tmp_path / "none.yaml")
+    assert "is a folder. Give a YAML file, such as" in error_of(tmp_path)
     written(tmp_path / "config.yaml", "seed: 1")
-    assert f"is a folder. Give {tmp_path / 'config.yaml'}." in refused(tmp_path)
+    assert f"is a folder. Give {tmp_path / 'config.yaml'}." in error_of(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "is a pipe or a device" in refused(tmp_path / "pipe")
-    assert "is a pipe or a device" in refused(Path("/dev/zero"))
-    assert "cannot be read" in refused(tmp_path / "config.yaml" / "inside")
+    assert "is a pipe or a device" in error_of(tmp_path / "pipe")
+    assert "is a pipe or a device" in error_of(Path("/dev/zero"))
+    assert "cannot be read" in error_of(tmp_path / "config.yaml" / "inside")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert "cannot be read" in refused(tmp_path / "loop")
-    assert "embedded null" in refused(Path("a\0b"))
+    assert "cannot be read" in error_of(tmp_path / "loop")
+    assert "embedded null" in error_of(Path("a\0b"))
 
 
 @pytest.mark.parametrize(
@@ -269,13 +269,14 @@ def test_what_is_quoted_is_what_would_be_read_otherwise(tmp_path: Path) -> None:
         assert not isinstance(load_config_file(written(tmp_path / "c.yaml", f"a: {text}\n"))["a"], str)
     for text in ("yes", "no", "On", "1:30", "2024-01-01"):  # text here, and something else to older readers
         assert format_yaml({"a": text}, {}) == f'a: "{text}"  # default\n'
+    assert format_yaml({"a": 1e-05}, {}) == "a: 1.0e-05  # default\n"
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])
 def test_what_print_config_shows_is_the_same_run(tmp_path: Path, preset: str, method: str) -> None:
-    def run(*said: tuple[str, Any]) -> RunConfig:
-        return configure(said, dataset="mine", split_sizes={"train": 1}, preset=None).config
+    def run(*layers: tuple[str, Any]) -> RunConfig:
+        return configure(layers, dataset="mine", split_sizes={"train": 1}, preset=None).config
 
     first = configure([("flag", {"method": method})], dataset="mine", split_sizes={"train": 1}, preset=preset)
     path = written(tmp_path / "c.yaml", format_yaml(first.config.model_dump(), first.sources))
