@@ -181,12 +181,12 @@ def _verdict(calibration: Calibration) -> str:
     """Say whether thresholds per class are worth it."""
     benefit, objective, thresholds = calibration.benefit, calibration.objective, calibration.thresholds
     if benefit.held is not None and objective.at_least is not None:
-        known = [k for k, count in enumerate(thresholds.positives) if count]
-        reached = sum(bool(benefit.held[k]) for k in known)
+        active = [k for k, count in enumerate(thresholds.positives) if count]
+        reached = sum(bool(benefit.held[k]) for k in active)
         names = [name for name, value in zip(calibration.scored.classes, thresholds.values, strict=True) if value >= 1]
         never = f"; no threshold reaches it, so never predicted: {', '.join(names)}" if names else ""
         aim = f"a {objective.kind} of {objective.at_least:g}"
-        return f"{aim} is reached on images held out in {reached} of {len(known)} classes{never}"
+        return f"{aim} is reached on images held out in {reached} of {len(active)} classes{never}"
     own = 100 * benefit.after["macro_F1"]
     rival = 100 * max(benefit.before["macro_F1"], benefit.shared["macro_F1"])
     verdict = "about as good as" if abs(own - rival) < CLEAR else "better than" if own > rival else "worse than"

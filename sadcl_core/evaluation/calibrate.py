@@ -66,8 +66,8 @@ class Calibration:
     def about(self) -> dict[str, Any]:
         """Return what it was made for and on, as it goes into the model file."""
         keys = ("dataset", "split", "img_size", "data_fingerprint", "limit")
-        known = {key: self.scored.about[key] for key in keys if self.scored.about.get(key) is not None}
-        return {"objective": str(self.objective), "images": len(self.scored), **known}
+        data = {key: self.scored.about[key] for key in keys if self.scored.about.get(key) is not None}
+        return {"objective": str(self.objective), "images": len(self.scored), **data}
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that was measured; percent where the tables have it."""

@@ -133,8 +133,8 @@ def mean(values: Values) -> float:
         >>> mean(np.array([0.25, np.nan, 0.75]))
         0.5
     """
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 NUMBERS: tuple[Column[Measured], ...] = (
@@ -192,7 +192,7 @@ NUMBERS: tuple[Column[Measured], ...] = (
         "coverage_error",
         "coverage error",
         2,
-        "labels that must be taken, from the best, to have all active ones of an image",
+        "labels, from the best, that it takes to include all active ones of an image",
         lambda m: m.ranking.coverage_error,
         rank=0,
     ),

@@ -1,4 +1,4 @@
-"""Where a model looks, measured against the boxes of a data set: see `sadcl_core.metrics.localisation`.
+"""The attention of a model, compared with the boxes of a data set: see `sadcl_core.metrics.localisation`.
 
 Boxes are in pixels of the image as stored; a model sees it upright and squeezed to a square. Both cover the whole image, so
 that boxes as shares of its sides, turned as the image is, lie where the model saw the object.
@@ -33,10 +33,10 @@ class LocalisationObserver:
     needs_attention = True
 
     def __init__(self, split: Split, *, tolerance: float = 0.0) -> None:
-        """Nothing seen yet.
+        """Prepare for a split.
 
         Args:
-            split: that is scored; one that `cannot_be_localised` has nothing to say about.
+            split: that is scored; not one that `cannot_be_localised`.
             tolerance: pixels of the image that a point may lie beside a box and still hit it; 15 in Zhang et al.
         """
         self.split = split
@@ -44,28 +44,28 @@ class LocalisationObserver:
         self.sums = torch.zeros(5, len(split.manifest.classes), dtype=torch.float64)  # as `Localisation` lists them
 
     def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
-        """Look at one batch.
+        """Add a batch.
 
         Raises:
             DataError: an image with boxes cannot be opened.
         """
-        assert output.attention is not None, "asked for by needs_attention"
+        assert output.attention is not None, "needs_attention requests it"
         for row, index in enumerate(indices.tolist()):
-            found = self._active_boxes(index, targets[row])
-            if not found:
+            boxes_of = self._active_boxes(index, targets[row])
+            if not boxes_of:
                 continue
             size, turned = _size_and_orientation(self.split.path(index))
-            maps = output.attention[row, list(found)].float().cpu().numpy()  # (n, h, w)
-            for attention, (label, boxes) in zip(maps, found.items(), strict=True):
+            maps = output.attention[row, list(boxes_of)].float().cpu().numpy()  # (n, h, w)
+            for attention, (label, boxes) in zip(maps, boxes_of.items(), strict=True):
                 self._add(label, attention, boxes, size, turned)
 
     def _active_boxes(self, index: int, targets: Tensor) -> dict[int, list[Box]]:
-        """Boxes of each active label of an image that has any."""
-        found: dict[int, list[Box]] = {}
+        """Return the boxes of each active label of an image that has any."""
+        boxes: dict[int, list[Box]] = {}
         for box in self.split.boxes(index) or ():
             if targets[box.label] == 1:
-                found.setdefault(box.label, []).append(box)
-        return found
+                boxes.setdefault(box.label, []).append(box)
+        return boxes
 
     def _add(self, label: int, attention: npt.NDArray[np.float32], boxes: list[Box], size: tuple[int, int], turned: int) -> None:
         corners = np.array([upright_corners(box, size, turned) for box in boxes])
@@ -84,18 +84,18 @@ class LocalisationObserver:
         )
 
     def gather(self) -> None:
-        """Take together what all processes saw."""
+        """Add up the sums of all processes."""
         self.sums = all_reduce(self.sums)
 
     def result(self) -> Localisation:
-        """The means of each class over all that was seen."""
+        """Return the means of each class over all images."""
         sums = self.sums.numpy()
         pointing, centre, energy, area = np.divide(sums[:4], sums[4], out=np.full(sums[:4].shape, np.nan), where=sums[4] > 0)
         return Localisation(pointing, centre, energy, area, sums[4].astype(np.int64), self.tolerance)
 
 
 def cannot_be_localised(split: Split) -> str:
-    """Why attention cannot be compared with boxes on this split, in a sentence; empty when it can."""
+    """Return why attention cannot be compared with boxes on this split, as a sentence; empty when it can."""
     name = split.manifest.description.name
     rows = split.manifest.rows["boxes"]
     if rows.null_count == len(rows) or not pc.any(pc.greater(pc.list_value_length(rows), 0)).as_py():
@@ -106,7 +106,7 @@ def cannot_be_localised(split: Split) -> str:
 
 
 def upright_corners(box: Box, size: tuple[int, int], turned: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box as shares of the sides of the upright image.
+    """Return left, top, right and bottom of a box as shares of the sides of the upright image.
 
     Args:
         box: in pixels of the image as stored.

@@ -222,9 +222,9 @@ def _read(
 ) -> ScoredSplit:
     """Read a file of scores, with the labels from a file, from the same file, or of the split beside it."""
     file = read_scores(path, logits=logits)
-    known = None if beside is None else beside.split
-    if labels is None and file.targets is None and known is not None and known.manifest.folder is not None:
-        labels, split = str(known.manifest.folder), known.name
+    shared = None if beside is None else beside.split
+    if labels is None and file.targets is None and shared is not None and shared.manifest.folder is not None:
+        labels, split = str(shared.manifest.folder), shared.name
     matched = match_labels(file, labels, split=split)
     listen(matched)
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}

@@ -27,19 +27,19 @@ class SimilarityObserver:
         with torch.no_grad():
             self.centres = classifier.project(classifier.prototypes).float()  # (K, P), of length 1
         self.values = torch.zeros(count, len(self.centres), dtype=torch.float16)  # half of float32 where N x K is large
-        self.seen: list[Tensor] = []
+        self.indices: list[Tensor] = []
 
     @torch.no_grad()
     def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
         """Add a batch."""
         embeddings = classifier.project(output.label_features.float())  # (B, K, P)
         self.values[indices] = (embeddings * self.centres).sum(dim=-1).cpu().half()
-        self.seen.append(indices)
+        self.indices.append(indices)
 
     def gather(self) -> None:
         """Combine the values of all processes."""
         if is_distributed():
-            own = torch.cat([torch.zeros(0, dtype=torch.long), *self.seen])
+            own = torch.cat([torch.zeros(0, dtype=torch.long), *self.indices])
             self.values[all_gather(own)] = all_gather(self.values[own])
 
     def result(self) -> npt.NDArray[np.float16]:

@@ -1,4 +1,4 @@
-"""Which AP and which CF1 the rows of the printed tables report: papers differ, and the tables mix them.
+"""The AP and the CF1 that the rows of the printed tables report: papers differ, and the tables mix them.
 
 CF1 is the harmonic mean of CP and CR, or the mean of the per-class F1 (macro-F1). The harmonic mean H is concave, so the mean of
 H(P_k, R_k) is at most H(mean P, mean R): a row that prints CP, CR and a lower CF1 is macro, an equal one is harmonic. Rows
@@ -22,13 +22,13 @@ HARMONIC = ("ML-GCN", "MulCon", "C-Tran", "Query2Label")  # TDRG on NUS-WIDE was
 
 
 def ap_convention(row: Row) -> ApConvention:
-    """Which AP a method's paper reports; empty when that is not known."""
+    """Return which AP a method's paper reports; empty when that is not known."""
     method = str(row["method"])
     return "interpolated" if method in INTERPOLATED else "non-interpolated" if method in NON_INTERPOLATED else ""
 
 
 def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
-    """What a row's `CF1` or `top3_CF1` is, by its own CP and CR or else by its method; empty when that is not known."""
+    """Return what a row's `CF1` or `top3_CF1` is, by its own CP and CR or else by its method; empty when that is not known."""
     prefix = column.removesuffix("CF1")
     precision, recall, printed = (_number(row.get(f"{prefix}{name}")) for name in ("CP", "CR", "CF1"))
     if printed is None:

@@ -57,7 +57,7 @@ class Table:
 
 
 def published_table(classes: Sequence[str]) -> Table | None:
-    """The printed table of the data set whose classes these are, in any order and usual spelling; None when there is none."""
+    """Return the printed table of the data set whose classes these are, in any order and usual spelling; else None."""
     for name, own in CLASSES.items():
         matched = match_classes(own, classes)
         if len(own) == len(classes) and set(matched.values()) == set(classes):
@@ -67,12 +67,12 @@ def published_table(classes: Sequence[str]) -> Table | None:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV table with the column `method`; columns of figures that are known hold percent, others are texts.
+    """Read a CSV table with the column `method`; columns of figures that are known hold percent, others are texts.
 
     Known are the columns of the printed tables, VOC's short names of its classes among them.
 
     Raises:
-        DataError: it cannot be read, has no method or no figure, or a figure is no number in 0..100.
+        DataError: it cannot be read, has no method or no figure, or a figure is not in 0..100.
     """
     with readable(path, "a table"):
         rows = list(csv.reader((line for _, line in read_lines(path)), skipinitialspace=True))
@@ -89,7 +89,7 @@ def read_table(path: Path) -> Table:
 
 
 def _class_columns(columns: Sequence[str]) -> dict[str, str]:
-    """VOC's classes stand in its table under short names, in the order of the data set."""
+    """Return VOC's classes by their short names in its table, which are in the order of the data set."""
     names = dict(zip(VOC_COLUMNS.split(), CLASSES["voc2007"], strict=True))
     return names if set(names) <= set(columns) else {}
 
@@ -112,5 +112,5 @@ def _figure(text: str, name: str, where: str) -> float:
         value = math.nan
     limit = 1e5 if name in SIZES else 100
     if not 0 <= value <= limit:
-        raise DataError(f"{where}, {name}: {text[:60]!r} is no number in 0..{limit:g}. Give percent, or leave it blank.")
+        raise DataError(f"{where}, {name}: {text[:60]!r} is not a number in 0..{limit:g}. Give percent, or leave it blank.")
     return value

@@ -30,7 +30,7 @@ def make_page(scored: ScoredSplit, result: Evaluation, progress: Progress | None
     scores, targets, thresholds = scored.scores, scored.targets, result.thresholds
     suspects = (result.suspects or ())[:SUSPECTS_SHOWN]
     worst = worst_mistakes(scores, targets, thresholds)
-    wanted = [*pictured(worst), *((one.image, one.label) for one in suspects)]
+    places = [*pictured(worst), *((one.image, one.label) for one in suspects)]
     notes = [TUNED_HERE] if result.tuned_here else []
     pictures = {}
     if scored.split is None:
@@ -39,9 +39,9 @@ def make_page(scored: ScoredSplit, result: Evaluation, progress: Progress | None
         from sadcl_core.inference.thumbnails import draw_thumbnails, plain_thumbnails
 
         if scored.model is None:
-            drawn = plain_thumbnails(scored.split, wanted, progress=progress)
+            drawn = plain_thumbnails(scored.split, places, progress=progress)
         else:
-            drawn = draw_thumbnails(scored.model, scored.split, wanted, progress=progress)
+            drawn = draw_thumbnails(scored.model, scored.split, places, progress=progress)
         pictures, notes = drawn.pictures, [*notes, *drawn.notes]
     series = [("scores", scores)]
     if scored.as_trained is not None:

@@ -23,7 +23,7 @@ class Dot(NamedTuple):
 
 
 def curve_path(x: npt.ArrayLike, y: npt.ArrayLike) -> str:
-    """The `d` of an SVG path through points in 0..1; of points closer than can be seen the extremes. Not finite: left out."""
+    """Return the `d` of an SVG path through the finite points in 0..1, thinned to the extremes where they are dense."""
     points = np.column_stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
     points = points[np.isfinite(points).all(axis=1)].clip(0, 1)
     points = points[_extremes(points)] * (100, -100) + (0, 100)
@@ -31,13 +31,13 @@ def curve_path(x: npt.ArrayLike, y: npt.ArrayLike) -> str:
 
 
 def precision_recall_path(recall: npt.ArrayLike, precision: npt.ArrayLike) -> str:
-    """`curve_path` of a curve that starts at recall 0, with the precision of its first point."""
+    """Return the `curve_path` of a curve that starts at recall 0, with the precision of its first point."""
     x, y = np.asarray(recall, dtype=np.float64), np.asarray(precision, dtype=np.float64)
     return curve_path(np.append(0.0, x), np.append(y[:1], y)) if len(x) else ""
 
 
 def _extremes(points: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Indices of the first, lowest, highest and last point of each stripe."""
+    """Return the indices of the first, lowest, highest and last point of each stripe."""
     stripe = (points[:, 0] * STRIPES).astype(int)
     starts = np.flatnonzero(np.diff(stripe, prepend=-1))
     kept = []
@@ -49,14 +49,14 @@ def _extremes(points: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
 
 
 def stacked_dots(values: Sequence[Any], *, columns: int = 64, height: float = 100) -> list[Dot]:
-    """Values in 0..1 as dots over a line from 0 to 1, those that are alike on top of each other; None and NaN are left out."""
-    known = sorted((float(value), k) for k, value in enumerate(values) if value is not None and math.isfinite(value))
-    places = [round(min(max(value, 0.0), 1.0) * columns) for value, _ in known]
+    """Return values in 0..1 as dots over a line from 0 to 1, equal ones on top of each other; without None and NaN."""
+    finite = sorted((float(value), k) for k, value in enumerate(values) if value is not None and math.isfinite(value))
+    places = [round(min(max(value, 0.0), 1.0) * columns) for value, _ in finite]
     tallest = max((places.count(place) for place in set(places)), default=1)
     step = min(STEP, height / tallest)
     level = dict.fromkeys(places, 0)
     dots = []
-    for (value, k), place in zip(known, places, strict=True):
+    for (value, k), place in zip(finite, places, strict=True):
         dots.append(Dot(100 * place / columns, height - step * (level[place] + 0.5), k, value))
         level[place] += 1
     return dots
