@@ -87,7 +87,7 @@ def test_features_and_attention_in_the_order_of_the_images(model: Model, tmp_pat
     features, maps = model.embed(IMAGES, batch_size=2), model.attention(IMAGES, ["nine", "two"], batch_size=2)
     width = model.classifier.head.width
     assert features.label_features.shape == (5, 10, width)
-    assert features.image_features.shape == (5, model.classifier.backbone.channels)
+    assert features.image_features.shape == (5, model.classifier.backbone.channels[-1])
     np.testing.assert_allclose(np.linalg.norm(features.embeddings, axis=-1), 1, atol=1e-5)
     np.testing.assert_allclose(features.scores, [p.scores for p in model.predict(IMAGES)], atol=1e-5)
     assert maps.shape == (5, 2, 4, 4)
