@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,18 +20,9 @@ from tests.conftest import QUICK, make_coco, run_sadcl
 from tests.core.training.resumable import differences
 from tests.processes import DEADLINE, end, lines, start, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 LONG = (*QUICK, "--img-size", "32", "--epochs", "4,1", "--set", "stages.classification.augment=flip-and-crop")
 RUN = Path("runs/coco")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute here as the processes do, whose environment says so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -18,14 +17,24 @@ from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import read_state_card
-from tests.conftest import QUICK, make_coco
+from tests.conftest import QUICK, make_coco, run_sadcl
 from tests.core.training.resumable import differences, numbers
 from tests.processes import end, lines, start, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
-PLAIN = (*QUICK, "--set", "model.heads.sarl.dropout=0", "--set", "model.freeze_batchnorm=true", "--save-every", "2")
-LONG = (*PLAIN, "--epochs", "6,2")
+PLAIN = (
+    *QUICK,
+    "--img-size",
+    "32",
+    "--set",
+    "model.heads.sarl.dropout=0",
+    "--set",
+    "model.freeze_batchnorm=true",
+    "--save-every",
+    "2",
+)
+LONG = (*PLAIN, "--epochs", "4,1", "--save-every", "2")
 RUN = Path("runs/coco")
 
 
@@ -42,16 +51,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
+def folder(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(whole / "my-coco", tmp_path / "my-coco")
     prepare("coco", data=tmp_path / "my-coco", output=tmp_path / "prepared" / "coco")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_one_process_comes_to_the_same(whole: Path) -> None:
+def test_one_process_comes_to_the_same(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen statistics and no dropout: only the order of additions differs."""
-    code, _, stderr = end(start(whole, "train", "coco", *LONG, "-o", "one"))
-    assert code == 0, stderr
+    monkeypatch.chdir(whole)
+    ran = run_sadcl("train", "coco", *LONG, "-o", "one")
+    assert ran.exit_code == 0, ran.stderr
     for one, two in zip(numbers(whole / "one"), numbers(whole / "two"), strict=True):
         assert (one["stage"], one["epoch"], one["lr"]) == (two["stage"], two["epoch"], two["lr"])
         for name in ("loss", "asymmetric", "sample_to_sample", "prototype_to_sample"):
@@ -65,18 +76,20 @@ def test_one_process_comes_to_the_same(whole: Path) -> None:
     assert not list((whole / "runs").glob("*")) if (whole / "runs").is_dir() else True
 
 
-def test_evaluation_of_its_model_is_the_same_for_one_and_two(whole: Path, tmp_path: Path) -> None:
-    scores = []
-    for number, program in enumerate((None, TWO)):
-        path = tmp_path / f"{number}.csv"
-        arguments = ("eval", "-w", "two", "--save-scores", path, "-o", tmp_path / str(number), "-q")
-        code, _, stderr = end(start(whole, *arguments) if program is None else start(whole, *arguments, program=program))
-        assert code == 0, stderr
-        scores.append(list(csv.reader(path.read_text().splitlines())))
-    assert scores[0] == scores[1]
+def test_evaluation_of_its_model_is_the_same_for_one_and_two(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    arguments = ("eval", "-w", "two", "-q", "-o", tmp_path / "eval", "--save-scores")
+    ran = run_sadcl(*arguments, tmp_path / "one.csv")
+    assert ran.exit_code == 0, ran.stderr
+    code, _, stderr = end(start(whole, *arguments, tmp_path / "two.csv", program=TWO))
+    assert code == 0, stderr
+    one, two = (list(csv.reader((tmp_path / f"{name}.csv").read_text().splitlines())) for name in ("one", "two"))
+    assert one == two
 
 
-def test_sigterm_of_all_of_them_keeps_the_state_and_the_rest_is_the_same(folder: Path, whole: Path) -> None:
+def test_ended_by_sigterm_then_by_the_death_of_one_the_rest_is_the_same(folder: Path, whole: Path) -> None:
     process = start(folder, "train", "coco", *LONG, program=TWO)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
     for one in psutil.Process(process.pid).children(recursive=True):
@@ -84,6 +97,14 @@ def test_sigterm_of_all_of_them_keeps_the_state_and_the_rest_is_the_same(folder:
     code, _, stderr = end(process)
     assert code != 0
     assert read_status(folder / RUN)["status"] == "interrupted", stderr
+
+    before = lines(folder / RUN / "results.csv")
+    process = start(folder, "train", "--resume", program=TWO)
+    wait_until(lambda: lines(folder / RUN / "results.csv") > before, process)
+    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "sadcl_cli" in " ".join(one.cmdline())]
+    os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
+    assert end(process)[0] == 1
+
     code, _, stderr = end(start(folder, "train", "--resume", program=TWO))
     assert code == 0, stderr
     assert differences(whole / "two", folder / RUN) == []
@@ -93,24 +114,10 @@ def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
     process = start(folder, "train", "coco", *LONG, "--epochs", "200", "--set", "optim.patience=999", program=TWO)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
     (folder / "my-coco" / "train2017" / "005.png").unlink()
-    since = time.monotonic()
     code, _, stderr = end(process)
     assert code == 1
-    assert time.monotonic() - since < 60
     assert "train2017/005.png: no such file." in stderr
     assert read_status(folder / RUN)["status"] == "failed"
-
-
-def test_one_of_them_killed(folder: Path, whole: Path) -> None:
-    process = start(folder, "train", "coco", *LONG, program=TWO)
-    wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
-    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "sadcl_cli" in " ".join(one.cmdline())]
-    os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
-    code, _, _ = end(process)
-    assert code == 1
-    code, _, stderr = end(start(folder, "train", "--resume", program=TWO))
-    assert code == 0, stderr
-    assert differences(whole / "two", folder / RUN) == []
 
 
 def test_weights_in_shards_come_to_the_same_and_go_on_whole(folder: Path, whole: Path) -> None:
@@ -119,7 +126,7 @@ def test_weights_in_shards_come_to_the_same_and_go_on_whole(folder: Path, whole:
     for one, two in zip(numbers(folder / RUN), numbers(whole / "two"), strict=True):
         assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-3)
     load_model(folder / RUN / "weights" / "best.safetensors")
-    code, stdout, stderr = end(start(folder, "train", "--resume", RUN, "--epochs", "3", "--set", "compute.shard=false", "--json"))
-    assert code == 0, stderr  # in one process and whole, from shards
-    assert json.loads(stdout)["run"] == "runs/coco"
-    assert len(numbers(folder / RUN)) == 6 + 3
+    ran = run_sadcl("train", "--resume", RUN, "--epochs", "2", "--set", "compute.shard=false", "--json")
+    assert ran.exit_code == 0, ran.stderr  # in one process and whole, from shards
+    assert json.loads(ran.stdout)["run"] == "runs/coco"
+    assert len(numbers(folder / RUN)) == 4 + 2
