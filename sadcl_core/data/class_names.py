@@ -1,9 +1,9 @@
-"""Which class of one data set is which of another: by name, by a short list of synonyms, or as a file says."""
+"""Names of classes: their order, and which class of one data set is which of another."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
@@ -39,16 +39,37 @@ SYNONYMS = (
 )
 
 
+def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names in their order: as numbers if all are whole numbers, else as texts.
+
+    Example:
+        >>> sort_classes({"dog", "cat", "10", "2"}), sort_classes({"10", "2", "1"})
+        (('10', '2', 'cat', 'dog'), ('1', '2', '10'))
+    """
+    texts = sorted(names)
+    numbers = all(text.removeprefix("-").isdecimal() and len(text) < 20 for text in texts)
+    return tuple(sorted(texts, key=int) if numbers else texts)
+
+
 def match_classes(
     here: Sequence[str], there: Sequence[str], class_map: Mapping[str, str | None] | None = None
 ) -> dict[str, str | None]:
-    """For each class here its class there, or None.
+    """Return for each class here its class there, or None.
 
-    A name in `class_map` is taken from there; else the very same name; else the same without regard to case, spaces and
-    punctuation; else a synonym.
+    A class is looked up in `class_map`; else it has the very same name there; else the same name without regard to case, spaces
+    and punctuation; else a synonym.
+
+    Args:
+        here: names of the classes to be matched.
+        there: names of the classes they are matched to.
+        class_map: names there by names here; None for a class that has none there.
 
     Raises:
-        UsageError: `class_map` names a class that is not there.
+        UsageError: `class_map` names a class that does not exist.
+
+    Example:
+        >>> match_classes(["sofa", "Traffic Light", "unicorn"], ["couch", "traffic_light"])
+        {'sofa': 'couch', 'Traffic Light': 'traffic_light', 'unicorn': None}
     """
     for name, other in (class_map or {}).items():
         if name not in here:
@@ -57,30 +78,29 @@ def match_classes(
             raise UsageError(
                 f"The class map takes {name!r} from {other!r}, which the other model does not have. {suggest(other, there)}"
             )
-    known = set(there)
-    plain = {_plain(name): name for name in reversed(there)}
+    same, plain = set(there), {_plain(name): name for name in reversed(there)}
     alike = {_same_thing(name): name for name in reversed(there)}
-    matched = {name: name if name in known else plain.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
+    matched = {name: name if name in same else plain.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
     return {**matched, **(class_map or {})}
 
 
 def load_class_map(path: Path) -> dict[str, str | None]:
-    """Read a YAML or JSON table of class names here to class names there; an empty value starts the class anew.
+    """Read a YAML or JSON table of class names here and class names there; a class with an empty value has none there.
 
     Raises:
-        UsageError: the file is missing or no such table.
+        UsageError: the file is missing or not such a table.
     """
     try:
         table = parse_yaml(path.read_text(encoding="utf-8"), max_values=MAX_NAMES)
     except (OSError, UnicodeDecodeError, UnreadableError) as error:
         raise UsageError(f"The class map {path} cannot be read ({type(error).__name__}). Check --class-map.") from None
     if not isinstance(table, dict) or not all(isinstance(x, str | None) for pair in table.items() for x in pair) or None in table:
-        raise UsageError(f"The class map {path} is no table of names. Write a line a class, such as aeroplane: airplane.")
+        raise UsageError(f"The class map {path} is not a table of names. Write a line a class, such as aeroplane: airplane.")
     return table
 
 
 def _plain(name: str) -> str:
-    """Letters, their marks, and digits; a name of signs alone stays as it is."""
+    """Return the letters, marks and digits of a name; a name of signs alone stays as it is."""
     return "".join(letter for letter in name.casefold() if unicodedata.category(letter)[0] in "LMN") or name
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from sadcl_core.data.class_names import sort_classes
 from sadcl_core.data.formats.locate import Rule, cleaned, climbs_out, find_rule, is_absolute, is_text, outside, without_scheme
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
 from sadcl_core.data.manifest import Description, Manifest
@@ -179,7 +180,7 @@ class LabelRows:
         files = ", ".join(str(part.file) for part in self.parts) or str(source.root)
         if not len(self.rows):
             raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
-        names = self.listed if self.fixed else tuple(self.index if self.as_seen else sorted(self.index))
+        names = self.listed if self.fixed else (tuple(self.index) if self.as_seen else sort_classes(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
         root = self._find_images()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.data.class_names import SYNONYMS, load_class_map, match_classes
+from sadcl_core.data.class_names import SYNONYMS, load_class_map, match_classes, sort_classes
 from sadcl_core.errors import UsageError
 
 VOC = [
@@ -122,3 +122,19 @@ def test_what_is_no_class_map(tmp_path: Path, content: bytes) -> None:
         load_class_map(tmp_path / "m.yaml")
     with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
         load_class_map(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["10", "9", "2", "1"], ["1", "2", "9", "10"]),
+        (["10", "-1", "0"], ["-1", "0", "10"]),
+        (["010", "9", "10"], ["9", "010", "10"]),
+        (["10", "9", "a"], ["10", "9", "a"]),
+        (["10", "9.5"], ["10", "9.5"]),
+        (["b", "a", "C"], ["C", "a", "b"]),
+        (["9" * 5000, "10"], ["10", "9" * 5000]),
+    ],
+)
+def test_classes_are_ordered_by_name_and_whole_numbers_by_value(names: list[str], order: list[str]) -> None:
+    assert list(sort_classes(names)) == order

@@ -382,3 +382,10 @@ def test_the_unknown_column_counts_beside_a_chosen_column_of_labels(tmp_path: Pa
     for name in ("image", "set"):
         with pytest.raises(DataError, match="holds images or splits, not labels"):
             load(path, reading=Reading(label_column=name))
+
+
+def test_classes_that_are_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,labels\na.jpg,10;2\nb.jpg,9\nc.jpg,2\n")
+    manifest = load(path)
+    assert manifest.classes == ("2", "9", "10")
+    assert labels(path) == [["2", "10"], ["9"], ["2"]]

@@ -170,11 +170,12 @@ def test_many_classes_of_one_size_do_not_round_to_the_same_side(images: int) -> 
     assert there.min() >= 1
 
 
-def test_rare_classes_take_from_all_common_ones_alike() -> None:
+def test_rare_classes_take_nothing_from_common_ones() -> None:
     dense = one_label([5] * 100 + [200] * 8)
     there = counts(dense, divide(dense))
-    assert there[:, :100].tolist() == [[3] * 100, [1] * 100, [1] * 100]
-    assert np.ptp(there[:, 100:], axis=1).max() <= 1
+    assert set(there[0, :100]) == {4}
+    assert there[1:, :100].sum(axis=1).tolist() == [50, 50]
+    assert there[:, 100:].tolist() == [[160] * 8, [20] * 8, [20] * 8]
 
 
 def test_the_same_seed_gives_the_same_splits() -> None:
@@ -192,31 +193,21 @@ def test_the_order_of_the_labels_of_an_image_and_repeated_ones_do_not_matter() -
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_rare_class_is_in_every_split(seed: int) -> None:
+def test_a_rare_class_misses_a_split_by_an_image_or_two(seed: int) -> None:
     dense = zipf(2000, 200, seed)
-    total = dense.sum(axis=0)
-    assert ((total >= 3) & (total < 10)).sum() > 5
-    assert counts(dense, divide(dense, seed=seed))[:, total >= 3].all()
+    rare = dense.sum(axis=0) < 10
+    assert rare.sum() > 5
+    exact = np.outer(THREE, dense.sum(axis=0))
+    difference = np.abs(counts(dense, divide(dense, seed=seed)) - exact)[:, rare]
+    assert difference.max() < 2
+    assert (difference < 1).mean() > 0.9
 
 
-def test_very_rare_classes_come_to_train_first() -> None:
+def test_very_rare_classes_together_have_their_fraction() -> None:
     dense = one_label([1] * 20 + [2] * 60 + [1000])
     there = counts(dense, divide(dense))
-    assert there[:, :20].tolist() == [[1] * 20, [0] * 20, [0] * 20]
-    assert (there[0, 20:80] == 1).all()
-    assert 15 < there[1, 20:80].sum() < 45  # the other one by chance, as val and test are as large
-
-
-def test_an_image_keeps_the_last_hope_of_its_other_classes() -> None:
-    """The last two images of class 2 also have the rarer classes 0 and 1: these may not both go where class 2 is already."""
-    common = np.zeros((60, 4), dtype=bool)
-    common[:, 3] = True
-    rare = np.zeros((7, 4), dtype=bool)
-    for image, classes in enumerate([(0, 2), (0,), (0,), (1, 2), (1,), (1,), (2,)]):
-        rare[image, list(classes)] = True
-    dense = np.concatenate([rare, common])
-    for seed in range(20):
-        assert counts(dense, divide(dense, (0.6, 0.2, 0.2), seed=seed)).all()
+    assert np.abs(there[:, :80].sum(axis=1) - 140 * np.array(THREE)).max() < 8
+    assert there[0, 20:80].min() >= 1
 
 
 def test_more_rare_classes_than_places() -> None:
@@ -303,9 +294,10 @@ def test_groups_are_never_torn(images: list[tuple[int, set[int]]], seed: int) ->
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(3, 30), min_size=1, max_size=8), st.integers(0, 9))
-def test_classes_of_one_label_images_reach_every_split(rare: list[int], seed: int) -> None:
+def test_classes_of_one_label_images_are_even(rare: list[int], seed: int) -> None:
     dense = one_label([*rare, 300], seed)
-    assert counts(dense, divide(dense, (0.6, 0.2, 0.2), seed=seed)).all()
+    fractions = (0.6, 0.2, 0.2)
+    assert np.abs(counts(dense, divide(dense, fractions, seed=seed)) - np.outer(fractions, [*rare, 300])).max() < 3
 
 
 def manifest_of(images: int) -> Manifest:
