@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.report import Counts, Report
-from sadcl_core.data.split import ALL
 from sadcl_core.data.statistics import co_occurrence
 from sadcl_core.errors import DataError
 from sadcl_core.plots.style import GREY, bare, colour, save, short
@@ -46,7 +45,7 @@ def plot_dataset(manifest: Manifest, report: Report, path: Path) -> Path:
 
 
 def _draw_counts(axes: Axes, report: Report) -> None:
-    """Images of each class, the splits one after the other; of many classes the most and the least frequent."""
+    """Draw the number of images of each class, the splits one after the other; of many classes the most and least frequent."""
     counts = report.class_counts
     order = np.argsort(-counts, kind="stable")
     half = CLASSES // 2
@@ -82,13 +81,14 @@ def _draw_counts(axes: Axes, report: Report) -> None:
 
 
 def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
-    """Of the images with the class of a row, the share that has the class of the column."""
-    chosen = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
-    both = co_occurrence(manifest.split(ALL))[chosen][:, chosen].toarray()
-    share = _without_diagonal(both / np.maximum(np.diag(both)[:, None], 1))
+    """Draw, of the images with the class of a row, the share that has the class of the column."""
+    frequent = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
+    both = sum(co_occurrence(manifest.split(name)) for name in manifest.splits)[frequent][:, frequent].toarray()
+    share = both / np.maximum(np.diag(both)[:, None], 1)
+    np.fill_diagonal(share, np.nan)
     most = float(np.nanmax(share, initial=0.0)) or 1.0
     shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
-    names = [short(report.classes[k], 16) for k in chosen]
+    names = [short(report.classes[k], 16) for k in frequent]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     some = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
@@ -97,16 +97,8 @@ def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     bar.ax.tick_params(labelsize=8)
 
 
-def _without_diagonal(
-    share: np.ndarray[tuple[int, int], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    share = share.copy()
-    np.fill_diagonal(share, np.nan)
-    return share
-
-
 def _draw_cardinality(axes: Axes, report: Report) -> None:
-    """Images with so many labels."""
+    """Draw the number of images with 0, 1, 2, ... labels."""
     counts: Counts = np.array(report.cardinality)
     axes.bar(np.arange(len(counts)), counts, color=[GREY if labels == 0 else colour(0) for labels in range(len(counts))])
     mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
@@ -118,30 +110,25 @@ def _draw_cardinality(axes: Axes, report: Report) -> None:
 
 
 def _draw_montage(figure: SubFigure, manifest: Manifest) -> None:
-    """Images drawn at random, always the same ones, with their labels."""
+    """Show images drawn at random, always the same ones, with their labels."""
     split = manifest.split(manifest.splits[0])
     rows, columns = PICTURES
     order = np.random.default_rng(0).permutation(len(split))
     grid = figure.subplots(rows, columns, squeeze=False)
-    picked = iter(order[: 4 * rows * columns])
+    sample = iter(order[: 4 * rows * columns].tolist())
     for axes in grid.flat:
         bare(axes)
-        drawn = next((pair for i in picked if (pair := _picture(split.path(int(i)), int(i))) is not None), None)
-        if drawn is None:
+        picture = None
+        for i in sample:
+            with suppress(DataError):  # an image that was not checked
+                picture = open_image(split.path(i))
+                break
+        if picture is None:
             axes.set_visible(False)
             continue
-        picture, i = drawn
+        picture.thumbnail((SIDE, SIDE))
         axes.imshow(np.asarray(picture))
         labels = ", ".join(short(manifest.classes[k], 60) for k in split.active(i)) or "(no label)"
         lines = textwrap.wrap(labels, 24, break_on_hyphens=False)
         axes.set_title("\n".join(lines[:3]) + (" …" if len(lines) > 3 else ""), fontsize=8)
     figure.suptitle(f"some images of split {short(split.name)}", x=0.01, ha="left", fontsize=11)
-
-
-def _picture(path: Path, index: int) -> tuple[Image.Image, int] | None:
-    try:
-        picture = open_image(path)
-    except DataError:  # an unchecked image
-        return None
-    picture.thumbnail((SIDE, SIDE))
-    return picture, index

@@ -1,4 +1,4 @@
-"""How a data set comes to its splits: its own are kept, others are made, and images do not change sides when labels do."""
+"""Assign the images of a data set to splits: its own are kept, others are made, and images stay where they were."""
 
 from __future__ import annotations
 
@@ -24,37 +24,48 @@ from sadcl_core.errors import UsageError
 
 @dataclass(frozen=True)
 class Division:
-    """An earlier division: fractions and seed, and the split of each image by the name that a copy of it has."""
+    """An earlier division: its fractions and seed, and the split of each image by the name that a copy of it has."""
 
-    how: dict[str, Any]
+    options: dict[str, Any]
     splits: dict[str, str]
 
 
 def division_of(folder: Path) -> Division | None:
-    """How the rows in a folder were divided; None when there are none, or they have splits of their own.
+    """Return how the rows in a folder were divided; None if there are none, or they have splits of their own.
 
-    The rows say it themselves, so that it is known even when the description beside them is gone.
+    It is stored with the rows, so that it is not lost with the description beside them.
     """
     try:
         rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
-        how = json.loads((rows.schema.metadata or {}).get(DIVIDED, b"null"))
+        options = json.loads((rows.schema.metadata or {}).get(DIVIDED, b"null"))
         images, splits = (rows[name].to_pylist() for name in ("image", "split"))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
-    return Division(how, {copy_name(image): split for image, split in zip(images, splits, strict=True)}) if how else None
+    return Division(options, {copy_name(image): split for image, split in zip(images, splits, strict=True)}) if options else None
 
 
 def splits_before(earlier: Mapping[str, str], images: Sequence[str]) -> list[str | None]:
-    """The split that each image was in; by its whole path, or where the folder moved by the last parts of it that are its own."""
+    """Return the split that each image was in; None for a new image.
+
+    Images are compared by their whole paths, or, where the folder moved, by their last parts if these are unique.
+
+    Args:
+        earlier: splits by image, named as a copy of it.
+        images: N paths.
+
+    Example:
+        >>> splits_before({"old/a.jpg": "train", "old/b.jpg": "val"}, ["new/b.jpg", "new/c.jpg"])
+        ['val', None]
+    """
     best: list[str | None] = [None] * len(images)
     for parts in (0, 3, 2, 1):
-        known = Counter(_end(image, parts) for image in earlier)
-        splits = {_end(image, parts): split for image, split in earlier.items()}
+        before = [_end(image, parts) for image in earlier]
+        splits = dict(zip(before, earlier.values(), strict=True))
         ends = [_end(copy_name(image), parts) for image in images]
-        now = Counter(ends)
-        found = [splits.get(end) if known[end] == now[end] == 1 else None for end in ends]
-        if sum(split is not None for split in found) > sum(split is not None for split in best):
-            best = found
+        repeated = {end for counts in (Counter(before), Counter(ends)) for end, count in counts.items() if count > 1}
+        matches = [splits.get(end) if end not in repeated else None for end in ends]
+        if sum(split is not None for split in matches) > sum(split is not None for split in best):
+            best = matches
     return best
 
 
@@ -70,12 +81,12 @@ def with_splits(
     seed: int,
     earlier: Division | None,
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Give data their splits, so that the rows of each lie together; images that were divided before stay where they were.
+    """Assign images to splits and sort the rows by them; images that were divided in the same way before stay where they were.
 
     Args:
         manifest: N images.
         groups: (N,) the same number for images of the same content, -1 for one alone.
-        fractions: of each split; None keeps those the data have.
+        fractions: of each split; None keeps the splits that the data have.
         seed: of the division.
         earlier: from `division_of`.
 
@@ -86,13 +97,13 @@ def with_splits(
         UsageError: there are fewer images than splits.
     """
     if fractions is None:
-        return sorted_by_split(manifest, groups)
+        return _sort_by_split(manifest, groups)
     names = list(fractions)
     shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     note = (
         f"divided by iterative stratification: {shown}, seed {seed}" if len(names) > 1 else f"all images are in split {names[0]}"
     )
-    if len(names) > 1 and earlier is not None and earlier.how == {"fractions": fractions, "seed": seed}:
+    if len(names) > 1 and earlier is not None and earlier.options == {"fractions": fractions, "seed": seed}:
         before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
         divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=groups)
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
@@ -102,10 +113,10 @@ def with_splits(
     return divided, groups[order]
 
 
-def sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The same rows with each split's together, train before val before test; a split is then looked at in place."""
-    known = [name for name in SPLIT_ORDER if name in manifest.splits]
-    number = {name: place for place, name in enumerate(dict.fromkeys([*known, *manifest.splits]))}
+def _sort_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Sort the rows by split, train before val before test, so that a split is read in place and not copied."""
+    usual = [name for name in SPLIT_ORDER if name in manifest.splits]
+    number = {name: place for place, name in enumerate(dict.fromkeys([*usual, *manifest.splits]))}
     names = manifest.rows["split"].combine_chunks().dictionary.to_pylist()
     codes = np.array([number.get(name, -1) for name in names])  # -1: all of its images were left out
     of_row = codes[manifest.rows["split"].combine_chunks().indices.to_numpy()]
@@ -118,7 +129,7 @@ def sorted_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[
 def assign_splits(
     manifest: Manifest, fractions: Mapping[str, float], *, seed: int, groups: npt.NDArray[np.int64] | None = None
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Divide the images of a manifest anew; the splits it had are forgotten.
+    """Divide the images of a manifest again; the splits it had are forgotten.
 
     Args:
         manifest: N images.
@@ -128,7 +139,7 @@ def assign_splits(
 
     Returns:
         A manifest that is not stored, with the same rows: those of a split together, in the order of `fractions`, and
-        within a split in the order they had; and (N,) the row that each of them was. Unknown labels have had no say.
+        within a split in the order they had; and (N,) the former row of each. Unknown labels have no influence.
 
     Raises:
         UsageError: there are fewer images than splits.
@@ -148,7 +159,7 @@ def extend_splits(
     seed: int,
     groups: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Keep the splits that images were in before and divide those that are new, so that none changes sides.
+    """Keep the splits that images were in before and divide the new ones.
 
     Args:
         manifest: N images.
@@ -158,33 +169,33 @@ def extend_splits(
         groups: (N,) as in `stratify`; a new image goes where one of the same content is.
 
     Returns:
-        As `assign_splits`. Everything is divided anew when a split would be empty otherwise.
+        As `assign_splits`. All images are divided again if a split would be empty otherwise.
     """
     names = list(fractions)
     codes = np.array([names.index(split) if split is not None and split in fractions else -1 for split in before])
     if groups is not None:
-        known = {group: code for group, code in zip(groups.tolist(), codes.tolist(), strict=True) if group >= 0 and code >= 0}
-        codes = np.array([known.get(g, c) if c < 0 else c for g, c in zip(groups.tolist(), codes.tolist(), strict=True)])
+        code_of = {group: code for group, code in zip(groups.tolist(), codes.tolist(), strict=True) if group >= 0 and code >= 0}
+        codes = np.array([code_of.get(g, c) if c < 0 else c for g, c in zip(groups.tolist(), codes.tolist(), strict=True)])
     if len(set(codes.tolist()) - {-1}) < len(names):
         return assign_splits(manifest, fractions, seed=seed, groups=groups)
     new = np.flatnonzero(codes < 0)
     if len(new):
         kept = np.bincount(codes[codes >= 0], minlength=len(names))
         lacking = np.maximum(len(codes) * np.array(list(fractions.values())) - kept, 0)
-        wanted = rounded(len(new) * lacking / lacking.sum())
+        new_sizes = rounded(len(new) * lacking / lacking.sum())
         rows = Manifest(manifest.description, manifest.rows.take(pa.array(new)))
         alone = None if groups is None else groups[new]
-        share = {name: float(count) for name, count in zip(names, wanted, strict=True) if count}
+        share = {name: float(count) for name, count in zip(names, new_sizes, strict=True) if count}
         try:
             divided, order = assign_splits(rows, share, seed=seed, groups=alone)
             codes[new[order]] = [names.index(split) for split in divided.rows["split"].to_pylist()]
         except UsageError:  # all of one content
-            codes[new] = int(np.argmax(wanted))
+            codes[new] = int(np.argmax(new_sizes))
     return _in_splits(manifest, names, codes)
 
 
 def _in_splits(manifest: Manifest, names: list[str], codes: npt.NDArray[Any]) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """The rows sorted by the number of their split, and which row each one was."""
+    """Return the rows sorted by the number of their split, and the former row of each."""
     order = np.argsort(codes, kind="stable")
     column = pa.DictionaryArray.from_arrays(pa.array(codes[order], pa.int32()), pa.array(names, pa.string()))
     rows = manifest.rows.take(pa.array(order))

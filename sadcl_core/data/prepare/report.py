@@ -1,19 +1,19 @@
-"""What a manifest holds, and what a person should know about it before training: counts, and findings with the worst first."""
+"""Count the images and labels of a manifest, and find what a person should know before training, the worst first."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.checks import EXAMPLES, KINDS, ImageChecks
-from sadcl_core.data.split import ALL
+from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import co_occurrence
 
 SCHEMA_VERSION = 1
@@ -29,7 +29,15 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing: how bad, of how many images, classes or pairs, in words, with a few examples."""
+    """One thing worth knowing.
+
+    Attributes:
+        severity: how bad it is.
+        what: a fixed name.
+        count: of images, classes or pairs.
+        text: in words, behind the count.
+        examples: a few of them.
+    """
 
     severity: Severity
     what: str
@@ -40,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds; the arrays are per class, in the order of the manifest."""
+    """Counts of one split; those by class are in the order of the manifest."""
 
     name: str
     images: int
@@ -52,7 +60,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes, in how many images both are active, and the share of each one's images that is."""
+    """Two classes, the number of images in which both are active, and its share of the images of each."""
 
     first: str
     second: str
@@ -63,9 +71,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it.
+    """Counts and findings of a data set.
 
     Attributes:
+        splits: in the order of the manifest.
+        findings: the worst first.
         cardinality: images with 0, 1, 2, ... active labels.
         imbalance: images of the most frequent class over those of the least frequent one that occurs.
         pairs: the most frequent pairs of labels.
@@ -83,11 +93,11 @@ class Report:
 
     @property
     def class_counts(self) -> Counts:
-        """(K,) images in which each class is active, over all splits."""
-        return total_counts(self.splits)
+        """Return (K,) images in which each class is active, over all splits."""
+        return np.asarray(np.array([split.class_counts for split in self.splits]).sum(axis=0), dtype=np.int64)
 
     def as_json(self) -> dict[str, Any]:
-        """The document `report.json`."""
+        """Return the document `report.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -116,63 +126,50 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
     """Count a manifest and find what is wrong with it.
 
     Args:
-        manifest: what is reported on.
+        manifest: N images.
         checks: of its images, `groups` in the order of its rows; `problems` may be of rows that were left out.
-        left_out: whether the images with problems were.
+        left_out: the images with problems were left out.
     """
-    splits = tuple(report_splits(manifest))
-    counts = total_counts(splits)
+    splits = tuple(_report_split(manifest.split(name)) for name in manifest.splits)
+    counts = np.array([split.class_counts for split in splits]).sum(axis=0)
     present = counts[counts > 0]
-    both = _both_active(manifest)
+    together = sum(co_occurrence(manifest.split(name)) for name in manifest.splits).tocoo()
+    once = together.row < together.col  # of each pair
+    pairs = together.row[once], together.col[once], together.data[once]
     findings = [
         *_of_images(checks, left_out=left_out),
         *_of_duplicates(manifest, checks.groups),
-        *_of_classes(manifest.classes, splits),
-        *_of_labels(manifest, splits),
-        *_of_pairs(manifest.classes, both, counts),
+        *_of_classes(manifest.classes, splits, counts),
+        *_of_labels(manifest, splits, counts),
+        *_of_pairs(manifest.classes, pairs, counts),
     ]
-    cardinality = np.bincount(pc.list_value_length(manifest.rows["active"]).to_numpy(), minlength=1)
+    labels = np.concatenate([manifest.split(name).labels_per_image() for name in manifest.splits])
     return Report(
         name=manifest.description.name,
         classes=manifest.classes,
         splits=splits,
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
-        cardinality=tuple(map(int, cardinality)),
+        cardinality=tuple(map(int, np.bincount(labels))),
         imbalance=float(present.max() / present.min()) if len(present) else 0.0,
-        pairs=tuple(_pairs(manifest.classes, both, counts)),
+        pairs=tuple(_frequent_pairs(manifest.classes, pairs, counts)),
         decoded=checks.decoded,
     )
 
 
-def report_splits(manifest: Manifest) -> Iterator[SplitReport]:
-    """Count each split."""
-    for name in manifest.splits:
-        split = manifest.split(name)
-        labels = split.labels_per_image()
-        yield SplitReport(
-            name=name,
-            images=len(split),
-            without_labels=int((labels == 0).sum()),
-            labels_per_image=float(np.mean(labels)),
-            class_counts=tuple(map(int, split.class_counts())),
-            unknown_counts=tuple(map(int, split.unknown_counts())),
-        )
+def _report_split(split: Split) -> SplitReport:
+    labels = split.labels_per_image()
+    return SplitReport(
+        name=split.name,
+        images=len(split),
+        without_labels=int((labels == 0).sum()),
+        labels_per_image=float(np.mean(labels)),
+        class_counts=tuple(map(int, split.class_counts())),
+        unknown_counts=tuple(map(int, split.unknown_counts())),
+    )
 
 
-def total_counts(splits: Sequence[SplitReport]) -> Counts:
-    """(K,) images of all splits in which each class is active."""
-    return np.asarray(np.array([split.class_counts for split in splits]).sum(axis=0), dtype=np.int64)
-
-
-def _both_active(manifest: Manifest) -> tuple[Counts, Counts, Counts]:
-    """Of every pair of classes that occurs, each once: the first class, the second, and in how many images both are active."""
-    both = co_occurrence(manifest.split(ALL)).tocoo()
-    above = both.row < both.col
-    return both.row[above], both.col[above], both.data[above]
-
-
-def _pairs(names: tuple[str, ...], both: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Pair]:
-    rows, cols, images = both
+def _frequent_pairs(names: tuple[str, ...], pairs: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Pair]:
+    rows, cols, images = pairs
     for place in np.argsort(-images, kind="stable")[:PAIRS]:
         a, b, count = int(rows[place]), int(cols[place]), int(images[place])
         yield Pair(names[a], names[b], count, round(count / int(counts[a]), 4), round(count / int(counts[b]), 4))
@@ -189,78 +186,73 @@ def _of_images(checks: ImageChecks, *, left_out: bool) -> Iterator[Finding]:
 
 
 def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
-    """Images of the same content: in several splits, in one, and with other labels."""
+    """Find images of the same content: in several splits, in one, and with other labels."""
     twins = np.flatnonzero(groups >= 0)
-    rows = manifest.rows.take(twins)
     by_group: dict[int, list[tuple[str, str, tuple[int, ...]]]] = {}
-    for group, image, split, active in zip(
-        groups[twins], rows["image"].to_pylist(), rows["split"].to_pylist(), rows["active"].to_pylist(), strict=True
-    ):
-        by_group.setdefault(int(group), []).append((image, split, tuple(active)))
-    across = [same for same in by_group.values() if len({split for _, split, _ in same}) > 1]
-    within = [same for same in by_group.values() if len({split for _, split, _ in same}) < len(same)]
-    unlike = [same for same in by_group.values() if len({active for _, _, active in same}) > 1]
-    for severity, what, found, text in (
+    for group, row in zip(groups[twins].tolist(), manifest.rows.take(twins).to_pylist(), strict=True):
+        by_group.setdefault(group, []).append((row["image"], row["split"], tuple(row["active"])))
+    splits = [{split for _, split, _ in same} for same in by_group.values()]
+    kinds: tuple[tuple[Severity, str, list[bool], str], ...] = (
         (
             "bad",
             "duplicates across splits",
-            across,
+            [len(own) > 1 for own in splits],
             "contents in several splits, so that held-out images are trained on",
         ),
-        ("warning", "duplicates with other labels", unlike, "contents that occur several times, with different labels"),
-        ("warning", "duplicates within a split", within, "contents that occur several times in one split"),
-    ):
-        if found:
-            examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in found[:EXAMPLES])
-            yield Finding(severity, what, len(found), text, examples)  # type: ignore[arg-type]
+        (
+            "warning",
+            "duplicates with other labels",
+            [len({active for *_, active in same}) > 1 for same in by_group.values()],
+            "contents that occur several times, with different labels",
+        ),
+        (
+            "warning",
+            "duplicates within a split",
+            [len(own) < len(same) for own, same in zip(splits, by_group.values(), strict=True)],
+            "contents that occur several times in one split",
+        ),
+    )
+    for severity, what, concerned, text in kinds:
+        if any(concerned):
+            shown = list(compress(by_group.values(), concerned))[:EXAMPLES]
+            examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in shown)
+            yield Finding(severity, what, sum(concerned), text, examples)
 
 
-def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...]) -> Iterator[Finding]:
-    counts = np.array([split.class_counts for split in splits])  # (splits, K)
-    never = counts.sum(axis=0) == 0
-    if never.any():
-        yield _classes("warning", "classes never positive", names, never, "classes without a positive image")
-    for row, split in zip(counts, splits, strict=True):
-        missing = (row == 0) & ~never
-        if missing.any() and len(splits) > 1:
-            text = f"classes without a positive image in split {split.name}, though they have some elsewhere"
-            yield _classes("warning", f"classes missing in {split.name}", names, missing, text)
-    train = next((row for row, split in zip(counts, splits, strict=True) if split.name == "train"), None)
-    if train is not None:
-        few = (train > 0) & (train < FEW)
-        if few.any():
-            yield _classes("warning", "rare classes", names, few, f"classes with fewer than {FEW} positive training images")
-    yield from _of_negatives(names, splits)
+def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...], counts: Counts) -> Iterator[Finding]:
+    images = sum(split.images for split in splits)
+    unknown = np.array([split.unknown_counts for split in splits]).sum(axis=0)
+    never = counts == 0
+    always = ~never & (counts + unknown == images)  # nothing can be learned of them, and their AP is 100
+    kinds: list[tuple[Severity, str, npt.NDArray[np.bool_], str]] = [
+        ("warning", "classes never positive", never, "classes without a positive image")
+    ]
+    for split in splits if len(splits) > 1 else ():
+        text = f"classes without a positive image in split {split.name}, though they have some elsewhere"
+        kinds.append(("warning", f"classes missing in {split.name}", (np.array(split.class_counts) == 0) & ~never, text))
+    for split in splits:
+        if split.name == "train":
+            few = (np.array(split.class_counts) > 0) & (np.array(split.class_counts) < FEW)
+            kinds.append(("warning", "rare classes", few, f"classes with fewer than {FEW} positive training images"))
+    text = "classes without an image that is known not to show them (unknown is not absent: write 0)"
+    kinds.append(("bad", "classes without negatives", always & (unknown > 0), text))
+    kinds.append(("warning", "classes always positive", always & (unknown == 0), "classes that are active in every image"))
+    for severity, what, concerned, text in kinds:
+        if concerned.any():
+            numbers = np.flatnonzero(concerned)
+            yield Finding(severity, what, len(numbers), text, tuple(names[k] for k in numbers[:NAMED]))
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\s_-]+", " ", name).casefold(), []).append(name)
-    spelled = [same for same in alike.values() if len(same) > 1]
-    if spelled:
-        examples = tuple(" = ".join(same[:3]) for same in spelled[:EXAMPLES])
-        yield Finding("warning", "classes spelled alike", len(spelled), "names of classes that differ in spelling only", examples)
+    spellings = [same for same in alike.values() if len(same) > 1]
+    if spellings:
+        examples = tuple(" = ".join(same[:3]) for same in spellings[:EXAMPLES])
+        text = "names of classes that differ in spelling only"
+        yield Finding("warning", "classes spelled alike", len(spellings), text, examples)
 
 
-def _of_negatives(names: tuple[str, ...], splits: tuple[SplitReport, ...]) -> Iterator[Finding]:
-    """Classes that no image is known not to show: nothing can be learned of them, and their AP is 100."""
-    images, active = sum(split.images for split in splits), total_counts(splits)
-    unknown = np.array([split.unknown_counts for split in splits]).sum(axis=0)
-    positive = (active > 0) & (active + unknown == images)
-    if (positive & (unknown > 0)).any():
-        text = "classes without an image that is known not to show them (unknown is not absent: write 0)"
-        yield _classes("bad", "classes without negatives", names, positive & (unknown > 0), text)
-    if (positive & (unknown == 0)).any():
-        yield _classes(
-            "warning", "classes always positive", names, positive & (unknown == 0), "classes that are active in every image"
-        )
-
-
-def _classes(severity: Severity, what: str, names: tuple[str, ...], chosen: npt.NDArray[np.bool_], text: str) -> Finding:
-    places = np.flatnonzero(chosen)
-    return Finding(severity, what, len(places), text, tuple(names[k] for k in places[:NAMED]))
-
-
-def _of_pairs(names: tuple[str, ...], both: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Finding]:
-    rows, cols, images = both
+def _of_pairs(names: tuple[str, ...], pairs: tuple[Counts, Counts, Counts], counts: Counts) -> Iterator[Finding]:
+    rows, cols, images = pairs
     together = np.flatnonzero((images == counts[rows]) & (images == counts[cols]))
     if len(together):
         most = together[np.argsort(-images[together], kind="stable")][:EXAMPLES]
@@ -268,8 +260,7 @@ def _of_pairs(names: tuple[str, ...], both: tuple[Counts, Counts, Counts], count
         yield Finding("warning", "classes always together", len(together), "pairs of classes that never occur apart", examples)
 
 
-def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...]) -> Iterator[Finding]:
-    counts = total_counts(splits)
+def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...], counts: Counts) -> Iterator[Finding]:
     present = counts[counts > 0]
     if len(present) and present.max() >= IMBALANCED * present.min():
         most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max() + 1).argmin())
