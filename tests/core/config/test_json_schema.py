@@ -131,15 +131,23 @@ def test_options_of_a_head_are_checked_together_only_with_the_preset() -> None:
         check_settings(layers)
 
 
-@pytest.mark.parametrize(("text", "torch"), [("seeed=1", False), ("method=salr", False), ("model.heads.sarl.width=8", True)])
-def test_torch_is_imported_only_where_it_must_be_asked(text: str, torch: bool) -> None:
+@pytest.mark.parametrize(
+    ("texts", "torch"),
+    [
+        (["seeed=1"], False),
+        (["method=salr"], False),
+        (["model.heads.sarl.width=8"], True),
+        (["model.heads.sarl.width=8", "seeed=1"], False),
+    ],
+)
+def test_torch_is_imported_only_where_it_must_be_asked(texts: list[str], torch: bool) -> None:
     code = f"""
 import sys
 from sadcl_core.config.layers import parse_assignment
 from sadcl_core.config.json_schema import check_settings
 from sadcl_core.errors import UsageError
 try:
-    check_settings([("--set", parse_assignment({text!r}))])
+    check_settings([("--set", parse_assignment(text)) for text in {texts!r}])
 except UsageError:
     pass
 sys.exit("torch" in sys.modules)"""
