@@ -196,7 +196,7 @@ def score_or_read(
 
     from sadcl_core.evaluation.score_split import score_split
     from sadcl_core.inference.split import open_split
-    from sadcl_core.runtime.distributed import main_process_first, process_group
+    from sadcl_core.runtime.launcher import main_process_first, process_group
 
     with process_group():
         with main_process_first():  # data sets are prepared by one process and opened by the others

@@ -165,7 +165,7 @@ def compare_models(
     choose_resamples(bootstrap, (1, 1), needed=True)
     with ExitStack() as stack:
         if not all(is_scores_file(Path(path)) for path in (first, second)):
-            from sadcl_core.runtime.distributed import process_group
+            from sadcl_core.runtime.launcher import process_group
 
             stack.enter_context(process_group())  # one for both
         scored: dict[str | Path, ScoredSplit] = {}

@@ -5,11 +5,9 @@ Names are accelerate's and torch's. Everything works on torch's process group, s
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,29 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sadcl_core.errors import MachineError, SadclError
-from sadcl_core.runtime.launcher import is_main_process as is_main_process
 
 T = TypeVar("T")
 LOST = re.compile(r"Connection (closed|reset)|Broken pipe|Timed out|NCCL|timeout|remote process", re.IGNORECASE)
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """Join the other processes that torchrun or accelerate launch started, and leave them at the end.
-
-    Each process gets a GPU of its own where there are any. Alone, or inside such a block, nothing happens.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
-        yield
-        return
-    gpus = torch.cuda.is_available()
-    if gpus:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    # the others may have to wait while one prepares the data
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(hours=2))
-    with explain_lost_process():
-        yield
-    dist.destroy_process_group()  # not after an error: it would wait for the others, who wait for this one
 
 
 def is_distributed() -> bool:
@@ -61,16 +39,6 @@ def barrier() -> None:
     """Return when every process has come here."""
     if is_distributed():
         dist.barrier()
-
-
-@contextmanager
-def main_process_first() -> Iterator[None]:
-    """Let the first process go through the block before all others, which then see the files it made."""
-    if get_rank() > 0:
-        barrier()
-    yield
-    if get_rank() == 0:
-        barrier()
 
 
 def broadcast(value: T) -> T:

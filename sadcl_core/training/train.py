@@ -5,6 +5,7 @@ Importing this module imports no torch, so that a mistake in a flag is reported 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from sadcl_core.config.layers import Layer, flatten
 from sadcl_core.config.presets import Configured, configure
 from sadcl_core.errors import UsageError
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
-from sadcl_core.runtime.launcher import is_main_process
+from sadcl_core.runtime.launcher import is_main_process, main_process_first, process_group
 from sadcl_core.training.listeners.events import DataReady, Listener, SettingsChosen, ignore
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def train(
             if value:
                 raise UsageError(f"--resume goes on with a run as it was started. Leave out {option}.")
         layers = flag_layers(**{**flags, "epochs": None, "lr": None})
-        counts = (None,) if flags.get("epochs") is None else epoch_counts(flags["epochs"])
+        counts: Sequence[int | None] = (None,) if flags.get("epochs") is None else epoch_counts(flags["epochs"])
         stopped = last_unfinished_run().path if resume is True else Path(resume)
         read_status(stopped)  # before any long work
     elif dataset is None:
@@ -78,28 +79,47 @@ def train(
         if output is not None and is_main_process():  # before any long work
             RunDirectory(Path(output)).refuse_existing(exist_ok=exist_ok)
 
-    from sadcl_core.data.manifest import load_with_images
-    from sadcl_core.runtime.distributed import broadcast, process_group
-    from sadcl_core.training.listeners.standard import standard_listeners
-    from sadcl_core.training.resume import prepare_resume
-    from sadcl_core.training.run import resume_run, start_run
-
     with process_group():
         listen = listen if is_main_process() else ignore
         if resume:
-            resumed = prepare_resume(broadcast(stopped), layers, epochs=counts, lr=flags.get("lr"))
-            if dataset is None and data is None:
-                manifest = load_with_images(Path(resumed.config.data.manifest))
-            else:
-                manifest = find_data(dataset or resumed.config.data.dataset, data, listen=listen, progress=progress)
-            with standard_listeners(resumed.config, resumed.run, listen) as tell:
-                return resume_run(resumed, manifest, listen=tell)
+            return _resume(stopped, dataset, data, layers, epochs=counts, lr=flags.get("lr"), listen=listen, progress=progress)
         assert dataset is not None, "refused above"
         manifest = find_data(dataset, data, listen=listen, progress=progress)
         configured = configure_for(manifest, layers, listen=listen)
+        from sadcl_core.runtime.distributed import broadcast
+        from sadcl_core.training.listeners.standard import standard_listeners
+        from sadcl_core.training.run import start_run
+
         run = RunDirectory(broadcast(Path(output) if output else new_run_path(manifest.description.name)))
         with standard_listeners(configured.config, run, listen) as tell:
             return start_run(configured.config, configured.sources, manifest, run, exist_ok=exist_ok, listen=tell)
+
+
+def _resume(
+    stopped: Path,
+    dataset: str | Path | Manifest | None,
+    data: str | Path | None,
+    layers: list[tuple[str, Layer]],
+    *,
+    epochs: Sequence[int | None],
+    lr: float | None,
+    listen: Listener,
+    progress: StagedProgress | None,
+) -> TrainingResult:
+    """Go on with a run; the processes have joined."""
+    from sadcl_core.data.manifest import load_with_images
+    from sadcl_core.runtime.distributed import broadcast
+    from sadcl_core.training.listeners.standard import standard_listeners
+    from sadcl_core.training.resume import prepare_resume
+    from sadcl_core.training.run import resume_run
+
+    resumed = prepare_resume(broadcast(stopped), layers, epochs=epochs, lr=lr)
+    if dataset is None and data is None:
+        manifest = load_with_images(Path(resumed.config.data.manifest))
+    else:
+        manifest = find_data(dataset or resumed.config.data.dataset, data, listen=listen, progress=progress)
+    with standard_listeners(resumed.config, resumed.run, listen) as tell:
+        return resume_run(resumed, manifest, listen=tell)
 
 
 def configure_run(
@@ -125,8 +145,6 @@ def configure_run(
     layers = flag_layers(**flags)
     if dataset is None:
         return configure_for(None, layers, listen=listen)
-    from sadcl_core.runtime.distributed import process_group
-
     with process_group():
         listen = listen if is_main_process() else ignore
         return configure_for(find_data(dataset, data, listen=listen, progress=progress), layers, listen=listen)
@@ -138,7 +156,6 @@ def find_data(
     """Return the manifest of a data set; of several processes one prepares it, if need be, and the others find it."""
     from sadcl_core.data.manifest import Manifest
     from sadcl_core.data.prepare.prepare import find_or_prepare
-    from sadcl_core.runtime.distributed import main_process_first
 
     if isinstance(dataset, Manifest):
         return dataset
