@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import ModelSection
-from sadcl_core.data.split import Split
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
 from sadcl_core.model.initialise import parameters_on_meta
 from sadcl_core.model.label_facts import label_facts
 from sadcl_core.registry import HEADS, resolve, suggest
+
+if TYPE_CHECKING:
+    from sadcl_core.data.split import Split
 
 COUNTED = frozenset({"names", "active", "together", "known"})  # facts about labels that a split gives
 

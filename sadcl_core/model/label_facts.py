@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sadcl_core.data.split import Split
-from sadcl_core.data.statistics import label_statistics
+if TYPE_CHECKING:
+    from sadcl_core.data.split import Split
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def label_facts(split: Split) -> LabelFacts:
         >>> facts.names, facts.active.tolist(), facts.together.tolist(), facts.known.tolist()
         (('cat', 'dog'), [2, 1], [[2, 1], [1, 1]], [[2, 1], [1, 1]])
     """
+    from sadcl_core.data.statistics import label_statistics  # a loaded model counts nothing and needs none of its imports
+
     counts = label_statistics(split)
     active, together, known = (torch.from_numpy(table) for table in (counts.active, counts.together, counts.known))
     return LabelFacts(split.manifest.classes, active, together, known)

@@ -34,7 +34,7 @@ def refuse(folder: Path, cases: list[tuple[str, int, str]]) -> None:
 def test_no_run_yet(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
     commands = (
-        *("predict a.png", "embed", "visualize prototypes", "visualize embeddings"),
+        *("predict a.png", "embed", "eval", "visualize prototypes", "visualize embeddings"),
         *("visualize attention a.png", "visualize curves"),
     )
     refuse(tmp_path, [(command, 3, "Train first: sadcl train digits") for command in commands])
@@ -67,3 +67,13 @@ def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
             (f"visualize attention {image} --labels tenn", 2, "no class 'tenn'"),
         ],
     )
+
+
+def test_prediction_imports_no_library_that_it_does_not_need(trained: Path) -> None:
+    """Beside torch and timm, which are most of the second that one image takes."""
+    code = RUN_ALL.replace('"torch" in sys.modules', "sorted(sys.modules)")
+    arguments = json.dumps([["predict", "my-coco/val2017/001.png", "--device", "cpu"]])
+    done = subprocess.run([sys.executable, "-c", code, arguments], cwd=trained, capture_output=True, text=True, check=True)
+    exit_code, stderr, modules = json.loads(done.stdout.splitlines()[-1])
+    assert exit_code == 0, stderr
+    assert not {"pyarrow", "scipy", "sklearn", "pandas", "matplotlib", "accelerate", "webdataset"} & set(modules)
