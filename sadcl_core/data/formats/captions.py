@@ -25,7 +25,7 @@ LOOKED_AT = 200  # images, until one has a text beside it
 
 
 def recognises(folder: Path) -> bool:
-    """Whether an image has a text beside it that holds no boxes."""
+    """Return True if an image has a text beside it that holds no boxes."""
     texts = (_text_beside(folder / image) for image in islice(images_under(folder), LOOKED_AT))
     found = next((text for text in texts if text.is_file() and text.stat().st_size), None)  # an empty one says nothing
     return found is not None and not is_boxes(found)
@@ -43,7 +43,7 @@ def read(source: Source) -> Manifest:
     for number, image in enumerate(images_under(source.root), start=1):
         text = _text_beside(source.root / image)
         tags: list[str] = []
-        rows.watched[text.parent] = None
+        rows.watch(text.parent)
         if text.is_file():
             tags = [tag.strip() for _, line in read_lines(text) for tag in line.split(",")]
         else:
@@ -53,7 +53,7 @@ def read(source: Source) -> Manifest:
     if without == len(rows.rows):
         raise DataError(f"{source.root} has no image with a text beside it. Write the tags of a.jpg into a.txt.")
     if without:
-        rows.notes.append(f"{without:,} images have no text beside them and count as without labels")
+        rows.note(f"{without:,} images have no text beside them and count as without labels")
     return rows.manifest()
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a row say: its split, and which labels are active or unknown."""
+"""Parse the cells of a row: its split, and its active and unknown labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LIST = 1 << 17  # characters of a list that is written out
 
 
 def split_of(columns: Columns, cells: Sequence[Any]) -> str:
-    """The split of a row, blank when it has none."""
+    """Return the split of a row; blank if it has none."""
     if columns.split is None:
         return ""
     text = cell_text(cells[columns.split])
@@ -32,7 +32,7 @@ def split_of(columns: Columns, cells: Sequence[Any]) -> str:
 
 
 def read_flags(flags: Sequence[tuple[int, str]], cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
-    """The active and the unknown classes of a row with a column per class.
+    """Return the active and the unknown classes of a row with a column per class.
 
     Raises:
         DataError: a cell is neither 1, 0 nor unknown.
@@ -55,20 +55,20 @@ def read_flags(flags: Sequence[tuple[int, str]], cells: Sequence[Any], where: st
 
 
 def label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
-    """The cells of a row that hold labels."""
+    """Return the cells of a row that hold labels."""
     rest = cells[columns.rest :] if columns.rest is not None else ()
     return [*(cells[k] for k in columns.labels), *rest]
 
 
 def label_texts(columns: Columns, head: list[Row]) -> list[str]:
-    """What cells of labels hold that is no written list."""
+    """Return the texts in cells of labels, without those that are written lists."""
     rows = (cells for _, cells in head if len(cells) >= columns.width)
     texts = (cell for cells in rows for cell in label_cells(columns, cells) if isinstance(cell, str) and cell.strip())
     return [text for text in texts if not _is_list(text)]
 
 
 def find_between(texts: Sequence[str]) -> str:
-    """What stands between the labels of a cell: the first of | ; , that occurs, else perhaps a space, else any of them."""
+    """Return the delimiter between labels: the first of | ; , that occurs, else perhaps a space, else any of them."""
     for between in BETWEEN_LABELS:
         if any(between in text for text in texts):
             return between
@@ -76,7 +76,7 @@ def find_between(texts: Sequence[str]) -> str:
 
 
 def _are_words(texts: Sequence[str]) -> bool:
-    """Whether texts with spaces are several labels each, not labels of several words.
+    """Return True if texts with spaces are several labels each, not labels of several words.
 
     The same words then come together in ever other ways: there are fewer words than texts. A label of several words
     makes more words than texts, and each text comes again and again.
@@ -88,7 +88,7 @@ def _are_words(texts: Sequence[str]) -> bool:
 
 
 def labels_in(cell: Any, between: str, where: str) -> list[Any]:
-    """The labels of one cell."""
+    """Return the labels of one cell."""
     if cell is None or cell != cell:  # missing, or NaN
         return []
     if isinstance(cell, (list, tuple)):
@@ -102,11 +102,11 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
         raise DataError(f"{where}: {text} is no label. Leave the image out if nothing is known, or give columns of 1, 0 and ?.")
     if _is_list(text):
         return _written_list(text, where)
-    return [part for part in map(str.strip, _taken_apart(text, between)) if part]
+    return [part for part in map(str.strip, _split_cell(text, between)) if part]
 
 
-def _taken_apart(text: str, between: str) -> list[str]:
-    """The pieces of a cell; a line of its own is one as well."""
+def _split_cell(text: str, between: str) -> list[str]:
+    """Split a cell at the delimiter and at line breaks."""
     if between == "none":
         return [text]
     if between:
@@ -120,14 +120,14 @@ def _is_list(text: str) -> bool:
 
 
 def _written_list(text: str, where: str) -> list[Any]:
-    """A list as JSON or Python writes it."""
+    """Parse a list as JSON or Python writes it."""
     for parse in () if NUMPY.fullmatch(text) else (json.loads, ast.literal_eval):
         try:
-            found = parse(text) if len(text) <= MAX_LIST else None
+            values = parse(text) if len(text) <= MAX_LIST else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in found):
-            return list(found)
+        if isinstance(values, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in values):
+            return list(values)
     if NUMPY.fullmatch(text):
         return [first or second for first, second in QUOTED.findall(text)]
-    raise DataError(f'{where}: {text[:60]} is no list of labels. Write ["cat", "dog"], or cat;dog.')
+    raise DataError(f'{where}: {text[:60]} is not a list of labels. Write ["cat", "dog"], or cat;dog.')

@@ -33,7 +33,7 @@ YEARS = ("2014", "2017")
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file has the keys of the format."""
+    """Return True if a file has the keys of the format."""
     return mentions(path, "images", "annotations", "categories")
 
 
@@ -60,11 +60,12 @@ def read(source: Source) -> Manifest:
                 rows = LabelRows(source, "coco", classes=[str(category["name"]) for category in categories])
                 _refuse_other_classes(rows, first, path)
             if [(c["id"], c["name"]) for c in categories] != [(c["id"], c["name"]) for c in first]:
-                raise DataError(f"{path} and {rows.parts[0].file} list different categories. Use files of one data set.")
+                raise DataError(f"{path} and {rows.first_file} list different categories. Use files of one data set.")
             rows.start(path)
             _add_images(rows, coco, path, split, {c["id"]: number for number, c in enumerate(categories)})
     assert rows is not None, "a year was found, so there is a file"
-    rows.notes += notes
+    for note in notes:
+        rows.note(note)
     superclasses = [str(category.get("supercategory", "")) for category in first]
     return rows.manifest(superclasses=superclasses if any(superclasses) else ())
 

@@ -1,4 +1,4 @@
-"""What each column of a table is: images, splits, labels in a cell, or a class of its own."""
+"""Identify the columns of a table: images, splits, labels in a cell, or one class each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Row = tuple[int, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Columns:
-    """What each column is: numbers of columns, None where there is none."""
+    """Numbers of columns; None where there is none."""
 
     image: int
     split: int | None
@@ -39,11 +39,11 @@ class Columns:
     flags: tuple[tuple[int, str], ...]  # one column per class: its number and the class
     left_out: tuple[str, ...]
     width: int  # cells that every row has
-    is_valid: bool = False  # the split is told by 1 for val and 0 for train
+    is_valid: bool = False  # in the column of splits 1 is val and 0 is train
 
 
 def find_columns(header: list[str] | None, head: list[Row], path: Path, rows: LabelRows) -> Columns:
-    """Find out what each column is."""
+    """Identify the columns."""
     if not head:
         raise DataError(f"{path} has a header and no row. Give a table with a row per image.")
     return _without_header(head, path, rows) if header is None else _with_header(header, head, path, rows)
@@ -92,14 +92,14 @@ def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows
 
 
 def _refuse_flags(header: list[str], head: list[Row], path: Path, used: Sequence[int | None]) -> None:
-    """Raise when a column beside the labels says of each row whether the label is there: a 0 would be taken for a label."""
+    """Raise if a column beside the labels says 1 or 0 of each label: labels with 0 would be read as active."""
     for k, name in enumerate(header):
         if k not in used and not _is_no_class(name) and _is_flag_column(head, k):
             raise DataError(f"{path}: column {name!r} says 1 or 0 of each label. Leave the rows with 0 out, then the column.")
 
 
 def _with_label_column(header: list[str], path: Path, name: str, image: int, split: int | None, unknown: int | None) -> Columns:
-    """The columns when a person says which one holds the labels."""
+    """Return the columns where a person names the one that holds the labels."""
     if name not in header:
         raise DataError(f"{path} has no column {name!r}, only {', '.join(header)[:200]}. Check --label-column.")
     labels = header.index(name)
@@ -113,7 +113,7 @@ def _with_label_column(header: list[str], path: Path, name: str, image: int, spl
 
 
 def _image_column(header: list[str], first: Sequence[Any]) -> int:
-    """The column of images: the first of the usual names whose cell is a path, any such column, any such name, the first."""
+    """Return the images' column: the first of the usual names whose cell is a path, any such column, any such name, the first."""
     paths = [k for k in range(len(header)) if looks_like_image(cell_at(first, k)) and not ADDRESS.match(str(first[k]).strip())]
     named = find_column([header[k] for k in paths], IMAGE_COLUMNS)
     if named is not None:
@@ -123,7 +123,7 @@ def _image_column(header: list[str], first: Sequence[Any]) -> int:
 
 
 def _flag_columns(header: list[str], head: list[Row], columns: Sequence[int]) -> list[int]:
-    """The columns that are classes: with 1 and 0, and beside such also those of which nobody knows anything."""
+    """Return the columns that are classes: those of 1 and 0, and beside them those in which all is unknown."""
     columns = [k for k in columns if not _is_no_class(header[k])]
     flags = [k for k in columns if _is_flag_column(head, k)]
     return [k for k in columns if k in flags or _is_unknown_column(head, k)] if flags else []
@@ -155,15 +155,15 @@ def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
 
 
 def _last_word(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """The only column whose last word is one of some names, as in `Finding Labels`."""
-    found = [k for k, cell in enumerate(header) if column_word(cell).rpartition("_")[2] in names]
-    return found[0] if len(found) == 1 else None
+    """Return the only column whose last word is one of some names, as in `Finding Labels`."""
+    matches = [k for k, cell in enumerate(header) if column_word(cell).rpartition("_")[2] in names]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _is_flag_column(head: list[Row], k: int) -> bool:
-    """Whether what is filled in is 1, 0 and the like, at least mostly, and some of it says something.
+    """Return True if the cells that are filled in are 1, 0 and the like, at least mostly, and not all unknown.
 
-    The rest are mistakes, which are better complained of than that a class is passed over.
+    The rest are mistakes, which are reported, so that no class is passed over.
     """
     values = [text for _, row in head if (text := cell_text(cell_at(row, k)).lower())]
     if not any(FLAGS.get(text, NOT_KNOWN) != NOT_KNOWN for text in values):
@@ -172,6 +172,6 @@ def _is_flag_column(head: list[Row], k: int) -> bool:
 
 
 def _is_unknown_column(head: list[Row], k: int) -> bool:
-    """Whether all that is filled in says that nobody knows."""
+    """Return True if all cells that are filled in are unknown."""
     values = {text for _, row in head if (text := cell_text(cell_at(row, k)).lower())}
     return bool(values) and values <= {"-1", "-1.0", "?", "unknown"}

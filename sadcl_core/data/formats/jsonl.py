@@ -31,7 +31,7 @@ VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the first line is an object that names an image, and labels where the file need not be of lines."""
+    """Return True if the first line is an object that names an image, and labels where the file need not be of lines."""
     try:
         row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
     except (DataError, ValueError, RecursionError):
@@ -77,7 +77,7 @@ def _read_file(path: Path, split: str, rows: LabelRows) -> None:
     if not started:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
     if unlabelled:
-        rows.notes.append(f"{path.name}: {unlabelled:,} images whose labels are null were left out")
+        rows.note(f"{path.name}: {unlabelled:,} images whose labels are null were left out")
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows of images with named labels, as most label files hold them, gathered into a manifest."""
+"""Gather rows of images with named labels, as most label files hold them, into a manifest."""
 
 from __future__ import annotations
 
@@ -44,41 +44,65 @@ class _Part:
 
 
 class LabelRows:
-    """Collects rows, finds their images, numbers their classes."""
+    """Collect rows, find their images, number their classes."""
 
     def __init__(self, source: Source, kind: str, *, classes: Sequence[str] = ()) -> None:
-        """Nothing yet.
+        """Start without a row.
 
         Args:
-            source: what is read.
-            kind: the format, for the description.
-            classes: what the label file itself says its classes are; the person's own list comes first, `classes.txt` last.
+            source: the label files.
+            kind: their format, for the description.
+            classes: as the label file itself lists them; the person's own list comes first, `classes.txt` last.
 
         Raises:
-            DataError: the list of classes is too long to be one, or a name is no text.
+            DataError: the list of classes is too long to be one, or a name is not text.
         """
         self.source = source
         self.kind = kind
-        listed = source.reading.classes or tuple(classes) or _listed_beside(source)
+        listed = source.reading.classes or tuple(classes)
+        if not listed and (lists := class_lists(source)):
+            listed = read_classes(lists[0])
         _check_names(listed, source)
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
         self.listed = listed
-        self.as_seen = False  # classes in the order in which they came up, instead of by name
+        self._by_name = True  # classes are ordered by name, instead of as they came up
         self.rows = Rows()
         self.row_numbers = array("q")
-        self.parts: list[_Part] = []
+        self._parts: list[_Part] = []
         self.places: dict[str, dict[str, int]] = {}
         self.repeated = 0
-        self.notes: list[str] = []
-        self.watched: dict[Path, None] = {}  # beside the label files: what tells that the labels changed
+        self._notes: list[str] = []
+        self._watched: dict[Path, None] = {}
 
     def start(self, file: Path, *, paths: Paths = "near") -> None:
-        """The rows that follow come from this file, or from the files of this folder."""
-        self.parts.append(_Part(file, len(self.rows), paths))
+        """Begin with the rows of a label file, or of the label files in a folder."""
+        self._parts.append(_Part(file, len(self.rows), paths))
+
+    @property
+    def first_file(self) -> Path | None:
+        """The first label file; None before `start`."""
+        return self._parts[0].file if self._parts else None
+
+    @property
+    def file(self) -> Path:
+        """The label file whose rows are being added."""
+        return self._parts[-1].file
+
+    def watch(self, path: Path) -> None:
+        """Read the labels again, later, if this file or folder beside the label files has changed."""
+        self._watched[path] = None
+
+    def note(self, text: str) -> None:
+        """Tell the person who prepares the data a sentence."""
+        self._notes.append(text)
+
+    def keep_order(self) -> None:
+        """Order classes as they come up, instead of by name."""
+        self._by_name = False
 
     def label(self, name: object, where: str) -> int:
-        """The index of a class.
+        """Return the index of a class.
 
         Raises:
             DataError: it is not one of the listed classes, or there are far too many.
@@ -92,7 +116,7 @@ class LabelRows:
         if self.fixed:
             return self._listed_number(text, where)
         if not text or not is_text(text):
-            raise DataError(f"{where}: a label is empty or no text. Name it, or remove it.")
+            raise DataError(f"{where}: a label is empty or not text. Name it, or remove it.")
         if len(self.index) >= MAX_CLASSES:
             raise DataError(
                 f"{where}: more than {MAX_CLASSES:,} different labels, such as {text[:60]!r}. Free text or numbers were probably "
@@ -101,7 +125,7 @@ class LabelRows:
         return self.index.setdefault(text, len(self.index))
 
     def _listed_number(self, text: str, where: str) -> int:
-        """The index that a number stands for where the classes are listed."""
+        """Return the index that a number stands for where the classes are listed."""
         count = len(self.listed)
         if not text.removeprefix("-").isdecimal() or len(text) > 9:
             shown = ", ".join(self.listed[:3])
@@ -123,15 +147,25 @@ class LabelRows:
         boxes: tuple[Box, ...] | None = None,
         where: str = "",
     ) -> None:
-        """One image with its labels by name (or by index, where the classes are listed); `where` is the place for errors.
+        """Add an image with its labels.
+
+        Args:
+            image: as the label file names it.
+            active: names of classes, or indices where the classes are listed.
+            row: number of the row.
+            split: empty where the image belongs to none yet.
+            unknown: names or indices.
+            boxes: of its objects; None where the format has no boxes.
+            where: place for errors; file and row unless given.
 
         Raises:
-            DataError: the image is no path, a label is none, or the image was listed before with other labels.
+            DataError: the image is not a path, a label is not a class, or the image was listed before with other labels.
         """
-        part = self.parts[-1]
+        part = self._parts[-1]
         where = where or f"{part.file}, row {row}"
         if not isinstance(image, (str, int)) or isinstance(image, bool):
-            raise DataError(f"{where}: the image is {_kind(image)}, not a path. Give the path of its file.")
+            kind = "missing" if image is None else type(image).__name__
+            raise DataError(f"{where}: the image is {kind}, not a path. Give the path of its file.")
         image = str(image)
         reference = cleaned(without_scheme(image) if part.paths == "elsewhere" else image, self.source.root, where)
         record = Record(
@@ -160,7 +194,7 @@ class LabelRows:
 
     def _listed_before(self, record: Record, row: int, where: str) -> bool:
         place = self.places.get(record.split, {}).get(record.image)
-        if place is None or place < self.parts[-1].first:
+        if place is None or place < self._parts[-1].first:
             return False
         same = set(self.rows.active[place]) == set(record.active)
         if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
@@ -171,42 +205,42 @@ class LabelRows:
         return True
 
     def manifest(self, *, superclasses: Sequence[str] = ()) -> Manifest:
-        """All rows; classes by name unless they were listed.
+        """Return all rows; classes are ordered by name unless they were listed.
 
         Raises:
             DataError: there is no row, no class, or an image climbs out of the root.
         """
         source = self.source
-        files = ", ".join(str(part.file) for part in self.parts) or str(source.root)
+        files = ", ".join(str(part.file) for part in self._parts) or str(source.root)
         if not len(self.rows):
             raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
-        names = self.listed if self.fixed else (tuple(self.index) if self.as_seen else sort_classes(self.index))
+        names = self.listed if self.fixed else (sort_classes(self.index) if self._by_name else tuple(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
         root = self._find_images()
         self._refuse_same_place()
         if self.repeated:
-            self.notes.append(f"{self.repeated:,} rows were listed twice with the same labels and count once")
+            self._notes.append(f"{self.repeated:,} rows were listed twice with the same labels and count once")
         description = Description(
             name=source.name,
             root=root.resolve(),
             classes=names,
             superclasses=tuple(name if is_text(name) else repr(name) for name in superclasses),
-            source=describe_source(self.kind, [*(part.file for part in self.parts), *class_lists(source), *self.watched]),
-            notes=tuple(self.notes),
+            source=describe_source(self.kind, [*(part.file for part in self._parts), *class_lists(source), *self._watched]),
+            notes=tuple(self._notes),
         )
         numbers = {name: number for number, name in enumerate(names)}
         order = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
         return Manifest(description, self.rows.table(order))
 
     def _find_images(self) -> Path:
-        """Turn references into paths, for each file and split by a rule of its own; returns the root they start from."""
+        """Turn references into paths, for each file and split by a rule of its own; return the root they start from."""
         images = self.rows.images
         if self.source.labels_only:
             return self.source.root
-        ends = [*(part.first for part in self.parts[1:]), len(images)]
+        ends = [*(part.first for part in self._parts[1:]), len(images)]
         rules: list[tuple[Rule, list[int]]] = []
-        for part, end in zip(self.parts, ends, strict=True):
+        for part, end in zip(self._parts, ends, strict=True):
             by_split: dict[int, list[int]] = {}
             for place in range(part.first, end):
                 by_split.setdefault(self.rows.split_codes[place], []).append(place)
@@ -222,7 +256,7 @@ class LabelRows:
         return root
 
     def _rule(self, part: _Part, places: Sequence[int], split: str) -> Rule:
-        """How the references of one file and split become paths.
+        """Return how the references of one file and split become paths.
 
         Raises:
             DataError: they are absolute paths of which nothing lies under the root.
@@ -232,8 +266,8 @@ class LabelRows:
         references = [self.rows.images[place] for place in places]
         absolute = [place for place in places if is_absolute(self.rows.images[place])]
         elsewhere = part.paths == "elsewhere" or len(absolute) == len(places)
-        rule, found = find_rule(self.source, part.file, references, split=split, elsewhere=elsewhere)
-        if absolute and not (elsewhere and found):
+        rule, matches = find_rule(self.source, part.file, references, split=split, elsewhere=elsewhere)
+        if absolute and not (elsewhere and matches):
             first = self.rows.images[absolute[0]][:200]
             raise DataError(
                 f"{self._where(absolute[0])}: {first} does not lie under {self.source.root}. Say with --data DIR which "
@@ -242,21 +276,25 @@ class LabelRows:
         return rule
 
     def _where(self, place: int) -> str:
-        part = next(part for part in reversed(self.parts) if part.first <= place)
+        part = next(part for part in reversed(self._parts) if part.first <= place)
         return f"{part.file}, row {self.row_numbers[place]}"
 
     def _refuse_same_place(self) -> None:
-        """Two references can be one path, as a.jpg and ./a.jpg are."""
-        seen: dict[int, set[str]] = {}
-        for image, split in zip(self.rows.images, self.rows.split_codes, strict=True):
-            known = seen.setdefault(split, set())
-            if image in known:
-                raise DataError(f"{self.source.name}: {image} is listed twice, in two files or spellings. Remove one row.")
-            known.add(image)
+        """Raise if two references are one path, as a.jpg and ./a.jpg are."""
+        seen: set[tuple[int, str]] = set()
+        for key in zip(self.rows.split_codes, self.rows.images, strict=True):
+            if key in seen:
+                raise DataError(f"{self.source.name}: {key[1]} is listed twice, in two files or spellings. Remove one row.")
+            seen.add(key)
 
 
 def make_box(label: int, sides: Iterable[float], where: str) -> Box:
-    """A box in pixels: left, top, width, height.
+    """Return a box.
+
+    Args:
+        label: index of its class.
+        sides: left, top, width and height in pixels.
+        where: place for errors.
 
     Raises:
         DataError: a number is not finite, or not one of pixels.
@@ -267,12 +305,8 @@ def make_box(label: int, sides: Iterable[float], where: str) -> Box:
     return Box(label, x, y, width, height)
 
 
-def _kind(value: object) -> str:
-    return "missing" if value is None else type(value).__name__
-
-
 def _check_names(names: Sequence[str], source: Source) -> None:
-    """Refuse a list of classes that is none."""
+    """Raise if a list of classes is too long to be one, or a name is empty, not text, or repeated."""
     where = ", ".join(map(str, source.files.values())) or str(source.root)
     if len(names) > MAX_CLASSES:
         raise DataError(
@@ -280,18 +314,13 @@ def _check_names(names: Sequence[str], source: Source) -> None:
         )
     bad = next((name for name in names if not name.strip() or not is_text(name)), None)
     if bad is not None:
-        raise DataError(f"{where}: the class name {bad[:60]!r} is empty or no text. Rename the class.")
+        raise DataError(f"{where}: the class name {bad[:60]!r} is empty or not text. Rename the class.")
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise DataError(f"{where}: the class name {name[:60]!r} appears twice. Rename one of them.")
 
 
-def _listed_beside(source: Source) -> tuple[str, ...]:
-    lists = class_lists(source)
-    return read_classes(lists[0]) if lists else ()
-
-
 def class_lists(source: Source) -> list[Path]:
-    """The list of classes beside a label file, or in the folder of all, if there is one."""
+    """Return the list of classes beside a label file, or in the folder of all, if there is one."""
     folders = dict.fromkeys((*(file.parent for file in source.files.values()), source.root))
     return [path for folder in folders if (path := folder / CLASS_LIST).is_file()][:1]

@@ -33,7 +33,7 @@ OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal 
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file is a list of tasks."""
+    """Return True if a file is a list of tasks."""
     try:
         with path.open(encoding=detect_encoding(path)) as file:
             if not file.read(1 << 10).lstrip().startswith("["):
@@ -62,7 +62,7 @@ def read(source: Source) -> Manifest:
             rows.start(path, paths="elsewhere")
             empty = _add_tasks(tasks, split, rows, path)
             if empty:
-                rows.notes.append(f"{path.name}: {empty:,} tasks without an annotation were left out")
+                rows.note(f"{path.name}: {empty:,} tasks without an annotation were left out")
     return rows.manifest()
 
 
@@ -71,9 +71,7 @@ def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: P
     keys, empty = _minimal_keys(tasks), 0
     texts = _other_texts(tasks, keys)
     if texts:
-        rows.notes.append(
-            f"{path.name}: texts that were not taken for labels: {', '.join(texts)[:200]}; export as JSON to have them"
-        )
+        rows.note(f"{path.name}: texts that were not taken for labels: {', '.join(texts)[:200]}; export as JSON to have them")
     opinions: dict[str, list[set[str]]] = {}  # of an image: of a minimal export every row is an opinion
     first: dict[str, int] = {}
     for number, task in enumerate(tasks, start=1):
@@ -96,9 +94,7 @@ def _add(image: str, opinions: list[set[str]], number: int, split: str, rows: La
     active = set.intersection(*opinions)
     unknown = set.union(*opinions) - active
     place = _on_this_disk(image, rows.source)
-    rows.add(
-        place, sorted(active), row=number, split=split, unknown=sorted(unknown), where=f"{rows.parts[-1].file}, task {number}"
-    )
+    rows.add(place, sorted(active), row=number, split=split, unknown=sorted(unknown), where=f"{rows.file}, task {number}")
 
 
 def _minimal_keys(tasks: list[dict[str, Any]]) -> list[str]:
@@ -118,7 +114,7 @@ def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:
 
 
 def _is_result(value: Any) -> bool:
-    """Whether a value is what several choices, or boxes, look like."""
+    """Return True if a value is what several choices, or boxes, look like."""
     if isinstance(value, dict):
         return isinstance(value.get("choices"), list)
     return isinstance(value, list) and any(isinstance(inner, dict) and _labels(inner) for inner in value)

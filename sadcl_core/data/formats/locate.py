@@ -1,4 +1,4 @@
-"""Find the images that a label file speaks of: under which folder, and how a reference becomes a path.
+"""Find the images that a label file names: under which folder, and how a reference becomes a path.
 
 Label files name images relative to themselves, to a folder beside them, with or without an extension, by their place on
 another machine or in a bucket. A rule is found by trying a few references against the disk; it then holds for the file.
@@ -34,7 +34,7 @@ class Rule:
     suffix: str = ""
 
     def apply(self, reference: str) -> str:
-        """The path relative to the root, normalised; it may climb out of it (see `inside`)."""
+        """Return the path relative to the root, normalised; it may climb out of it (see `inside`)."""
         rest = reference.split("/", min(self.dropped, reference.count("/")))[-1] if self.dropped else reference
         path = f"{self.prefix}/{rest}{self.suffix}" if self.prefix else f"{rest}{self.suffix}"
         return os.path.normpath(path) if "/." in path or path.startswith(".") or "//" in path else path
@@ -43,10 +43,10 @@ class Rule:
 def find_rule(
     source: Source, file: Path, references: Sequence[str], *, split: str = "", elsewhere: bool = False
 ) -> tuple[Rule, bool]:
-    """The rule that finds most of some references; one that leads to the likeliest folder when none finds any.
+    """Return the rule that finds most of some references; one that leads to the likeliest folder if none finds any.
 
     Args:
-        source: its root, or also the parent of it when nobody said where the images are.
+        source: its root, or also the parent of it if the folder of the images was not given.
         file: the label file.
         references: of its images in one split, as from `cleaned`.
         split: its name; folders may be called after it.
@@ -79,13 +79,13 @@ def find_rule(
 
 
 def _count(rule: Rule, references: Sequence[str]) -> int:
-    """How many references a rule finds."""
+    """Return how many references a rule finds."""
     paths = (rule.apply(reference) for reference in references)
     return sum(not climbs_out(path) and os.path.isfile(rule.root / path) for path in paths)  # noqa: PTH113 - many
 
 
 def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str], file: Path) -> None:
-    """Raise when another folder beside a label file holds images of all the same names."""
+    """Raise if another folder beside a label file holds images of all the same names."""
     for prefix in beside:
         other = Rule(rule.root, prefix, rule.dropped, rule.suffix)
         if _count(other, references) == len(references):
@@ -96,14 +96,14 @@ def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str],
 
 
 def _missing_parts(root: Path, references: Sequence[str], elsewhere: bool) -> int:
-    """How many leading parts of the references may be missing on this disk; one when they begin with the root's own name."""
+    """Count leading parts of the references that may be missing on this disk; one when they begin with the root's own name."""
     if elsewhere:
         return min(max((reference.count("/") for reference in references), default=0), DEEPEST)
     return int(bool(references) and all(reference.startswith(f"{root.resolve().name}/") for reference in references))
 
 
 def _prefixes(root: Path, file: Path, split: str) -> Iterator[str]:
-    """Folders under the root in which the images of one split of a label file may lie, the likeliest first."""
+    """Yield folders under the root in which the images of one split of a label file may lie, the likeliest first."""
     own = _relative(file.parent, root)
     stem = file.stem
     of_stem = (stem, *re.findall(r"(?:train|val|test)\d{4}", stem), *re.split(r"[_\-.]", stem))
@@ -120,25 +120,25 @@ def _prefixes(root: Path, file: Path, split: str) -> Iterator[str]:
 
 
 def _folders_called(words: Sequence[str]) -> dict[str, None]:
-    """Folders in which the images of something called so may lie."""
+    """Return folders in which the images of something called so may lie."""
     return dict.fromkeys(path for word in words if word for path in (word, f"images/{word}", f"{word}/images"))
 
 
 def _beside(root: Path, file: Path) -> list[str]:
-    """The other folders beside a label file; the last in which its images are looked for."""
+    """Return the other folders beside a label file; its images are looked for there last."""
     own = _relative(file.parent, root)
     names = sorted(path.name for path in (root / own).iterdir() if path.is_dir() and not path.name.startswith("."))
     return [f"{own}/{name}" if own else name for name in names[:FOLDERS]]
 
 
 def _relative(folder: Path, root: Path) -> str:
-    """A folder as seen from the root; empty for the root itself, and for a folder that is not under it."""
+    """Return a folder relative to the root; empty for the root itself, and for a folder that is not under it."""
     own, base = folder.resolve(), root.resolve()
     return own.relative_to(base).as_posix().removeprefix(".") if own.is_relative_to(base) else ""
 
 
 def cleaned(reference: str, root: Path, where: str) -> str:
-    """A reference as forward-slashed text, relative to the root when it was an absolute path under it.
+    """Return a reference as forward-slashed text, relative to the root when it was an absolute path under it.
 
     Another absolute path stays one: it may be that of another machine.
 
@@ -163,17 +163,17 @@ def cleaned(reference: str, root: Path, where: str) -> str:
 
 
 def is_absolute(text: str) -> bool:
-    """Whether a path begins at the top of a disk."""
+    """Return True if a path begins at the top of a disk."""
     return text.startswith("/") or re.match(r"^[A-Za-z]:/", text) is not None
 
 
 def is_text(text: str) -> bool:
-    """Whether a text can be stored: half of a pair of surrogates, from JSON or the name of a file, cannot."""
+    """Return True if a text can be stored; half of a pair of surrogates, from JSON or the name of a file, cannot."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def without_scheme(reference: str) -> str:
-    """The path of an address in a bucket, a datastore or a labelling tool: what may lie on this disk.
+    """Return the path of an address in a bucket, a datastore or a labelling tool, which may lie on this disk.
 
     `gs://bucket/a/b.jpg` is a/b.jpg, `/data/local-files/?d=a/b.jpg` is a/b.jpg, another text stays as it is.
     """
@@ -190,19 +190,19 @@ def without_scheme(reference: str) -> str:
 
 
 def climbs_out(path: str) -> bool:
-    """Whether a normalised path leads out of the folder that it starts from."""
+    """Return True if a normalised path leads out of the folder that it starts from."""
     return path == ".." or path.startswith(("../", "/"))
 
 
 def outside(path: str, root: Path, where: str) -> DataError:
-    """What to say of a path that climbs out."""
+    """Return the error for a path that climbs out."""
     return DataError(
         f"{where}: {path} lies outside {root}. Say with --data DIR which folder holds all images; it may be {root.parent}."
     )
 
 
 def inside(path: str, root: Path, where: str) -> str:
-    """The path, if it stays under the root.
+    """Return the path if it stays under the root.
 
     Raises:
         DataError: it climbs out.

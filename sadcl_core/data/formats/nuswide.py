@@ -11,7 +11,7 @@ Many of its images are gone from the network: those that are not on the disk are
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
@@ -38,7 +38,7 @@ NEEDED = (
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the lists of images are there."""
+    """Return True if the lists of images are there."""
     return any(_list_file(folder, word) is not None for word in SPLITS.values())
 
 
@@ -59,7 +59,7 @@ def read(source: Source) -> Manifest:
     for split, path in lists.items():
         rows.start(path, paths="exact")
         names = [(number, line.strip().replace("\\", "/")) for number, line in read_lines(path) if line.strip()]
-        for (number, name), labels in zip(names, _labels(root, SPLITS[split], len(names), rows.watched), strict=True):
+        for (number, name), labels in zip(names, _labels(root, SPLITS[split], len(names), rows.watch), strict=True):
             if os.path.isfile(root / photos / name):  # noqa: PTH113 - many, and False for what cannot be a path
                 rows.add(f"{photos}/{name}" if photos else name, labels, row=number, split=split)
             else:
@@ -67,7 +67,7 @@ def read(source: Source) -> Manifest:
     if not len(rows.rows):
         raise DataError(f"None of the {gone:,} listed photos lies in {root / (photos or FOLDERS[0])}. Unpack them there.")
     if gone:
-        rows.notes.append(f"{gone:,} listed photos are not on the disk and were left out")
+        rows.note(f"{gone:,} listed photos are not on the disk and were left out")
     return rows.manifest()
 
 
@@ -76,20 +76,20 @@ def _list_file(root: Path, word: str) -> Path | None:
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
-def _labels(root: Path, word: str, count: int, watched: dict[Path, None]) -> Iterator[list[int]]:
-    """Active classes of each listed image; the files they are in are watched."""
+def _labels(root: Path, word: str, count: int, watch: Callable[[Path], None]) -> Iterator[list[int]]:
+    """Yield the active classes of each listed image; watch the files that hold them."""
     whole = next(
         (p for folder in ("Groundtruth", "GroundTruth", ".") if (p := root / folder / f"Labels_{word}.txt").is_file()), None
     )
     if whole is not None:
-        watched[whole] = None
+        watch(whole)
         return _rows_of_flags(whole, count)
     folders = [root / name for name in ("TrainTestLabels", "Groundtruth/TrainTestLabels", "GroundTruth/TrainTestLabels")]
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None:
         raise DataError(f"{root} lacks Groundtruth/Labels_{word}.txt and TrainTestLabels/. {NEEDED}.")
     columns = []
-    watched[folder] = None
+    watch(folder)
     for name in CLASSES:
         path = folder / f"Labels_{name}_{word}.txt"
         if not path.is_file():

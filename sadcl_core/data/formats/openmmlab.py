@@ -18,7 +18,7 @@ SUFFIXES = (".json",)
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file has the two keys of the format."""
+    """Return True if a file has the two keys of the format."""
     return mentions(path, "metainfo", "data_list")
 
 
@@ -35,7 +35,7 @@ def read(source: Source) -> Manifest:
             classes = _classes(document["metainfo"]["classes"], path)
             rows = rows or LabelRows(source, "openmmlab", classes=classes)
             if rows.listed != classes:
-                first = rows.parts[0].file if rows.parts else "the list of classes"
+                first = rows.first_file or "the list of classes"
                 raise DataError(f"{path} has other classes than {first}. Use files of one data set.")
             rows.start(path)
             for number, entry in enumerate(document["data_list"], start=1):

@@ -1,4 +1,4 @@
-"""What a reader of label files is given, and what is remembered of the files it read."""
+"""The input of a reader of label files, and the state of the files it read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Difficult = Literal["ignore", "negative", "positive"]
 
-# how people call the splits, and what they are called here
+# usual names of the splits, and their names here
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trainval", "trainset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "valset"), "val"),
@@ -23,13 +23,13 @@ UNASSIGNED = ""  # the split of an image that belongs to none yet
 
 @dataclass(frozen=True)
 class Reading:
-    """What a person can say about how label files are to be read.
+    """How a person wants label files to be read.
 
     Attributes:
-        classes: names in their order, when they are not to be gathered from the labels.
-        delimiter: between the labels of one cell; found out when empty.
-        difficult: what an object marked difficult says of its class.
-        label_column: of a table; found out when empty.
+        classes: names in their order, instead of those in the labels.
+        delimiter: between the labels of one cell; detected when empty.
+        difficult: what an object marked difficult counts as.
+        label_column: of a table; detected when empty.
         long: every row of a table is one label of its image, which other rows name again.
     """
 
@@ -48,8 +48,8 @@ class Source:
         name: of the data set.
         root: folder that holds every image.
         files: label files by split; none for a format that is a whole folder.
-        guess: images may as well lie under the parent of `root`: nobody said where they are.
-        labels_only: only the labels are wanted: images stay as the label file calls them, wherever they were.
+        guess: images may also lie under the parent of `root`, since their folder was not given.
+        labels_only: read the labels alone; images keep their names in the label file, wherever they were.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Source:
 
 
 def split_name(text: str) -> str:
-    """The split that a column's value, a file's or a folder's name speaks of, or what it says itself.
+    """Return the split that a column's value, or the name of a file or folder, stands for.
 
     `valid` is val and `Training` train; another word stays as it is; a blank is no split yet.
     """
@@ -70,9 +70,9 @@ def split_name(text: str) -> str:
 
 
 def split_of_file(path: Path, above: Path | None = None) -> str:
-    """The split that a word in the name of a file, or all of its folder's name, says: `instances_val2017.json` is val.
+    """Return the split in the name of a file, or that its folder is called after: `instances_val2017.json` is val.
 
-    The name of the folder `above`, which a person gave, says nothing: all of it was meant.
+    The name of the folder `above`, which a person gave, does not count: all of it was meant.
     """
     folder = "" if path.parent == above else path.parent.name.lower()
     words = (*re.split(r"[^a-z]+", path.stem.lower()), folder)
@@ -80,23 +80,23 @@ def split_of_file(path: Path, above: Path | None = None) -> str:
 
 
 def split_above(image: str) -> str:
-    """The split that the nearest folder above an image is called after; none when no folder is."""
+    """Return the split that the nearest folder above an image is called after; UNASSIGNED if there is none."""
     names = (split_name(part) for part in reversed(image.split("/")[:-1]))
     return next((name for name in names if name in SPLIT_NAMES.values()), UNASSIGNED)
 
 
 def describe_source(kind: str, paths: Iterable[Path]) -> dict[str, Any]:
-    """The format and, of each label file or folder of them, its path and what changes when it does."""
+    """Return the format and, by path, the state of each label file or folder."""
     return {"format": kind, "files": {str(path.resolve()): _state(path) for path in paths}}
 
 
 def changed(source: dict[str, Any]) -> list[str]:
-    """Label files and folders that are gone or no longer what they were."""
+    """Return label files and folders that are gone or have changed."""
     return [name for name, state in source["files"].items() if not _is_still(Path(name), state)]
 
 
 def moved(source: dict[str, Any], old: Path, new: Path) -> bool | None:
-    """Whether the label files that lay under one folder now lie, with the same content, under another; None when none did."""
+    """Return True if the label files under one folder are now, with the same content, under another; None if there were none."""
     below = {Path(name): state for name, state in source["files"].items() if Path(name).is_relative_to(old)}
     if not below:
         return None
@@ -108,7 +108,7 @@ def moved(source: dict[str, Any], old: Path, new: Path) -> bool | None:
 
 
 def _is_still(path: Path, state: Any) -> bool:
-    """Whether a file or folder is as it was; the content of a file is looked at when only its time is another."""
+    """Return True if a file or folder is as it was; the content of a file is compared if only its time has changed."""
     try:
         seen = path.stat()
     except OSError:
@@ -126,7 +126,7 @@ def _hash(values: object) -> str:
 
 
 def _state(path: Path) -> dict[str, Any] | None:
-    """Size in bytes, latest change in nanoseconds and a hash of the content; None when gone.
+    """Return size in bytes, latest change in nanoseconds and a hash of the content; None if it is gone.
 
     Of a folder a hash of the names and sizes in it, and one of their changes.
     """

@@ -74,7 +74,7 @@ class _Entry:
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file is a table with a column of images."""
+    """Return True if a file is a table with a column of images."""
     try:
         if path.suffix.lower() == ".parquet":
             names = pq.read_schema(path).names
@@ -110,13 +110,14 @@ def read(source: Source) -> Manifest:
     for table in tables:
         with readable(table.path, "a table"):
             rows.start(table.path)
-            rows.notes += [f"{table.path.name}: {note}" for note in _notes(table, between, source.reading.delimiter)]
+            for note in _notes(table, between, source.reading.delimiter):
+                rows.note(f"{table.path.name}: {note}")
             _gather(table, rows, between)
     return rows.manifest()
 
 
 def _is_caption(path: Path) -> bool:
-    """Whether a text lies beside an image of the same name."""
+    """Return True if a text lies beside an image of the same name."""
     return path.suffix.lower() == ".txt" and any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
 
 
@@ -189,7 +190,7 @@ def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
 
 
 def _is_header(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
-    """Whether the first row names a column of images; between spaces the first, for prose speaks of images as well."""
+    """Return True if the first row names a column of images; between spaces the first, for prose speaks of images as well."""
     named = find_column(rows[0], IMAGE_COLUMNS)
     if named is not None and (delimiter != " " or named == 0):
         return True
@@ -237,9 +238,10 @@ def _class_labels(schema: pa.Schema) -> tuple[str, ...]:
 
 def _gather(table: _Table, rows: LabelRows, between: str) -> None:
     """Add every row."""
+    if table.columns.flags:
+        rows.keep_order()
     for _, name in table.columns.flags:  # a class no image has is a class
         rows.label(name, str(table.path))
-        rows.as_seen = True
     entries = _entries(table, between)
     for entry in _merged(entries) if rows.source.reading.long else entries:
         rows.add(entry.image, entry.active, row=entry.row, split=entry.split, unknown=entry.unknown)

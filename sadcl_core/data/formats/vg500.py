@@ -26,7 +26,7 @@ CLASSES = tuple(f"category {k}" for k in range(500))
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the index is there."""
+    """Return True if the index is there."""
     return (folder / INDEX).is_file()
 
 
@@ -43,7 +43,7 @@ def read(source: Source) -> Manifest:
         raise DataError(f"{root} lacks {', '.join([*missing, *([] if folders else ['VG_100K/'])])} of VG500. Put them there.")
     named = (root / CLASS_LIST).is_file()  # the numbers alone say nothing
     rows = LabelRows(source, "vg500", classes=() if named else CLASSES)
-    rows.watched[root / INDEX] = None
+    rows.watch(root / INDEX)
     with readable(root / INDEX, "the index of VG500"):
         index = read_json(root / INDEX)
         if not isinstance(index, dict):

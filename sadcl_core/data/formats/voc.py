@@ -55,7 +55,7 @@ NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a folder, or the devkit in it, has annotations as XML files."""
+    """Return True if a folder, or the devkit in it, has annotations as XML files."""
     devkit = _find_devkit(folder, "")
     return devkit is not None and any((devkit / "Annotations").glob("*.xml"))
 
@@ -70,8 +70,9 @@ def read(source: Source) -> Manifest:
     devkit = _devkit(source.root, source.name.upper() if official else "")
     lists, notes = _split_lists(devkit)
     rows = LabelRows(source, "voc", classes=tuple(CLASSES) if official or _is_official(devkit) else ())
-    rows.notes += notes
-    rows.watched[devkit / "Annotations"] = None
+    for note in notes:
+        rows.note(note)
+    rows.watch(devkit / "Annotations")
     prefix = (devkit / "JPEGImages").relative_to(source.root).as_posix()
     listed = lists or {UNASSIGNED: devkit / "Annotations"}
     for split, path in listed.items():
@@ -160,7 +161,7 @@ def _suffix(devkit: Path, name: str) -> str:
 
 
 def _is_official(devkit: Path) -> bool:
-    """Whether a folder is one of VOC's own years, which have VOC's classes even where not all of them occur."""
+    """Return True if a folder is one of VOC's own years, which have VOC's classes even where not all of them occur."""
     sets = devkit / "ImageSets" / "Main"
     return devkit.name.lower() in NAMES and any(sets.glob("aeroplane_*.txt"))
 

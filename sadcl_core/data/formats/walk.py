@@ -13,7 +13,7 @@ OURS = ({DESCRIPTION, ROWS}, {"run.json", "config.yaml"})
 
 
 def images_under(folder: Path) -> Iterator[str]:
-    """Paths of all image files below a folder, relative to it, by name; links are followed once.
+    """Yield the paths of all image files below a folder, relative to it, by name; links are followed once.
 
     Hidden folders and what this program writes, prepared data and runs, are left out.
     """

@@ -10,7 +10,7 @@ A line with more than four numbers is a polygon; its extent is the box. An image
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,7 +34,7 @@ LOOKED_AT = 200  # images, until one has a text beside it
 
 
 def recognises(folder: Path) -> bool:
-    """Whether there is a description with names, or texts that hold boxes."""
+    """Return True if there is a description with names, or texts that hold boxes."""
     try:
         description = _description(folder)
         content = read_yaml(description) if description is not None else None
@@ -48,7 +48,7 @@ def recognises(folder: Path) -> bool:
 
 
 def is_boxes(text: Path) -> bool:
-    """Whether the first line of a file is a class and four numbers or more."""
+    """Return True if the first line of a file is a class and four numbers or more."""
     try:
         line = next((line for _, line in read_lines(text) if line.strip()), "")
         numbers = [float(part) for part in line.split()]
@@ -72,13 +72,13 @@ def read(source: Source) -> Manifest:
         raise DataError(
             f"{source.root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
         )
-    images = dict.fromkeys(_images(source.root, content, description, rows.watched))  # one may be in two splits
+    images = dict.fromkeys(_images(source.root, content, description, rows.watch))  # one may be in two splits
     rows.start(description or source.root, paths="exact")
     for number, (split, image) in enumerate(images, start=1):
         boxes = _boxes(source.root, image, rows)
         labels = [box.label for box in boxes]
         place = source.root / image
-        rows.watched[place.parent] = None
+        rows.watch(place.parent)
         rows.add(image, labels, row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
     return rows.manifest()
 
@@ -98,9 +98,9 @@ def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, .
 
 
 def _images(
-    root: Path, content: Mapping[str, Any], description: Path | None, watched: dict[Path, None]
+    root: Path, content: Mapping[str, Any], description: Path | None, watch: Callable[[Path], None]
 ) -> Iterator[tuple[str, str]]:
-    """Split and path of each image: where the description says, else wherever there are images; lists of them are watched."""
+    """Yield split and path of each image: where the description says, else wherever there are images; watch lists of them."""
     named = False
     base = content.get("path", "")
     for key in SPLIT_KEYS:
@@ -112,7 +112,7 @@ def _images(
             if place is not None:
                 named = True
                 if (root / place).is_file():
-                    watched[root / place] = None
+                    watch(root / place)
                 yield from ((split_name(key), image) for image in _images_at(root, place))
     if not named:
         yield from ((split_above(image), image) for image in images_under(root))
@@ -161,7 +161,7 @@ def _boxes(root: Path, image: str, rows: LabelRows) -> tuple[Box, ...]:
     path = _text_of(root, image)
     if path is None:
         return ()
-    rows.watched[path.parent] = None
+    rows.watch(path.parent)
     boxes = []
     for number, line in read_lines(path):
         fields = line.split()

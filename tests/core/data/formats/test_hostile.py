@@ -322,7 +322,7 @@ def test_a_huge_file_that_is_no_json(tmp_path: Path) -> None:
 def test_a_very_long_cell_and_a_very_long_list(tmp_path: Path) -> None:
     with refused("row 2 .*cannot be read as a table"):
         load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,{'x' * 200_000}\n"), expected="csv")
-    with refused("row 2: .* is no list of labels"):
+    with refused("row 2: .* is not a list of labels"):
         load(put(tmp_path / "mine.csv", f'image,labels\na.jpg,"{"[" * 50_000}{"]" * 50_000}"\n'))
 
 

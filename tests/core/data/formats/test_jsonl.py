@@ -106,7 +106,7 @@ def test_a_json_suffix_will_do(tmp_path: Path) -> None:
         ({"image": "  ", "labels": ["cat"]}, "row 2: the image has no name"),
         ({"image": "https://x.org/b.jpg", "labels": ["cat"]}, "row 2: https://x.org/b.jpg is an address. Fetch the images"),
         ({"image": "\ud800.jpg", "labels": ["cat"]}, "row 2: .* is not a path"),
-        ({"image": "b.jpg", "labels": ["\ud800"]}, "row 2: a label is empty or no text"),
+        ({"image": "b.jpg", "labels": ["\ud800"]}, "row 2: a label is empty or not text"),
         ({"image": "b.jpg", "labels": [""]}, "row 2: a label is empty"),
         ({"image": "b.jpg", "labels": [1.5]}, "row 2: the labels are no list of names"),
         ({"image": "b.jpg", "labels": [float("nan")]}, "row 2: the labels are no list of names"),
