@@ -27,8 +27,8 @@ LOOKED_AT = 200  # images, until one has a text beside it
 def recognises(folder: Path) -> bool:
     """Return True if an image has a text beside it that holds no boxes."""
     texts = (_text_beside(folder / image) for image in islice(images_under(folder), LOOKED_AT))
-    found = next((text for text in texts if text.is_file() and text.stat().st_size), None)  # an empty one says nothing
-    return found is not None and not is_boxes(found)
+    first = next((text for text in texts if text.is_file() and text.stat().st_size), None)  # an empty one says nothing
+    return first is not None and not is_boxes(first)
 
 
 def read(source: Source) -> Manifest:

@@ -75,11 +75,11 @@ def _official(root: Path, split: str, year: str) -> Path:
 
 
 def _year(root: Path, name: str) -> str:
-    asked = [name.removeprefix("coco")] if name in ("coco2014", "coco2017") else list(YEARS)
-    for year in asked:
+    years = [name.removeprefix("coco")] if name in ("coco2014", "coco2017") else list(YEARS)
+    for year in years:
         if any(_official(root, split, year).is_file() for split in SPLITS):
             return year
-    shown = ", ".join(f"annotations/instances_train{year}.json" for year in asked)
+    shown = ", ".join(f"annotations/instances_train{year}.json" for year in years)
     raise DataError(f"{root} is not in COCO's layout: no {shown} or the val file. Unpack COCO's annotations there.")
 
 

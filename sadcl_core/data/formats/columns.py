@@ -140,7 +140,7 @@ def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
     width = min(len(row) for _, row in head)
     words = (k for k in range(width) if k != image)
     split = next((k for k in words if all(cell_text(row[k]).lower() in SPLIT_NAMES for _, row in head)), None)
-    known = max(image, -1 if split is None else split)
+    last = max(image, -1 if split is None else split)
     others = [k for k in range(len(first)) if k not in (image, split)]
     flagged = len(others) > 1 and all(len(row) == len(first) for _, row in head)
     if flagged and all(cell_text(row[k]).lower() in FLAGS for _, row in head for k in others):
@@ -150,8 +150,8 @@ def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
                 "--classes FILE."
             )
         return Columns(image, split, None, (), None, tuple(zip(others, rows.listed, strict=True)), (), len(first))
-    labels = tuple(k for k in range(known) if k not in (image, split))
-    return Columns(image, split, None, labels, None if labels else known + 1, (), (), known + 1)
+    labels = tuple(k for k in range(last) if k not in (image, split))
+    return Columns(image, split, None, labels, None if labels else last + 1, (), (), last + 1)
 
 
 def _last_word(header: Sequence[str], names: Sequence[str]) -> int | None:

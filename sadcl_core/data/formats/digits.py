@@ -149,7 +149,7 @@ def _clutter(canvas: Grey, originals: list[tuple[int, Grey]], rng: np.random.Gen
 
 
 def _free_place(boxes: list[Box], label: int, rng: np.random.Generator) -> Box | None:
-    """A place that leaves the other digits readable; None when none was found."""
+    """Return a place that leaves the other digits readable; None if there is none."""
     for _ in range(20):
         height = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
         width = round(height * rng.uniform(0.8, 1.0))

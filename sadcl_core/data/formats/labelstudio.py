@@ -99,8 +99,8 @@ def _add(image: str, opinions: list[set[str]], number: int, split: str, rows: La
 
 def _minimal_keys(tasks: list[dict[str, Any]]) -> list[str]:
     """Keys of a minimal export that hold labels: those that do in one task or another, or are called as they usually are."""
-    found = {key: None for task in tasks if "data" not in task for key, value in task.items() if _is_result(value)}
-    return list(found) or list(MINIMAL)
+    keys = {key: None for task in tasks if "data" not in task for key, value in task.items() if _is_result(value)}
+    return list(keys) or list(MINIMAL)
 
 
 def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:

@@ -68,10 +68,10 @@ def find_rule(
         likely, beside = list(_prefixes(root, file, split)), _beside(root, file)
         for dropped, prefix, suffix in product(range(depth + 1), [*likely, *beside], SUFFIXES):
             rule = Rule(root, prefix, dropped, suffix)
-            found = _count(rule, tried)
-            if found > most:
-                best, most = rule, found
-                if found == len(tried):
+            matches = _count(rule, tried)
+            if matches > most:
+                best, most = rule, matches
+                if matches == len(tried):
                     if prefix not in likely:
                         _refuse_second(rule, [other for other in beside if other != prefix], tried, file)
                     return best, True

@@ -7,7 +7,7 @@ The labels are in one cell (between `,` `;` `|` or spaces, or as a list), in one
 -1 or ?), or in the cells after the image. With a header or without. Also what Roboflow (`_classes.csv`), CheXpert and the
 Hugging Face imagefolder (`metadata.csv`, `metadata.parquet`) write. Parquet needs a header by nature.
 
-Columns are told apart by their names, else by what they hold. Tables of several splits must have the same classes; where
+Columns are identified by their names, else by what they hold. Tables of several splits must have the same classes; where
 a list of classes is given, columns that are not in it are no classes.
 """
 
@@ -47,8 +47,8 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 OPTIONS = ("long", "label_column")
 PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
-SNIFFED = 20  # lines that the delimiter is found out from
-LOOKED_AT = 10_000  # rows that the meaning of the columns is found out from
+SNIFFED = 20  # lines from which the delimiter is detected
+LOOKED_AT = 10_000  # rows from which the columns are identified
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read(source: Source) -> Manifest:
             _refuse_other_columns(tables, rows)
     if rows is None:
         raise DataError(f"{source.root} has no table of labels. Name the file.")
-    # of all tables together, or the labels of one would be taken apart in another way than those of the next
+    # of all tables together, so that their labels are split in the same way
     texts = [text for table in tables for text in label_texts(table.columns, table.head)]
     between = source.reading.delimiter or find_between(texts)
     for table in tables:
@@ -124,11 +124,11 @@ def _is_caption(path: Path) -> bool:
 def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
     """Raise unless the columns of classes are those that were listed, or those of the first table: others would count as 0."""
     path, own = tables[-1].path, [name for _, name in tables[-1].columns.flags]
-    wanted = [name for _, name in tables[0].columns.flags]
+    expected = [name for _, name in tables[0].columns.flags]
     if rows.fixed and own:
-        wanted = list(rows.listed)
-    lacking = [name for name in wanted if name not in own]
-    more = [name for name in own if name not in wanted]
+        expected = list(rows.listed)
+    lacking = [name for name in expected if name not in own]
+    more = [name for name in own if name not in expected]
     if lacking or more:
         what = f"no column of the class {lacking[0]!r}" if lacking else f"a column of the class {more[0]!r}"
         others = "the list of classes" if rows.fixed else str(tables[0].path)
@@ -141,8 +141,8 @@ def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
 def _text(path: Path) -> tuple[list[str] | None, Iterator[Row], tuple[str, ...]]:
     """Header (None without one) and rows of a delimited text file."""
     first = [line for _, line in islice(read_lines(path), SNIFFED)]
-    found = _delimiter(first)
-    if found is None:
+    layout = _delimiter(first)
+    if layout is None:
         if not any(line.strip() for line in first):
             raise DataError(f"{path} is empty. Give a table with a row per image.")
         if looks_like_image(first[0]):
@@ -151,7 +151,7 @@ def _text(path: Path) -> tuple[list[str] | None, Iterator[Row], tuple[str, ...]]
             f"{path} has no column of images: neither a header such as image,labels nor paths that end in .jpg, .png or the "
             "like. Name the column of images in a header."
         )
-    delimiter, has_header = found
+    delimiter, has_header = layout
     body = _csv_rows(path, delimiter)
     header = [str(cell).strip() for cell in next(body)[1]] if has_header else None
     return header, body, ()

@@ -86,7 +86,7 @@ def read(source: Source) -> Manifest:
 
 
 def _find_devkit(folder: Path, year: str) -> Path | None:
-    """The folder that holds Annotations and images; of several years the one asked for."""
+    """Return the folder that holds Annotations and images; of several years the requested one."""
     years = (
         [year] if year else ["", *(path.name for base in (folder / "VOCdevkit", folder) for path in sorted(base.glob("VOC2*")))]
     )

@@ -43,8 +43,8 @@ def recognises(folder: Path) -> bool:
     except DataError:
         return True  # a description that cannot be read is better complained of than passed over
     texts = (_text_of(folder, image) for image in islice(images_under(folder), LOOKED_AT))
-    found = next((text for text in texts if text is not None and text.stat().st_size), None)  # an empty one says nothing
-    return found is not None and is_boxes(found)
+    first = next((text for text in texts if text is not None and text.stat().st_size), None)  # an empty one says nothing
+    return first is not None and is_boxes(first)
 
 
 def is_boxes(text: Path) -> bool:
