@@ -18,7 +18,16 @@ from sadcl_core.data.shards import write_shards
 from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.inference.load import load
 from sadcl_core.model.memory_bank import MemoryBank, confident
-from sadcl_core.runtime.distributed import all_gather, all_reduce, get_rank, get_world_size
+from sadcl_core.runtime.distributed import (
+    all_gather,
+    all_gather_with_grad,
+    all_reduce,
+    any_rank,
+    average_buffers,
+    broadcast,
+    get_rank,
+    get_world_size,
+)
 
 
 def test_alone_nothing_changes() -> None:
@@ -38,6 +47,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def in_each_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    talk(rank)
     features, targets, scores = (part[:5] if rank == 0 else part[5:] for part in batch())
     bank = MemoryBank(slots=3, num_classes=3, width=2)
     bank.write(*confident(features, targets, scores, min_score=0.3))
@@ -45,6 +55,24 @@ def in_each_process(rank: int, folder: str) -> None:
     total = all_reduce(torch.tensor([1.0 + rank]))
     torch.save({"bank": bank.state_dict(), "rows": all_gather(features), "total": total}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def talk(rank: int) -> None:
+    """Check what the processes tell each other."""
+    assert broadcast(f"from {rank}") == "from 0"
+    assert any_rank(rank == 1)
+    assert not any_rank(False)
+    norm = torch.nn.BatchNorm2d(2)
+    norm.running_mean.fill_(float(rank))  # type: ignore[union-attr]
+    average_buffers(norm)
+    assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
+    rows = torch.full((rank, 2), float(rank), requires_grad=True)  # none in the first process
+    everybody = all_gather_with_grad(rows)
+    assert everybody.tolist() == [[1.0, 1.0]]
+    (everybody.sum() * (rank + 1)).backward()
+    assert rows.grad is not None
+    assert rows.grad.tolist() == [[3.0, 3.0]] * rank  # what each process wants of them, 1 and 2
+    assert len(all_gather_with_grad(torch.zeros(0, 2, requires_grad=True))) == 0
 
 
 @pytest.mark.slow

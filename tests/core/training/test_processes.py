@@ -15,7 +15,6 @@ from torch.multiprocessing.spawn import spawn
 from sadcl_core.config.schema import LossSection, ModelSection, RunConfig
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
-from sadcl_core.runtime.distributed import all_gather_with_grad, any_rank, average_buffers, broadcast
 from sadcl_core.training.parallel import full_state_dict, load_full_state_dict, shard, start_accelerate, wrap
 from sadcl_core.training.terms import TERMS, TrainingStep, weighted_sum
 
@@ -71,8 +70,22 @@ def result_of(step: TrainingStep, terms: dict[str, Tensor]) -> dict[str, Any]:
     return {"terms": {name: term.detach() for name, term in terms.items()}, "gradients": gradients}
 
 
-def gradients_in_each_process(rank: int, folder: str) -> None:
+def work_in_each_process(rank: int, folder: str) -> None:
     join(rank, folder)
+    store_gradients(rank, folder)
+    store_gradients_of_shards(rank, folder)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes stored."""
+    folder = tmp_path_factory.mktemp("processes")
+    spawn(work_in_each_process, args=(str(folder),), nprocs=2)
+    return folder
+
+
+def store_gradients(rank: int, folder: str) -> None:
     accelerator = start_accelerate(torch.device("cpu"), "fp32")
     stored = {}
     for kind in KINDS:
@@ -85,13 +98,11 @@ def gradients_in_each_process(rank: int, folder: str) -> None:
         step.bank.write(rows, labels)
         stored[kind] = {**result_of(step, terms), "bank": step.bank.state_dict()}
     torch.save(stored, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch(tmp_path: Path) -> None:
-    spawn(gradients_in_each_process, args=(str(tmp_path),), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch(stored: Path) -> None:
+    first, second = (torch.load(stored / f"{rank}.pt", weights_only=True) for rank in range(2))
     for kind in KINDS:
         step = make()
         terms, rows, labels = step(*batch(kind))
@@ -112,32 +123,7 @@ def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch
                 assert any(gradient.any() for name, gradient in alone["gradients"].items() if name.startswith(part)), part
 
 
-def talk_in_each_process(rank: int, folder: str) -> None:
-    join(rank, folder)
-    assert broadcast(f"from {rank}") == "from 0"
-    assert any_rank(rank == 1)
-    assert not any_rank(False)
-    norm = torch.nn.BatchNorm2d(2)
-    norm.running_mean.fill_(float(rank))  # type: ignore[union-attr]
-    average_buffers(norm)
-    assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
-    rows = torch.full((rank, 2), float(rank), requires_grad=True)  # none in the first process
-    everybody = all_gather_with_grad(rows)
-    assert everybody.tolist() == [[1.0, 1.0]]
-    (everybody.sum() * (rank + 1)).backward()
-    assert rows.grad is not None
-    assert rows.grad.tolist() == [[3.0, 3.0]] * rank  # what each process wants of them, 1 and 2
-    assert len(all_gather_with_grad(torch.zeros(0, 2, requires_grad=True))) == 0
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_what_processes_say_to_each_other(tmp_path: Path) -> None:
-    spawn(talk_in_each_process, args=(str(tmp_path),), nprocs=2)
-
-
-def shard_in_each_process(rank: int, folder: str) -> None:
-    join(rank, folder)
+def store_gradients_of_shards(rank: int, folder: str) -> None:
     step = make()
     before = {name: tensor.clone() for name, tensor in step.classifier.state_dict().items()}
     shard(step.classifier)
@@ -151,17 +137,15 @@ def shard_in_each_process(rank: int, folder: str) -> None:
     terms, _, _ = step(images, targets)
     weighted_sum(terms, WEIGHTS).backward()
     gradients = {name: p.grad.full_tensor() for name, p in step.classifier.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
-    torch.save(gradients, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(gradients, Path(folder) / f"shards-{rank}.pt")
 
 
 @pytest.mark.slow
-def test_a_network_in_shards_has_the_gradients_of_a_whole_one(tmp_path: Path) -> None:
-    spawn(shard_in_each_process, args=(str(tmp_path),), nprocs=2)
+def test_a_network_in_shards_has_the_gradients_of_a_whole_one(stored: Path) -> None:
     step = make()
     terms, _, _ = step(*batch("usual"))
     weighted_sum(terms, WEIGHTS).backward()
-    stored = torch.load(tmp_path / "0.pt", weights_only=True)
+    gradients = torch.load(stored / "shards-0.pt", weights_only=True)
     for name, parameter in step.classifier.named_parameters():
         if parameter.grad is not None:
-            torch.testing.assert_close(stored[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
