@@ -134,6 +134,7 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
     counts = np.array([split.class_counts for split in splits]).sum(axis=0)
     present = counts[counts > 0]
     together = sum(co_occurrence(manifest.split(name)) for name in manifest.splits).tocoo()
+    together.sum_duplicates()  # sorts, so that pairs of the same count are in the order of the classes
     once = together.row < together.col  # of each pair
     pairs = together.row[once], together.col[once], together.data[once]
     findings = [
