@@ -1,4 +1,4 @@
-"""What is shown of a training run: a live bar on a terminal, a line an epoch everywhere."""
+"""Show a training run: a live bar on a terminal, a line an epoch everywhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingDisplay:
     """Listen to training and show it; a context manager, so that the bar goes away whatever happens.
 
     Attributes:
-        run: what the run said when it started; None before.
+        run: the event that the run started; None before.
     """
 
     def __init__(self) -> None:

@@ -200,7 +200,7 @@ class TrainingRecipe:
                 self.finish_epoch(losses)
         except (SadclError, KeyboardInterrupt) as error:
             self.save_after(error)
-            self.interrupts.check()  # when all processes of a job are asked to end, a reader that did so is not the reason
+            self.interrupts.check()  # a signal to all processes of a job also ends readers, which is not the reason
             raise
         self.classifier = self.unsharded(self.classifier)
         barrier()  # until the first process has written the file

@@ -1,4 +1,4 @@
-"""What it takes to go on with a run: with which settings, on which data."""
+"""Prepare to go on with a run: with which settings, on which data."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from sadcl_core.training.transfer import transfer
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run reached.
+    """The result of a finished run.
 
     Attributes:
         run: its directory.

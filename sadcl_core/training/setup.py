@@ -1,4 +1,4 @@
-"""What a run needs before its first step: a complete configuration, weights to start from, and what describes them."""
+"""Prepare a run before its first step: complete and check its configuration, describe its model, hash its files."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:
-    """Return a SHA-256 of each file that the weights or classes are taken from, by the setting that names it.
+    """Return a SHA-256 of each file that weights or classes come from, by the setting that names it.
 
     Raises:
         DataError: a file is not there.
@@ -137,7 +137,7 @@ def hash_file(path: Path, modified: int, size: int) -> str:
 
 
 def data_facts(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts:
-    """Return what settings are chosen by: counts and sizes of the split that is trained on, and the kind of device."""
+    """Return the facts that settings depend on: counts and sizes of the training split, and the kind of device."""
     config = resolve_config(layers)[0]
     name = config.data.train_split
     if name not in manifest.splits:  # `complete_config` says so

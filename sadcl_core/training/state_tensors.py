@@ -1,4 +1,4 @@
-"""What is trained as named tensors, whole whatever shards it lies in, and back again."""
+"""Turn network, EMA, optimiser and bank into named tensors, put together from shards, and back."""
 
 from __future__ import annotations
 

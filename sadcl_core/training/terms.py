@@ -29,7 +29,7 @@ Counted = Literal["known", "active", "images"]  # what a term is a mean over
 
 @dataclass
 class LossInputs:
-    """What a term is computed from.
+    """The inputs of a term.
 
     Attributes:
         targets: (B, K), 1, 0 or -1 for unknown, or what lies between where images were mixed; of this process.
@@ -89,10 +89,10 @@ def _sample_to_sample(inputs: LossInputs) -> Tensor:
     options, project = inputs.options.sample_to_sample, inputs.classifier.project
     bank, bank_labels = None, None
     if inputs.bank is not None:
-        chosen = inputs.bank.filled  # (M, K)
+        slots = inputs.bank.filled  # (M, K)
         if options.bank_classes == "present":
-            chosen = chosen & (inputs.all_targets == 1).any(dim=0)
-        bank, bank_labels = project(inputs.bank.features[chosen]), chosen.nonzero()[:, 1]
+            slots = slots & (inputs.all_targets == 1).any(dim=0)
+        bank, bank_labels = project(inputs.bank.features[slots]), slots.nonzero()[:, 1]
     return sample_to_sample_loss(
         all_gather_with_grad(project(inputs.output.label_features[inputs.active])),  # (N, P), the active labels alone
         all_gather(inputs.active.nonzero()[:, 1]),

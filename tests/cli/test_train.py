@@ -322,16 +322,21 @@ def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl:
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "sadcl"])
+OTHERS = [name for name in METHODS if name != "sadcl"]
+DRAWN = {METHODS[name].head: name for name in OTHERS}  # one method of each head
+
+
+@pytest.mark.parametrize("method", OTHERS)
 def test_every_method_trains_evaluates_and_draws(sadcl: Sadcl, coco: Path, method: str) -> None:
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, *SMALL_MULCON, "--epochs", "1", "--method", method)
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--img-size", "32", *SMALL_MULCON, "--epochs", "1", "--method", method)
     assert ran.exit_code == 0, ran.stderr
     assert f"method {method}: {METHODS[method].head} head" in ran.stderr
     assert f"stage {len(METHODS[method].stages)}/{len(METHODS[method].stages)} " in ran.stderr
     assert sadcl("eval", "--limit", "4").exit_code == 0
-    image = next(iter((coco / "val2017").glob("*.png")))
-    ran = sadcl("visualize", "attention", image)
-    assert ran.exit_code == 0, ran.stderr
+    if method == DRAWN[METHODS[method].head]:
+        image = next(iter((coco / "val2017").glob("*.png")))
+        ran = sadcl("visualize", "attention", image)
+        assert ran.exit_code == 0, ran.stderr
 
 
 def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:

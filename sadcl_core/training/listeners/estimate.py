@@ -1,4 +1,4 @@
-"""How long a run will take, from its first steps."""
+"""Estimate the time of a run from its first steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in a training run, as facts for whoever listens."""
+"""The events of a training run, as facts for its listeners."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class WeightsLoaded:
 
 @dataclass(frozen=True)
 class Transferred:
-    """Weights were taken over from another model."""
+    """Weights were carried over from another model."""
 
     transfer: Transfer
 
 
 @dataclass(frozen=True)
 class StageTakenOver:
-    """A stage was not trained but taken from another run, with its best EMA mAP (interpolated, percent)."""
+    """A stage of another run is used instead of training it again; `best_map` is its best EMA mAP (interpolated, percent)."""
 
     stage: str
     run: RunDirectory
