@@ -24,6 +24,13 @@ class Backbone(nn.Module):
         net: timm's network.
         channels: (D_1, ...), of each map.
         any_size: True if it takes images of any size; a vision transformer is built for one.
+
+    Example:
+        >>> backbone = Backbone("test_resnet", stride=32, img_size=64, levels=(2, 1))
+        >>> backbone.channels
+        (192, 96)
+        >>> [tuple(features.shape) for features in backbone(torch.zeros(1, 3, 64, 64))]
+        [(1, 192, 4, 4), (1, 96, 2, 2)]
     """
 
     def __init__(

@@ -48,7 +48,20 @@ class ClassifierOutput:
 
 
 class Classifier(nn.Module):
-    """Images -> logits and label features. Projection and prototypes are there for the contrastive losses and the figures."""
+    """Images -> logits and label features; projection and prototypes serve the contrastive losses and the figures.
+
+    Example:
+        >>> section = ModelSection(backbone="test_resnet", pretrained=False, head="pooled", projection_width=4)
+        >>> classifier = Classifier(section, num_classes=3, img_size=64).eval()
+        >>> maps = classifier.features(torch.zeros(2, 3, 64, 64))
+        >>> [tuple(features.shape) for features in maps]  # (B, D_b, h, w); of the deepest, one location per 32 x 32 pixels
+        [(2, 96, 2, 2)]
+        >>> output = classifier.classify(maps)  # as classifier(images)
+        >>> tuple(output.logits.shape), tuple(output.label_features.shape), tuple(output.image_features.shape)
+        ((2, 3), (2, 3, 96), (2, 96))
+        >>> tuple(classifier.project(output.label_features).shape)
+        (2, 3, 4)
+    """
 
     def __init__(self, config: ModelSection, *, num_classes: int, img_size: int, initialise: bool = True) -> None:
         """Build with random weights; prototypes start at zero.
@@ -135,15 +148,19 @@ class Classifier(nn.Module):
         return self.classify(self.features(images), need_attention=need_attention, known=known)
 
     def project(self, features: Tensor) -> Tensor:
-        """(..., D) -> embeddings (..., P) of length 1, which is what the contrastive losses compare."""
+        """Return embeddings (..., P) of length 1 of label features (..., D); the contrastive losses compare them."""
         return F.normalize(self.projection(features), dim=-1)
 
 
 def head_options(head: str, values: Mapping[str, Any]) -> Any:
-    """The options of a head, defaults filled in.
+    """Return the `Options` of a head, defaults filled in.
 
     Raises:
         UsageError: the head has no such option, or a value is out of bounds.
+
+    Example:
+        >>> head_options("sarl", {"width": 512}).feedforward
+        8192
     """
     options = resolve(HEADS, head, kind="head").Options
     for key in values:

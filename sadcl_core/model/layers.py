@@ -22,11 +22,21 @@ def sine_position_encoding(height: int, width: int, channels: int, *, device: to
     at 2 pi, whatever the size of the map, so that a model can be tested at another size than it was trained at. Sine
     and cosine alternate.
 
+    Args:
+        height: h, locations.
+        width: w, locations.
+        channels: D of the features that it is added to.
+        device: to make it on.
+
     Returns:
-        (h * w, channels), rows first.
+        (h * w, D), row by row.
 
     Raises:
         ValueError: `channels` is not a multiple of 4.
+
+    Example:
+        >>> sine_position_encoding(1, 2, 4).round().tolist()  # sine and cosine of the row, then of the column
+        [[-0.0, 1.0, 0.0, -1.0], [-0.0, 1.0, -0.0, 1.0]]
     """
     if channels % 4:
         raise ValueError(f"the position encoding needs a width that is a multiple of 4, got {channels}")
@@ -46,7 +56,7 @@ class FeedForward(nn.Module):
     """Linear - ReLU - Linear with residual and LayerNorm after it."""
 
     def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
-        """`hidden` is the inner width."""
+        """Build; `hidden` is the inner width."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
@@ -54,16 +64,22 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Return (B, N, D) for tokens (B, N, D)."""
         result: Tensor = self.norm(x + self.layers(x))
         return result
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention among locations."""
+    """Self-attention among locations.
+
+    Example:
+        >>> layer = EncoderLayer(width=8, attention_heads=2, feedforward=16, dropout=0.1)
+        >>> layer(torch.randn(2, 6, 8), position=sine_position_encoding(2, 3, 8)).shape
+        torch.Size([2, 6, 8])
+    """
 
     def __init__(self, *, width: int, attention_heads: int, feedforward: int, dropout: float) -> None:
-        """`width` must be a multiple of `attention_heads`."""
+        """Build; `width` must be a multiple of `attention_heads`."""
         super().__init__()
         self.attention = nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True)
         self.dropout = nn.Dropout(dropout)
@@ -71,18 +87,28 @@ class EncoderLayer(nn.Module):
         self.feedforward = FeedForward(width=width, hidden=feedforward, dropout=dropout)
 
     def forward(self, x: Tensor, *, position: Tensor) -> Tensor:
-        """Locations x (B, L, D) and their position (L, D) -> (B, L, D)."""
-        placed = x + position
-        attended, _ = self.attention(placed, placed, x, need_weights=False)
+        """Return (B, L, D) for locations x (B, L, D) with positions (L, D)."""
+        positioned = x + position
+        attended, _ = self.attention(positioned, positioned, x, need_weights=False)
         result: Tensor = self.feedforward(self.norm(x + self.dropout(attended)))
         return result
 
 
 class DecoderLayer(nn.Module):
-    """Each class query reads from the locations."""
+    """Cross-attention of class queries to the locations.
+
+    Example:
+        >>> layer = DecoderLayer(width=8, attention_heads=2, feedforward=16, dropout=0.1, self_attention=False)
+        >>> position, query = sine_position_encoding(2, 3, 8), torch.randn(5, 8)
+        >>> x, attention = layer(
+        ...     torch.zeros(2, 5, 8), query=query, memory=torch.randn(2, 6, 8), position=position, need_attention=True
+        ... )
+        >>> x.shape, attention.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 5, 6]))
+    """
 
     def __init__(self, *, width: int, attention_heads: int, feedforward: int, dropout: float, self_attention: bool) -> None:
-        """`self_attention` lets the classes look at each other first, as in DETR and Query2Label."""
+        """Build; `self_attention` lets the classes look at each other first, as in DETR and Query2Label."""
         super().__init__()
         self.self_attention = (
             nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True) if self_attention else None
@@ -96,21 +122,21 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, *, query: Tensor, memory: Tensor, position: Tensor, need_attention: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """One layer.
+        """Run the layer.
 
         Args:
-            x: (B, K, D), what the classes have read so far.
+            x: (B, K, D), features of the classes after the layers before; zeros at first.
             query: (K, D), class embeddings.
             memory: (B, L, D), locations.
             position: (L, D), of the locations.
-            need_attention: whether to return the weights.
+            need_attention: return the weights as well.
 
         Returns:
             (B, K, D), and the cross-attention averaged over heads (B, K, L) or None.
         """
         if self.self_attention is not None and self.self_norm is not None:
-            placed = x + query
-            attended, _ = self.self_attention(placed, placed, x, need_weights=False)
+            queries = x + query
+            attended, _ = self.self_attention(queries, queries, x, need_weights=False)
             x = self.self_norm(x + self.dropout(attended))
         attended, weights = self.cross_attention(x + query, memory + position, memory, need_weights=need_attention)
         x = self.norm(x + self.dropout(attended))
@@ -118,10 +144,20 @@ class DecoderLayer(nn.Module):
 
 
 class SetAttention(nn.Module):
-    """Each member of one set reads from the members of another, or of its own."""
+    """Attention of each member of one set to the members of another, or of its own.
+
+    The multihead attention block of the Set Transformer (Lee et al., ICML 2019): the residual is the projected query, not the
+    query itself, so that the width may change, and no positions are added, since a set has no order.
+
+    Example:
+        >>> block = SetAttention(query_width=4, key_width=6, width=8, attention_heads=2)
+        >>> features, attention = block(torch.randn(2, 5, 4), torch.randn(2, 7, 6), need_attention=True)
+        >>> features.shape, attention.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 5, 7]))
+    """
 
     def __init__(self, *, query_width: int, key_width: int, width: int, attention_heads: int) -> None:
-        """`width` must be a multiple of `attention_heads`."""
+        """Build; `width` must be a multiple of `attention_heads`."""
         super().__init__()
         self.attention_heads = attention_heads
         self.query = nn.Linear(query_width, width)
@@ -132,7 +168,7 @@ class SetAttention(nn.Module):
         self.layer_norm = nn.LayerNorm(width)
 
     def forward(self, queries: Tensor, members: Tensor, *, need_attention: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Queries (B, N, Dq) and members (B, L, Dk) -> (B, N, D), and the weights averaged over heads (B, N, L) or None."""
+        """Return (B, N, D), and weights averaged over heads (B, N, L) or None, for queries (B, N, Dq) and members (B, L, Dk)."""
         query = self.query(queries)
         q, k, v = (self._split(x) for x in (query, self.key(members), self.value(members)))  # (B, heads, N or L, D / heads)
         weights = None

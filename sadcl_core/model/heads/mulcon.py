@@ -1,9 +1,9 @@
 """The head of MulCon: set attention reads one feature per label out of the feature map.
 
-Dao et al., "Contrastive Learning for Multi-Label Image Classification", Neurocomputing 2023 (arXiv 2107.11626). The
-locations look at each other (2 set-attention blocks), K learned label tokens read from them, the label features look at
-each other (1 block), and one linear unit per class scores them. Unlike SARL it knows no positions, and the labels of an
-image do exchange information.
+Dao et al., "Contrastive Learning for Multi-Label Image Classification", Neurocomputing 2023 (arXiv 2107.11626). The locations
+look at each other (2 set-attention blocks), K learned label tokens read from them, the label features look at each other (1
+block), and one linear unit per class scores them. Unlike SARL it has no positions, and the labels of an image exchange
+information.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from sadcl_core.model.layers import SetAttention
 
 
 class MulConHead(Head):
-    """Label features by attention of label tokens to the locations."""
+    """Label features by attention of label tokens to the locations.
+
+    Example:
+        >>> options = MulConHead.Options(token_width=16, width=8)  # 2048 and 1024 in the paper
+        >>> head = MulConHead(channels=(16,), num_classes=3, options=options).eval()
+        >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
+        >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
+        [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
+    """
 
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
@@ -69,7 +77,7 @@ class MulConHead(Head):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
-        """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the label tokens (B, K, h, w)."""
+        """Return logits (B, K), label features (B, K, D) and attention of the tokens (B, K, h, w) for a map (B, D_b, h, w)."""
         (feature_map,) = inputs.maps
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, L, D_b)
         for block in self.token_blocks:

@@ -1,7 +1,7 @@
 """The baseline of the ablations: global average pooling and one linear layer (ResNet-101* in the tables of SADCL).
 
-Every label sees the same feature, the pooled one. Its attention is the class activation map (Zhou et al., CVPR 2016):
-the share of each location in the positive part of the logit.
+Every label has the same feature, the pooled one. Its attention is the class activation map (Zhou et al., CVPR 2016): the share of
+each location in the positive part of the logit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 
 
 class PooledHead(Head):
-    """Global average pooling, linear."""
+    """Global average pooling and a linear layer.
+
+    Example:
+        >>> import torch
+        >>> head = PooledHead(channels=(16,), num_classes=3, options=PooledHead.Options())
+        >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
+        >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
+        [(2, 3), (2, 3, 16), (2, 3, 14, 14)]
+    """
 
     class Options(Section):
         """Defaults are the baseline's."""
@@ -32,7 +40,7 @@ class PooledHead(Head):
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
-        """Feature map (B, D_b, h, w) -> logits (B, K), the pooled feature per label (B, K, D_b), activation maps (B, K, h, w)."""
+        """Return logits (B, K), the pooled feature for each label (B, K, D_b) and activation maps (B, K, h, w)."""
         (feature_map,) = inputs.maps
         pooled = feature_map.mean(dim=(2, 3))  # (B, D_b)
         logits = self.classifier(self.dropout(pooled))

@@ -1,15 +1,15 @@
 """SARL, semantic-aware representation learning: a transformer reads one feature per label out of the feature map.
 
-Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023. A 1x1
-projection to the hidden width (identity when the widths are equal), an encoder over the locations, a decoder whose
-queries are K learned class embeddings and whose classes do not look at each other, and one linear classifier per
-class. Without the encoder it is SARL* of the ablation; with `self_attention` it is the architecture of Query2Label
-(Liu et al., 2021).
+Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023. A 1x1 projection to the
+hidden width (identity when the widths are equal), an encoder over the locations, a decoder whose queries are K learned class
+embeddings and whose classes do not look at each other, and one linear classifier per class. Without the encoder it is SARL* of
+the ablation; with `self_attention` it is the architecture of Query2Label (Liu et al., 2021).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -21,7 +21,15 @@ from sadcl_core.model.layers import DecoderLayer, EncoderLayer, sine_position_en
 
 
 class SARLHead(Head):
-    """Label features by cross-attention of class embeddings to the feature map."""
+    """Label features by cross-attention of class embeddings to the feature map.
+
+    Example:
+        >>> options = SARLHead.Options(width=8, feedforward=16)  # 2048 and 8192 in the paper
+        >>> head = SARLHead(channels=(16,), num_classes=3, options=options).eval()
+        >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
+        >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
+        [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
+    """
 
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
@@ -50,15 +58,10 @@ class SARLHead(Head):
         width = options.width
         self.width = width
         self.input_projection: nn.Module = nn.Identity() if in_channels == width else nn.Conv2d(in_channels, width, 1)
-        layer = {
-            "width": width,
-            "attention_heads": options.attention_heads,
-            "feedforward": options.feedforward,
-        }
-        self.encoder = nn.ModuleList(EncoderLayer(**layer, dropout=options.dropout) for _ in range(options.encoder_layers))
+        layer: dict[str, Any] = options.model_dump(include={"width", "attention_heads", "feedforward", "dropout"})
+        self.encoder = nn.ModuleList(EncoderLayer(**layer) for _ in range(options.encoder_layers))
         self.decoder = nn.ModuleList(
-            DecoderLayer(**layer, dropout=options.dropout, self_attention=options.self_attention)
-            for _ in range(options.decoder_layers)
+            DecoderLayer(**layer, self_attention=options.self_attention) for _ in range(options.decoder_layers)
         )
         self.decoder_norm = nn.LayerNorm(width)
         self.class_embedding = nn.Parameter(torch.empty(num_classes, width))
@@ -70,7 +73,7 @@ class SARLHead(Head):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
-        """Feature map (B, D_b, h, w) -> logits (B, K), label features (B, K, D), attention of the last layer (B, K, h, w)."""
+        """Return logits (B, K), label features (B, K, D) and attention, last layer (B, K, h, w), for a map (B, D_b, h, w)."""
         (feature_map,) = inputs.maps
         x = self.input_projection(feature_map)  # (B, D, h, w)
         height, width = x.shape[-2:]
