@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import timm
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sadcl_core.errors import UsageError
-from sadcl_core.model.initialise import draw_on_meta, parameters_on_meta
+from sadcl_core.model.initialise import build, draw_on_meta
 
 
 class Backbone(nn.Module):
@@ -53,7 +54,7 @@ class Backbone(nn.Module):
             levels: a map of the stride divided by each of these, shallow to deep: (2, 1) gives the one of half the stride too.
             freeze_stride: layers up to this stride are not trained.
             freeze_batchnorm: keep the statistics of BatchNorm as they are.
-            initialise: False leaves the parameters on the meta device, for a state that is assigned.
+            initialise: False leaves the parameters without values where that is possible, for a state that is assigned.
 
         Raises:
             UsageError: timm has no such model, it gives no feature maps, none at these strides, or not at this image size.
@@ -80,8 +81,7 @@ class Backbone(nn.Module):
             torch.set_rng_state(state)  # this is the network that is kept
         options = {"num_classes": 0} if self.goes_on else {"features_only": True, "out_indices": self._indices, **size}
         try:
-            with nullcontext() if initialise else parameters_on_meta():
-                self.net: Any = timm.create_model(name, pretrained=False, **options)
+            self.net: Any = build(partial(timm.create_model, name, pretrained=False, **options), initialise=initialise)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"{name} cannot be built for images of {img_size} px ({error}). Choose another --img-size."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,7 @@ from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
-from sadcl_core.model.initialise import parameters_on_meta
+from sadcl_core.model.initialise import build
 from sadcl_core.model.label_facts import label_facts
 from sadcl_core.registry import HEADS, resolve, suggest
 
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
             config: backbone, head and its options.
             num_classes: K.
             img_size: side of the images in pixels, for backbones that are built for one.
-            initialise: False leaves the parameters on the meta device; give them values with `assign`.
+            initialise: False leaves the parameters without values where that is possible; give them values with `assign`.
 
         Raises:
             UsageError: the backbone or the head cannot be built so.
@@ -86,15 +86,11 @@ class Classifier(nn.Module):
             freeze_batchnorm=config.freeze_batchnorm,
             initialise=initialise,
         )
-        with nullcontext() if initialise else parameters_on_meta():
-            self.head = head(
-                channels=self.backbone.channels,
-                num_classes=num_classes,
-                options=head_options(config.head, config.heads.get(config.head, {})),
-            )
-            width = self.head.width
-            self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_width))
-            self.prototypes = nn.Parameter(torch.zeros(num_classes, width))  # (K, D), before the projection
+        options = head_options(config.head, config.heads.get(config.head, {}))
+        make_head = partial(head, channels=self.backbone.channels, num_classes=num_classes, options=options)
+        self.head: Any = build(make_head, initialise=initialise)
+        self.projection = build(partial(_projection, self.head.width, config.projection_width), initialise=initialise)
+        self.prototypes = nn.Parameter(torch.zeros(num_classes, self.head.width))  # (K, D), before the projection
 
     def assign(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state as parameters and buffers, without copying them."""
@@ -150,6 +146,10 @@ class Classifier(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """Return embeddings (..., P) of length 1 of label features (..., D); the contrastive losses compare them."""
         return F.normalize(self.projection(features), dim=-1)
+
+
+def _projection(width: int, embedding_width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, embedding_width))
 
 
 def head_options(head: str, values: Mapping[str, Any]) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +12,44 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+Network = TypeVar("Network", bound=nn.Module)
 
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Build modules without weights: parameters have a shape but no memory and are not initialised, buffers are as always.
 
-    Give them weights with `module.load_state_dict(tensors, assign=True)`.
+def build(make: Callable[[], Network], *, initialise: bool) -> Network:
+    """Return the module that `make` builds.
+
+    Args:
+        make: called without arguments; twice where the first module cannot be used.
+        initialise: False gives parameters a shape but no memory and no values, which are to come from
+            `module.load_state_dict(tensors, assign=True)`; buffers are as always. A module that computes other tensors where its
+            parameters are, as Swin does, is initialised all the same.
 
     Example:
-        >>> with parameters_on_meta():
-        ...     layer = nn.BatchNorm1d(3)
+        >>> layer = build(lambda: nn.BatchNorm1d(3), initialise=False)
         >>> layer.weight.device.type, layer.running_var.tolist()
         ('meta', [1.0, 1.0, 1.0])
     """
+    if initialise:
+        return make()
 
     def to_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:  # torch's annotation knows of no return value
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
     handle = register_module_parameter_registration_hook(to_meta)
     try:
-        yield
+        network = make()
+        complete = not any(_has_tensor_on_meta(module) for module in network.modules())
+    except RuntimeError:  # a value was read from the meta device
+        complete = False
     finally:
         handle.remove()
+    return network if complete else make()
+
+
+def _has_tensor_on_meta(module: nn.Module) -> bool:
+    """Return True if a tensor that is no parameter has no values."""
+    tensors = [*module.buffers(recurse=False), *vars(module).values()]
+    return any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tensors)
 
 
 @contextmanager

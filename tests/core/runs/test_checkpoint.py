@@ -52,6 +52,22 @@ def test_a_loaded_model_says_and_computes_the_same(tmp_path: Path) -> None:
     assert not loaded.classifier.training
 
 
+@pytest.mark.parametrize(
+    ("backbone", "stride", "img_size"),
+    [("swin_s3_tiny_224", 32, 224), ("swinv2_cr_tiny_224", 32, 224), ("mobilenetv2_100", 32, 64), ("test_vit", 16, 64)],
+)
+def test_what_a_backbone_computes_from_its_weights_or_its_size_is_there_after_loading(
+    tmp_path: Path, backbone: str, stride: int, img_size: int
+) -> None:
+    """Swin keeps masks and positions that no file holds."""
+    _, card = make(img_size=img_size)
+    section = card.model.model_copy(update={"backbone": backbone, "stride": stride})
+    classifier = Classifier(section, num_classes=2, img_size=img_size).eval()
+    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section}))
+    images = torch.randn(1, 3, img_size, img_size)
+    assert torch.equal(load_model(tmp_path / "m.safetensors").classifier(images).logits, classifier(images).logits)
+
+
 def test_the_file_explains_itself_to_other_tools(tmp_path: Path) -> None:
     save(tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", framework="pt") as stored:
