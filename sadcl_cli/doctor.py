@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sadcl_cli.console import counting, new_table, say, show, show_json, show_table, verbosity
+from sadcl_cli.console import counting, say
 from sadcl_cli.options import BatchSize, Debug, Device, Json, Quiet, Verbose, Workers, complete_run
 from sadcl_core.errors import UsageError
-
-if TYPE_CHECKING:
-    from sadcl_core.diagnosis.checks import Checked
-    from sadcl_core.diagnosis.environment import Environment
-    from sadcl_core.diagnosis.evidence import Evidence
-
-SCHEMA_VERSION = 1
-IMAGES = 1000
 
 
 def doctor(
@@ -33,7 +25,7 @@ def doctor(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where the run's images lie now, if they moved.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Held-out images that are scored at most.")] = IMAGES,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Held-out images that are scored at most.")] = 1000,
     device: Device = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = None,
@@ -48,93 +40,13 @@ def doctor(
     """
     if run is None and data is not None:
         raise UsageError("--data says where the images of a run are. Name the run: sadcl doctor RUN --data DIR.")
+    from sadcl_cli.display.doctor import show_diagnosis
+    from sadcl_core.diagnosis.diagnose import diagnose
+
     if run is None:
-        _report_machine(json=json)
-        return
-    from sadcl_core.diagnosis.checks import diagnose
-    from sadcl_core.diagnosis.environment import look_around
-    from sadcl_core.diagnosis.evidence import find_run, gather
-
-    opened = find_run(run)
-    machine = look_around(hub=False)
+        say("looking at this machine; the hub has some seconds to answer")
     with counting("scoring held-out images") as progress:
-        evidence = gather(
-            opened, data=data, limit=limit, device=device, batch_size=batch_size, workers=workers, progress=progress
+        diagnosis = diagnose(
+            run, data=data, limit=limit, device=device, batch_size=batch_size, workers=workers, progress=progress
         )
-    checked = diagnose(evidence)
-    if json:
-        show_json({"schema_version": SCHEMA_VERSION, "environment": machine.as_json(), **_as_json(evidence, checked)})
-        return
-    show(machine.line)
-    show(_about(evidence))
-    _show_findings(checked)
-
-
-def _report_machine(*, json: bool) -> None:
-    from sadcl_core.diagnosis.environment import look_around
-
-    say("looking at this machine; the hub has some seconds to answer")
-    machine = look_around()
-    if json:
-        show_json({"schema_version": SCHEMA_VERSION, "environment": machine.as_json()})
-        return
-    _show_machine(machine)
-
-
-def _show_machine(machine: Environment) -> None:
-    table = new_table("what", "", wrap=True)
-    for number, (name, values) in enumerate(machine.sections.items()):
-        if number:
-            table.add_section()
-        table.add_row(name, "")
-        for key, value in values.items():
-            table.add_row(f"  {key}", str(value))
-    show_table(table)
-    for number, advice in enumerate(machine.warnings, start=1):
-        show(f"{number}. {advice.said}\n   Do this: {advice.action}.")
-    if not machine.warnings:
-        show("nothing wrong was found")
-
-
-def _about(evidence: Evidence) -> str:
-    """The run, and how many images its model was looked at with."""
-    from sadcl_core.diagnosis.verdict import Absent
-
-    parts = [f"run {evidence.run}"]
-    if not isinstance(evidence.state, Absent):
-        parts.append(evidence.state.status or "status not known")
-        stage, epoch = evidence.state.best_at
-        parts += [f"best EMA mAP {evidence.state.best:.2f} in epoch {epoch} of stage {stage}"] if epoch else []
-    if not isinstance(evidence.config, Absent):
-        config = evidence.config
-        parts.append(f"{config.model.head} on {config.model.backbone}, data {config.data.dataset}")
-    if not isinstance(evidence.scored, Absent):
-        parts.append(f"{len(evidence.scored.scores):,} of {evidence.scored.of:,} held-out images scored")
-    return " · ".join(parts)
-
-
-def _show_findings(checked: list[Checked]) -> None:
-    """What was found, each with what to do; then a line for what was not, and one for each that could not be looked at."""
-    findings = [entry for entry in checked if entry.verdict.status == "found"]
-    passed = [entry for entry in checked if entry.verdict.status == "passed"]
-    for number, entry in enumerate(findings, start=1):
-        show(f"\n{number}. {entry.check.name} ({entry.verdict.severity}): {entry.verdict.said}")
-        show(f"   Do this: {entry.verdict.action}.")
-    show(f"\n{len(findings) or 'nothing'} found" if not findings else "")
-    if verbosity.verbose:
-        for entry in passed:
-            show(f"passed: {entry.check.name}: {entry.verdict.said}")
-    elif passed:
-        show(f"passed: {', '.join(entry.check.name for entry in passed)}")
-    for entry in checked:
-        if entry.verdict.status == "not checked":
-            show(f"not checked: {entry.check.name}: {entry.verdict.said}")
-
-
-def _as_json(evidence: Evidence, checked: list[Checked]) -> dict[str, Any]:
-    from sadcl_core.diagnosis.checks import as_json
-    from sadcl_core.diagnosis.verdict import Absent
-
-    scored = 0 if isinstance(evidence.scored, Absent) else len(evidence.scored.scores)
-    status = None if isinstance(evidence.state, Absent) else evidence.state.status
-    return {"run": str(evidence.run), "status": status, "images_scored": scored, "checks": [as_json(entry) for entry in checked]}
+    show_diagnosis(diagnosis, json=json)

@@ -16,6 +16,7 @@ from sadcl_core.data.rows import Box
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
 
+HELD_OUT = ("val", "test")  # usual names, in the order in which one is taken where none is named
 ALL = "all"  # the name of every row together, unless a split has that name
 BLOCK = 1 << 16  # images whose labels are in an array at a time
 
@@ -101,6 +102,10 @@ class Split(Sequence[str]):
     def unknown_counts(self) -> Counts:
         """Return (K,) images in which each class is unknown."""
         return np.bincount(pc.list_flatten(self._rows["unknown"]).to_numpy(), minlength=len(self.manifest.classes))
+
+    def inactive_counts(self) -> Counts:
+        """Return (K,) images in which each class is known to be inactive."""
+        return len(self) - self.class_counts() - self.unknown_counts()
 
     def labels_per_image(self) -> Counts:
         """Return (N,) numbers of active labels."""

@@ -1,8 +1,9 @@
-"""What the classification loss comes to without looking at an image."""
+"""The classification loss of answers that are the same for every image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,6 @@ from torch import Tensor
 from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.losses import asymmetric_loss, class_weights
 
-LOGITS = torch.linspace(-12, 12, 241, dtype=torch.float64)  # constant answers that are tried
 Counts = npt.NDArray[np.int64]
 
 
@@ -34,10 +34,20 @@ class Baselines:
 
 
 def baselines(options: AsymmetricOptions, active: Counts, inactive: Counts) -> Baselines:
-    """From counts (K,) of the images in which each class is active, and in which it is not; unknown ones are in neither.
+    """Return the losses from counts of labels.
+
+    Args:
+        options: of the classification loss.
+        active: (K,) images in which each class is active.
+        inactive: (K,) images in which it is inactive; unknown ones count in neither.
 
     Raises:
         ValueError: no label is known.
+
+    Example:
+        >>> plain = AsymmetricOptions(gamma_neg=0, gamma_pos=0, clip=0)
+        >>> round(baselines(plain, np.array([5]), np.array([5])).constant, 4)  # log 2
+        0.6931
     """
     here, away = torch.from_numpy(active).double(), torch.from_numpy(inactive).double()
     known = here + away
@@ -45,25 +55,21 @@ def baselines(options: AsymmetricOptions, active: Counts, inactive: Counts) -> B
         raise ValueError("no label is known")
     weights = class_weights(options.class_weights, here, away) or (torch.ones_like(here), torch.ones_like(here))
     in_active, in_inactive = here * weights[0], away * weights[1]
-    costs = [(_cost(options, logit, 1), _cost(options, logit, 0)) for logit in LOGITS]
-    table = torch.tensor(costs, dtype=torch.float64)  # (G, 2)
-    by_class = table @ torch.stack([in_active, in_inactive])  # (G, K)
+    cost = partial(asymmetric_loss, gamma_neg=options.gamma_neg, gamma_pos=options.gamma_pos, clip=options.clip)
 
     def mean(logits: Tensor) -> float:
-        both = torch.stack([logits, logits])
-        targets = torch.stack([torch.ones_like(logits), torch.zeros_like(logits)])
-        value = asymmetric_loss(
-            both,
-            targets,
-            gamma_neg=options.gamma_neg,
-            gamma_pos=options.gamma_pos,
-            clip=options.clip,
+        loss = cost(
+            torch.stack([logits, logits]),
+            torch.stack([torch.ones_like(logits), torch.zeros_like(logits)]),
             active_weights=in_active,
             inactive_weights=in_inactive,
             known=known.sum(),
         )
-        return float(value)
+        return float(loss)
 
+    logits = torch.linspace(-12, 12, 241, dtype=torch.float64)  # constant answers that are tried
+    costs = [[float(cost(logit.reshape(1, 1), torch.tensor([[target]]))) for target in (1, 0)] for logit in logits]
+    by_class = torch.tensor(costs, dtype=torch.float64) @ torch.stack([in_active, in_inactive])  # (241, K)
     frequency = mean(torch.logit(here / known.clamp(min=1)))
     return Baselines(
         frequency=frequency,
@@ -71,15 +77,3 @@ def baselines(options: AsymmetricOptions, active: Counts, inactive: Counts) -> B
         constant=min(frequency, float(by_class.min(dim=0).values.sum() / known.sum())),
         half=mean(torch.zeros_like(here)),
     )
-
-
-def _cost(options: AsymmetricOptions, logit: Tensor, target: int) -> float:
-    """Of one label."""
-    loss = asymmetric_loss(
-        logit.reshape(1, 1),
-        torch.tensor([[target]]),
-        gamma_neg=options.gamma_neg,
-        gamma_pos=options.gamma_pos,
-        clip=options.clip,
-    )
-    return float(loss)

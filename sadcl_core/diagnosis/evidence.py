@@ -1,45 +1,49 @@
-"""All that checks look at, gathered once: what a run wrote down, its data, and what its model makes of held-out images."""
+"""All that checks look at, gathered once: what a run wrote down, its data, and the scores of its model on held-out images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
+import torch
 
 from sadcl_core.config.schema import RunConfig
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.split import Split
+from sadcl_core.diagnosis.baselines import Baselines, baselines
+from sadcl_core.diagnosis.findings import Finding, not_checked
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
-from sadcl_core.diagnosis.same_images import SameImages, find_same_images
-from sadcl_core.diagnosis.verdict import Absent, NotThereError, there
-from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
-from sadcl_core.evaluation.score_split import score_split
+from sadcl_core.errors import DataError, SadclError, UsageError
 from sadcl_core.inference.load import Model, load
-from sadcl_core.runs.checkpoint import ModelCard, load_model, read_card
+from sadcl_core.inference.score import score
+from sadcl_core.inference.split import number_as_model
+from sadcl_core.runs.card import ModelCard, read_card
 from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
-from sadcl_core.runtime.device import choose_device
+from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
 from sadcl_core.runtime.progress import Progress
 
-Part = TypeVar("Part")
-HALF = 0.5  # the threshold of a model without its own
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Held-out images with what the model makes of them.
+    """Held-out images with the scores of the model.
 
     Attributes:
-        scores: (N, K) in 0..1, as they come out.
+        scores: (N, K) in 0..1, calibrated where the model is.
         as_trained: (N, K), before any calibration.
         targets: (N, K) with 1, 0 or -1 for unknown.
         thresholds: (K,); a label counts when its score is above.
         classes: K names.
-        of: images of the split, of which N were scored.
+        total: images of the split, of which N were scored.
     """
 
     scores: npt.NDArray[np.floating]
@@ -47,64 +51,68 @@ class Scored:
     targets: npt.NDArray[np.int8]
     thresholds: npt.NDArray[np.float64]
     classes: tuple[str, ...]
-    of: int
+    total: int
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Each piece, or why it is not to be had.
+    """The pieces of evidence; a piece that is not available is None, and `reasons` says why by its name.
 
     Attributes:
         run: its folder.
+        reasons: why pieces are not available, each as the end of a sentence.
         state: of run.json.
         config: of config.yaml.
         history: of results.csv and metrics.jsonl.
         card: of the model file.
-        broken_weights: names of tensors of it that hold what is no number.
+        broken_weights: names of its tensors that hold NaN or infinity.
         manifest: of the prepared data, as they are now.
-        same_images: of the held-out and the training split.
+        train: the images that were trained on.
+        held_out: the images that were held out.
+        baselines: losses on the labels of `train` that need no image.
         scored: held-out images.
     """
 
     run: Path
-    state: RunState | Absent
-    config: RunConfig | Absent
-    history: History | Absent
-    card: ModelCard | Absent
-    broken_weights: tuple[str, ...] | Absent
-    manifest: Manifest | Absent
-    same_images: SameImages | Absent
-    scored: Scored | Absent
+    reasons: dict[str, str]
+    state: RunState | None = None
+    config: RunConfig | None = None
+    history: History | None = None
+    card: ModelCard | None = None
+    broken_weights: tuple[str, ...] | None = None
+    manifest: Manifest | None = None
+    train: Split | None = None
+    held_out: Split | None = None
+    baselines: Baselines | None = None
+    scored: Scored | None = None
+
+    def not_checked(self, *pieces: str) -> Finding:
+        """Return that a check could not be made, for lack of the first of some pieces that is not available."""
+        return not_checked(next(self.reasons[piece] for piece in pieces if getattr(self, piece) is None))
 
     @property
-    def train_split(self) -> Split:
-        """The images that were trained on.
-
-        Raises:
-            NotThereError: they are not to be had.
-        """
-        config = self.config
-        return _split(there(self.manifest), "train" if isinstance(config, Absent) else config.data.train_split)
+    def stages(self) -> list[str]:
+        """The stages that the configuration trains; none without a configuration."""
+        return [] if self.config is None else self.config.used_stages
 
     @property
-    def held_out(self) -> Split:
-        """The images that were held out.
+    def last_loss(self) -> float | None:
+        """The classification loss at the end of training."""
+        return None if self.history is None else self.history.last_loss
 
-        Raises:
-            NotThereError: they are not to be had.
-        """
-        names = [
-            "" if isinstance(self.state, Absent) else self.state.eval_split,
-            "" if isinstance(self.config, Absent) else self.config.data.eval_split,
-        ]
-        name = next((name for name in names if name), "")
-        if not name:
-            raise NotThereError("the run does not say which split it held out")
-        return _split(there(self.manifest), name)
+    def steps(self, stage: str) -> int | None:
+        """Return the steps of the finished epochs of a stage, None where the steps of an epoch are unknown."""
+        rows = () if self.history is None else self.history.stages.get(stage, ())
+        if self.history is None or not rows:
+            return 0
+        each = max((row.step for row in self.history.steps_of(stage)), default=0)  # the last of an epoch is always recorded
+        if not each and self.train is not None and self.config is not None:
+            each = math.ceil(len(self.train) / self.config.data.batch_size)
+        return each * max(row.epoch for row in rows) if each else None
 
 
 def find_run(path: Path) -> RunDirectory:
-    """The run in a folder, or the one that a model file is in.
+    """Return the run in a folder, or the one that a model file is in.
 
     Raises:
         DataError: there is none.
@@ -130,142 +138,128 @@ def gather(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
-    """Read everything a run has, and score held-out images at equal distances.
+    """Read everything that a run has, and score held-out images at equal distances.
 
     Args:
         run: from `find_run`.
         data: where its images lie now, when they moved.
-        limit: images that are scored at most.
-        device: to score on.
+        limit: images that are scored at most; None for all.
+        device: to score on; one that this machine lacks only costs the scores.
         batch_size: images at a time.
         workers: processes that read images.
-        progress: told how many images are scored.
+        progress: called with the images scored so far, and their number.
 
     Raises:
         UsageError: there is no such kind of device.
     """
-    known_device(device)
-    state, config = read_state(run), read_config(run)
-    opened = attempt(lambda: load(run.path, device=device))
-    evidence = Evidence(
+    check_device_and_precision(device, "auto")
+    reasons: dict[str, str] = {}
+
+    def attempt(name: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except (SadclError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: out of memory on a device
+            reasons[name] = str(error) or type(error).__name__
+            return None
+
+    state = attempt("state", lambda: read_state(run))
+    config = attempt("config", lambda: read_config(run))
+    manifest = attempt("manifest", lambda: _read_manifest(state, config, data))
+    model = attempt("broken_weights", lambda: load(run.path, device="cpu"))
+    broken = (
+        None
+        if model is None
+        else tuple(name for name, tensor in model.classifier.state_dict().items() if not bool(tensor.isfinite().all()))
+    )
+    train = held_out = limits = scored = None
+    if manifest is None:
+        reasons["train"] = reasons["held_out"] = reasons["manifest"]
+    else:
+        train = attempt("train", lambda: manifest.split("train" if config is None else config.data.train_split))
+        held_out = attempt("held_out", lambda: _held_out(manifest, state, config))
+    if config is None or train is None:
+        reasons["baselines"] = reasons["config" if config is None else "train"]
+    else:
+        limits = attempt("baselines", lambda: _baselines(config, train))
+    if model is None or held_out is None:
+        reasons["scored"] = reasons["broken_weights" if model is None else "held_out"]
+    else:
+        sample = partial(_score, limit=limit, batch_size=batch_size, workers=workers, progress=progress)
+        scored = attempt("scored", lambda: sample(model, held_out, choose_device(device)))
+    return Evidence(
         run=run.path,
+        reasons=reasons,
         state=state,
         config=config,
-        history=read_history(run),
-        card=attempt(lambda: read_card(find_model(run.path)[0])),
-        broken_weights=attempt(lambda: _broken(find_model(run.path)[0])),
-        manifest=attempt(lambda: _manifest(state, config, data)),
-        same_images=Absent("not looked at yet"),
-        scored=Absent("not looked at yet"),
+        history=attempt("history", lambda: read_history(run)),
+        card=attempt("card", lambda: read_card(find_model(run.path)[0])),
+        broken_weights=broken,
+        manifest=manifest,
+        train=train,
+        held_out=held_out,
+        baselines=limits,
+        scored=scored,
     )
-    evidence = replace(evidence, same_images=attempt(lambda: find_same_images(evidence.train_split, evidence.held_out)))
-
-    def scored() -> Scored:
-        images = spaced_split(_as_the_model_counts(there(opened), evidence.held_out), limit)
-        return score_held_out(
-            there(opened),
-            images,
-            limit=limit,
-            of=len(evidence.held_out),
-            batch_size=batch_size,
-            workers=workers,
-            progress=progress,
-        )
-
-    return replace(evidence, scored=attempt(scored))
 
 
-def known_device(device: str) -> None:
-    """Refuse what is no device at all; one that this machine lacks only costs the scores.
-
-    Raises:
-        UsageError: there is no such kind of device.
-    """
-    try:
-        choose_device(device)
-    except MachineError:
-        return
+def _read_manifest(state: RunState | None, config: RunConfig | None, data: Path | None) -> Manifest:
+    """Return the prepared data of a run, with their images where they are now."""
+    folder = (state.manifest if state else "") or (config.data.manifest if config else "")
+    if not folder:
+        raise DataError("the run does not say where its data lie")
+    return load_manifest(Path(folder), root=None if data is None else data.resolve())
 
 
-def attempt(read: Callable[[], Part]) -> Part | Absent:
-    """What a function gives, or why it cannot; devices that run out of memory raise a RuntimeError."""
-    try:
-        return read()
-    except (SadclError, NotThereError, OSError, RuntimeError) as error:
-        return Absent(str(error) or type(error).__name__)
+def _held_out(manifest: Manifest, state: RunState | None, config: RunConfig | None) -> Split:
+    name = (state.eval_split if state else "") or (config.data.eval_split if config else "")
+    if not name:
+        raise DataError("the run does not say which split it held out")
+    return manifest.split(name)
 
 
-def score_held_out(
-    opened: Model,
-    images: Split,
+def _baselines(config: RunConfig, train: Split) -> Baselines:
+    """Return the losses that need no image, on the labels of the training split."""
+    if config.data.sampler != "uniform":
+        raise DataError(f"images were drawn by {config.data.sampler}, so classes had other shares than in the data")
+    return baselines(config.loss.asymmetric, train.class_counts(), train.inactive_counts())
+
+
+def _score(
+    model: Model,
+    held_out: Split,
+    device: torch.device,
     *,
     limit: int | None,
-    of: int,
     batch_size: int,
     workers: int | None,
     progress: Progress | None,
 ) -> Scored:
-    """Run a model over held-out images.
-
-    Args:
-        opened: the model.
-        images: a sample of them, with the classes in the model's order.
-        limit: how many of the sample are taken at most.
-        of: images of the whole split.
-        batch_size: images at a time.
-        workers: processes that read images.
-        progress: told how many images are scored.
-
-    Raises:
-        SadclError: the model or an image cannot be used.
-    """
-    scored = score_split(opened, images, batch_size=batch_size, workers=workers, limit=limit, progress=progress)
+    """Run a model over a sample of held-out images."""
+    card = model.card
+    split = number_as_model(held_out.manifest, card).split(held_out.name)
+    scored = score(
+        model.classifier.to(device),
+        make_loader(spaced_split(split, limit), card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
+        card=card.as_trained,
+        device=device,
+        precision=choose_precision("auto", device),
+        progress=progress,
+    )
     return Scored(
-        scores=scored.scores,
-        as_trained=scored.scores if scored.as_trained is None else scored.as_trained,
+        scores=card.calibrated_scores(scored.scores),
+        as_trained=scored.scores,
         targets=scored.targets,
-        thresholds=np.array(scored.own_thresholds or (HALF,) * len(scored.classes)),
-        classes=scored.classes,
-        of=of,
+        thresholds=model.thresholds,
+        classes=card.classes,
+        total=len(held_out),
     )
 
 
-def _as_the_model_counts(opened: Model, split: Split) -> Split:
-    """The same images, their labels numbered by the model's classes."""
-    card, manifest = opened.card, split.manifest
-    strange = [name for name in manifest.classes if name not in set(card.classes)]
-    if strange:
-        raise NotThereError(f"the data have classes that the model does not know, such as {strange[0]!r}")
-    return split if manifest.classes == card.classes else manifest.with_classes(card.classes, card.superclasses).split(split.name)
-
-
-def _broken(path: Path) -> tuple[str, ...]:
-    """Read aside from what is scored: that the device fails says nothing of the file."""
-    tensors = load_model(path).classifier.state_dict()
-    return tuple(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
-
-
 def spaced_split(split: Split, limit: int | None) -> Split:
-    """At most `limit` images at equal distances, since rows may be in the order of their labels; of shards the first ones."""
+    """Return at most `limit` images at equal distances, since rows may be in the order of their labels; all of shards."""
     if limit is None or len(split) <= limit or split.manifest.description.shards is not None:
         return split
     manifest = split.manifest
-    places = np.flatnonzero(pc.equal(manifest.rows["split"], split.name).to_numpy())
-    chosen = places[np.linspace(0, len(places) - 1, limit).astype(int)]
-    return Manifest(manifest.description, manifest.rows.take(chosen)).split(split.name)
-
-
-def _split(manifest: Manifest, name: str) -> Split:
-    try:
-        return manifest.split(name)
-    except DataError as error:
-        raise NotThereError(str(error)) from None
-
-
-def _manifest(state: RunState | Absent, config: RunConfig | Absent, data: Path | None) -> Manifest:
-    """The prepared data of a run, with their images where they are now."""
-    names = ["" if isinstance(state, Absent) else state.manifest, "" if isinstance(config, Absent) else config.data.manifest]
-    folder = next((name for name in names if name), "")
-    if not folder:
-        raise NotThereError("the run does not say where its data lie")
-    return load_manifest(Path(folder), root=None if data is None else data.resolve())
+    rows = np.flatnonzero(pc.equal(manifest.rows["split"], split.name).to_numpy())
+    sample = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
+    return Manifest(manifest.description, manifest.rows.take(sample)).split(split.name)

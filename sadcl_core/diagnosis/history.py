@@ -1,4 +1,4 @@
-"""The written record of a run, as far as it can be read: a run may have been killed at any moment, half-way through a line."""
+"""The files of a run, as far as they can be read: it may have been killed at any moment, half-way through a line."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import csv
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from sadcl_core.config.layers import load_config_file
-from sadcl_core.config.schema import RunConfig, StageSection
-from sadcl_core.diagnosis.verdict import Absent
-from sadcl_core.errors import DataError, SadclError
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.errors import DataError
 from sadcl_core.runs.lock import runs_elsewhere
 from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status
 
 CLASSIFICATION = "asymmetric"  # the term that all methods share
+LAST = 3  # rows whose mean is the loss at the end of training
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Record:
 
     @property
     def comparable(self) -> float:
-        """What stays the same number throughout training: the classification term, else the whole loss."""
+        """The classification term, which all stages share; the whole loss without one."""
         return self.loss if math.isnan(self.classification) else self.classification
 
 
@@ -64,23 +65,39 @@ class History:
         return {name: tuple(record for record in self.epochs if record.stage == name) for name in names}
 
     def steps_of(self, stage: str) -> tuple[Record, ...]:
-        """The steps of a stage that were written down."""
+        """Return the steps of a stage that were written down."""
         return tuple(record for record in self.steps if record.stage == stage)
 
-    def steps_per_epoch(self, stage: str) -> int:
-        """Steps of a whole epoch, of which the last one is always written down; 0 where that is not known."""
-        return max((record.step for record in self.steps_of(stage)), default=0)
+    @property
+    def losses(self) -> list[float]:
+        """The classification loss of each epoch that has one."""
+        return [row.classification for row in self.epochs if math.isfinite(row.classification)]
+
+    @property
+    def last_loss(self) -> float | None:
+        """The classification loss at the end: the mean of the last rows, fewer in a short run."""
+        return float(np.mean(self.losses[-min(LAST, 1 + len(self.losses) // 4) :])) if self.losses else None
+
+    @property
+    def rise(self) -> float:
+        """The highest classification loss of an epoch as a multiple of that of the first; 1 without any."""
+        return max(self.losses) / self.losses[0] if self.losses and self.losses[0] > 0 else 1.0
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate that was written down, NaN without any."""
+        return max((row.lr for row in (*self.epochs, *self.steps) if math.isfinite(row.lr)), default=math.nan)
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What run.json says; what it does not say is empty.
+    """The contents of run.json; what is missing there is empty.
 
     Attributes:
         status: finished, running, failed and so on.
         ended: why it ended, in words.
         alive: its process works on this machine now.
-        host: where it worked; empty where that is this machine or not known.
+        host: where it worked; empty where that is this machine or unknown.
         manifest: folder of its prepared data.
         fingerprint: of its data, then.
         eval_split: held-out split.
@@ -103,17 +120,18 @@ class RunState:
     resumable: bool
 
     @property
-    def whole(self) -> bool:
+    def finished(self) -> bool:
         """All stages were trained."""
         return self.status == FINISHED
 
 
-def read_state(run: RunDirectory) -> RunState | Absent:
-    """What run.json says."""
-    try:
-        values = read_status(run.path)
-    except DataError as error:
-        return Absent(str(error))
+def read_state(run: RunDirectory) -> RunState:
+    """Read run.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    values = read_status(run.path)
     process, best = _table(values, "process"), _table(values, "best")
     return RunState(
         status=_text(values, "status"),
@@ -130,36 +148,53 @@ def read_state(run: RunDirectory) -> RunState | Absent:
     )
 
 
-def read_config(run: RunDirectory) -> RunConfig | Absent:
-    """The configuration; settings that this version does not know are left out, those it misses are the defaults."""
+def read_config(run: RunDirectory) -> RunConfig:
+    """Read config.yaml; settings that this version does not know are left out, missing ones are the defaults.
+
+    Raises:
+        SadclError: it is missing or damaged, or holds a value that this version does not accept.
+    """
     path = run.path / "config.yaml"
     if not path.is_file():
-        return Absent(f"there is no {path}")
+        raise DataError(f"there is no {path}")
     try:
-        return _validated(dict(load_config_file(path)))
-    except SadclError as error:
-        return Absent(str(error))
-    except (ValidationError, RecursionError) as error:
-        return Absent(f"{path} holds values that this version does not accept ({_first(error)})")
+        values = dict(load_config_file(path))
+        try:
+            return RunConfig.model_validate(values)
+        except ValidationError as error:
+            for entry in error.errors():
+                if entry["type"] == "extra_forbidden":
+                    _remove(values, entry["loc"])
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        entry = error.errors()[0]
+        reason = f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"
+    except RecursionError:
+        reason = "nested too deeply"
+    raise DataError(f"{path} holds values that this version does not accept ({reason})")
 
 
-def read_history(run: RunDirectory) -> History | Absent:
-    """results.csv and metrics.jsonl; an epoch that was trained twice, after an interruption, counts as it was last."""
+def read_history(run: RunDirectory) -> History:
+    """Read results.csv and metrics.jsonl; an epoch that was trained twice, after an interruption, counts as it was last.
+
+    Raises:
+        DataError: results.csv is missing or has no whole row.
+    """
     try:
         with run.results.open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [_record(row) for row in csv.DictReader(line.replace("\0", "") for line in file)]
     except FileNotFoundError:
-        return Absent(f"no epoch was finished (there is no {run.results})")
+        raise DataError(f"no epoch was finished (there is no {run.results})") from None
     except (OSError, csv.Error) as error:
-        return Absent(f"{run.results} cannot be read ({error})")
+        raise DataError(f"{run.results} cannot be read ({error})") from None
     epochs = {(row.stage, row.epoch): row for row in rows if row is not None and math.isfinite(row.held_out_map)}
     if not epochs:
-        return Absent(f"{run.results} has no row that can be read")
-    return History(tuple(epochs.values()), read_steps(run))
+        raise DataError(f"{run.results} has no row that can be read")
+    return History(tuple(epochs.values()), _read_steps(run))
 
 
-def read_steps(run: RunDirectory) -> tuple[Record, ...]:
-    """The lines of metrics.jsonl that can be read."""
+def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
+    """Return the lines of metrics.jsonl that can be read."""
     records = []
     try:
         with (run.path / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
@@ -174,38 +209,15 @@ def read_steps(run: RunDirectory) -> tuple[Record, ...]:
     return tuple(record for record in records if record is not None and record.step > 0)
 
 
-def used_stages(config: RunConfig) -> dict[str, StageSection]:
-    """The stages that are trained: those with an epoch and a loss."""
-    return {name: config.stages[name] for name in config.used_stages}
-
-
-def _validated(values: dict[str, Any]) -> RunConfig:
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        unknown = [entry["loc"] for entry in error.errors() if entry["type"] == "extra_forbidden"]
-    for place in unknown:
-        _remove(values, place)
-    return RunConfig.model_validate(values)
-
-
-def _remove(values: Any, place: Sequence[str | int]) -> None:
-    *parents, last = place
-    for parent in parents:
-        values = values.get(parent) if isinstance(values, dict) else None
+def _remove(values: Any, keys: tuple[str | int, ...]) -> None:
+    for key in keys[:-1]:
+        values = values.get(key) if isinstance(values, dict) else None
     if isinstance(values, dict):
-        values.pop(last, None)
-
-
-def _first(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    entry = error.errors()[0]
-    return f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"
+        values.pop(keys[-1], None)
 
 
 def _record(values: Mapping[str, Any]) -> Record | None:
-    """None where it does not say which stage and epoch it is of, or ends before its end."""
+    """Return None for a row without its stage or epoch, or one that breaks off."""
     stage, epoch = values.get("stage"), _whole(values.get("epoch"))
     if not isinstance(stage, str) or not stage or epoch < 1 or "loss" not in values or None in values.values():
         return None

@@ -12,9 +12,10 @@ from sadcl_core.data.formats.source import moved
 from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import find_or_prepare
-from sadcl_core.data.split import ALL, Split
+from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model
+from sadcl_core.runs.card import ModelCard
 from sadcl_core.runs.run_directory import read_status
 from sadcl_core.runtime.progress import StagedProgress
 
@@ -56,18 +57,26 @@ def open_split(
     status = read_status(model.run.path) if model.run is not None else {}
     manifest = _manifest(model, status, data, progress)
     labelled = len(manifest.classes)
-    unknown = [name for name in manifest.classes if name not in set(model.classes)]
+    manifest = number_as_model(manifest, model.card)
+    names = (split,) if split else (str(status.get("eval_split", "")), *HELD_OUT)
+    images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
+    changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
+    return OpenedSplit(images, labelled, changed, _count_seen(images, status))
+
+
+def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:
+    """Return the same data with labels numbered as a model numbers its classes.
+
+    Raises:
+        DataError: the data have classes that the model does not know.
+    """
+    unknown = [name for name in manifest.classes if name not in set(card.classes)]
     if unknown:
         raise DataError(
             f"{manifest.description.name} has classes that the model does not know, such as {unknown[0]!r}. Give data of the "
             "classes it was trained for, or train again."
         )
-    if manifest.classes != model.classes:
-        manifest = manifest.with_classes(model.classes, model.card.superclasses)
-    names = (split,) if split else (str(status.get("eval_split", "")), "val", "test")
-    images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
-    changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
-    return OpenedSplit(images, labelled, changed, _count_seen(images, status))
+    return manifest if manifest.classes == card.classes else manifest.with_classes(card.classes, card.superclasses)
 
 
 def refuse_trained_on(model: Model, images: Split) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sadcl_core.diagnosis.checks import CHECKS
-from sadcl_core.diagnosis.environment import Advice, Environment
+from sadcl_cli.display.doctor import show_diagnosis
+from sadcl_core.diagnosis.diagnose import CHECKS, Diagnosis
+from sadcl_core.diagnosis.machine import Machine, MachineWarning
 from tests.conftest import QUICK, Sadcl, make_coco
 
 
@@ -32,13 +33,13 @@ def test_without_a_run_it_is_about_the_machine(sadcl: Sadcl) -> None:
     assert isinstance(document["environment"]["warnings"], list)
 
 
-def test_what_is_wrong_with_the_machine_is_no_failure(sadcl: Sadcl, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Environment({"software": {"python": "3"}}, [Advice("The roof is leaking.", "Mend it")])
-    monkeypatch.setattr("sadcl_core.diagnosis.environment.look_around", lambda: machine)
-    ran = sadcl("doctor")
-    assert ran.exit_code == 0
-    assert "1. The roof is leaking.\n   Do this: Mend it." in ran.stdout
-    assert json.loads(sadcl("doctor", "--json").stdout)["environment"]["warnings"][0]["action"] == "Mend it"
+def test_what_is_wrong_with_the_machine_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine({"software": {"python": "3"}}, [MachineWarning("The roof is leaking.", "Mend it")])
+    show_diagnosis(Diagnosis(machine), json=False)
+    assert "1. The roof is leaking.\n   Do this: Mend it." in capsys.readouterr().out
+    show_diagnosis(Diagnosis(machine), json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["environment"]["warnings"] == [{"said": "The roof is leaking.", "action": "Mend it"}]
 
 
 def test_a_run_that_is_too_short_is_told_so(in_trained: Sadcl) -> None:

@@ -16,11 +16,10 @@ from sadcl_core.data.formats.source import UNASSIGNED, changed
 from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
 from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, find_labels, identify
 from sadcl_core.data.shards import is_address, open_shards
-from sadcl_core.data.split import ALL, Split
+from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
 
-HELD_OUT = ("val", "test")
 Indices = npt.NDArray[np.int64]
 MISSING, SEVERAL = -1, -2  # instead of an index
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.diagnosis.checks import Checked, diagnose
+from sadcl_core.diagnosis.diagnose import examine
 from sadcl_core.diagnosis.evidence import find_run, gather
-from sadcl_core.diagnosis.verdict import Verdict
+from sadcl_core.diagnosis.findings import Finding
 from tests.conftest import QUICK, run_sadcl
 
 COLOURS = {
@@ -74,13 +74,11 @@ def copied(run: Path, to: Path) -> Path:
     return to
 
 
-def look(run: Path, *, limit: int | None = None, data: Path | None = None) -> list[Checked]:
-    return diagnose(gather(find_run(run), device="cpu", workers=0, limit=limit, data=data))
+def findings(run: Path, *, limit: int | None = None, data: Path | None = None) -> dict[str, Finding]:
+    """Every check by its name, in the order of their report."""
+    evidence = gather(find_run(run), device="cpu", workers=0, limit=limit, data=data)
+    return {finding.name: finding for finding in examine(evidence)}
 
 
-def verdicts(run: Path) -> dict[str, Verdict]:
-    return {entry.check.name: entry.verdict for entry in look(run)}
-
-
-def findings(run: Path) -> dict[str, Verdict]:
-    return {name: verdict for name, verdict in verdicts(run).items() if verdict.status == "found"}
+def wrong(run: Path) -> dict[str, Finding]:
+    return {name: finding for name, finding in findings(run).items() if finding.status == "found"}

@@ -17,14 +17,14 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.nn.functional import binary_cross_entropy
 
 from sadcl_core.config.schema import AsymmetricOptions
-from sadcl_core.diagnosis import checks, scores
-from sadcl_core.diagnosis.averaging import first_weights_left
+from sadcl_core.diagnosis import checks_scores
 from sadcl_core.diagnosis.baselines import baselines
-from sadcl_core.diagnosis.checks import CHECKS, Check, diagnose
+from sadcl_core.diagnosis.checks_loss import collapsed, overfitted, overfitting
+from sadcl_core.diagnosis.checks_run import first_weights_left
+from sadcl_core.diagnosis.diagnose import CHECKS, Check, examine
 from sadcl_core.diagnosis.evidence import Evidence, Scored, find_run, gather
-from sadcl_core.diagnosis.held_out import overfitted, overfitting
+from sadcl_core.diagnosis.findings import found
 from sadcl_core.diagnosis.history import Record
-from sadcl_core.diagnosis.verdict import Absent, NotThereError, Verdict, found, there
 from sadcl_core.losses import asymmetric_loss
 from tests.conftest import Sadcl
 
@@ -45,21 +45,26 @@ def test_the_options_that_the_documentation_names_are_there(sadcl: Sadcl) -> Non
     assert named <= set(re.findall(r"--[a-z][a-z-]*", shown))
 
 
-def test_the_worst_comes_first_and_what_is_found_before_what_is_not(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(evidence: Evidence) -> Verdict:
-        raise NotThereError("it is not there")
-
-    rows = (
-        Check("a", "", lambda evidence: found("minor", "said", "do")),
-        Check("b", "", absent),
-        Check("c", "", lambda evidence: found("serious", "said", "do")),
-        Check("d", "", lambda evidence: found("serious", "said", "do")),
+def test_the_worst_comes_first_and_what_is_found_before_what_is_not() -> None:
+    evidence = Evidence(Path("run"), {"scored": "it is not there"})
+    findings = examine(
+        evidence,
+        (
+            Check("a", "a thing", lambda evidence: found("minor", "message", "do")),
+            Check("b", "", lambda evidence: evidence.not_checked("run", "scored")),
+            Check("c", "", lambda evidence: found("serious", "message", "do")),
+            Check("d", "", lambda evidence: found("serious", "message", "do")),
+        ),
     )
-    monkeypatch.setattr(checks, "CHECKS", rows)
-    checked = diagnose(gather(find_run(healthy), device="cpu", workers=0, limit=1))
-    assert [entry.check.name for entry in checked] == ["c", "d", "a", "b"]
-    assert checked[-1].verdict.status == "not checked"
-    assert checked[-1].verdict.said == "it is not there"
+    assert [finding.name for finding in findings] == ["c", "d", "a", "b"]
+    assert findings[2].looks_for == "a thing"
+    assert (findings[-1].status, findings[-1].message) == ("not checked", "it is not there")
+
+
+def test_without_any_evidence_nothing_is_checked_and_nothing_breaks() -> None:
+    names = ("state", "config", "history", "card", "broken_weights", "manifest", "train", "held_out", "baselines", "scored")
+    findings = examine(Evidence(Path("run"), {name: f"there is no {name}" for name in names}))
+    assert {finding.status for finding in findings} == {"not checked"}
 
 
 @pytest.mark.parametrize("warmup", [False, True])
@@ -119,19 +124,19 @@ def test_classes_that_are_never_or_always_active_have_finite_baselines() -> None
 def test_correlations_are_those_of_numpy_where_all_is_known() -> None:
     values, targets = RNG.random((50, 4)), (RNG.random((50, 4)) < 0.4).astype(np.int8)
     expected = np.corrcoef(values.T, targets.T)[:4, 4:]
-    assert scores.correlations(values, targets) == pytest.approx(expected)
+    assert checks_scores.correlations(values, targets) == pytest.approx(expected)
     values[:, 1] = 0.3
-    assert np.all(scores.correlations(values, targets)[1] == 0)
+    assert np.all(checks_scores.correlations(values, targets)[1] == 0)
 
 
 def test_only_classes_that_change_places_among_themselves_are_named() -> None:
     correlation = np.full((5, 5), 0.1)
     correlation[[0, 1, 2, 3, 4], [1, 2, 0, 3, 4]] = 0.8
-    assert sorted(scores.best_fits(correlation, images=100)) == [(0, 1), (1, 2), (2, 0)]
+    assert sorted(checks_scores.best_fits(correlation, images=100)) == [(0, 1), (1, 2), (2, 0)]
     together = np.eye(3) * 0.3
     together[0, 1], together[1, 1] = 0.9, 0.9  # a class that is shown with another one, and is harder to see
-    assert scores.best_fits(together, images=100) == []
-    assert scores.best_fits(correlation, images=10) == []  # four standard deviations of chance are more than that
+    assert checks_scores.best_fits(together, images=100) == []
+    assert checks_scores.best_fits(correlation, images=10) == []  # four standard deviations of chance are more than that
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -142,8 +147,8 @@ def test_the_rank_test_is_that_of_mann_and_whitney(ties: bool) -> None:
         values[targets == 1], values[targets == 0], alternative="greater", method="asymptotic", use_continuity=False
     )
     unknown = np.concatenate([targets, [-1]]).astype(np.int8)
-    assert scipy.stats.norm.sf(scores.rank_test(np.append(values, 9.0), unknown)) == pytest.approx(outside.pvalue)
-    assert scores.rank_test(np.ones(80), targets) == 0
+    assert scipy.stats.norm.sf(checks_scores.rank_test(np.append(values, 9.0), unknown)) == pytest.approx(outside.pvalue)
+    assert checks_scores.rank_test(np.ones(80), targets) == 0
 
 
 @pytest.fixture(scope="module")
@@ -160,27 +165,27 @@ def with_scores(evidence: Evidence, values: npt.NDArray[np.floating], targets: n
 def test_certain_scores_that_are_wrong(evidence: Evidence) -> None:
     targets = RNG.random((500, 4)) < 0.5
     sure = np.where(targets, 0.9999, 0.0001)
-    assert scores.saturated(with_scores(evidence, sure, targets)).status == "passed"
+    assert checks_scores.saturated(with_scores(evidence, sure, targets)).status == "passed"
     wrong = targets ^ (RNG.random((500, 4)) < 0.1)
-    verdict = scores.saturated(with_scores(evidence, sure, wrong))
-    assert verdict.severity == "serious"
-    assert verdict.numbers["errors"] == pytest.approx((wrong != targets).mean())
-    assert verdict.numbers["share"] == 1
+    finding = checks_scores.saturated(with_scores(evidence, sure, wrong))
+    assert finding.severity == "serious"
+    assert finding.numbers["errors"] == pytest.approx((wrong != targets).mean())
+    assert finding.numbers["share"] == 1
     unknown = np.where(wrong != targets, -1, targets)
-    assert scores.saturated(with_scores(evidence, sure, unknown)).status == "passed"
+    assert checks_scores.saturated(with_scores(evidence, sure, unknown)).status == "passed"
     modest = np.where(targets, 0.99, 0.01)
-    assert scores.saturated(with_scores(evidence, modest, wrong)).status == "passed"
+    assert checks_scores.saturated(with_scores(evidence, modest, wrong)).status == "passed"
 
 
 def test_scores_that_are_the_same_for_all_images(evidence: Evidence) -> None:
     targets = RNG.random((100, 4)) < 0.5
     values = RNG.random((100, 4)).astype(np.float32)
     values[:, 1] = 0.2
-    verdict = scores.collapsed(with_scores(evidence, values, targets))
-    assert verdict.severity == "doubtful"
-    assert verdict.numbers["classes"] == ["b"]
+    finding = collapsed(with_scores(evidence, values, targets))
+    assert finding.severity == "doubtful"
+    assert finding.numbers["classes"] == ["b"]
     values[:, 2] = 1.0
-    assert scores.collapsed(with_scores(evidence, values, targets)).severity == "serious"
+    assert collapsed(with_scores(evidence, values, targets)).severity == "serious"
 
 
 def test_classes_at_chance_and_classes_that_are_never_said(evidence: Evidence) -> None:
@@ -188,19 +193,18 @@ def test_classes_at_chance_and_classes_that_are_never_said(evidence: Evidence) -
     values = np.where(targets, 0.45, 0.2) + 0.04 * RNG.random((300, 4))
     values[:, 0] = 0.6 + 0.3 * RNG.random(300)
     looked = with_scores(evidence, values, targets)
-    assert scores.at_chance(looked).numbers["classes"] == ["a"]
-    assert scores.never_predicted(looked).numbers["classes"] == ["b", "c", "d"]
-    assert scores.never_predicted(looked).severity == "serious"
-    assert scores.never_predicted(with_scores(evidence, values + 0.1, targets)).status == "passed"
+    assert checks_scores.at_chance(looked).numbers["classes"] == ["a"]
+    assert checks_scores.never_predicted(looked).numbers["classes"] == ["b", "c", "d"]
+    assert checks_scores.never_predicted(looked).severity == "serious"
+    assert checks_scores.never_predicted(with_scores(evidence, values + 0.1, targets)).status == "passed"
 
 
 def test_classes_with_few_positives_are_not_spoken_of(evidence: Evidence) -> None:
     targets = np.zeros((100, 2), dtype=bool)
     targets[:4] = True
     looked = with_scores(evidence, RNG.random((100, 2)), targets)
-    for check in (scores.swapped_labels, scores.at_chance, scores.never_predicted):
-        with pytest.raises(NotThereError, match="no class has 5 positives"):
-            check(looked)
+    for check in (checks_scores.swapped_labels, checks_scores.at_chance, checks_scores.never_predicted):
+        assert check(looked).message.startswith("no class has 5 positives")
 
 
 def rows(*values: tuple[float, float]) -> tuple[Record, ...]:
@@ -215,20 +219,15 @@ def test_overfitting_takes_a_falling_loss_and_a_falling_map_for_some_epochs() ->
 
 
 def test_images_that_are_known_while_others_are_not(evidence: Evidence) -> None:
-    scored = there(evidence.scored)
+    scored, config = evidence.scored, evidence.config
+    assert scored is not None
+    assert config is not None
     assert overfitting(evidence).status == "passed"
     mixed = np.random.default_rng(0).permutation(len(scored.scores))
     others = replace(evidence, scored=replace(scored, scores=scored.scores[mixed], as_trained=scored.as_trained[mixed]))
-    verdict = overfitting(others)
-    assert verdict.severity == "doubtful"
-    assert verdict.numbers["training_loss"] < 0.5 * verdict.numbers["best_constant"] < verdict.numbers["held_out_loss"]
-    assert "--pretrained" in verdict.action
-    config = there(evidence.config)
+    finding = overfitting(others)
+    assert finding.severity == "doubtful"
+    assert finding.numbers["training_loss"] < 0.5 * finding.numbers["best_constant"] < finding.numbers["held_out_loss"]
+    assert "--pretrained" in finding.action
     slow = config.model_copy(update={"optim": config.optim.model_copy(update={"ema_decay": 0.9999, "ema_warmup": False})})
     assert overfitting(replace(others, config=slow)).status == "passed"  # the EMA explains it
-
-
-def test_what_is_absent_says_why() -> None:
-    with pytest.raises(NotThereError, match="gone"):
-        there(Absent("gone"))
-    assert there(3) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from sadcl_core.config.schema import RunConfig
 from sadcl_core.config.yaml import format_yaml, read_table
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
-from sadcl_core.diagnosis.checks import as_json
-from sadcl_core.diagnosis.ending import model_file
+from sadcl_core.diagnosis.checks_data import spaced
+from sadcl_core.diagnosis.checks_run import model_file
 from sadcl_core.diagnosis.evidence import find_run, gather, spaced_split
-from sadcl_core.diagnosis.history import History, read_config, read_history, read_state
-from sadcl_core.diagnosis.same_images import spaced
-from sadcl_core.diagnosis.verdict import Absent
-from sadcl_core.errors import DataError, UsageError
+from sadcl_core.diagnosis.history import read_config, read_history, read_state
+from sadcl_core.errors import DataError, SadclError, UsageError
 from sadcl_core.runs.lock import this_process
 from sadcl_core.runs.run_directory import RunDirectory
-from tests.core.diagnosis.patches import copied, findings, look, verdicts
+from tests.core.diagnosis.patches import copied, findings, wrong
 
 NEEDS_SCORES = {"swapped-labels", "collapsed", "saturated", "at-chance", "never-predicted"}
 NEEDS_ROWS = {"ema", "rate-too-high", "rate-too-low", "learned-nothing", "overfitting", "best-and-last"}
@@ -48,12 +46,11 @@ def changed(run: Path, **values: Any) -> Path:
 
 
 def not_checked(run: Path) -> set[str]:
-    found = look(run)
-    for entry in found:
-        json.dumps(as_json(entry), allow_nan=False)
-        assert entry.verdict.said
-        assert bool(entry.verdict.action) == (entry.verdict.status == "found") == (entry.verdict.severity is not None)
-    return {entry.check.name for entry in found if entry.verdict.status == "not checked"}
+    results = findings(run)
+    for finding in results.values():
+        assert finding.message
+        assert bool(finding.action) == (finding.status == "found") == (finding.severity is not None)
+    return {name for name, finding in results.items() if finding.status == "not checked"}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +79,9 @@ def test_missing_files(run: Path, files: tuple[str, ...], lost: set[str]) -> Non
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "results.csv", "metrics.jsonl"])
 def test_damaged_files(run: Path, name: str, content: bytes) -> None:
     (run / name).write_bytes(content)
-    directory = RunDirectory(run)
-    for part in (read_state(directory), read_config(directory), read_history(directory)):
-        assert not isinstance(part, Absent) or part.why
+    for read in (read_state, read_config, read_history):
+        with suppress(SadclError):
+            read(RunDirectory(run))
 
 
 def test_a_damaged_run_is_diagnosed_all_the_same(run: Path) -> None:
@@ -101,7 +98,8 @@ def test_any_bytes_are_read(tmp_path_factory: pytest.TempPathFactory, content: b
         (folder / name).write_bytes(content)
     directory = RunDirectory(folder)
     for read in (read_state, read_config, read_history):
-        read(directory)
+        with suppress(SadclError):
+            read(directory)
 
 
 def test_a_run_killed_half_way_through_a_line_keeps_its_whole_rows(healthy: Path, tmp_path: Path) -> None:
@@ -109,13 +107,11 @@ def test_a_run_killed_half_way_through_a_line_keeps_its_whole_rows(healthy: Path
     directory = RunDirectory(tmp_path / "run")
     rows, lines = (tmp_path / "run" / name for name in ("results.csv", "metrics.jsonl"))
     whole, text = read_history(directory), rows.read_text()
-    assert isinstance(whole, History)
     start = text.rstrip().rindex("\n") + 1
     for end in range(start, start + 60, 7):
         rows.write_text(text[:end])
         lines.write_text(lines.read_text()[:-3])
         found = read_history(directory)
-        assert isinstance(found, History)
         assert found.epochs == whole.epochs[:-1]
         assert len(found.steps) < len(whole.steps)
 
@@ -126,7 +122,6 @@ def test_an_epoch_trained_twice_counts_as_it_was_last(run: Path) -> None:
     with rows.open("a") as file:
         file.write(",".join([*last[:-2], "12.5", "12.0"]) + "\n")
     history = read_history(RunDirectory(run))
-    assert isinstance(history, History)
     assert len(history.epochs) == 10
     assert history.epochs[-1].held_out_map == 12.5
 
@@ -139,14 +134,12 @@ def test_settings_of_other_versions(run: Path) -> None:
     values["new_section"] = {"a": 1}
     path.write_text(format_yaml(values, {}))
     config = read_config(RunDirectory(run))
-    assert isinstance(config, RunConfig)
     assert config.optim.ema_decay == 0.95
     assert config.model.freeze_stride == 4
     values["optim"]["ema_decay"] = 7
     path.write_text(format_yaml(values, {}))
-    damaged = read_config(RunDirectory(run))
-    assert isinstance(damaged, Absent)
-    assert "optim.ema_decay" in damaged.why
+    with pytest.raises(DataError, match=r"optim\.ema_decay"):
+        read_config(RunDirectory(run))
 
 
 def test_data_that_are_gone(run: Path, tmp_path: Path) -> None:
@@ -161,14 +154,14 @@ def test_images_that_moved(run: Path, healthy: Path, tmp_path: Path) -> None:
     (data / "dataset.json").write_text(json.dumps({**description, "root": str(tmp_path / "nowhere")}))
     changed(run, manifest=str(data))
     assert not_checked(run) == NEEDS_SCORES
-    found = look(run, data=healthy.parent / "patches")
-    assert {entry.verdict.status for entry in found} == {"passed"}
+    found = findings(run, data=healthy.parent / "patches")
+    assert {finding.status for finding in found.values()} == {"passed"}
 
 
 def test_a_damaged_model(run: Path) -> None:
     best = run / "weights" / "best.safetensors"
     best.write_bytes(best.read_bytes()[:1000])
-    found = verdicts(run)
+    found = findings(run)
     assert found["model-file"].severity == "serious"
     assert {name for name in found if found[name].status == "not checked"} == {*NEEDS_SCORES, "label-names"}
 
@@ -180,10 +173,10 @@ def test_a_model_that_holds_no_numbers(run: Path) -> None:
     broken = next(name for name in tensors if name.startswith("head"))
     tensors[broken] = torch.full_like(tensors[broken], torch.nan)
     safetensors.torch.save_file(tensors, best, metadata=header)
-    found = verdicts(run)
+    found = findings(run)
     assert found["model-file"].numbers == {"tensors": 1}
-    assert broken in found["model-file"].said
-    assert "NaN" in found["collapsed"].said
+    assert broken in found["model-file"].message
+    assert "NaN" in found["collapsed"].message
 
 
 @pytest.mark.parametrize(
@@ -194,25 +187,25 @@ def test_a_model_that_holds_no_numbers(run: Path) -> None:
         ({"status": "diverged", "ended": "The loss is not finite."}, "serious", "diverged: The loss is not finite."),
         ({"status": "running", "process": {"host": "elsewhere", "pid": 1}}, "serious", "elsewhere, where it may still work"),
         ({"status": "starting"}, "serious", "its process is gone"),
-        ({"status": None}, "serious", "not known"),
+        ({"status": None}, "serious", "is unknown"),
     ],
 )
 def test_how_it_ended(run: Path, values: dict[str, Any], severity: str, words: str) -> None:
-    found = findings(changed(run, **values))["ended"]
+    found = wrong(changed(run, **values))["ended"]
     assert found.severity == severity
-    assert words in found.said
+    assert words in found.message
     if values["status"] == "diverged":
         assert found.action.endswith("--lr 0.0003")
     else:
         assert found.action.endswith(f"sadcl train --resume {run}")
     shutil.rmtree(run / "state")
-    assert "--resume" not in findings(run)["ended"].action
+    assert "--resume" not in wrong(run)["ended"].action
 
 
 def test_a_run_that_still_works(run: Path) -> None:
     process = {**this_process(), "pid": os.getppid()}
     process["since"] = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
-    found = findings(changed(run, status="running", process=process))
+    found = wrong(changed(run, status="running", process=process))
     assert found["ended"].severity == "minor"
     assert f"sadcl doctor {run}" in found["ended"].action
 
@@ -232,9 +225,9 @@ def test_a_device_that_is_none_is_refused_and_a_missing_one_only_costs_the_score
     with pytest.raises(UsageError, match="no such kind of device"):
         gather(find_run(healthy), device="abacus")
     evidence = gather(find_run(healthy), device="cuda:99")
-    assert isinstance(evidence.scored, Absent)
-    assert "cuda:99" in evidence.scored.why
-    assert not isinstance(evidence.history, Absent)
+    assert evidence.scored is None
+    assert "cuda:99" in evidence.reasons["scored"]
+    assert evidence.history is not None
     assert model_file(evidence).status == "passed"
 
 
@@ -246,6 +239,6 @@ def test_the_images_that_are_scored_are_taken_at_equal_distances(healthy: Path) 
     assert list(sample) == ["0.png", "3.png", "6.png", "9.png"]
     assert np.array_equal(sample.all_targets().argmax(axis=1), [0, 1, 0, 1])
     evidence = gather(find_run(healthy), device="cpu", workers=0, limit=7)
-    assert not isinstance(evidence.scored, Absent)
+    assert evidence.scored is not None
     assert evidence.scored.scores.shape == (7, 5)
-    assert evidence.scored.of == 60
+    assert evidence.scored.total == 60

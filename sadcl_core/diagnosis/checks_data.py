@@ -1,0 +1,158 @@
+"""Checks of the data and of their labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sadcl_core.diagnosis.evidence import Evidence
+from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, passed
+
+FEW = 10  # positives of a class in the training split
+LEAK_SERIOUS = 0.01  # share of the held-out images that were trained on
+SAMPLE = 200  # held-out files whose content is compared
+TRAINED = 20_000  # training files whose size is looked at
+HASHED = 2_000  # files that are read at most
+
+
+def same_images(evidence: Evidence) -> Finding:
+    """Check that no held-out image was trained on: by all paths, and by the content of a sample of files."""
+    train, held_out = evidence.train, evidence.held_out
+    if train is None or held_out is None:
+        return evidence.not_checked("train", "held_out")
+    trained = set(train)
+    both = [image for image in held_out if image in trained]
+    compared, twins = 0, list[tuple[str, str]]()
+    if train.manifest.description.shards is None:
+        sample = spaced([image for image in held_out if image not in trained], SAMPLE)
+        compared, twins = find_twins(train.manifest.description.root, sample, spaced(list(train), TRAINED))
+    example = (both[0], both[0]) if both else twins[0] if twins else None
+    numbers = {
+        "images": len(held_out),
+        "same_path": len(both),
+        "compared": compared,
+        "same_content": len(twins),
+        "example": example,
+    }
+    if example is None:
+        by_content = f"; of {compared:,} others compared by content none" if compared else ", contents were not compared"
+        return passed(
+            f"none of the {len(held_out):,} images of split {held_out.name} is listed in {train.name}{by_content}", **numbers
+        )
+    share = max(len(both) / max(len(held_out), 1), len(twins) / max(compared, 1))
+    twin = "" if example[0] == example[1] else f", whose twin is {example[1]}"
+    return found(
+        "serious" if share > LEAK_SERIOUS else "doubtful",
+        f"{len(both):,} of the {len(held_out):,} images of split {held_out.name} are listed in {train.name} as well, and of "
+        f"{compared:,} others compared by content {len(twins):,} are: the mAP says little of new images. The first is "
+        f"{example[0]}{twin}.",
+        "Divide the data again, with duplicates on one side: sadcl prepare-data ... --split 0.8,0.1,0.1",
+        **numbers,
+    )
+
+
+def spaced(images: Sequence[str], count: int) -> Sequence[str]:
+    """Return at most `count` of the images, at equal distances."""
+    return images if len(images) <= count else [images[place] for place in np.linspace(0, len(images) - 1, count).astype(int)]
+
+
+def find_twins(
+    root: Path, images: Sequence[str], others: Sequence[str], *, most: int = HASHED
+) -> tuple[int, list[tuple[str, str]]]:
+    """Compare files by content; only files of one size are read.
+
+    Args:
+        root: their folder.
+        images: paths of files to find twins of.
+        others: paths of files among which these are sought.
+        most: files to read at most.
+
+    Returns:
+        How many of the images are on disk, and pairs of an image and its twin.
+    """
+    sizes = {image: size for image in images if (size := _size(root / image)) > 0}
+    needed, rivals, twins, read = set(sizes.values()), defaultdict(list), [], 0
+    for other in others if needed else ():
+        if (size := _size(root / other)) in needed:
+            rivals[size].append(other)
+    for image, size in sizes.items():
+        candidates = rivals[size][: max(most - read, 0)]
+        read += len(candidates)
+        own = _digest(root / image) if candidates else b""
+        twin = next((other for other in candidates if own and _digest(root / other) == own), None)
+        if twin is not None:
+            twins.append((image, twin))
+    return len(sizes), twins
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _digest(path: Path) -> bytes:
+    """Return the digest of a file's content; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def label_names(evidence: Evidence) -> Finding:
+    """Check that the data have the classes of the model, in the same order."""
+    if evidence.card is None or evidence.manifest is None:
+        return evidence.not_checked("card", "manifest")
+    ours, theirs = evidence.card.classes, evidence.manifest.classes
+    if ours == theirs:
+        return passed(f"the data and the model have the same {len(ours)} classes in the same order")
+    missing, unknown = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
+    action = "Prepare the data with the classes of the model: sadcl prepare-data ... --classes FILE"
+    if missing or unknown:
+        parts = [f"the model does not know {listed(unknown)}"] if unknown else []
+        parts += [f"the data lack {listed(missing)}"] if missing else []
+        message = f"The data have {len(theirs)} classes and the model {len(ours)}: {'; '.join(parts)}."
+        return found("serious" if unknown else "doubtful", message, action, unknown_to_model=unknown, not_in_data=missing)
+    first = next(k for k in range(len(ours)) if ours[k] != theirs[k])
+    message = (
+        f"The data number the classes in another order than the model: number {first} is {theirs[first]!r} there and "
+        f"{ours[first]!r} here. sadcl goes by the names; programs that go by the numbers mix them up."
+    )
+    return found("doubtful", message, action, first=first)
+
+
+def few_positives(evidence: Evidence) -> Finding:
+    """Check that no class has too few training images."""
+    split = evidence.train
+    if split is None:
+        return evidence.not_checked("train")
+    counts, classes = split.class_counts(), split.manifest.classes
+    none = [classes[k] for k in np.flatnonzero(counts == 0)]
+    few = [f"{classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW))]
+    numbers = {"without": none, "few": few, "classes": len(classes)}
+    if not none and not few:
+        return passed(f"every class has {int(counts.min()):,} training images or more", **numbers)
+    parts = [f"{len(none)} of {len(classes)} classes have no training image: {listed(none)}"] if none else []
+    parts += [f"{len(few)} of {len(classes)} have fewer than {FEW}: {listed(few)}"] if few else []
+    action = "Add images of these classes, or leave the classes out: sadcl prepare-data ... --classes FILE"
+    severity: Severity = "doubtful" if none or len(few) > len(classes) / 2 else "minor"
+    return found(severity, f"{'; '.join(parts)}.", action, **numbers)
+
+
+def data_changed(evidence: Evidence) -> Finding:
+    """Check that the prepared data are still those that were trained on."""
+    state, manifest = evidence.state, evidence.manifest
+    if state is None or manifest is None:
+        return evidence.not_checked("state", "manifest")
+    if not state.fingerprint:
+        return passed("the run does not say which data it had")
+    if manifest.fingerprint() == state.fingerprint:
+        return passed("the data are those that were trained on")
+    message = f"Images, splits or labels of {manifest.description.name} were prepared again since the training and have changed."
+    return found("minor", message, "Train again on the data as they are, if numbers are to be compared")
