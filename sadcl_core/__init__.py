@@ -12,14 +12,27 @@ when it is first used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sadcl_core.data.prepare.prepare import prepare
+    from sadcl_core.evaluation.evaluate import evaluate
+    from sadcl_core.inference.load import Model, load
+    from sadcl_core.training.train import configure_run, train
 
 __version__ = "0.1.0"
 
 # name -> the module that has it
-_PUBLIC: dict[str, str] = {}
+_PUBLIC: dict[str, str] = {
+    "Model": "sadcl_core.inference.load",
+    "configure_run": "sadcl_core.training.train",
+    "evaluate": "sadcl_core.evaluation.evaluate",
+    "load": "sadcl_core.inference.load",
+    "prepare": "sadcl_core.data.prepare.prepare",
+    "train": "sadcl_core.training.train",
+}
 
-__all__ = ["__version__"]
+__all__ = ["Model", "__version__", "configure_run", "evaluate", "load", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:
