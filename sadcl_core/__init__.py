@@ -25,14 +25,30 @@ __version__ = "0.1.0"
 # name -> the module that has it
 _PUBLIC: dict[str, str] = {
     "Model": "sadcl_core.inference.load",
+    "calibrate": "sadcl_core.evaluation.calibrate",
+    "compare_models": "sadcl_core.evaluation.two_models",
     "configure_run": "sadcl_core.training.train",
+    "diagnose": "sadcl_core.diagnosis.diagnose",
     "evaluate": "sadcl_core.evaluation.evaluate",
+    "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "load": "sadcl_core.inference.load",
     "prepare": "sadcl_core.data.prepare.prepare",
     "train": "sadcl_core.training.train",
 }
 
-__all__ = ["Model", "__version__", "configure_run", "evaluate", "load", "prepare", "train"]
+__all__ = [
+    "Model",
+    "__version__",
+    "calibrate",
+    "compare_models",
+    "configure_run",
+    "diagnose",
+    "evaluate",
+    "evaluate_scores",
+    "load",
+    "prepare",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
