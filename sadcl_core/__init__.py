@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sadcl_core.data.prepare.prepare import prepare
-    from sadcl_core.evaluation.evaluate import evaluate
+    from sadcl_core.diagnosis.diagnose import diagnose
+    from sadcl_core.evaluation.calibrate import calibrate
+    from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
+    from sadcl_core.evaluation.two_models import compare_models
     from sadcl_core.inference.load import Model, load
     from sadcl_core.training.train import configure_run, train
 
