@@ -37,19 +37,25 @@ class ImageLoader(DataLoader[Batch]):
             SadclError: an image cannot be read.
             MachineError: a worker ended before its work.
         """
+        batches = super().__iter__()
+        if self.num_workers and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise wherever the program happens to be
+        failure: SadclError
         try:
-            batches = super().__iter__()
-            if self.num_workers and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise wherever the program happens to be
             yield from batches
         except SadclError as error:
-            raise type(error)(WORKER_PREFIX.sub("", str(error).strip().splitlines()[-1])) from None
+            error.__traceback__ = None  # it holds the workers, in a cycle
+            failure = type(error)(WORKER_PREFIX.sub("", str(error).strip().splitlines()[-1]))
         except RuntimeError as error:
             if not WORKER_DIED.search(str(error)):
                 raise
-            raise MachineError(
+            failure = MachineError(
                 "A process that reads images has ended, often because memory ran out. Use fewer of them with -j, or none: -j 0."
-            ) from None
+            )
+        else:
+            return
+        del batches  # ends the workers now; left to the garbage collector they take five seconds
+        raise failure
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch of a shuffled loader, from 1, without the first `skip`."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ def test_a_vanished_image_is_one_sentence_with_or_without_workers(coco: Path, wo
     with pytest.raises(DataError) as caught:
         list(make_loader(split, RESIZE, batch_size=4, workers=workers))
     assert str(caught.value) == f"{split.path(5)}: no such file."
+    assert not multiprocessing.active_children()
 
 
 def test_processes_take_batches_in_turn(coco: Path) -> None:
