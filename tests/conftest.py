@@ -58,7 +58,7 @@ def sadcl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sadcl:
 def draw(folder: Path, count: int, *, seed: int) -> list[tuple[str, list[Box]]]:
     """Scenes of digits as PNG files; their names and boxes."""
     folder.mkdir(parents=True, exist_ok=True)
-    originals = digits._originals()["train"]
+    originals = digits.originals()["train"]
     scenes = []
     for number in range(count):
         picture, boxes = digits.draw_scene(originals, np.random.default_rng([seed, number]))

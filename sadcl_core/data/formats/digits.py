@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,8 +40,12 @@ MAX_OVERLAP = 0.2  # share of the smaller box
 Grey = npt.NDArray[np.float64]
 
 
-def read(source: Source) -> Manifest:
+def read(source: Source, *, scenes: Mapping[str, int] = SCENES) -> Manifest:
     """Draw the scenes into a folder unless they are there, and return their manifest.
+
+    Args:
+        source: whose root is the folder.
+        scenes: split -> number of scenes to draw.
 
     Raises:
         DataError: the folder holds something else.
@@ -48,7 +53,7 @@ def read(source: Source) -> Manifest:
     folder = source.root
     listing = folder / LISTING
     if not listing.is_file():
-        _draw_all(folder, listing)
+        _draw_all(folder, listing, scenes)
     try:
         stored = json.loads(listing.read_text(encoding="utf-8"))
         version = stored["version"]
@@ -76,48 +81,44 @@ def read(source: Source) -> Manifest:
     return Manifest.from_records(description, records)
 
 
-def _draw_all(folder: Path, listing: Path) -> None:
+def _draw_all(folder: Path, listing: Path, scenes: Mapping[str, int]) -> None:
+    """Draw every scene of every split, then list them."""
     if (folder / "images").exists():
         raise DataError(
             f"{folder} holds images that were not drawn completely. Delete {folder / 'images'} to have them drawn again."
         )
     drawing = folder / f".images.{os.getpid()}.tmp"
-    scenes: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     try:
         with explained(folder):
-            _draw_splits(drawing, scenes)
+            for split, digits in originals().items():
+                (drawing / split).mkdir(parents=True)
+                for number in range(scenes[split]):
+                    picture, boxes = draw_scene(digits, np.random.default_rng([VERSION, len(split), number]))
+                    image = f"{split}/{number:05d}.png"
+                    Image.fromarray(picture).save(drawing / image)
+                    rows.append({"image": f"images/{image}", "split": split, "boxes": [asdict(box) for box in boxes]})
             drawing.replace(folder / "images")
     finally:
         shutil.rmtree(drawing, ignore_errors=True)
-    write_json(listing, {"version": VERSION, "scenes": scenes})
+    write_json(listing, {"version": VERSION, "scenes": rows})
 
 
-def _draw_splits(drawing: Path, scenes: list[dict[str, object]]) -> None:
-    """Draw every scene of every split and list it."""
-    for split, originals in _originals().items():
-        (drawing / split).mkdir(parents=True)
-        for number in range(SCENES[split]):
-            picture, boxes = draw_scene(originals, np.random.default_rng([VERSION, len(split), number]))
-            image = f"{split}/{number:05d}.png"
-            Image.fromarray(picture).save(drawing / image)
-            scenes.append({"image": f"images/{image}", "split": split, "boxes": [asdict(box) for box in boxes]})
-
-
-def _originals() -> dict[str, list[tuple[int, Grey]]]:
-    """Label and strokes (8 x 8, 0..1) of the digits of each split; two thirds train."""
+def originals() -> dict[str, list[tuple[int, Grey]]]:
+    """Return label and strokes (8 x 8, 0..1) of the digits of each split; two thirds are for training."""
     digits = load_digits()
     order = np.random.default_rng(VERSION).permutation(len(digits.target))
     pairs = [(int(digits.target[i]), digits.images[i] / 16.0) for i in order]
     return {"train": pairs[:1200], "test": pairs[1200:]}
 
 
-def draw_scene(originals: list[tuple[int, Grey]], rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], list[Box]]:
-    """One scene: (64, 64, 3) uint8 and the boxes of its digits."""
+def draw_scene(digits: list[tuple[int, Grey]], rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], list[Box]]:
+    """Draw one scene: (64, 64, 3) uint8 and the boxes of its digits."""
     canvas = _background(rng)
-    canvas = _clutter(canvas, originals, rng)
+    canvas = _clutter(canvas, digits, rng)
     boxes: list[Box] = []
     for _ in range(int(rng.integers(1, 5))):
-        label, strokes = originals[int(rng.integers(len(originals)))]
+        label, strokes = digits[int(rng.integers(len(digits)))]
         box = _free_place(boxes, label, rng)
         if box is not None:
             _paint(canvas, strokes, box, rng)
@@ -132,7 +133,7 @@ def _background(rng: np.random.Generator) -> Grey:
     return smooth * 0.25 + rng.random(3) * 0.3
 
 
-def _clutter(canvas: Grey, originals: list[tuple[int, Grey]], rng: np.random.Generator) -> Grey:
+def _clutter(canvas: Grey, digits: list[tuple[int, Grey]], rng: np.random.Generator) -> Grey:
     image = Image.fromarray((canvas * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(1, 4))):
@@ -140,7 +141,7 @@ def _clutter(canvas: Grey, originals: list[tuple[int, Grey]], rng: np.random.Gen
         draw.line([tuple(int(v) for v in rng.integers(0, SIDE, 2)) for _ in range(2)], fill=colour, width=int(rng.integers(1, 3)))
     canvas = np.asarray(image, dtype=np.float64) / 255
     for _ in range(int(rng.integers(1, 4))):  # pieces of strokes, too small to be a digit
-        strokes = originals[int(rng.integers(len(originals)))][1]
+        strokes = digits[int(rng.integers(len(digits)))][1]
         top, left = rng.integers(0, 5, 2)
         side = int(rng.integers(5, 10))
         x, y = rng.integers(0, SIDE - side, 2)
@@ -149,7 +150,7 @@ def _clutter(canvas: Grey, originals: list[tuple[int, Grey]], rng: np.random.Gen
 
 
 def _free_place(boxes: list[Box], label: int, rng: np.random.Generator) -> Box | None:
-    """Return a place that leaves the other digits readable; None if there is none."""
+    """Return a place that leaves the other digits readable; None if 20 draws give none."""
     for _ in range(20):
         height = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
         width = round(height * rng.uniform(0.8, 1.0))
