@@ -15,7 +15,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from sadcl_core.data.images import image_size
-from sadcl_core.data.split import Split
+from sadcl_core.data.split import BLOCK, Split
 from sadcl_core.errors import DataError
 
 Counts = npt.NDArray[np.int64]
@@ -103,7 +103,7 @@ def _indicators(lists: pa.ListArray, classes: int) -> csr_matrix:
     return csr_matrix((np.ones(len(labels), np.int64), labels, ends), shape=(len(lists), classes))
 
 
-def repeat_factors(split: Split, *, threshold: float | None = None) -> Floats:
+def repeat_factors(split: Split, *, threshold: float | None = None, block: int = BLOCK) -> Floats:
     """Return the probability with which each image of a split is drawn, so that rare classes are seen more often.
 
     Repeat factor sampling of Gupta, Dollár and Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019:
@@ -117,6 +117,7 @@ def repeat_factors(split: Split, *, threshold: float | None = None) -> Floats:
     Args:
         split: N images.
         threshold: t in (0, 1], the share of images below which a class is rare; None: the median over the classes that occur.
+        block: images whose labels are in memory at a time.
 
     Returns:
         (N,) repeat factors, 1 for an image without an active label, divided by their sum.
@@ -139,7 +140,7 @@ def repeat_factors(split: Split, *, threshold: float | None = None) -> Floats:
     of_class = class_repeat_factors(split.class_counts(), len(split), threshold=threshold)
     factors = np.ones(len(split))
     start = 0
-    for active, _ in split.label_blocks():
+    for active, _ in split.label_blocks(block):
         lengths = active.value_lengths().to_numpy().astype(np.int64)
         nonempty = np.flatnonzero(lengths)
         if len(nonempty):

@@ -91,10 +91,11 @@ def naive(split: Split, threshold: float | None) -> list[float]:
 
 
 @pytest.mark.parametrize("threshold", [None, 1e-6, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize("block", [1, 7, 1 << 16])
 @pytest.mark.parametrize("name", ["train", "test", "all"])
-def test_repeat_factors_equal_naive_loops(threshold: float | None, name: str) -> None:
+def test_repeat_factors_equal_naive_loops(threshold: float | None, block: int, name: str) -> None:
     split = random_manifest(0).split(name)
-    factors = repeat_factors(split, threshold=threshold)
+    factors = repeat_factors(split, threshold=threshold, block=block)
     assert factors.dtype == np.float64
     assert factors.sum() == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(factors, naive(split, threshold), rtol=1e-12)
