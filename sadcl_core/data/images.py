@@ -133,6 +133,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises:
         DataError: the file is missing or no image.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (9, 6)).save(f"{folder}/a.png")
+        ...     image_size(Path(folder, "a.png"))
+        (9, 6)
     """
     with explained_image(path), Image.open(path) as image:
         return stored_size(image)

@@ -157,6 +157,22 @@ def make_loader(
 
     Raises:
         UsageError: there are more processes than images or shards to share, or images in shards are to be drawn by weight.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from sadcl_core.data.manifest import Description, Manifest
+        >>> from sadcl_core.data.rows import Record
+        >>> from sadcl_core.data.transforms import augmentation
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (9, 6)).save(f"{folder}/a.png")
+        ...     manifest = Manifest.from_records(
+        ...         Description("pets", Path(folder), ("cat", "dog")), [Record("a.png", "train", (1,))]
+        ...     )
+        ...     loader = make_loader(manifest.split("train"), augmentation("none", 8), batch_size=4, workers=0)
+        ...     for images, targets, indices in loader:
+        ...         print(tuple(images.shape), targets.tolist(), indices.tolist())
+        (1, 3, 8, 8) [[0, 1]] [0]
     """
     process = process or (get_rank(), get_world_size())
     if split.manifest.description.shards is not None:

@@ -216,7 +216,12 @@ class Manifest:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Return True if the folder holds a manifest; False if it does not, or cannot be read."""
+    """Return True if the folder holds a manifest; False if it does not, or cannot be read.
+
+    Example:
+        >>> is_prepared(Path("nowhere"))
+        False
+    """
     try:
         return (folder / DESCRIPTION).is_file() and (folder / ROWS).is_file()
     except OSError:
@@ -233,6 +238,14 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
 
     Raises:
         DataError: the folder holds no manifest, or one of its files is damaged or of another preparation.
+
+    Example:
+        >>> import tempfile
+        >>> manifest = Manifest.from_records(Description("pets", Path("photos"), ("cat",)), [Record("a.jpg", "train", (0,))])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = manifest.save(Path(folder))
+        ...     load_manifest(Path(folder), root=Path("moved")).split("train").path(0).parts
+        ('moved', 'a.jpg')
     """
     description = load_description(folder)
     try:

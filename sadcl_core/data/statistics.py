@@ -86,6 +86,15 @@ def co_occurrence(split: Split, other: Literal["active", "unknown"] = "active", 
         split: N images with K classes.
         other: state of class j; of `active` the diagonal counts each class.
         block: images whose labels are in memory at a time.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.data.manifest import Description, Manifest
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record("a.jpg", "train", (0, 1)), Record("b.jpg", "train", (0,), unknown=(1,))]
+        >>> split = Manifest.from_records(Description("pets", Path("."), ("cat", "dog")), records).split("train")
+        >>> co_occurrence(split).toarray().tolist(), co_occurrence(split, "unknown").toarray().tolist()
+        ([[2, 1], [1, 1]], [[0, 1], [0, 0]])
     """
     classes = len(split.manifest.classes)
     total = csr_matrix((classes, classes), dtype=np.int64)
