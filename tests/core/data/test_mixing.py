@@ -31,11 +31,11 @@ def random_batch(seed: int, *, dtype: torch.dtype = torch.float32) -> tuple[Tens
 
 def pairs(targets: Tensor) -> list[tuple[int, float]]:
     """From mixed targets of `numbered`: the other image of each, itself where it has none, and the share of the first."""
-    found = []
+    partners = []
     for row in range(len(targets)):
         others = [k for k in range(len(targets)) if k != row and targets[row, k] > 0]
-        found.append((others[0] if others else row, float(targets[row, row])))
-    return found
+        partners.append((others[0] if others else row, float(targets[row, row])))
+    return partners
 
 
 @pytest.mark.parametrize("options", BOTH)
@@ -117,15 +117,15 @@ def test_equals_torchvision_where_every_label_is_known(kind: str) -> None:
         share, labels = float(soft[0, 0]), targets.float()
         if share == 1:  # not exchanged
             continue
-        given: dict[str, Any] = {"labels": labels, "batch_size": 2}
+        parameters: dict[str, Any] = {"labels": labels, "batch_size": 2}
         if kind == "mixup":
-            theirs, given["lam"] = T.MixUp(num_classes=2), share
+            theirs, parameters["lam"] = T.MixUp(num_classes=2), share
         else:
             inside = (mixed[0, 0] == 1).nonzero()
             (top, left), (bottom, right) = inside.amin(dim=0).tolist(), (inside.amax(dim=0) + 1).tolist()
-            theirs, given["box"], given["lam_adjusted"] = T.CutMix(num_classes=2), (left, top, right, bottom), share
-        torch.testing.assert_close(mixed, theirs.transform(images, given), atol=1e-6, rtol=0)
-        torch.testing.assert_close(soft, theirs.transform(labels, given))
+            theirs, parameters["box"], parameters["lam_adjusted"] = T.CutMix(num_classes=2), (left, top, right, bottom), share
+        torch.testing.assert_close(mixed, theirs.transform(images, parameters), atol=1e-6, rtol=0)
+        torch.testing.assert_close(soft, theirs.transform(labels, parameters))
         compared += 1
     assert compared > 5
 
@@ -170,7 +170,7 @@ def test_an_empty_batch_stays_empty(options: dict[str, float]) -> None:
     assert soft.shape == (0, 5)
 
 
-def test_off_returns_what_was_given_and_draws_nothing() -> None:
+def test_off_returns_what_was_parameters_and_draws_nothing() -> None:
     images, targets = random_batch(7)
     source = generator(0)
     before = source.get_state()

@@ -73,9 +73,9 @@ def test_the_folder_stands_alone(manifest: Manifest, shards: Path, coco: Path) -
     opened = origin.manifest
     assert opened.rows.equals(manifest.rows)
     for split, (images, targets) in zip(manifest.splits, expected, strict=True):
-        found = in_order(opened, split)
-        assert torch.equal(found[0], images)
-        assert torch.equal(found[1], targets)
+        read = in_order(opened, split)
+        assert torch.equal(read[0], images)
+        assert torch.equal(read[1], targets)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
