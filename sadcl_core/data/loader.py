@@ -37,11 +37,12 @@ class ImageLoader(DataLoader[Batch]):
             SadclError: an image cannot be read.
             MachineError: a worker ended before its work.
         """
-        batches = super().__iter__()
-        if self.num_workers and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise wherever the program happens to be
+        batches: Iterator[Batch] | None = None
         failure: SadclError
         try:
+            batches = super().__iter__()
+            if self.num_workers and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise wherever the program happens to be
             yield from batches
         except SadclError as error:
             error.__traceback__ = None  # it holds the workers, in a cycle
