@@ -31,18 +31,11 @@ def same_images(evidence: Evidence) -> Finding:
         sample = spaced([image for image in held_out if image not in trained], SAMPLE)
         compared, twins = find_twins(train.manifest.description.root, sample, spaced(list(train), TRAINED))
     example = (both[0], both[0]) if both else twins[0] if twins else None
-    numbers = {
-        "images": len(held_out),
-        "same_path": len(both),
-        "compared": compared,
-        "same_content": len(twins),
-        "example": example,
-    }
+    numbers = {"images": len(held_out), "same_path": len(both), "compared": compared, "same_content": len(twins)}
     if example is None:
         by_content = f"; of {compared:,} others compared by content none" if compared else ", contents were not compared"
-        return passed(
-            f"none of the {len(held_out):,} images of split {held_out.name} is listed in {train.name}{by_content}", **numbers
-        )
+        message = f"none of the {len(held_out):,} images of split {held_out.name} is listed in {train.name}{by_content}"
+        return passed(message, **numbers, example=None)
     share = max(len(both) / max(len(held_out), 1), len(twins) / max(compared, 1))
     twin = "" if example[0] == example[1] else f", whose twin is {example[1]}"
     return found(
@@ -52,6 +45,7 @@ def same_images(evidence: Evidence) -> Finding:
         f"{example[0]}{twin}.",
         "Divide the data again, with duplicates on one side: sadcl prepare-data ... --split 0.8,0.1,0.1",
         **numbers,
+        example=example,
     )
 
 

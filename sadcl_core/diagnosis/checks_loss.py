@@ -30,7 +30,6 @@ GAIN = 0.1  # share that the training loss fell meanwhile
 LEARNED = 0.5  # of the loss that needs no image; images that were learned cost less
 LATE = 2  # epochs after the best one
 FAR = 2.0  # mAP points from the best epoch to the last
-NO_LOSS = "results.csv has no classification loss"
 
 
 def rate_too_high(evidence: Evidence) -> Finding:
@@ -50,8 +49,8 @@ def rate_too_high(evidence: Evidence) -> Finding:
         plain = options.class_weights == "none" and not options.gamma_neg and not options.gamma_pos and not options.clip
         untrained = math.log(2) if plain else math.inf
     first = next(iter(history.stages))
-    losses = [row.classification for row in (*history.steps_of(first), *history.stages[first])]
-    highest = max((loss for loss in losses if math.isfinite(loss)), default=0.0)
+    rows = (*history.steps_of(first), *history.stages[first])
+    highest = max((row.classification for row in rows if math.isfinite(row.classification)), default=0.0)
     if highest > SPIKE * untrained:
         message = f"In stage {first} the classification loss rose to {highest:.3g}; an untrained classifier has {untrained:.3g}."
         return found("serious", message, action, highest=highest, untrained=untrained)
@@ -137,7 +136,7 @@ def learned_nothing(evidence: Evidence) -> Finding:
     if config is None or limits is None or evidence.history is None:
         return evidence.not_checked("config", "baselines", "history")
     if last is None:
-        return not_checked(NO_LOSS)
+        return not_checked("results.csv has no classification loss")
     stages = [config.stages[name] for name in evidence.stages]
     mixed = any(stage.mixup or stage.cutmix for stage in stages)  # has a floor even when all is known
     numbers = {"loss": last, "frequencies": limits.frequency, "best_constant": limits.constant, "all_inactive": limits.inactive}

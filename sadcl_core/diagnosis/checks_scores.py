@@ -24,24 +24,23 @@ CLEARLY, OWN = 0.2, 0.3  # correlation with another class's labels: above that w
 Floats = npt.NDArray[np.float64]
 
 
-def _frequent_classes(scored: Scored) -> npt.NDArray[np.int64]:
-    """Return (C,) the classes with enough positives and negatives among the scored images."""
+def _frequent_classes(evidence: Evidence) -> tuple[Scored, npt.NDArray[np.int64]] | Finding:
+    """Return the scores and (C,) the classes with enough positives and negatives; why there are none as a finding."""
+    scored = evidence.scored
+    if scored is None:
+        return evidence.not_checked("scored")
     enough = ((scored.targets == 1).sum(axis=0) >= LEAST) & ((scored.targets == 0).sum(axis=0) >= LEAST)
-    return np.flatnonzero(enough)
-
-
-def _too_few(scored: Scored) -> Finding:
-    return not_checked(f"no class has {LEAST} positives among the {len(scored.targets)} images that were scored")
+    if not enough.any():
+        return not_checked(f"no class has {LEAST} positives among the {len(scored.targets)} images that were scored")
+    return scored, np.flatnonzero(enough)
 
 
 def swapped_labels(evidence: Evidence) -> Finding:
     """Check that no scores of one class fit the labels of another, as after a change in the order of names."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
-    classes = _frequent_classes(scored)
-    if not len(classes):
-        return _too_few(scored)
+    frequent = _frequent_classes(evidence)
+    if isinstance(frequent, Finding):
+        return frequent
+    scored, classes = frequent
     classes = classes[spread(scored)[classes] >= SAME]  # scores that do not depend on the image fit nothing
     if not len(classes):
         return not_checked("scores do not depend on the image")
@@ -124,12 +123,10 @@ def saturated(evidence: Evidence) -> Finding:
 
 def never_predicted(evidence: Evidence) -> Finding:
     """Check that every class that is shown is predicted for some image."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
-    classes = _frequent_classes(scored)
-    if not len(classes):
-        return _too_few(scored)
+    frequent = _frequent_classes(evidence)
+    if isinstance(frequent, Finding):
+        return frequent
+    scored, classes = frequent
     highest = scored.scores.max(axis=0)
     silent = [int(k) for k in classes if highest[k] <= scored.thresholds[k]]
     if not silent:
@@ -147,12 +144,10 @@ def never_predicted(evidence: Evidence) -> Finding:
 
 def at_chance(evidence: Evidence) -> Finding:
     """Check that the images of each class are ranked better than by chance."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
-    classes = _frequent_classes(scored)
-    if not len(classes):
-        return _too_few(scored)
+    frequent = _frequent_classes(evidence)
+    if isinstance(frequent, Finding):
+        return frequent
+    scored, classes = frequent
     scores, targets = scored.as_trained[:, classes], scored.targets[:, classes]
     precision = average_precisions(scores, targets).non_interpolated
     share = (targets == 1).sum(axis=0) / (targets >= 0).sum(axis=0)

@@ -98,20 +98,12 @@ def diagnose(
         return Diagnosis(inspect_machine())
     directory = find_run(Path(run))
     machine = inspect_machine(hub=False)
-    evidence = gather(
-        directory,
-        data=None if data is None else Path(data),
-        limit=limit,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-    )
+    evidence = gather(directory, data=data, limit=limit, device=device, batch_size=batch_size, workers=workers, progress=progress)
     return Diagnosis(machine, evidence, examine(evidence))
 
 
 def examine(evidence: Evidence, checks: Sequence[Check] = CHECKS) -> tuple[Finding, ...]:
     """Return the finding of every check: first what is wrong, the worst first, then the rest in the order of the checks."""
     findings = [replace(check.look(evidence), name=check.name, looks_for=check.looks_for) for check in checks]
-    rank = {severity: place for place, severity in enumerate(SEVERITIES)}
-    return tuple(sorted(findings, key=lambda found: len(rank) if found.severity is None else rank[found.severity]))
+    worst_first = (*SEVERITIES, None)
+    return tuple(sorted(findings, key=lambda finding: worst_first.index(finding.severity)))

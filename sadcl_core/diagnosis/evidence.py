@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import torch
 
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.loader import make_loader
@@ -102,13 +100,12 @@ class Evidence:
 
     def steps(self, stage: str) -> int | None:
         """Return the steps of the finished epochs of a stage, None where the steps of an epoch are unknown."""
-        rows = () if self.history is None else self.history.stages.get(stage, ())
-        if self.history is None or not rows:
+        if self.history is None or stage not in self.history.stages:
             return 0
         each = max((row.step for row in self.history.steps_of(stage)), default=0)  # the last of an epoch is always recorded
         if not each and self.train is not None and self.config is not None:
             each = math.ceil(len(self.train) / self.config.data.batch_size)
-        return each * max(row.epoch for row in rows) if each else None
+        return each * max(row.epoch for row in self.history.stages[stage]) if each else None
 
 
 def find_run(path: Path) -> RunDirectory:
@@ -131,23 +128,16 @@ def find_run(path: Path) -> RunDirectory:
 def gather(
     run: RunDirectory,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     limit: int | None = 1000,
     device: str = "auto",
     batch_size: int = 32,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
-    """Read everything that a run has, and score held-out images at equal distances.
+    """Read everything that a run has, and score held-out images at equal distances; the options are those of `diagnose`.
 
-    Args:
-        run: from `find_run`.
-        data: where its images lie now, when they moved.
-        limit: images that are scored at most; None for all.
-        device: to score on; one that this machine lacks only costs the scores.
-        batch_size: images at a time.
-        workers: processes that read images.
-        progress: called with the images scored so far, and their number.
+    A device that this machine lacks only costs the scores.
 
     Raises:
         UsageError: there is no such kind of device.
@@ -166,11 +156,8 @@ def gather(
     config = attempt("config", lambda: read_config(run))
     manifest = attempt("manifest", lambda: _read_manifest(state, config, data))
     model = attempt("broken_weights", lambda: load(run.path, device="cpu"))
-    broken = (
-        None
-        if model is None
-        else tuple(name for name, tensor in model.classifier.state_dict().items() if not bool(tensor.isfinite().all()))
-    )
+    tensors = {} if model is None else model.classifier.state_dict()
+    broken = tuple(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
     train = held_out = limits = scored = None
     if manifest is None:
         reasons["train"] = reasons["held_out"] = reasons["manifest"]
@@ -184,8 +171,7 @@ def gather(
     if model is None or held_out is None:
         reasons["scored"] = reasons["broken_weights" if model is None else "held_out"]
     else:
-        sample = partial(_score, limit=limit, batch_size=batch_size, workers=workers, progress=progress)
-        scored = attempt("scored", lambda: sample(model, held_out, choose_device(device)))
+        scored = attempt("scored", lambda: _score(model, held_out, device, limit, batch_size, workers, progress))
     return Evidence(
         run=run.path,
         reasons=reasons,
@@ -193,7 +179,7 @@ def gather(
         config=config,
         history=attempt("history", lambda: read_history(run)),
         card=attempt("card", lambda: read_card(find_model(run.path)[0])),
-        broken_weights=broken,
+        broken_weights=None if model is None else broken,
         manifest=manifest,
         train=train,
         held_out=held_out,
@@ -202,12 +188,12 @@ def gather(
     )
 
 
-def _read_manifest(state: RunState | None, config: RunConfig | None, data: Path | None) -> Manifest:
+def _read_manifest(state: RunState | None, config: RunConfig | None, data: str | Path | None) -> Manifest:
     """Return the prepared data of a run, with their images where they are now."""
     folder = (state.manifest if state else "") or (config.data.manifest if config else "")
     if not folder:
         raise DataError("the run does not say where its data lie")
-    return load_manifest(Path(folder), root=None if data is None else data.resolve())
+    return load_manifest(Path(folder), root=None if data is None else Path(data).resolve())
 
 
 def _held_out(manifest: Manifest, state: RunState | None, config: RunConfig | None) -> Split:
@@ -225,24 +211,17 @@ def _baselines(config: RunConfig, train: Split) -> Baselines:
 
 
 def _score(
-    model: Model,
-    held_out: Split,
-    device: torch.device,
-    *,
-    limit: int | None,
-    batch_size: int,
-    workers: int | None,
-    progress: Progress | None,
+    model: Model, held_out: Split, device: str, limit: int | None, batch_size: int, workers: int | None, progress: Progress | None
 ) -> Scored:
     """Run a model over a sample of held-out images."""
-    card = model.card
+    card, chosen = model.card, choose_device(device)
     split = number_as_model(held_out.manifest, card).split(held_out.name)
     scored = score(
-        model.classifier.to(device),
+        model.classifier.to(chosen),
         make_loader(spaced_split(split, limit), card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
         card=card.as_trained,
-        device=device,
-        precision=choose_precision("auto", device),
+        device=chosen,
+        precision=choose_precision("auto", chosen),
         progress=progress,
     )
     return Scored(

@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,11 +200,9 @@ def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
     try:
         with (run.path / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                try:
+                with suppress(ValueError, RecursionError):
                     values = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                records.append(_record(values) if isinstance(values, dict) else None)
+                    records.append(_record(values) if isinstance(values, dict) else None)
     except OSError:
         return ()
     return tuple(record for record in records if record is not None and record.step > 0)

@@ -76,8 +76,7 @@ def inspect_machine(folder: Path | None = None, *, hub: bool = True) -> Machine:
     versions = {name: installed(name) for name in PACKAGES}
     software = {"python": platform.python_version(), "system": platform.platform(), "sadcl": __version__, **versions}
     for name in IMPORTED:
-        error = import_error(name)
-        if error:
+        if error := import_error(name):
             package = "torch torchvision" if name in ("torch", "torchvision") else {"PIL": "pillow"}.get(name, name)
             action = f"Install it again: {Path(sys.executable).name} -m pip install --force-reinstall {package}"
             software[name] = f"{software.get(name, installed(name))}, cannot be imported"
@@ -91,8 +90,7 @@ def inspect_machine(folder: Path | None = None, *, hub: bool = True) -> Machine:
     }
     machine.warnings += resource_warnings(resources, folder)
     if "torch" in sys.modules and "cannot" not in software["torch"]:
-        computing, warnings = inspect_torch()
-        machine.sections["computing"] = computing
+        machine.sections["computing"], warnings = inspect_torch()
         machine.warnings += warnings
     machine.sections["extras"] = {
         name: f"not installed; for {use}: pip install 'sadcl[{name}]'" if (version := installed(name)) == MISSING else version

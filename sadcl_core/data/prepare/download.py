@@ -242,7 +242,16 @@ class _Download:
         unpacking = self.downloads / "unpacking"
         shutil.rmtree(unpacking, ignore_errors=True)  # of a call that was interrupted
         unpacking.mkdir()
-        with ExitStack() as stack, _damage_explained(path):
+        try:
+            self._extract(path, unpacking)
+        except DAMAGE as error:
+            raise DataError(f"{path} is a damaged archive ({error}). Delete it and give the same command again.") from None
+        self._merge(unpacking)
+        shutil.rmtree(unpacking)
+        path.unlink()
+
+    def _extract(self, path: Path, unpacking: Path) -> None:
+        with ExitStack() as stack:
             members: list[tuple[str, int, Callable[[], object]]]
             if path.suffix == ".zip":
                 zipped = stack.enter_context(zipfile.ZipFile(path))
@@ -260,9 +269,6 @@ class _Download:
                 extract()
                 done += size
                 self.report(Bytes(f"unpacking {path.name}"), done, total)
-        self._merge(unpacking)
-        shutil.rmtree(unpacking)
-        path.unlink()
 
     def _merge(self, unpacking: Path) -> None:
         """Move files into place, unless one of the same size is there."""
@@ -318,14 +324,6 @@ def _part(path: Path) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-@contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGE as error:
-        raise DataError(f"{path} is a damaged archive ({error}). Delete it and give the same command again.") from None
 
 
 def _in_words(size: int) -> str:

@@ -34,16 +34,7 @@ from sadcl_core.data.tables import (
 )
 from sadcl_core.errors import DataError
 
-SCORE_COLUMNS = (
-    "score",
-    "scores",
-    "probability",
-    "prob",
-    "confidence",
-    "value",
-    "logit",
-    "prediction",
-)  # columns of the long form
+SCORE_COLUMNS = ("score", "scores", "probability", "prob", "confidence", "value", "logit", "prediction")  # of the long form
 TARGETS = ("targets", "labels")  # arrays of labels in an .npz file
 MISSING = ("", "na", "n/a", "null", "none", "<na>")  # cells without a value
 HEAD = 20  # rows that show what each column holds
@@ -264,10 +255,7 @@ def _read_parquet(path: Path, logits: bool) -> ScoresFile:
 
 
 def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) -> ScoresFile:
-    """Return the scores of a table: a column of lists, a row per image and class, or a column per class.
-
-    Columns of text and row numbers are passed over.
-    """
+    """Return the scores in a column of lists, a row per image and class, or a column per class; skip text and row numbers."""
     if not table.num_rows:
         raise DataError(f"{path} has a header and no row. Give a row of scores per image.")
     header = [name.strip() for name in table.column_names]
@@ -317,10 +305,7 @@ def _from_pairs(path: Path, images: Sequence[str], labels: Sequence[str], scores
 
 
 def _image_column(header: Sequence[str], head: Sequence[Sequence[str]]) -> int | None:
-    """Return the column of images by its name and the cells of some rows, or None.
-
-    It is a column of text with a usual name, of paths, of whole numbers with a usual name, or a first column of text.
-    """
+    """Return the column of images or None: text of a usual name, paths, whole numbers of a usual name, or text that is first."""
     cells = [[cell.strip() for cell in column if cell.strip().lower() not in MISSING] for column in head]
     text = [not all(map(_is_number, column)) for column in cells]
     paths = [bool(column) and all(map(looks_like_image, column)) for column in cells]
@@ -364,11 +349,7 @@ def _is_list_of_numbers(kind: pa.DataType) -> bool:
 
 
 def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any] | None:
-    """Return a column as float32 or float64, NaN where a cell is empty; None if it is text.
-
-    Raises:
-        DataError: it holds numbers and text, such as a mistyped score.
-    """
+    """Return a column as floats, NaN where a cell is empty; None if it is text. Raise a DataError if it mixes both."""
     kind = column.type
     if pa.types.is_float32(kind) or pa.types.is_float16(kind):
         return np.asarray(column.to_numpy(), np.float32)
