@@ -1,9 +1,8 @@
 """The manifest: the one form in which the rest of the project sees a labelled data set.
 
 On disk it is a folder with `manifest.arrow`, a row per image, and `dataset.json`, a readable description. Images stay where they
-are; their paths are relative to the root in the description. The rows are an uncompressed Arrow file that is mapped and never
-decoded: all processes share its pages, so a loader worker or another training process adds next to nothing, and a pickled
-manifest carries the path of its folder alone.
+are. The rows are an uncompressed Arrow file that is mapped, so that all processes share its pages, and a pickled manifest carries
+the path of its folder alone.
 """
 
 from __future__ import annotations
@@ -266,11 +265,7 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
 
 
 def _open_again(folder: Path, description: Description) -> Manifest:
-    """Open a pickled manifest in another process.
-
-    Raises:
-        DataError: it was prepared again since.
-    """
+    """Open a pickled manifest in another process."""
     shards = description.shards
     manifest = load_manifest(folder, root=description.root, address="" if shards is None else shards.base)
     if manifest.description.stamp != description.stamp:

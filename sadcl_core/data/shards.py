@@ -253,11 +253,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_sample(sample: dict[str, Any], url: str, row: int) -> Sample:
-    """Return the image of a sample.
-
-    Raises:
-        DataError: it is not the image of its row.
-    """
+    """Return the image of a sample."""
     key = str(sample["__key__"])
     files = [name for name in sample if not name.startswith("__") and name != "json"]
     if len(files) != 1 or not key.isdecimal() or int(key) != row:

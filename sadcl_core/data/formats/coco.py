@@ -120,16 +120,11 @@ def _refuse_other_classes(rows: LabelRows, categories: list[dict[str, Any]], pat
 
 def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapping[Any, int]) -> None:
     for annotation in coco.dataset.get("annotations", []):
-        if annotation.get("category_id") not in index:
-            raise DataError(
-                f"{path}: annotation {annotation.get('id')} has the unknown category {annotation.get('category_id')}. "
-                "Mend the file."
-            )
-        if annotation.get("image_id") not in coco.imgs:
-            raise DataError(
-                f"{path}: annotation {annotation.get('id')} belongs to the unknown image {annotation.get('image_id')}. "
-                "Mend the file."
-            )
+        own, category, owner = (annotation.get(key) for key in ("id", "category_id", "image_id"))
+        if category not in index:
+            raise DataError(f"{path}: annotation {own} has the unknown category {category}. Mend the file.")
+        if owner not in coco.imgs:
+            raise DataError(f"{path}: annotation {own} belongs to the unknown image {owner}. Mend the file.")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
         unknown = [_number(category, index, where) for category in image.get("unknown_category_ids", ())]

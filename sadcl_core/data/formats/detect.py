@@ -104,9 +104,8 @@ def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]
             files = [path for path in _candidates(folder, module.SUFFIXES) if path not in matched and _accepts(module, path)]
             if files:
                 matched.update(files)
-                yield _by_split(
-                    name, folder, [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))] or files
-                )
+                preferred = [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))]
+                yield _by_split(name, folder, preferred or files)
         elif not matched and module.recognises(folder):
             yield LabelFiles(name)
             return
@@ -121,11 +120,7 @@ def _accepts(module: Any, path: Path) -> bool:
 
 
 def _by_split(name: str, folder: Path, files: Sequence[Path]) -> LabelFiles:
-    """Return one file per split.
-
-    Raises:
-        DataError: a split has several.
-    """
+    """Return one file per split."""
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(split_of_file(path, folder), []).append(path)
@@ -164,11 +159,7 @@ def _passed_over(folder: Path, labels: LabelFiles) -> tuple[str, ...]:
 
 
 def _refuse_damaged(folder: Path, files: Mapping[str, Path]) -> None:
-    """Raise if a file that cannot be read would be passed over.
-
-    Raises:
-        DataError: the only file of a split is damaged, or any file is where no label file is.
-    """
+    """Raise if a file that cannot be read would be passed over."""
     for path in _candidates(folder, (*LINES, ".json", ".csv", ".tsv", ".parquet")):
         split = split_of_file(path, folder)
         if not files or (split != UNASSIGNED and split not in files):
@@ -176,11 +167,7 @@ def _refuse_damaged(folder: Path, files: Mapping[str, Path]) -> None:
 
 
 def _explain(path: Path) -> None:
-    """Raise if a file is no label file because it cannot be read at all.
-
-    Raises:
-        DataError: it is empty, not text, or damaged.
-    """
+    """Raise if a file is no label file because it cannot be read at all."""
     suffix = path.suffix.lower()
     if not path.is_file():
         return
@@ -196,11 +183,7 @@ def _explain(path: Path) -> None:
 
 
 def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
-    """Return the expected format if its reader can say what is wrong with the labels.
-
-    Raises:
-        DataError: no format is expected, or the labels are of another kind.
-    """
+    """Return the expected format if its reader can say what is wrong with the labels."""
     suffixes = readers[expected].SUFFIXES if expected else ()
     if path.is_file() and path.suffix.lower() in suffixes:
         return LabelFiles(expected, {split_of_file(path): path})

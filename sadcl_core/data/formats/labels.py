@@ -179,18 +179,15 @@ class LabelRows:
             self.repeated += 1
             return
         if split not in self.places:
-            self._start_split(split, where)
+            if len(self.places) >= MAX_SPLITS or not is_text(split):
+                raise DataError(
+                    f"{where}: {split[:60]!r} would be split {len(self.places) + 1:,} of the data. Another column was probably "
+                    "taken for the split: rename it."
+                )
+            self.places[split] = {}
         self.places[split][reference] = len(self.rows)
         self.rows.add(record)
         self.row_numbers.append(row)
-
-    def _start_split(self, split: str, where: str) -> None:
-        if len(self.places) >= MAX_SPLITS or not is_text(split):
-            raise DataError(
-                f"{where}: {split[:60]!r} would be split {len(self.places) + 1:,} of the data. Another column was probably taken "
-                "for the split: rename it."
-            )
-        self.places[split] = {}
 
     def _listed_before(self, record: Record, row: int, where: str) -> bool:
         place = self.places.get(record.split, {}).get(record.image)
@@ -256,11 +253,7 @@ class LabelRows:
         return root
 
     def _rule(self, part: _Part, places: Sequence[int], split: str) -> Rule:
-        """Return how the references of one file and split become paths.
-
-        Raises:
-            DataError: they are absolute paths of which nothing lies under the root.
-        """
+        """Return how the references of one file and split become paths."""
         if part.paths == "exact":
             return Rule(self.source.root)
         references = [self.rows.images[place] for place in places]

@@ -4,10 +4,8 @@
       "annotations": [{"result": [{"type": "choices", "value": {"choices": ["cat", "dog"]}}]}]}]
     [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "choice": {"choices": ["cat", "dog"]}}]
 
-The key of the labels is the name of their tag, whatever it is, in the minimal form; there each annotator has a row. A
-label on which annotators of one image disagree is unknown. A task without annotation says nothing and is left out.
-Images are looked for under the root by the last parts of their address, also without the letters that an upload puts
-before the name.
+In the minimal form the key of the labels is the name of their tag, and each annotator has a row. A label on which annotators
+disagree is unknown; a task without annotation is left out. Images are looked for by the last parts of their address.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ from typing import Any
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import without_scheme
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import detect_encoding, mentions, read_json, readable
+from sadcl_core.data.tables import detect_encoding, looks_like_image, mentions, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)
@@ -127,15 +124,14 @@ def _opinions(task: dict[str, Any], keys: list[str]) -> list[set[str]]:
         return [set().union(*given)] if given else []
     annotations = task.get("annotations") or task.get("completions") or []
     return [
-        {label for result in annotation.get("result", []) for label in _result(result)}
+        {
+            label
+            for result in annotation.get("result", [])  # its value holds the labels under the name of its type
+            for label in _labels(result.get("value", {}).get(result.get("type"), []))
+        }
         for annotation in annotations
         if not annotation.get("was_cancelled")
     ]
-
-
-def _result(result: dict[str, Any]) -> set[str]:
-    """Labels of one result: `value` holds them under the name of its type."""
-    return _labels(result.get("value", {}).get(result.get("type"), []))
 
 
 def _labels(value: Any) -> set[str]:
@@ -152,14 +148,10 @@ def _image(task: dict[str, Any], where: str) -> str:
     if not isinstance(data, dict):
         raise DataError(f"{where} has data that are no object. Export as JSON or JSON-MIN.")
     named = data.get("image") or data.get("img")
-    texts = [named] if isinstance(named, str) else [value for value in data.values() if _may_be_image(value)]
+    texts = [named] if isinstance(named, str) else [value for value in data.values() if looks_like_image(value)]
     if not texts:
         raise DataError(f"{where} names no image. Its data should have the key image.")
     return str(texts[0])
-
-
-def _may_be_image(value: Any) -> bool:
-    return isinstance(value, str) and value.lower().endswith(EXTENSIONS)
 
 
 def _on_this_disk(address: str, source: Source) -> str:

@@ -2,17 +2,14 @@
 
     DIR[/VOCdevkit]/VOC2007/{Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages/*.jpg}
 
-Labels come from the objects of the XML files. A class that is only there as `difficult` is unknown: the devkit
-ignores such an image for that class. A person can have it count as absent or as present instead. Training uses trainval
-and is tested on test where test is annotated (2007), else train and val (2012). Without ImageSets every XML file is read,
-and nothing is said about splits.
+A class that is only there as `difficult` is unknown, as in the devkit, unless a person says otherwise. Training uses trainval
+and is tested on test where test is annotated (2007), else train and val (2012). Without ImageSets every XML file is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
@@ -28,28 +25,13 @@ from sadcl_core.errors import DataError
 SUFFIXES = ()
 
 # class: superclass, as in the devkit's taxonomy
-CLASSES = {
-    "aeroplane": "vehicle",
-    "bicycle": "vehicle",
-    "bird": "animal",
-    "boat": "vehicle",
-    "bottle": "indoor",
-    "bus": "vehicle",
-    "car": "vehicle",
-    "cat": "animal",
-    "chair": "indoor",
-    "cow": "animal",
-    "diningtable": "indoor",
-    "dog": "animal",
-    "horse": "animal",
-    "motorbike": "vehicle",
+SUPERCLASSES = {
+    **dict.fromkeys(("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"), "vehicle"),
+    **dict.fromkeys(("bird", "cat", "cow", "dog", "horse", "sheep"), "animal"),
+    **dict.fromkeys(("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"), "indoor"),
     "person": "person",
-    "pottedplant": "indoor",
-    "sheep": "animal",
-    "sofa": "indoor",
-    "train": "vehicle",
-    "tvmonitor": "indoor",
 }
+CLASSES = {name: SUPERCLASSES[name] for name in sorted(SUPERCLASSES)}  # by name, as in the devkit
 MAX_NAME = 200  # characters; file systems end at 255 bytes
 NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 
@@ -68,9 +50,9 @@ def read(source: Source) -> Manifest:
     """
     official = source.name in NAMES
     devkit = _devkit(source.root, source.name.upper() if official else "")
-    lists, notes = _split_lists(devkit)
+    lists, note = _split_lists(devkit)
     rows = LabelRows(source, "voc", classes=tuple(CLASSES) if official or _is_official(devkit) else ())
-    for note in notes:
+    if note:
         rows.note(note)
     rows.watch(devkit / "Annotations")
     prefix = (devkit / "JPEGImages").relative_to(source.root).as_posix()
@@ -109,29 +91,28 @@ def _devkit(folder: Path, year: str) -> Path:
     return devkit
 
 
-def _split_lists(devkit: Path) -> tuple[dict[str, Path], list[str]]:
-    """The image sets by split; none when there are none."""
+def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
+    """The image sets by split, and a note; none when there are none."""
     sets = devkit / "ImageSets" / "Main"
     lists = {name: path for name in ("trainval", "train", "val", "test") if (path := sets / f"{name}.txt").is_file()}
     if not lists:
         if sets.is_dir() and any(sets.iterdir()):
             raise DataError(f"{sets}/train.txt is missing. Unpack the whole of {devkit.name}.")
-        return {}, []
+        return {}, ""
     if "test" in lists and not _is_annotated(devkit, lists["test"]):
         del lists["test"]
         if "train" in lists and "val" in lists:
             note = "the test part has no annotations: trained on train, tested on val"
-            return {"train": lists["train"], "val": lists["val"]}, [note]
+            return {"train": lists["train"], "val": lists["val"]}, note
     if "trainval" in lists and "test" in lists:
-        return {"train": lists["trainval"], "test": lists["test"]}, []
+        return {"train": lists["trainval"], "test": lists["test"]}, ""
     if "val" in lists and "train" not in lists:
         raise DataError(f"{sets / 'train.txt'} is missing. Unpack the whole of {devkit.name}.")
     if "train" in lists:
         lists.pop("trainval", None)
-        return lists, [
-            "no annotated test part: trained on train, tested on val"
-        ] if "test" not in lists and "val" in lists else []
-    return {"train": lists["trainval"]} if "trainval" in lists else lists, []
+        evaluated = "test" in lists or "val" not in lists
+        return lists, "" if evaluated else "no annotated test part: trained on train, tested on val"
+    return {"train": lists["trainval"]} if "trainval" in lists else lists, ""
 
 
 def _is_annotated(devkit: Path, listing: Path) -> bool:
@@ -180,7 +161,9 @@ def _objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[st
                     unknown.append(name)
                 continue
             active.append(name)
-            boxes.append(make_box(number, _corners(item), str(path)))
+            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
+            sides = x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1  # pixels are counted from 1, both corners included
+            boxes.append(make_box(number, sides, str(path)))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: an image set lists it. Unpack all annotations.") from None
     except DefusedXmlException:
@@ -188,9 +171,3 @@ def _objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[st
     except (OSError, ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as a VOC annotation ({error}). Fetch it again.") from None
     return active, unknown, boxes
-
-
-def _corners(item: Element) -> tuple[float, float, float, float]:
-    """Left, top, width and height; VOC counts pixels from 1, both corners included."""
-    x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
-    return x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1

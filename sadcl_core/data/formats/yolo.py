@@ -51,10 +51,9 @@ def is_boxes(text: Path) -> bool:
     """Return True if the first line of a file is a class and four numbers or more."""
     try:
         line = next((line for _, line in read_lines(text) if line.strip()), "")
-        numbers = [float(part) for part in line.split()]
+        return len([float(part) for part in line.split()]) >= 5
     except (DataError, ValueError):
         return False
-    return len(numbers) >= 5
 
 
 def read(source: Source) -> Manifest:
@@ -120,8 +119,7 @@ def _images(
 
 def _place(root: Path, value: str, base: str, where: str) -> str | None:
     """A folder or list of images as the description names it: below the root, whatever stood above it on another machine."""
-    candidates = [PurePosixPath(base) / value, PurePosixPath(value)]
-    for candidate in candidates:
+    for candidate in (PurePosixPath(base) / value, PurePosixPath(value)):
         full = PurePosixPath(os.path.normpath(root / candidate))
         if full.is_relative_to(os.path.normpath(root)) and os.path.exists(full):  # noqa: PTH110 - False for what is no path
             return full.relative_to(os.path.normpath(root)).as_posix()

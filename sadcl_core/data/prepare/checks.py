@@ -134,11 +134,7 @@ def equal_groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
 
 
 def _decode(path: Path) -> _Check:
-    """Read the pixels of one image.
-
-    Raises:
-        DataError: it is broken.
-    """
+    """Read the pixels of one image."""
     with explained_image(path):
         content = path.read_bytes()
         if not content:
@@ -156,11 +152,7 @@ def _decode(path: Path) -> _Check:
 
 
 def _find(path: Path, sizes: Counter[int]) -> _Check:
-    """Check that a file exists; read its content only if another file is as long.
-
-    Raises:
-        DataError: it does not, or cannot be read.
-    """
+    """Check that a file exists; read its content only if another file is as long."""
     try:
         size = path.stat().st_size if path.is_file() else -1
         if size <= 0:

@@ -118,11 +118,7 @@ def plain_name(text: str) -> str:
 
 
 def _data_folder(name: str, data: Path | None) -> Path:
-    """Return the folder of a public data set: as given, else where it was prepared from, else `data/NAME`.
-
-    Raises:
-        DataError: there is no such folder, and the data set is not one that its reader draws.
-    """
+    """Return the folder of a public data set: as given, else where it was prepared from, else `data/NAME`."""
     folder = data or _prepared_from(name) or DATA / name
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Check --data.")

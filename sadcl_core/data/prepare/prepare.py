@@ -314,12 +314,7 @@ def _read(spec: DatasetSpec, options: Options) -> Manifest:
 
 
 def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
-    """Return how data are divided; None for data whose own splits are kept.
-
-    Raises:
-        DataError: only some rows have a split.
-        UsageError: a division is requested of data that have splits.
-    """
+    """Return how data are divided; None for data whose own splits are kept."""
     splits = manifest.splits
     if UNASSIGNED in splits and len(splits) > 1:
         raise DataError(
@@ -333,11 +328,7 @@ def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
 
 
 def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Return the manifest and the groups of duplicates without the images that cannot be read.
-
-    Raises:
-        DataError: there are such images and they are not to be left out, or there are no others.
-    """
+    """Return the manifest and the groups of duplicates without the images that cannot be read."""
     problems = checks.problems
     if not problems:
         return manifest, checks.groups

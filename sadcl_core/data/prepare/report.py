@@ -193,25 +193,13 @@ def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
     for group, row in zip(groups[twins].tolist(), manifest.rows.take(twins).to_pylist(), strict=True):
         by_group.setdefault(group, []).append((row["image"], row["split"], tuple(row["active"])))
     splits = [{split for _, split, _ in same} for same in by_group.values()]
+    across = [len(own) > 1 for own in splits]
+    differing = [len({active for *_, active in same}) > 1 for same in by_group.values()]
+    within = [len(own) < len(same) for own, same in zip(splits, by_group.values(), strict=True)]
     kinds: tuple[tuple[Severity, str, list[bool], str], ...] = (
-        (
-            "bad",
-            "duplicates across splits",
-            [len(own) > 1 for own in splits],
-            "contents in several splits, so that held-out images are trained on",
-        ),
-        (
-            "warning",
-            "duplicates with other labels",
-            [len({active for *_, active in same}) > 1 for same in by_group.values()],
-            "contents that occur several times, with different labels",
-        ),
-        (
-            "warning",
-            "duplicates within a split",
-            [len(own) < len(same) for own, same in zip(splits, by_group.values(), strict=True)],
-            "contents that occur several times in one split",
-        ),
+        ("bad", "duplicates across splits", across, "contents in several splits, so that held-out images are trained on"),
+        ("warning", "duplicates with other labels", differing, "contents that occur several times, with different labels"),
+        ("warning", "duplicates within a split", within, "contents that occur several times in one split"),
     )
     for severity, what, concerned, text in kinds:
         if any(concerned):
@@ -269,9 +257,8 @@ def _of_labels(manifest: Manifest, splits: tuple[SplitReport, ...], counts: Coun
         yield Finding("warning", "imbalance", int(present.max() // present.min()), text)
     for split in splits:
         if split.without_labels == split.images and counts.any():
-            yield Finding(
-                "warning", f"no label in {split.name}", split.images, f"images in split {split.name}, none with a label"
-            )
+            text = f"images in split {split.name}, none with a label"
+            yield Finding("warning", f"no label in {split.name}", split.images, text)
     empty = sum(split.without_labels for split in splits)
     if empty:
         yield Finding("note", "no label", empty, "images without an active label")
