@@ -102,9 +102,10 @@ def _load(path: Path) -> COCO:
 
 def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
     categories = sorted(coco.dataset["categories"], key=lambda category: int(category["id"]))
-    if len(categories) > MAX_CLASSES:
+    count = len(categories)
+    if count > MAX_CLASSES:
         raise DataError(
-            f"{path} has {len(categories):,} categories, more than {MAX_CLASSES:,}. Were images or objects listed as categories?"
+            f"{path} has {count:,} categories, more than {MAX_CLASSES:,}. Were images or objects listed as categories?"
         )
     bad = next((entry for entry in categories if not isinstance(entry["name"], (str, int))), None)
     if bad is not None:
@@ -127,23 +128,20 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
             raise DataError(f"{path}: annotation {own} belongs to the unknown image {owner}. Mend the file.")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
-        unknown = [_number(category, index, where) for category in image.get("unknown_category_ids", ())]
+        unknown = image.get("unknown_category_ids", ())
+        for category in unknown:
+            if category not in index:
+                raise DataError(f"{where} has the unknown category {category}. Mend the file.")
         objects = coco.imgToAnns.get(image_id, [])
         rows.add(
             image.get("file_name"),
             [index[o["category_id"]] for o in objects],
             row=number,
             split=split_name(str(image.get("split", ""))) or split,
-            unknown=unknown,
+            unknown=[index[category] for category in unknown],
             boxes=tuple(_boxes(objects, index, where)),
             where=where,
         )
-
-
-def _number(category: Any, index: Mapping[Any, int], where: str) -> int:
-    if category not in index:
-        raise DataError(f"{where} has the unknown category {category}. Mend the file.")
-    return index[category]
 
 
 def _boxes(objects: list[dict[str, Any]], index: Mapping[Any, int], where: str) -> Iterator[Box]:

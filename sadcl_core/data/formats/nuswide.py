@@ -78,9 +78,8 @@ def _list_file(root: Path, word: str) -> Path | None:
 
 def _labels(root: Path, word: str, count: int, watch: Callable[[Path], None]) -> Iterator[list[int]]:
     """Yield the active classes of each listed image; watch the files that hold them."""
-    whole = next(
-        (p for folder in ("Groundtruth", "GroundTruth", ".") if (p := root / folder / f"Labels_{word}.txt").is_file()), None
-    )
+    files = (root / folder / f"Labels_{word}.txt" for folder in ("Groundtruth", "GroundTruth", "."))
+    whole = next((file for file in files if file.is_file()), None)
     if whole is not None:
         watch(whole)
         return _rows_of_flags(whole, count)

@@ -69,21 +69,19 @@ def read(source: Source) -> Manifest:
 
 def _find_devkit(folder: Path, year: str) -> Path | None:
     """Return the folder that holds Annotations and images; of several years the requested one."""
-    years = (
-        [year] if year else ["", *(path.name for base in (folder / "VOCdevkit", folder) for path in sorted(base.glob("VOC2*")))]
-    )
-    places = [base / name for name in years for base in (folder / "VOCdevkit", folder)]
+    bases = (folder / "VOCdevkit", folder)
+    years = [year] if year else ["", *(path.name for base in bases for path in sorted(base.glob("VOC2*")))]
+    places = [base / name for name in years for base in bases]
     return next((place for place in (*places, folder) if (place / "Annotations").is_dir()), None)
 
 
 def _devkit(folder: Path, year: str) -> Path:
     devkit = _find_devkit(folder, year)
     if devkit is None:
-        if not year:
-            raise DataError(
-                f"{folder} is not in VOC's layout: it has no folder Annotations with XML files. Name the folder above it."
-            )
-        raise DataError(f"{folder} is not in VOC's layout: no VOCdevkit/{year}/Annotations. Unpack {year} there.")
+        lacking = "it has no folder Annotations with XML files. Name the folder above it."
+        if year:
+            lacking = f"no VOCdevkit/{year}/Annotations. Unpack {year} there."
+        raise DataError(f"{folder} is not in VOC's layout: {lacking}")
     needed = ["JPEGImages", *(["ImageSets/Main"] if year else [])]
     missing = next((name for name in needed if not (devkit / name).is_dir()), None)
     if missing:

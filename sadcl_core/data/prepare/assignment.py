@@ -100,10 +100,9 @@ def with_splits(
         return _sort_by_split(manifest, groups)
     names = list(fractions)
     shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
-    note = (
-        f"divided by iterative stratification: {shown}, seed {seed}" if len(names) > 1 else f"all images are in split {names[0]}"
-    )
-    if len(names) > 1 and earlier is not None and earlier.options == {"fractions": fractions, "seed": seed}:
+    several = len(names) > 1
+    note = f"divided by iterative stratification: {shown}, seed {seed}" if several else f"all images are in split {names[0]}"
+    if several and earlier is not None and earlier.options == {"fractions": fractions, "seed": seed}:
         before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
         divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=groups)
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
