@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sadcl_core.evaluation.calibrate import calibrate
     from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
     from sadcl_core.evaluation.two_models import compare_models
+    from sadcl_core.experiments.compare import compare
     from sadcl_core.inference.load import Model, load
     from sadcl_core.training.train import configure_run, train
 
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "Model": "sadcl_core.inference.load",
     "calibrate": "sadcl_core.evaluation.calibrate",
+    "compare": "sadcl_core.experiments.compare",
     "compare_models": "sadcl_core.evaluation.two_models",
     "configure_run": "sadcl_core.training.train",
     "diagnose": "sadcl_core.diagnosis.diagnose",
@@ -43,6 +45,7 @@ __all__ = [
     "Model",
     "__version__",
     "calibrate",
+    "compare",
     "compare_models",
     "configure_run",
     "diagnose",

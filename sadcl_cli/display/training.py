@@ -6,11 +6,10 @@ import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sadcl_cli.console import detail, messages, new_table, say, stages, verbosity, warn
 from sadcl_cli.display.prepare import say_origin
-from sadcl_cli.recipe import say_recipe
 from sadcl_core.config.methods import SHORT
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
@@ -40,13 +39,12 @@ class TrainingDisplay:
         self.preparing = ExitStack()  # holds the bars of preparing data while that goes on
         self.report: Any = None
 
-    def __enter__(self) -> TrainingDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.preparing.__exit__(kind, error, trace)
-        if self.bar is not None:
-            self.bar.stop()
+        self.stop_bar()
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far the preparation of the data is."""
@@ -84,6 +82,12 @@ class TrainingDisplay:
         )
         self.bar = Progress(*columns, console=messages(), transient=True)
         self.bar.start()
+
+    def stop_bar(self) -> None:
+        """Remove the bar until another run starts."""
+        if self.bar is not None:
+            self.bar.stop()
+        self.bar = self.task = None
 
     def show_stage(self, event: events.StageStarted) -> None:
         """Show a line on a stage, and begin its bar."""
@@ -195,8 +199,10 @@ def show_ready(event: events.DataReady) -> None:
 
 
 def show_settings(event: events.SettingsChosen) -> None:
-    """Show the preset, and what was chosen from the data."""
-    say_recipe(event.configured)
+    """Show the preset, and what was chosen from the data with the reason of each."""
+    say(f"preset {event.configured.config.preset}: {event.configured.why}")
+    for what, why in event.configured.reasons:
+        say(f"auto: {what} ({why})")
 
 
 def show_note(event: Event) -> None:

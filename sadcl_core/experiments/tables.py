@@ -71,6 +71,7 @@ class Comparison:
         epochs: of each stage, at the most.
         runs: every method with every seed.
         versions: of what the first run was trained with.
+        folder: of the runs, the tables and the figure.
     """
 
     dataset: str
@@ -79,51 +80,52 @@ class Comparison:
     epochs: Mapping[str, int]
     runs: tuple[ScoredRun, ...]
     versions: Mapping[str, str]
+    folder: Path
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """In the order asked for; the first is what the others are compared with."""
+        """Methods in the order of the runs; the others are compared with the first."""
         return tuple(dict.fromkeys(run.method for run in self.runs))
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """In the order asked for."""
+        """Seeds in the order of the runs."""
         return tuple(dict.fromkeys(run.seed for run in self.runs))
 
     @property
     def seconds(self) -> float:
-        """All the time that was spent on training, a shared first stage counted once."""
+        """Time of all training, a shared first stage counted once."""
         shared = {run.first_stage: run.first_stage_seconds for run in self.runs}
         return sum(shared.values()) + sum(run.seconds for run in self.runs)
 
     def values(self, method: str, score: str = MAIN) -> npt.NDArray[np.float64]:
-        """One number per seed."""
+        """Return one number per seed, (S,), NaN where there is none."""
         by_seed = {run.seed: run.scores[score] for run in self.runs if run.method == method}
         return np.array([by_seed[seed] for seed in self.seeds], dtype=np.float64)  # None becomes NaN
 
     def spread(self, method: str, score: str = MAIN) -> Spread:
-        """Over the seeds."""
+        """Return mean and deviation of a method over the seeds."""
         return _spread(self.values(method, score))
 
     def difference(self, method: str) -> Spread:
-        """Of the mAP to the first method's with the same seed, over the seeds."""
+        """Return mean and deviation of the difference of the mAP to the first method's with the same seed."""
         return _spread(self.values(method) - self.values(self.methods[0]))
 
     @property
     def diverged(self) -> list[str]:
-        """Runs that have no numbers."""
+        """Runs that have no numbers, since their training diverged."""
         return [f"{run.method} seed {run.seed}" for run in self.runs if run.scores[MAIN] is None]
 
     def higher(self, method: str) -> int:
-        """With how many seeds a method is above the first one, of those in which both have a number."""
+        """Return with how many seeds a method is above the first one, of those in which both have a number."""
         return int((self.values(method) > self.values(self.methods[0])).sum())
 
     def both(self, method: str) -> int:
-        """With how many seeds a method and the first one have a number."""
+        """Return with how many seeds a method and the first one have a number."""
         return int((~np.isnan(self.values(method) - self.values(self.methods[0]))).sum())
 
     def rows(self, scores: Sequence[str] = tuple(TITLES)) -> list[list[str]]:
-        """The table as text: a header, then a row per method; `scores` are the columns beside the mAP."""
+        """Return the table as text: a header, then a row per method; `scores` are the columns beside the mAP."""
         first = self.methods[0]
         others = [score for score in scores if score != MAIN]
         table = [["method", TITLES[MAIN], *(TITLES[score] for score in others), f"minus {first}", "higher"]]
@@ -136,7 +138,7 @@ class Comparison:
         return table
 
     def markdown(self) -> str:
-        """The table with what it was made of."""
+        """Return the table with what it was made of."""
         header, *rows = self.rows()
         lines = [
             f"| {' | '.join(header)} |",
@@ -158,7 +160,7 @@ class Comparison:
         return "\n".join([*lines, "", notes, ""])
 
     def as_csv(self) -> str:
-        """A row per run."""
+        """Return a row per run."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["method", "seed", *TITLES, "epochs", "seconds"])
@@ -168,7 +170,7 @@ class Comparison:
         return text.getvalue()
 
     def as_json(self) -> dict[str, Any]:
-        """One document."""
+        """Return one document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "dataset": self.dataset,
@@ -192,11 +194,11 @@ class Comparison:
         }
 
 
-def save_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write comparison.json, comparison.csv and comparison.md."""
-    write_json(folder / "comparison.json", comparison.as_json())
-    write_text(folder / "comparison.csv", comparison.as_csv())
-    write_text(folder / "comparison.md", comparison.markdown())
+def save_comparison(comparison: Comparison) -> None:
+    """Write comparison.json, comparison.csv and comparison.md into its folder."""
+    write_json(comparison.folder / "comparison.json", comparison.as_json())
+    write_text(comparison.folder / "comparison.csv", comparison.as_csv())
+    write_text(comparison.folder / "comparison.md", comparison.markdown())
 
 
 def _spread(values: npt.NDArray[np.float64]) -> Spread:

@@ -172,7 +172,7 @@ def configure_for(manifest: Manifest | None, layers: list[tuple[str, Layer]], *,
     if any(flatten(layer).get("model.init_from") for _, layer in layers):
         from sadcl_core.training.transfer import with_network_of_init
 
-        layers = with_network_of_init(layers, preset=None)
+        layers = with_network_of_init(layers)
     if manifest is None:
         configured = configure(layers, dataset="", split_sizes={})
     else:

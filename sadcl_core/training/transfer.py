@@ -45,7 +45,7 @@ class Transfer:
         return sum(there is not None for _, there in self.classes)
 
 
-def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | None) -> list[tuple[str, Layer]]:
+def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
     """Put the network of the model that `model.init_from` names below the user's layers, as a file, so that its weights fit.
 
     Its method comes along unless the user or the preset names one; of its head nothing that a method of another name decides.
@@ -62,7 +62,7 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]], *, preset: str | N
     card = read_card(path)
     fitting = [name for name, row in METHODS.items() if row.head == card.model.head]
     own = card.trained.get("method") if card.trained.get("method") in METHODS else fitting[0]
-    named = str(preset or given.get("preset") or "")
+    named = str(given.get("preset") or "")
     recipe = PRESETS[named].layer if named in PRESETS else {}
     method = given.get("method", recipe.get("method", own))
     values = {f"model.{name}": getattr(card.model, name) for name in NETWORK}

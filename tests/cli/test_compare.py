@@ -8,12 +8,11 @@ import pytest
 from PIL import Image
 
 from sadcl_cli import console
-from sadcl_cli.compare import _show
+from sadcl_cli.display.comparison import show_comparison
 from sadcl_core.config.layers import Layer
 from sadcl_core.config.presets import configure
 from sadcl_core.data.prepare.prepare import prepare
-from sadcl_core.experiments import run as comparison
-from sadcl_core.experiments.run import plan
+from sadcl_core.experiments.plan import plan
 from sadcl_core.experiments.tables import TITLES, Comparison, ScoredRun
 from sadcl_core.training.setup import data_facts
 from tests.conftest import QUICK, Sadcl
@@ -21,7 +20,7 @@ from tests.conftest import QUICK, Sadcl
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
 
 
-def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coco: Path) -> None:
     base = ("compare", "coco", "--data", coco, *QUICK, *SMALL_MULCON, "--epochs", "1")
     ran = sadcl(*base, "--methods", "sarl,sadcl,mulcon", "--seeds", "2")
     assert ran.exit_code == 0, ran.stderr
@@ -36,16 +35,39 @@ def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coc
     assert (folder / "sadcl-seed2" / "prototypes.json").is_file()
     assert len(list((folder / "mulcon-seed1" / "eval").glob("*.json"))) == 1
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("trained again")
+    assert (folder / "sadcl-seed2" / "plots" / "curves.png").is_file()
 
-    monkeypatch.setattr(comparison, "start_run", refuse)
+    before = {path: path.read_bytes() for path in folder.glob("*/results.csv")}
     again = sadcl(*base, "--methods", "sarl,sadcl", "--seeds", "2,", "--json", "-q")
     document = json.loads(again.stdout)
     assert document["seeds"] == [2]
     assert [entry["method"] for entry in document["methods"]] == ["sarl", "sadcl"]
     assert document["methods"][1]["difference"]["deviation"] is None
     assert again.stderr == ""
+    assert {path: path.read_bytes() for path in folder.glob("*/results.csv")} == before  # seconds are in it, too
+
+
+def test_a_divergence_is_a_warning_and_an_exit_code(sadcl: Sadcl, coco: Path) -> None:
+    base = ("compare", "coco", "--data", coco, *QUICK, "--epochs", "1,0", "--methods", "baseline,sarl", "--seeds", "1")
+    ran = sadcl(*base, "--lr", "1e30", "-o", "wild")
+    assert ran.exit_code == 4, ran.stderr
+    assert "no numbers of baseline seed 1, sarl seed 1: training diverged. Try a lower --lr" in ran.stderr
+    assert "results saved to wild" in ran.stdout
+    assert Path("wild/comparison.png").is_file()
+
+
+def test_a_file_of_one_method_is_refused_for_the_others_and_says_what_to_remove(sadcl: Sadcl, coco: Path) -> None:
+    printed = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,1", "--print-config").stdout
+    Path("f.yaml").write_text(printed)
+    base = ("compare", "coco", "--data", coco, "-c", "f.yaml", "--seeds", "1")
+    ran = sadcl(*base, "--methods", "sadcl,baseline")
+    assert ran.exit_code == 2, ran.stderr
+    for words in ("f.yaml is for the method sadcl", "# method sadcl", "or compare only sadcl"):
+        assert words in ran.stderr
+    lines = [line for line in printed.splitlines() if "# method sadcl" not in line and not line.startswith("method:")]
+    Path("f.yaml").write_text("\n".join(lines) + "\n")
+    ran = sadcl(*base, "--methods", "sadcl,baseline")
+    assert ran.exit_code == 0, ran.stderr
 
 
 def test_runs_of_a_comparison_are_runs_like_any_other(sadcl: Sadcl, coco: Path) -> None:
@@ -67,9 +89,7 @@ def test_every_method_has_the_recipe_that_training_it_alone_would_choose(
     manifest = prepare("coco", data=coco).manifest
     layers: list[tuple[str, Layer]] = [("flag", {"stages": {"classification": {"epochs": 7}}})]
     facts = partial(data_facts, manifest, layers)
-    planned = plan(
-        layers, manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1], facts=lambda: data_facts(manifest, layers)
-    )
+    planned = plan(layers, manifest, methods=("sadcl", "baseline", "mulcon"), seeds=[1])
     for run in planned.runs:
         said = [*layers, ("flag", {"method": run.method})]
         alone = configure(said, dataset="coco", split_sizes=manifest.split_sizes, facts=facts).config
@@ -108,7 +128,7 @@ def test_numbers_are_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch,
     console._console.cache_clear()
     names = ("baseline-contrastive", "mulcon-classification")
     runs = [ScoredRun(name, seed, dict.fromkeys(TITLES, 97.123 + seed), 1, 1.0) for name in names for seed in (1, 2)]
-    _show(Comparison("mine", "small", "resnet18", {"classification": 1}, tuple(runs), {}))
+    show_comparison(Comparison("mine", "small", "resnet18", {"classification": 1}, tuple(runs), {}, Path("c")))
     text = capsys.readouterr().out
     console._console.cache_clear()
     assert text.count("98.62 ± 0.71") == 2

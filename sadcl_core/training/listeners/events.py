@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sadcl_core.config.presets import Configured
     from sadcl_core.config.schema import RunConfig
     from sadcl_core.data.prepare.prepare import DataOrigin
@@ -164,6 +166,39 @@ class Problem:
     message: str
 
 
+@dataclass(frozen=True)
+class ComparisonPlanned:
+    """A comparison begins: so many `runs`, and `first_stages` that several of them share, all in `folder`."""
+
+    folder: Path
+    runs: int
+    first_stages: int
+
+
+@dataclass(frozen=True)
+class ComparedRunStarted:
+    """A run of a comparison is trained now; the events of its training follow.
+
+    Attributes:
+        name: METHOD-seedSEED.
+        number: from 1, among those of the comparison.
+        runs: how many there are.
+        first_stage: name of the shared first stage that is trained for it now; empty: the run itself is.
+    """
+
+    name: str
+    number: int
+    runs: int
+    first_stage: str = ""
+
+
+@dataclass(frozen=True)
+class ComparedRunTrained:
+    """A run of a comparison, or a shared first stage, is trained; its evaluation may follow."""
+
+    run: RunDirectory
+
+
 Event = (
     DataReady
     | SettingsChosen
@@ -180,6 +215,9 @@ Event = (
     | MemoryRanOut
     | StopRequested
     | Problem
+    | ComparisonPlanned
+    | ComparedRunStarted
+    | ComparedRunTrained
 )
 Listener = Callable[[Event], None]
 

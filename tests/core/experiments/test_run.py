@@ -9,10 +9,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,18 +19,20 @@ import torch
 from sadcl_core.config.layers import Layer, parse_assignment
 from sadcl_core.config.methods import ABLATION
 from sadcl_core.config.presets import configure
-from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
-from sadcl_core.errors import DataError, DivergedError, UsageError
-from sadcl_core.experiments import run as module
-from sadcl_core.experiments.run import Plan, compare, plan
-from sadcl_core.experiments.tables import Comparison, ScoredRun, save_comparison
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.experiments.plan import Plan, plan
+from sadcl_core.experiments.run import run_plan
+from sadcl_core.experiments.tables import TITLES, Comparison, ScoredRun, save_comparison
+from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.lock import process_start
 from sadcl_core.runs.run_directory import RunDirectory, read_status
-from sadcl_core.training.listeners.events import Event, Listener, StageStarted, StepDone
+from sadcl_core.training.listeners.events import ComparedRunStarted, Event, StageStarted, StepDone
+from sadcl_core.training.recipe import TrainingRecipe
 from sadcl_core.training.run import start_run
+from sadcl_core.training.setup import data_facts
 
 SETTINGS: Layer = {
     "data": {"img_size": 64, "batch_size": 8, "workers": 0},
@@ -55,27 +55,23 @@ def manifest(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Man
     return prepare("coco", data=coco).manifest
 
 
-class Watcher:
+class Heard:
     """Which runs were trained, and in which stages."""
 
     def __init__(self) -> None:
         self.stages: dict[str, list[str]] = {}
 
-    @contextmanager
-    def __call__(self, headline: str, config: RunConfig) -> Iterator[Listener]:
-        heard: list[str] = []
-        self.stages[headline] = heard
-
-        def listen(event: Event) -> None:
-            if isinstance(event, StageStarted):
-                heard.append(event.stage)
-
-        yield listen
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ComparedRunStarted):
+            shared = ": the first stage, shared" if event.first_stage else ""
+            self.stages[f"{event.number}/{event.runs} {event.name}{shared}"] = []
+        elif isinstance(event, StageStarted):
+            list(self.stages.values())[-1].append(event.stage)
 
 
 def run(planned: Plan, manifest: Manifest, folder: str = "c") -> tuple[Comparison, dict[str, list[str]]]:
-    watcher = Watcher()
-    return compare(planned, manifest, Path(folder), watch=watcher), watcher.stages
+    heard = Heard()
+    return run_plan(planned, manifest, Path(folder), listen=heard), heard.stages
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -107,7 +103,12 @@ def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> No
 @pytest.mark.parametrize("methods", [("sarl", "sadcl"), ("sadcl", "sarl")])
 def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: Manifest, methods: tuple[str, ...]) -> None:
     run(plan(LAYERS, manifest, methods=methods, seeds=(3,)), manifest)
-    configured = configure([*LAYERS, ("test", {"method": "sadcl", "seed": 3})], dataset="coco", split_sizes=manifest.split_sizes)
+    configured = configure(
+        [*LAYERS, ("test", {"method": "sadcl", "seed": 3})],
+        dataset="coco",
+        split_sizes=manifest.split_sizes,
+        facts=lambda: data_facts(manifest, LAYERS),
+    )
     alone = RunDirectory(Path("alone"))
     start_run(configured.config, configured.sources, manifest, alone, listen=lambda event: None)
     shared, own = weights(Path("c/sadcl-seed3")), weights(Path("alone"))
@@ -119,6 +120,7 @@ def test_a_run_on_a_shared_first_stage_is_what_train_would_have_made(manifest: M
     assert rows(Path("c/sadcl-seed3")) == rows(Path("alone"))
     best, expected = (read_status(path)["best"] for path in (Path("c/sadcl-seed3"), Path("alone")))
     assert best == expected
+    assert Path("c/sadcl-seed3/plots/curves.png").is_file()  # as of every run
 
 
 def test_finished_runs_are_kept_and_more_are_added(manifest: Manifest) -> None:
@@ -163,30 +165,28 @@ def test_a_run_whose_files_were_lost_is_trained_again(manifest: Manifest) -> Non
     ],
 )
 def test_a_divergence_is_no_number_and_the_others_go_on(
-    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], diverging: str, lost: list[str]
+    manifest: Manifest, methods: tuple[str, ...], diverging: str, lost: list[str]
 ) -> None:
-    trained: Any = vars(module)["start_run"]
     tried: list[str] = []
 
-    def diverge(config: RunConfig, sources: Any, manifest: Manifest, run: RunDirectory, **named: Any) -> object:
-        tried.append(run.path.name)
-        if config.method == diverging:
-            run.create(exist_ok=True)
-            run.write_status(status="diverged", ended="The loss is not a finite number.")
-            raise DivergedError("The loss is not a finite number.")
-        return trained(config, sources, manifest, run, **named)
+    class Diverging(TrainingRecipe):
+        def evaluate(self, classifier: Classifier) -> dict[str, float]:
+            tried.append(self.run_directory.path.name)
+            if self.config.method == diverging:  # the model gives NaN for held-out images
+                with torch.no_grad():
+                    next(classifier.parameters()).fill_(math.nan)
+            return super().evaluate(classifier)
 
-    monkeypatch.setattr(module, "start_run", diverge)
     planned = plan(LAYERS, manifest, methods=methods, seeds=(1,))
-    result, _ = run(planned, manifest)
+    result = run_plan(planned, manifest, Path("c"), recipe_class=Diverging)
     assert result.diverged == [f"{method} seed 1" for method in lost]
     assert result.rows()[1 + methods.index(lost[0])][1:3] == ["-", "-"]
     assert result.rows()[-1][-2:] == ["-", "0/0"]  # one of the two that are compared has no number
-    save_comparison(result, Path("c"))
+    save_comparison(result)
     stored = json.loads(Path("c/comparison.json").read_text())["methods"]
     assert {entry["method"] for entry in stored if entry["OF1"]["mean"] is None} == set(lost)
     count = len(tried)
-    assert run(planned, manifest)[0] == result
+    assert run_plan(planned, manifest, Path("c"), recipe_class=Diverging) == result
     assert len(tried) == count  # it would diverge again
 
 
@@ -200,7 +200,7 @@ def test_times_are_told_by_how_a_run_was_made(manifest: Manifest) -> None:
     assert run(plan(LAYERS, manifest, methods=("sarl",), seeds=(1,)), manifest)[0].runs[0] == later.runs[1]
 
 
-def test_a_run_that_ended_before_it_began_is_trained_anew(manifest: Manifest) -> None:
+def test_a_run_that_ended_before_it_began_is_trained_again(manifest: Manifest) -> None:
     planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
     directory = RunDirectory(Path("c/baseline-seed1"))
     directory.create(exist_ok=False)
@@ -241,7 +241,7 @@ def test_damaged_files_are_one_sentence(manifest: Manifest, name: str, content: 
         run(planned, manifest)
 
 
-def test_numbers_of_an_earlier_version_are_taken_anew(manifest: Manifest) -> None:
+def test_numbers_of_an_earlier_version_are_measured_again(manifest: Manifest) -> None:
     planned = plan(LAYERS, manifest, methods=("baseline",), seeds=(1,))
     first, _ = run(planned, manifest)
     RunDirectory(Path("c/baseline-seed1")).write_status(scores={"mAP_interpolated": 99.0})
@@ -282,24 +282,18 @@ def test_other_weights_under_the_same_name_are_not_the_same_run(manifest: Manife
         run(planned, manifest)
 
 
-def test_an_interrupted_run_goes_on_and_the_others_are_kept(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_and_the_others_are_kept(manifest: Manifest) -> None:
     planned = plan(LAYERS, manifest, methods=("sarl", "sadcl"), seeds=(1,))
-    trained: Any = vars(module)["start_run"]
-
-    def stop(config: RunConfig, *arguments: Any, **named: Any) -> object:
-        if config.method == "sadcl":
-            named["listen"] = interrupt
-        return trained(config, *arguments, **named)
+    heard = Heard()
 
     def interrupt(event: Event) -> None:
-        if isinstance(event, StepDone):
+        heard(event)
+        if isinstance(event, StepDone) and list(heard.stages)[-1] == "2/2 sadcl-seed1":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "start_run", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(planned, manifest)
+        run_plan(planned, manifest, Path("c"), listen=interrupt)
     assert read_status(Path("c/sadcl-seed1"))["status"] == "interrupted"
-    monkeypatch.setattr(module, "start_run", trained)
     result, stages = run(planned, manifest)
     assert list(stages.values()) == [["contrastive"]]  # neither the first stage nor the finished run again
     assert len(read_status(Path("c/sadcl-seed1"))["resumed"]) == 1
@@ -317,36 +311,15 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(manifest: Manifest) -
         run(plan(LAYERS, manifest, methods=("baseline",), seeds=(1,)), manifest, "full")
 
 
-@pytest.mark.parametrize(
-    ("methods", "seeds", "message"),
-    [
-        (("sarl", "sarl"), (1,), "every method once"),
-        (("sarl",), (1, 1), "every seed once"),
-        (("salr",), (1,), "Did you mean 'sarl'"),
-    ],
-)
-def test_refuses_what_makes_no_comparison(
-    manifest: Manifest, methods: tuple[str, ...], seeds: tuple[int, ...], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        plan(LAYERS, manifest, methods=methods, seeds=seeds)
-
-
-def made_up() -> Comparison:
+def made_up(folder: Path = Path()) -> Comparison:
     numbers = {"baseline": (50.0, 52.0, 54.0), "sadcl": (51.0, 52.5, 57.0)}
     shared = {"baseline": ("", 0.0), "sadcl": ("first-stage", 120.0)}
     runs = [
-        ScoredRun(method, seed, dict.fromkeys(module_titles(), value), 3, 60.0, *shared[method])
+        ScoredRun(method, seed, dict.fromkeys(TITLES, value), 3, 60.0, *shared[method])
         for method, values in numbers.items()
         for seed, value in zip((1, 2, 3), values, strict=True)
     ]
-    return Comparison("mine", "small", "resnet18", {"classification": 3}, tuple(runs), {"sadcl": "0"})
-
-
-def module_titles() -> list[str]:
-    from sadcl_core.experiments.tables import TITLES
-
-    return list(TITLES)
+    return Comparison("mine", "small", "resnet18", {"classification": 3}, tuple(runs), {"sadcl": "0"}, folder)
 
 
 def test_means_spreads_and_paired_differences() -> None:
@@ -365,8 +338,8 @@ def test_means_spreads_and_paired_differences() -> None:
 
 
 def test_files_of_a_comparison(tmp_path: Path) -> None:
-    comparison = made_up()
-    save_comparison(comparison, tmp_path)
+    comparison = made_up(tmp_path)
+    save_comparison(comparison)
     document = json.loads((tmp_path / "comparison.json").read_text())
     assert document["compared_with"] == "baseline"
     assert document["methods"][1]["difference"]["mean"] == 1.5
@@ -380,7 +353,7 @@ def test_files_of_a_comparison(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_spread() -> None:
     whole = made_up()
-    one = Comparison(whole.dataset, whole.preset, whole.backbone, whole.epochs, (whole.runs[0], whole.runs[3]), whole.versions)
+    one = replace(whole, runs=(whole.runs[0], whole.runs[3]))
     assert one.difference("sadcl").deviation is None
     assert one.rows()[2][1] == "51.00"
     assert math.isclose(one.as_json()["methods"][1]["difference"]["mean"], 1.0)

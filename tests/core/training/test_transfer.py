@@ -122,7 +122,7 @@ def test_the_network_of_the_model_stands_below_what_the_user_said(tmp_path: Path
     path = tmp_path / "m.safetensors"
     stored(path, head="mulcon", heads={"mulcon": {"width": 8, "token_width": 8}})
     said = ("flag", {"model": {"init_from": str(path)}})
-    (name, layer), *rest = with_network_of_init([said], preset=None)
+    (name, layer), *rest = with_network_of_init([said])
     assert rest == [said]
     assert name == f"init-from {path}"
     assert layer["method"] == "mulcon"
@@ -130,7 +130,7 @@ def test_the_network_of_the_model_stands_below_what_the_user_said(tmp_path: Path
     assert layer["model"]["heads"]["mulcon"]["width"] == 8
     assert "pretrained" not in layer["model"]
     assert layer["data"] == {"img_size": 32}
-    assert with_network_of_init([("flag", {"seed": 1})], preset=None) == [("flag", {"seed": 1})]
+    assert with_network_of_init([("flag", {"seed": 1})]) == [("flag", {"seed": 1})]
 
 
 def test_a_preset_asked_for_keeps_its_size_and_its_method(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_a_preset_asked_for_keeps_its_size_and_its_method(tmp_path: Path) -> Non
     said: tuple[str, Layer] = ("flag", {"model": {"init_from": str(path)}})
 
     def config(preset: str | None, *more: tuple[str, Layer]) -> RunConfig:
-        layers = with_network_of_init([said, *more], preset=preset)
-        return configure(layers, dataset="mine", split_sizes={"train": 1}, preset=preset).config
+        layers = with_network_of_init([said, ("flag", {"preset": preset} if preset else {}), *more])
+        return configure(layers, dataset="mine", split_sizes={"train": 1}).config
 
     assert (config(None).data.img_size, config(None).method) == (32, "sadcl")
     larger = config("sadcl-r101-576")
@@ -157,5 +157,5 @@ def test_a_model_that_names_no_method_is_of_the_one_with_its_head(tmp_path: Path
     classifier = make(THERE, seed=1, head="pooled", heads={})
     model = ModelSection(**{**NETWORK, "head": "pooled", "heads": {}})
     save_model(path, classifier.state_dict(), ModelCard(classes=THERE, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=model))
-    (_, layer), _ = with_network_of_init([("flag", {"model": {"init_from": str(path)}})], preset=None)
+    (_, layer), _ = with_network_of_init([("flag", {"model": {"init_from": str(path)}})])
     assert layer["method"] == "baseline"
