@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.evaluate import refuse_bad_output, results_folder
-from sadcl_core.evaluation.scored_split import Listener, ScoredSplit, score_or_read
+from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
 from sadcl_core.inference.load import Model, find_card, load
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.metrics.calibration import (
@@ -33,7 +33,7 @@ from sadcl_core.metrics.calibration import (
     fit_probabilities,
     parse_objective,
 )
-from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runs.card import read_card
 from sadcl_core.runtime.launcher import is_main_process
 from sadcl_core.runtime.progress import StagedProgress
 
@@ -131,38 +131,21 @@ def calibrate(
     run_or_scores: str | Path | None = None,
     objective: str = "f1",
     *,
-    data: str | None = None,
-    split: str | None = None,
-    labels: str | None = None,
-    logits: bool = False,
     img_size: int | None = None,
-    batch_size: int = 32,
-    limit: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
     output: str | Path | None = None,
-    listen: Listener | None = None,
     progress: StagedProgress | None = None,
+    **scoring: Unpack[ScoringOptions],
 ) -> Calibration:
     """Choose temperatures, biases and thresholds on held-out images, write them, and put them into the model file.
 
     Args:
         run_or_scores: a run, a model file, None for the run that finished last; or a file of scores.
         objective: `f1`, `precision>=P` or `recall>=R`.
-        data: other images than the run's own.
-        split: of the images; the run's held-out split unless given.
-        labels: of a file of scores.
-        logits: the file holds logits.
         img_size: the size that the model file is for; no other is allowed.
-        batch_size: images at a time.
-        limit: only the first images.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, bf16 or fp16.
-        workers: processes that read images.
         output: folder for the file of thresholds; `eval` inside the run, or here, unless given.
-        listen: called with what is opened on the way, see `sadcl_core.evaluation.scored_split.Listener`.
         progress: called with what is done, how far, and of how many.
+        **scoring: data, split, labels, logits, batch_size, limit, device, precision, workers and listen, as of
+            `sadcl_core.evaluation.scored_split.score_or_read`.
 
     Raises:
         DataError: there are too few images, or nothing is active.
@@ -185,26 +168,14 @@ def calibrate(
 
         refuse_trained_on(model, images)
 
-    def check_card(path: Path, card: ModelCard) -> None:
-        refuse_to_store(path, img_size)
-
     scored = score_or_read(
         run_or_scores,
-        data=data,
-        split=split,
-        labels=labels,
-        logits=logits,
         img_size=img_size,
-        batch_size=batch_size,
-        limit=limit,
-        device=device,
-        precision=precision,
-        workers=workers,
         uncalibrated=True,
-        check_card=check_card,
+        check_card=lambda path, card: refuse_to_store(path, img_size),
         check_split=check_split,
-        listen=listen,
         progress=progress,
+        **scoring,
     )
     calibration = fit_calibration(scored, aim)
     if is_main_process():

@@ -6,8 +6,6 @@ that boxes as shares of its sides, turned as the image is, lie where the model s
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
@@ -51,21 +49,18 @@ class LocalisationObserver:
         """
         assert output.attention is not None, "needs_attention requests it"
         for row, index in enumerate(indices.tolist()):
-            boxes_of = self._active_boxes(index, targets[row])
+            boxes_of: dict[int, list[Box]] = {}  # of the active labels
+            for box in self.split.boxes(index) or ():
+                if targets[row, box.label] == 1:
+                    boxes_of.setdefault(box.label, []).append(box)
             if not boxes_of:
                 continue
-            size, turned = _size_and_orientation(self.split.path(index))
+            path = self.split.path(index)
+            with explained_image(path), Image.open(path) as image:
+                size, turned = stored_size(image), orientation(image)  # from the header
             maps = output.attention[row, list(boxes_of)].float().cpu().numpy()  # (n, h, w)
             for attention, (label, boxes) in zip(maps, boxes_of.items(), strict=True):
                 self._add(label, attention, boxes, size, turned)
-
-    def _active_boxes(self, index: int, targets: Tensor) -> dict[int, list[Box]]:
-        """Return the boxes of each active label of an image that has any."""
-        boxes: dict[int, list[Box]] = {}
-        for box in self.split.boxes(index) or ():
-            if targets[box.label] == 1:
-                boxes.setdefault(box.label, []).append(box)
-        return boxes
 
     def _add(self, label: int, attention: npt.NDArray[np.float32], boxes: list[Box], size: tuple[int, int], turned: int) -> None:
         corners = np.array([upright_corners(box, size, turned) for box in boxes])
@@ -117,9 +112,3 @@ def upright_corners(box: Box, size: tuple[int, int], turned: int) -> tuple[float
     shares = Box(box.label, box.x / width, box.y / height, box.width / width, box.height / height)
     upright = upright_box(shares, (1, 1), turned)
     return upright.x, upright.y, upright.x + upright.width, upright.y + upright.height
-
-
-def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
-    """Width and height as stored, and the EXIF orientation, from the header."""
-    with explained_image(path), Image.open(path) as image:
-        return stored_size(image), orientation(image)

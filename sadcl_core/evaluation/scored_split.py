@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 Fact: TypeAlias = "Model | tuple[Model, OpenedSplit] | Matched"
 Listener = Callable[[Fact], None]  # called with what is opened on the way: a model, its images, or a file of scores
 DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"}
+
+
+class ScoringOptions(TypedDict, total=False):
+    """How a model or a file of scores is opened and scored; each as the argument of `score_or_read` of this name."""
+
+    data: str | None
+    split: str | None
+    labels: str | None
+    logits: bool
+    batch_size: int
+    limit: int | None
+    device: str
+    precision: str
+    workers: int | None
+    listen: Listener | None
 
 
 @dataclass(frozen=True)

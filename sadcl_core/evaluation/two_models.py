@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.intervals import LEAST_IMAGES, LEAST_POSITIVES, LEVEL, choose_resamples, count_positives
-from sadcl_core.evaluation.scored_split import Listener, ScoredSplit, score_or_read
+from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
 from sadcl_core.evaluation.scores_file import is_scores_file
 from sadcl_core.metrics import average_precisions, bootstrap_average_precision, interval, mean_over_classes
 from sadcl_core.runtime.progress import Progress, StagedProgress, stage
@@ -115,40 +115,23 @@ def compare_models(
     first: str | Path,
     second: str | Path,
     *,
-    data: str | None = None,
-    split: str | None = None,
-    labels: str | None = None,
-    logits: bool = False,
     bootstrap: int | None = None,
     uncalibrated: bool = False,
     img_size: int | None = None,
-    batch_size: int = 32,
-    limit: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    listen: Listener | None = None,
     progress: StagedProgress | None = None,
+    **scoring: Unpack[ScoringOptions],
 ) -> PairedComparison:
     """Compare two models, two files of scores, or one of each, on the same images.
 
     Args:
         first: a run, a model file or a file of scores.
         second: the same. A file of scores without labels takes those of the model beside it.
-        data: other images than the runs' own.
-        split: of the images.
-        labels: of a file of scores.
-        logits: the files hold logits.
         bootstrap: resamples of the images, at least 100.
         uncalibrated: use the models as they were trained.
         img_size: in pixels; that of the training unless given.
-        batch_size: images at a time.
-        limit: only the first images.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, bf16 or fp16.
-        workers: processes that read images.
-        listen: called with what is opened on the way, see `sadcl_core.evaluation.scored_split.Listener`.
         progress: called with what is done, how far, and of how many.
+        **scoring: data, split, labels, logits, batch_size, limit, device, precision, workers and listen, as of
+            `sadcl_core.evaluation.scored_split.score_or_read`.
 
     Raises:
         DataError: they have other classes, other images or other labels, or no label is active.
@@ -172,20 +155,11 @@ def compare_models(
         for path in sorted((first, second), key=lambda path: is_scores_file(Path(path))):  # models first: they have labels
             scored[path] = score_or_read(
                 path,
-                data=data,
-                split=split,
-                labels=labels,
-                logits=logits,
                 img_size=img_size,
-                batch_size=batch_size,
-                limit=limit,
-                device=device,
-                precision=precision,
-                workers=workers,
                 uncalibrated=uncalibrated,
                 beside=next(iter(scored.values()), None),
-                listen=listen,
                 progress=progress,
+                **scoring,
             )
     resamples = choose_resamples(bootstrap, scored[first].scores.shape, needed=True)
     return compare_scored(scored[first], scored[second], resamples=resamples, progress=stage(progress, "resampling images"))

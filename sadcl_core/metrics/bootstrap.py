@@ -33,14 +33,6 @@ class BootstrapSamples:
     non_interpolated: Values
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """One class. Row g of a matrix sums the weights of the images whose score is that of end g or between it and end g - 1."""
-
-    known: Any  # sparse (G, N), ones at the known images
-    positive: Any  # sparse (G, N), ones at the positives
-
-
 def default_samples(images: int, classes: int) -> int:
     """Return 1000, or as many resamples as keep images x classes x samples below 4e9, though at least 100.
 
@@ -90,7 +82,7 @@ def bootstrap_average_precision(
         rankings = {k: _rank(s, t) for k, s, t in by_class(score_array, target_array, classes) if (t == 1).any()}
         for resamples, weights in _weights(images, samples, seed):
             for k, ranking in rankings.items():
-                values[:, resamples, k] = _resampled(ranking, weights)
+                values[:, resamples, k] = _resampled(*ranking, weights)
             if progress is not None:
                 pairs = classes.start * samples + (classes.stop - classes.start) * resamples.stop
                 progress(pairs // count, samples)
@@ -167,11 +159,12 @@ def _weights(images: int, samples: int, seed: int) -> Iterator[tuple[slice, Weig
         yield resamples, weights
 
 
-def _rank(scores: Scores, targets: Targets) -> _Ranking:
+def _rank(scores: Scores, targets: Targets) -> tuple[Any, Any]:
+    """Return two sparse (G, N): row g has ones at the known, or the positive, images after end g - 1 and up to end g."""
     ends = np.unique(scores[targets == 1])  # (G,) rising
     end_of = len(ends) - np.searchsorted(ends, scores, side="right")  # (N,) the first end, from the best, that includes it
     known = np.flatnonzero((targets >= 0) & (end_of < len(ends)))
-    return _Ranking(known=_ones(end_of, known, len(ends)), positive=_ones(end_of, np.flatnonzero(targets == 1), len(ends)))
+    return _ones(end_of, known, len(ends)), _ones(end_of, np.flatnonzero(targets == 1), len(ends))
 
 
 def _ones(end_of: npt.NDArray[np.int64], images: npt.NDArray[np.int64], ends: int) -> Any:
@@ -180,10 +173,10 @@ def _ones(end_of: npt.NDArray[np.int64], images: npt.NDArray[np.int64], ends: in
     return sparse.csc_array((np.ones(len(images), dtype=np.int32), places), shape=(ends, len(end_of)))
 
 
-def _resampled(ranking: _Ranking, weights: Weights) -> tuple[Values, Values]:
+def _resampled(known: Any, positive: Any, weights: Weights) -> tuple[Values, Values]:
     """Both average precisions of each resample."""
-    new_hits = ranking.positive @ weights  # (G, resamples), whole numbers as all sums here
-    hits, ranks = new_hits.cumsum(axis=0, dtype=np.int32), (ranking.known @ weights).cumsum(axis=0, dtype=np.int32)
+    new_hits = positive @ weights  # (G, resamples), whole numbers as all sums here
+    hits, ranks = new_hits.cumsum(axis=0, dtype=np.int32), (known @ weights).cumsum(axis=0, dtype=np.int32)
     precision = hits / np.maximum(ranks, 1)
     positives = np.where(hits[-1] > 0, hits[-1], np.nan)
     return (

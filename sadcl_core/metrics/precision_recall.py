@@ -7,7 +7,7 @@ Query2Label), `macro_F1` the mean of the per-class F1 (SADCL, SSGRL).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ class Counts:
     true_positives: npt.NDArray[np.int64]
     false_positives: npt.NDArray[np.int64]
     false_negatives: npt.NDArray[np.int64]
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of the images of both."""
+        return Counts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 def precision_recall(

@@ -78,7 +78,8 @@ def read_table(path: Path) -> Table:
         rows = list(csv.reader((line for _, line in read_lines(path)), skipinitialspace=True))
         rows = [row for row in rows if any(cell.strip() for cell in row)]
     columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
-    class_columns = _class_columns(columns)
+    voc_columns = dict(zip(VOC_COLUMNS.split(), CLASSES["voc2007"], strict=True))  # both in the order of the data set
+    class_columns = voc_columns if set(voc_columns) <= set(columns) else {}
     figures = {*COLUMNS[1:], *class_columns} & set(columns)
     if METHOD not in columns or not figures - set(SIZES) or len(set(columns)) != len(columns):
         raise DataError(
@@ -86,12 +87,6 @@ def read_table(path: Path) -> Table:
         )
     read = tuple(_read_row(row, columns, figures, f"{path}, row {k}") for k, row in enumerate(rows[1:], start=2))
     return Table(path.stem, columns, read, class_columns)
-
-
-def _class_columns(columns: Sequence[str]) -> dict[str, str]:
-    """Return VOC's classes by their short names in its table, which are in the order of the data set."""
-    names = dict(zip(VOC_COLUMNS.split(), CLASSES["voc2007"], strict=True))
-    return names if set(names) <= set(columns) else {}
 
 
 def _read_row(cells: Sequence[str], columns: Sequence[str], figures: set[str], where: str) -> Row:

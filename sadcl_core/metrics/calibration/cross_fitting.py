@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from sadcl_core.metrics.calibration.columns import checked_probabilities
 from sadcl_core.metrics.calibration.objective import Objective
 from sadcl_core.metrics.calibration.probabilities import apply_probabilities, fit_probabilities
 from sadcl_core.metrics.calibration.thresholds import DEFAULT, choose_thresholds, global_threshold
-from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums
+from sadcl_core.metrics.calibration_error import CalibrationError, Reliability, bin_sums
 from sadcl_core.metrics.precision_recall import Counts, class_ratios, decision_counts, ratios
 
 Values = npt.NDArray[np.float64]
@@ -57,15 +58,6 @@ class CrossFit:
     held: npt.NDArray[np.bool_] | None
 
 
-@dataclass(frozen=True)
-class _Fold:
-    before: Counts
-    shared: Counts
-    after: Counts
-    raw: BinSums
-    calibrated: BinSums
-
-
 def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objective, folds: npt.ArrayLike) -> CrossFit:
     """Calibrate on all folds but one and count on that one, for each fold in turn; holds one mapped copy of the scores.
 
@@ -88,13 +80,12 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
     fold_array = np.asarray(folds)
     if fold_array.shape != score_array.shape[:1] or len(np.unique(fold_array)) < 2:
         raise ValueError(f"folds {fold_array.shape} must name one of two or more folds for each of {len(score_array)} images")
-    parts = list(_folds(score_array, target_array, objective, fold_array))
-    before, after = _total([part.before for part in parts]), _total([part.after for part in parts])
-    raw, calibrated = reduce(add, (part.raw for part in parts)), reduce(add, (part.calibrated for part in parts))
+    parts = zip(*_folds(score_array, target_array, objective, fold_array), strict=True)
+    before, shared, after, raw, calibrated = (reduce(add, part) for part in parts)
     achieved = _achieved(after, objective)
     return CrossFit(
         before=ratios(before),
-        shared=ratios(_total([part.shared for part in parts])),
+        shared=ratios(shared),
         after=ratios(after),
         class_f1_before=class_ratios(before)[2],
         class_f1_after=class_ratios(after)[2],
@@ -107,7 +98,8 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
     )
 
 
-def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.NDArray[np.integer]) -> Iterator[_Fold]:
+def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.NDArray[np.integer]) -> Iterator[tuple[Any, ...]]:
+    """Yield of each fold the counts before, with one threshold and after, and the bins of the scores and of the calibrated."""
     for fold in np.unique(folds):
         away = folds == fold
         known = np.where(away[:, None], np.int8(-1), targets.astype(np.int8, copy=False))  # unknown labels are not tuned on
@@ -115,21 +107,13 @@ def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.ND
         thresholds = choose_thresholds(scores, known, objective, probabilities=fitted).values
         raw, truth = scores[away], targets[away]
         calibrated = apply_probabilities(raw, fitted.temperatures, fitted.biases)
-        yield _Fold(
-            before=decision_counts(raw, truth, DEFAULT),
-            shared=decision_counts(raw, truth, global_threshold(scores, known, objective)),
-            after=decision_counts(calibrated, truth, thresholds),
-            raw=bin_sums(raw, truth),
-            calibrated=bin_sums(calibrated, truth),
+        yield (
+            decision_counts(raw, truth, DEFAULT),
+            decision_counts(raw, truth, global_threshold(scores, known, objective)),
+            decision_counts(calibrated, truth, thresholds),
+            bin_sums(raw, truth),
+            bin_sums(calibrated, truth),
         )
-
-
-def _total(parts: list[Counts]) -> Counts:
-    return Counts(
-        true_positives=np.sum([part.true_positives for part in parts], axis=0),
-        false_positives=np.sum([part.false_positives for part in parts], axis=0),
-        false_negatives=np.sum([part.false_negatives for part in parts], axis=0),
-    )
 
 
 def _achieved(counts: Counts, objective: Objective) -> Values:
