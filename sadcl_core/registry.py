@@ -1,4 +1,4 @@
-"""What is chosen by name, and where it is implemented: `"package.module:name"` is imported only when the row is used.
+"""Things chosen by name, and where each is implemented: `"package.module:name"` is imported only when the row is used.
 
 Listing the names imports nothing, so settings are checked, completed and documented without torch.
 """

@@ -1,4 +1,4 @@
-"""What happens to random weights while a network is built: nothing where a file replaces them."""
+"""Build a network without drawing the random weights that a file replaces."""
 
 from __future__ import annotations
 

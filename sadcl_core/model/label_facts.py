@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """What the training split says about its K labels; no other split may be counted.
+    """Facts of the training split about its K labels; no other split may be counted.
 
     The conditional probability P(j | i) = together[i, j] / known[i, j], which is together[i, j] / active[i] where no label is
     unknown.

@@ -25,7 +25,7 @@ from sadcl_core.model.backbone import Backbone, plain
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What came of loading pretrained weights.
+    """Result of loading pretrained weights.
 
     Attributes:
         source: file or hub name.

@@ -1,4 +1,4 @@
-"""How training went: loss terms and EMA mAP over the epochs of all stages."""
+"""Curves of training: loss terms and EMA mAP over the epochs of all stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How all figures look: colours and shapes that stay apart in print and for colour-blind readers, and one way to save."""
+"""The style of all figures: colours and shapes that stay apart in print and for colour-blind readers, and one way to save."""
 
 from __future__ import annotations
 

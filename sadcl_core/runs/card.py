@@ -29,7 +29,7 @@ CARD = "sadcl"  # key of the card in the header
 
 
 class ModelCard(Section):
-    """What a model file says of itself."""
+    """Description that a model file carries."""
 
     schema_version: int = SCHEMA_VERSION
     classes: tuple[str, ...] = Field(min_length=1)

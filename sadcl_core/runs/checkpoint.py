@@ -99,7 +99,7 @@ def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
 
 
 def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
-    """What keeps tensors from being loaded, as the end of a sentence; empty when nothing does."""
+    """Return why tensors cannot be loaded, as the end of a sentence; empty if they can."""
     own = classifier.state_dict()
     missing = sorted(set(own) - set(tensors))
     unexpected = sorted(set(tensors) - set(own))

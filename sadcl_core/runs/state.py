@@ -33,7 +33,7 @@ RESTART = "Start another run; --init-from RUN takes the weights of this one."
 
 
 class RunProgress(BaseModel):
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         stage: its name.
@@ -85,7 +85,7 @@ class BestEpoch(BaseModel):
 
 
 class StateCard(BaseModel):
-    """What a state says beside its tensors.
+    """Description of a state beside its tensors.
 
     Attributes:
         config: of the run, complete.

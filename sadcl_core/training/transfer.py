@@ -27,7 +27,7 @@ NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # setting
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was carried over.
+    """Record of what was carried over.
 
     Attributes:
         source: the model file.

@@ -14,7 +14,7 @@ from sadcl_core.model.label_facts import LabelFacts
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What a head sees of B images.
+    """Inputs of a head for B images.
 
     Attributes:
         maps: feature maps (B, D_i, h_i, w_i), shallow to deep; a single one unless `Head.LEVELS` names more.

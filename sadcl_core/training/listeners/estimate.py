@@ -46,7 +46,7 @@ class TimeEstimate:
             self.listen(TimeEstimated(seconds, early_stop))
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no file is open."""
 
 
 def seconds_left(
