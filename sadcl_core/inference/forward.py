@@ -10,6 +10,11 @@ from sadcl_core.errors import NotFiniteError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runtime.device import autocast
 
+NAN = (
+    "The model gives NaN for some images: its weights are damaged, or its training diverged. "
+    "Take another model file, or train again."
+)
+
 
 class Forward:
     """Run a classifier in evaluation mode on resized uint8 images, with its preprocessing, device and precision.
@@ -56,10 +61,7 @@ class Forward:
                 self.preprocessing.normalise(images.to(self.device)), need_attention=need_attention
             )
         if refuse_nan and bool(output.logits.isnan().any()):
-            raise NotFiniteError(
-                "The model gives NaN for some images: its weights are damaged, or its training diverged. "
-                "Take another model file, or train again."
-            )
+            raise NotFiniteError(NAN)
         return output
 
     @torch.inference_mode()

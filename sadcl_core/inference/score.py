@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
-from sadcl_core.inference.forward import Forward
+from sadcl_core.errors import NotFiniteError
+from sadcl_core.inference.forward import NAN, Forward
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runs.checkpoint import ModelCard
-from sadcl_core.runtime.distributed import all_gather, get_world_size, is_distributed
+from sadcl_core.runtime.distributed import all_gather, any_rank, get_world_size, is_distributed
 from sadcl_core.runtime.progress import Progress
 
 
@@ -92,12 +93,14 @@ def score(
     buffer = Buffer(count, classes)
     start = time.perf_counter()
     for images, targets, indices in loader:
-        output = forward(images, need_attention=attention, refuse_nan=True)
+        output = forward(images, need_attention=attention, refuse_nan=processes == 1)
         buffer.add(card.scores(output.logits).cpu(), targets, indices)
         for observer in observers:
             observer(classifier, output, targets, indices)
         if progress is not None:
             progress(min(buffer.done * processes, count), count)
+    if processes > 1 and any_rank(bool(np.isnan(buffer.scores[buffer.seen[: buffer.done]]).any())):
+        raise NotFiniteError(NAN)  # in every process, or the others would wait for the one that has ended
     scores, all_targets = buffer.gather()
     for observer in observers:
         observer.gather()

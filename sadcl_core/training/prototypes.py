@@ -27,7 +27,7 @@ DECODER = "decoder output"
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """Record of how the prototype of one class was made: its active images, the confident ones among them, and which were used."""
+    """Record of how the prototype of a class was made: its active images, the confident ones, and which were used."""
 
     name: str
     positives: int

@@ -15,6 +15,7 @@ from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.shards import write_shards
+from sadcl_core.errors import NotFiniteError
 from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.inference.load import load
 from sadcl_core.model.memory_bank import MemoryBank, confident
@@ -146,7 +147,13 @@ def score_in_each_process(rank: int, folder: str) -> None:
         "places": sums,
     }
     np.savez(Path(folder) / f"{rank}.npz", allow_pickle=False, **parts)
+    if rank == 1:  # NaN in one process ends both, and neither waits for the other
+        with torch.no_grad():
+            for parameter in opened.classifier.head.parameters():
+                parameter.fill_(torch.nan)
     if rank >= 0:
+        with pytest.raises(NotFiniteError):
+            score_split(opened, load_manifest(Path(folder) / "prepared").split("train"), batch_size=5, workers=0)
         dist.destroy_process_group()
 
 
