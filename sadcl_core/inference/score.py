@@ -91,16 +91,18 @@ def score(
     classes, processes = len(card.classes), get_world_size()
     forward = Forward(classifier, card.preprocessing, device=device, precision=precision)
     buffer = Buffer(count, classes)
-    start = time.perf_counter()
+    start, broken = time.perf_counter(), False
     for images, targets, indices in loader:
         output = forward(images, need_attention=attention, refuse_nan=processes == 1)
+        if broken := broken or bool(output.logits.isnan().any()):
+            continue  # to the end, where the other processes wait
         buffer.add(card.scores(output.logits).cpu(), targets, indices)
         for observer in observers:
             observer(classifier, output, targets, indices)
         if progress is not None:
             progress(min(buffer.done * processes, count), count)
-    if processes > 1 and any_rank(bool(np.isnan(buffer.scores[buffer.seen[: buffer.done]]).any())):
-        raise NotFiniteError(NAN)  # in every process, or the others would wait for the one that has ended
+    if any_rank(broken):
+        raise NotFiniteError(NAN)
     scores, all_targets = buffer.gather()
     for observer in observers:
         observer.gather()
