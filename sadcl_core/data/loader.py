@@ -161,6 +161,7 @@ def make_loader(
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from PIL import Image
         >>> from sadcl_core.data.manifest import Description, Manifest
         >>> from sadcl_core.data.rows import Record
