@@ -1,4 +1,4 @@
-"""Where output goes: stdout holds results and nothing else, stderr everything about the work."""
+"""The two outputs: stdout holds results and nothing else, stderr everything about the work."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def show_table(table: Table) -> None:
 
 
 def fits(table: Table) -> bool:
-    """Whether a table is shown without folding its cells."""
+    """Return True if a table is shown without folding its cells."""
     console = results()
     return console.measure(table, options=console.options.update_width(UNBOUNDED)).maximum <= console.width
 

@@ -88,7 +88,7 @@ def attention(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Where each label was read from, over an image."""
+    """Draw over an image where each label was read from."""
     from sadcl_core.data.images import image_size
 
     image_size(image)  # a file that is no image is found before the model is loaded

@@ -1,4 +1,4 @@
-"""What `sadcl doctor` shows."""
+"""Sentences and tables of `sadcl doctor`."""
 
 from __future__ import annotations
 

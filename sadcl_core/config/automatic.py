@@ -49,7 +49,7 @@ PATCHES = re.compile(r"^(?:vit|deit3?|beit(?:v2)?|eva(?:02)?)_.*patch(\d+)")  # 
 
 @dataclass(frozen=True)
 class Facts:
-    """What settings are chosen by, before anything is trained.
+    """Facts by which settings are chosen, before anything is trained.
 
     Attributes:
         images: of the training split.

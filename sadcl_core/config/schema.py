@@ -175,7 +175,7 @@ class OptimSection(Section):
 
 
 class ComputeSection(Section):
-    """What makes training faster or smaller and leaves the recipe as it is."""
+    """Settings that make training faster or smaller and leave the recipe as it is."""
 
     compile: bool = Field(False, description="compile the network with torch.compile")
     channels_last: bool = Field(True, description="memory layout of the convolutions")

@@ -77,7 +77,7 @@ class Description:
 
     @property
     def location(self) -> str:
-        """Where the images are, for people."""
+        """Place of the images, for people."""
         return str(self.root) if self.shards is None else f"shards at {self.shards.base}"
 
     def __post_init__(self) -> None:

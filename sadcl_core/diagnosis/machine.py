@@ -1,4 +1,4 @@
-"""What the machine and its Python have for this program, and what of it is wrong.
+"""Look at what the machine and its Python have for this program, and what of it is wrong.
 
 No large package is imported before it is tried: a broken package is what this is to find.
 """

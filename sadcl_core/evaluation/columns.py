@@ -63,7 +63,7 @@ class Column(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What the columns are computed from; what several of them need is computed once.
+    """The values that columns are computed from; a value that several need is computed once.
 
     Attributes:
         scores: (N, K).

@@ -1,4 +1,4 @@
-"""What can be evaluated: the scores of a model on the images of a split, or scores from a file, beside their labels."""
+"""The thing that is evaluated: the scores of a model on the images of a split, or scores from a file, beside their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison trains: every method with every seed on one data set, with the same number of epochs.
+"""The runs of a comparison: every method with every seed on one data set, with the same number of epochs.
 
 A method with one stage goes on through the second with its classification loss alone. A method with two views sees each image
 twice in its second stage; the registry has the same without its contrast to set beside it. Runs that have the same first
@@ -43,7 +43,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained: first stages that are shared, by their name, and the runs."""
+    """Everything to train: first stages that are shared, by their name, and the runs."""
 
     first_stages: Mapping[str, Configured]
     runs: tuple[PlannedRun, ...]

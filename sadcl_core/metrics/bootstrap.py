@@ -1,4 +1,4 @@
-"""How far average precision would move with other images: the bootstrap over images (Efron and Tibshirani 1993).
+"""The bootstrap over images: how far average precision would move with other images (Efron and Tibshirani 1993).
 
 A resample draws N of the N images with replacement, which gives each image a weight 0, 1, 2, ... It holds as many known images
 up to a score as their weights add up to, so nothing is sorted again. Each class is ranked once; what is needed of a

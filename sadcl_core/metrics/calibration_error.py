@@ -52,7 +52,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class BinSums:
-    """What both are made of, each (K, bins); the sums of parts of the images add up with `+`."""
+    """The sums both are made of, each (K, bins); the sums of parts of the images add up with `+`."""
 
     counts: npt.NDArray[np.int64]
     positives: npt.NDArray[np.int64]

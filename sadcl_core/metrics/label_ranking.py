@@ -1,4 +1,4 @@
-"""How well each image ranks its own labels, whatever the thresholds (Tsoumakas et al., Mining Multi-label Data, 2010)."""
+"""Ranking of the labels of each image, whatever the thresholds (Tsoumakas et al., Mining Multi-label Data, 2010)."""
 
 from __future__ import annotations
 

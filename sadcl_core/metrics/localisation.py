@@ -1,4 +1,4 @@
-"""Whether attention lies on the objects: the pointing game and the share of attention inside the boxes.
+"""Attention held against the objects: the pointing game and the share of attention inside the boxes.
 
 Pointing game: Zhang et al., Top-Down Neural Attention by Excitation Backprop, IJCV 2018. The highest point of a label's map
 is a hit when it lies in a box of that label, or no more than a tolerance away: none here unless given, 15 pixels in their

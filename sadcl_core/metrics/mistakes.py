@@ -73,7 +73,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassConfusions:
-    """What fired in the images where a class (its index) was missed: `misses` of them."""
+    """Classes that fired in the images where a class (its index) was missed: `misses` of them."""
 
     label: int
     misses: int

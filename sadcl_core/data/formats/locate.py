@@ -26,7 +26,7 @@ ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Rule:
-    """How a reference of a label file becomes a path: root / prefix / what is left of it + suffix."""
+    """Rule by which a reference of a label file becomes a path: root / prefix / what is left of it + suffix."""
 
     root: Path
     prefix: str = ""

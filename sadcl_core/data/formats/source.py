@@ -23,7 +23,7 @@ UNASSIGNED = ""  # the split of an image that belongs to none yet
 
 @dataclass(frozen=True)
 class Reading:
-    """How a person wants label files to be read.
+    """Choices of the user about how label files are read.
 
     Attributes:
         classes: names in their order, instead of those in the labels.

@@ -64,7 +64,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a row says of an image."""
+    """Content of a row about an image."""
 
     row: int
     image: Any
@@ -168,7 +168,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
 
 
 def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
-    """What stands between cells, and whether the first row is a header; None when no cell is an image."""
+    """Return the delimiter and whether the first row is a header; None if no cell is an image."""
     lines = [line for line in lines if line.strip()]
     tables: dict[str, list[list[str]]] = {}
     for delimiter in BETWEEN_CELLS:
@@ -248,7 +248,7 @@ def _gather(table: _Table, rows: LabelRows, between: str) -> None:
 
 
 def _entries(table: _Table, between: str) -> Iterator[_Entry]:
-    """What each row says.
+    """Yield the content of each row.
 
     Raises:
         DataError: a row has too few cells or too many.
@@ -283,7 +283,7 @@ def _merged(entries: Iterable[_Entry]) -> Iterator[_Entry]:
 
 
 def _notes(table: _Table, between: str, delimiter: str) -> Iterator[str]:
-    """What a person should know of how a table was understood."""
+    """Return notes for the user on how a table was understood."""
     columns, head = table.columns, table.head
     if columns.left_out:
         yield f"columns that are no labels: {', '.join(columns.left_out)[:200]}"

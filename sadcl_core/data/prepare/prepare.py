@@ -45,7 +45,7 @@ SHOWN = 3  # broken images named in an error
 
 @dataclass(frozen=True)
 class Options:
-    """How a data set is prepared; stored with the manifest, so that it is prepared the same way when its labels change.
+    """Choices of the user for preparing a data set; stored with the manifest, to prepare it the same way again.
 
     Attributes:
         format: of the labels; detected when empty.

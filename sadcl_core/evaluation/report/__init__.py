@@ -1,1 +1,1 @@
-"""What is written beside the numbers of an evaluation, to look at and to act on."""
+"""The page written beside the numbers of an evaluation, to look at and to act on."""

@@ -14,7 +14,7 @@ STRIPES = 80  # of a curve's width; in each its lowest and its highest point are
 
 
 class Dot(NamedTuple):
-    """Where a value is drawn, and whose it is."""
+    """A drawn value: its place, and whose it is."""
 
     x: float
     y: float

@@ -57,7 +57,7 @@ class TunedThresholds:
 
 
 class _Cuts(NamedTuple):
-    """What may be a threshold, from the highest down, each (C,): just below each distinct score of a positive.
+    """Possible thresholds, from the highest down, each (C,): just below each distinct score of a positive.
 
     Thresholds between two negatives need no look: the one above them has the same recall and more precision.
     """
