@@ -28,7 +28,7 @@ DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"
 
 
 class ScoringOptions(TypedDict, total=False):
-    """How a model or a file of scores is opened and scored; each as the argument of `score_or_read` of this name."""
+    """Options of opening and scoring a model or a file of scores; each as the argument of `score_or_read` of this name."""
 
     data: str | None
     split: str | None
