@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import new_table, show, show_json, show_table, verbosity
 from sadcl_core.diagnosis.diagnose import Diagnosis
-from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.findings import Finding
 from sadcl_core.diagnosis.machine import Machine
+
+if TYPE_CHECKING:
+    from sadcl_core.diagnosis.evidence import Evidence
 
 SCHEMA_VERSION = 1
 

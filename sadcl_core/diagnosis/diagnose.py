@@ -1,52 +1,23 @@
 """Look for what is wrong with this machine and with a run.
 
-A new check is a function of the evidence in one of the files beside this one, a row in CHECKS, its row in docs/doctor.md, and a
-test.
+Importing this module imports no torch: a torch that is broken is one of the things to find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sadcl_core.diagnosis import checks_data, checks_loss, checks_run, checks_scores
-from sadcl_core.diagnosis.evidence import Evidence, find_run, gather
-from sadcl_core.diagnosis.findings import SEVERITIES, Finding
+from sadcl_core.diagnosis.findings import Finding
 from sadcl_core.diagnosis.machine import Machine, inspect_machine
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
+from sadcl_core.runtime.device import check_device_and_precision
 from sadcl_core.runtime.progress import Progress
 
-
-@dataclass(frozen=True)
-class Check:
-    """A row of the list: its name, what it looks for, and the function that looks."""
-
-    name: str
-    looks_for: str
-    look: Callable[[Evidence], Finding]
-
-
-CHECKS = (  # of findings of one severity, the first comes first: it may be the cause of others
-    Check("ended", "a run that failed, diverged, was interrupted or killed, or still works", checks_run.ended),
-    Check("model-file", "a model file that is damaged or holds values that are not finite", checks_run.model_file),
-    Check("label-names", "classes of the data that are not those of the model, or in another order", checks_data.label_names),
-    Check("swapped-labels", "scores of a class that fit the labels of another", checks_scores.swapped_labels),
-    Check("same-images", "held-out images that were trained on, by path and by content", checks_data.same_images),
-    Check("frozen", "layers that were frozen at random weights", checks_run.frozen),
-    Check("pretrained", "tensors that the file of pretrained weights lacked", checks_run.pretrained_missing),
-    Check("ema", "an EMA too slow for the number of steps", checks_run.ema),
-    Check("rate-too-high", "a loss that jumped, rose, or became infinite or NaN", checks_loss.rate_too_high),
-    Check("rate-too-low", "a loss that hardly moved, or training that ended while it got better", checks_loss.rate_too_low),
-    Check("learned-nothing", "a classification loss that needs no image to be reached", checks_loss.learned_nothing),
-    Check("collapsed", "scores that are the same for every image", checks_loss.collapsed),
-    Check("saturated", "scores next to 0 or 1 that are wrong", checks_scores.saturated),
-    Check("at-chance", "classes whose images are ranked no better than by chance", checks_scores.at_chance),
-    Check("never-predicted", "classes that never reach their threshold", checks_scores.never_predicted),
-    Check("overfitting", "a training loss that falls while the held-out mAP falls", checks_loss.overfitting),
-    Check("best-and-last", "a last epoch far below the best one", checks_loss.best_and_last),
-    Check("few-positives", "classes with too few training images", checks_data.few_positives),
-    Check("data-changed", "data that were prepared again since the training", checks_data.data_changed),
-)
+if TYPE_CHECKING:
+    from sadcl_core.diagnosis.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -97,13 +68,27 @@ def diagnose(
     if run is None:
         return Diagnosis(inspect_machine())
     directory = find_run(Path(run))
+    check_device_and_precision(device, "auto")
     machine = inspect_machine(hub=False)
+    from sadcl_core.diagnosis.checks import examine
+    from sadcl_core.diagnosis.evidence import gather
+
     evidence = gather(directory, data=data, limit=limit, device=device, batch_size=batch_size, workers=workers, progress=progress)
     return Diagnosis(machine, evidence, examine(evidence))
 
 
-def examine(evidence: Evidence, checks: Sequence[Check] = CHECKS) -> tuple[Finding, ...]:
-    """Return the finding of every check: first what is wrong, the worst first, then the rest in the order of the checks."""
-    findings = [replace(check.look(evidence), name=check.name, looks_for=check.looks_for) for check in checks]
-    worst_first = (*SEVERITIES, None)
-    return tuple(sorted(findings, key=lambda finding: worst_first.index(finding.severity)))
+def find_run(path: Path) -> RunDirectory:
+    """Return the run in a folder, or the one that a model file is in.
+
+    Raises:
+        DataError: there is none.
+        UsageError: this is a file of no run.
+    """
+    if path.is_file():
+        run = find_model(path)[1]
+        if run is None:
+            raise UsageError(f"{path} is a file outside a run. Give the folder of a run, such as runs/digits.")
+        return run
+    if not any((path / name).is_file() for name in (*OWN_FILES, "weights/best.safetensors", "weights/last.safetensors")):
+        raise DataError(f"{path} is not a run (no run.json and none of its other files). Give a run of sadcl train.")
+    return RunDirectory(path)

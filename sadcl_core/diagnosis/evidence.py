@@ -19,12 +19,12 @@ from sadcl_core.data.split import Split
 from sadcl_core.diagnosis.baselines import Baselines, baselines
 from sadcl_core.diagnosis.findings import Finding, not_checked
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
-from sadcl_core.errors import DataError, SadclError, UsageError
+from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.load import Model, load
 from sadcl_core.inference.score import score
 from sadcl_core.inference.split import number_as_model
 from sadcl_core.runs.card import ModelCard, read_card
-from sadcl_core.runs.run_directory import OWN_FILES, RunDirectory, find_model
+from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
 from sadcl_core.runtime.progress import Progress
 
@@ -106,23 +106,6 @@ class Evidence:
         if not each and self.train is not None and self.config is not None:
             each = math.ceil(len(self.train) / self.config.data.batch_size)
         return each * max(row.epoch for row in self.history.stages[stage]) if each else None
-
-
-def find_run(path: Path) -> RunDirectory:
-    """Return the run in a folder, or the one that a model file is in.
-
-    Raises:
-        DataError: there is none.
-        UsageError: this is a file of no run.
-    """
-    if path.is_file():
-        run = find_model(path)[1]
-        if run is None:
-            raise UsageError(f"{path} is a file outside a run. Give the folder of a run, such as runs/digits.")
-        return run
-    if not any((path / name).is_file() for name in (*OWN_FILES, "weights/best.safetensors", "weights/last.safetensors")):
-        raise DataError(f"{path} is not a run (no run.json and none of its other files). Give a run of sadcl train.")
-    return RunDirectory(path)
 
 
 def gather(

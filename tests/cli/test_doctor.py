@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sadcl_cli.display.doctor import show_diagnosis
-from sadcl_core.diagnosis.diagnose import CHECKS, Diagnosis
+from sadcl_core.diagnosis.checks import CHECKS
+from sadcl_core.diagnosis.diagnose import Diagnosis
 from sadcl_core.diagnosis.machine import Machine, MachineWarning
 from tests.conftest import QUICK, Sadcl, make_coco
 

@@ -65,6 +65,8 @@ def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
             ("visualize attention none.jpg", 3, "no such file"),
             (f"visualize attention {tmp_path}/t.json", 3, "not an image"),
             (f"visualize attention {image} --labels tenn", 2, "no class 'tenn'"),
+            ("doctor none", 3, "none is not a run"),
+            ("doctor runs/coco --device tpu", 2, "no such kind of device"),
         ],
     )
 
@@ -77,3 +79,11 @@ def test_prediction_imports_no_library_that_it_does_not_need(trained: Path) -> N
     exit_code, stderr, modules = json.loads(done.stdout.splitlines()[-1])
     assert exit_code == 0, stderr
     assert not {"pyarrow", "scipy", "sklearn", "pandas", "matplotlib", "accelerate", "webdataset"} & set(modules)
+
+
+def test_the_doctor_works_where_torch_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no such library')")
+    code = "import sys; sys.path.insert(0, '.'); from sadcl_cli.app import app; app(['doctor'], prog_name='sadcl')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no such library" in done.stdout

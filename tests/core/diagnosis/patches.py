@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sadcl_core.diagnosis.diagnose import examine
-from sadcl_core.diagnosis.evidence import find_run, gather
+from sadcl_core.diagnosis.checks import examine
+from sadcl_core.diagnosis.diagnose import find_run
+from sadcl_core.diagnosis.evidence import gather
 from sadcl_core.diagnosis.findings import Finding
 from tests.conftest import QUICK, run_sadcl
 

@@ -19,10 +19,11 @@ from torch.nn.functional import binary_cross_entropy
 from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.diagnosis import checks_scores
 from sadcl_core.diagnosis.baselines import baselines
+from sadcl_core.diagnosis.checks import CHECKS, Check, examine
 from sadcl_core.diagnosis.checks_loss import collapsed, overfitted, overfitting
 from sadcl_core.diagnosis.checks_run import first_weights_left
-from sadcl_core.diagnosis.diagnose import CHECKS, Check, examine
-from sadcl_core.diagnosis.evidence import Evidence, Scored, find_run, gather
+from sadcl_core.diagnosis.diagnose import find_run
+from sadcl_core.diagnosis.evidence import Evidence, Scored, gather
 from sadcl_core.diagnosis.findings import found
 from sadcl_core.diagnosis.history import Record
 from sadcl_core.losses import asymmetric_loss

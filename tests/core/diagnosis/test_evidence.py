@@ -22,7 +22,8 @@ from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.diagnosis.checks_data import spaced
 from sadcl_core.diagnosis.checks_run import model_file
-from sadcl_core.diagnosis.evidence import find_run, gather, spaced_split
+from sadcl_core.diagnosis.diagnose import find_run
+from sadcl_core.diagnosis.evidence import gather, spaced_split
 from sadcl_core.diagnosis.history import read_config, read_history, read_state
 from sadcl_core.errors import DataError, SadclError, UsageError
 from sadcl_core.runs.lock import this_process

@@ -15,8 +15,8 @@ import safetensors.torch
 from sadcl_core.config.yaml import format_yaml, read_table
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Record
+from sadcl_core.diagnosis.checks import CHECKS
 from sadcl_core.diagnosis.checks_data import few_positives, find_twins, same_images
-from sadcl_core.diagnosis.diagnose import CHECKS
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.findings import Finding
 from sadcl_core.model.backbone import Backbone
