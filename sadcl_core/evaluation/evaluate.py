@@ -33,16 +33,16 @@ SUSPECTS = 1000  # rows of the table of suspected label errors
 def evaluate(
     run_or_scores: str | Path | None = None,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     split: str | None = None,
-    labels: str | None = None,
+    labels: str | Path | None = None,
     logits: bool = False,
     topk: int = PAPER_TOPK,
     threshold: ThresholdRequest = None,
     uncalibrated: bool = False,
     report: bool = False,
     label_errors: bool = False,
-    against: str | None = None,
+    against: str | Path | None = None,
     bootstrap: int | None = None,
     save_scores: str | Path | None = None,
     img_size: int | None = None,
@@ -99,6 +99,7 @@ def evaluate(
         (100.0, 's-eval.json')
     """
     refuse_bad_output(output, save_scores, inputs=(run_or_scores, labels))
+    against = None if against is None else str(against)
     choose_resamples(bootstrap, (1, 1))
 
     def check_card(path: Path, card: ModelCard) -> None:

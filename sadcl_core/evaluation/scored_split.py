@@ -30,9 +30,9 @@ DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"
 class ScoringOptions(TypedDict, total=False):
     """Options of opening and scoring a model or a file of scores; each as the argument of `score_or_read` of this name."""
 
-    data: str | None
+    data: str | Path | None
     split: str | None
-    labels: str | None
+    labels: str | Path | None
     logits: bool
     batch_size: int
     limit: int | None
@@ -156,9 +156,9 @@ class ScoredSplit:
 def score_or_read(
     run_or_scores: str | Path | None,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     split: str | None = None,
-    labels: str | None = None,
+    labels: str | Path | None = None,
     logits: bool = False,
     img_size: int | None = None,
     batch_size: int = 32,
@@ -202,6 +202,7 @@ def score_or_read(
     """
     listen = listen or (lambda fact: None)
     if run_or_scores is not None and is_scores_file(Path(run_or_scores)):
+        labels = None if labels is None else str(labels)
         return _read(Path(run_or_scores), labels, logits=logits, split=split, beside=beside, listen=listen)
 
     check_device_and_precision(device, precision)
@@ -217,7 +218,7 @@ def score_or_read(
         with main_process_first():  # data sets are prepared by one process and opened by the others
             model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
             listen(model)
-            opened = open_split(model, data=data, split=split, progress=progress)
+            opened = open_split(model, data=None if data is None else str(data), split=split, progress=progress)
             listen((model, opened))
             if check_split is not None:
                 check_split(model, opened.split)

@@ -115,20 +115,20 @@ class DataOrigin:
 def prepare(
     source: str | Path | Sequence[str | Path],
     *,
-    data: Path | None = None,
-    output: Path | None = None,
+    data: str | Path | None = None,
+    output: str | Path | None = None,
     name: str = "",
     format: str = "",  # noqa: A002
     split: str = "",
     seed: int = 0,
-    classes: Path | None = None,
+    classes: str | Path | None = None,
     delimiter: str = "",
     label_column: str = "",
     long: bool = False,
     difficult: Difficult = "ignore",
     resize: int = 0,
     export: Sequence[str] = (),
-    shards: Path | None = None,
+    shards: str | Path | None = None,
     download: bool = False,
     skip_broken: bool = False,
     fast: bool = False,
@@ -181,6 +181,7 @@ def prepare(
         (('cat', 'dog'), {'train': 8, 'val': 1, 'test': 1})
     """
     dataset = [str(source)] if isinstance(source, (str, Path)) else [str(entry) for entry in source]
+    data, output, shards = (None if path is None else Path(path) for path in (data, output, shards))
     check_exports(export)
     if shards is not None:
         require_webdataset()  # before any long work
@@ -191,7 +192,7 @@ def prepare(
         format=format,
         split=split,
         seed=seed,
-        classes=str(classes.absolute()) if classes else "",
+        classes=str(Path(classes).absolute()) if classes else "",
         delimiter=delimiter,
         difficult=difficult,
         label_column=label_column,
