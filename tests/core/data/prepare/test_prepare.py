@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sadcl_core.data.formats import digits
+from sadcl_core.data.formats.source import Source
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
@@ -414,8 +415,8 @@ def test_a_split_whose_images_are_all_broken_is_left_out(coco: Path, split: str)
     assert f"{len(prepared.problems)} images that could not be read" in prepared.manifest.description.notes[-1]
 
 
-def test_drawn_scenes_whose_list_leads_out_of_the_folder_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "SCENES", {"train": 4, "test": 4})
+def test_drawn_scenes_whose_list_leads_out_of_the_folder_are_not_copied() -> None:
+    digits.read(Source("digits", Path("scenes")), scenes={"train": 4, "test": 4})
     prepare("digits", data=Path("scenes"), output=Path("first"))
     draw_all(Path(), ["outside.jpg"])
     for image in ("../outside.jpg", "images/../../outside.jpg", str(Path("outside.jpg").resolve())):
