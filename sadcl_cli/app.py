@@ -15,7 +15,7 @@ from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, 
 
 
 class Commands(TyperGroup):
-    """Runs a command and turns what it raises into one line on stderr and an exit code."""
+    """Run a command and turn what it raises into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """See the class."""

@@ -48,7 +48,7 @@ IGNORED = {
 
 
 class EvaluateCommand(TyperCommand):
-    """Lets --calibrate stand alone, for its usual objective."""
+    """Let --calibrate stand alone, for its usual objective."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the usual objective behind a --calibrate that stands alone."""

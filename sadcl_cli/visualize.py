@@ -91,7 +91,7 @@ def attention(
     """Draw over an image where each label was read from."""
     from sadcl_core.data.images import image_size
 
-    image_size(image)  # a file that is no image is found before the model is loaded
+    image_size(image)  # raises for anything but an image before the model is loaded
     names = [name.strip() for name in labels.split(",")] if labels else []
     model = open_model(weights, device=device, img_size=img_size, labels=names)
 

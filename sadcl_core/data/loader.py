@@ -66,7 +66,7 @@ class ImageLoader(DataLoader[Batch]):
 
 
 class ShardLoader(ImageLoader):
-    """Puts the pieces that workers read from shards together to batches of one size."""
+    """Put the pieces that workers read from shards together to batches of one size."""
 
     def __init__(self, dataset: ShardDataset, *, size: int, workers: int) -> None:
         """`size` is over all processes where the order is shuffled, of each process where it is not.

@@ -26,7 +26,7 @@ CENTRE = ((0.5, 0.5),)
 
 
 class LocalisationObserver:
-    """Watches the scoring of a split and compares the attention of every active label that has boxes with them."""
+    """Watch the scoring of a split and compare the attention of every active label that has boxes with them."""
 
     needs_attention = True
 

@@ -12,7 +12,7 @@ from sadcl_core.runtime.distributed import all_gather, is_distributed
 
 
 class SimilarityObserver:
-    """Watches the scoring of a split and keeps the cosine of every label feature and its prototype."""
+    """Watch the scoring of a split and keep the cosine of every label feature and its prototype."""
 
     needs_attention = False
 

@@ -105,7 +105,7 @@ def write_embeddings(
         The rows of each file.
 
     Raises:
-        DataError: there is no image, or one cannot be read.
+        DataError: the split is empty, or an image cannot be read.
     """
     paths = (folder / "label_features.parquet", folder / "image_features.parquet")
     rows = dict.fromkeys(paths, 0)
@@ -131,7 +131,7 @@ def write_embeddings(
             for writer in writers:
                 writer.close()
         if not writers:
-            raise DataError(f"Split {split.name} has no image to embed.")
+            raise DataError(f"Split {split.name} is empty. Choose another with --split.")
     return rows
 
 

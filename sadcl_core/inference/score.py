@@ -47,7 +47,7 @@ class Scores:
 
 
 class Observer(Protocol):
-    """Sees the output of every batch while a split is scored, so that one pass is enough."""
+    """See the output of every batch while a split is scored, so that one pass is enough."""
 
     needs_attention: bool
 

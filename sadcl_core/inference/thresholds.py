@@ -160,7 +160,7 @@ def _general(item: str | None, classes: Sequence[str], own: Sequence[float], cal
 
 
 def _is_file(text: str) -> bool:
-    """Return True for the path of a file; a long list of thresholds is none."""
+    """Return True if the text is the path of a file."""
     try:
         return Path(text).is_file()
     except (OSError, ValueError):

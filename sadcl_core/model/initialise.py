@@ -47,7 +47,7 @@ def build(make: Callable[[], Network], *, initialise: bool) -> Network:
 
 
 def _has_tensor_on_meta(module: nn.Module) -> bool:
-    """Return True if a tensor that is no parameter has no values."""
+    """Return True if a buffer has no values yet."""
     tensors = [*module.buffers(recurse=False), *vars(module).values()]
     return any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tensors)
 

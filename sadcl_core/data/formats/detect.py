@@ -167,7 +167,7 @@ def _refuse_damaged(folder: Path, files: Mapping[str, Path]) -> None:
 
 
 def _explain(path: Path) -> None:
-    """Raise if a file is no label file because it cannot be read at all."""
+    """Raise a DataError if a file cannot be read at all."""
     suffix = path.suffix.lower()
     if not path.is_file():
         return
