@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, show, show_json
-from sadcl_cli.display.model import open_model, open_split
+from sadcl_cli.display.model import open_model_and_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
@@ -46,8 +46,7 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
-    model = open_model(weights, device=device, precision=precision, img_size=img_size)
-    images = open_split(model, data=data, split=split)
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, precision=precision, img_size=img_size)
 
     from sadcl_core.inference.embed_split import write_embeddings
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, say, show
-from sadcl_cli.display.model import open_model, open_split
+from sadcl_cli.display.model import open_model, open_model_and_split
 from sadcl_cli.options import BatchSize, Data, Debug, Device, ImgSize, Limit, Output, Quiet, Split, Verbose, Weights, Workers
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -54,8 +54,7 @@ def embeddings(
     debug: Debug = False,
 ) -> None:
     """t-SNE of the label-level features of active labels, coloured by class."""
-    model = open_model(weights, device=device, img_size=img_size)
-    images = open_split(model, data=data, split=split)
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
 
     from sadcl_core.inference.figures import draw_embeddings
 

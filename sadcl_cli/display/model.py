@@ -38,14 +38,26 @@ def open_model(
     return model
 
 
-def open_split(model: Model, *, data: str | None, split: str | None) -> Split:
-    """Find the images to go through, and say which they are."""
-    from sadcl_core.inference import split as splits
+def open_model_and_split(
+    weights: Path | None,
+    *,
+    data: str | None,
+    split: str | None,
+    device: str,
+    precision: str = "auto",
+    img_size: int | None = None,
+) -> tuple[Model, Split]:
+    """Find the images to go through, load the model, and say which they are."""
+    from sadcl_core.inference.load import find_card
+    from sadcl_core.inference.split import open_split
+    from sadcl_core.runtime.device import check_device_and_precision
 
+    check_device_and_precision(device, precision)
     with stages() as progress:
-        opened = splits.open_split(model, data=data, split=split, progress=progress)
+        opened = open_split(find_card(weights), data=data, split=split, progress=progress)
+    model = open_model(weights, device=device, precision=precision, img_size=img_size)
     say(split_sentence(model, opened))
-    return opened.split
+    return model, opened.split
 
 
 def model_sentence(model: Model) -> str:

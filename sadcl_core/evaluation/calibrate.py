@@ -20,7 +20,7 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.evaluate import refuse_bad_output, results_folder
 from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
-from sadcl_core.inference.load import Model, find_card, load
+from sadcl_core.inference.load import Model, ModelFile, find_card, load
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.metrics.calibration import (
     CrossFit,
@@ -163,10 +163,10 @@ def calibrate(
     refuse_bad_output(output)
     aim = parse_objective(objective)
 
-    def check_split(model: Model, images: Split) -> None:
+    def check_split(file: ModelFile, images: Split) -> None:
         from sadcl_core.inference.split import refuse_trained_on
 
-        refuse_trained_on(model, images)
+        refuse_trained_on(file, images)
 
     scored = score_or_read(
         run_or_scores,

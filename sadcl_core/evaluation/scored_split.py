@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.scores_file import Matched, is_scores_file, match_labels, match_paths, read_scores
-from sadcl_core.inference.load import Model, find_card, load
+from sadcl_core.inference.load import Model, ModelFile, find_card, load
 from sadcl_core.metrics.localisation import Localisation
 from sadcl_core.runs.card import ModelCard
 from sadcl_core.runtime.device import check_device_and_precision
@@ -170,7 +170,7 @@ def score_or_read(
     similarity: bool = False,
     beside: ScoredSplit | None = None,
     check_card: Callable[[Path, ModelCard], None] | None = None,
-    check_split: Callable[[Model, Split], None] | None = None,
+    check_split: Callable[[ModelFile, Split], None] | None = None,
     listen: Listener | None = None,
     progress: StagedProgress | None = None,
 ) -> ScoredSplit:
@@ -192,7 +192,7 @@ def score_or_read(
         similarity: also measure the cosines of label features and prototypes, where there are any.
         beside: gives the labels of a file of scores that has none.
         check_card: called with the model file and its card before torch is imported; raises.
-        check_split: called with the model and its images before the scoring; raises.
+        check_split: called with the model file and the images before torch is imported; raises.
         listen: see `Listener`.
         progress: called with what is done, and how far.
 
@@ -206,22 +206,23 @@ def score_or_read(
         return _read(Path(run_or_scores), labels, logits=logits, split=split, beside=beside, listen=listen)
 
     check_device_and_precision(device, precision)
-    path, _, card = find_card(run_or_scores, uncalibrated=uncalibrated)
+    file = find_card(run_or_scores, uncalibrated=uncalibrated)
     if check_card is not None:
-        check_card(path, card)
+        check_card(file.path, file.card)
 
-    from sadcl_core.evaluation.score_split import score_split
     from sadcl_core.inference.split import open_split
     from sadcl_core.runtime.launcher import main_process_first, process_group
 
     with process_group():
         with main_process_first():  # data sets are prepared by one process and opened by the others
-            model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
-            listen(model)
-            opened = open_split(model, data=None if data is None else str(data), split=split, progress=progress)
-            listen((model, opened))
+            opened = open_split(file, data=None if data is None else str(data), split=split, progress=progress)
             if check_split is not None:
-                check_split(model, opened.split)
+                check_split(file, opened.split)
+        model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+        listen(model)
+        listen((model, opened))
+        from sadcl_core.evaluation.score_split import score_split
+
         return score_split(
             model,
             opened.split,

@@ -51,7 +51,7 @@ def embed(
         )
         parts.append(tuple(tensor.float().cpu().numpy() for tensor in tensors))
     if not parts:
-        raise DataError("The list of images is empty. Give at least one image.")
+        raise DataError("There is no image to embed.")
     return Embeddings(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

@@ -131,7 +131,7 @@ def write_embeddings(
             for writer in writers:
                 writer.close()
         if not writers:
-            raise DataError(f"Split {split.name} is empty. Choose another with --split.")
+            raise DataError(f"Split {split.name} has no image to embed.")
     return rows
 
 

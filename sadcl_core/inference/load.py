@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -81,24 +81,27 @@ def load(
     )
 
 
-def find_card(
-    run_or_file: str | Path | None = None, *, uncalibrated: bool = False
-) -> tuple[Path, RunDirectory | None, ModelCard]:
+class ModelFile(NamedTuple):
+    """A model file whose weights are not read yet: its path, the run it belongs to (None for a file on its own), and its card."""
+
+    path: Path
+    run: RunDirectory | None
+    card: ModelCard
+
+
+def find_card(run_or_file: str | Path | None = None, *, uncalibrated: bool = False) -> ModelFile:
     """Find a model and read its card, without torch.
 
     Args:
         run_or_file: as for `load`.
         uncalibrated: leave out of the card what a calibration added.
 
-    Returns:
-        The model file, the run it belongs to (None for a file on its own), and its card.
-
     Raises:
         DataError: there is no model, or it is damaged.
     """
     path, run = find_model(None if run_or_file is None else Path(run_or_file))
     card = read_card(path)
-    return path, run, card.as_trained if uncalibrated else card
+    return ModelFile(path, run, card.as_trained if uncalibrated else card)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.load import Model
+from sadcl_core.inference.load import Model, ModelFile
 from sadcl_core.runs.card import ModelCard
 from sadcl_core.runs.run_directory import read_status
 from sadcl_core.runtime.progress import StagedProgress
@@ -40,12 +40,12 @@ class OpenedSplit:
 
 
 def open_split(
-    model: Model, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
+    model: Model | ModelFile, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
 ) -> OpenedSplit:
-    """Open the images to go through.
+    """Open the images to go through; imports no torch.
 
     Args:
-        model: from `sadcl_core.load`.
+        model: from `sadcl_core.load`, or from `find_card`, so that a mistake is found before the weights are read.
         data: a data set's name, its prepared folder, or where the run's own data set lies now; by default the run's own.
         split: its name; by default the run's held-out split, else val, else test, else all images.
         progress: called while a data set is prepared, where that has not been done.
@@ -79,7 +79,7 @@ def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:
     return manifest if manifest.classes == card.classes else manifest.with_classes(card.classes, card.superclasses)
 
 
-def refuse_trained_on(model: Model, images: Split) -> None:
+def refuse_trained_on(model: Model | ModelFile, images: Split) -> None:
     """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
     seen = _count_seen(images, read_status(model.run.path) if model.run is not None else {})
     if seen:
@@ -98,7 +98,7 @@ def _count_seen(images: Split, status: dict[str, Any]) -> int:
     return sum(copy_name(image) in names for image in images)
 
 
-def _manifest(model: Model, status: dict[str, Any], data: str | None, progress: StagedProgress | None) -> Manifest:
+def _manifest(model: Model | ModelFile, status: dict[str, Any], data: str | None, progress: StagedProgress | None) -> Manifest:
     if data is None:
         if "manifest" not in status:
             raise UsageError(f"{model.path} stands alone and does not say where its data lies. Give --data.")
