@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from torch.multiprocessing.spawn import start_processes
 
 PROGRAM = (sys.executable, "-c", "from sadcl_cli.app import main; main()")
 DEADLINE = 120.0  # seconds after which something hangs
@@ -54,3 +57,11 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 def lines(path: Path) -> int:
     """Of a file that may not be there yet."""
     return len(path.read_text().splitlines()) if path.is_file() else 0
+
+
+def run_ranks(work: Callable[[int, str], None], folder: Path, *, count: int = 2) -> None:
+    """Call `work(rank, folder)` in processes of their own, forked from a server that imports torch once for all tests."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["sadcl_core.training.run", "sadcl_core.evaluation.score_split"]
+    )
+    start_processes(work, args=(str(folder),), nprocs=count, start_method="forkserver")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import load_manifest
@@ -29,6 +28,7 @@ from sadcl_core.runtime.distributed import (
     get_rank,
     get_world_size,
 )
+from tests.processes import run_ranks
 
 
 def test_alone_nothing_changes() -> None:
@@ -78,7 +78,7 @@ def talk(rank: int) -> None:
 
 @pytest.mark.slow
 def test_two_processes_hold_the_bank_of_one(tmp_path: Path) -> None:
-    spawn(in_each_process, args=(str(tmp_path),), nprocs=2)
+    run_ranks(in_each_process, tmp_path)
     features, targets, scores = batch()
     alone = MemoryBank(slots=3, num_classes=3, width=2)
     alone.write(*confident(features, targets, scores, min_score=0.3))
@@ -119,7 +119,7 @@ def test_two_processes_stream_images_of_their_own_in_as_many_batches(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_shards(prepare("coco", data=coco).manifest, tmp_path / "shards")
-    spawn(stream_in_each_process, args=(str(tmp_path),), nprocs=2)
+    run_ranks(stream_in_each_process, tmp_path)
     stored = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert [one["place"] for one in stored] == [(0, 2), (1, 2)]
     for workers in (0, 1):
@@ -162,8 +162,8 @@ def test_two_processes_score_as_one_to_the_last_digit(trained: Path, tmp_path: P
     """24 images in batches of 5: three batches for the first process, the last one of 4 images among the second's two."""
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
     shutil.copytree(trained / "prepared" / "coco", tmp_path / "prepared")
-    spawn(score_in_each_process, args=(str(tmp_path),), nprocs=2)
-    spawn(in_no_group, args=(str(tmp_path),), nprocs=1)
+    run_ranks(score_in_each_process, tmp_path)
+    run_ranks(in_no_group, tmp_path, count=1)
     alone, first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (-1, 0, 1))
     assert alone["scores"].shape == (24, 10)
     for name in ("scores", "targets", "similarity", "places"):

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from sadcl_core.config.schema import LossSection, ModelSection, RunConfig
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.training.parallel import full_state_dict, load_full_state_dict, shard, start_accelerate, wrap
 from sadcl_core.training.terms import TERMS, TrainingStep, weighted_sum
+from tests.processes import run_ranks
 
 SECTION = ModelSection(
     backbone="test_resnet",
@@ -27,6 +27,7 @@ SECTION = ModelSection(
     freeze_stride=0,
     freeze_batchnorm=True,
 )
+
 WEIGHTS = {"asymmetric": 1.0, "sample_to_sample": 0.5, "prototype_to_sample": 0.5, "image_to_image": 0.5}
 
 
@@ -81,7 +82,7 @@ def work_in_each_process(rank: int, folder: str) -> None:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes stored."""
     folder = tmp_path_factory.mktemp("processes")
-    spawn(work_in_each_process, args=(str(folder),), nprocs=2)
+    run_ranks(work_in_each_process, folder)
     return folder
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.model.classifier import ClassifierOutput
 from sadcl_core.training.prototypes import CONFIDENT, DECODER, POSITIVES, ClassCoverage, build_prototypes
+from tests.processes import run_ranks
 
 PLAIN = Preprocessing(img_size=16, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
 
@@ -75,7 +75,7 @@ def in_each_process(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_build_what_one_builds(tmp_path: Path) -> None:
-    spawn(in_each_process, args=(str(tmp_path),), nprocs=2)
+    run_ranks(in_each_process, tmp_path)
     expected, coverage = built_from([0, 1, 2, 3])
     for rank in range(2):
         prototypes, entries = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
