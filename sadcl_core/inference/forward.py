@@ -21,7 +21,8 @@ class Forward:
 
     Example:
         >>> from sadcl_core.config.schema import ModelSection
-        >>> classifier = Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=5, img_size=64)
+        >>> section = ModelSection(backbone="test_resnet", stride=16, head="pooled")
+        >>> classifier = Classifier(section, num_classes=5, img_size=64)
         >>> forward = Forward(classifier, Preprocessing(64, mean=(0.5,) * 3, std=(0.5,) * 3), device=torch.device("cpu"))
         >>> output = forward(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), need_attention=True)
         >>> tuple(output.logits.shape), tuple(output.attention.shape)

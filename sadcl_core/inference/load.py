@@ -123,7 +123,7 @@ class Model:
         >>> import torch
         >>> from sadcl_core.config.schema import ModelSection
         >>> from sadcl_core.model.classifier import Classifier
-        >>> section = ModelSection(backbone="test_resnet", stride=16)
+        >>> section = ModelSection(backbone="test_resnet", stride=16, head="pooled")
         >>> card = ModelCard(classes=("cat", "dog", "cow"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
         >>> classifier = Classifier(section, num_classes=3, img_size=64)
         >>> model = Model(classifier.eval(), card, Path("pets.safetensors"), device=torch.device("cpu"))

@@ -17,7 +17,11 @@ IMAGES = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torc
 @pytest.fixture
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=5, img_size=64)
+    return Classifier(
+        ModelSection(backbone="test_resnet", stride=16, heads={"sarl": {"width": 16, "feedforward": 16}}, projection_width=8),
+        num_classes=5,
+        img_size=64,
+    )
 
 
 def test_the_classifier_on_normalised_images(classifier: Classifier) -> None:

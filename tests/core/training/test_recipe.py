@@ -327,7 +327,11 @@ def test_micro_batches_are_as_many_as_requested_and_keep_views_together(
 
 
 def test_a_backbone_without_checkpointing_says_so() -> None:
-    classifier = Classifier(ModelSection(backbone="test_resnet", stride=16), num_classes=2, img_size=32)
+    classifier = Classifier(
+        ModelSection(backbone="test_resnet", stride=16, heads={"sarl": {"width": 16, "feedforward": 16}}, projection_width=8),
+        num_classes=2,
+        img_size=32,
+    )
     classifier.backbone.net = torch.nn.Conv2d(3, 4, 1)
     with pytest.raises(UsageError, match="timm has no gradient checkpointing"):
         make_ready(classifier, RunConfig.model_validate({"compute": {"gradient_checkpointing": True}}))
