@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -18,6 +19,17 @@ from sadcl_cli.app import app
 from sadcl_cli.console import verbosity
 from sadcl_core.data.formats import digits
 from sadcl_core.data.rows import Box
+
+
+def pytest_collection_finish() -> None:
+    """Leave the objects that imports made out of garbage collection, which training does between stages and takes a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter end as usual."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
