@@ -104,7 +104,7 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(sadcl: Sadcl, mon
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the roof is leaking")
 
-    monkeypatch.setattr("sadcl_core.inference.load.load", fail)
+    monkeypatch.setattr("sadcl_core.inference.load.find_card", fail)
     ran = sadcl("embed")
     assert ran.exit_code == 1
     assert "the roof is leaking" in ran.stderr
