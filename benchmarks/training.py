@@ -151,7 +151,7 @@ def _parts(
 
     def losses() -> None:
         with autocast():
-            made = ClassifierOutput(logits, features, features.mean(dim=1), None)
+            made = ClassifierOutput(logits, features, image_features=features.mean(dim=1))
             terms = loss_terms(LossInputs(classifier, made, targets, bank, LossSection()), WEIGHTS)
         weighted_sum(terms, WEIGHTS).backward()
 

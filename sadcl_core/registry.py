@@ -16,6 +16,8 @@ HEADS: dict[str, str] = {
     "sarl": "sadcl_core.model.heads.sarl:SARLHead",
     "mulcon": "sadcl_core.model.heads.mulcon:MulConHead",
     "pooled": "sadcl_core.model.heads.pooled:PooledHead",
+    "csra": "sadcl_core.model.heads.csra:CSRAHead",
+    "ml_decoder": "sadcl_core.model.heads.ml_decoder:MLDecoderHead",
 }
 
 AUGMENTATIONS: dict[str, str] = {

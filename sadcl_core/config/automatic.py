@@ -140,7 +140,8 @@ def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
     _choose_averaging(choices)
     # one linear layer learns well at several times the rate of a transformer (docs/results/ablation.md)
     own = {"classifier_lr_scale": 5.0} if pretrained else {"backbone_lr_scale": 3.0, "classifier_lr_scale": 3.0}
-    return Recipe(nest(choices.values), {"pooled": {"stages": dict.fromkeys(STAGES, own)}}, tuple(choices.reasons))
+    heads = {head: {"stages": dict.fromkeys(STAGES, own)} for head in ("pooled", "csra")}
+    return Recipe(nest(choices.values), heads, tuple(choices.reasons))
 
 
 def _choose_backbone(choices: _Choices) -> None:
@@ -208,6 +209,9 @@ def _choose_head(choices: _Choices) -> None:
     choices.choose("data.batch_size", batch)
     width = choices.choose("model.heads.sarl.width", own)
     choices.choose("model.heads.sarl.feedforward", max(1, feedforward * width // own))
+    if not facts.published:  # as narrow as SARL, but not for the number of classes, which its queries do not grow with
+        for name, value in zip(("width", "feedforward"), _widths(facts), strict=True):
+            choices.choose(f"model.heads.ml_decoder.{name}", value)
     choices.choose("model.heads.mulcon.token_width", width)
     choices.choose("model.heads.mulcon.width", own // 2 if facts.published else width)
     choices.choose("model.projection_width", max(1, width // 2))

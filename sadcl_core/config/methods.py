@@ -19,6 +19,9 @@ PAPERS = {
     "SADCL": "Ma et al., Semantic-Aware Dual Contrastive Learning, ECAI 2023, arXiv 2307.09715",
     "MulCon": "Dao et al., Contrastive Learning for Multi-Label Image Classification, Neurocomputing 2023, arXiv 2107.11626",
     "Query2Label": "Liu et al., Query2Label, 2021, arXiv 2107.10834",
+    "GeM": "Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019, arXiv 1711.02512",
+    "CSRA": "Zhu and Wu, Residual Attention, ICCV 2021, arXiv 2108.02456",
+    "ML-Decoder": "Ridnik et al., ML-Decoder, WACV 2023, arXiv 2111.12933",
 }
 
 SHORT = {
@@ -123,7 +126,17 @@ METHODS: dict[str, Method] = {
     "baseline": Method(
         "global average pooling, one linear layer",
         "SADCL, ResNet-101*",
-        _layer("pooled"),
+        _layer("pooled", {"pooling": "mean"}),
+    ),
+    "baseline-max": Method(
+        "maximum over the locations, one linear layer",
+        "SADCL, ResNet-101*",
+        _layer("pooled", {"pooling": "max"}),
+    ),
+    "baseline-gem": Method(
+        "generalised mean over the locations, one linear layer",
+        "GeM",
+        _layer("pooled", {"pooling": "gem"}),
     ),
     "baseline-contrastive": Method(
         "baseline, then I2I contrast over two views",
@@ -149,6 +162,16 @@ METHODS: dict[str, Method] = {
         "SARL whose classes look at each other",
         "Query2Label",
         _layer("sarl", {**SARL, "self_attention": True}),
+    ),
+    "csra": Method(
+        "locations are scored, the strongest count twice",
+        "CSRA",
+        _layer("csra"),
+    ),
+    "ml-decoder": Method(
+        "fixed queries read from the locations, each for a group of classes",
+        "ML-Decoder",
+        _layer("ml_decoder"),
     ),
 }
 

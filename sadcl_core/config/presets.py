@@ -107,7 +107,11 @@ PRESETS: dict[str, Preset] = {
             "model": {
                 "backbone": "mobilenetv2_100",
                 "projection_width": 128,
-                "heads": {"sarl": {"width": 256, "feedforward": 512}, "mulcon": {"token_width": 256, "width": 256}},
+                "heads": {
+                    "sarl": {"width": 256, "feedforward": 512},
+                    "mulcon": {"token_width": 256, "width": 256},
+                    "ml_decoder": {"width": 256, "feedforward": 512},
+                },
             },
             "optim": {"ema_decay": 0.99, "ema_warmup": True},
             "stages": {
@@ -117,7 +121,8 @@ PRESETS: dict[str, Preset] = {
         },
         # one linear layer learns well at five times the rate of a transformer
         heads={
-            "pooled": {"stages": {"classification": {"classifier_lr_scale": 5.0}, "contrastive": {"classifier_lr_scale": 5.0}}}
+            head: {"stages": {"classification": {"classifier_lr_scale": 5.0}, "contrastive": {"classifier_lr_scale": 5.0}}}
+            for head in ("pooled", "csra")
         },
     ),
     "digits": Preset(
@@ -129,7 +134,11 @@ PRESETS: dict[str, Preset] = {
                 "stride": 8,
                 "pretrained": False,
                 "projection_width": 64,
-                "heads": {"sarl": {"width": 128, "feedforward": 256}, "mulcon": {"token_width": 128, "width": 128}},
+                "heads": {
+                    "sarl": {"width": 128, "feedforward": 256},
+                    "mulcon": {"token_width": 128, "width": 128},
+                    "ml_decoder": {"width": 128, "feedforward": 256},
+                },
             },
             "optim": {"ema_decay": 0.99, "ema_warmup": True, "weight_decay": 1e-2},
             "stages": {

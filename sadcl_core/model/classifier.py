@@ -27,24 +27,14 @@ COUNTED = frozenset({"names", "active", "together", "known"})  # facts about lab
 
 
 @dataclass(frozen=True)
-class ClassifierOutput:
-    """Result for B images.
+class ClassifierOutput(HeadOutput):
+    """Result for B images: that of the head, and features of the images as a whole.
 
     Attributes:
-        logits: (B, K), before the sigmoid.
-        label_features: (B, K, D), one feature per image and label.
         image_features: (B, D_b), the deepest feature map averaged over its locations.
-        attention: (B, K, h, w), or None when it was not asked for.
-        auxiliary: logits (B, K) of further branches of the head, by name.
-        measures: tensors (B, ...) that a loss of the head reads, by name.
     """
 
-    logits: Tensor
-    label_features: Tensor
-    image_features: Tensor
-    attention: Tensor | None = None
-    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
-    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    image_features: Tensor = field(kw_only=True)
 
 
 class Classifier(nn.Module):
@@ -134,9 +124,13 @@ class Classifier(nn.Module):
         if known is not None and not self.head.TAKES_KNOWN:
             raise UsageError(f"{type(self.head).__name__} cannot use labels that are given. Leave `known` out.")
         output: HeadOutput = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
-        image_features = maps[-1].mean(dim=(2, 3))
         return ClassifierOutput(
-            output.logits, output.label_features, image_features, output.attention, output.auxiliary, output.measures
+            output.logits,
+            output.features,
+            output.attention,
+            output.auxiliary,
+            output.measures,
+            image_features=maps[-1].mean(dim=(2, 3)),
         )
 
     def forward(self, images: Tensor, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:

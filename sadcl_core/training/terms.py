@@ -223,7 +223,7 @@ class TrainingStep(nn.Module):
         inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights)
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:
-            return terms, output.label_features[:0, 0].detach(), targets.new_empty(0)
+            return terms, output.logits.new_empty(0, self.classifier.head.width), targets.new_empty(0)
         scores = output.logits.detach().float().sigmoid()
         min_score = self.options.sample_to_sample.bank_min_score
         return terms, *confident(output.label_features, targets, scores, min_score=min_score)

@@ -49,7 +49,7 @@ def run(targets: Tensor, logits: Tensor, features: Tensor) -> tuple[dict[str, Te
     """The loss terms of a step, and the bank after it."""
     bank = MemoryBank(slots=3, num_classes=CLASSES, width=WIDTH)
     bank.start_from(Stub().prototypes)
-    output = ClassifierOutput(logits, features, features.mean(dim=1), None)
+    output = ClassifierOutput(logits, features, image_features=features.mean(dim=1))
     terms = loss_terms(LossInputs(Stub(), output, targets, bank, LossSection()), TERMS)  # type: ignore[arg-type]
     bank.write(*confident(features.detach(), targets, logits.detach().sigmoid(), min_score=0.3))
     return terms, bank

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -33,17 +34,23 @@ class HeadOutput:
 
     Attributes:
         logits: (B, K), before the sigmoid.
-        label_features: (B, K, D), one feature per image and label.
+        features: the label features (B, K, D), or a function that computes them, where they cost more than the logits. It may be
+            called after the pass, so without gradients it uses no parameter that has one; weights must not change before.
         attention: (B, K, h, w), where each label was read from; sums to 1 per label. None unless it was asked for.
         auxiliary: logits (B, K) of further branches, by the names in `Head.AUXILIARY`.
         measures: tensors (B, ...) that a loss of this head reads, one row per image.
     """
 
     logits: Tensor
-    label_features: Tensor
+    features: Tensor | Callable[[], Tensor]
     attention: Tensor | None = None
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def label_features(self) -> Tensor:
+        """(B, K, D), one feature per image and label; computed when first asked for."""
+        return self.features if isinstance(self.features, Tensor) else self.features()
 
 
 class Head(nn.Module):
@@ -60,7 +67,7 @@ class Head(nn.Module):
         LEVELS: strides of the maps it reads, as fractions of the backbone's; (2, 1) asks for the map of half the stride as well.
         TAKES_KNOWN: True if it reads `HeadInputs.known`.
         AUXILIARY: weight of the classification loss of each branch in `HeadOutput.auxiliary`.
-        PER_CLASS: parameters with a row per class, which a transfer carries over by class name.
+        PER_CLASS: parameters and buffers with a row per class, which a transfer carries over by class name.
         CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
         FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
     """
@@ -70,7 +77,7 @@ class Head(nn.Module):
     LEVELS: ClassVar[tuple[int, ...]] = (1,)
     TAKES_KNOWN: ClassVar[bool] = False
     AUXILIARY: ClassVar[Mapping[str, float]] = {}
-    PER_CLASS: ClassVar[tuple[str, ...]] = ()
+    PER_CLASS: tuple[str, ...] = ()
     CLASSIFIER: ClassVar[tuple[str, ...]] = ()
     FROM_DATA: ClassVar[tuple[str, ...]] = ()
 

@@ -1,4 +1,4 @@
-"""The baseline of the ablations: global average pooling and one linear layer (ResNet-101* in the tables of SADCL).
+"""The baseline of the ablations: pooling over the locations and one linear layer (ResNet-101* in the tables of SADCL: the mean).
 
 Every label has the same feature, the pooled one. Its attention is the class activation map (Zhou et al., CVPR 2016): the share of
 each location in the positive part of the logit.
@@ -6,15 +6,20 @@ each location in the positive part of the logit.
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 
+LEAST = 1e-6  # of a feature whose power is taken
+
 
 class PooledHead(Head):
-    """Global average pooling and a linear layer.
+    """Pooling over the locations and a linear layer.
 
     Example:
         >>> import torch
@@ -27,6 +32,12 @@ class PooledHead(Head):
     class Options(Section):
         """Defaults are the baseline's."""
 
+        pooling: Literal["mean", "max", "gem"] = Field(
+            "mean", description="over the locations; gem: generalised mean (Radenovic et al., TPAMI 2019)"
+        )
+        gem_power: float = Field(
+            3.0, ge=1, le=100, description="of the generalised mean; 1: the mean of the positive features; large: the maximum"
+        )
         dropout: float = Field(0.0, ge=0, lt=1, description="of the pooled feature before the linear layer")
 
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -36,19 +47,41 @@ class PooledHead(Head):
         super().__init__()
         (in_channels,) = channels
         self.width = in_channels
+        self.pooling, self.gem_power = options.pooling, options.gem_power
         self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), the pooled feature for each label (B, K, D_b) and activation maps (B, K, h, w)."""
         (feature_map,) = inputs.maps
-        pooled = feature_map.mean(dim=(2, 3))  # (B, D_b)
+        pooled = self._pool(feature_map)  # (B, D_b)
         logits = self.classifier(self.dropout(pooled))
         label_features = pooled[:, None, :].expand(-1, logits.shape[1], -1)
         attention = None
         if need_attention:
-            activation = (self.classifier.weight @ feature_map.flatten(2)).relu()  # (B, K, L)
+            parts = self._parts(feature_map.flatten(2), pooled)  # (B, D_b, L)
+            activation = (self.classifier.weight @ parts).relu()  # (B, K, L)
             activation = activation + 1e-6  # a map without a positive part is flat, not undefined
             share = activation / activation.sum(dim=-1, keepdim=True)
             attention = share.view(*share.shape[:2], *feature_map.shape[-2:])
         return HeadOutput(logits, label_features, attention)
+
+    def _pool(self, feature_map: Tensor) -> Tensor:
+        """Return (B, D_b) for a map (B, D_b, h, w)."""
+        if self.pooling == "mean":
+            return feature_map.mean(dim=(2, 3))
+        if self.pooling == "max":
+            return feature_map.amax(dim=(2, 3))
+        positive = feature_map.float().clamp(min=LEAST)
+        largest = positive.detach().amax(dim=(2, 3), keepdim=True)  # powers of what is at most 1 stay finite
+        mean = (positive / largest).pow(self.gem_power).mean(dim=(2, 3)).pow(1 / self.gem_power)
+        return (mean * largest[:, :, 0, 0]).to(feature_map.dtype)
+
+    def _parts(self, locations: Tensor, pooled: Tensor) -> Tensor:
+        """Return what each of the locations (B, D_b, L) adds to the pooled feature (B, D_b), up to a factor."""
+        if self.pooling == "mean":
+            return locations
+        if self.pooling == "max":
+            return torch.zeros_like(locations).scatter_(2, locations.argmax(dim=2, keepdim=True), pooled[:, :, None])
+        shares = (locations.float().clamp(min=LEAST) / pooled[:, :, None].float()).pow(self.gem_power)  # their mean is 1
+        return (shares * pooled[:, :, None]).to(locations.dtype)

@@ -12,6 +12,7 @@ from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS, configure
 from sadcl_core.config.schema import RunConfig
+from sadcl_core.model.heads.ml_decoder import MLDecoderHead
 from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.model.heads.sarl import SARLHead
 from sadcl_core.registry import AUGMENTATIONS
@@ -37,6 +38,7 @@ def test_any_data_gets_a_valid_recipe_and_reasons(facts: Facts) -> None:
     config = config_of(facts)
     SARLHead.Options(**config.model.heads["sarl"])
     MulConHead.Options(**config.model.heads["mulcon"])
+    MLDecoderHead.Options(**config.model.heads.get("ml_decoder", {}))
     for stage in config.stages.values():
         assert stage.augment in AUGMENTATIONS
         assert 1 <= stage.epochs <= 300
@@ -163,6 +165,12 @@ def test_widths_follow_the_width_of_the_user() -> None:
     assert (config.model.heads["mulcon"]["width"], config.model.projection_width) == (64, 32)
     for nonsense in ("wide", 0, None, -4):
         assert config_of(Facts(942), {"model": {"heads": {"sarl": {"width": nonsense}}}}).model.projection_width == 128
+
+
+def test_shared_queries_stay_as_wide_with_many_classes() -> None:
+    few, many = (config_of(Facts(942, classes=classes)).model.heads for classes in (20, 5000))
+    assert few["ml_decoder"] == many["ml_decoder"] == {"width": 256, "feedforward": 512}
+    assert many["sarl"]["width"] < few["sarl"]["width"] == 256
 
 
 def test_a_linear_layer_has_rates_of_its_own() -> None:

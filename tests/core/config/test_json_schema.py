@@ -105,7 +105,10 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
     ("text", "message"),
     [
         ("model.heads.salr.width=8", "There is no setting model.heads.salr.width ORIGIN. Did you mean 'model.heads.sarl.width'?"),
-        ("model.heads.resnet.a.b=8", "There is no setting model.heads.resnet.a.b ORIGIN. Choose from: sarl, mulcon, pooled."),
+        (
+            "model.heads.resnet.a.b=8",
+            "There is no setting model.heads.resnet.a.b ORIGIN. Choose from: sarl, mulcon, pooled, csra, ml_decoder.",
+        ),
         ("model.heads.sarl.widht=8", "There is no setting model.heads.sarl.widht ORIGIN. Did you mean 'model.heads.sarl.width'?"),
         ("model.heads.pooled.width=8", "There is no setting model.heads.pooled.width ORIGIN. Did you mean"),
         ("model.heads.sarl.width=x", "model.heads.sarl.width='x' ORIGIN is not valid. Give a whole number, 4 or more."),

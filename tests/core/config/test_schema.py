@@ -332,6 +332,10 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("mulcon", "mulcon", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.5}),
         ("mulcon-classification", "mulcon", {"asymmetric": 1}, {"asymmetric": 1}),
         ("query2label", "sarl", {"asymmetric": 1}, {}),
+        ("baseline-max", "pooled", {"asymmetric": 1}, {}),
+        ("baseline-gem", "pooled", {"asymmetric": 1}, {}),
+        ("csra", "csra", {"asymmetric": 1}, {}),
+        ("ml-decoder", "ml_decoder", {"asymmetric": 1}, {}),
     ],
 )
 def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:
@@ -345,7 +349,10 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
     assert options.get("self_attention", False) == (method == "query2label")
     assert (options.get("encoder_layers") == 0) == (method == "sarl-no-encoder")
     assert (config.loss.sample_to_sample.bank_slots > 0) == (method in ("sadcl", "sarl-s2s"))
-    assert config.stages["contrastive"].views == (2 if method.startswith(("mulcon", "baseline-")) else 1)
+    assert config.stages["contrastive"].views == (2 if method in TWO_VIEWS else 1)
+
+
+TWO_VIEWS = ("mulcon", "mulcon-classification", "baseline-contrastive", "baseline-two-views")
 
 
 def test_a_preset_has_its_own_rates_for_a_head() -> None:

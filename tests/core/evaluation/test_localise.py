@@ -43,7 +43,7 @@ def observed(
     for start in range(0, len(split), 2):
         rows = slice(start, start + 2)
         nothing = torch.zeros(0)
-        output = ClassifierOutput(nothing, nothing, nothing, torch.from_numpy(attention[rows]))
+        output = ClassifierOutput(nothing, nothing, torch.from_numpy(attention[rows]), image_features=nothing)
         observer(NOBODY, output, torch.from_numpy(known[rows]), torch.arange(len(split))[rows])
     observer.gather()
     return observer
@@ -134,7 +134,8 @@ def test_the_size_of_batches_and_their_order_change_nothing(tmp_path: Path) -> N
     observer = LocalisationObserver(split)
     nothing, order = torch.zeros(0), torch.tensor([4, 2, 0, 6, 1, 5, 3])
     targets = torch.from_numpy(np.stack([split.targets(i) for i in order.tolist()]))
-    observer(NOBODY, ClassifierOutput(nothing, nothing, nothing, torch.from_numpy(maps)[order]), targets, order)
+    output = ClassifierOutput(nothing, nothing, torch.from_numpy(maps)[order], image_features=nothing)
+    observer(NOBODY, output, targets, order)
     for name in ("pointing", "centre", "energy", "area", "counts"):
         np.testing.assert_allclose(getattr(observer.result(), name), getattr(expected, name), atol=1e-12)
 

@@ -28,7 +28,8 @@ class Stub(nn.Module):
         value = images[:, 0, 0, 0]
         k = torch.arange(3.0).expand(len(images), 3)
         logits = torch.where(value > 100, 5.0, 0.0)[:, None].expand(-1, 3)
-        return ClassifierOutput(logits, torch.stack([value[:, None].expand(-1, 3), k], dim=-1), value[:, None], None)
+        features = torch.stack([value[:, None].expand(-1, 3), k], dim=-1)
+        return ClassifierOutput(logits, features, image_features=value[:, None])
 
 
 VALUES = [200, 240, 20, 40]

@@ -13,8 +13,9 @@ from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.runs.checkpoint import ModelCard, save_model
+from sadcl_core.runs.checkpoint import ModelCard, load_model, save_model
 from sadcl_core.training.transfer import transfer, with_network_of_init
+from tests.core.model.heads.inputs import KINDS, SMALL
 
 NETWORK: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -70,6 +71,38 @@ def test_shared_weights_are_carried_over_and_classes_by_name(tmp_path: Path) -> 
     images = torch.randn(2, 3, 32, 32)
     ours, expected = classifier.eval()(images).logits, source.eval()(images).logits
     torch.testing.assert_close(ours[:, [0, 2]], expected[:, [1, 0]])  # the model knows its old classes under their new names
+
+
+@pytest.mark.parametrize(("head", "options"), KINDS, ids=str)
+def test_every_head_is_stored_and_knows_its_old_classes_under_their_new_names(
+    tmp_path: Path, head: str, options: dict[str, Any]
+) -> None:
+    made: dict[str, Any] = {"head": head, "heads": {head: {**SMALL[head], **options}}}
+    source = stored(tmp_path / "m.safetensors", **made).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = source(images, need_attention=True)
+    loaded = load_model(tmp_path / "m.safetensors").classifier(images, need_attention=True)
+    assert torch.equal(loaded.logits, expected.logits)
+    assert torch.equal(loaded.label_features, expected.label_features)
+    classifier, here = make(HERE, seed=2, **made).eval(), ("aeroplane", "dog", "cat")
+    result = transfer(classifier, section(tmp_path / "m.safetensors", **made), classes=here, img_size=32)
+    assert (result.matched, result.random) == (3, ())
+    ours = classifier(images, need_attention=True)
+    for name in ("logits", "label_features", "attention"):
+        torch.testing.assert_close(getattr(ours, name), getattr(expected, name)[:, [1, 2, 0]])
+
+
+def test_a_class_of_a_head_with_more_queries_reads_one_that_is_there(tmp_path: Path) -> None:
+    names = tuple("abcdefgh")
+
+    def decoder(groups: int) -> dict[str, Any]:
+        return {"head": "ml_decoder", "heads": {"ml_decoder": {**SMALL["ml_decoder"], "groups": groups}}}
+
+    stored(tmp_path / "m.safetensors", classes=names, **decoder(4))
+    classifier = make(names, seed=2, **decoder(2)).eval()
+    result = transfer(classifier, section(tmp_path / "m.safetensors", **decoder(2)), classes=names, img_size=32)
+    assert result.random == ("head.queries",)
+    assert classifier(torch.randn(2, 3, 32, 32)).logits.isfinite().all()
 
 
 def test_a_class_map_is_followed(tmp_path: Path) -> None:

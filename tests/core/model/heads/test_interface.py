@@ -12,20 +12,8 @@ from torch import Tensor
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import Head
 from sadcl_core.registry import HEADS, resolve
-from tests.core.model.heads.inputs import see
+from tests.core.model.heads.inputs import KINDS, SMALL, see
 
-SMALL: dict[str, dict[str, Any]] = {
-    "sarl": {"width": 8, "attention_heads": 2, "feedforward": 16},
-    "mulcon": {"token_width": 12, "width": 8, "attention_heads": 2},
-    "pooled": {},
-}
-KINDS = [
-    *((name, {}) for name in HEADS),
-    ("sarl", {"self_attention": True}),
-    ("sarl", {"encoder_layers": 0}),
-    ("mulcon", {"token_blocks": 0}),
-    ("mulcon", {"label_blocks": 0}),
-]
 every_head = pytest.mark.parametrize(("name", "options"), KINDS, ids=lambda value: str(value))
 
 
@@ -65,14 +53,29 @@ def test_batch_is_the_same_as_one_by_one(name: str, options: dict[str, Any]) -> 
 
 
 @every_head
+def test_label_features_are_to_be_had_after_the_pass(name: str, options: dict[str, Any]) -> None:
+    """Heads may compute them when they are asked for: the same, whatever the gradients and the precision then are."""
+    head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
+    expected = head(see(feature_map)).label_features
+    assert expected.requires_grad or name in ("pooled", "csra")
+    with torch.inference_mode():
+        output = head(see(feature_map))
+    torch.testing.assert_close(output.label_features, expected)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        output = head(see(feature_map))
+    torch.testing.assert_close(output.label_features.float(), expected, atol=0.05, rtol=0.05)
+
+
+@every_head
 def test_permuting_the_classes_permutes_the_logits(name: str, options: dict[str, Any]) -> None:
     head, feature_map, order = make(name, options), torch.randn(2, 6, 4, 4), torch.tensor([2, 0, 1])
     before = head(see(feature_map), need_attention=True)
+    features = before.label_features  # of these weights
     state = head.state_dict()
     head.load_state_dict({key: tensor[order] if key in head.PER_CLASS else tensor for key, tensor in state.items()})
     after = head(see(feature_map), need_attention=True)
     torch.testing.assert_close(after.logits, before.logits[:, order])
-    torch.testing.assert_close(after.label_features, before.label_features[:, order])
+    torch.testing.assert_close(after.label_features, features[:, order])
     assert before.attention is not None
     assert after.attention is not None
     torch.testing.assert_close(after.attention, before.attention[:, order])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
@@ -29,6 +32,53 @@ def test_golden_output() -> None:
         head.classifier.bias.copy_(torch.tensor([0.5, 0.0]))
         logits = head(see(torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]]))).logits  # pooled: 2 and 2
     torch.testing.assert_close(logits, torch.tensor([[6.5, -1.0]]))
+
+
+POOLED = torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]], [[[2.0, 2.0]], [[5.0, -7.0]]]])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [[2.0, 2.0], [2.0, -1.0]]),
+        ({"pooling": "max"}, [[3.0, 4.0], [2.0, 5.0]]),
+        ({"pooling": "gem"}, [[14 ** (1 / 3), 32 ** (1 / 3)], [2.0, 62.5 ** (1 / 3)]]),  # negative ones count as 0
+        ({"pooling": "gem", "gem_power": 1}, [[2.0, 2.0], [2.0, 2.5]]),
+        ({"pooling": "gem", "gem_power": 100}, [[3 * 0.5**0.01, 4 * 0.5**0.01], [2.0, 5 * 0.5**0.01]]),
+    ],
+)
+def test_golden_pooling(options: dict[str, Any], expected: list[list[float]]) -> None:
+    head = PooledHead(channels=(2,), num_classes=3, options=head_options("pooled", options))
+    output = head(see(POOLED))
+    torch.testing.assert_close(output.label_features[:, 0], torch.tensor(expected), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.logits, head.classifier(output.label_features[:, 0]))
+
+
+def test_the_generalised_mean_learns_from_every_location_and_stays_finite() -> None:
+    feature_map = torch.tensor([[[[1e5, 1e4, 0.0, -1.0]]]], requires_grad=True)
+    head = PooledHead(channels=(1,), num_classes=1, options=head_options("pooled", {"pooling": "gem", "gem_power": 20}))
+    pooled = head(see(feature_map)).label_features[0, 0, 0]
+    pooled.backward()
+    assert feature_map.grad is not None
+    assert feature_map.grad.isfinite().all()
+    torch.testing.assert_close(pooled, torch.tensor(1e5 * 0.25 ** (1 / 20)))
+    torch.testing.assert_close(feature_map.grad[0, 0, 0, 0] * 1e5, pooled.detach(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("pooling", ["max", "gem"])
+def test_attention_is_the_share_of_each_location_in_the_positive_part_of_the_logit(pooling: str) -> None:
+    torch.manual_seed(0)
+    head = PooledHead(channels=(4,), num_classes=3, options=head_options("pooled", {"pooling": pooling}))
+    feature_map = torch.rand(2, 4, 1, 5)
+    output = head(see(feature_map), need_attention=True)
+    parts = feature_map[:, :, 0] ** 3 / (feature_map[:, :, 0] ** 3).sum(dim=-1, keepdim=True)
+    if pooling == "max":
+        parts = (feature_map[:, :, 0] == feature_map.amax(dim=(2, 3))[..., None]).float()
+    parts = parts * output.label_features[:, 0, :, None]  # of the pooled feature
+    torch.testing.assert_close(parts.sum(dim=-1), output.label_features[:, 0])
+    positive: Tensor = torch.einsum("kc,bcl->bkl", head.classifier.weight, parts).relu() + 1e-6
+    assert output.attention is not None
+    torch.testing.assert_close(output.attention[:, :, 0], positive / positive.sum(dim=-1, keepdim=True), atol=1e-3, rtol=1e-3)
 
 
 def test_dropout_is_off_unless_asked_for_and_draws_nothing() -> None:
