@@ -7,7 +7,8 @@ A reader is a module with
     read(source) -> Manifest
 
 and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DESCRIPTIONS (suffixes of a file
-that stands for the whole folder) and OPTIONS (fields of `Reading` that are for this format alone).
+that stands for the whole folder), PARTS (several files may belong to one split) and OPTIONS (fields of `Reading` that are for
+some formats alone). Most formats come down to a list of images with names: `listing.read_listing` reads those.
 A new format is a new file here, a row in FORMATS and a test file.
 """
 
@@ -17,6 +18,22 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "vg500": "sadcl_core.data.formats.vg500",
     "coco": "sadcl_core.data.formats.coco",
     "openmmlab": "sadcl_core.data.formats.openmmlab",
+    "datumaro": "sadcl_core.data.formats.datumaro",
+    "fiftyone": "sadcl_core.data.formats.fiftyone",
+    "via": "sadcl_core.data.formats.via",
+    "cvat": "sadcl_core.data.formats.cvat",
+    "sagemaker": "sadcl_core.data.formats.sagemaker",
+    "huggingface": "sadcl_core.data.formats.huggingface",
+    "webdataset": "sadcl_core.data.formats.webdataset",
+    "celeba": "sadcl_core.data.formats.celeba",
+    "deepfashion": "sadcl_core.data.formats.deepfashion",
+    "pedestrians": "sadcl_core.data.formats.pedestrians",
+    "ucmerced": "sadcl_core.data.formats.ucmerced",
+    "bigearthnet": "sadcl_core.data.formats.bigearthnet",
+    "rsna": "sadcl_core.data.formats.rsna",
+    "hpa": "sadcl_core.data.formats.hpa",
+    "scenes": "sadcl_core.data.formats.scenes",
+    "yaml": "sadcl_core.data.formats.yaml_lists",
     "labelstudio": "sadcl_core.data.formats.labelstudio",
     "yolo": "sadcl_core.data.formats.yolo",
     "jsonl": "sadcl_core.data.formats.jsonl",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats import BUILT_IN, FORMATS
+from sadcl_core.data.formats.beside import kind_beside
+from sadcl_core.data.formats.labels import CLASS_LIST
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.tables import read_json, read_lines, readable
@@ -32,11 +35,13 @@ class LabelFiles:
         format: a row of FORMATS.
         files: by split; none for a format that is a whole folder.
         notes: on files that were passed over.
+        parts: split and file, where several files belong to one split.
     """
 
     format: str
     files: dict[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parts: tuple[tuple[str, Path], ...] = ()
 
 
 def reader(name: str) -> Any:
@@ -72,13 +77,14 @@ def detect(path: Path, *, expected: str = "") -> LabelFiles:
         matches = [LabelFiles(name, {split_of_file(path): path}) for name, module in readers.items() if _accepts(module, path)]
     if not matches:
         return _insist(path, expected, readers)
-    first, *others = matches
-    notes = [*first.notes, *(_passed_over(path, first) if path.is_dir() and first.files else ())]
+    first, *others = matches if path.is_dir() else matches[:1]  # a file is in the format that says the most of it
+    notes = [*first.notes, *(_beside(path) if path.is_dir() else ())]
+    notes += _passed_over(path, first) if path.is_dir() and first.files else ()
     if others:
         names = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in others]
         notes.append(f"read as {first.format}; also there, and not read: {', '.join(names)}. --format says otherwise")
     single = list(first.files) == ["train"]  # called train because there is no other: what it holds is not divided yet
-    return LabelFiles(first.format, {UNASSIGNED: first.files["train"]} if single else first.files, tuple(notes))
+    return LabelFiles(first.format, {UNASSIGNED: first.files["train"]} if single else first.files, tuple(notes), first.parts)
 
 
 def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles:
@@ -101,11 +107,13 @@ def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]
     matched: set[Path] = set()
     for name, module in readers.items():
         if module.SUFFIXES:
-            files = [path for path in _candidates(folder, module.SUFFIXES) if path not in matched and _accepts(module, path)]
+            most = sys.maxsize if getattr(module, "PARTS", False) else MANY
+            candidates = (path for path in _candidates(folder, module.SUFFIXES, most=most) if path not in matched)
+            files = [path for path in candidates if _accepts(module, path)]
             if files:
                 matched.update(files)
                 preferred = [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))]
-                yield _by_split(name, folder, preferred or files)
+                yield _by_split(name, folder, preferred or files, parts=getattr(module, "PARTS", False))
         elif not matched and module.recognises(folder):
             yield LabelFiles(name)
             return
@@ -119,8 +127,8 @@ def _accepts(module: Any, path: Path) -> bool:
     return bool(module.recognises(path))
 
 
-def _by_split(name: str, folder: Path, files: Sequence[Path]) -> LabelFiles:
-    """Return one file per split."""
+def _by_split(name: str, folder: Path, files: Sequence[Path], *, parts: bool) -> LabelFiles:
+    """Return one file per split, or parts of it."""
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(split_of_file(path, folder), []).append(path)
@@ -128,6 +136,11 @@ def _by_split(name: str, folder: Path, files: Sequence[Path]) -> LabelFiles:
     if UNASSIGNED in by_split and len(by_split) > 1:
         passed = ", ".join(path.name for path in by_split.pop(UNASSIGNED))
         notes = (f"{passed} is called after no split and was not read",)
+    order = sorted(by_split, key=lambda split: SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER))
+    if parts and len(files) > 1:
+        single = list(by_split) == ["train"]
+        listed = tuple((UNASSIGNED if single else split, path) for split in order for path in by_split[split])
+        return LabelFiles(name, {}, notes, listed)
     for split, paths in by_split.items():
         if len(paths) > 1:
             shown = ", ".join(str(path.relative_to(folder)) for path in paths[:5])
@@ -135,19 +148,24 @@ def _by_split(name: str, folder: Path, files: Sequence[Path]) -> LabelFiles:
             raise DataError(
                 f"{folder} has several files of {what}: {shown}. Name the one that is meant, or train=FILE test=FILE."
             )
-    order = sorted(by_split, key=lambda split: SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER))
     return LabelFiles(name, {split: by_split[split][0] for split in order}, notes)
 
 
-def _candidates(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def _candidates(folder: Path, suffixes: Sequence[str], *, most: int = MANY) -> Iterator[Path]:
     """Yield files that may hold labels: in the folder, and in those below that are called after a split or hold annotations."""
     inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in BESIDE]
     for base in (folder, *inner):
         inner += [p for p in sorted(base.iterdir()) if split_name(p.name) in SPLIT_NAMES.values() and p.is_dir()]
     for place in (folder, *inner):
         files = sorted(path for path in place.iterdir() if path.suffix.lower() in suffixes and path.is_file())
-        if len(files) <= MANY:
-            yield from files
+        if len(files) <= most:
+            yield from (path for path in files if not kind_beside(path))
+
+
+def _beside(folder: Path) -> list[str]:
+    """Return a note on each file that looks like a table of labels and is another list."""
+    kinds = {path.name: kind_beside(path) for path in islice(sorted(folder.iterdir()), MANY)}
+    return [f"{name} is {kind} and was not read as labels" for name, kind in kinds.items() if kind and name != CLASS_LIST]
 
 
 def _passed_over(folder: Path, labels: LabelFiles) -> tuple[str, ...]:

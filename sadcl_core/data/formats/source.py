@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,8 @@ class Source:
         files: label files by split; none for a format that is a whole folder.
         guess: images may also lie under the parent of `root`, since their folder was not given.
         labels_only: read the labels alone; images keep their names in the label file, wherever they were.
+        parts: split and path of label files of which several belong to one split.
+        unpacked: folder for the images that are in the label files themselves.
     """
 
     name: str
@@ -58,6 +60,13 @@ class Source:
     reading: Reading = Reading()
     guess: bool = False
     labels_only: bool = False
+    parts: tuple[tuple[str, Path], ...] = ()
+    unpacked: Path | None = None
+
+
+def label_files(source: Source) -> Sequence[tuple[str, Path]]:
+    """Return split and path of every label file."""
+    return source.parts or tuple(source.files.items())
 
 
 def split_name(text: str) -> str:

@@ -66,13 +66,16 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Da
     return DatasetSpec(name, given, root, files, guess=data is None and not first.is_dir())
 
 
-def find_labels(spec: DatasetSpec, *, expected: str = "", reading: Reading = AS_DETECTED) -> tuple[LabelFiles, Source]:
+def find_labels(
+    spec: DatasetSpec, *, expected: str = "", reading: Reading = AS_DETECTED, unpacked: Path | None = None
+) -> tuple[LabelFiles, Source]:
     """Detect the format of a data set's labels.
 
     Args:
         spec: the data set.
         expected: the format that the labels must have; any when empty.
         reading: how they are to be read.
+        unpacked: folder for the images that are in the label files themselves.
 
     Returns:
         The format with its label files, and what its reader is given.
@@ -94,8 +97,16 @@ def find_labels(spec: DatasetSpec, *, expected: str = "", reading: Reading = AS_
     for option in ("long", "label_column"):
         if getattr(reading, option) and option not in options:
             flag = option.replace("_", "-")
-            raise UsageError(f"--{flag} is for tables, and these labels are read as {labels.format}. Leave it out.")
-    return labels, Source(public or spec.name, spec.root, labels.files, reading=reading, guess=spec.guess)
+            raise UsageError(f"--{flag} is not for labels that are read as {labels.format}. Leave it out.")
+    return labels, Source(
+        public or spec.name,
+        spec.root,
+        labels.files,
+        reading=reading,
+        guess=spec.guess,
+        parts=labels.parts,
+        unpacked=unpacked,
+    )
 
 
 def _name_of(paths: Sequence[Path]) -> str:

@@ -19,6 +19,7 @@ from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import detect, reader
 from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
+from sadcl_core.data.formats.unpack import UNPACKED
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
@@ -37,8 +38,8 @@ REPORT = "report.json"
 DIVISION = "0.8,0.1,0.1"  # of data that come without splits
 WHOLE = "test"  # the split of all images, when such data are only to be evaluated
 MANIFESTS = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
-OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|\.?images-\d+|\..*\.tmp")
-UNFINISHED = re.compile(r"\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
+OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|unpacked|\.?images-\d+|\..*\.tmp")
+UNFINISHED = re.compile(r"unpacked|\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
 ORIGIN = ".origin.json"  # beside copies: of which data they are
 SHOWN = 3  # broken images named in an error
 
@@ -268,7 +269,7 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     if options.split:
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
-    manifest = _read(spec, options)
+    manifest = _read(spec, options, target)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
@@ -293,7 +294,7 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     return Prepared(stored, report, tuple(checks.problems), (target / REPORT,))
 
 
-def _read(spec: DatasetSpec, options: Options) -> Manifest:
+def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     """Return the manifest as the labels have it."""
     reading = Reading(
         classes=read_classes(Path(options.classes)) if options.classes else (),
@@ -302,7 +303,7 @@ def _read(spec: DatasetSpec, options: Options) -> Manifest:
         label_column=options.label_column,
         long=options.long,
     )
-    labels, source = find_labels(spec, expected=options.format, reading=reading)
+    labels, source = find_labels(spec, expected=options.format, reading=reading, unpacked=target.resolve() / UNPACKED)
     manifest: Manifest = reader(labels.format).read(source)
     notes = [*([f"read as {labels.format}"] if spec.paths else []), *labels.notes, *manifest.description.notes]
     if options.difficult != Options.difficult:

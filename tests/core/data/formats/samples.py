@@ -30,8 +30,10 @@ SIZE = 8
 
 
 def load(*dataset: Path | str, data: Path | None = None, expected: str = "", reading: Reading = AS_DETECTED) -> Manifest:
-    """Detect the format and read, as `prepare-data` does."""
-    labels, source = find_labels(identify([str(entry) for entry in dataset], data=data), expected=expected, reading=reading)
+    """Detect the format and read, as `prepare-data` does; images in the label files are unpacked to a hidden folder."""
+    spec = identify([str(entry) for entry in dataset], data=data)
+    unpacked = spec.root.parent / ".unpacked" / spec.name
+    labels, source = find_labels(spec, expected=expected, reading=reading, unpacked=unpacked)
     manifest: Manifest = reader(labels.format).read(source)
     manifest.description = replace(manifest.description, notes=(*labels.notes, *manifest.description.notes))
     return manifest

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sadcl_core.errors import SadclError
 from tests.core.data.formats.samples import FORMAT, SAMPLES, load
+from tests.core.data.formats.samples_listing import LISTINGS
 
 LABEL_FILES = {
     "coco-single": "result.json",
@@ -33,7 +34,10 @@ LABEL_FILES = {
     "yolo": "data.yaml",
     "yolo-flat": "a.txt",
     "captions": "a.txt",
+    **{name: sample.file for name, sample in LISTINGS.items()},
 }
+WRITERS = {**SAMPLES, **{name: sample.write for name, sample in LISTINGS.items()}}
+FORMATS = {**FORMAT, **{name: sample.format for name, sample in LISTINGS.items()}}
 OF_JSON = [name for name, file in LABEL_FILES.items() if file.endswith((".json", ".jsonl"))]
 SNIPPETS = (
     *(
@@ -95,7 +99,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
         if name not in known:
             folder = tmp_path_factory.mktemp("sample") / "mine"
             folder.mkdir()
-            path = SAMPLES[name](folder)
+            path = WRITERS[name](folder)
             file = folder / LABEL_FILES[name]
             known[name] = (path, file, file.read_bytes())
         return known[name]
@@ -110,7 +114,7 @@ def read_with(content: bytes, name: str, written: Written, expected: bool) -> No
     path, file, _ = written(name)
     file.write_bytes(content)
     try:
-        manifest = load(path, expected=FORMAT[name] if expected else "")
+        manifest = load(path, expected=FORMATS[name] if expected else "")
     except SadclError as error:
         message = str(error)
         assert message.endswith((".", "?"))

@@ -1,0 +1,93 @@
+"""BigEarthNet's table of patches (Clasen et al., IGARSS 2025), with a file per band or a picture per patch.
+
+    metadata.parquet                                patch_id, labels: ["Mixed forest", ...], split: train | validation | test
+    BigEarthNet-S2/TILE/PATCH/PATCH_B04.tif, ...    or images/PATCH.png
+
+The visible bands (B04, B03, B02) are put together, a reflectance of 0.3 being white, and written beside the manifest.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
+from sadcl_core.data.formats.source import Source, split_name
+from sadcl_core.data.formats.unpack import UNPACKED, unpack, unpack_folder
+from sadcl_core.data.images import explained_image
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".parquet",)
+COLUMNS = ("patch_id", "labels")
+BANDS = ("B04", "B03", "B02")  # red, green, blue
+WHITE = 3000.0  # reflectance times 10,000
+
+
+def recognises(path: Path) -> bool:
+    """Return True if a table has the columns of the format."""
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def read(source: Source) -> Manifest:
+    """Read the table and put the bands together; patches that are not on the disk are left out, for many have a part of them.
+
+    Raises:
+        DataError: the table is damaged, or no patch is on the disk.
+    """
+    files = images_by_name(source)
+    bands = any(name.endswith(BANDS[0]) for name in files)
+
+    def parse(path: Path) -> Listing:
+        try:
+            rows = pq.read_table(path, columns=[name for name in (*COLUMNS, "split") if name in pq.read_schema(path).names])
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
+        content = rows.to_pylist()
+        there = [
+            row
+            for row in content
+            if source.labels_only or (f"{row['patch_id']}_{BANDS[0]}" if bands else row["patch_id"]) in files
+        ]
+        notes = [f"bands put together, in {UNPACKED}/"] if bands else []
+        if len(there) < len(content):
+            notes.append(f"{len(content) - len(there):,} patches are not on the disk and were left out")
+        return Listing((), _entries(there), notes)
+
+    def _entries(rows: list[dict[str, Any]]) -> Iterator[Entry]:
+        for row in rows:
+            name = str(row["patch_id"])
+            image = _compose(source, name, files) if bands else files.get(name, name)
+            yield Entry(image, row["labels"], split=split_name(row.get("split") or ""))
+
+    below = replace(source, root=unpack_folder(source)) if bands else source
+    return read_listing(below, "bigearthnet", parse, content="a table of patches", paths="exact")
+
+
+def _compose(source: Source, name: str, files: dict[str, str]) -> str:
+    """Write the picture of a patch from its bands; return its path."""
+    path = unpack_folder(source) / f"{name}.png"
+    if path.is_file():
+        return path.name
+    missing = next((band for band in BANDS if f"{name}_{band}" not in files), None)
+    if missing is not None:
+        raise DataError(f"{source.root} has no {name}_{missing}.tif. Unpack all bands there.")
+    planes = []
+    for band in BANDS:
+        file = source.root / files[f"{name}_{band}"]
+        with explained_image(file), Image.open(file) as image:
+            planes.append(np.clip(np.asarray(image, np.float32) * (255 / WHITE), 0, 255).astype(np.uint8))
+    content = io.BytesIO()
+    Image.fromarray(np.stack(planes, axis=-1)).save(content, "PNG")
+    return unpack(source, path.name, content.getvalue())

@@ -1,0 +1,66 @@
+"""CelebA (Liu et al., ICCV 2015), as its authors or Kaggle give it: 1 is present, -1 is absent, nothing is unknown.
+
+list_attr_celeba.txt       202599                                list_attr_celeba.csv
+                           5_o_Clock_Shadow Arched_Eyebrows ...
+                           000001.jpg -1  1 ...
+list_eval_partition.txt    000001.jpg 0                          0 train, 1 val, 2 test
+img_align_celeba/000001.jpg
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sadcl_core.data.formats.listing import Entry, Listing, read_listing
+from sadcl_core.data.formats.source import UNASSIGNED, Source
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".txt", ".csv")
+NAME = "list_attr_celeba"
+PARTITION = "list_eval_partition"
+SPLITS = {"0": "train", "1": "val", "2": "test"}
+FLAGS = {"1": True, "-1": False}
+
+
+def recognises(path: Path) -> bool:
+    """Return True if a file is called as CelebA's."""
+    return path.stem == NAME
+
+
+def read(source: Source) -> Manifest:
+    """Read the attributes, and the partition beside them.
+
+    Raises:
+        DataError: a row has another number of attributes, or an image is in no part.
+    """
+    return read_listing(source, "celeba", _listing, content="CelebA's attributes", paths="near")
+
+
+def _listing(path: Path) -> Listing:
+    rows = _rows(path)
+    first = next(rows, [])
+    names = next(rows, []) if len(first) == 1 and first[0].isdecimal() else first[1:]  # of the text, of the CSV
+    beside = [path.with_name(f"{PARTITION}{suffix}") for suffix in SUFFIXES]
+    partition = next((file for file in beside if file.is_file()), None)
+    splits = {} if partition is None else {row[0]: row[-1] for row in _rows(partition)}
+    notes = [] if partition is None else [f"splits from {partition.name}"]
+    return Listing(names, _entries(path, rows, len(names), splits), notes)
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    for _, line in read_lines(path):
+        if line.strip():
+            yield line.replace(",", " ").split()
+
+
+def _entries(path: Path, rows: Iterator[list[str]], count: int, splits: dict[str, str]) -> Iterator[Entry]:
+    for number, (image, *cells) in enumerate(rows, start=1):
+        if len(cells) != count or not set(cells) <= set(FLAGS):
+            raise DataError(f"{path}, image {number}: {image[:60]} has not {count} attributes of 1 and -1. Fetch it again.")
+        split = SPLITS.get(splits.get(image, ""), UNASSIGNED)
+        if splits and not split:
+            raise DataError(f"{path}, image {number}: {image[:60]} is in no part of {PARTITION}. Fetch both again.")
+        yield Entry(image, [k for k, cell in enumerate(cells) if FLAGS[cell]], split=split)

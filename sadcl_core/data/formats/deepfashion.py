@@ -1,0 +1,92 @@
+"""DeepFashion, category and attribute prediction (Liu et al., CVPR 2016): 1 present, -1 absent, 0 unknown.
+
+Anno[_fine]/list_attr_cloth.txt    1000 / attribute_name  attribute_type / a-line   3
+Anno[_fine]/list_attr_img.txt      289222 / image_name  attribute_labels / img/a/img_00000001.jpg  -1 1 0 ...
+Eval/list_eval_partition.txt       289222 / image_name  evaluation_status / img/a/img_00000001.jpg  train
+Anno_fine/train.txt, train_attr.txt    of the finer labels: an image a line, and its row of 1 and 0
+img/a/img_00000001.jpg
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sadcl_core.data.formats.listing import Entry, Listing, read_listing
+from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines
+from sadcl_core.errors import DataError
+
+SUFFIXES = ()
+NAMES = "list_attr_cloth.txt"
+IMAGES = "list_attr_img.txt"
+PARTITION = "list_eval_partition.txt"
+FOLDERS = ("Anno_fine", "Anno_coarse", "Anno", "")
+FINE = {"train": "train", "val": "val", "test": "test"}
+
+
+def recognises(folder: Path) -> bool:
+    """Return True if the names of the attributes are there, and rows of flags."""
+    return _folder(folder) is not None
+
+
+def read(source: Source) -> Manifest:
+    """Read the finer labels where they are there, else the 1,000 attributes.
+
+    Raises:
+        DataError: a list is missing, or a row has another number of flags.
+    """
+    folder = _folder(source.root)
+    if folder is None:
+        raise DataError(
+            f"{source.root} lacks Anno/{NAMES} and Anno/{IMAGES} of DeepFashion. Unpack both, and the images to img/."
+        )
+    file = folder / NAMES
+    with_files = Source(source.name, source.root, {"": file}, reading=source.reading, labels_only=source.labels_only)
+    return read_listing(with_files, "deepfashion", _listing, content="DeepFashion's attributes", paths="exact")
+
+
+def _folder(root: Path) -> Path | None:
+    places = [root / name for name in FOLDERS if (root / name / NAMES).is_file()]
+    return next((place for place in places if (place / IMAGES).is_file() or (place / "train_attr.txt").is_file()), None)
+
+
+def _listing(path: Path) -> Listing:
+    names = [" ".join(row[:-1]) for row in _rows(path, header=2)]
+    folder = path.parent
+    fine = (folder / "train_attr.txt").is_file()
+    return Listing(names, _fine(folder, len(names)) if fine else _coarse(folder, len(names)))
+
+
+def _rows(path: Path, *, header: int) -> Iterator[list[str]]:
+    lines = (line.split() for _, line in read_lines(path) if line.strip())
+    for number, cells in enumerate(lines):
+        if number >= header:
+            yield cells
+
+
+def _fine(folder: Path, count: int) -> Iterator[Entry]:
+    for split in FINE:
+        images, flags = folder / f"{split}.txt", folder / f"{split}_attr.txt"
+        if images.is_file():
+            rows = zip(_rows(images, header=0), _rows(flags, header=0), strict=True)
+            yield from (_entry(image[0], row, split, count, flags) for image, row in rows)
+
+
+def _coarse(folder: Path, count: int) -> Iterator[Entry]:
+    places = (folder.parent / "Eval" / PARTITION, folder / "Eval" / PARTITION, folder / PARTITION, folder.parent / PARTITION)
+    partition = next((place for place in places if place.is_file()), None)
+    splits = {} if partition is None else {row[0]: split_name(row[1]) for row in _rows(partition, header=2)}
+    for image, *flags in _rows(folder / IMAGES, header=2):
+        yield _entry(image, flags, splits.get(image, ""), count, folder / IMAGES)
+
+
+def _entry(image: str, flags: list[str], split: str, count: int, path: Path) -> Entry:
+    if len(flags) != count or not set(flags) <= {"1", "-1", "0"}:
+        raise DataError(f"{path}: {image[:60]} has not {count} flags of 1, -1 and 0. Fetch it again.")
+    if split and split not in SPLIT_NAMES.values():
+        raise DataError(f"{path}: {image[:60]} is in the part {split[:60]!r}, not train, val or test. Fetch it again.")
+    unknown = "0" if "-1" in flags else ""  # the finer labels have no -1: there 0 is absent
+    active = [k for k, flag in enumerate(flags) if flag == "1"]
+    return Entry(image, active, [k for k, flag in enumerate(flags) if flag == unknown], split)

@@ -1,0 +1,92 @@
+"""FiftyOne's exports: image classification and detection (`labels.json`), and its own data set (`samples.json`).
+
+    labels.json     {"classes": ["cat", "dog"], "labels": {"a": [0, 1], "b": null}}
+    samples.json    {"samples": [{"filepath": "data/a.jpg", "tags": ["train"],
+                                  "ground_truth": {"_cls": "Classifications", "classifications": [{"label": "cat"}]}}]}
+    data/a.jpg
+
+An image whose label is null was not annotated and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats.listing import Entry, Listing, choose, read_listing
+from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, Source, split_name
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import mentions, read_json
+
+SUFFIXES = (".json",)
+OPTIONS = ("label_column",)
+FIELDS = ("ground_truth", "labels", "label")  # of a sample that hold its labels, not those that a model predicted
+LISTS = ("classifications", "detections", "polylines")
+
+
+def recognises(path: Path) -> bool:
+    """Return True if a file has the keys of an export."""
+    return mentions(path, "samples", "filepath") or (mentions(path, "labels", "classes") and not mentions(path, "image"))
+
+
+def read(source: Source) -> Manifest:
+    """Read one export per split, or one of all.
+
+    Raises:
+        DataError: a file is no export, or several fields may hold the labels.
+    """
+    return read_listing(source, "fiftyone", partial(_listing, chosen=source.reading.label_column), content="a FiftyOne export")
+
+
+def _listing(path: Path, chosen: str) -> Listing:
+    document = read_json(path)
+    if "samples" in document:
+        return _samples(document["samples"], path, chosen)
+    classes = [str(name) for name in document.get("classes") or []]
+    return Listing(classes, (_entry(image, label, classes) for image, label in document["labels"].items()))
+
+
+def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
+    fields = [name for sample in samples for name, value in sample.items() if isinstance(value, dict) and _holds_labels(value)]
+    field = choose(fields, chosen, FIELDS, path, "field")
+    others = sorted(set(fields) - {field})
+    notes = [f"labels from {field}", *([f"other fields that were not read: {', '.join(others)[:200]}"] if others else [])]
+    return Listing((), (_entry(sample["filepath"], sample.get(field), (), _split(sample)) for sample in samples), notes)
+
+
+def _holds_labels(value: dict[str, Any]) -> bool:
+    return "label" in value or any(isinstance(value.get(name), list) for name in LISTS)
+
+
+def _split(sample: dict[str, Any]) -> str:
+    """Return the split that a sample's tags name, if they name one."""
+    splits = {split_name(tag) for tag in sample.get("tags") or ()} & set(SPLIT_NAMES.values())
+    return splits.pop() if len(splits) == 1 else UNASSIGNED
+
+
+def _entry(image: str, label: Any, classes: list[str] | tuple[()], split: str = UNASSIGNED) -> Entry | None:
+    return None if label is None else Entry(image, [_name(value, classes) for value in _values(label)], split=split)
+
+
+def _values(label: Any) -> Iterator[Any]:
+    """Yield the names or numbers of a label: one, a list, or an object that holds some."""
+    if isinstance(label, list):
+        for inner in label:
+            yield from _values(inner)
+    elif isinstance(label, dict):
+        inner = next((label[name] for name in LISTS if isinstance(label.get(name), list)), None)
+        yield from _values(label["label"] if inner is None else inner)
+    else:
+        yield label
+
+
+def _name(value: Any, classes: list[str] | tuple[()]) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.60} is no label")
+    if isinstance(value, int) and classes:
+        if not 0 <= value < len(classes):
+            raise ValueError(f"label {value}, but there are {len(classes)} classes, counted from 0")
+        return classes[value]
+    return str(value)

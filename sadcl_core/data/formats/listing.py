@@ -1,0 +1,143 @@
+"""Read the formats that come down to a list of images with the names of their labels: their readers parse a file and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sadcl_core.data.formats.labels import LabelRows, Paths, make_box
+from sadcl_core.data.formats.source import UNASSIGNED, Source, label_files
+from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import readable
+from sadcl_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a label file.
+
+    Attributes:
+        image: as the file names it.
+        active: names of its labels, or indices into the classes where the file lists them.
+        unknown: names or indices.
+        split: empty where it is that of the file, or none.
+        boxes: label, and left, top, width and height in pixels; None where the format has no boxes.
+    """
+
+    image: Any
+    active: Sequence[Any] = ()
+    unknown: Sequence[Any] = ()
+    split: str = UNASSIGNED
+    boxes: Sequence[tuple[Any, Sequence[float]]] | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The content of a label file.
+
+    Attributes:
+        classes: in their order; empty where the file does not list them.
+        entries: the images; None for one that nobody has annotated.
+        notes: for the person who prepares the data.
+    """
+
+    classes: Sequence[str]
+    entries: Iterable[Entry | None]
+    notes: Sequence[str] = ()
+
+
+def read_listing(
+    source: Source, kind: str, parse: Callable[[Path], Listing], *, content: str, paths: Paths = "elsewhere"
+) -> Manifest:
+    """Read label files with a function that parses one of them.
+
+    Args:
+        source: one file or more; those of one split are parts.
+        kind: the format.
+        parse: a label file.
+        content: of the files, for messages.
+        paths: how the files name images.
+
+    Raises:
+        DataError: there is no file, one cannot be parsed, or two list different classes.
+    """
+    rows: LabelRows | None = None
+    listed: tuple[str, ...] = ()
+    for split, path in label_files(source):
+        with readable(path, content):
+            listing = parse(path)
+            if rows is None:
+                listed = tuple(listing.classes)
+                rows = LabelRows(source, kind, classes=listed)
+            if tuple(listing.classes) != listed:
+                raise DataError(f"{path} and {rows.first_file} list different classes. Use files of one data set.")
+            rows.start(path, paths=paths)
+            for note in listing.notes:
+                rows.note(f"{path.name}: {note}")
+            without = _add(listing.entries, split, rows)
+            if without:
+                rows.note(f"{path.name}: {without:,} images without an annotation were left out")
+    if rows is None:
+        raise DataError(f"{source.root} has no {content}. Name the file.")
+    return rows.manifest()
+
+
+def _add(entries: Iterable[Entry | None], split: str, rows: LabelRows) -> int:
+    """Add the images that are annotated; return how many are not."""
+    without = 0
+    for number, entry in enumerate(entries, start=1):
+        if entry is None:
+            without += 1
+            continue
+        where = f"{rows.file}, image {number}"
+        boxes = None
+        if entry.boxes is not None:
+            boxes = tuple(make_box(rows.label(name, where), map(float, sides), where) for name, sides in entry.boxes)
+        rows.add(
+            entry.image,
+            entry.active,
+            row=number,
+            split=entry.split or split,
+            unknown=entry.unknown,
+            boxes=boxes,
+            where=where,
+        )
+    return without
+
+
+def images_by_name(source: Source) -> dict[str, str]:
+    """Return the images below the root by their name without extension; of those of the same name, the first.
+
+    Returns:
+        Paths relative to the root; none where only the labels are read.
+    """
+    images = [] if source.labels_only else sorted(images_under(source.root), reverse=True)
+    return {PurePosixPath(image).stem: image for image in images}
+
+
+def choose(names: Iterable[str], chosen: str, usual: Sequence[str], path: Path, what: str) -> str:
+    """Return the one of several fields that holds the labels.
+
+    Args:
+        names: of the fields that may hold them.
+        chosen: by the person, with --label-column; empty where nothing was said.
+        usual: names that come before others, the likeliest first.
+        path: of the label file.
+        what: the fields are called.
+
+    Raises:
+        DataError: there is none, several may be meant, or the person chose another one.
+    """
+    fields = list(dict.fromkeys(names))
+    shown = ", ".join(fields)[:200]
+    if chosen and chosen not in fields:
+        raise DataError(f"{path} has no {what} {chosen!r}, only {shown or 'none'}. Check --label-column.")
+    if not fields:
+        raise DataError(f"{path} has no {what} with labels. Check that this is the file of labels.")
+    likely = next((name for name in usual if name in fields), fields[0] if len(fields) == 1 else "")
+    if not (chosen or likely):
+        raise DataError(f"{path} has the {what}s {shown}, and each may hold the labels. Say which: --label-column NAME.")
+    return chosen or likely

@@ -1,0 +1,69 @@
+"""Augmented manifests of Amazon SageMaker Ground Truth and Rekognition: a JSON object a line.
+
+    {"source-ref": "s3://bucket/a.jpg", "job": [0, 2],
+     "job-metadata": {"class-map": {"0": "cat", "2": "dog"}, "type": "groundtruth/image-classification-multilabel"}}
+    {"source-ref": "s3://bucket/b.jpg", "cat": 1, "cat-metadata": {"class-name": "cat", ...}}
+
+Several classes, one class, or boxes; where an image has several jobs, all of them count. Images are found by the last parts of
+their address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats.listing import Entry, Listing, read_listing
+from sadcl_core.data.formats.source import Source
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".manifest", ".jsonl", ".json")
+IMAGE = "source-ref"
+ABOUT = "-metadata"
+
+
+def recognises(path: Path) -> bool:
+    """Return True if the first line names an image as Ground Truth does."""
+    try:
+        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
+    except (DataError, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and IMAGE in row
+
+
+def read(source: Source) -> Manifest:
+    """Read one manifest per split, or one of all.
+
+    Raises:
+        DataError: a line is no object, names no image, or a class has no name.
+    """
+    return read_listing(source, "sagemaker", lambda path: Listing((), _entries(path)), content="a manifest of Ground Truth")
+
+
+def _entries(path: Path) -> Iterator[Entry | None]:
+    """Yield the images; None for one that no job has labelled."""
+    for number, line in read_lines(path):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, row {number} is no JSON ({str(error)[:100]}). Mend the line.") from None
+            jobs = [name for name in row if f"{name}{ABOUT}" in row]
+            labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
+            yield Entry(row[IMAGE], labels) if jobs else None
+
+
+def _labels(job: str, value: Any, about: dict[str, Any]) -> list[str]:
+    """Return the names of one job's labels."""
+    if isinstance(value, dict):  # boxes
+        return [str(about["class-map"][str(box["class_id"])]) for box in value["annotations"]]
+    if isinstance(value, list):  # several classes
+        return [str(about["class-map"][str(number)]) for number in value]
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r:.60} is no label")
+    name = str(about["class-name"])
+    return [name] if value or not job.endswith(name) else []  # a job called after its class says 1 or 0

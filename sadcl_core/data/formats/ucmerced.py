@@ -1,0 +1,66 @@
+r"""Aerial scenes with several labels: UC Merced (Chaudhuri et al., TGRS 2018), AID and DFC15 (Hua et al.): a table of flags.
+
+    multilabels.txt                   IMAGE\LABEL	airplane	bare-soil ...
+                                      agricultural00	0	1 ...
+    Images/agricultural/agricultural00.tif
+
+Images lie in a folder per scene and are named without folder and extension.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
+from sadcl_core.data.formats.source import Source
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import read_lines
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".txt", ".csv", ".tsv")
+FIRST = "image\\label"
+
+
+def recognises(path: Path) -> bool:
+    """Return True if the header begins as in the format."""
+    try:
+        return any(line.lower().startswith(FIRST) for _, line in islice(read_lines(path), 1))
+    except DataError:
+        return False
+
+
+def read(source: Source) -> Manifest:
+    """Read one table per split, or one of all.
+
+    Raises:
+        DataError: a row has another number of flags.
+    """
+    parse = partial(read_flags, images=images_by_name(source))
+    return read_listing(source, "ucmerced", parse, content="a table of flags", paths="exact")
+
+
+def read_flags(path: Path, images: dict[str, str]) -> Listing:
+    """Read a table of 1 and 0 with an image in the first column, and the classes in the header.
+
+    Args:
+        path: of the table.
+        images: paths by the name without extension, from `images_by_name`.
+    """
+    lines = (line.strip() for _, line in read_lines(path) if line.strip())
+    header = next(lines, "")
+    delimiter = next((mark for mark in ("\t", ",", ";") if mark in header), " ")
+    _, *classes = (cell.strip() for cell in next(csv.reader([header], delimiter=delimiter)))
+
+    def entries() -> Iterator[Entry]:
+        for number, row in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), start=1):
+            image, *flags = (cell.strip() for cell in row)
+            if len(flags) != len(classes) or not set(flags) <= {"0", "1", "0.0", "1.0"}:
+                raise DataError(f"{path}, image {number}: {image[:60]} has not {len(classes)} flags of 1 and 0. Mend the row.")
+            name = images.get(image) or images.get(PurePosixPath(image).stem, image)
+            yield Entry(name, [label for label, flag in zip(classes, flags, strict=True) if flag.startswith("1")])
+
+    return Listing(classes, entries())

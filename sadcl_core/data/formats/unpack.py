@@ -1,0 +1,72 @@
+"""Write the images that are inside label files to a folder beside the manifest, since the manifest names files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from sadcl_core.data.formats.source import Source, describe_source, label_files
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import replacing
+
+UNPACKED = "unpacked"  # beside the manifest
+# first bytes of a file, and its suffix
+STARTS = {
+    b"\xff\xd8": ".jpg",
+    b"\x89PNG": ".png",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"GIF8": ".gif",
+}
+
+
+def unpack_folder(source: Source) -> Path:
+    """Return the folder for the images of label files.
+
+    Raises:
+        DataError: there is none, since only prepared data can be unpacked.
+    """
+    if source.unpacked is None:
+        raise DataError(f"{source.root} holds its images in the label files. Unpack them first: sadcl prepare-data.")
+    return source.unpacked
+
+
+def unpack(source: Source, name: str, content: bytes) -> str:
+    """Write an image unless it is there; return its path below the folder.
+
+    Args:
+        source: the label files.
+        name: below the folder, with any suffix or none.
+        content: of the file; its first bytes decide on the suffix where the name has none of an image.
+    """
+    if not name.lower().endswith(EXTENSIONS):
+        name += next((suffix for start, suffix in STARTS.items() if content.startswith(start)), ".jpg")
+    path = unpack_folder(source) / name
+    if not source.labels_only and not (path.is_file() and path.read_bytes() == content):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return name
+
+
+def as_unpacked(manifest: Manifest, kind: str, source: Source) -> Manifest:
+    """Return a manifest of unpacked images as one of the label files that they were in."""
+    files = [path for _, path in label_files(source)]
+    origin = describe_source(kind, [*files, *dict.fromkeys(path.parent for path in files)])
+    note = f"the images were in {files[0].name}{' and other files' if len(files) > 1 else ''}; they are unpacked to {UNPACKED}/"
+    manifest.description = replace(manifest.description, source=origin, notes=(note, *manifest.description.notes))
+    return manifest
+
+
+def plain_path(text: str) -> str:
+    """Return a path from a label file as one that stays below a folder.
+
+    Example:
+        >>> plain_path("../photos//a.jpg")
+        'photos/a.jpg'
+    """
+    parts = PurePosixPath(text.replace("\\", "/").replace("\0", "")).parts
+    return "/".join(part for part in parts if part not in ("..", ".", "/"))

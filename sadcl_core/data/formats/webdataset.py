@@ -1,0 +1,121 @@
+"""WebDataset shards made by others: tar files in which the files of one image have the same name.
+
+    train-000000.tar      0001.jpg  0001.json  {"labels": ["cat", "dog"]}
+                          0002.jpg  0002.cls   3
+                          0003.jpg  0003.txt   cat, dog
+
+The images are unpacked beside the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.data.formats import jsonl
+from sadcl_core.data.formats.source import Source, label_files
+from sadcl_core.data.formats.unpack import as_unpacked, plain_path, unpack, unpack_folder
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.tables import LABEL_COLUMNS, readable
+from sadcl_core.errors import DataError
+
+SUFFIXES = (".tar",)
+PARTS = True
+END = 512  # bytes of zeros that a complete file ends with
+
+
+def recognises(path: Path) -> bool:
+    """Return True if a file begins as tar files do."""
+    try:
+        return path.is_file() and tarfile.is_tarfile(path)
+    except OSError:
+        return False
+
+
+def read(source: Source) -> Manifest:
+    """Unpack the images and read their labels as JSON lines.
+
+    Raises:
+        DataError: a shard is damaged, or an image has no labels beside it.
+    """
+    folder = unpack_folder(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Path] = {}
+    lines: dict[str, list[str]] = {}
+    for split, path in label_files(source):
+        with readable(path, "a tar file"):
+            for key, files_of_key in _samples(path):
+                lines.setdefault(split, []).extend(_lines(source, path, key, files_of_key))
+    for split, own in lines.items():
+        files[split] = folder / f"{split or 'labels'}.jsonl"
+        files[split].write_text("".join(own), encoding="utf-8")
+    if not files:
+        raise DataError(f"{source.root} has no shard with images. Name the file.")
+    return as_unpacked(jsonl.read(replace(source, root=folder, files=files, parts=(), guess=False)), "webdataset", source)
+
+
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the files of each image by extension; they lie one after the other."""
+    last, files = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                stream = shard.extractfile(member) if member.isfile() else None
+                if stream is None:
+                    continue
+                above, slash, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                key = f"{above}{slash}{stem}"
+                if key != last and files:
+                    yield last, files
+                    files = {}
+                last = key
+                files[extension.lower()] = stream.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise DataError(f"{path}, after {last[:60]!r} cannot be read as a tar file ({reason}). Fetch it again.") from None
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, END), os.SEEK_END)
+        if any(file.read()):  # the library takes a file that stops at a header for one that ends there
+            raise DataError(f"{path}, after {last[:60]!r} is cut short. Fetch it again.")
+    if files:
+        yield last, files
+
+
+def _lines(source: Source, path: Path, key: str, files: dict[str, bytes]) -> Iterator[str]:
+    """Yield a JSON line for each image of a sample."""
+    images = [extension for extension in files if f".{extension}".endswith(EXTENSIONS)]
+    if not images:
+        return
+    where = f"{path}: {key[:100]}"
+    labels = _labels(files, where)
+    for extension in images:
+        name = f"{path.stem}/{plain_path(key)}.{extension}"
+        yield json.dumps({"image": unpack(source, name, files[extension]), **labels}) + "\n"
+
+
+def _labels(files: dict[str, bytes], where: str) -> dict[str, Any]:
+    """Return what the files beside an image say of its labels, as a line of `jsonl` does."""
+    if "json" in files:
+        try:
+            content = json.loads(files["json"])
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}.json is no JSON ({str(error)[:100]}). Fetch the shard again.") from None
+        content = content if isinstance(content, dict) else {"labels": content}
+        if not {"cls", "txt"} & set(files) or any(name in content for name in LABEL_COLUMNS):
+            return {name: value for name, value in content.items() if name not in jsonl.IMAGE_KEYS}
+    try:
+        if "cls" in files:
+            return {"labels": [int(number) for number in files["cls"].decode().replace(",", " ").split()]}
+        if "txt" in files:
+            tags = files["txt"].decode().replace("\n", ",").split(",")
+            return {"labels": [tag.strip() for tag in tags if tag.strip()]}
+    except ValueError as error:
+        raise DataError(f"{where}: its labels cannot be read ({str(error)[:100]}). Fetch the shard again.") from None
+    raise DataError(f"{where} has no labels beside it, in a .json, .cls or .txt. Are these shards of labelled images?")

@@ -1,0 +1,169 @@
+"""Formats that come down to a list of images with names: each sample is detected, and read as it was written."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sadcl_core.data.formats.detect import detect
+from sadcl_core.data.formats.source import Reading
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import all_images_are_there, load, put, put_lines, rows
+from tests.core.data.formats.samples_listing import ATLAS, LISTINGS, content, cvat_document, write_tar
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_it_is_read_as_it_was_written(folder: Path, name: str) -> None:
+    sample = LISTINGS[name]
+    path = sample.write(folder)
+    assert detect(path).format == sample.format
+    manifest = load(path)
+    assert rows(manifest) == sample.rows
+    assert all_images_are_there(manifest)
+    if sample.classes:
+        assert manifest.classes == sample.classes
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_nothing_else_in_the_folder_is_taken_for_labels(folder: Path, name: str) -> None:
+    LISTINGS[name].write(folder)
+    labels = detect(folder)
+    assert labels.format == LISTINGS[name].format
+    assert not [note for note in labels.notes if "also there" in note]
+
+
+def replaced(folder: Path, name: str, old: str, new: str) -> Path:
+    """Write a sample in whose label file one text stands instead of another; return the path to read."""
+    sample = LISTINGS[name]
+    path = sample.write(folder)
+    file = folder / sample.file
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("fiftyone", '"b": [1]', '"b": [2]', r"labels.json .*label 2, but there are 2 classes, counted from 0"),
+        ("fiftyone", '"b": [1]', '"b": [1.5]', r"labels.json .*1.5 is no label"),
+        ("datumaro", '"label_id": 1', '"label_id": 7', r"train.json .*item 'a' has label 7, but there are 2 classes"),
+        ("cvat", "</annotations>", "<track/></annotations>", r"annotations.xml is CVAT's export of a video. Export the task as"),
+        ("cvat", "</annotations>", "", r"annotations.xml cannot be read as XML"),
+        ("cvat", "?>", '?><!DOCTYPE a [<!ENTITY b "c">]>', r"annotations.xml declares XML entities or a document type"),
+        (
+            "via",
+            '"regions": []',
+            '"regions": [{"region_attributes": {"kind": "cow"}}]',
+            r"attributes content, kind, and each may",
+        ),
+        ("via", '"content"', '"caption"', r"has no attribute with labels"),
+        ("via-csv", '{""type"": ""dog""}', "{type", r"row \d: region_attributes is no JSON. Export it again"),
+        ("sagemaker", '"0": "cat"', '"5": "cat"', r"output.manifest cannot be read as a manifest of Ground Truth"),
+        ("celeba", "-1 -1", "-1", r"image 3: c.jpg has not 2 attributes of 1 and -1. Fetch it again"),
+        ("celeba", "-1 -1", "-1  0", r"image 3: c.jpg has not 2 attributes of 1 and -1. Fetch it again"),
+        ("deepfashion", "-1 0", "-1 2", r"list_attr_img.txt: img/c.jpg has not 2 flags of 1, -1 and 0"),
+        ("deepfashion-fine", "1 1\n", "", r"cannot be read as DeepFashion's attributes"),
+        ("peta", "2 dog", "3 dog", r"Label.txt, row 2: no image of '3' lies beside it. Unpack all images"),
+        ("ucmerced", "a\t1\t1", "a\t1", r"image 1: a has not 2 flags of 1 and 0. Mend the row"),
+        ("ucmerced", "a\t1\t1", "a\t1\t2", r"image 1: a has not 2 flags of 1 and 0. Mend the row"),
+        ("scenes", "b.jpg,0,1", "b.jpg,0,?", r"image 2: b.jpg has not 2 flags of 1 and 0. Mend the row"),
+        ("hpa", "16 0", "16 28", r"train.csv, row 2: .* is not an image and numbers under 28. Mend the row"),
+        ("yaml", "[cat, dog]", "{cat: 1}", r"the labels of a.jpg are no list of names. Write a.jpg: \[cat, dog\]"),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, name: str, old: str, new: str, message: str) -> None:
+    path = replaced(folder, name, old, new)
+    with pytest.raises(DataError, match=message):
+        load(path)
+
+
+def test_one_of_several_fields_is_chosen(folder: Path) -> None:
+    path = replaced(folder, "via", '"regions": []', '"regions": [{"region_attributes": {"kind": "cow"}}]')
+    manifest = load(path, reading=Reading(label_column="kind"))
+    assert manifest.classes == ("cow",)
+    assert "via_project.json: attributes that were not read: content" in manifest.description.notes
+    with pytest.raises(DataError, match=r"has no attribute 'colour', only content, kind. Check --label-column"):
+        load(path, reading=Reading(label_column="colour"))
+
+
+def test_predictions_of_fiftyone_are_not_labels(folder: Path) -> None:
+    path = LISTINGS["fiftyone-dataset"].write(folder)
+    assert "samples.json: other fields that were not read: predictions" in load(path).description.notes
+    assert load(path, reading=Reading(label_column="predictions")).classes == ("cat",)
+
+
+def test_boxes_of_the_tools_that_have_them(folder: Path) -> None:
+    document = cvat_document(inner='<image id="9" name="e.jpg"><box label="dog" xtl="1" ytl="2" xbr="4" ybr="6"/></image>')
+    cvat = load(put(folder / "annotations.xml", document))
+    assert cvat.rows.to_pylist()[-1]["boxes"] == [{"label": 1, "x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}]
+
+
+def test_jobs_of_one_class_and_of_boxes(folder: Path) -> None:
+    rows_of_jobs = [
+        {"source-ref": "s3://b/a.jpg", "job": 0, "job-metadata": {"class-name": "cat"}},
+        {
+            "source-ref": "s3://b/b.jpg",
+            "cat": 0,
+            "cat-metadata": {"class-name": "cat"},
+            "dog": 1,
+            "dog-metadata": {"class-name": "dog"},
+        },
+        {
+            "source-ref": "s3://b/c.jpg",
+            "job": {"annotations": [{"class_id": 1, "top": 1, "left": 1, "width": 2, "height": 2}]},
+            "job-metadata": {"class-map": {"1": "dog"}},
+        },
+    ]
+    manifest = load(put_lines(folder / "output.manifest", rows_of_jobs))
+    assert [row[2] for row in rows(manifest)] == [["cat"], ["dog"], ["dog"]]
+
+
+def test_parts_of_one_split_that_is_called_train_are_all_there_is(folder: Path) -> None:
+    LISTINGS["webdataset"].write(folder)
+    (folder / "test-000000.tar").unlink()
+    assert load(folder).split_sizes == {"": 2}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"), [(600, "cannot be read as a tar file .unexpected end of data"), (100, "after 'c' is cut short")]
+)
+def test_a_damaged_shard_is_named(folder: Path, more: int, message: str) -> None:
+    path = LISTINGS["webdataset"].write(folder) / "test-000000.tar"
+    with tarfile.open(path) as shard:
+        end = shard.getmember("d.jpg").offset + more
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(DataError, match=rf"test-000000.tar, .*{message}.* Fetch it again"):
+        load(folder)
+
+
+def test_a_shard_cannot_write_outside_its_folder(folder: Path) -> None:
+    write_tar(folder / "mine.tar", {"../../../a.jpg": content(folder, "a"), "../../../a.cls": b"3"})
+    manifest = load(folder)
+    assert rows(manifest) == [("mine/a.jpg", "", ["3"], [])]
+    assert all_images_are_there(manifest)
+
+
+def test_the_colours_of_an_image_are_put_together(folder: Path) -> None:
+    manifest = load(LISTINGS["hpa"].write(folder))
+    with Image.open(manifest.description.root / f"{ATLAS['a']}.png") as image:
+        assert image.getpixel((0, 0)) == (ord("a"), 10 + ord("a"), 20 + ord("a"))
+    (folder / "train" / f"{ATLAS['b']}_green.png").unlink()
+    (manifest.description.root / f"{ATLAS['b']}.png").unlink()
+    with pytest.raises(DataError, match=r"has no .*_green.png. Unpack all colours there"):
+        load(folder)
+
+
+def test_patches_that_are_not_on_the_disk_are_counted(folder: Path) -> None:
+    assert any("1 patches are not on the disk" in note for note in load(LISTINGS["bigearthnet"].write(folder)).description.notes)
