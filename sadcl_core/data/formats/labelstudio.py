@@ -1,17 +1,23 @@
-"""The JSON export of Label Studio, full or minimal, with choices, boxes, or both.
+"""The exports of Label Studio: JSON, full or minimal, and CSV, with choices, boxes, or both.
 
     [{"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"},
       "annotations": [{"result": [{"type": "choices", "value": {"choices": ["cat", "dog"]}}]}]}]
     [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "choice": {"choices": ["cat", "dog"]}}]
+    annotation_id,annotator,choice,image
+    1,1,"{""choices"": [""cat"", ""dog""]}",/data/upload/1/0a1b2c3d-a.jpg
 
-In the minimal form the key of the labels is the name of their tag, and each annotator has a row. A label on which annotators
-disagree is unknown; a task without annotation is left out. Images are looked for by the last parts of their address.
+In the minimal form and in CSV the key of the labels is the name of their tag, and each annotator has a row. A label on which
+annotators disagree is unknown; a task without annotation is left out. Images are looked for by the last parts of their address.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,10 +25,11 @@ from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import without_scheme
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import detect_encoding, looks_like_image, mentions, read_json, readable
+from sadcl_core.data.tables import detect_encoding, looks_like_image, mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError
 
-SUFFIXES = (".json",)
+SUFFIXES = (".json", ".csv")
+OPTIONS = ("label_column",)
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 ABOUT = ("created_at", "updated_at", "annotator", "image", "img")  # of a task, not labels
 MINIMAL = ("choice", "choices", "label", "labels")
@@ -32,10 +39,13 @@ OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal 
 def recognises(path: Path) -> bool:
     """Return True if a file is a list of tasks."""
     try:
+        if path.suffix.lower() == ".csv":
+            header = next((line for _, line in read_lines(path)), "").strip().split(",")
+            return set(OF_A_ROW) <= {name.strip('" ') for name in header}
         with path.open(encoding=detect_encoding(path)) as file:
             if not file.read(1 << 10).lstrip().startswith("["):
                 return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, DataError):
         return False
     tasks = mentions(path, "data", "annotations") or mentions(path, "data", "completions")
     return tasks or mentions(path, *OF_A_ROW) or any(mentions(path, key) for key in MINIMAL)
@@ -50,7 +60,7 @@ def read(source: Source) -> Manifest:
     rows = LabelRows(source, "labelstudio")
     for split, path in source.files.items():
         with readable(path, "a Label Studio export"):
-            tasks = read_json(path)
+            tasks = [*_tasks_of_rows(path)] if path.suffix.lower() == ".csv" else read_json(path)
             if not isinstance(tasks, list):
                 raise DataError(f"{path} is no list of tasks. Export as JSON or JSON-MIN.")
             wrong = next((number for number, task in enumerate(tasks, start=1) if not isinstance(task, dict)), None)
@@ -63,9 +73,22 @@ def read(source: Source) -> Manifest:
     return rows.manifest()
 
 
+def _tasks_of_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CSV as tasks of the minimal form: a cell is a text, or an object or list as JSON."""
+    for row in csv.DictReader(line for _, line in read_lines(path)):
+        task: dict[str, Any] = {name: text for name, text in row.items() if name and text}
+        for name, text in task.items():
+            with suppress(ValueError, RecursionError):
+                task[name] = json.loads(text) if text.startswith(("{", "[")) else text
+        yield task
+
+
 def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: Path) -> int:
     """Add the tasks that are annotated; returns how many are not."""
-    keys, empty = _minimal_keys(tasks), 0
+    column = rows.source.reading.label_column
+    keys, empty = [column] if column else _minimal_keys(tasks), 0
+    if column and not any(column in task for task in tasks):
+        raise DataError(f"{path} has no column {column!r} with labels. Check --label-column.")
     texts = _other_texts(tasks, keys)
     if texts:
         rows.note(f"{path.name}: texts that were not taken for labels: {', '.join(texts)[:200]}; export as JSON to have them")

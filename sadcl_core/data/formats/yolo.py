@@ -1,8 +1,10 @@
 """YOLO folders: a text per image with a line per box, `class x y width height` as shares of the image.
 
-    data.yaml                 names: [cat, dog]            or classes.txt, a name per line
+    data.yaml                 names: [cat, dog]            or classes.txt, obj.names, a name per line
     train/images/a.jpg        images/train/a.jpg           or a.jpg
     train/labels/a.txt        labels/train/a.txt           and a.txt beside it
+    images/a.jpg              object_detection/a.txt       object_detection/config.yaml
+    obj.data                  names = obj.names            train = train.txt, a list of images     (darknet)
 
 A line with more than four numbers is a polygon; its extent is the box. An image without a text has no label.
 """
@@ -10,7 +12,7 @@ A line with more than four numbers is a polygon; its extent is the box. An image
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,12 +24,16 @@ from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
-from sadcl_core.data.tables import read_lines, read_yaml
+from sadcl_core.data.tables import read_classes, read_lines, read_yaml
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
 DESCRIPTIONS = (".yaml", ".yml")
-DESCRIPTION_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DESCRIPTION_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "obj.data", "obj.names")
+BESIDE_TEXTS = ("config.yaml", "config.yml")  # descriptions only where the texts lie, for much else is called so
+DARKNET = (".data", ".names")
+LISTS = ("classes", "train", "val", "valid", "test")  # texts beside images that hold no boxes
+NAMED = 3  # texts without an image that a note shows
 SPLIT_KEYS = ("train", "val", "valid", "test")
 NOTHING = (None, "", "~", "null", "Null", "NULL")
 LOOKED_AT = 200  # images, until one has a text beside it
@@ -37,12 +43,12 @@ def recognises(folder: Path) -> bool:
     """Return True if there is a description with names, or texts that hold boxes."""
     try:
         description = _description(folder)
-        content = read_yaml(description) if description is not None else None
-        if isinstance(content, dict) and "names" in content:
+        if description is not None and "names" in _content(description):
             return True
     except DataError:
         return True  # a description that cannot be read is better complained of than passed over
-    texts = (_text_of(folder, image) for image in islice(images_under(folder), LOOKED_AT))
+    beside = _folders_of_texts(folder)
+    texts = (_text_of(folder, image, beside) for image in islice(images_under(folder), LOOKED_AT))
     first = next((text for text in texts if text is not None and text.stat().st_size), None)  # an empty one says nothing
     return first is not None and is_boxes(first)
 
@@ -63,9 +69,7 @@ def read(source: Source) -> Manifest:
         DataError: the classes have no names, a line is no box, or a class number is out of range.
     """
     description = next(iter(source.files.values()), None) or _description(source.root)
-    content = read_yaml(description) if description is not None else {}
-    if not isinstance(content, dict):
-        raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
+    content = _content(description) if description is not None else {}
     rows = LabelRows(source, "yolo", classes=_names(content, description))
     if not rows.fixed:
         raise DataError(
@@ -73,17 +77,61 @@ def read(source: Source) -> Manifest:
         )
     images = dict.fromkeys(_images(source.root, content, description, rows.watch))  # one may be in two splits
     rows.start(description or source.root, paths="exact")
+    beside = _folders_of_texts(source.root)
+    texts = {image: _text_of(source.root, image, beside) for _, image in images}
     for number, (split, image) in enumerate(images, start=1):
-        boxes = _boxes(source.root, image, rows)
+        boxes = _boxes(texts[image], rows)
         labels = [box.label for box in boxes]
         place = source.root / image
         rows.watch(place.parent)
         rows.add(image, labels, row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
+    for note in _unpaired(texts.values()):
+        rows.note(note)
     return rows.manifest()
 
 
+def _unpaired(texts: Collection[Path | None]) -> Iterator[str]:
+    """Yield notes on images without a text, and on texts without an image."""
+    without = sum(text is None for text in texts)
+    if without:
+        yield f"{without:,} images without a label file count as without labels"
+    folders = {text.parent for text in texts if text is not None}
+    every = {path for folder in folders for path in folder.glob("*.txt") if path.stem not in LISTS and is_boxes(path)}
+    alone = sorted(every - set(texts))
+    if alone:
+        shown = ", ".join(path.name for path in alone[:NAMED])
+        yield f"{len(alone):,} label files without an image were left out ({shown}{', ...' if len(alone) > NAMED else ''})"
+
+
 def _description(folder: Path) -> Path | None:
-    return next((folder / name for name in DESCRIPTION_NAMES if (folder / name).is_file()), None)
+    """Return the description in a folder, or in one below it that holds the texts."""
+    below = [folder / name for name in _folders_of_texts(folder) if any((folder / name).glob("*.txt"))]
+    places = [folder / name for name in DESCRIPTION_NAMES]
+    places += [place / name for place in below for name in (*DESCRIPTION_NAMES, *BESIDE_TEXTS)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _folders_of_texts(folder: Path) -> tuple[str, ...]:
+    """Return the folders in which the texts of `images` may lie: `labels`, or any other beside it."""
+    if not (folder / "images").is_dir():
+        return ("labels",)
+    others = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return ("labels", *(name for name in others if name not in ("images", "labels")))
+
+
+def _content(description: Path) -> dict[str, Any]:
+    """Read a description: YAML, or darknet's lines of `key = value` and list of names."""
+    if description.suffix not in DARKNET:
+        content = read_yaml(description)
+        if not isinstance(content, dict):
+            raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
+        return content
+    if description.suffix == ".names":
+        return {"names": list(read_classes(description))}
+    pairs = (line.partition("=") for _, line in read_lines(description))
+    values: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
+    names = PurePosixPath(str(values.get("names", "obj.names"))).name
+    return {**values, "names": list(read_classes(description.with_name(names)))}
 
 
 def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:
@@ -123,10 +171,8 @@ def _place(root: Path, value: str, base: str, where: str) -> str | None:
         full = PurePosixPath(os.path.normpath(root / candidate))
         if full.is_relative_to(os.path.normpath(root)) and os.path.exists(full):  # noqa: PTH110 - False for what is no path
             return full.relative_to(os.path.normpath(root)).as_posix()
-    parts = [part for part in PurePosixPath(value).parts if part not in ("..", ".", "/")]
-    for first in range(len(parts)):
-        if os.path.exists(root / Path(*parts[first:])):  # noqa: PTH110
-            return "/".join(parts[first:])
+    if below := _below(root, value):
+        return below
     if split_name(where.rsplit(" ", 1)[-1]) == "test":  # often named and not shipped
         return None
     raise DataError(f"{where}: {value[:200]} is not below {root}. Mend the path, or leave the line out.")
@@ -140,23 +186,30 @@ def _images_at(root: Path, place: str) -> Iterator[str]:
     for number, line in read_lines(root / place):
         if line.strip():
             row = f"{root / place}, row {number}"
-            yield inside(os.path.normpath(cleaned(line, root, row)), root, row)
+            image = os.path.normpath(cleaned(line, root, row))
+            yield _below(root, image) or inside(image, root, row)
 
 
-def _text_of(root: Path, image: str) -> Path | None:
-    """The text with an image's boxes: beside it, or in `labels` instead of the last `images`."""
+def _below(root: Path, path: str) -> str:
+    """Return a path without the leading parts that are not on this disk; empty if nothing of it is."""
+    parts = [part for part in PurePosixPath(path).parts if part not in ("..", ".", "/")]
+    ends = ("/".join(parts[first:]) for first in range(len(parts)))
+    return next((end for end in ends if os.path.exists(root / end)), "")  # noqa: PTH110 - False for what is no path
+
+
+def _text_of(root: Path, image: str, folders: Sequence[str]) -> Path | None:
+    """The text with an image's boxes: beside it, or in one of some folders instead of the last `images`."""
     path = PurePosixPath(image).with_suffix(".txt")
     parts = list(path.parts)
     places = [path]
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
-        places.insert(0, PurePosixPath(*parts[:last], "labels", *parts[last + 1 :]))
+        places = [*(PurePosixPath(*parts[:last], name, *parts[last + 1 :]) for name in folders), path]
     return next((root / place for place in places if os.path.isfile(root / place)), None)  # noqa: PTH113
 
 
-def _boxes(root: Path, image: str, rows: LabelRows) -> tuple[Box, ...]:
-    """The boxes of one image, as shares of its sides."""
-    path = _text_of(root, image)
+def _boxes(path: Path | None, rows: LabelRows) -> tuple[Box, ...]:
+    """The boxes in a text, as shares of the sides of its image."""
     if path is None:
         return ()
     rows.watch(path.parent)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     draw,
@@ -111,3 +112,21 @@ def test_data_after_very_long_annotations_are_seen(tmp_path: Path) -> None:
 def test_tasks_that_are_none(tmp_path: Path, tasks: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(put(tmp_path / "mine.json", tasks))
+
+
+def test_the_csv_export(tmp_path: Path) -> None:
+    """One choice is plain text, several are JSON; whoever annotated is no class."""
+    rows_of_tasks = [
+        "annotation_id,annotator,choice,created_at,id,image,lead_time",
+        '1,1,"{""choices"": [""cat"", ""dog""]}",2024-01-01,1,/data/upload/1/0a1b2c3d-a.jpg,3.0',
+        "2,1,cat,2024-01-01,2,/data/upload/1/0a1b2c3d-b.jpg,3.0",
+        '3,1,"{""choices"": []}",2024-01-01,3,/data/upload/1/0a1b2c3d-c.jpg,3.0',
+        "4,2,dog,2024-01-01,1,/data/upload/1/0a1b2c3d-a.jpg,3.0",
+    ]
+    for name in "abc":
+        draw(tmp_path / "images" / f"{name}.jpg")
+    path = put(tmp_path / "project-1.csv", "\n".join(rows_of_tasks) + "\n")
+    expected = [("images/a.jpg", "", ["dog"], ["cat"]), ("images/b.jpg", "", ["cat"], []), ("images/c.jpg", "", [], [])]
+    assert rows(load(path)) == rows(load(path, reading=Reading(label_column="choice"))) == expected
+    with pytest.raises(DataError, match=r"project-1.csv has no column 'colour' with labels. Check --label-column"):
+        load(path, reading=Reading(label_column="colour"))

@@ -6,7 +6,7 @@ import pytest
 
 from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
-from tests.core.data.formats.samples import draw, load, put, rows, write_yolo, write_yolo_flat, write_yolo_roboflow
+from tests.core.data.formats.samples import Row, draw, load, put, rows, write_yolo, write_yolo_flat, write_yolo_roboflow
 
 BOXES = [Box(1, 3.0, 2.0, 2.0, 4.0), Box(0, 0.0, 0.0, 2.0, 4.0)]
 
@@ -132,3 +132,37 @@ def test_a_list_that_leads_out_of_the_folder(tmp_path: Path, line: str) -> None:
     put(tmp_path / "data.yaml", "train: train.txt\nnames: [cat, dog]\n")
     with pytest.raises(DataError, match=r"train.txt, row 2: .* lie.* --data DIR"):
         load(tmp_path)
+
+
+def test_texts_in_a_folder_of_any_name_beside_images(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        draw(tmp_path / "images" / f"{name}.jpg")
+        put(tmp_path / "object_detection" / f"{name}.txt", "1 0.5 0.5 0.25 0.5\n")
+    put(tmp_path / "object_detection" / "config.yaml", "task: object_detection\nnames: [cat, dog]\n")
+    assert rows(load(tmp_path)) == [("images/a.jpg", "", ["dog"], []), ("images/b.jpg", "", ["dog"], [])]
+
+
+def test_darknet(tmp_path: Path) -> None:
+    """As CVAT exports it: the paths in the lists begin with a folder that is not there."""
+    for name in ("a", "b"):
+        draw(tmp_path / "obj_train_data" / f"{name}.jpg")
+        put(tmp_path / "obj_train_data" / f"{name}.txt", "1 0.5 0.5 0.25 0.5\n")
+    put(tmp_path / "obj.names", "cat\ndog\n")
+    put(
+        tmp_path / "obj.data",
+        "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n",
+    )
+    put(tmp_path / "train.txt", "data/obj_train_data/a.jpg\n")
+    put(tmp_path / "valid.txt", "data/obj_train_data/b.jpg\n")
+    expected: list[Row] = [("obj_train_data/a.jpg", "train", ["dog"], []), ("obj_train_data/b.jpg", "val", ["dog"], [])]
+    assert rows(load(tmp_path)) == expected
+    (tmp_path / "obj.data").unlink()
+    assert [row[2] for row in rows(load(tmp_path))] == [["dog"], ["dog"]]
+
+
+def test_images_and_texts_without_the_other_are_counted(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "labels" / "train" / "gone.txt", "1 0.5 0.5 0.25 0.5\n")
+    notes = load(tmp_path).description.notes
+    assert "1 label files without an image were left out (gone.txt)" in notes
+    assert "1 images without a label file count as without labels" in notes
