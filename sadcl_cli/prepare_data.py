@@ -45,13 +45,26 @@ def prepare_data(
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the division into splits.")] = 0,
     classes: Annotated[
-        Path | None, typer.Option("--classes", metavar="FILE", help="Class names in their order, one per line.")
-    ] = None,
+        str, typer.Option("--classes", metavar="FILE|A,B", help="Class names in their order: a file with one a line, or a,b.")
+    ] = "",
     delimiter: Annotated[
         str, typer.Option("--delimiter", help="Between the labels of one cell; none: each cell is one label.")
     ] = "",
     label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column of a table with the labels.")] = "",
     long: Annotated[bool, typer.Option("--long", help="Each row of a table is one label of its image.")] = False,
+    absent: Annotated[
+        str, typer.Option("--absent", metavar="VALUE", help="Of columns of classes: what means absent, such as -1, 0, blank.")
+    ] = "",
+    unknown: Annotated[
+        str, typer.Option("--unknown", metavar="VALUE", help="Of columns of classes: what means unknown, such as -1, blank.")
+    ] = "",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", min=0, max=1, help="Fractions from here on are present, those below absent.")
+    ] = None,
+    image_column: Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column of a table with the images.")] = "",
+    split_column: Annotated[
+        str, typer.Option("--split-column", metavar="NAME", help="Column of a table with the splits; none if there is none.")
+    ] = "",
     difficult: Annotated[
         Literal["ignore", "negative", "positive"],
         typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
@@ -90,6 +103,11 @@ def prepare_data(
             delimiter=delimiter,
             label_column=label_column,
             long=long,
+            absent=absent,
+            unknown=unknown,
+            threshold=threshold,
+            image_column=image_column,
+            split_column=split_column,
             difficult=difficult,
             resize=resize,
             export=export or [],

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, new_table, say, show, show_json, show_table, verbosity, warn
 
 if TYPE_CHECKING:
-    from sadcl_core.data.manifest import Manifest
+    from sadcl_core.data.interpretation import FileReading, ImagePlace, Role
+    from sadcl_core.data.manifest import Description, Manifest
     from sadcl_core.data.prepare.prepare import DataOrigin, Prepared
     from sadcl_core.data.prepare.report import Finding, Report
 
 CLASSES = 40  # classes in the table; of more, the rarest
 PROBLEMS = 20  # images that were left out are named
+NAMED = 8  # columns, files or folders named in a sentence
+ROLES: dict[Role, tuple[str, str]] = {
+    "image": ("images in column", "images in columns"),
+    "labels": ("labels in column", "labels in columns"),
+    "class": ("class", "classes"),
+    "split": ("splits in column", "splits in columns"),
+    "unknown": ("unknown labels in column", "unknown labels in columns"),
+    "value": ("the value of each label in column", "the value of each label in columns"),
+    "group": ("a likely group in column", "likely groups in columns"),
+    "metadata": ("not read", "not read"),
+}
 STYLES = {"bad": "bold red", "warning": "yellow", "note": ""}
 
 
@@ -29,7 +43,7 @@ def show_prepared(prepared: Prepared, *, json: bool) -> None:
         show_json(_document(prepared, files))
         return
     description = prepared.manifest.description
-    for note in description.notes:
+    for note in [*description.notes, *_reading(description)]:
         say(f"{description.name}: {note}")
     _show_splits(prepared.report)
     _show_classes(prepared.report)
@@ -45,7 +59,7 @@ def say_origin(origin: DataOrigin) -> None:
     """Say where data came from and what is worth knowing of them; of data that were prepared just now, draw the page."""
     manifest, name = origin.manifest, origin.manifest.description.name
     say(f"data {name}: {origin_text(origin)}")
-    for note in manifest.description.notes:
+    for note in [*manifest.description.notes, *(_reading(manifest.description) if origin.report is not None else ())]:
         say(f"data {name}: {note}")
     if origin.report is None:
         return
@@ -54,6 +68,55 @@ def say_origin(origin: DataOrigin) -> None:
             examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
             warn(f"{name}: {finding.count:,} {finding.text}{examples}")
     say(f"data {name}: more in {_draw_page(manifest, origin.report)}")
+
+
+def _reading(description: Description) -> Iterator[str]:
+    """Yield sentences on how label files were read: columns with reasons, separator, values, where images were found."""
+    account = description.interpretation
+    if account is None:
+        return
+    alike: dict[str, list[str]] = {}
+    for file in account.files:
+        alike.setdefault("; ".join(_of_file(file)), []).append(file.file)
+    for text, files in alike.items():
+        if text:
+            yield f"{_few(files)}: {text}"
+    places = [_place(place) for place in account.places]
+    if places:
+        yield f"images found {_few(places)}"
+    for left in account.left_out:
+        names = f" ({_few(left.names)})" if left.names else ""
+        yield f"left out: {left.count:,} {left.what}{'s'[: left.count != 1]}{names}, because {left.reason}"
+
+
+def _of_file(file: FileReading) -> Iterator[str]:
+    """Yield how one label file was read."""
+    by_role: dict[tuple[Role, str], list[str]] = {}
+    for column in file.columns:
+        by_role.setdefault((column.role, column.reason), []).append(column.name)
+    for (role, reason), names in by_role.items():
+        if role != "metadata":
+            yield f"{ROLES[role][len(names) != 1]} {_few(names)} ({reason})"
+    for (role, reason), names in by_role.items():
+        if role == "metadata":
+            yield f"not read: {_few(names)} ({reason})"
+    if file.separator:
+        between = "each cell is one label" if file.separator == "none" else f"{file.separator!r} stands between labels"
+        yield f"{between} (--delimiter)"
+    if file.values:
+        yield ", ".join(f"{value} is {meaning}" for value, meaning in file.values.items()) + " (--absent, --unknown)"
+
+
+def _place(place: ImagePlace) -> str:
+    """Return where some images were found, in words."""
+    parts = [f"in {place.folder or '.'}/ ({place.images:,})"]
+    parts += [f"without {place.dropped}/"] if place.dropped else []
+    parts += [f"with the extension {place.extension}"] if place.extension else []
+    return " ".join(parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def origin_text(origin: DataOrigin) -> str:
@@ -136,4 +199,5 @@ def _document(prepared: Prepared, files: list[Path]) -> dict[str, Any]:
         "problems": [vars(problem) for problem in prepared.problems],
         "written": [str(path) for path in files],
         "notes": list(description.notes),
+        "interpretation": None if description.interpretation is None else asdict(description.interpretation),
     }

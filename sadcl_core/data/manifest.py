@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sadcl_core.data.interpretation import Interpretation, parse_interpretation
 from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError
@@ -59,6 +60,7 @@ class Description:
         options: of the command that prepared it, to prepare it the same way again.
         notes: sentences for the person who prepared it.
         shards: of the images, if they are in tar files instead of under the root.
+        interpretation: how the label files were read; None in manifests of earlier versions and of data that are drawn.
         stamp: of the preparation that wrote it.
 
     Raises:
@@ -73,6 +75,7 @@ class Description:
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shards: Shards | None = None
+    interpretation: Interpretation | None = None
     stamp: str = field(default="", compare=False)
 
     @property
@@ -191,6 +194,7 @@ class Manifest:
         """
         stamp = uuid4().hex
         divided = json.dumps(self.description.options.get("divided"))
+        account = self.description.interpretation
         rows = self.rows.combine_chunks().replace_schema_metadata({STAMP: stamp, DIVIDED: divided})
         with replacing(folder / ROWS) as temporary, pa.ipc.new_file(str(temporary), rows.schema) as writer:
             writer.write_table(rows)
@@ -209,6 +213,7 @@ class Manifest:
                 "options": self.description.options,
                 "notes": list(self.description.notes),
                 "shards": None if self.description.shards is None else vars(self.description.shards),
+                "interpretation": None if account is None else asdict(account),
             },
         )
         return load_manifest(folder)
@@ -336,7 +341,7 @@ def parse_description(content: bytes, where: str) -> Description:
     """
     try:
         stored = json.loads(content)
-        version, shards = stored["schema_version"], stored.get("shards")
+        version, shards, account = stored["schema_version"], stored.get("shards"), stored.get("interpretation")
         description = Description(
             name=str(stored["name"]),
             root=Path(stored["root"]),
@@ -347,6 +352,7 @@ def parse_description(content: bytes, where: str) -> Description:
             stamp=str(stored.get("stamp", "")),
             notes=tuple(map(str, stored["notes"])),
             shards=None if shards is None else _parse_shards(shards, where),
+            interpretation=None if account is None else parse_interpretation(account),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where} cannot be read ({type(error).__name__}). Run sadcl prepare-data again.") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +73,18 @@ class Rows:
         if self.boxes is not None:
             self.boxes.append(record.boxes)
 
-    def table(self, order: npt.NDArray[np.int32] | None = None) -> pa.Table:
-        """The rows as SCHEMA has them; `order` gives the final index of every class when they were numbered as they came."""
+    def table(self, order: npt.NDArray[np.int32] | None = None, unknown: Mapping[int, Sequence[int]] | None = None) -> pa.Table:
+        """The rows as SCHEMA has them.
+
+        Args:
+            order: final index of every class when they were numbered as they came.
+            unknown: lists of unknown labels by row, in place of those that were added.
+        """
+        if unknown:
+            lists = Lists()
+            for row in range(len(self)):
+                lists.add(unknown.get(row, self.unknown[row]))
+            self.unknown = lists
         split = pa.DictionaryArray.from_arrays(
             np.frombuffer(self.split_codes, np.int32), pa.array(list(self.splits), pa.string())
         )

@@ -1,4 +1,4 @@
-"""Captions: beside each image a text of the same name with its tags between commas.
+"""Captions: beside each image a text of the same name with its tags between commas, or another delimiter that is given.
 
     photos/a.jpg
     photos/a.txt      cat, dog, sitting on a sofa
@@ -12,6 +12,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from sadcl_core.data.formats.cells import find_separator, labels_of_text
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_above
 from sadcl_core.data.formats.walk import images_under
@@ -21,6 +22,7 @@ from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
+OPTIONS = ("delimiter",)
 LOOKED_AT = 200  # images, until one has a text beside it
 
 
@@ -39,21 +41,29 @@ def read(source: Source) -> Manifest:
     """
     rows = LabelRows(source, "captions")
     rows.start(source.root, paths="exact")
-    without = 0
+    between = source.reading.delimiter or ","
+    rows.interpret(separator=between)
+    without, texts = 0, list[str]()
     for number, image in enumerate(images_under(source.root), start=1):
         text = _text_beside(source.root / image)
         tags: list[str] = []
         rows.watch(text.parent)
         if text.is_file():
-            tags = [tag.strip() for _, line in read_lines(text) for tag in line.split(",")]
+            lines = [line.strip() for _, line in read_lines(text)]
+            texts += lines[:1] if len(texts) < LOOKED_AT else []
+            tags = [tag for line in lines for tag in labels_of_text(line, between)]
         else:
             without += 1
-        active = dict.fromkeys(tag for tag in tags if tag)
-        rows.add(image, active, row=number, split=split_above(image), where=str(text))
+        rows.add(image, dict.fromkeys(tags), row=number, split=split_above(image), where=str(text))
     if without == len(rows.rows):
         raise DataError(f"{source.root} has no image with a text beside it. Write the tags of a.jpg into a.txt.")
     if without:
         rows.note(f"{without:,} images have no text beside them and count as without labels")
+    if not source.reading.delimiter and find_separator(texts) == " ":
+        spaced = next(text for text in texts if " " in text)
+        rows.note(
+            f"tags such as {spaced[:60]!r} are kept whole, for none stands between commas; --delimiter ' ' takes them apart"
+        )
     return rows.manifest()
 
 

@@ -1,78 +1,199 @@
-"""Parse the cells of a row: its split, and its active and unknown labels."""
+"""The values in cells: what 1, 0, -1 and blanks say of a class, what stands between labels, lists and vectors."""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from sadcl_core.data.formats.columns import ACTIVE, FLAGS, INACTIVE, NOT_KNOWN, Columns, Row
-from sadcl_core.data.formats.source import split_name
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.tables import cell_text
 from sadcl_core.errors import DataError
 
-BETWEEN_LABELS = ("|", ";", ",")
-TUPLES = ("('", '("', "{'", '{"')  # how Python writes lists of texts that are none
+ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
+MEANINGS = {ACTIVE: "present", INACTIVE: "absent", NOT_KNOWN: "unknown"}
+BLANK = "blank"
+FLAGS = {  # what a cell of a column of classes may say, and how it is written
+    **dict.fromkeys(("1", "true", "yes", "y", "t"), "1"),
+    **dict.fromkeys(("0", "-0", "false", "no", "n", "f"), "0"),
+    "-1": "-1",
+    **dict.fromkeys(("?", "unknown"), "?"),
+    **dict.fromkeys(("", "nan", "na", "n/a", "<na>", "null", "none"), BLANK),
+}
+# what blank, 0 and -1 mean: as most write it, and CheXpert; as VOC's lists and CelebA; as tables of marks
+USUAL = {"1": ACTIVE, "0": INACTIVE, "-1": NOT_KNOWN, BLANK: NOT_KNOWN, "?": NOT_KNOWN}
+SIGNED = {**USUAL, "-1": INACTIVE, "0": NOT_KNOWN}
+MARKED = {**USUAL, BLANK: INACTIVE}
+VOC = frozenset(
+    (
+        *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
+        *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    )
+)
+
+SEPARATORS = ("|", ";", ",", " ")
+TUPLES = ("('", '("', "{'", "()", "{}")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
-MISSING = ("", "nan", "n/a", "null", "()", "{}", "set()")  # how programs write that there is no label
+MISSING = frozenset(("", "nan", "n/a", "null", "()", "{}", "set()"))  # how programs write that there is no label
 MAX_LIST = 1 << 17  # characters of a list that is written out
+NAME_KEYS = ("displayName", "name", "label", "tag")  # of an object that is one label
+LIST_KEYS = ("choices", "labels")  # of an object that holds labels
+BETWEEN = re.compile(r"[\s,;|]+")
+BITS = re.compile(r"[01]{3,}")
 
 
-def split_of(columns: Columns, cells: Sequence[Any]) -> str:
-    """Return the split of a row; blank if it has none."""
-    if columns.split is None:
-        return ""
-    text = cell_text(cells[columns.split])
-    if columns.is_valid:
-        text = {ACTIVE: "val", INACTIVE: "train"}.get(FLAGS.get(text.lower(), NOT_KNOWN), text)
-    return split_name(text)
+def flag_of(cell: Any) -> str:
+    """Return `1`, `0`, `-1`, `?` or `blank` for what a cell says of a class; an empty text where it says something else.
+
+    Example:
+        >>> [flag_of(cell) for cell in ("1.0", False, "-1", None, "nan", "cat", 0.5)]
+        ['1', '0', '-1', 'blank', 'blank', '', '']
+    """
+    text = cell_text(cell).lower()
+    flag = FLAGS.get(text)
+    if flag is None:
+        number = number_of(text)
+        flag = "" if number is None else FLAGS.get(f"{number:g}", "")
+    return flag
 
 
-def read_flags(flags: Sequence[tuple[int, str]], cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
-    """Return the active and the unknown classes of a row with a column per class.
+def number_of(text: str) -> float | None:
+    """Return a finite number as it is written; None for another text."""
+    with suppress(ValueError):
+        number = float(text)
+        return number if math.isfinite(number) else None
+    return None
+
+
+@dataclass
+class Values:
+    """What the cells of the columns of classes say.
+
+    Attributes:
+        states: ACTIVE, INACTIVE or NOT_KNOWN by what `flag_of` returns.
+        texts: the same by texts that a person chose.
+        threshold: fractions from here on are present, those below absent; None where fractions are refused.
+    """
+
+    states: Mapping[str, int]
+    texts: Mapping[str, int] = field(default_factory=dict)
+    threshold: float | None = None
+    _known: dict[Any, int | None] = field(default_factory=dict)
+
+    def read(self, cell: Any) -> int | None:
+        """Return ACTIVE, INACTIVE or NOT_KNOWN; None for a value that is none of them."""
+        try:
+            return self._known[cell]
+        except (KeyError, TypeError):
+            state = self._read(cell)
+        if isinstance(cell, str) and len(self._known) < 10_000:
+            self._known[cell] = state
+        return state
+
+    def _read(self, cell: Any) -> int | None:
+        text = cell_text(cell).lower()
+        if text in self.texts:
+            return self.texts[text]
+        flag = flag_of(cell)
+        if not flag and self.threshold is not None and (number := number_of(text)) is not None and 0 <= number <= 1:
+            return ACTIVE if number >= self.threshold else INACTIVE
+        return self.states.get(flag)
+
+    def meanings(self, flags: Iterable[str]) -> dict[str, str]:
+        """Return `present`, `absent` or `unknown` for each of some flags, as people read it."""
+        shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
+        return shown | {text: MEANINGS[state] for text, state in self.texts.items()}
+
+
+def find_values(counts: Counter[str], reading: Reading, where: str, classes: Sequence[str] = ()) -> Values:
+    """Decide what 0, -1 and blanks mean, from which of them occur, and from what a person says.
+
+    Args:
+        counts: of what `flag_of` returns for the cells of all columns of classes.
+        reading: the choices of the person.
+        where: the files, for errors.
+        classes: names of the columns.
 
     Raises:
-        DataError: a cell is neither 1, 0 nor unknown.
+        DataError: they may be meant in two ways.
+
+    Example:
+        >>> find_values(Counter({"1": 9, "-1": 31}), Reading(), "a.csv").states["-1"]
+        0
+        >>> find_values(Counter({"1": 9, "0": 30, "-1": 1}), Reading(), "a.csv").states["-1"]
+        -1
     """
-    active: list[str] = []
-    unknown: list[str] = []
-    for k, name in flags:
-        cell = cells[k]
-        if cell in ("0", 0):
-            continue
-        value = FLAGS.get(cell_text(cell).lower())
-        if value is None:
-            raise DataError(
-                f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, or "
-                "say with --classes FILE which columns are classes."
-            )
-        if value != INACTIVE:
-            (active if value == ACTIVE else unknown).append(name)
-    return active, unknown
+    chosen: dict[str, int] = {}
+    for words, state in ((reading.absent, INACTIVE), (reading.unknown, NOT_KNOWN)):
+        chosen |= {BLANK if word == BLANK else flag_of(word) or word.lower(): state for word in words}
+    texts = {word: state for word, state in chosen.items() if word not in USUAL}
+    there = [flag for flag in ("0", "-1", BLANK) if counts[flag]]
+    readings = [one for one in (USUAL, SIGNED, MARKED) if all(one[flag] == chosen.get(flag, one[flag]) for flag in there)]
+    different = {tuple(one[flag] for flag in there): one for one in reversed(readings)}
+    if len(different) > 1:
+        states = _most_likely(counts, list(different.values()), classes)
+        if states is None:
+            raise DataError(f"{where}: {_two_meanings(counts)}")
+    else:
+        states = readings[0] if readings else USUAL
+    return Values({**states, **{flag: state for flag, state in chosen.items() if flag in USUAL}}, texts, reading.threshold)
 
 
-def label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
-    """Return the cells of a row that hold labels."""
-    rest = cells[columns.rest :] if columns.rest is not None else ()
-    return [*(cells[k] for k in columns.labels), *rest]
+def _most_likely(counts: Counter[str], readings: Sequence[dict[str, int]], classes: Sequence[str]) -> dict[str, int] | None:
+    """Return the reading that the counts allow alone; None if there are two."""
+    if counts["-1"] and not counts["0"] and not counts[BLANK]:
+        choice = SIGNED
+    elif counts["0"] and (counts[BLANK] or counts["-1"] <= counts["0"] or counts["0"] >= 2 * counts["1"]):
+        choice = USUAL
+    elif counts["0"] and classes and {name.lower() for name in classes} <= VOC:
+        choice = SIGNED
+    else:
+        return None
+    return choice if choice in readings else None
 
 
-def label_texts(columns: Columns, head: list[Row]) -> list[str]:
-    """Return the texts in cells of labels, without those that are written lists."""
-    rows = (cells for _, cells in head if len(cells) >= columns.width)
-    texts = (cell for cells in rows for cell in label_cells(columns, cells) if isinstance(cell, str) and cell.strip())
-    return [text for text in texts if not _is_list(text)]
+def _two_meanings(counts: Counter[str]) -> str:
+    """Return both meanings, and the options that choose."""
+    if not counts["-1"]:
+        return (
+            "classes are marked with 1 or left blank, and there is no 0, so blank may be absent or unknown. Say --absent blank "
+            "or --unknown blank."
+        )
+    if not counts["0"]:
+        return (
+            "1, -1 and blank occur and no 0, so either -1 is absent and blank unknown, or -1 is unknown and blank absent. Say "
+            "--absent -1 or --absent blank."
+        )
+    return (
+        f"1, 0 and -1 occur {counts['1']:,}, {counts['0']:,} and {counts['-1']:,} times, so either 0 is absent and -1 unknown, "
+        "or -1 is absent and 0 unknown (difficult, as in VOC's lists). Say --absent 0 or --absent -1."
+    )
 
 
-def find_between(texts: Sequence[str]) -> str:
-    """Return the delimiter between labels: the first of | ; , that occurs, else perhaps a space, else any of them."""
-    for between in BETWEEN_LABELS:
-        if any(between in text for text in texts):
-            return between
-    return " " if _are_words(texts) else ""
+def find_separator(texts: Sequence[str]) -> str:
+    """Return what stands between labels, decided by all texts: the separator that leaves the fewest different labels.
+
+    Returns:
+        One of SEPARATORS; empty where none occurs. A space counts only where the same words come together in ever other ways,
+        and comes before another separator only if that stands in few of the texts.
+
+    Example:
+        >>> find_separator(["hot dog;cat", "cat"]), find_separator(["smile hat", "hat ;d", "smile", "hat smile"])
+        (';', ' ')
+    """
+    counts = {mark: sum(mark in text for text in texts) for mark in SEPARATORS}
+    if not _are_words(texts):
+        counts[" "] = 0
+    found = [mark for mark in SEPARATORS if counts[mark] and (mark == " " or 2 * counts[mark] >= counts[" "])]
+    different = set(texts)
+    return min(found, key=lambda mark: len({part for text in different for part in labels_of_text(text, mark)}), default="")
 
 
 def _are_words(texts: Sequence[str]) -> bool:
@@ -87,47 +208,179 @@ def _are_words(texts: Sequence[str]) -> bool:
     return any(" " in text for text in different) and not (len(words) > len(different) and repeated)
 
 
+def refuse_mixed(names: Iterable[str], separator: str, where: str) -> None:
+    """Raise if a label is several of the others between another separator: cells were written in two ways."""
+    known = set(names)
+    for mark in SEPARATORS[:-1]:
+        for name in known:
+            if mark in name and mark != separator and all(part in known for part in labels_of_text(name, mark, blanks=True)):
+                raise DataError(
+                    f"{where}: {name[:60]!r} would be one label, although each part of it is one too. If {mark} stands between "
+                    f"labels say --delimiter '{mark}', else write the cells in one way, or say --delimiter "
+                    f"{f'{separator!r}' if separator else 'none'}."
+                )
+
+
+def odd_labels(names: Iterable[str], separator: str) -> list[str]:
+    """Return labels that hold another separator than that between labels."""
+    marks = [mark for mark in SEPARATORS[:-1] if mark != separator]
+    return [name for name in names if any(mark in name for mark in marks)]
+
+
+def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str]:
+    """Return the parts of a text between a separator and line breaks, without blank ones unless `blanks`."""
+    if between == "none":
+        return [text.strip()]
+    parts = text.replace("\n", between).split(between) if between else text.splitlines()
+    return [part for part in map(str.strip, parts) if part or blanks]
+
+
 def labels_in(cell: Any, between: str, where: str) -> list[Any]:
-    """Return the labels of one cell."""
+    """Return the labels of one cell.
+
+    Args:
+        cell: a text, a list, a number, or nothing.
+        between: what stands between the labels of a text; empty for nothing but line breaks, `none` for a text that is a label.
+        where: place for errors.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    if isinstance(cell, str):
+        text = cell.strip()
+        if len(text) < 6 and text.lower() in MISSING:
+            return []
+        if text in ("?", "-1"):
+            raise DataError(
+                f"{where}: {text} is no label. Leave the image out if nothing is known, or give columns of 1, 0 and ?."
+            )
+        if text[:1] in "[({" and is_list(text):
+            return _named(written_list(text, where), where)
+        return labels_of_text(text, between)
     if cell is None or cell != cell:  # missing, or NaN
         return []
-    if isinstance(cell, (list, tuple)):
-        return [label for label in cell if label is not None]
-    if not isinstance(cell, str):
-        return [cell]
-    text = cell.strip()
-    if text.lower() in MISSING:
-        return []
-    if text in ("?", "-1"):
-        raise DataError(f"{where}: {text} is no label. Leave the image out if nothing is known, or give columns of 1, 0 and ?.")
-    if _is_list(text):
-        return _written_list(text, where)
-    return [part for part in map(str.strip, _split_cell(text, between)) if part]
+    return _named(cell if isinstance(cell, (list, tuple)) else [cell], where)
 
 
-def _split_cell(text: str, between: str) -> list[str]:
-    """Split a cell at the delimiter and at line breaks."""
-    if between == "none":
-        return [text]
-    if between:
-        return text.replace("\n", between).split(between)
-    return text.replace("|", ",").replace(";", ",").replace("\n", ",").split(",")
+def _named(entries: Iterable[Any], where: str) -> list[Any]:
+    """Return the names of labels, each a text, a number, or an object that names it."""
+    labels = [_name_in(entry) if isinstance(entry, dict) else entry for entry in entries]
+    labels = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels]
+    if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
+        raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')
+    return labels
 
 
-def _is_list(text: str) -> bool:
+def _name_in(entry: Mapping[str, Any]) -> Any:
+    return next((entry[key] for key in NAME_KEYS if key in entry), None)
+
+
+def flags_in(cell: Any) -> dict[str, Any] | None:
+    """Return the classes and flags of a cell that is an object such as {"cat": 1, "dog": 0}; None if it is another thing.
+
+    `{"choices": ["cat"]}`, which Label Studio writes, and `{"name": "cat"}` name labels and hold no flags.
+    """
+    if isinstance(cell, dict) and not isinstance(_name_in(cell), str):
+        return None if any(isinstance(cell.get(key), list) for key in LIST_KEYS) else cell
+    return None
+
+
+def opened_cell(cell: Any) -> Any:
+    """Return a cell with its text parsed where it is a JSON object, and the labels out of `{"choices": [...]}`."""
+    if isinstance(cell, str) and cell.lstrip()[:1] == "{":
+        with suppress(ValueError, RecursionError):
+            cell = json.loads(cell)
+    if isinstance(cell, dict):
+        if not cell:
+            return ""
+        if isinstance(_name_in(cell), str):
+            return [_name_in(cell)]
+        return next((cell[key] for key in LIST_KEYS if isinstance(cell.get(key), list)), cell)
+    return cell
+
+
+def is_list(text: str) -> bool:
+    """Return True if a text is a list, as JSON, Python or NumPy write it."""
     text = text.strip()
     return (text[:1] == "[" and text[-1:] == "]") or (text[:2] in TUPLES and text[-1:] in ")}")
 
 
-def _written_list(text: str, where: str) -> list[Any]:
-    """Parse a list as JSON or Python writes it."""
+def written_list(text: str, where: str) -> list[Any]:
+    """Parse a list as JSON or Python writes it.
+
+    Raises:
+        DataError: it is none.
+    """
     for parse in () if NUMPY.fullmatch(text) else (json.loads, ast.literal_eval):
         try:
             values = parse(text) if len(text) <= MAX_LIST else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(values, (list, tuple, set)) and all(isinstance(label, (str, int)) for label in values):
+        if isinstance(values, (list, tuple, set)) and all(isinstance(label, (str, int, dict)) for label in values):
             return list(values)
     if NUMPY.fullmatch(text):
         return [first or second for first, second in QUOTED.findall(text)]
     raise DataError(f'{where}: {text[:60]} is not a list of labels. Write ["cat", "dog"], or cat;dog.')
+
+
+def vector_in(cell: Any) -> list[str] | None:
+    """Return the numbers of a cell that may be a vector of 0 and 1, one for each class; None if it is none.
+
+    Example:
+        >>> vector_in("0 1 1"), vector_in([0, 1.0]), vector_in("[1. 0.]"), vector_in("cat;dog")
+        (['0', '1', '1'], ['0', '1'], ['1', '0'], None)
+    """
+    if isinstance(cell, str):
+        text = cell.strip().strip("[](){}").strip()
+        if text[:1] not in "01-." or not text:  # most cells of names end here
+            return None
+        parts: Sequence[Any] = list(text) if BITS.fullmatch(text) else BETWEEN.split(text)
+    elif isinstance(cell, (list, tuple)):
+        parts = cell
+    else:
+        return None
+    numbers = [flag_of(part) or cell_text(part) for part in parts if not isinstance(part, (dict, list))]
+    valid = len(numbers) == len(parts) and all(number in ("0", "1", "-1") or _is_fraction(number) for number in numbers)
+    return numbers if valid and numbers else None
+
+
+def _is_fraction(text: str) -> bool:
+    number = number_of(text)
+    return number is not None and 0 <= number <= 1
+
+
+def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:
+    """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are no vectors.
+
+    Args:
+        cells: number of the row and content of each that is filled in.
+        where: the file, for errors.
+
+    Raises:
+        DataError: they are all 0 and 1 but of several lengths, or may be vectors as well as numbers of classes.
+    """
+    vectors: list[list[str]] = []
+    for _, cell in cells:
+        vector = vector_in(cell)
+        if vector is None:
+            return 0
+        vectors.append(vector)
+    lengths = Counter(map(len, vectors))
+    if not lengths or set(lengths) == {1}:
+        return 0
+    (length, count), *others = lengths.most_common()
+    repeated = any(len(set(vector)) < len(vector) for vector in vectors)
+    if others:
+        if not repeated and max(lengths) <= 2:
+            return 0  # numbers of two classes
+        row = next(row for (row, _), vector in zip(cells, vectors, strict=True) if len(vector) != length)
+        raise DataError(
+            f"{where}, row {row}: the labels are 0/1 vectors, most of them ({count:,}) of length {length}, but not here. Mend "
+            "the row, or write the names of the labels."
+        )
+    if not repeated and not any(vector[0] > vector[-1] for vector in vectors):
+        raise DataError(
+            f"{where}: every cell of labels is {' '.join(vectors[0])}, a 0/1 vector or the numbers of two classes. Write the "
+            "names of the labels."
+        )
+    return length

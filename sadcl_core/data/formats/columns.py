@@ -1,177 +1,516 @@
-"""Identify the columns of a table: images, splits, labels in a cell, or one class each."""
+"""The one decision about columns: which holds images, splits, labels, a class, or something about the image.
+
+A column has its role for a reason: a person named it, its name is a usual one, or what it holds leaves no other. Columns of 1 and
+0 are classes where most columns are such; where two readings are possible, an error shows both and the option that chooses.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.cells import BLANK, find_vector, flag_of, number_of
 from sadcl_core.data.formats.locate import ADDRESS
-from sadcl_core.data.formats.source import SPLIT_NAMES
+from sadcl_core.data.formats.source import SPLIT_NAMES, Reading
+from sadcl_core.data.interpretation import Column, Role
 from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, cell_at, cell_text, column_word, find_column, looks_like_image
 from sadcl_core.errors import DataError
 
-IS_VALID = "is_valid"  # fastai's: whether an image is in val
-SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", IS_VALID)
-NO_CLASS = ("", "index", "id", "sex", "gender", "age", "fold", "width", "height")  # may well hold 1 and 0, or f
+SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", "ml_use")
+IS_SPLIT = re.compile(r"is_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
+BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
+CELEBA = {"0": "train", "1": "val", "2": "test"}  # its column `partition`
 UNKNOWN = ("unknown", "unknown_labels")
-ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
-FLAGS = {
-    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), ACTIVE),
-    **dict.fromkeys(("0", "0.0", "false", "no", "n", "f"), INACTIVE),
-    **dict.fromkeys(("", "-1", "-1.0", "?", "nan", "na", "n/a", "null", "none", "unknown"), NOT_KNOWN),
-}
-SURE = frozenset(text for text in FLAGS if text in ("true", "false", "yes", "no", "?") or text.removeprefix("-")[:1].isdigit())
+VALUE = ("confidence", "value", "present", "presence", "is_present", "verified", "score")  # of the label of a row
+GROUP = re.compile(
+    r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family)"
+    r"(?:_?(?:id|no|nr|number|name|uid|index))?$"
+)
+ABOUT = re.compile(  # names of columns that are about the image, whatever they hold
+    r"|index|id|idx|uid|uuid|unnamed:.*|.*_(?:id|idx|index|uid|uuid)|(?:image|region|file|annotation)_?id|.*#|"
+    r"(?:.*_)?(?:sex|gender|age)|fold|k_?fold|(?:.*_)?(?:width|height)|(?:.*_)?file_?size|(?:num|n|number_of|count_of)_.*|(?:.*_)?count|"
+    r"(?:.*_)?(?:annotators?|raters?|labell?ers?|annotated_by|labell?ed_by|reviewed_by|created_by)|"
+    r"(?:.*_)?(?:confidence|confidences|probability|certainty)|"
+    r"(?:.*_)?(?:timestamp|created_at|updated_at|created|updated|date|lead_time|datetime)|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
+    r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
+)
+DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
+    r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|"
+    r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
+)
+SURE = frozenset(("1", "0"))
 Row = tuple[int, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Numbers of columns; None where there is none."""
+    """Numbers of columns; None where there is none.
+
+    Attributes:
+        image: of the images.
+        split: of the splits.
+        unknown: of unknown labels.
+        labels: cells of labels.
+        rest: from here on every cell is one of labels.
+        flags: one column per class: its number and the class.
+        value: of a table of one label a row: whether it is present.
+        group: of what holds images together.
+        width: cells that every row has.
+        vector: length of the vectors of 0 and 1 in the cells of labels; 0 if they are none.
+        joined: the cell of the image ends in its class: ID_1_epidural.
+        split_words: splits by what the column of splits holds, where that is no name.
+        roles: what each column was read as, and why.
+        counts: of what `flag_of` returns for the cells of classes.
+    """
 
     image: int
-    split: int | None
-    unknown: int | None
-    labels: tuple[int, ...]  # cells of labels
-    rest: int | None  # from here on every cell is one of labels
-    flags: tuple[tuple[int, str], ...]  # one column per class: its number and the class
-    left_out: tuple[str, ...]
-    width: int  # cells that every row has
-    is_valid: bool = False  # in the column of splits 1 is val and 0 is train
+    split: int | None = None
+    unknown: int | None = None
+    labels: tuple[int, ...] = ()
+    rest: int | None = None
+    flags: tuple[tuple[int, str], ...] = ()
+    value: int | None = None
+    group: int | None = None
+    width: int = 0
+    vector: int = 0
+    joined: bool = False
+    split_words: dict[str, str] = field(default_factory=dict)
+    roles: tuple[Column, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter)
 
 
-def find_columns(header: list[str] | None, head: list[Row], path: Path, rows: LabelRows) -> Columns:
-    """Identify the columns."""
+def find_columns(
+    header: list[str] | None, head: list[Row], path: Path, reading: Reading, listed: Sequence[str] = (), *, ragged: bool = True
+) -> Columns:
+    """Identify the columns of a table.
+
+    Args:
+        header: names of the columns; None without a header.
+        head: the first rows.
+        path: of the table, for errors.
+        reading: choices of the person.
+        listed: names of the classes where they are listed.
+        ragged: the last cell of labels may go on in the cells after it.
+
+    Raises:
+        DataError: no column holds images or labels, or it cannot be decided which do.
+    """
     if not head:
         raise DataError(f"{path} has a header and no row. Give a table with a row per image.")
-    return _without_header(head, path, rows) if header is None else _with_header(header, head, path, rows)
+    if header is None:
+        return _Headerless(head, path, reading, listed).columns()
+    return _Named(header, head, path, reading, listed, ragged=ragged).columns()
 
 
-def _with_header(header: list[str], head: list[Row], path: Path, rows: LabelRows) -> Columns:
-    twice = next((name for number, name in enumerate(header) if name and name in header[:number]), None)
-    if twice is not None:
-        raise DataError(f"{path}: the header names {twice!r} twice. Rename one of the columns.")
-    image = _image_column(header, head[0][1])
-    split, unknown, labels = (find_column(header, names) for names in (SPLIT, UNKNOWN, LABEL_COLUMNS))
-    labels = _last_word(header, LABEL_COLUMNS) if labels is None else labels
-    labels = None if labels in (image, split, unknown) else labels
-    if rows.source.reading.label_column:
-        return _with_label_column(header, path, rows.source.reading.label_column, image, split, unknown)
-    if rows.source.reading.long:
-        _refuse_flags(header, head, path, (image, split, unknown, labels))
-    others = [k for k in range(len(header)) if k not in (image, split, unknown, labels)]
-    flags = _flag_columns(header, head, others)
-    if labels is not None and flags and _is_flag_column(head, labels):  # a class called `label` among the others
-        flags, labels = sorted([*flags, labels]), None
-    if labels is None and not flags and len(others) == 1:
-        labels = others[0]
-    if labels is None and unknown is not None and _is_flag_column(head, unknown):  # a class called `unknown`
-        flags, unknown = sorted([*flags, unknown]), None
-    if labels is not None:
-        flags = []
-    elif rows.fixed:
-        flags = [k for k in range(len(header)) if k != image and header[k] in rows.index]
-    if labels is None and not flags:
-        raise DataError(
-            f"{path} has no column of labels ({', '.join(header)[:200]}). Call it labels, or have one of 1 and 0 per class."
+@dataclass(frozen=True)
+class _Labels:
+    """Columns of labels; see `Columns`."""
+
+    labels: int | None = None
+    flags: Sequence[int] = ()
+    value: int | None = None
+    joined: bool = False
+
+
+class _Columns:
+    """Roles of columns in the making."""
+
+    def __init__(self, head: list[Row], path: Path, reading: Reading, listed: Sequence[str]) -> None:
+        self.head, self.path, self.reading, self.listed = head, path, reading, listed
+        self.reasons: dict[int, tuple[Role, str]] = {}
+        self._profiles: dict[int, _Profile] = {}
+        self.words = frozenset(word.lower() for word in (*reading.absent, *reading.unknown))
+
+    def profile(self, k: int) -> _Profile:
+        """Return what the cells of a column hold."""
+        if k not in self._profiles:
+            texts = Counter(cell_text(cell_at(row, k)).lower() for _, row in self.head)
+            self._profiles[k] = _Profile(texts, self.words, self.reading.threshold)
+        return self._profiles[k]
+
+    def give(self, k: int | None, role: Role, reason: str) -> int | None:
+        """Give a column its role."""
+        if k is not None:
+            self.reasons[k] = (role, reason)
+        return k
+
+    def counts(self, columns: Sequence[int]) -> Counter[str]:
+        """Return how often each flag occurs in some columns."""
+        return sum((self.profile(k).flags for k in columns), Counter[str]())
+
+    def vector(self, labels: Sequence[int], rest: int | None, width: int) -> int:
+        """Return the length of the vectors in the cells of labels; 0 if they are none."""
+        filled: list[tuple[int, Any]] = []
+        for row, cells in self.head:
+            own = [*(cells[k] for k in labels), *(cells[rest:] if rest is not None else ())] if len(cells) >= width else []
+            if any(cell is not None and cell_text(cell) for cell in own):
+                filled.append((row, own[0] if len(own) == 1 else own))
+        return find_vector(filled, str(self.path))
+
+
+class _Profile:
+    """What the cells of one column hold.
+
+    Attributes:
+        flags: counts of what `flag_of` returns.
+        other: a text that is no flag; None if there is none.
+        fraction: a number between 0 and 1; None if there is none.
+    """
+
+    def __init__(self, texts: Counter[str], words: frozenset[str], threshold: float | None) -> None:
+        self.flags: Counter[str] = Counter()
+        self.other: str | None = None
+        self.fraction: str | None = None
+        self.distinct = len(texts)
+        for text, count in texts.items():
+            flag = text if text in words and text not in ("", BLANK) else flag_of(text)
+            if flag:
+                self.flags[flag] += count
+                continue
+            number = number_of(text)
+            if number is None or not 0 < number < 1:
+                self.other = text if self.other is None else self.other
+            elif threshold is None:
+                self.fraction = self.fraction or text
+            else:
+                self.flags["1" if number >= threshold else "0"] += count
+
+    @property
+    def is_flags(self) -> bool:
+        """True if every cell is a flag, and one says 1, 0 or -1."""
+        return self.other is None and self.fraction is None and any(self.flags[flag] for flag in ("1", "0", "-1"))
+
+    @property
+    def is_unknown(self) -> bool:
+        """True if all cells that are filled in say that nobody knows."""
+        return self.other is None and self.fraction is None and set(self.flags) - {BLANK} == {"?"}
+
+    @property
+    def is_partly_flags(self) -> bool:
+        """True if some cells say 1 or 0, and others are numbers, fractions or texts."""
+        some = any(self.flags[flag] for flag in SURE)
+        return (some and not self.is_flags) or (self.fraction is not None and self.other is None)
+
+
+class _Named(_Columns):
+    """Columns of a table with a header."""
+
+    def __init__(
+        self, header: list[str], head: list[Row], path: Path, reading: Reading, listed: Sequence[str], *, ragged: bool
+    ) -> None:
+        super().__init__(head, path, reading, listed)
+        self.header, self.ragged = header, ragged
+        twice = next((name for number, name in enumerate(header) if name and name in header[:number]), None)
+        if twice is not None:
+            raise DataError(f"{path}: the header names {twice!r} twice. Rename one of the columns.")
+
+    def columns(self) -> Columns:
+        """Return the columns."""
+        image = self._image()
+        split, words = self._split(image)
+        group = self._group((image, split))
+        unknown = find_column(self.header, UNKNOWN)
+        found = self._labels(image, (image, split, group), unknown)
+        labels, flags = found.labels, found.flags
+        if unknown in (labels, *flags):
+            unknown = None
+        self.give(unknown, "unknown", "its name is a usual one")
+        for k, name in enumerate(self.header):
+            self.reasons.setdefault(k, ("metadata", "its name is that of a fact about images" if _is_about(name) else "no label"))
+        rest = len(self.header) if self.ragged and labels == len(self.header) - 1 else None  # a list that was not quoted
+        cells = () if labels is None or found.joined else (labels,)
+        return Columns(
+            image=image,
+            split=split,
+            unknown=unknown,
+            labels=cells,
+            rest=None if found.joined else rest,
+            flags=tuple((k, self.header[k]) for k in flags),
+            value=found.value,
+            group=group,
+            width=len(self.header),
+            vector=self.vector(cells, rest, len(self.header)) if cells and found.value is None else 0,
+            joined=found.joined,
+            split_words=words,
+            roles=tuple(Column(self.header[k] or f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons)),
+            counts=self.counts([found.value] if found.value is not None else flags),
         )
-    used = {image, split, unknown, labels, *flags}
-    return Columns(
-        image=image,
-        split=split,
-        unknown=unknown,
-        labels=() if labels is None else (labels,),
-        rest=len(header) if labels == len(header) - 1 else None,  # a list that was not quoted
-        flags=tuple((k, header[k]) for k in flags),
-        left_out=tuple(name for k, name in enumerate(header) if k not in used and name),
-        width=len(header),
-        is_valid=split is not None and column_word(header[split]) == IS_VALID,
-    )
 
+    def _named(self, name: str, option: str) -> int:
+        """Return the column that a person named."""
+        if name not in self.header:
+            shown = ", ".join(self.header)[:200]
+            raise DataError(f"{self.path} has no column {name!r}, only {shown}. Check {option}.")
+        return self.header.index(name)
 
-def _refuse_flags(header: list[str], head: list[Row], path: Path, used: Sequence[int | None]) -> None:
-    """Raise if a column beside the labels says 1 or 0 of each label: labels with 0 would be read as active."""
-    for k, name in enumerate(header):
-        if k not in used and not _is_no_class(name) and _is_flag_column(head, k):
-            raise DataError(f"{path}: column {name!r} says 1 or 0 of each label. Leave the rows with 0 out, then the column.")
+    def _image(self) -> int:
+        """Return the column of images: of those whose cell is a path the one with a usual name, else any; else a usual name."""
+        if self.reading.image_column:
+            k = self._named(self.reading.image_column, "--image-column")
+            self.give(k, "image", "--image-column")
+            return k
+        first = self.head[0][1]
+        paths = [k for k in range(len(self.header)) if looks_like_image(cell_at(first, k))]
+        here = [k for k in paths if not ADDRESS.match(str(first[k]).strip())] or paths
+        among = find_column([self.header[k] for k in here], IMAGE_COLUMNS)
+        named = find_column(self.header, IMAGE_COLUMNS)
+        k, reason = (
+            (here[among], "its name is a usual one and it holds paths of images")
+            if among is not None
+            else (here[0], "it holds paths of images")
+            if here
+            else (named, "its name is a usual one")
+            if named is not None
+            else (0, "it is the first")
+        )
+        self.give(k, "image", reason)
+        return k
 
-
-def _with_label_column(header: list[str], path: Path, name: str, image: int, split: int | None, unknown: int | None) -> Columns:
-    """Return the columns where a person names the one that holds the labels."""
-    if name not in header:
-        raise DataError(f"{path} has no column {name!r}, only {', '.join(header)[:200]}. Check --label-column.")
-    labels = header.index(name)
-    if labels in (image, split):
-        raise DataError(f"{path}: column {name!r} holds images or splits, not labels. Check --label-column.")
-    unknown = None if unknown == labels else unknown
-    left_out = tuple(other for k, other in enumerate(header) if k not in (image, split, labels, unknown) and other)
-    is_valid = split is not None and column_word(header[split]) == IS_VALID
-    rest = len(header) if labels == len(header) - 1 else None
-    return Columns(image, split, unknown, (labels,), rest, (), left_out, len(header), is_valid)
-
-
-def _image_column(header: list[str], first: Sequence[Any]) -> int:
-    """Return the images' column: the first of the usual names whose cell is a path, any such column, any such name, the first."""
-    paths = [k for k in range(len(header)) if looks_like_image(cell_at(first, k)) and not ADDRESS.match(str(first[k]).strip())]
-    named = find_column([header[k] for k in paths], IMAGE_COLUMNS)
-    if named is not None:
-        return paths[named]
-    named = find_column(header, IMAGE_COLUMNS)
-    return paths[0] if paths else named if named is not None else 0
-
-
-def _flag_columns(header: list[str], head: list[Row], columns: Sequence[int]) -> list[int]:
-    """Return the columns that are classes: those of 1 and 0, and beside them those in which all is unknown."""
-    columns = [k for k in columns if not _is_no_class(header[k])]
-    flags = [k for k in columns if _is_flag_column(head, k)]
-    return [k for k in columns if k in flags or _is_unknown_column(head, k)] if flags else []
-
-
-def _is_no_class(name: str) -> bool:
-    word = column_word(name)
-    return word in NO_CLASS or word.startswith("unnamed:") or word.endswith(("_sex", "_gender", "_age"))
-
-
-def _without_header(head: list[Row], path: Path, rows: LabelRows) -> Columns:
-    first = head[0][1]
-    image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
-    width = min(len(row) for _, row in head)
-    words = (k for k in range(width) if k != image)
-    split = next((k for k in words if all(cell_text(row[k]).lower() in SPLIT_NAMES for _, row in head)), None)
-    last = max(image, -1 if split is None else split)
-    others = [k for k in range(len(first)) if k not in (image, split)]
-    flagged = len(others) > 1 and all(len(row) == len(first) for _, row in head)
-    if flagged and all(cell_text(row[k]).lower() in FLAGS for _, row in head for k in others):
-        if len(rows.listed) != len(others):
+    def _split(self, image: int) -> tuple[int | None, dict[str, str]]:
+        """Return the column of splits, and splits by what it holds where that is no name."""
+        if self.reading.split_column == "none":
+            return None, {}
+        reason = "--split-column"
+        if self.reading.split_column:
+            k: int | None = self._named(self.reading.split_column, "--split-column")
+        else:
+            k, reason = find_column(self.header, SPLIT), "its name is a usual one"
+            flagged = [j for j, name in enumerate(self.header) if IS_SPLIT.match(column_word(name)) and self.profile(j).is_flags]
+            k = flagged[0] if k is None and len(flagged) == 1 else k
+        if k is None or k == image:
+            return None, {}
+        self.give(k, "split", reason)
+        match = IS_SPLIT.match(column_word(self.header[k]))
+        if match and self.profile(k).is_flags:
+            own = match[1]
+            return k, {"1": own, "0": BESIDE[own]}
+        values = set(self.profile(k).flags) if self.profile(k).other in (None, "2") else set()
+        if column_word(self.header[k]) == "partition" and values and self.profile(k).other == "2":
+            return k, CELEBA
+        if values & SURE and not reason.startswith("--"):
             raise DataError(
-                f"{path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
+                f"{self.path}: column {self.header[k]!r} names splits, but holds numbers such as {min(values & SURE)}. Write "
+                "train, val and test into it, or say --split-column none if it is something else."
+            )
+        return k, {}
+
+    def _group(self, used: Sequence[int | None]) -> int | None:
+        """Return the column that holds images together: the one a person named, else a likely one whose values come again."""
+        if self.reading.group_by and self.reading.group_by in self.header:
+            return self.give(self._named(self.reading.group_by, "--group-by"), "group", "--group-by")
+        for k, name in enumerate(self.header):
+            word = column_word(name)
+            likely = GROUP.fullmatch(word) is not None and (not self.profile(k).is_flags or _is_about(name))
+            if k not in used and likely and 1 < self.profile(k).distinct < len(self.head):
+                self.give(k, "group", "its name is that of a group, and values come again")
+        return None
+
+    def _labels(self, image: int, used: Sequence[int | None], unknown: int | None) -> _Labels:
+        """Return the column of labels, or those of the classes."""
+        free = [k for k in range(len(self.header)) if k not in used and k not in self.reasons and k != unknown]
+        chosen = self._chosen(image, used, free)
+        if chosen is not None:
+            return chosen
+        named = self._label_column(free)
+        facts = [k for k in free if k != named and not _is_about(self.header[k])]
+        flags = [k for k in facts if self.profile(k).is_flags]
+        if named is not None and not self.profile(named).is_flags:
+            return _Labels(self._in_a_cell(named, flags, image, free), value=self._value(image, named, free))
+        if named is not None and not flags:
+            return self._of_one_column(named, image)
+        # a class called `unknown` or `label` among the others
+        more = [
+            k
+            for k in (unknown if unknown is not None and flags and self.profile(unknown).is_flags else None, named)
+            if k is not None
+        ]
+        facts, flags = sorted([*facts, *more]), sorted([*flags, *more])
+        if flags:
+            return _Labels(flags=self._classes(facts, flags))
+        if len(facts) == 1 and not self.profile(facts[0]).is_partly_flags:
+            return _Labels(self.give(facts[0], "labels", "no other column is left"))
+        if facts and all(self.profile(k).is_partly_flags for k in facts):
+            self._refuse_partly(facts[0])
+        raise DataError(
+            f"{self.path} has no column of labels ({', '.join(self.header)[:200]}). Call it labels, or have one of 1 and 0 per "
+            "class, or say --label-column NAME."
+        )
+
+    def _chosen(self, image: int, used: Sequence[int | None], free: Sequence[int]) -> _Labels | None:
+        """Return the columns of labels that a person named, or lists as classes; None if there are none."""
+        if self.reading.label_column:
+            labels = self._named(self.reading.label_column, "--label-column")
+            if labels in (image, used[1]):
+                name = self.header[labels]
+                raise DataError(f"{self.path}: column {name!r} holds images or splits, not labels. Check --label-column.")
+            return _Labels(self.give(labels, "labels", "--label-column"), value=self._value(image, labels, free))
+        own = [k for k, name in enumerate(self.header) if k != image and name in self.reading.classes]
+        for k in own:
+            self.give(k, "class", "named in --classes")
+        return _Labels(flags=own) if own else None
+
+    def _label_column(self, free: Sequence[int]) -> int | None:
+        """Return the column called as those of labels are, else the only one whose last word is such a name."""
+        named = find_column([self.header[k] for k in free], LABEL_COLUMNS)
+        if named is not None:
+            return free[named]
+        matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
+        return matches[0] if len(matches) == 1 else None
+
+    def _in_a_cell(self, labels: int, flags: list[int], image: int, free: Sequence[int]) -> int:
+        """Return the column of labels unless there are as good columns of classes beside it."""
+        if len(flags) > 1 and self._value(image, labels, free) is None:
+            shown = ", ".join(self.header[k] for k in flags)[:200]
+            raise DataError(
+                f"{self.path}: labels are in column {self.header[labels]!r}, or columns of 1 and 0 are the classes ({shown}). "
+                f"Say --label-column {self.header[labels]!r}, or --classes {','.join(self.header[k] for k in flags[:2])},... "
+                "with the columns that are classes."
+            )
+        self.give(labels, "labels", "its name is a usual one")
+        return labels
+
+    def _value(self, image: int, labels: int, free: Sequence[int]) -> int | None:
+        """Return the column that says 1 or 0 of the label of each row, in a table of one label a row."""
+        value = find_column([self.header[k] for k in free], VALUE)
+        several = self.profile(image).distinct < len(self.head)
+        if value is None or free[value] == labels or not (self.reading.long or several):
+            if self.reading.long:
+                self._refuse_flags(labels, free)
+            return None
+        return self.give(free[value], "value", "its name is that of the value of a label, and images come again")
+
+    def _refuse_flags(self, labels: int, free: Sequence[int]) -> None:
+        """Raise if a column beside the labels says 1 or 0 of each: labels with 0 would be read as present."""
+        for k in free:
+            if k != labels and not _is_about(self.header[k]) and self.profile(k).is_flags:
+                raise DataError(
+                    f"{self.path}: column {self.header[k]!r} says 1 or 0 of each label. Call it value if 0 means that the "
+                    "label is absent, else leave it out."
+                )
+
+    def _of_one_column(self, k: int, image: int) -> _Labels:
+        """Return the roles where one column of 1 and 0 is all there is: of rows IMAGE_CLASS, or of a class."""
+        if self._are_joined(image):
+            self.give(image, "image", "its cells end in the class")
+            self.give(k, "value", "1 or 0 of the class that the cell of the image ends in")
+            return _Labels(k, value=k, joined=True)
+        name = self.header[k]
+        if len(self.listed) > 1:  # numbers of classes
+            return _Labels(self.give(k, "labels", "its name is a usual one, and classes are listed"))
+        raise DataError(
+            f"{self.path}: column {name!r} holds only 1 and 0, so either it says of one class whether it is there, or 0 and 1 "
+            "are two classes. Call the column after its class, or give the names of both with --classes NAME0,NAME1."
+        )
+
+    def _are_joined(self, image: int) -> bool:
+        """Return True if the cells of images are every combination of an image and a class: ID_1_any, ID_1_epidural, ID_2_any."""
+        pairs = [cell_text(cell_at(row, image)).rpartition("_") for _, row in self.head]
+        images, classes = {pair[0] for pair in pairs}, {pair[2] for pair in pairs}
+        count = len({(pair[0], pair[2]) for pair in pairs})
+        full = (len(images) - 1) * len(classes) < count <= len(images) * len(classes)
+        return full and "" not in images and 1 < len(classes) < len(images) and not any(map(str.isdecimal, classes))
+
+    def _classes(self, facts: list[int], flags: list[int]) -> list[int]:
+        """Return the columns of classes, if most columns are such and none is doubtful."""
+        partly = [k for k in facts if k not in flags and self.profile(k).is_partly_flags]
+        rest = [k for k in facts if k not in flags and k not in partly and not self.profile(k).is_unknown]
+        rest = [k for k in rest if set(self.profile(k).flags) != {BLANK} or self.profile(k).other is not None]
+        doubtful = [k for k in flags if DOUBTFUL.fullmatch(column_word(self.header[k]))]
+        if doubtful and len(doubtful) < len(flags):
+            self._ask(flags, doubtful, "may be classes, or facts about the images")
+        if partly:
+            self._refuse_partly(partly[0])
+        if len(rest) > len(flags):
+            self._ask(flags, [], f"hold 1 and 0, but most columns do not ({', '.join(self.header[k] for k in rest)[:100]})")
+        classes = [k for k in facts if k in flags or self.profile(k).is_unknown]
+        for k in classes:
+            self.give(k, "class", "it holds 1 and 0, as most columns do" if k in flags else "all its cells are unknown")
+        return classes
+
+    def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str) -> NoReturn:
+        """Raise with both readings of some columns of 1 and 0."""
+        names = [self.header[k] for k in doubtful or flags]
+        surely = [self.header[k] for k in flags if k not in doubtful]
+        about = [name for k, name in enumerate(self.header) if name and _is_about(name) and self.profile(k).is_flags]
+        beside = f" (as {', '.join(about)[:100]} are)" if about else ""
+        raise DataError(
+            f"{self.path}: columns {', '.join(names)[:200]} {why}{beside}. Say which are classes: --classes "
+            f"{','.join(surely or names)[:200]}{', with or without those' if doubtful else ''}; or --label-column NAME."
+        )
+
+    def _refuse_partly(self, k: int) -> NoReturn:
+        """Raise for a column that is one of 1 and 0 only in part."""
+        profile, name = self.profile(k), self.header[k]
+        bad = profile.fraction if profile.fraction is not None else profile.other
+        row = next(row for row, cells in self.head if cell_text(cell_at(cells, k)).lower() == bad)
+        if profile.fraction is not None:
+            raise DataError(
+                f"{self.path}, row {row}, column {name!r}: {bad} is a fraction, neither 0 or 1 nor unknown. Say --threshold 0.5 "
+                "to take fractions from there on as present, or say with --classes which columns are classes."
+            )
+        raise DataError(
+            f"{self.path}, row {row}, column {name!r}: {str(bad)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
+            "or say with --classes FILE, or --classes a,b, which columns are classes."
+        )
+
+
+class _Headerless(_Columns):
+    """Columns of a table without a header."""
+
+    def columns(self) -> Columns:
+        """Return the columns."""
+        for option in ("label_column", "image_column", "split_column", "group_by"):
+            if getattr(self.reading, option) not in ("", "none") and option != "group_by":
+                raise DataError(f"{self.path} has no header, so no column has a name. Leave --{option.replace('_', '-')} out.")
+        first = self.head[0][1]
+        image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
+        self.give(image, "image", "it holds paths of images")
+        width = min(len(row) for _, row in self.head)
+        split = next((k for k in range(width) if k != image and self._are_splits(k)), None)
+        self.give(split, "split", "it holds names of splits")
+        others = [k for k in range(len(first)) if k not in (image, split)]
+        same = all(len(row) == len(first) for _, row in self.head)
+        if same and len(others) > 1 and all(self.profile(k).is_flags or set(self.profile(k).flags) == {BLANK} for k in others):
+            return self._flags(image, split, others, len(first))
+        last = max(image, -1 if split is None else split)
+        labels = tuple(k for k in range(last) if k not in (image, split))
+        rest = None if labels else last + 1
+        for k in labels or others:
+            self.give(k, "labels", "no other column is left")
+        return Columns(
+            image=image,
+            split=split,
+            labels=labels,
+            rest=rest,
+            width=last + 1,
+            vector=self.vector(labels, rest, last + 1),
+            roles=self._roles(),
+        )
+
+    def _flags(self, image: int, split: int | None, others: list[int], width: int) -> Columns:
+        """Return the columns where each but that of the images is a class."""
+        if len(self.listed) != len(others):
+            raise DataError(
+                f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
                 "--classes FILE."
             )
-        return Columns(image, split, None, (), None, tuple(zip(others, rows.listed, strict=True)), (), len(first))
-    labels = tuple(k for k in range(last) if k not in (image, split))
-    return Columns(image, split, None, labels, None if labels else last + 1, (), (), last + 1)
+        for k in others:
+            self.give(k, "class", "it holds 1 and 0, and classes are listed")
+        flags = tuple(zip(others, self.listed, strict=True))
+        return Columns(image=image, split=split, flags=flags, width=width, roles=self._roles(), counts=self.counts(others))
+
+    def _are_splits(self, k: int) -> bool:
+        words = {cell_text(row[k]).lower() for _, row in self.head}
+        return words <= {*SPLIT_NAMES, "unassigned"}
+
+    def _roles(self) -> tuple[Column, ...]:
+        return tuple(Column(f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons))
 
 
-def _last_word(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """Return the only column whose last word is one of some names, as in `Finding Labels`."""
-    matches = [k for k, cell in enumerate(header) if column_word(cell).rpartition("_")[2] in names]
-    return matches[0] if len(matches) == 1 else None
-
-
-def _is_flag_column(head: list[Row], k: int) -> bool:
-    """Return True if the cells that are filled in are 1, 0 and the like, at least mostly, and not all unknown.
-
-    The rest are mistakes, which are reported, so that no class is passed over.
-    """
-    values = [text for _, row in head if (text := cell_text(cell_at(row, k)).lower())]
-    if not any(FLAGS.get(text, NOT_KNOWN) != NOT_KNOWN for text in values):
-        return False
-    return all(text in FLAGS for text in values) or sum(text in SURE for text in values) * 2 >= len(values)
-
-
-def _is_unknown_column(head: list[Row], k: int) -> bool:
-    """Return True if all cells that are filled in are unknown."""
-    values = {text for _, row in head if (text := cell_text(cell_at(row, k)).lower())}
-    return bool(values) and values <= {"-1", "-1.0", "?", "unknown"}
+def _is_about(name: str) -> bool:
+    word = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name.strip())
+    return any(ABOUT.fullmatch(text) or IS_SPLIT.fullmatch(text) for text in (column_word(name), column_word(word)))

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from sadcl_core.data.class_names import sort_classes
-from sadcl_core.data.formats.locate import Rule, cleaned, climbs_out, find_rule, is_absolute, is_text, outside, without_scheme
+from sadcl_core.data.formats.locate import (
+    ADDRESS,
+    Images,
+    Located,
+    cleaned,
+    climbs_out,
+    common_folders,
+    is_absolute,
+    is_text,
+    locate,
+    outside,
+    without_scheme,
+)
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
+from sadcl_core.data.interpretation import Column, FileReading, ImagePlace, Interpretation, LeftOut
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
 from sadcl_core.data.tables import read_classes
@@ -22,6 +37,8 @@ from sadcl_core.errors import DataError
 
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
+SHOWN = 10  # things named of all that are left out
+MAX_UNKNOWN = 200_000_000  # unknown labels of images of which only some labels are known
 MAX_PIXEL = 1e7  # no image is so wide
 ONE_ROW = (
     "Write all labels of an image into one.",
@@ -34,13 +51,17 @@ CLASS_LIST = "classes.txt"  # beside a label file: all class names in their orde
 Paths = Literal["near", "elsewhere", "exact"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Part:
-    """The rows that came from one label file, and how it names images."""
+    """The rows that came from one label file, how it names images, and how it was read."""
 
     file: Path
     first: int
     paths: Paths
+    split: str = ""
+    columns: tuple[Column, ...] = ()
+    separator: str = ""
+    values: dict[str, str] = field(default_factory=dict)
 
 
 class LabelRows:
@@ -74,10 +95,25 @@ class LabelRows:
         self.repeated = 0
         self._notes: list[str] = []
         self._watched: dict[Path, None] = {}
+        self._left_out: list[LeftOut] = []
+        self._addresses: dict[int, str] = {}  # of rows whose image is an address
+        self._open: dict[int, frozenset[int]] = {}  # rows of which only some labels are known: those that are absent
+        self._groups: list[str] = []
 
-    def start(self, file: Path, *, paths: Paths = "near") -> None:
-        """Begin with the rows of a label file, or of the label files in a folder."""
-        self._parts.append(_Part(file, len(self.rows), paths))
+    def start(self, file: Path, *, paths: Paths = "near", split: str = "") -> None:
+        """Begin with the rows of a label file, or of the label files in a folder; all are of `split` if it is given."""
+        self._parts.append(_Part(file, len(self.rows), paths, split))
+
+    def interpret(
+        self, *, columns: tuple[Column, ...] = (), separator: str = "", values: Mapping[str, str] | None = None
+    ) -> None:
+        """Record how the label file whose rows are being added is read; see `FileReading`."""
+        part = self._parts[-1]
+        part.columns, part.separator, part.values = columns, separator, dict(values or {})
+
+    def leave_out(self, what: str, names: Sequence[str], reason: str, *, count: int = 0) -> None:
+        """Record something that is there and is not read; see `LeftOut`."""
+        self._left_out.append(LeftOut(what, tuple(names[:SHOWN]), reason, count or len(names)))
 
     @property
     def first_file(self) -> Path | None:
@@ -145,6 +181,8 @@ class LabelRows:
         split: str = UNASSIGNED,
         unknown: Iterable[object] = (),
         boxes: tuple[Box, ...] | None = None,
+        absent: Iterable[object] | None = None,
+        group: str = "",
         where: str = "",
     ) -> None:
         """Add an image with its labels.
@@ -156,6 +194,8 @@ class LabelRows:
             split: empty where the image belongs to none yet.
             unknown: names or indices.
             boxes: of its objects; None where the format has no boxes.
+            absent: names or indices, where all that are neither active nor absent are unknown; None where the others are absent.
+            group: of images that belong together; recorded where the person names a column of groups.
             where: place for errors; file and row unless given.
 
         Raises:
@@ -167,7 +207,10 @@ class LabelRows:
             kind = "missing" if image is None else type(image).__name__
             raise DataError(f"{where}: the image is {kind}, not a path. Give the path of its file.")
         image = str(image)
-        reference = cleaned(without_scheme(image) if part.paths == "elsewhere" else image, self.source.root, where)
+        if part.paths == "elsewhere" or ("://" in image and ADDRESS.match(image)):
+            self._addresses[len(self.rows)] = image
+            image = without_scheme(image)
+        reference = cleaned(image, self.source.root, where)
         record = Record(
             image=reference,
             split=split,
@@ -186,6 +229,10 @@ class LabelRows:
                 )
             self.places[split] = {}
         self.places[split][reference] = len(self.rows)
+        if absent is not None:
+            self._open[len(self.rows)] = frozenset(self.label(name, where) for name in absent)
+        if self.source.reading.group_by:
+            self._groups.append(group)
         self.rows.add(record)
         self.row_numbers.append(row)
 
@@ -214,7 +261,7 @@ class LabelRows:
         names = self.listed if self.fixed else (sort_classes(self.index) if self._by_name else tuple(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
-        root = self._find_images()
+        root, places = self._find_images()
         self._refuse_same_place()
         if self.repeated:
             self._notes.append(f"{self.repeated:,} rows were listed twice with the same labels and count once")
@@ -225,48 +272,91 @@ class LabelRows:
             superclasses=tuple(name if is_text(name) else repr(name) for name in superclasses),
             source=describe_source(self.kind, [*(part.file for part in self._parts), *class_lists(source), *self._watched]),
             notes=tuple(self._notes),
+            interpretation=Interpretation(self.kind, self._files(root), places, tuple(self._left_out)),
         )
         numbers = {name: number for number, name in enumerate(names)}
         order = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
-        return Manifest(description, self.rows.table(order))
+        table = self.rows.table(order, self._unknown_of_open(len(names)))
+        if source.reading.group_by:
+            table = table.append_column("group", pa.array(self._groups, pa.string()))
+        return Manifest(description, table)
 
-    def _find_images(self) -> Path:
+    def _files(self, root: Path) -> tuple[FileReading, ...]:
+        """Return how each label file was read."""
+        ends = [*(part.first for part in self._parts[1:]), len(self.rows)]
+        return tuple(
+            FileReading(
+                file=part.file.relative_to(root).as_posix() if part.file.is_relative_to(root) else str(part.file),
+                split=part.split,
+                images=end - part.first,
+                columns=part.columns,
+                separator=part.separator,
+                values=part.values,
+            )
+            for part, end in zip(self._parts, ends, strict=True)
+        )
+
+    def _unknown_of_open(self, count: int) -> dict[int, list[int]]:
+        """Return the unknown labels of the rows of which only some labels are known, as they came up."""
+        if len(self._open) * count > MAX_UNKNOWN:
+            raise DataError(
+                f"{self._parts[0].file}: only some labels of {len(self._open):,} images are known, so that of {count:,} classes "
+                "too many labels would be unknown. Name fewer classes with --classes FILE."
+            )
+        every = frozenset(range(count))
+        return {row: sorted(every - absent - frozenset(self.rows.active[row])) for row, absent in self._open.items()}
+
+    def _find_images(self) -> tuple[Path, tuple[ImagePlace, ...]]:
         """Turn references into paths, for each file and split by a rule of its own; return the root they start from."""
         images = self.rows.images
         if self.source.labels_only:
-            return self.source.root
+            return self.source.root, ()
         ends = [*(part.first for part in self._parts[1:]), len(images)]
-        rules: list[tuple[Rule, list[int]]] = []
+        relative = [image for place, image in enumerate(images) if place not in self._addresses and not is_absolute(image)]
+        droppable, every = common_folders(relative), Images(self.source.root)
+        located: list[tuple[Located, list[int]]] = []
         for part, end in zip(self._parts, ends, strict=True):
             by_split: dict[int, list[int]] = {}
             for place in range(part.first, end):
                 by_split.setdefault(self.rows.split_codes[place], []).append(place)
             for code, places in by_split.items():
-                rules.append((self._rule(part, places, list(self.rows.splits)[code]), places))
-        root = min({rule.root for rule, _ in rules}, key=lambda path: len(path.parts))
-        for rule, places in rules:
-            below = "" if rule.root == root else rule.root.relative_to(root).as_posix() + "/"
-            for place in places:
-                images[place] = below + rule.apply(images[place])
+                split = list(self.rows.splits)[code]
+                located.append((self._locate(part, places, split, droppable, every), places))
+        root = min({one.root for one, _ in located}, key=lambda path: len(path.parts))
+        for one, places in located:
+            below = "" if one.root == root else one.root.relative_to(root).as_posix() + "/"
+            for place, path in zip(places, one.paths, strict=True):
+                images[place] = below + path
                 if climbs_out(images[place]):
                     raise outside(images[place], root, self._where(place))
-        return root
+        return root, tuple(place for one, _ in located for place in one.places)
 
-    def _rule(self, part: _Part, places: Sequence[int], split: str) -> Rule:
-        """Return how the references of one file and split become paths."""
-        if part.paths == "exact":
-            return Rule(self.source.root)
+    def _locate(self, part: _Part, places: Sequence[int], split: str, droppable: int, every: Images) -> Located:
+        """Return where the images of one file and split are.
+
+        Raises:
+            DataError: they are named by addresses or absolute paths, and none is there.
+        """
         references = [self.rows.images[place] for place in places]
-        absolute = [place for place in places if is_absolute(self.rows.images[place])]
-        elsewhere = part.paths == "elsewhere" or len(absolute) == len(places)
-        rule, matches = find_rule(self.source, part.file, references, split=split, elsewhere=elsewhere)
-        if absolute and not (elsewhere and matches):
-            first = self.rows.images[absolute[0]][:200]
-            raise DataError(
-                f"{self._where(absolute[0])}: {first} does not lie under {self.source.root}. Say with --data DIR which "
-                "folder holds all images."
-            )
-        return rule
+        if part.paths == "exact":
+            return Located(self.source.root, references)
+        elsewhere = all(place in self._addresses or is_absolute(self.rows.images[place]) for place in places)
+        located = locate(self.source, part.file, references, images=every, split=split, droppable=droppable, elsewhere=elsewhere)
+        for k in located.missing:
+            address, reference = self._addresses.get(places[k]), references[k]
+            if len(located.missing) == len(places) and part.paths != "elsewhere" and address is not None:
+                raise DataError(
+                    f"{self._where(places[k])}: {address[:100]} is an address. Fetch the images first, and give their folder "
+                    "with --data DIR unless it is that of the labels."
+                )
+            if is_absolute(reference) and len(located.missing) == len(places):
+                raise DataError(
+                    f"{self._where(places[k])}: {reference[:200]} does not lie under {self.source.root}. Say with --data DIR "
+                    "which folder holds all images."
+                )
+            if is_absolute(located.paths[k]):
+                located.paths[k] = re.sub(r"^(?:[A-Za-z]:)?/+", "", reference)
+        return located
 
     def _where(self, place: int) -> str:
         part = next(part for part in reversed(self._parts) if part.first <= place)

@@ -1,26 +1,35 @@
 """Find the images that a label file names: under which folder, and how a reference becomes a path.
 
 Label files name images relative to themselves, to a folder beside them, with or without an extension, by their place on
-another machine or in a bucket. A rule is found by trying a few references against the disk; it then holds for the file.
+another machine or in a bucket. A rule that holds for all references of a file is tried first, on a few of them. Images that it
+leaves out are looked for by name among all images below the root: in several folders, in other case or Unicode form, with
+another extension, without leading folders that are not here.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field
+from itertools import product, takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
+from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_above, split_name
+from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.interpretation import ImagePlace
 from sadcl_core.errors import DataError
 
 TRIED = 20  # references a rule is tried on
 DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
-SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".JPG", ".PNG", ".JPEG")
+MAX_PLACES = 50  # places of images that are told apart
+SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".tif", ".JPG", ".PNG", ".JPEG")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -40,42 +49,218 @@ class Rule:
         return os.path.normpath(path) if "/." in path or path.startswith(".") or "//" in path else path
 
 
-def find_rule(
-    source: Source, file: Path, references: Sequence[str], *, split: str = "", elsewhere: bool = False
-) -> tuple[Rule, bool]:
-    """Return the rule that finds most of some references; one that leads to the likeliest folder if none finds any.
+@dataclass
+class Located:
+    """Where the images of one label file and split are.
+
+    Attributes:
+        root: that the paths start from.
+        paths: of each reference; that of the likeliest place where nothing is found.
+        missing: numbers of the references for which nothing is found.
+        places: how the others were found.
+    """
+
+    root: Path
+    paths: list[str]
+    missing: list[int] = field(default_factory=list)
+    places: tuple[ImagePlace, ...] = ()
+
+
+class Images:
+    """All images below a folder, by name."""
+
+    def __init__(self, root: Path) -> None:
+        """Look through the folder when the first image is asked for."""
+        self.root = root
+        self._by_name: dict[str, list[str]] | None = None
+        self._by_stem: dict[str, list[str]] = {}
+
+    def _names(self) -> dict[str, list[str]]:
+        if self._by_name is None:
+            self._by_name = {}
+            for path in images_under(self.root):
+                name = plain(path.rpartition("/")[2])
+                self._by_name.setdefault(name, []).append(path)
+                self._by_stem.setdefault(_bare(name), []).append(path)
+        return self._by_name
+
+    def __bool__(self) -> bool:
+        return bool(self._names())
+
+    def candidates(self, reference: str, *, droppable: int, by_stem: bool) -> list[str]:
+        """Return the images that a reference may mean: those whose path ends as it does, with as few parts dropped as can be.
+
+        Args:
+            reference: as from `cleaned`.
+            droppable: leading parts that may be missing here.
+            by_stem: the extension may be another, or be missing.
+        """
+        text = plain(reference.lstrip("/"))
+        text = _bare(text) if by_stem else text
+        parts, own = text.split("/"), split_above(reference)
+        paths: Sequence[str] = (self._names(), self._by_stem)[by_stem].get(parts[-1], ())
+        if own:
+            paths = [path for path in paths if split_above(path) in (own, "")]
+        ends = {path: f"/{_bare(plain(path)) if by_stem else plain(path)}" for path in paths}
+        for dropped in range(min(droppable, len(parts) - 1) + 1):
+            tail = "/" + "/".join(parts[dropped:])
+            if fitting := [path for path, end in ends.items() if end.endswith(tail)]:
+                return [path for path in fitting if path.endswith(reference.rpartition("/")[2])] or fitting
+        return []
+
+    def nearest(self, reference: str) -> str:
+        """Return the image whose name comes nearest to a reference; empty if none is near."""
+        names = self._names()
+        close = difflib.get_close_matches(plain(reference.rpartition("/")[2]), list(names)[:100_000], 1, 0.6)
+        return names[close[0]][0] if close else ""
+
+
+def plain(path: str) -> str:
+    """Return a path in the form in which names are compared: without regard to case and to how letters are composed."""
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
+
+
+def _bare(text: str) -> str:
+    """Return the form of a path in which names are compared, without the extension of an image."""
+    stem, extension = os.path.splitext(text)  # noqa: PTH122 - many
+    return stem if extension in EXTENSIONS else text
+
+
+def common_folders(references: Sequence[str]) -> int:
+    """Return how many leading folders all references have in common.
+
+    Example:
+        >>> common_folders(["mine/train/a.jpg", "mine/val/b.jpg"]), common_folders(["a.jpg", "mine/b.jpg"])
+        (1, 0)
+    """
+    first, last = (min(references).split("/"), max(references).split("/")) if references else ([], [])
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)))
+
+
+def locate(
+    source: Source,
+    file: Path,
+    references: Sequence[str],
+    *,
+    images: Images,
+    split: str = "",
+    droppable: int = 0,
+    elsewhere: bool = False,
+) -> Located:
+    """Find the images of one label file and split.
 
     Args:
         source: its root, or also the parent of it if the folder of the images was not given.
         file: the label file.
         references: of its images in one split, as from `cleaned`.
+        images: all images below the root.
         split: its name; folders may be called after it.
-        elsewhere: the references come from another machine, so leading parts may be missing here.
+        droppable: leading parts that all references have in common, and that may be missing here.
+        elsewhere: the references come from another machine, so that any leading parts may be missing here.
 
-    Returns:
-        The rule, and whether it finds any.
+    Raises:
+        DataError: an image may be one of several.
+    """
+    foreign = [elsewhere or is_absolute(reference) for reference in references]
+    depth = min(max((reference.count("/") for reference in references), default=0), DEEPEST) if all(foreign) else droppable
+    rule, usable = _find_rule(source, file, references, split=split, depth=depth)
+    paths = list(map(rule.apply, references))
+    listing = _Listing(rule.root)
+    missing = [k for k, path in enumerate(paths) if not listing.has(path)] if usable else list(range(len(paths)))
+    found: Counter[ImagePlace] = Counter()
+    if len(missing) < len(paths):
+        dropped = "/".join(references[0].split("/")[: rule.dropped])
+        found[ImagePlace(rule.prefix, 0, dropped, rule.suffix)] = len(paths) - len(missing)
+    above = "" if rule.root == images.root else f"{images.root.name}/"
+    for by_stem in (False, True) if missing and images else ():
+        left = []
+        listed = len(missing) < len(paths)  # some have the extension that they are listed with, so the others may be missing
+        for k in missing:
+            reference, matches = references[k], []
+            if not (by_stem and listed and reference.lower().endswith(EXTENSIONS)):
+                matches = images.candidates(reference, droppable=DEEPEST if foreign[k] else droppable, by_stem=by_stem)
+            if len(matches) > 1:
+                matches = [path for path in matches if split and split_above(path) == split] or matches
+            if len(matches) > 1:
+                raise _several(file, reference, matches)
+            if matches:
+                paths[k] = above + matches[0]
+                found[_place(reference, matches[0])] += 1
+            else:
+                left.append(k)
+        missing = left
+    places = [ImagePlace(place.folder, count, place.dropped, place.extension) for place, count in found.most_common(MAX_PLACES)]
+    return Located(rule.root, paths, missing, tuple(places))
+
+
+def _place(reference: str, path: str) -> ImagePlace:
+    """Return where an image lies in comparison to its reference."""
+    parts, there = reference.split("/"), path.split("/")
+    same = 1
+    while same < min(len(parts), len(there)) and plain(parts[-same - 1]) == plain(there[-same - 1]):
+        same += 1
+    extension = os.path.splitext(path)[1]  # noqa: PTH122
+    changed = "" if plain(parts[-1]).endswith(extension.lower()) else extension
+    return ImagePlace("/".join(there[:-same]), 0, "/".join(parts[:-same]), changed)
+
+
+def _several(file: Path, reference: str, matches: Sequence[str]) -> DataError:
+    """Return the error for an image that may be one of several."""
+    one, other = (path.rpartition("/")[0] or "." for path in matches[:2])
+    if one == other:
+        one, other = matches[:2]
+    return DataError(
+        f"{file}: {reference[:200]} may be in {one}/ and in {other}/. Say with --data DIR which are meant, or write the folder "
+        "into their paths."
+    )
+
+
+class _Listing:
+    """The names of the files in the folders below a root; each folder is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, frozenset[str]] = {}
+
+    def has(self, path: str) -> bool:
+        """Return True if there is a file."""
+        folder, _, name = path.rpartition("/")
+        names = self._folders.get(folder)
+        if names is None:
+            try:
+                names = frozenset() if climbs_out(path) else frozenset(os.listdir(self.root / folder))  # noqa: PTH208 - names alone
+            except (OSError, ValueError):
+                names = frozenset()
+            self._folders[folder] = names
+        return name in names
+
+
+def _find_rule(source: Source, file: Path, references: Sequence[str], *, split: str, depth: int) -> tuple[Rule, bool]:
+    """Return the rule that finds most of some references, and whether it may be used; one for the likeliest folder if none does.
+
+    A rule for a folder whose name says nothing may be used only if it finds all of them.
 
     Raises:
         DataError: other images of the same names lie in another folder beside the label file.
     """
     step = max(1, len(references) // TRIED)
     tried = list(references[::step][:TRIED])
-    depth = _missing_parts(source.root, tried, elsewhere)
     own = _relative(file.parent, source.root)
     named = next((prefix for prefix in _prefixes(source.root, file, split) if prefix not in ("", own)), own)
-    best, most = Rule(source.root, named), 0
+    best, most, usable = Rule(source.root, named), 0, True
+    suffixes = SUFFIXES if any(not reference.lower().endswith(EXTENSIONS) for reference in tried) else ("",)
     for root in (source.root, source.root.parent) if source.guess else (source.root,):
         likely, beside = list(_prefixes(root, file, split)), _beside(root, file)
-        for dropped, prefix, suffix in product(range(depth + 1), [*likely, *beside], SUFFIXES):
+        for dropped, prefix, suffix in product(range(depth + 1), [*likely, *beside], suffixes):
             rule = Rule(root, prefix, dropped, suffix)
             matches = _count(rule, tried)
+            if matches == len(tried) and matches:
+                if prefix not in likely:
+                    _refuse_second(rule, [other for other in beside if other != prefix], tried, file)
+                return rule, True
             if matches > most:
-                best, most = rule, matches
-                if matches == len(tried):
-                    if prefix not in likely:
-                        _refuse_second(rule, [other for other in beside if other != prefix], tried, file)
-                    return best, True
-    return best, most > 0
+                best, most, usable = rule, matches, prefix in likely and root == source.root
+    return best, usable
 
 
 def _count(rule: Rule, references: Sequence[str]) -> int:
@@ -93,13 +278,6 @@ def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str],
                 f"{file}: {references[0]} and the other images are in {rule.prefix}/ and in {prefix}/. Say with --data DIR which "
                 "are meant, or write the folder into their paths."
             )
-
-
-def _missing_parts(root: Path, references: Sequence[str], elsewhere: bool) -> int:
-    """Count leading parts of the references that may be missing on this disk; one when they begin with the root's own name."""
-    if elsewhere:
-        return min(max((reference.count("/") for reference in references), default=0), DEEPEST)
-    return int(bool(references) and all(reference.startswith(f"{root.resolve().name}/") for reference in references))
 
 
 def _prefixes(root: Path, file: Path, split: str) -> Iterator[str]:
@@ -143,17 +321,13 @@ def cleaned(reference: str, root: Path, where: str) -> str:
     Another absolute path stays one: it may be that of another machine.
 
     Raises:
-        DataError: it is empty, no path, or an address.
+        DataError: it is empty or no path.
     """
-    text = reference.strip()
-    if "\\" in text and "/" not in text:
-        text = text.replace("\\", "/")
+    text = reference.strip().replace("\\", "/")
     if not text:
         raise DataError(f"{where}: the image has no name. Fill it in, or remove the row.")
     if "\0" in text or len(text) > 4096 or not is_text(text):
         raise DataError(f"{where}: {text[:60]!r} is not a path. Mend the row, or rename the image.")
-    if ADDRESS.match(text):
-        raise DataError(f"{where}: {text[:100]} is an address. Fetch the images first and give their paths.")
     if is_absolute(text):
         for base in (root, root.resolve()):
             if text.startswith(f"{base}/"):

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sadcl_core.data.formats.cells import find_between, label_cells, label_texts, labels_in, read_flags, split_of
-from sadcl_core.data.formats.columns import FLAGS, INACTIVE, Columns, Row, find_columns
+from sadcl_core.data.formats.cells import (
+    ACTIVE,
+    INACTIVE,
+    NOT_KNOWN,
+    Values,
+    find_separator,
+    find_values,
+    flag_of,
+    flags_in,
+    is_list,
+    labels_in,
+    number_of,
+    odd_labels,
+    opened_cell,
+    refuse_mixed,
+    vector_in,
+)
+from sadcl_core.data.formats.columns import Columns, Row, find_columns
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
-from sadcl_core.data.formats.source import Source
+from sadcl_core.data.formats.source import Source, split_name
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import (
@@ -41,14 +58,39 @@ from sadcl_core.data.tables import (
     read_lines,
     readable,
 )
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
-OPTIONS = ("long", "label_column")
+OPTIONS = (
+    *("delimiter", "long", "label_column", "image_column", "split_column", "group_by"),
+    *("absent", "unknown", "threshold"),
+)
 PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
 SNIFFED = 20  # lines from which the delimiter is detected
 LOOKED_AT = 10_000  # rows from which the columns are identified
+DESCRIPTIONS_OF_CLASSES = "class-descriptions*.csv"  # beside Open Images' labels: the name of each class
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A table that can be read.
+
+    Attributes:
+        header: names of the columns; None without a header.
+        rows: number and cells of each row, all in the order of the columns.
+        classes: names that the file itself gives.
+        elsewhere: the images are named by their place on another machine or in a bucket.
+        ragged: the last cell may go on in the cells after it, as labels do that were not quoted.
+        whole: a text in a cell of labels is one label; several are written as a list.
+    """
+
+    header: list[str] | None
+    rows: Iterator[Row]
+    classes: tuple[str, ...] = ()
+    elsewhere: bool = False
+    ragged: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,20 +99,28 @@ class _Table:
 
     path: Path
     split: str
+    opened: Opened
     columns: Columns
     head: list[Row]
-    body: Iterator[Row]
+
+    def label_cells(self) -> Iterator[Any]:
+        """Yield the first cells of labels, without those that are blank."""
+        for _, cells in self.head:
+            if len(cells) >= self.columns.width:
+                yield from (cell for cell in _label_cells(self.columns, cells) if cell is not None and cell_text(cell))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
-    """Content of a row about an image."""
+    """Content of a row about an image, or of all of them."""
 
     row: int
     image: Any
     split: str
-    active: list[Any]
-    unknown: list[Any]
+    group: str
+    active: list[Any] = field(default_factory=list)
+    unknown: list[Any] = field(default_factory=list)
+    absent: list[Any] | None = None
 
 
 def recognises(path: Path) -> bool:
@@ -92,28 +142,294 @@ def read(source: Source) -> Manifest:
     Raises:
         DataError: no column holds images or labels, or a row is not like the others.
     """
+    return read_tables(source, "csv", lambda path: _parquet(path) if path.suffix.lower() == ".parquet" else _text(path))
+
+
+def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened], *, words: str = "a table") -> Manifest:
+    """Read tables of any kind: the columns of each are identified, their values and separators are decided by all together.
+
+    Args:
+        source: the tables.
+        kind: their format.
+        open_table: opens one.
+        words: for the format, in errors.
+
+    Raises:
+        UsageError: an option has no effect on such tables.
+        DataError: no column holds images or labels, a row is not like the others, or it cannot be decided what is meant.
+    """
     rows: LabelRows | None = None
     tables: list[_Table] = []
     for split, path in source.files.items():
-        with readable(path, "a table"):
-            header, body, classes = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path)
-            rows = rows or LabelRows(source, "csv", classes=classes)
-            head = list(islice(body, LOOKED_AT))
-            columns = find_columns(header, head, path, rows)
-            tables.append(_Table(path, split, columns, head, body))
+        with readable(path, words):
+            opened = open_table(path)
+            rows = rows or LabelRows(source, kind, classes=opened.classes)
+            head = list(islice(opened.rows, LOOKED_AT))
+            columns = find_columns(opened.header, head, path, source.reading, rows.listed, ragged=opened.ragged)
+            tables.append(_Table(path, split, opened, columns, head))
             _refuse_other_columns(tables, rows)
     if rows is None:
         raise DataError(f"{source.root} has no table of labels. Name the file.")
-    # of all tables together, so that their labels are split in the same way
-    texts = [text for table in tables for text in label_texts(table.columns, table.head)]
-    between = source.reading.delimiter or find_between(texts)
+    table_reader = _Reader(rows, tables)
     for table in tables:
-        with readable(table.path, "a table"):
-            rows.start(table.path)
-            for note in _notes(table, between, source.reading.delimiter):
-                rows.note(f"{table.path.name}: {note}")
-            _gather(table, rows, between)
+        with readable(table.path, words):
+            table_reader.add(table)
+    table_reader.check_labels()
     return rows.manifest()
+
+
+class _Reader:
+    """Adds the rows of tables, all read in the same way."""
+
+    def __init__(self, rows: LabelRows, tables: Sequence[_Table]) -> None:
+        self.rows, self.tables, self.reading = rows, tables, rows.source.reading
+        self.paths = ", ".join(str(table.path) for table in tables)
+        self.values, self.flags = self._values()
+        self.vector = self._vector()
+        self.separator = self._separator()
+        self.names = self._class_names() if any(table.columns.value is not None for table in tables) else {}
+        in_cells = any(table.columns.labels or table.columns.rest is not None for table in tables)
+        for option, applies in {
+            "delimiter": in_cells and not self.vector,
+            **dict.fromkeys(("absent", "unknown", "threshold"), bool(self.flags)),
+        }.items():
+            if getattr(self.reading, option) not in ("", (), None) and not applies:
+                what = "no cell holds several labels" if option == "delimiter" else "no cell says 1 or 0 of a class"
+                raise UsageError(f"{self.paths}: --{option} has no effect, because {what}. Leave it out.")
+
+    def _values(self) -> tuple[Values, Counter[str]]:
+        """Return what flags mean, and how often each occurs in the first rows."""
+        counts: Counter[str] = Counter()
+        names: dict[str, None] = {}
+        for table in self.tables:
+            counts += table.columns.counts
+            names |= dict.fromkeys(name for _, name in table.columns.flags)
+            for cell in table.label_cells() if not table.columns.flags else ():
+                for flag in vector_in(cell) or () if table.columns.vector else _object_flags(cell).values():
+                    counts[flag_of(flag)] += 1
+        return find_values(counts, self.reading, self.paths, list(names)), counts
+
+    def _vector(self) -> int:
+        """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are none.
+
+        Raises:
+            DataError: the classes have no names, or not as many.
+        """
+        lengths = {table.columns.vector for table in self.tables if not table.columns.flags}
+        if lengths <= {0}:
+            return 0
+        if len(lengths) > 1:
+            raise DataError(f"{self.paths}: the labels are 0/1 vectors of several lengths. Give tables of one data set.")
+        (length,) = lengths
+        if len(self.rows.listed) != length:
+            given = f", and {len(self.rows.listed)} names are given" if self.rows.listed else ""
+            raise DataError(
+                f"{self.paths}: each cell of labels is a 0/1 vector of length {length}{given}. Give the {length} names of the "
+                "classes in their order: --classes FILE with one a line, or --classes a,b."
+            )
+        return length
+
+    def _separator(self) -> str:
+        """Return what stands between labels, decided by all tables together, so that their labels are split in the same way."""
+        if self.reading.delimiter:
+            return self.reading.delimiter
+        cells = [cell for table in self.tables if not table.columns.flags for cell in table.label_cells()]
+        texts = [cell for cell in cells if isinstance(cell, str)]
+        if any(table.opened.whole for table in self.tables) or any(not isinstance(opened_cell(text), str) for text in texts):
+            return "none"
+        return find_separator([text for text in texts if not is_list(text)])
+
+    def _class_names(self) -> dict[str, str]:
+        """Return names by what stands in the column of labels, from Open Images' list of classes beside the table."""
+        folders = dict.fromkeys((*(table.path.parent for table in self.tables), self.rows.source.root))
+        path = next((path for folder in folders for path in sorted(folder.glob(DESCRIPTIONS_OF_CLASSES))), None)
+        if path is None:
+            return {}
+        self.rows.watch(path)
+        with readable(path, "a list of classes"):
+            return {row[0].strip(): row[1].strip() for row in csv.reader(line for _, line in read_lines(path)) if len(row) == 2}
+
+    def add(self, table: _Table) -> None:
+        """Add the rows of one table."""
+        self.rows.start(table.path, paths="elsewhere" if table.opened.elsewhere else "near", split=table.split)
+        self.rows.interpret(
+            columns=table.columns.roles,
+            separator="" if table.columns.flags or self.vector else self.separator,
+            values=self.values.meanings(self.flags),
+        )
+        columns, rows = table.columns, self.rows
+        if columns.flags:
+            rows.keep_order()
+        for _, name in columns.flags:  # a class no image has is a class
+            rows.label(name, str(table.path))
+        entries = self._entries(table)
+        if rows.source.reading.long or columns.value is not None:
+            entries = _merged(entries)
+        unlabelled = 0
+        for entry in entries:
+            if entry is None:
+                unlabelled += 1
+                continue
+            rows.add(
+                entry.image,
+                entry.active,
+                row=entry.row,
+                split=entry.split,
+                unknown=entry.unknown,
+                absent=entry.absent,
+                group=entry.group,
+            )
+        if unlabelled:
+            rows.leave_out("row", (), "their labels are null", count=unlabelled)
+
+    def _entries(self, table: _Table) -> Iterator[_Entry | None]:
+        """Yield the content of each row; None for a row of JSON whose labels are null.
+
+        Raises:
+            DataError: a row has too few cells or too many, or a cell holds something else than its column.
+        """
+        columns, path = table.columns, table.path
+        width, rest, image_column, group = columns.width, columns.rest, columns.image, columns.group
+        labels_of = self._labels_of(columns)
+        null = table.opened.whole and len(columns.labels) == 1
+        for row, cells in chain(table.head, table.opened.rows):
+            where = f"{path}, row {row}"
+            if len(cells) < width:
+                raise DataError(f"{where} has {len(cells)} cells where {width} are needed. Mend the row.")
+            if len(cells) > width and rest is None:
+                raise DataError(f"{where} has {len(cells)} cells where the others have {width}. Mend the row.")
+            image = cells[image_column]
+            split = table.split if columns.split is None else self._split_of(columns, cells, where) or table.split
+            own = "" if group is None else cell_text(cells[group])
+            entry = _Entry(row, image.strip() if isinstance(image, str) else image, split, own)
+            if null and cells[columns.labels[0]] is None:
+                yield None
+                continue
+            labels_of(cells, entry, where)
+            if columns.unknown is not None:
+                entry.unknown = entry.unknown + labels_in(cells[columns.unknown], self.separator, where)
+            yield entry
+
+    def _split_of(self, columns: Columns, cells: Sequence[Any], where: str) -> str:
+        """Return the split of a row; blank if it has none."""
+        assert columns.split is not None, "asked for tables with a column of splits"
+        cell = cells[columns.split]
+        if isinstance(cell, (dict, list)):
+            raise DataError(f'{where}: the split is no text. Write "split": "train".')
+        text = cell_text(cell)
+        return columns.split_words.get(flag_of(text) or text, "") or split_name(text)
+
+    def _labels_of(self, columns: Columns) -> Callable[[Sequence[Any], _Entry, str], None]:
+        """Return the function that reads the labels of a row into its entry."""
+        if columns.flags:
+            flags = columns.flags
+
+            def read_flags(cells: Sequence[Any], entry: _Entry, where: str) -> None:
+                self._sort(((name, cells[k]) for k, name in flags), entry, where)
+
+            return read_flags
+        if columns.vector:
+            return lambda cells, entry, where: self._read_vector(_label_cells(columns, cells), entry, where)
+        if columns.value is not None:
+            value = columns.value
+            return lambda cells, entry, where: self._read_value(columns, cells, cells[value], entry, where)
+
+        def read_names(cells: Sequence[Any], entry: _Entry, where: str) -> None:
+            for cell in _label_cells(columns, cells):
+                flags = _object_flags(cell)
+                if flags:
+                    self._sort(flags.items(), entry, where)
+                else:
+                    entry.active += labels_in(opened_cell(cell), self.separator, where)
+
+        return read_names
+
+    def _sort(self, flags: Iterable[tuple[Any, Any]], entry: _Entry, where: str) -> None:
+        """Put each class into the active or unknown labels, by its flag."""
+        read = self.values.read
+        for name, cell in flags:
+            state = read(cell)
+            if state == INACTIVE:
+                continue
+            if state is None:
+                raise DataError(
+                    f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
+                    "or say with --classes FILE which columns are classes."
+                )
+            (entry.active if state == ACTIVE else entry.unknown).append(name)
+
+    def _read_vector(self, cells: Sequence[Any], entry: _Entry, where: str) -> None:
+        """Read the vector of 0 and 1 of a row."""
+        vector = vector_in(cells[0] if len(cells) == 1 else cells)
+        if vector is None or len(vector) != self.vector:
+            raise DataError(f"{where}: the labels are no 0/1 vector of length {self.vector}, as in other rows. Mend the row.")
+        self._sort(zip(self.rows.listed, vector, strict=True), entry, where)
+
+    def _read_value(self, columns: Columns, cells: Sequence[Any], value: Any, entry: _Entry, where: str) -> None:
+        """Read a row of one label and its value: 1 present, 0 absent, of a fraction below the threshold nobody knows."""
+        label = cell_text(cells[columns.labels[0]]) if columns.labels else ""
+        if columns.joined:
+            entry.image, _, label = str(entry.image).rpartition("_")
+        state = self.values.read(value)
+        fraction = number_of(cell_text(value))
+        if state is None:
+            raise DataError(
+                f"{where}: the value {cell_text(value)[:60]!r} of the label is a fraction or no number, neither 0 or 1. Say "
+                "--threshold 0.5 to take labels from there on as present."
+            )
+        if state == INACTIVE and fraction is not None and 0 < fraction < 1:
+            state = NOT_KNOWN
+        entry.absent = []
+        {ACTIVE: entry.active, INACTIVE: entry.absent, NOT_KNOWN: entry.unknown}[state].append(self.names.get(label, label))
+
+    def check_labels(self) -> None:
+        """Say which labels hold another separator, or are of several words; raise if cells were written in two ways.
+
+        Raises:
+            DataError: a label is several of the others.
+        """
+        names, separator = list(self.rows.index), self.separator
+        if self.rows.fixed or self.reading.delimiter or any(table.columns.flags for table in self.tables):
+            return
+        refuse_mixed(names, separator, self.paths)
+        odd = odd_labels(names, separator)
+        if odd and separator not in ("none", ""):
+            self.rows.note(f"labels that hold another separator are kept whole: {', '.join(odd[:5])[:200]}")
+        spaced = next((name for name in names if " " in name), None)
+        if spaced is not None and separator == "":
+            self.rows.note(f"labels such as {spaced[:60]!r} are kept whole; --delimiter ' ' takes them apart")
+
+
+def _label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
+    """Return the cells of a row that hold labels."""
+    return [*(cells[k] for k in columns.labels), *(cells[columns.rest :] if columns.rest is not None else ())]
+
+
+def _object_flags(cell: Any) -> dict[str, Any]:
+    """Return the classes and flags of a cell that is an object, in which null is unknown; none for another cell."""
+    flags = flags_in(opened_cell(cell)) if isinstance(cell, dict) or (isinstance(cell, str) and cell[:1] == "{") else None
+    return {name: "?" if flag is None else flag for name, flag in (flags or {}).items()}
+
+
+def _merged(entries: Iterable[_Entry | None]) -> Iterator[_Entry]:
+    """Yield one entry per image and split, with the labels of all its rows.
+
+    Where rows say that a label is absent, what no row names is unknown; else it is absent.
+    """
+    merged: dict[tuple[str, str], _Entry] = {}
+    verified = False
+    for entry in entries:
+        if entry is None:
+            continue
+        first = merged.setdefault((entry.split, str(entry.image)), entry)
+        verified = verified or bool(entry.absent)
+        if first is not entry:
+            first.active.extend(entry.active)
+            first.unknown.extend(entry.unknown)
+            if first.absent is not None:
+                first.absent.extend(entry.absent or ())
+    for entry in merged.values():
+        yield replace(entry, absent=[name for name in entry.absent or () if name not in entry.active] if verified else None)
 
 
 def _is_caption(path: Path) -> bool:
@@ -138,8 +454,8 @@ def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
         )
 
 
-def _text(path: Path) -> tuple[list[str] | None, Iterator[Row], tuple[str, ...]]:
-    """Header (None without one) and rows of a delimited text file."""
+def _text(path: Path) -> Opened:
+    """Open a delimited text file."""
     first = [line for _, line in islice(read_lines(path), SNIFFED)]
     layout = _delimiter(first)
     if layout is None:
@@ -153,8 +469,7 @@ def _text(path: Path) -> tuple[list[str] | None, Iterator[Row], tuple[str, ...]]
         )
     delimiter, has_header = layout
     body = _csv_rows(path, delimiter)
-    header = [str(cell).strip() for cell in next(body)[1]] if has_header else None
-    return header, body, ()
+    return Opened([str(cell).strip() for cell in next(body)[1]] if has_header else None, body)
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
@@ -197,8 +512,8 @@ def _is_header(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
     return any(looks_like_image(cell) for row in rows[1:2] for cell in row)
 
 
-def _parquet(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
-    """Column names, rows, and class names that the Hugging Face library put into the file."""
+def _parquet(path: Path) -> Opened:
+    """Open a Parquet file, with the class names that the Hugging Face library put into it."""
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
@@ -207,7 +522,7 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
                 raise DataError(
                     f"{path} holds the images themselves in column {field.name}. Save them as files and give their paths."
                 )
-        return list(schema.names), _parquet_rows(file, path), _class_labels(schema)
+        return Opened(list(schema.names), _parquet_rows(file, path), _class_labels(schema))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error)[:200]}). Write it again.") from None
 
@@ -234,66 +549,3 @@ def _class_labels(schema: pa.Schema) -> tuple[str, ...]:
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
     return ()
-
-
-def _gather(table: _Table, rows: LabelRows, between: str) -> None:
-    """Add every row."""
-    if table.columns.flags:
-        rows.keep_order()
-    for _, name in table.columns.flags:  # a class no image has is a class
-        rows.label(name, str(table.path))
-    entries = _entries(table, between)
-    for entry in _merged(entries) if rows.source.reading.long else entries:
-        rows.add(entry.image, entry.active, row=entry.row, split=entry.split, unknown=entry.unknown)
-
-
-def _entries(table: _Table, between: str) -> Iterator[_Entry]:
-    """Yield the content of each row.
-
-    Raises:
-        DataError: a row has too few cells or too many.
-    """
-    columns, path = table.columns, table.path
-    for row, cells in chain(table.head, table.body):
-        where = f"{path}, row {row}"
-        if len(cells) < columns.width:
-            raise DataError(f"{where} has {len(cells)} cells where {columns.width} are needed. Mend the row.")
-        if len(cells) > columns.width and columns.rest is None:
-            raise DataError(f"{where} has {len(cells)} cells where the others have {columns.width}. Mend the row.")
-        unknown = labels_in(cells[columns.unknown], between, where) if columns.unknown is not None else []
-        if columns.flags:
-            active, more = read_flags(columns.flags, cells, where)
-            unknown += more
-        else:
-            active = [label for cell in label_cells(columns, cells) for label in labels_in(cell, between, where)]
-        image = cells[columns.image]
-        image = image.strip() if isinstance(image, str) else image
-        yield _Entry(row, image, split_of(columns, cells) or table.split, active, unknown)
-
-
-def _merged(entries: Iterable[_Entry]) -> Iterator[_Entry]:
-    """One entry per image and split, with the labels of all its rows."""
-    merged: dict[tuple[str, str], _Entry] = {}
-    for entry in entries:
-        first = merged.setdefault((entry.split, str(entry.image)), entry)
-        if first is not entry:
-            first.active.extend(entry.active)
-            first.unknown.extend(entry.unknown)
-    yield from merged.values()
-
-
-def _notes(table: _Table, between: str, delimiter: str) -> Iterator[str]:
-    """Return notes for the user on how a table was understood."""
-    columns, head = table.columns, table.head
-    if columns.left_out:
-        yield f"columns that are no labels: {', '.join(columns.left_out)[:200]}"
-    if columns.flags:
-        values = {cell_text(cells[k]) for _, cells in head for k, _ in columns.flags if k < len(cells)}
-        if not any(FLAGS.get(value.lower()) == INACTIVE for value in values) and values & {"-1", "-1.0"}:
-            yield "there is no 0, and -1 counts as unknown: write 0 where a class is absent"
-    elif not delimiter:
-        spaced = next((text for text in label_texts(columns, head) if " " in text.strip()), None)
-        if between == " ":
-            yield "labels are taken apart at spaces; --delimiter none keeps them whole"
-        elif not between and spaced is not None:
-            yield f"labels such as {spaced.strip()[:60]!r} are kept whole; --delimiter ' ' takes them apart"

@@ -23,6 +23,7 @@ from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
+OPTIONS = ("difficult",)
 
 # class: superclass, as in the devkit's taxonomy
 SUPERCLASSES = {

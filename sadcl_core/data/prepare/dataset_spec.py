@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sadcl_core.data.formats import BUILT_IN, DATASETS
@@ -94,10 +94,10 @@ def find_labels(
     else:
         labels = detect_files(spec.paths, expected=expected)
     options = getattr(reader(labels.format), "OPTIONS", ())
-    for option in ("long", "label_column"):
-        if getattr(reading, option) and option not in options:
-            flag = option.replace("_", "-")
-            raise UsageError(f"--{flag} is not for labels that are read as {labels.format}. Leave it out.")
+    for field in fields(Reading):
+        if field.name != "classes" and getattr(reading, field.name) != field.default and field.name not in options:
+            option = field.name.replace("_", "-")
+            raise UsageError(f"--{option} has no effect on these labels, which are read as {labels.format}. Leave it out.")
     return labels, Source(
         public or spec.name,
         spec.root,

@@ -53,11 +53,16 @@ class Options:
         split: fractions of train, val and test, or one split for all images; see `parse_fractions`.
         division: the same, for data that come without splits when `split` is empty.
         seed: of the splits.
-        classes: file of class names in their order.
+        classes: file of class names in their order, or the names with commas between them.
         delimiter: between the labels of one cell of a table; detected when empty.
         difficult: what VOC's difficult objects count as: unknown, absent or present.
         label_column: of a table; detected when empty.
         long: every row of a table is one label of its image.
+        absent: values that mean absent, with commas between them; `blank` for an empty cell.
+        unknown: values that mean unknown.
+        threshold: fractions from here on are present, those below absent; None to refuse fractions.
+        image_column: of a table; detected when empty.
+        split_column: of a table; detected when empty; `none` if there is none.
         resize: short side in pixels of compact copies of the images; 0 for the originals.
         skip_broken: leave out images that cannot be read, instead of raising.
         decode: read the pixels of every image; otherwise only check that the files exist.
@@ -72,6 +77,11 @@ class Options:
     difficult: Difficult = "ignore"
     label_column: str = ""
     long: bool = False
+    absent: str = ""
+    unknown: str = ""
+    threshold: float | None = None
+    image_column: str = ""
+    split_column: str = ""
     resize: int = 0
     skip_broken: bool = False
     decode: bool = True
@@ -126,6 +136,11 @@ def prepare(
     delimiter: str = "",
     label_column: str = "",
     long: bool = False,
+    absent: str = "",
+    unknown: str = "",
+    threshold: float | None = None,
+    image_column: str = "",
+    split_column: str = "",
     difficult: Difficult = "ignore",
     resize: int = 0,
     export: Sequence[str] = (),
@@ -147,10 +162,15 @@ def prepare(
         format: of the labels, a row of FORMATS; detected when empty.
         split: of data without splits: fractions of train, val and test ("0.8,0.1,0.1"), or one name for all images.
         seed: of the division into splits.
-        classes: file of class names in their order, one per line.
-        delimiter: between the labels of one cell of a table; detected when empty; "none" if a cell is one label.
+        classes: file of class names in their order, one per line, or the names with commas between them ("cat,dog").
+        delimiter: between the labels of one cell of a table, or of a caption; detected when empty; "none" if a cell is one label.
         label_column: of a table; detected when empty.
         long: every row of a table is one label of its image.
+        absent: values of columns of classes that mean absent ("-1", "0,blank"); detected when empty.
+        unknown: values of columns of classes that mean unknown; detected when empty.
+        threshold: fractions in columns of classes from here on are present, those below absent; None to refuse them.
+        image_column: of a table; detected when empty.
+        split_column: of a table; detected when empty; "none" if there is none.
         difficult: what VOC's difficult objects count as: unknown, absent or present.
         resize: short side in pixels of compact copies of the images, which are used instead of them; 0 for none.
         export: label files that are written as well: rows of EXPORTS.
@@ -193,11 +213,16 @@ def prepare(
         format=format,
         split=split,
         seed=seed,
-        classes=str(Path(classes).absolute()) if classes else "",
+        classes=str(Path(classes).absolute()) if classes and not _are_names(str(classes)) else str(classes or ""),
         delimiter=delimiter,
         difficult=difficult,
         label_column=label_column,
         long=long,
+        absent=absent,
+        unknown=unknown,
+        threshold=threshold,
+        image_column=image_column,
+        split_column=split_column,
         resize=resize,
         skip_broken=skip_broken,
         decode=not fast,
@@ -296,12 +321,18 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
 
 def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     """Return the manifest as the labels have it."""
+    listed = Path(options.classes) if options.classes and not _are_names(options.classes) else None
     reading = Reading(
-        classes=read_classes(Path(options.classes)) if options.classes else (),
+        classes=_words(options.classes) if listed is None else read_classes(listed),
         delimiter=options.delimiter,
         difficult=options.difficult,
         label_column=options.label_column,
         long=options.long,
+        absent=_words(options.absent),
+        unknown=_words(options.unknown),
+        threshold=options.threshold,
+        image_column=options.image_column,
+        split_column=options.split_column,
     )
     labels, source = find_labels(spec, expected=options.format, reading=reading, unpacked=target.resolve() / UNPACKED)
     manifest: Manifest = reader(labels.format).read(source)
@@ -309,10 +340,20 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     if options.difficult != Options.difficult:
         notes.append(f"objects marked difficult count as {options.difficult}")
     origin = manifest.description.source
-    if options.classes:
-        origin["files"] |= describe_source(labels.format, [Path(options.classes)])["files"]
+    if listed is not None:
+        origin["files"] |= describe_source(labels.format, [listed])["files"]
     manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
     return manifest
+
+
+def _are_names(classes: str) -> bool:
+    """Return True if a list of classes is given as names with commas between them, not as a file."""
+    return "," in classes and not Path(classes).is_file()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words of a text between commas."""
+    return tuple(word for word in map(str.strip, text.split(",")) if word)
 
 
 def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:

@@ -69,7 +69,9 @@ def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
     path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": ["cat"]}, {"image": "b.jpg", "labels": None}])
     manifest = load(path)
     assert [row[0] for row in rows(manifest)] == ["a.jpg"]
-    assert manifest.description.notes == ("mine.jsonl: 1 images whose labels are null were left out",)
+    assert manifest.description.interpretation is not None
+    (left_out,) = manifest.description.interpretation.left_out
+    assert (left_out.what, left_out.count, left_out.reason) == ("row", 1, "their labels are null")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_a_json_suffix_will_do(tmp_path: Path) -> None:
         ({"image": "b.jpg", "labels": [["cat"]]}, "row 2: the labels are no list of names"),
         ({"image": "b.jpg", "labels": [{"score": 1}]}, "row 2: the labels are no list of names"),
         ({"image": "b.jpg", "labels": True}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": {"cat": 7}}, "row 2: the labels are neither 1, 0 nor null"),
+        ({"image": "b.jpg", "labels": {"cat": 7}}, "row 2, column 'cat': '7' is not 1, 0, or unknown"),
         ({"image": "b.jpg", "labels": ["cat"], "split": "\ud800"}, "row 2: .* would be split 2"),
         ({"image": "b.jpg", "labels": ["cat"], "split": ["train"]}, "row 2: the split is no text"),
         ([], "row 2 is no JSON object. Write one object per image"),

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sadcl_core.data.formats.source import Reading
+from sadcl_core.data.interpretation import FileReading
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     Writer,
@@ -34,6 +36,17 @@ LABELS = [["cat", "dog"], ["dog"], [], ["cat"]]
 
 def table(tmp_path: Path, text: str, name: str = "mine.csv") -> Path:
     return put(tmp_path / name, text)
+
+
+def account(manifest: Manifest) -> FileReading:
+    """How the first label file was read."""
+    interpretation = manifest.description.interpretation
+    assert interpretation is not None
+    return interpretation.files[0]
+
+
+def left_out(manifest: Manifest) -> list[str]:
+    return [column.name for column in account(manifest).columns if column.role == "metadata"]
 
 
 def labels(path: Path, reading: Reading = Reading()) -> list[list[str]]:  # noqa: B008
@@ -94,7 +107,7 @@ def test_chexperts_columns_that_are_no_labels(tmp_path: Path) -> None:
         ("train/patient00002/study1/view1_frontal.jpg", "train", [], ["No Finding", "Cardiomegaly"]),
         ("valid/patient64541/study1/view1_frontal.jpg", "val", ["Cardiomegaly", "Edema"], []),
     ]
-    assert manifest.description.notes[0] == "train.csv: columns that are no labels: Sex, Age, Frontal/Lateral, AP/PA"
+    assert left_out(manifest) == ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
 
 
 def test_chexpert_from_the_folder_above_and_by_its_files(tmp_path: Path) -> None:
@@ -128,9 +141,10 @@ def test_parquet_columns_of_flags_and_missing_values(tmp_path: Path) -> None:
 
 def test_a_parquet_label_that_is_no_number_is_no_label(tmp_path: Path) -> None:
     pq.write_table(
-        pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "label": [1.0, float("nan"), None]}), tmp_path / "mine.parquet"
+        pa.table({"image": ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "label": [1.0, float("nan"), None, 3.0]}),
+        tmp_path / "mine.parquet",
     )
-    assert labels(tmp_path / "mine.parquet") == [["1.0"], [], []]
+    assert labels(tmp_path / "mine.parquet") == [["1"], [], [], ["3"]]
 
 
 def test_parquet_that_holds_the_images_themselves(tmp_path: Path) -> None:
@@ -216,14 +230,9 @@ def test_a_list_of_classes_says_which_columns_are_classes(tmp_path: Path) -> Non
     manifest = load(path, reading=Reading(classes=("dog", "cat")))
     assert manifest.classes == ("dog", "cat")
     assert rows(manifest) == [("a.jpg", "", ["cat"], ["dog"]), ("b.jpg", "", [], ["dog"])]
-    assert manifest.description.notes == ("mine.csv: columns that are no labels: flash",)
+    assert left_out(manifest) == ["flash"]
     with pytest.raises(DataError, match="has no column of the class 'cow', which the list of classes has"):
         load(path, reading=Reading(classes=("cat", "cow")))
-
-
-def test_minus_one_without_any_zero_is_remarked_on(tmp_path: Path) -> None:
-    manifest = load(table(tmp_path, "image,cat,dog\na.jpg,1,-1\nb.jpg,-1,1\n"))
-    assert manifest.description.notes == ("mine.csv: there is no 0, and -1 counts as unknown: write 0 where a class is absent",)
 
 
 # ---- labels of several words
@@ -241,7 +250,7 @@ def test_words_that_come_together_in_other_ways_are_labels(tmp_path: Path) -> No
     lines = [f"{k}.jpg,{name}\n" for k, name in enumerate(["clear water", "haze water", "clear", "haze"] * 3)]
     manifest = load(table(tmp_path, f"image,tags\n{''.join(lines)}"))
     assert manifest.classes == ("clear", "haze", "water")
-    assert "taken apart at spaces; --delimiter none keeps them whole" in manifest.description.notes[0]
+    assert account(manifest).separator == " "
     assert "clear water" in load(tmp_path / "mine.csv", reading=Reading(delimiter="none")).classes
 
 
@@ -284,7 +293,7 @@ def test_the_column_of_labels_can_be_said(tmp_path: Path) -> None:
     path = table(tmp_path, "image,caption,findings,cat\na.jpg,a sofa,cat;dog,1\nb.jpg,a road,dog,0\n")
     manifest = load(path, reading=Reading(label_column="findings"))
     assert labels(path, Reading(label_column="findings")) == [["cat", "dog"], ["dog"]]
-    assert manifest.description.notes == ("mine.csv: columns that are no labels: caption, cat",)
+    assert left_out(manifest) == ["caption", "cat"]
     with pytest.raises(DataError, match=r"has no column 'finding', only image, caption, findings, cat\. Check --label-column"):
         load(path, reading=Reading(label_column="finding"))
 
@@ -341,7 +350,7 @@ def test_a_spreadsheet_is_to_be_saved_as_text(tmp_path: Path, suffix: str) -> No
         ("a.jpg\nb.jpg\n", "lists images and no labels. Write their labels behind them"),
         ("x,y\n1,2\n", "has no column of images: neither a header"),
         ("image,labels,image\na.jpg,cat,b.jpg\n", "the header names 'image' twice. Rename one"),
-        ("image,width\na.jpg\n", "row 2 has 1 cells where 2 are needed. Mend the row"),
+        ("image,place\na.jpg\n", "row 2 has 1 cells where 2 are needed. Mend the row"),
         ("image,labels,split\na.jpg,cat,train,dog\n", "row 2 has 4 cells where the others have 3. Mend the row"),
         ("image,x,y\na.jpg,u,v\n", r"has no column of labels \(image, x, y\). Call it labels"),
         ("a.jpg,1,0\nb.jpg,0,1\n", "has 2 columns of 1 and 0 and no header to name their classes. Add one"),
@@ -371,8 +380,8 @@ def test_images_in_any_folder_beside_the_table(tmp_path: Path) -> None:
 
 
 def test_long_tables_with_a_column_of_flags_are_refused(tmp_path: Path) -> None:
-    path = put(tmp_path / "mine.csv", "ImageID,Source,LabelName,Confidence\na,x,cat,1\na,x,dog,0\n")
-    with pytest.raises(DataError, match=r"column 'Confidence' says 1 or 0 of each label\. Leave the rows with 0 out"):
+    path = put(tmp_path / "mine.csv", "ImageID,Source,LabelName,Rare\na,x,cat,1\na,x,dog,0\n")
+    with pytest.raises(DataError, match=r"column 'Rare' says 1 or 0 of each label\. Call it value if 0 means"):
         load(path, reading=Reading(long=True))
 
 

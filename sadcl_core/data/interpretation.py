@@ -1,0 +1,116 @@
+"""What a reader took from label files: which files, columns and values, and where the images were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+Role: TypeAlias = Literal["image", "labels", "class", "split", "unknown", "value", "group", "metadata"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column or key of a label file.
+
+    Attributes:
+        name: in the header; `column 3` where there is none.
+        role: what it was read as; `metadata` is about the image and no label.
+        reason: the evidence for it.
+    """
+
+    name: str
+    role: Role
+    reason: str
+
+
+@dataclass(frozen=True)
+class FileReading:
+    """How one label file was read.
+
+    Attributes:
+        file: path relative to the folder of the images, else absolute.
+        split: of its images; empty where its rows say so, or nothing does.
+        images: that it lists.
+        columns: with their roles; none in a format without columns.
+        separator: between the labels of a cell; `none` where a cell is one label; empty where labels are not in a cell.
+        values: `present`, `absent` or `unknown` by each value of the columns of classes that occurs, as written.
+    """
+
+    file: str
+    split: str = ""
+    images: int = 0
+    columns: tuple[Column, ...] = ()
+    separator: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImagePlace:
+    """Where some of the images were found.
+
+    Attributes:
+        folder: relative to the root; empty for the root itself.
+        images: found so.
+        dropped: leading folders of their references that are not on this disk.
+        extension: that was appended to their references, or took the place of theirs.
+    """
+
+    folder: str
+    images: int
+    dropped: str = ""
+    extension: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that is there and was not read.
+
+    Attributes:
+        what: file, row or label.
+        names: of a few of them.
+        reason: why.
+        count: of all.
+    """
+
+    what: str
+    names: tuple[str, ...]
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """The account of one reading of label files; see the parts."""
+
+    format: str
+    files: tuple[FileReading, ...] = ()
+    places: tuple[ImagePlace, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def parse_interpretation(stored: Mapping[str, Any]) -> Interpretation:
+    """Return the account that `dataclasses.asdict` turned into JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+
+    Example:
+        >>> from dataclasses import asdict
+        >>> account = Interpretation("csv", (FileReading("a.csv", columns=(Column("image", "image", "its name"),)),))
+        >>> parse_interpretation(asdict(account)) == account
+        True
+    """
+    files = [{**entry, "columns": tuple(_column(column) for column in entry["columns"])} for entry in stored["files"]]
+    return Interpretation(
+        format=str(stored["format"]),
+        files=tuple(FileReading(**entry) for entry in files),
+        places=tuple(ImagePlace(**entry) for entry in stored["places"]),
+        left_out=tuple(LeftOut(**{**entry, "names": tuple(entry["names"])}) for entry in stored["left_out"]),
+    )
+
+
+def _column(stored: Mapping[str, Any]) -> Column:
+    if stored["role"] not in get_args(Role):
+        raise ValueError(f"{stored['role']} is no role of a column")
+    return Column(**stored)
