@@ -1,4 +1,4 @@
-"""What a reader took from label files: which files, columns and values, and where the images were found."""
+"""The account of a reading of label files: which files, columns and values were taken, and where the images were found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Column:
 
 @dataclass(frozen=True)
 class FileReading:
-    """How one label file was read.
+    """Account of one label file.
 
     Attributes:
         file: path relative to the folder of the images, else absolute.
@@ -47,7 +47,7 @@ class FileReading:
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """Where some of the images were found.
+    """A place where some of the images were found.
 
     Attributes:
         folder: relative to the root; empty for the root itself.
@@ -64,7 +64,7 @@ class ImagePlace:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that is there and was not read.
+    """A thing that is there and was not read.
 
     Attributes:
         what: file, row or label.

@@ -1,4 +1,4 @@
-"""The values in cells: what 1, 0, -1 and blanks say of a class, what stands between labels, lists and vectors."""
+"""Read the values in cells: what 1, 0, -1 and blanks say of a class, what stands between labels, lists and vectors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def number_of(text: str) -> float | None:
 
 @dataclass
 class Values:
-    """What the cells of the columns of classes say.
+    """Meanings of the cells of the columns of classes.
 
     Attributes:
         states: ACTIVE, INACTIVE or NOT_KNOWN by what `flag_of` returns.

@@ -153,7 +153,7 @@ class _Columns:
 
 
 class _Profile:
-    """What the cells of one column hold.
+    """Contents of the cells of one column.
 
     Attributes:
         flags: counts of what `flag_of` returns.

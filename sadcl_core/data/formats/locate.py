@@ -19,7 +19,7 @@ from itertools import product, takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_above, split_name
+from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.interpretation import ImagePlace
@@ -51,7 +51,7 @@ class Rule:
 
 @dataclass
 class Located:
-    """Where the images of one label file and split are.
+    """Places of the images of one label file and split.
 
     Attributes:
         root: that the paths start from.
@@ -97,10 +97,10 @@ class Images:
         """
         text = plain(reference.lstrip("/"))
         text = _bare(text) if by_stem else text
-        parts, own = text.split("/"), split_above(reference)
+        parts, own = text.split("/"), _split_of(reference)
         paths: Sequence[str] = (self._names(), self._by_stem)[by_stem].get(parts[-1], ())
         if own:
-            paths = [path for path in paths if split_above(path) in (own, "")]
+            paths = [path for path in paths if _split_of(path) in (own, "")]
         ends = {path: f"/{_bare(plain(path)) if by_stem else plain(path)}" for path in paths}
         for dropped in range(min(droppable, len(parts) - 1) + 1):
             tail = "/" + "/".join(parts[dropped:])
@@ -172,6 +172,7 @@ def locate(
         dropped = "/".join(references[0].split("/")[: rule.dropped])
         found[ImagePlace(rule.prefix, 0, dropped, rule.suffix)] = len(paths) - len(missing)
     above = "" if rule.root == images.root else f"{images.root.name}/"
+    claimed = set(paths).difference(paths[k] for k in missing)
     for by_stem in (False, True) if missing and images else ():
         left = []
         listed = len(missing) < len(paths)  # some have the extension that they are listed with, so the others may be missing
@@ -179,8 +180,11 @@ def locate(
             reference, matches = references[k], []
             if not (by_stem and listed and reference.lower().endswith(EXTENSIONS)):
                 matches = images.candidates(reference, droppable=DEEPEST if foreign[k] else droppable, by_stem=by_stem)
+            matches = [
+                path for path in matches if above + path not in claimed and _split_of(path) in ("", split or _split_of(path))
+            ]
             if len(matches) > 1:
-                matches = [path for path in matches if split and split_above(path) == split] or matches
+                matches = [path for path in matches if split and _split_of(path) == split] or matches
             if len(matches) > 1:
                 raise _several(file, reference, matches)
             if matches:
@@ -191,6 +195,15 @@ def locate(
         missing = left
     places = [ImagePlace(place.folder, count, place.dropped, place.extension) for place, count in found.most_common(MAX_PLACES)]
     return Located(rule.root, paths, missing, tuple(places))
+
+
+def _split_of(path: str) -> str:
+    """Return the split that the nearest folder above an image has in its name, as val2017 and stage_2_train have; else blank."""
+    for folder in reversed(path.split("/")[:-1]):
+        for word in re.split(r"[^a-z]+", folder.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return ""
 
 
 def _place(reference: str, path: str) -> ImagePlace:

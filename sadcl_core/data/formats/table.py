@@ -45,7 +45,7 @@ from sadcl_core.data.formats.cells import (
 )
 from sadcl_core.data.formats.columns import Columns, Row, find_columns
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
-from sadcl_core.data.formats.source import Source, split_name
+from sadcl_core.data.formats.source import Source, label_files, split_name
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import (
@@ -160,7 +160,7 @@ def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened],
     """
     rows: LabelRows | None = None
     tables: list[_Table] = []
-    for split, path in source.files.items():
+    for split, path in label_files(source):
         with readable(path, words):
             opened = open_table(path)
             rows = rows or LabelRows(source, kind, classes=opened.classes)

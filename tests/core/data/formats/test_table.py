@@ -150,7 +150,7 @@ def test_a_parquet_label_that_is_no_number_is_no_label(tmp_path: Path) -> None:
 def test_parquet_that_holds_the_images_themselves(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [{"bytes": b"", "path": "a.jpg"}], "label": [1]}), tmp_path / "mine.parquet")
     with pytest.raises(DataError, match=r"holds the images themselves in column image. Save them as files"):
-        load(tmp_path / "mine.parquet")
+        load(tmp_path / "mine.parquet", expected="csv")
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
