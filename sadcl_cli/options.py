@@ -147,7 +147,10 @@ def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[...
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """Return the parameter of a command for a flag."""
     option = f"--{name.replace('_', '-')}"
-    declarations = [f"--{name}/--no-{name}" if name == "compile" else option, *([f"-{flag.letter}"] if flag.letter else [])]
+    declarations = [
+        f"--{name}/--no-{name}" if flag.kind is bool and name != "no_pretrained" else option,
+        *([f"-{flag.letter}"] if flag.letter else []),
+    ]
     info = typer.Option(
         *declarations,
         metavar=flag.metavar,

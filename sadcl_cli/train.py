@@ -160,6 +160,8 @@ def train(
                 **flags,
             )
         except (SadclError, KeyboardInterrupt) as error:
+            if display.unfinished is not None:
+                warn(f"the features computed so far are kept in {display.unfinished}. The same command goes on from there.")
             if display.stage is not None and display.run is not None and display.run.run.state.is_file():
                 run = display.run.run.path
                 lr = " --lr RATE" if isinstance(error, DivergedError) else ""

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 from sadcl_cli.console import detail, messages, new_table, say, stages, verbosity, warn
 from sadcl_cli.display.prepare import say_origin
 from sadcl_core.config.methods import SHORT
+from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
 NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
@@ -27,6 +30,7 @@ class TrainingDisplay:
 
     Attributes:
         run: the event that the run started; None before.
+        unfinished: folder of features while some of them are being computed; else None.
     """
 
     def __init__(self) -> None:
@@ -35,6 +39,7 @@ class TrainingDisplay:
         self.stage: events.StageStarted | None = None
         self.bar: Progress | None = None
         self.task: Any = None
+        self.unfinished: Path | None = None
         self.since, self.images = 0.0, 0
         self.preparing = ExitStack()  # holds the bars of preparing data while that goes on
         self.report: Any = None
@@ -58,13 +63,43 @@ class TrainingDisplay:
             self.run = event
             self.start_bar()
         elif isinstance(event, events.DataReady):
-            self.preparing.close()
+            self.end_progress()
         show: Any = {
+            events.FeaturesPlanned: self.show_features,
+            events.FeaturesProgress: self.show_computing,
+            events.FeaturesComputed: self.show_computed,
             events.StageStarted: self.show_stage,
             events.StepDone: self.show_step,
             events.EpochDone: self.show_epoch,
         }.get(type(event), SHOWN.get(type(event), show_note))
         show(event)
+
+    def end_progress(self) -> None:
+        """Remove the bars of what is over."""
+        self.preparing.close()
+        self.report = None
+
+    def show_features(self, event: events.FeaturesPlanned) -> None:
+        """Show what the features take, before they are computed."""
+        self.stop_bar()  # of an earlier run
+        self.unfinished = event.folder if event.missing else None
+        for key in event.removed:
+            say(f"features: removed {key}, used longest ago")
+        rest = f"{event.missing:,} of them are computed now ({gigabytes(event.new)})" if event.missing else "all are there"
+        say(f"features: {event.images:,} images in {event.rows:,} views, {gigabytes(event.size)} in {event.folder}; {rest}")
+
+    def show_computing(self, event: events.FeaturesProgress) -> None:
+        """Move the bar of the features, on a terminal."""
+        if messages().is_terminal:
+            self.progress("computing features", event.done, event.total)
+
+    def show_computed(self, event: events.FeaturesComputed) -> None:
+        """Show how fast features were computed."""
+        self.end_progress()
+        self.unfinished = None
+        if event.rows:
+            speed = event.rows / max(event.seconds, 1e-9)
+            say(f"features: {event.rows:,} views computed in {event.seconds:.0f} s, {speed:.0f} a second")
 
     def start_bar(self) -> None:
         """Start the live bar, on a terminal."""
@@ -210,6 +245,8 @@ def show_note(event: Event) -> None:
     match event:
         case events.StageTakenOver():
             say(f"stage {event.stage} from {event.run.path}, EMA mAP {event.best_map:.2f}")
+        case events.FeaturesAwaited():
+            detail(f"waits for another process that computes features in {event.folder}")
         case events.TimeEstimated():
             early = "; early stop may end it sooner" if event.early_stop else ""
             say(f"about {spoken(event.seconds)} to go, from the first steps{early}")

@@ -54,6 +54,8 @@ FLAGS: dict[str, Flag] = {
     "no_pretrained": Flag("model.pretrained", bool, "Start from random weights."),
     "init_from": Flag("model.init_from", Path, "Go on from a trained model, class by class name.", metavar="RUN_OR_FILE"),
     "class_map": Flag("model.class_map", Path, "Lines such as aeroplane: airplane, for --init-from.", metavar="FILE"),
+    "frozen": Flag("features.frozen", bool, "Train the head alone, on features that are computed once."),
+    "cache": Flag("features.cache", Path, "Folder of these features; in the user's cache unless given.", metavar="DIR"),
     "epochs": Flag("stages.*.epochs", str, "Epochs of every stage, or of each: 15,5.", metavar="N[,N]"),
     "batch_size": Flag("data.batch_size", int, "Images a step.", letter="b", least=1),
     "img_size": Flag("data.img_size", int, "Side in pixels.", least=16, most=4096),

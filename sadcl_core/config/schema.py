@@ -163,6 +163,20 @@ class StageSection(Section):
         return {name: weight for name, weight in self.losses.items() if weight != 0}
 
 
+class FeatureSection(Section):
+    """Features that a frozen backbone computes once, kept on the disk for all runs."""
+
+    frozen: bool = Field(
+        False, description="never train the backbone: its maps are computed once; backbone_lr_scale is then 0 in every stage"
+    )
+    views: int = Field(
+        2, ge=1, le=64, description="views kept of each training image: as it is, its mirror image, then mild crops"
+    )
+    precision: Literal["fp16", "fp32"] = Field("fp16", description="of the maps on the disk")
+    cache: str = Field("", description="folder of the maps; empty: sadcl/features in the user's cache folder")
+    limit_gb: float = Field(100.0, gt=0, description="size of that folder in GB, above which maps used longest ago are removed")
+
+
 class OptimSection(Section):
     """Decay, OneCycle per step, EMA and early stop, the same in every stage."""
 
@@ -199,6 +213,7 @@ class RunConfig(Section):
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     loss: LossSection = LossSection()
+    features: FeatureSection = FeatureSection()
     optim: OptimSection = OptimSection()
     stages: dict[str, StageSection] = Field(
         default_factory=lambda: {

@@ -15,11 +15,12 @@ from sadcl_core.data.images import read_image
 from sadcl_core.data.sampling import Key
 from sadcl_core.data.shards import Sample, first_row, read_samples, shards_of
 from sadcl_core.data.split import Split
-from sadcl_core.data.transforms import Transform
+from sadcl_core.data.transforms import Inputs, Transform
 from sadcl_core.runtime.distributed import get_rank, get_world_size
 from sadcl_core.runtime.seeds import drawing_from, seed_of
 
-Batch = tuple[Tensor, Tensor, Tensor]  # images, targets, and the index of each image in the split
+PixelBatch = tuple[Tensor, Tensor, Tensor]  # images, targets, and the index of each image in the split
+Batch = tuple[Inputs, Tensor, Tensor]  # the same, or maps in the place of images
 
 
 def transform_views(image: Tensor, transform: Transform, views: int, seed: int | None = None) -> Tensor:
@@ -28,7 +29,7 @@ def transform_views(image: Tensor, transform: Transform, views: int, seed: int |
         return transform(image) if views == 1 else torch.stack([transform(image) for _ in range(views)])
 
 
-class SplitDataset(Dataset[Batch]):
+class SplitDataset(Dataset[PixelBatch]):
     """Image `i` as (3, S, S) uint8, or (V, 3, S, S) for V > 1 views, its targets (K,) int8, and `i`.
 
     Requested as `(i, seed)`, the transform draws from that seed and from nothing else.
@@ -44,13 +45,13 @@ class SplitDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, key: int | Key) -> Batch:
+    def __getitem__(self, key: int | Key) -> PixelBatch:
         index, seed = key if isinstance(key, tuple) else (key, None)
         image = transform_views(read_image(self.split.path(index)), self.transform, self.views, seed)
         return image, torch.from_numpy(self.split.targets(index)), torch.tensor(index)
 
 
-class ShardDataset(IterableDataset[Batch]):
+class ShardDataset(IterableDataset[PixelBatch]):
     """The images of a split in shards, in small pieces as they come off the stream.
 
     Every process and every loader worker reads shards of its own. With a seed, shards are shuffled, and images within a
@@ -92,7 +93,7 @@ class ShardDataset(IterableDataset[Batch]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[PixelBatch]:
         """Yield pieces: images (b, 3, S, S), or in V views, targets (b, K) and indices (b,)."""
         files = list(self.files)
         shuffle, passes = self.shuffle_seed, int(self.passes)
@@ -111,7 +112,7 @@ class ShardDataset(IterableDataset[Batch]):
             images, targets, indices = zip(*batch, strict=True)
             yield torch.stack(images), torch.stack(targets), torch.stack(indices)
 
-    def _decode(self, sample: Sample, passes: int) -> Batch:
+    def _decode(self, sample: Sample, passes: int) -> PixelBatch:
         row, name, content = sample
         index = row - self.first
         seed = None if self.shuffle_seed is None else seed_of(self.shuffle_seed, passes, index)

@@ -8,13 +8,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from sadcl_core.data.dataset import Batch, ShardDataset, SplitDataset
+from sadcl_core.data.dataset import Batch, PixelBatch, ShardDataset, SplitDataset
 from sadcl_core.data.sampling import EpochBatches
 from sadcl_core.data.shards import require_webdataset
 from sadcl_core.data.split import Split
@@ -23,21 +24,22 @@ from sadcl_core.errors import MachineError, SadclError, UsageError
 from sadcl_core.runtime.distributed import get_rank, get_world_size
 from sadcl_core.runtime.threads import count_processors
 
+Item = TypeVar("Item", bound=Batch, covariant=True)
 WORKER_DIED = re.compile(r"DataLoader worker \(pid.*\) (is killed|exited)")
 WORKER_PREFIX = re.compile(rf"^{re.escape(SadclError.__module__)}\.\w+: ")  # before the message in a worker's traceback
 
 
-class ImageLoader(DataLoader[Batch]):
+class BatchLoader(DataLoader[Item]):
     """A loader whose workers' errors arrive as the one sentence they are, without the worker's traceback."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
         """Yield batches of images (B, 3, S, S) uint8, or (B, V, 3, S, S) in V views, targets (B, K) int8, and indices (B,).
 
         Raises:
             SadclError: an image cannot be read.
             MachineError: a worker ended before its work.
         """
-        batches: Iterator[Batch] | None = None
+        batches: Iterator[Item] | None = None
         failure: SadclError
         try:
             batches = super().__iter__()
@@ -58,14 +60,14 @@ class ImageLoader(DataLoader[Batch]):
         del batches  # ends the workers now; left to the garbage collector they take five seconds
         raise failure
 
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Item]:
         """Return the batches of one epoch of a shuffled loader, from 1, without the first `skip`."""
         assert isinstance(self.batch_sampler, EpochBatches), "made with a seed"
         self.batch_sampler.epoch, self.batch_sampler.skip = number, skip
         return iter(self)
 
 
-class ShardLoader(ImageLoader):
+class ShardLoader(BatchLoader[PixelBatch]):
     """Put the pieces that workers read from shards together to batches of one size."""
 
     def __init__(self, dataset: ShardDataset, *, size: int, workers: int) -> None:
@@ -100,19 +102,19 @@ class ShardLoader(ImageLoader):
     def __len__(self) -> int:
         return self.count
 
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
-        """See `ImageLoader.epoch`; skipped batches are read all the same, since a stream has no positions."""
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[PixelBatch]:
+        """See `BatchLoader.epoch`; skipped batches are read all the same, since a stream has no positions."""
         self.images.passes.fill_(number - 1)
         return islice(iter(self), skip, None)
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield batches like an ImageLoader; processes that share batches all have as many, the shorter ones by starting over."""
+    def __iter__(self) -> Iterator[PixelBatch]:  # type: ignore[override]
+        """Yield batches like any loader; processes that share batches all have as many, the shorter ones by starting over."""
         self.images.passes += 1
         passes = repeat(None) if self.shared else repeat(None, 1)
         pieces = chain.from_iterable(super(ShardLoader, self).__iter__() for _ in passes)
         return islice(self._batches(pieces), self.count if self.shared else None)
 
-    def _batches(self, pieces: Iterator[Batch]) -> Iterator[Batch]:
+    def _batches(self, pieces: Iterator[PixelBatch]) -> Iterator[PixelBatch]:
         images = chain.from_iterable(zip(*piece, strict=True) for piece in pieces)
         while batch := list(islice(images, self.size)):
             if len(batch) == self.size or not self.whole_only:
@@ -138,7 +140,7 @@ def make_loader(
     views: int = 1,
     weights: npt.NDArray[np.float64] | None = None,
     process: tuple[int, int] | None = None,
-) -> ImageLoader:
+) -> BatchLoader[PixelBatch]:
     """Return batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
 
     In order, several processes take whole batches in turn: each holds what it would hold in one process. Shuffled, they share
@@ -150,7 +152,7 @@ def make_loader(
         transform: (3, H, W) uint8 -> (3, S, S) uint8.
         batch_size: images of a batch; shuffled, over all processes.
         workers: processes that read; None: see `loader_workers`.
-        shuffle_seed: of an order that differs from epoch to epoch, see `ImageLoader.epoch`; None: as listed.
+        shuffle_seed: of an order that differs from epoch to epoch, see `BatchLoader.epoch`; None: as listed.
         limit: only the first so many images.
         views: of each image, transformed one by one.
         weights: (N,), for a shuffled order in which images are drawn in proportion to them.
@@ -186,21 +188,42 @@ def make_loader(
     dataset = SplitDataset(split, transform, limit=limit, views=views)
     count = len(dataset)
     number = loader_workers(workers, count)
-    batches: list[list[int]] | EpochBatches
-    if shuffle_seed is None:
-        rank, world_size = process
-        starts = range(rank * batch_size, count, world_size * batch_size)
-        batches = [list(range(start, min(start + batch_size, count))) for start in starts]
-    else:
-        batches = EpochBatches(count, batch_size, seed=shuffle_seed, weights=weights, process=process)
-    return ImageLoader(
+    return BatchLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=make_batches(count, batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process),
         num_workers=number,
         worker_init_fn=_leave_signals_to_the_main_process,
         persistent_workers=number > 0 and shuffle_seed is not None,
         pin_memory=shuffle_seed is not None and torch.cuda.is_available(),
     )
+
+
+def make_batches(
+    count: int,
+    batch_size: int,
+    *,
+    shuffle_seed: int | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
+    process: tuple[int, int] | None = None,
+) -> list[list[int]] | EpochBatches:
+    """Return the batches of this process as lists of indices, in order; shuffled with the seed of each image's transform.
+
+    Args:
+        count: images in all.
+        batch_size: as for `make_loader`, as are the others.
+        shuffle_seed: see there.
+        weights: see there.
+        process: see there.
+
+    Example:
+        >>> make_batches(5, 2)
+        [[0, 1], [2, 3], [4]]
+    """
+    rank, world_size = process = process or (get_rank(), get_world_size())
+    if shuffle_seed is not None:
+        return EpochBatches(count, batch_size, seed=shuffle_seed, weights=weights, process=process)
+    starts = range(rank * batch_size, count, world_size * batch_size)
+    return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 def loader_workers(requested: int | None, images: int, *, processors: int | None = None) -> int:

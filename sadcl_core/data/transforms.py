@@ -10,17 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
 from sadcl_core.registry import AUGMENTATIONS, resolve
+from sadcl_core.runtime.seeds import seed_of
 
 CROP_SIDES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the resized side
 CROP_LARGER = 512 / 448  # the image is resized to this multiple of the final size before a crop
 
 Transform = Callable[[Tensor], Tensor]
+Inputs = Tensor | tuple[Tensor, ...]  # images, or in their place the maps that a frozen backbone made of them
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,65 @@ class FixedPositionCrop(torch.nn.Module):
 
 # in quarters of the free space: corners and centre, middles of the sides, and halfway between centre and corner
 POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
+
+
+PLAIN, MIRROR, CROP, SHIFT = "plain", "mirror", "crop", "shift"  # the kinds of views that are kept
+
+
+def kept_views(augment: str, count: int) -> tuple[str, ...]:
+    """Return the names of the views of an image that stand for an augmentation where features are computed once.
+
+    The first is the image as it is evaluated. Photos have their mirror image and mild crops, signs are shifted and turned.
+
+    Args:
+        augment: one of `sadcl_core.registry.AUGMENTATIONS`; `none` has the plain image alone.
+        count: of views.
+
+    Example:
+        >>> kept_views("flip-and-crop", 4), kept_views("shift-and-turn", 2), kept_views("none", 4)
+        (('plain', 'mirror', 'crop-1', 'crop-2'), ('plain', 'shift-1'), ('plain',))
+    """
+    if augment == "none":
+        return (PLAIN,)
+    shifts = [f"{SHIFT}-{number}" for number in range(1, count)]
+    crops = [MIRROR, *(f"{CROP}-{number}" for number in range(1, count - 1))]
+    return (PLAIN, *(shifts if augment == "shift-and-turn" else crops)[: count - 1])
+
+
+def kept_view(image: Tensor, name: str, img_size: int, *, content: bytes) -> Tensor:
+    """Return a view of an image, drawn from nothing but its name and the content of the image.
+
+    Args:
+        image: (3, H, W) uint8.
+        name: from `kept_views`.
+        img_size: S, side of the square in pixels.
+        content: hash of the image.
+
+    Returns:
+        (3, S, S) uint8.
+
+    Example:
+        >>> image = torch.arange(3 * 40 * 60, dtype=torch.uint8).view(3, 40, 60)
+        >>> one, again, other = (kept_view(image, "crop-1", 32, content=content) for content in (b"1", b"1", b"2"))
+        >>> tuple(one.shape), torch.equal(one, again), torch.equal(one, other)
+        ((3, 32, 32), True, False)
+    """
+    kind, size = name.partition("-")[0], [img_size, img_size]
+    rng = np.random.default_rng(seed_of("view", content.hex(), name))
+    if kind == CROP:  # as `flip_and_crop`
+        height, width = image.shape[-2:]
+        area, form = rng.uniform(0.5, 1), np.exp(rng.uniform(np.log(0.75), np.log(1.333)))
+        tall, wide = (
+            max(1, round(side * min(1, part))) for side, part in ((height, (area / form) ** 0.5), (width, (area * form) ** 0.5))
+        )
+        top, left, mirrored = rng.integers(height - tall + 1), rng.integers(width - wide + 1), rng.random() < 0.5
+        view: Tensor = TF.resized_crop(image, int(top), int(left), tall, wide, size, antialias=True)
+        return view.flip(-1) if mirrored else view
+    view = TF.resize(image, size, antialias=True)
+    if kind == MIRROR:
+        return view.flip(-1)
+    if kind == SHIFT:  # as `shift_and_turn`
+        angle, scale = rng.uniform(-8, 8), rng.uniform(0.9, 1.1)
+        shift = [round(float(part) * img_size) for part in rng.uniform(-0.06, 0.06, 2)]
+        view = TF.affine(view, float(angle), shift, float(scale), [0.0, 0.0], interpolation=T.InterpolationMode.BILINEAR)
+    return view

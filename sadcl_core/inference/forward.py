@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sadcl_core.data.transforms import Preprocessing
+from sadcl_core.data.transforms import Inputs, Preprocessing
 from sadcl_core.errors import NotFiniteError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runtime.device import autocast
@@ -14,6 +14,13 @@ NAN = (
     "The model gives NaN for some images: its weights are damaged, or its training diverged. "
     "Take another model file, or train again."
 )
+
+
+def prepare_inputs(images: Inputs, preprocessing: Preprocessing, device: torch.device) -> Inputs:
+    """Return a batch on the device: images (B, 3, S, S) uint8 normalised, or maps in float32."""
+    if isinstance(images, tuple):
+        return tuple(maps.to(device, non_blocking=True).float() for maps in images)
+    return preprocessing.normalise(images.to(device, non_blocking=True))
 
 
 class Forward:
@@ -46,11 +53,11 @@ class Forward:
         self.precision = precision
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, *, need_attention: bool = False, refuse_nan: bool = False) -> ClassifierOutput:
+    def __call__(self, images: Inputs, *, need_attention: bool = False, refuse_nan: bool = False) -> ClassifierOutput:
         """Return logits, features and, if needed, attention of a batch, on the device.
 
         Args:
-            images: (B, 3, S, S) uint8, S as the preprocessing resizes.
+            images: (B, 3, S, S) uint8, S as the preprocessing resizes; or the maps of the backbone, from `features`.
             need_attention: also return the attention maps.
             refuse_nan: raise when a logit is NaN.
 
@@ -58,12 +65,17 @@ class Forward:
             NotFiniteError: a logit is NaN, with `refuse_nan`.
         """
         with autocast(self.device, self.precision):
-            output: ClassifierOutput = self.classifier(
-                self.preprocessing.normalise(images.to(self.device)), need_attention=need_attention
-            )
+            inputs = prepare_inputs(images, self.preprocessing, self.device)
+            output: ClassifierOutput = self.classifier(inputs, need_attention=need_attention)
         if refuse_nan and bool(output.logits.isnan().any()):
             raise NotFiniteError(NAN)
         return output
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps (B, D_i, h_i, w_i) of the backbone for images (B, 3, S, S) uint8; see `Classifier.features`."""
+        with autocast(self.device, self.precision):
+            return self.classifier.features(self.preprocessing.normalise(images.to(self.device)))
 
     @torch.inference_mode()
     def project(self, features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import ModelSection
+from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
@@ -133,9 +134,10 @@ class Classifier(nn.Module):
             image_features=maps[-1].mean(dim=(2, 3)),
         )
 
-    def forward(self, images: Tensor, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
-        """Return `classify(features(images))` for images (B, 3, H, W), normalised."""
-        return self.classify(self.features(images), need_attention=need_attention, known=known)
+    def forward(self, images: Inputs, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
+        """Return `classify(features(images))` for images (B, 3, H, W), normalised, or `classify(images)` if they are maps."""
+        maps = images if isinstance(images, tuple) else self.features(images)
+        return self.classify(maps, need_attention=need_attention, known=known)
 
     def project(self, features: Tensor) -> Tensor:
         """Return embeddings (..., P) of length 1 of label features (..., D); the contrastive losses compare them."""

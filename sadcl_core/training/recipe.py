@@ -20,13 +20,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
-from sadcl_core.data.loader import ImageLoader, make_loader
+from sadcl_core.data.loader import BatchLoader, make_loader
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.mixing import mix
 from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import repeat_factors
-from sadcl_core.data.transforms import augmentation
+from sadcl_core.data.transforms import Inputs, augmentation, kept_views
 from sadcl_core.errors import DataError, DivergedError, MachineError, NotFiniteError, SadclError, UsageError
+from sadcl_core.inference.feature_cache import FeatureCache
+from sadcl_core.inference.forward import prepare_inputs
 from sadcl_core.inference.score import score
 from sadcl_core.losses import class_weights
 from sadcl_core.metrics import average_precisions
@@ -96,6 +98,7 @@ class TrainingRecipe:
         micro_batches: that a batch is computed in (gradient accumulation); doubled when memory runs out.
         best: best epoch of the run so far.
         holds: stage and epoch whose EMA weights the classifier has when a stage begins.
+        features: maps of a frozen backbone, which batches have in the place of images; None: the backbone reads images.
         seed: of everything random in the stage.
         progress: stage, epoch and step.
         loader: training batches of the stage.
@@ -111,8 +114,8 @@ class TrainingRecipe:
 
     seed: int
     progress: RunProgress
-    loader: ImageLoader
-    eval_loader: ImageLoader
+    loader: BatchLoader[Batch]
+    eval_loader: BatchLoader[Batch]
     steps: int
     model: nn.Module
     optimizer: Optimizer
@@ -132,6 +135,7 @@ class TrainingRecipe:
         device: torch.device,
         precision: str,
         listen: Listener,
+        features: FeatureCache | None = None,
     ) -> None:
         """Move the network to the device; nothing is trained or written."""
         self.config, self.sources = config, dict(sources)
@@ -148,6 +152,7 @@ class TrainingRecipe:
         self.micro_batches = config.compute.accumulate
         self.best = BestEpoch()
         self.holds = ("", 0)
+        self.features = features
 
     # ---------------------------------------------------------------------------------------------------------------- the run
 
@@ -216,15 +221,7 @@ class TrainingRecipe:
         config, stage = self.config, self.config.stages[name]
         self.seed = seed_of(config.seed, number)
         seed_everything(self.seed)
-        self.loader = make_loader(
-            self.train_split,
-            augmentation(stage.augment, config.data.img_size),
-            batch_size=config.data.batch_size,
-            workers=config.data.workers,
-            shuffle_seed=self.seed,
-            views=stage.views,
-            weights=repeat_factors(self.train_split) if config.data.sampler == "repeat-factor" else None,
-        )
+        self.loader = self.training_loader(stage)
         self.steps = len(self.loader)
         self.eval_loader = self.plain_loader(self.eval_split)
         self.progress = RunProgress(stage=name) if stored is None else stored[0].progress
@@ -314,7 +311,7 @@ class TrainingRecipe:
             if step % METRICS_EVERY == 0 or step == self.steps:
                 line = {"stage": progress.stage, "epoch": progress.epoch, "step": step, "lr": self.lr, **losses}
                 self.run_directory.append_metrics(line)
-            self.listen(StepDone(progress.epoch, step, len(batch[0]) * get_world_size(), losses, self.lr))
+            self.listen(StepDone(progress.epoch, step, len(batch[1]) * get_world_size(), losses, self.lr))
             self.interrupts.check_together()
             if every and step % every == 0 and step < self.steps:
                 with self.interrupts.waiting():
@@ -395,12 +392,12 @@ class TrainingRecipe:
                     raise MachineError(f"torch.compile does not work here ({reason}). Leave --compile out.") from None
                 if not ran_out_of_memory(error):
                     raise
-                self.use_smaller_micro_batches(error, images=len(batch[0]))
+                self.use_smaller_micro_batches(error, images=len(batch[1]))
 
     def try_step(self, batch: Batch, step: int) -> dict[str, float]:
         """Losses and gradients of a batch, one step of optimiser, schedule and EMA, and what the bank is to remember."""
         images, targets = self.prepare_batch(batch, step)
-        parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[0]))
+        parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[1]))
         batch_totals = totals([part for _, part in parts]) if len(parts) > 1 else {}
         values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         features, classes = [], []
@@ -428,13 +425,13 @@ class TrainingRecipe:
             self.bank.write(torch.cat(features), torch.cat(classes))
         return losses
 
-    def prepare_batch(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Return images (B * V, 3, S, S) normalised and targets (B * V, K) on the device, mixed where the stage asks for it."""
-        images, targets, _ = batch
-        if images.ndim == 5:  # (B, V, 3, S, S)
-            images, targets = images.flatten(0, 1), targets.repeat_interleave(images.shape[1], dim=0)
-        images = self.card.preprocessing.normalise(images.to(self.device, non_blocking=True))
+    def prepare_batch(self, batch: Batch, step: int) -> tuple[Inputs, Tensor]:
+        """Return images (B * V, 3, S, S) normalised, or maps, and targets (B * V, K) on the device, mixed as the stage asks."""
+        images, targets = flatten_views(*batch[:2])
+        images = prepare_inputs(images, self.card.preprocessing, self.device)
         targets = targets.to(self.device, non_blocking=True)
+        if isinstance(images, tuple):
+            return images, targets
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), "mix"))
         return mix(images, targets, mixup=self.stage.mixup, cutmix=self.stage.cutmix, generator=generator)
 
@@ -605,9 +602,35 @@ class TrainingRecipe:
         """Return where the best EMA weights of the stage are."""
         return self.run_directory.state.with_name(f"best-{self.progress.stage}-{epoch}.safetensors")
 
-    def plain_loader(self, split: Split) -> ImageLoader:
+    def training_loader(self, stage: StageSection) -> BatchLoader[Batch]:
+        """Return shuffled batches of the images to train on, in the views of a stage."""
+        data, split = self.config.data, self.train_split
+        weights = repeat_factors(split) if data.sampler == "repeat-factor" else None
+        if self.features is not None:
+            views = kept_views(stage.augment, self.config.features.views)
+            return self.features.loader(
+                split,
+                batch_size=data.batch_size,
+                views=views,
+                per_image=stage.views,
+                shuffle_seed=self.seed,
+                weights=weights,
+            )
+        return make_loader(
+            split,
+            augmentation(stage.augment, data.img_size),
+            batch_size=data.batch_size,
+            workers=data.workers,
+            shuffle_seed=self.seed,
+            views=stage.views,
+            weights=weights,
+        )
+
+    def plain_loader(self, split: Split) -> BatchLoader[Batch]:
         """Return batches of a split in order, with the evaluation transform."""
         data = self.config.data
+        if self.features is not None:
+            return self.features.loader(split, batch_size=data.batch_size)
         return make_loader(split, self.card.preprocessing.resize, batch_size=data.batch_size, workers=data.workers)
 
     def unsharded(self, classifier: Classifier) -> Classifier:
@@ -628,11 +651,26 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def split_batch(images: Tensor, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:
+    """Return images or maps (B * V, ...) and targets (B * V, K) of a batch with V views (B, V, ...) of each image, or with one.
+
+    Example:
+        >>> images, targets = flatten_views(torch.zeros(2, 3, 3, 8, 8), torch.tensor([[1], [0]]))
+        >>> tuple(images.shape), targets.flatten().tolist()
+        ((6, 3, 8, 8), [1, 1, 1, 0, 0, 0])
+    """
+    first = images[0] if isinstance(images, tuple) else images
+    if first.ndim != 5:
+        return images, targets
+    flat = tuple(maps.flatten(0, 1) for maps in images) if isinstance(images, tuple) else images.flatten(0, 1)
+    return flat, targets.repeat_interleave(first.shape[1], dim=0)
+
+
+def split_batch(images: Inputs, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Inputs, Tensor]]:
     """Split a batch into micro-batches, as many in every process and one image at least in each; views of an image stay together.
 
     Args:
-        images: (B * V, 3, S, S).
+        images: (B * V, 3, S, S), or maps in their place.
         targets: (B * V, K).
         parts: number of micro-batches, if there are images enough.
         batch_size: B.
@@ -643,8 +681,9 @@ def split_batch(images: Tensor, targets: Tensor, *, parts: int, batch_size: int)
         [4, 2]
     """
     parts = min(parts, all_reduce_min(batch_size)) if parts > 1 else 1
-    sizes = [len(some) * len(images) // batch_size for some in torch.arange(batch_size).tensor_split(parts)]
-    return list(zip(images.split(sizes), targets.split(sizes), strict=True))
+    sizes = [len(some) * len(targets) // batch_size for some in torch.arange(batch_size).tensor_split(parts)]
+    split = zip(*(maps.split(sizes) for maps in images), strict=True) if isinstance(images, tuple) else images.split(sizes)
+    return list(zip(split, targets.split(sizes), strict=True))
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

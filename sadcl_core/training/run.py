@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,10 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.weights import load_pretrained
 from sadcl_core.runs.lock import this_process
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory
-from sadcl_core.runs.state import read_state
+from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
+from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsLoaded, ignore
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
@@ -98,10 +99,11 @@ def start_run(
     hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
-    with run.held():
+    compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
+    with open_features(config, classifier, manifest, **compute) as features, run.held():
         run.create(exist_ok=exist_ok)
         run.write_config(values, sources)
-        recipe = recipe_class(config, sources, classifier, manifest, run, device=device, precision=precision, listen=listen)
+        recipe = recipe_class(config, sources, classifier, manifest, run, **compute, features=features)
         listen(run_started(recipe))
         if loaded is not None:
             listen(WeightsLoaded(loaded))
@@ -139,7 +141,7 @@ def resume_run(
         SadclError, KeyboardInterrupt: as `start_run`.
     """
     run, config = resumed.run, resumed.config
-    with run.held():
+    with run.held(), ExitStack() as stack:
         card, tensors = read_state(run)
         refuse_other_data(card, manifest)
         shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
@@ -152,12 +154,14 @@ def resume_run(
         device, precision = choose_compute(config)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
+        if config.features.frozen:
+            classifier.backbone.load_state_dict(strip_prefix("model.backbone", tensors))
+        compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
+        features = stack.enter_context(open_features(config, classifier, manifest, **compute))
         barrier()  # until every process has read what the first one is about to change
         run.go_back(card.sizes)
         run.write_config(config.model_dump(), resumed.sources)
-        recipe = recipe_class(
-            config, resumed.sources, classifier, manifest, run, device=device, precision=precision, listen=listen
-        )
+        recipe = recipe_class(config, resumed.sources, classifier, manifest, run, **compute, features=features)
         if "compute.accumulate" not in resumed.changes:
             recipe.micro_batches = card.micro_batches
         listen(run_started(recipe, resumed))

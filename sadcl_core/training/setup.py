@@ -10,9 +10,10 @@ from pathlib import Path
 from sadcl_core import __version__
 from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, resolve_config
-from sadcl_core.config.schema import ModelSection, RunConfig
+from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, StageSection
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.statistics import median_short_side
+from sadcl_core.data.transforms import kept_views
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
@@ -81,8 +82,27 @@ def check_stages(config: RunConfig) -> None:
                 raise UsageError(
                     f"Stage {name}: the head {config.model.head} has no branches for the loss auxiliary. Leave it out."
                 )
+        if config.features.frozen and stage.epochs:
+            _check_frozen(name, stage, config.features)
         if stage.augment not in AUGMENTATIONS:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
+
+
+def _check_frozen(name: str, stage: StageSection, features: FeatureSection) -> None:
+    """Raise a UsageError if a stage asks for what features that are computed once cannot give."""
+    if stage.backbone_lr_scale:
+        raise UsageError(
+            f"Stage {name} trains the backbone (backbone_lr_scale {stage.backbone_lr_scale:g}), whose features are computed once "
+            "with features.frozen. Set one of them to 0 or false."
+        )
+    if stage.mixup or stage.cutmix:
+        raise UsageError(f"Stage {name}: mixup and cutmix mix pixels, which a run on features does not see. Set them to 0.")
+    kept = len(kept_views(stage.augment, features.views))
+    if 1 < kept < stage.views or (kept == features.views == 1 < stage.views):
+        raise UsageError(
+            f"Stage {name} sees {stage.views} views of each image at once, and features.views={features.views} are kept. Keep "
+            f"more: --set features.views={stage.views}."
+        )
 
 
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:

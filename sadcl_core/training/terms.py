@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import LossSection
+from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DivergedError
 from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
@@ -208,11 +209,11 @@ class TrainingStep(nn.Module):
         self.bank = bank
         self.class_weights = class_weights
 
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def forward(self, images: Inputs, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute a batch, or a micro-batch.
 
         Args:
-            images: (B, 3, S, S), normalised.
+            images: (B, 3, S, S), normalised, or maps in their place.
             targets: (B, K).
 
         Returns:

@@ -73,6 +73,52 @@ class Transferred:
 
 
 @dataclass(frozen=True)
+class FeaturesPlanned:
+    """The features of a frozen backbone are looked up; those that are missing are computed next.
+
+    Attributes:
+        folder: where they are kept.
+        images: to train on and held out.
+        rows: maps of all their views.
+        missing: rows that are to be computed.
+        size: bytes of all rows.
+        new: bytes of the missing ones.
+        removed: keys of other features that were removed to make room.
+    """
+
+    folder: Path
+    images: int
+    rows: int
+    missing: int
+    size: int
+    new: int
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FeaturesAwaited:
+    """Another process computes features in the same folder; this one waits for it."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class FeaturesProgress:
+    """So many of the missing rows are computed."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FeaturesComputed:
+    """All features are there; `rows` of them were computed now, in `seconds`."""
+
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StageTakenOver:
     """A stage of another run is used instead of training it again; `best_map` is its best EMA mAP (interpolated, percent)."""
 
@@ -205,6 +251,10 @@ Event = (
     | RunStarted
     | WeightsLoaded
     | Transferred
+    | FeaturesPlanned
+    | FeaturesAwaited
+    | FeaturesProgress
+    | FeaturesComputed
     | StageTakenOver
     | StageStarted
     | PrototypesBuilt

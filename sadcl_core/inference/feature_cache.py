@@ -1,0 +1,271 @@
+"""The maps of a frozen backbone for the images of splits, computed once and read from the disk ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sadcl_core.config.schema import FeatureSection
+from sadcl_core.data.images import read_image
+from sadcl_core.data.loader import BatchLoader, make_batches
+from sadcl_core.data.sampling import Key
+from sadcl_core.data.split import Split
+from sadcl_core.data.transforms import PLAIN, kept_view
+from sadcl_core.errors import NotFiniteError, UsageError
+from sadcl_core.inference.feature_store import FeatureCard, FeatureStore, Rows, content_hashes, default_folder, record
+from sadcl_core.inference.forward import Forward
+from sadcl_core.model.backbone import Backbone
+from sadcl_core.runtime.progress import Progress
+from sadcl_core.runtime.threads import map_ahead
+
+FeatureBatch = tuple[tuple[Tensor, ...], Tensor, Tensor]  # maps, targets, and the index of each image in the split
+BLOCK = 256  # rows that are in memory at a time
+
+
+def cache_folder(section: FeatureSection) -> Path:
+    """Return the folder of feature maps that a configuration names, else the user's own."""
+    return Path(section.cache).expanduser() if section.cache else default_folder()
+
+
+def hash_of_weights(backbone: Backbone) -> str:
+    """Return a hash of every tensor of a backbone, the same on every device and in every memory layout."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in backbone.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def feature_card(forward: Forward, *, stride: int, kept: Literal["fp16", "fp32"]) -> FeatureCard:
+    """Return all that the maps of a model's backbone depend on.
+
+    Args:
+        forward: of the model.
+        stride: of its deepest map.
+        kept: precision on the disk.
+    """
+    preprocessing, backbone = forward.preprocessing, forward.classifier.backbone
+    maps = forward.features(torch.zeros(1, 3, preprocessing.img_size, preprocessing.img_size, dtype=torch.uint8))
+    return FeatureCard(
+        backbone=backbone.name,
+        weights=hash_of_weights(backbone),
+        img_size=preprocessing.img_size,
+        stride=stride,
+        shapes=tuple((features.shape[2], features.shape[3], features.shape[1]) for features in maps),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        computed=forward.precision,
+        kept=kept,
+        timm=timm.__version__,
+    )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Views of an image whose maps are not there: its path, the hash of its content, and their names."""
+
+    path: Path
+    content: bytes
+    views: tuple[str, ...]
+
+
+class FeatureCache:
+    """The maps of a backbone for splits, found by the contents of the images.
+
+    Attributes:
+        store: the maps on the disk.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        """Read maps from a store that is open."""
+        self.store = store
+        self._contents: dict[tuple[int, str], tuple[Split, list[bytes]]] = {}  # by manifest and name of a split
+
+    def contents(self, split: Split) -> list[bytes]:
+        """Return the hash of each image's content.
+
+        Raises:
+            DataError: an image cannot be read.
+            UsageError: the images are in shards.
+        """
+        if split.manifest.description.shards is not None:
+            raise UsageError(
+                "Images in shards come as a stream, so their features cannot be looked up. Leave --frozen out, or prepare the "
+                "images as files: sadcl prepare-data without --shards."
+            )
+        key = id(split.manifest), split.name
+        if key not in self._contents:
+            paths = [split.manifest.description.root / image for image in split]
+            self._contents[key] = split, content_hashes(self.store.root, paths)  # with the split, so that its id stays its own
+        return self._contents[key][1]
+
+    def count(self, views: Mapping[Split, Sequence[str]]) -> int:
+        """Return how many rows the views of splits have, each content and view once."""
+        return len(
+            {record(content, name) for split, names in views.items() for content in self.contents(split) for name in names}
+        )
+
+    def rows(self, split: Split, views: Sequence[str] = (PLAIN,)) -> Rows:
+        """Return the row of each image and view in the store, (N, V); -1 where it is missing."""
+        contents = self.contents(split)
+        found = self.store.find([record(content, view) for content in contents for view in views])
+        return found.reshape(len(contents), len(views))
+
+    def missing(self, views: Mapping[Split, Sequence[str]]) -> list[Missing]:
+        """Return the images of splits that lack views, each content once."""
+        lacking: dict[bytes, Missing] = {}
+        for split, names in views.items():
+            contents = self.contents(split)
+            absent = self.rows(split, names) < 0
+            for index in np.flatnonzero(absent.any(axis=1)).tolist():
+                before = lacking.get(contents[index])
+                own = [name for name, is_absent in zip(names, absent[index], strict=True) if is_absent]
+                merged = tuple(dict.fromkeys((*(before.views if before else ()), *own)))
+                lacking[contents[index]] = Missing(split.path(index), contents[index], merged)
+        return list(lacking.values())
+
+    def compute(
+        self,
+        missing: Iterable[Missing],
+        forward: Forward,
+        *,
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Compute maps and add them, in a block of `FeatureStore.writing`; what was added stays whatever happens.
+
+        Args:
+            missing: from `missing`.
+            forward: of the model.
+            batch_size: views that go through the backbone at a time.
+            workers: threads that read images.
+            progress: called with how many rows were added.
+
+        Raises:
+            DataError: an image cannot be read.
+            MachineError: the disk is full.
+            NotFiniteError: maps have NaN, or numbers beyond half precision where that is kept.
+        """
+        size = forward.preprocessing.img_size
+
+        def read(image: Missing) -> list[tuple[bytes, Tensor]]:
+            pixels = read_image(image.path)
+            return [(record(image.content, name), kept_view(pixels, name, size, content=image.content)) for name in image.views]
+
+        views = (view for views in map_ahead(read, missing, workers=workers, ahead=2 * batch_size) for view in views)
+        while batch := list(islice(views, batch_size)):
+            maps = forward.features(torch.stack([pixels for _, pixels in batch]))
+            flat = [features.permute(0, 2, 3, 1).flatten(1).float() for features in maps]
+            rows = torch.cat(flat, dim=1).cpu().numpy()
+            with np.errstate(over="ignore"):
+                kept = rows.astype(self.store.card.dtype)
+            if not np.isfinite(kept).all():
+                advice = "--set features.precision=fp32" if np.isfinite(rows).all() else "other weights"
+                raise NotFiniteError(f"The features of {self.store.card.backbone} are not finite as they are kept. Use {advice}.")
+            self.store.append([name for name, _ in batch], kept)
+            progress(len(batch))
+
+    def loader(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        views: Sequence[str] = (PLAIN,),
+        per_image: int = 1,
+        shuffle_seed: int | None = None,
+        limit: int | None = None,
+        weights: npt.NDArray[np.float64] | None = None,
+        process: tuple[int, int] | None = None,
+    ) -> BatchLoader[FeatureBatch]:
+        """Return batches as `sadcl_core.data.loader.make_loader` does, with maps in the place of images.
+
+        Args:
+            split: N images.
+            batch_size: images of a batch; shuffled, over all processes.
+            views: among which one is drawn for each image of an epoch; in order, it is the first.
+            per_image: different views of each image in a batch, where there are so many.
+            shuffle_seed: of order and views; None: as listed.
+            limit: only the first so many images.
+            weights: (N,), for a shuffled order in which images are drawn in proportion to them.
+            process: (rank, world_size); None: of this process.
+
+        Raises:
+            KeyError: maps are missing; see `compute`.
+        """
+        rows = self.rows(split, views)[:limit]
+        if (rows < 0).any():
+            raise KeyError(f"{int((rows < 0).sum())} maps of {split.name} are not in {self.store.folder}")
+        dataset = FeatureDataset(self.store, split, rows, per_image=per_image)
+        batches = make_batches(len(rows), batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process)
+        return BatchLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is)
+
+    def pooled(
+        self, split: Split, views: Sequence[str] = (PLAIN,), *, progress: Progress | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the mean of the deepest map over its locations for every image and view, (N, V, D) float32.
+
+        Only a block of rows is in memory beside the result.
+        """
+        height, width, channels = self.store.card.shapes[-1]
+        rows = self.rows(split, views).reshape(-1)
+        result = np.empty((len(rows), channels), np.float32)
+        for start in range(0, len(rows), BLOCK):
+            part = self.store.read(rows[start : start + BLOCK])[:, -height * width * channels :]
+            result[start : start + BLOCK] = part.reshape(len(part), height * width, channels).mean(axis=1, dtype=np.float32)
+            if progress is not None:
+                progress(min(start + BLOCK, len(rows)), len(rows))
+        return result.reshape(-1, len(views), channels)
+
+
+class FeatureDataset(Dataset[FeatureBatch]):
+    """Maps of a split, a whole batch at a time.
+
+    A batch has a tuple of maps (B, D_i, h_i, w_i) in the precision of the disk, or (B, V, D_i, h_i, w_i) for V > 1 views of each
+    image, targets (B, K) int8, and indices (B,). The views of `(index, seed)` are drawn from the seed and from nothing else.
+    """
+
+    def __init__(self, store: FeatureStore, split: Split, rows: Rows, *, per_image: int = 1) -> None:
+        """Take the rows (N, views) of the first N images of a split in a store."""
+        self.store, self.rows, self.per_image = store, rows, per_image
+        self.targets = torch.from_numpy(split.all_targets()[: len(rows)])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | Key) -> FeatureBatch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[int | Key]) -> FeatureBatch:
+        """Return the batch of these images."""
+        pairs = [key if isinstance(key, tuple) else (key, None) for key in keys]
+        indices = torch.tensor([index for index, _ in pairs])
+        rows = self.rows[indices.numpy()[:, None], [self._draw(seed) for _, seed in pairs]]  # (B, V)
+        numbers = torch.from_numpy(self.store.read(rows.reshape(-1)))
+        shapes = self.store.card.shapes
+        leading = rows.shape if self.per_image > 1 else rows.shape[:1]
+        parts = numbers.split([height * width * channels for height, width, channels in shapes], dim=1)
+        maps = tuple(part.reshape(*leading, *shape).movedim(-1, -3) for part, shape in zip(parts, shapes, strict=True))
+        return maps, self.targets[indices], indices
+
+    def _draw(self, seed: int | None) -> list[int]:
+        count = self.rows.shape[1]
+        if seed is None or count < self.per_image:
+            return [0] * self.per_image
+        return random.Random(seed).sample(range(count), self.per_image)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

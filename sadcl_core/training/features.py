@@ -1,0 +1,107 @@
+"""Compute the features of a frozen backbone for the images of a run, where they are missing, before its first step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.split import Split
+from sadcl_core.data.transforms import PLAIN, kept_views
+from sadcl_core.inference.feature_cache import FeatureCache, cache_folder, feature_card
+from sadcl_core.inference.feature_store import FeatureStore
+from sadcl_core.inference.forward import Forward
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runtime.distributed import barrier
+from sadcl_core.training.listeners.events import (
+    FeaturesAwaited,
+    FeaturesComputed,
+    FeaturesPlanned,
+    FeaturesProgress,
+    Listener,
+    Problem,
+)
+from sadcl_core.training.setup import make_card
+
+Views = Mapping[Split, tuple[str, ...]]
+
+
+@contextmanager
+def open_features(
+    config: RunConfig,
+    classifier: Classifier,
+    manifest: Manifest,
+    *,
+    device: torch.device,
+    precision: str,
+    listen: Listener,
+) -> Iterator[FeatureCache | None]:
+    """Yield the features of a run, all of them computed, and keep them from being removed in the block; None if none are frozen.
+
+    Of several processes the first of each machine computes; the others wait.
+
+    Args:
+        config: complete.
+        classifier: with the weights of its backbone; moved to the device.
+        manifest: the data.
+        device: of this process.
+        precision: fp32, bf16 or fp16.
+        listen: receives what is planned and done.
+
+    Raises:
+        UsageError: the features do not fit under the limit, or the folder cannot be written to.
+        DataError: an image cannot be read.
+        MachineError: the disk is full.
+        NotFiniteError: features are not finite.
+        KeyboardInterrupt: what was computed is kept.
+    """
+    if not config.features.frozen:
+        yield None
+        return
+    if config.model.pretrained is False and not config.model.init_from:
+        listen(Problem("The backbone has random weights and will keep them. Give it trained ones with --pretrained."))
+    preprocessing = make_card(config, classifier, manifest).preprocessing
+    forward = Forward(classifier.to(device), preprocessing, device=device, precision=precision)
+    card = feature_card(forward, stride=config.model.stride, kept=config.features.precision)
+    with FeatureStore(cache_folder(config.features), card) as store:
+        cache = FeatureCache(store)
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            _compute(cache, views_of_run(config, manifest), forward, config, listen)
+        barrier()
+        store.refresh()
+        yield cache
+
+
+def views_of_run(config: RunConfig, manifest: Manifest) -> Views:
+    """Return the views that a run needs: of images to train on those of every stage, of the others the plain one."""
+    stages = [config.stages[name] for name in config.used_stages]
+    views = dict.fromkeys(view for stage in stages for view in kept_views(stage.augment, config.features.views))
+    return {manifest.split(config.data.train_split): tuple(views), manifest.split(config.data.eval_split): (PLAIN,)}
+
+
+def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunConfig, listen: Listener) -> None:
+    """Say what is missing, make room for it, and compute it."""
+    store, start = cache.store, time.perf_counter()
+    rows, absent = cache.count(views), sum(len(image.views) for image in cache.missing(views))
+    size, new = rows * store.card.row_bytes, absent * store.card.row_bytes
+    removed = store.make_room(new, size, limit=round(config.features.limit_gb * 1e9)) if new else ()
+    listen(FeaturesPlanned(store.folder, sum(map(len, views)), rows, absent, size, new, removed))
+    computed = 0
+    if absent:
+        with store.writing(lambda: listen(FeaturesAwaited(store.folder))):
+            missing = cache.missing(views)  # fewer, where another process has computed some
+            absent = sum(len(image.views) for image in missing)
+
+            def progress(count: int) -> None:
+                nonlocal computed
+                computed += count
+                listen(FeaturesProgress(computed, absent))
+
+            data = config.data
+            cache.compute(missing, forward, batch_size=data.batch_size, workers=data.workers, progress=progress)
+    listen(FeaturesComputed(computed, time.perf_counter() - start))

@@ -1,0 +1,112 @@
+"""Runs whose backbone is frozen, on features that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import UsageError
+from sadcl_core.inference.feature_store import stored_features
+from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, FeaturesProgress, StepDone
+from sadcl_core.training.setup import check_stages
+from tests.core.training.resumable import configured, differences, go_on, start, tensors
+
+pytestmark = pytest.mark.usefixtures("here")
+
+FROZEN: dict[str, Any] = {
+    "features": {"frozen": True, "cache": "cache", "views": 3},
+    "stages": {"contrastive": {"augment": "shift-and-turn"}},
+}
+VIEWS = 24 * 5 + 12  # plain, mirror, crop-1, shift-1, shift-2 of images to train on, plain of those held out
+
+
+def counts(heard: list[Event]) -> tuple[int, int]:
+    """Rows that a run needs, and those that it computed."""
+    planned = next(event for event in heard if isinstance(event, FeaturesPlanned))
+    return planned.rows, next(event for event in heard if isinstance(event, FeaturesComputed)).rows
+
+
+def stopping_at(step: int) -> Callable[[Event], None]:
+    steps = 0
+
+    def listen(event: Event) -> None:
+        nonlocal steps
+        steps += isinstance(event, StepDone)
+        if steps == step:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+def test_features_are_computed_once_and_runs_are_exact(manifest: Manifest) -> None:
+    heard: list[list[Event]] = [[], [], []]
+    start(configured((2, 1), FROZEN), manifest, Path("one"), heard[0].append)
+    start(configured((2, 1), FROZEN), manifest, Path("again"), heard[1].append)
+    assert [counts(events) for events in heard[:2]] == [(VIEWS, VIEWS), (VIEWS, 0)]
+    assert differences(Path("one"), Path("again")) == []
+    assert [(entry.images, entry.rows, entry.in_use) for entry in stored_features(Path("cache"))] == [(36, VIEWS, False)]
+
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 1), FROZEN), manifest, Path("stopped"), stopping_at(10))
+    go_on(Path("stopped"), manifest, heard[2].append)
+    assert counts(heard[2]) == (VIEWS, 0)
+    assert differences(Path("one"), Path("stopped")) == []
+
+    backbone = {key: value for key, value in tensors(Path("one")).items() if ":backbone." in key or ".backbone." in key}
+    names = {key.rpartition("backbone.")[2] for key in backbone}
+    for name in names:
+        values = [value for key, value in backbone.items() if key.endswith(f"backbone.{name}")]
+        assert all(torch.equal(values[0], value) for value in values[1:]), name
+
+
+def test_an_interruption_while_features_are_computed_leaves_no_run(manifest: Manifest) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, FeaturesProgress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((1, 0), FROZEN), manifest, Path("run"), interrupt)
+    assert not Path("run").exists()
+    heard: list[Event] = []
+    start(configured((1, 0), FROZEN), manifest, Path("run"), heard.append)
+    assert 0 < counts(heard)[1] < counts(heard)[0]
+
+
+def test_the_backbone_is_frozen_whatever_the_recipe_says() -> None:
+    made = configured((1, 1), FROZEN, {"stages": {"contrastive": {"backbone_lr_scale": 0.1}}})
+    assert [stage.backbone_lr_scale for stage in made.config.stages.values()] == [0.0, 0.0]
+    assert made.sources["stages.contrastive.backbone_lr_scale"] == "features.frozen"
+
+
+@pytest.mark.parametrize(
+    ("stage", "match"),
+    [
+        ({"backbone_lr_scale": 1.0}, "trains the backbone"),
+        ({"mixup": 0.2}, "mix pixels"),
+        ({"cutmix": 0.2}, "mix pixels"),
+        ({"views": 3}, r"--set features.views=3"),
+    ],
+)
+def test_what_features_cannot_do_is_refused(stage: dict[str, Any], match: str) -> None:
+    values = {"backbone_lr_scale": 0.0, "augment": "flip-and-crop", **stage}
+    config = RunConfig.model_validate({"features": {"frozen": True}, "stages": {"classification": values}})
+    with pytest.raises(UsageError, match=match):
+        check_stages(config)
+
+
+def test_two_views_of_a_batch_are_different_views_of_the_cache(manifest: Manifest) -> None:
+    loss = {"losses": {"asymmetric": 1.0, "image_to_image": 0.5}, "views": 2, "augment": "flip-and-crop"}
+    heard: list[Event] = []
+    start(configured((0, 1), FROZEN, {"stages": {"contrastive": loss}}), manifest, Path("run"), heard.append)
+    assert counts(heard)[0] == 24 * 3 + 12
+    assert [event.images for event in heard if isinstance(event, StepDone)] == [7, 7, 7, 3]
+
+
+def test_micro_batches_of_features(manifest: Manifest) -> None:
+    start(configured((1, 0), FROZEN, {"compute": {"accumulate": 3}}), manifest, Path("run"))
