@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sadcl_cli import compare, doctor, embed, evaluate, predict, prepare_data, train, visualize
+from sadcl_cli import cache, compare, doctor, embed, evaluate, predict, prepare_data, train, visualize
 from sadcl_cli.console import fail, messages, verbosity
 from sadcl_core import __version__
 from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, SadclError, Terminated
@@ -77,6 +77,7 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)
+app.command("cache", cls=cache.CacheCommand)(cache.cache)
 for alias in ("val", "validate", "test"):
     app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate_command)
 app.command("infer", hidden=True)(predict.predict)

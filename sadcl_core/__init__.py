@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
     from sadcl_core.evaluation.two_models import compare_models
     from sadcl_core.experiments.compare import compare
+    from sadcl_core.inference.feature_store import clear_features, stored_features
     from sadcl_core.inference.load import Model, load
     from sadcl_core.training.train import configure_run, train
 
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "Model": "sadcl_core.inference.load",
     "calibrate": "sadcl_core.evaluation.calibrate",
+    "clear_features": "sadcl_core.inference.feature_store",
     "compare": "sadcl_core.experiments.compare",
     "compare_models": "sadcl_core.evaluation.two_models",
     "configure_run": "sadcl_core.training.train",
@@ -38,6 +40,7 @@ _PUBLIC: dict[str, str] = {
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "load": "sadcl_core.inference.load",
     "prepare": "sadcl_core.data.prepare.prepare",
+    "stored_features": "sadcl_core.inference.feature_store",
     "train": "sadcl_core.training.train",
 }
 
@@ -45,6 +48,7 @@ __all__ = [
     "Model",
     "__version__",
     "calibrate",
+    "clear_features",
     "compare",
     "compare_models",
     "configure_run",
@@ -53,6 +57,7 @@ __all__ = [
     "evaluate_scores",
     "load",
     "prepare",
+    "stored_features",
     "train",
 ]
 

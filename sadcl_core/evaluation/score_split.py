@@ -9,6 +9,7 @@ from sadcl_core.data.split import Split
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
 from sadcl_core.evaluation.scored_split import ScoredSplit, difficult
 from sadcl_core.evaluation.similarity import SimilarityObserver
+from sadcl_core.inference.feature_cache import open_stored
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.score import Observer, score
 from sadcl_core.runtime.progress import Progress
@@ -26,7 +27,8 @@ def score_split(
 ) -> ScoredSplit:
     """Return the scores of a model on a split; several processes share the images, and each returns all scores.
 
-    Where images have boxes, the attention is compared with them.
+    Where images have boxes, the attention is compared with them. A run with a frozen backbone whose features of the split are
+    still there reads them instead of the images.
 
     Args:
         model: from `sadcl_core.load`.
@@ -45,15 +47,18 @@ def score_split(
     attention = None if cannot_be_localised(split) else LocalisationObserver(split)
     cosines = SimilarityObserver(model.classifier, count) if similarity and card.has_prototypes else None
     observers: list[Observer] = [observer for observer in (attention, cosines) if observer is not None]
-    scored = score(
-        model.classifier,
-        make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit),
-        card=card.as_trained,
-        device=model.device,
-        precision=model.precision,
-        observers=observers,
-        progress=progress,
-    )
+    with open_stored(model, split, limit=limit) as features:
+        scored = score(
+            model.classifier,
+            make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+            if features is None
+            else features.loader(split, batch_size=batch_size, limit=limit),
+            card=card.as_trained,
+            device=model.device,
+            precision=model.precision,
+            observers=observers,
+            progress=progress,
+        )
     about: dict[str, Any] = {
         "dataset": split.manifest.description.name,
         "split": split.name,

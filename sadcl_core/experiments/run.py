@@ -88,7 +88,13 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_st
     if "data_fingerprint" not in status:  # it ended before it began
         return
     ours = complete_config(config, manifest)
-    ours = ours.model_copy(update={"data": ours.data.model_copy(update={"manifest": stored.data.manifest})})
+    places = {"cache": stored.features.cache, "limit_gb": stored.features.limit_gb}
+    ours = ours.model_copy(
+        update={
+            "data": ours.data.model_copy(update={"manifest": stored.data.manifest}),
+            "features": ours.features.model_copy(update=places),
+        }
+    )
     identity = first_stage_key if first_stage else RunConfig.model_dump_json
     same = identity(stored) == identity(ours) and status["data_fingerprint"] == manifest.fingerprint()
     if not same or status.get("weights_fingerprints", {}) != file_fingerprints(config.model):

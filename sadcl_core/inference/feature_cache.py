@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,18 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import FeatureSection
 from sadcl_core.data.images import read_image
 from sadcl_core.data.loader import BatchLoader, make_batches
 from sadcl_core.data.sampling import Key
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import PLAIN, kept_view
-from sadcl_core.errors import NotFiniteError, UsageError
+from sadcl_core.errors import NotFiniteError, SadclError, UsageError
 from sadcl_core.inference.feature_store import FeatureCard, FeatureStore, Rows, content_hashes, default_folder, record
 from sadcl_core.inference.forward import Forward
+from sadcl_core.inference.load import Model
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.threads import map_ahead
@@ -88,10 +93,10 @@ class FeatureCache:
         store: the maps on the disk.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
-        """Read maps from a store that is open."""
-        self.store = store
-        self._contents: dict[tuple[int, str], tuple[Split, list[bytes]]] = {}  # by manifest and name of a split
+    def __init__(self, store: FeatureStore, *, read: bool = True) -> None:
+        """Read maps from a store that is open; without `read`, images that no run has hashed count as missing."""
+        self.store, self.read = store, read
+        self._contents: dict[tuple[int, str], tuple[Split, list[bytes]]] = {}  # by manifest, kept alive, and name
 
     def contents(self, split: Split) -> list[bytes]:
         """Return the hash of each image's content.
@@ -108,7 +113,10 @@ class FeatureCache:
         key = id(split.manifest), split.name
         if key not in self._contents:
             paths = [split.manifest.description.root / image for image in split]
-            self._contents[key] = split, content_hashes(self.store.root, paths)  # with the split, so that its id stays its own
+            self._contents[key] = (
+                split,
+                content_hashes(self.store.root, paths, read=self.read),
+            )
         return self._contents[key][1]
 
     def count(self, views: Mapping[Split, Sequence[str]]) -> int:
@@ -228,6 +236,40 @@ class FeatureCache:
             if progress is not None:
                 progress(min(start + BLOCK, len(rows)), len(rows))
         return result.reshape(-1, len(views), channels)
+
+
+@contextmanager
+def open_stored(model: Model, split: Split, *, limit: int | None = None) -> Iterator[FeatureCache | None]:
+    """Yield the features that a run with a frozen backbone has left, if those of a split are all there; compute nothing.
+
+    Args:
+        model: of the run, on its device.
+        split: whose plain images are needed.
+        limit: only the first so many.
+    """
+    section = _features_of(model)
+    if section is None or split.manifest.description.shards is not None:
+        yield None
+        return
+    card, root = feature_card(model.forward, stride=model.card.model.stride, kept=section.precision), cache_folder(section)
+    if not (root / card.key).is_dir():
+        yield None
+        return
+    with FeatureStore(root, card) as store:
+        cache = FeatureCache(store, read=False)
+        yield cache if (cache.rows(split)[:limit] >= 0).all() else None
+
+
+def _features_of(model: Model) -> FeatureSection | None:
+    """Return the settings of the features of a model's run; None where they are not frozen, or not known."""
+    if model.run is None:
+        return None
+    try:
+        stored = load_config_file(model.run.path / "config.yaml").get("features", {})
+        section = FeatureSection.model_validate(stored)
+    except (SadclError, ValidationError):
+        return None
+    return section if section.frozen and os.access(cache_folder(section), os.W_OK) else None
 
 
 class FeatureDataset(Dataset[FeatureBatch]):

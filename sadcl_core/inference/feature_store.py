@@ -370,12 +370,13 @@ def clear_features(root: Path | None = None, key: str | None = None) -> tuple[St
     return tuple(removed)
 
 
-def content_hashes(root: Path, paths: Sequence[Path]) -> list[bytes]:
+def content_hashes(root: Path, paths: Sequence[Path], *, read: bool = True) -> list[bytes]:
     """Return the hash of each file's content, read only where path, size or time of modification are new.
 
     Args:
         root: folder that remembers them.
         paths: of image files.
+        read: False leaves the hash of a file that is new empty.
 
     Raises:
         DataError: a file cannot be read.
@@ -391,11 +392,11 @@ def content_hashes(root: Path, paths: Sequence[Path]) -> list[bytes]:
         size, modified, digest = known.get(name, (0, 0, b""))
         if (size, modified) == (state.st_size, state.st_mtime_ns):
             digests[name] = digest
-    new = [name for name in dict.fromkeys(names) if name not in digests]
+    new = [name for name in dict.fromkeys(names) if name not in digests] if read else []
     digests.update(zip(new, map_ahead(_hash, new), strict=True))
     facts = dict(zip(names, states, strict=True))
     _remember(root, [(name, facts[name].st_size, facts[name].st_mtime_ns, digests[name]) for name in new])
-    return [digests[name] for name in names]
+    return [digests.get(name, b"") for name in names]
 
 
 def _hash(path: str) -> bytes:

@@ -26,6 +26,8 @@ from sadcl_core.training.terms import TERMS
 def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     """Return the configuration with what depends on the data: their folder, the held-out split, every option of the head.
 
+    Paths become absolute.
+
     Raises:
         UsageError: a split that was named is not there, or both are the same.
         DataError: there is nothing to hold out, or nothing can be measured on it.
@@ -50,9 +52,13 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     folder = str((manifest.folder or Path()).resolve())
     model = config.model
     options = head_options(model.head, model.heads.get(model.head, {}))
+    features = config.features
+    if features.cache:
+        features = features.model_copy(update={"cache": str(Path(features.cache).expanduser().resolve())})
     return config.model_copy(
         update={
             "data": data.model_copy(update={"dataset": name, "manifest": folder, "eval_split": held_out}),
+            "features": features,
             "model": model.model_copy(update={"heads": {model.head: options.model_dump()}}),
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 import torch
 
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.data.manifest import Manifest
-from sadcl_core.errors import UsageError
-from sadcl_core.inference.feature_store import stored_features
+from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.data.rows import Record
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.evaluation.evaluate import evaluate
+from sadcl_core.inference.feature_store import clear_features, stored_features
 from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, FeaturesProgress, StepDone
 from sadcl_core.training.setup import check_stages
-from tests.core.training.resumable import configured, differences, go_on, start, tensors
+from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -106,6 +110,27 @@ def test_two_views_of_a_batch_are_different_views_of_the_cache(manifest: Manifes
     start(configured((0, 1), FROZEN, {"stages": {"contrastive": loss}}), manifest, Path("run"), heard.append)
     assert counts(heard)[0] == 24 * 3 + 12
     assert [event.images for event in heard if isinstance(event, StepDone)] == [7, 7, 7, 3]
+
+
+def test_an_evaluation_reads_the_features_that_are_there(coco: Path) -> None:
+    drawn = prepare("coco", data=coco, output=Path("prepared")).manifest
+    splits = [drawn.split(name) for name in drawn.splits]
+    records = [Record(split[i], split.name, tuple(split.active(i))) for split in splits for i in range(len(split))]
+    Manifest.from_records(drawn.description, records).save(Path("without-boxes"))
+    start(configured((1, 0), FROZEN), load_manifest(Path("without-boxes")), Path("run"))
+    result = evaluate("run", bootstrap=0, batch_size=7)
+    assert round(result.map_interpolated, 4) == float(numbers(Path("run"))[-1]["mAP_interpolated"])
+    for path in (coco / "val2017").iterdir():  # cannot be read any more, and look unchanged
+        state = path.stat()
+        path.write_bytes(bytes(state.st_size))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert evaluate("run", bootstrap=0, batch_size=7).map_interpolated == result.map_interpolated
+    assert evaluate("run", bootstrap=0, limit=9).subject["limit"] == 9
+    with pytest.raises(DataError, match="not an image"):
+        evaluate("run", bootstrap=0, img_size=64)
+    clear_features(Path("cache"))
+    with pytest.raises(DataError, match="not an image"):
+        evaluate("run", bootstrap=0)
 
 
 def test_micro_batches_of_features(manifest: Manifest) -> None:

@@ -1,0 +1,79 @@
+"""Features that are computed once, and the command that lists and removes them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUICK, Sadcl
+from tests.processes import end, start
+
+FROZEN = (*QUICK, "--frozen", "--cache", "cache", "--epochs", "1,0", "--set", "features.views=1")
+# the program gets a signal after its first batch of features
+SIGNALLED = """
+import os
+from sadcl_core.inference.feature_store import FeatureStore
+
+append = FeatureStore.append
+
+def append_and_signal(self, *arguments):
+    append(self, *arguments)
+    os.kill(os.getpid(), {number})
+
+FeatureStore.append = append_and_signal
+"""
+
+
+def test_training_on_features_and_what_is_kept_of_it(sadcl: Sadcl, coco: Path) -> None:
+    first = sadcl("train", "coco", "--data", coco, *FROZEN, "--set", "features.views=2")
+    assert first.exit_code == 0, first.stderr
+    assert "features: 36 images in 60 views" in first.stderr
+    assert "60 of them are computed now" in first.stderr
+    again = sadcl("train", "coco", "--data", coco, *FROZEN)
+    assert "36 views" in again.stderr
+    assert "all are there" in again.stderr
+
+    entry = json.loads(sadcl("cache", "--cache", "cache", "--json").stdout)["features"][0]
+    assert {"backbone": "test_resnet", "img_size": 64, "images": 36, "views": 60, "in_use": False}.items() <= entry.items()
+    assert entry["key"] in sadcl("cache", "--cache", "cache").stdout
+    assert sadcl("cache", "--cache", "cache", "--clear", "zzz").exit_code == 2
+    cleared = json.loads(sadcl("cache", "--cache", "cache", "--clear", entry["key"][:5], "--json").stdout)
+    assert (cleared["removed"], cleared["features"]) == ([entry["key"]], [])
+    assert sadcl("cache", "--cache", "cache", "--clear").stdout.startswith("0 removed")
+
+    predicted = sadcl("predict", coco / "val2017" / "001.png", "--json", "--device", "cpu")
+    assert predicted.exit_code == 0, predicted.stderr
+
+
+def test_the_list_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from sadcl_cli.app import app; app(['cache'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"0 feature maps of backbones, 0.0 MB in {tmp_path}/sadcl/features\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_features_go_on_where_a_process_was_ended(sadcl: Sadcl, coco: Path, tmp_path: Path, number: int, code: int) -> None:
+    before = SIGNALLED.format(number=int(number))
+    exit_code, _, stderr = end(start(tmp_path, "train", "coco", "--data", coco, *FROZEN, before=before))
+    assert exit_code == code, stderr
+    assert not (tmp_path / "runs").exists()
+    if number == signal.SIGINT:
+        assert "The same command goes on from there" in stderr
+    ran = sadcl("train", "coco", "--data", coco, *FROZEN)
+    assert ran.exit_code == 0, ran.stderr
+    assert "28 of them are computed now" in ran.stderr
+
+
+def test_a_limit_that_is_too_small_is_refused_before_anything_is_written(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *FROZEN, "--set", "features.limit_gb=1e-6")
+    assert ran.exit_code == 2
+    assert "more than features.limit_gb allows. Lower features.views" in ran.stderr
+    assert not Path("runs").exists()
