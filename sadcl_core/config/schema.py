@@ -81,6 +81,10 @@ class ModelSection(Section):
     heads: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each head; only the chosen one's are used"
     )
+    global_branch: Literal["none", "mean", "root-mean", "max", "gem"] = Field(
+        "none",
+        description="linear layer on the pooled feature whose logits are added to the head's, which start at zero; its pooling",
+    )
     projection_width: int = Field(1024, ge=1, description="P, width of the embeddings the contrastive losses compare")
 
 
@@ -148,6 +152,7 @@ class StageSection(Section):
         1.0, gt=0, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
     )
     classifier_lr_scale: float = Field(1.0, gt=0, description="learning rate of the linear classifier as a multiple")
+    global_lr_scale: float = Field(1.0, ge=0, description="learning rate of the global branch as a multiple; 0: frozen")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="learning rate of each layer of the backbone, as a multiple of the next"
     )

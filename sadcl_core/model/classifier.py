@@ -17,6 +17,7 @@ from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
+from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.initialise import build
 from sadcl_core.model.label_facts import label_facts
 from sadcl_core.registry import HEADS, resolve, suggest
@@ -82,6 +83,13 @@ class Classifier(nn.Module):
         self.head: Any = build(make_head, initialise=initialise)
         self.projection = build(partial(_projection, self.head.width, config.projection_width), initialise=initialise)
         self.prototypes = nn.Parameter(torch.zeros(num_classes, self.head.width))  # (K, D), before the projection
+        self.global_branch: PooledHead | None = None
+        if config.global_branch != "none":
+            linear = PooledHead.Options(pooling=config.global_branch, standardise=True)
+            make_branch = partial(PooledHead, channels=self.backbone.channels[-1:], num_classes=num_classes, options=linear)
+            self.global_branch = build(make_branch, initialise=initialise)
+            for parameter in (self.head.get_parameter(name) for name in self.head.CLASSIFIER):
+                nn.init.zeros_(parameter)  # the head learns what the branch leaves
 
     def assign(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state as parameters and buffers, without copying them."""
@@ -125,14 +133,22 @@ class Classifier(nn.Module):
         if known is not None and not self.head.TAKES_KNOWN:
             raise UsageError(f"{type(self.head).__name__} cannot use labels that are given. Leave `known` out.")
         output: HeadOutput = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
+        logits = output.logits
+        if self.global_branch is not None:
+            logits = logits + self.global_branch(HeadInputs(maps[-1:])).logits
         return ClassifierOutput(
-            output.logits,
+            logits,
             output.features,
             output.attention,
             output.auxiliary,
             output.measures,
             image_features=maps[-1].mean(dim=(2, 3)),
         )
+
+    @property
+    def linear(self) -> PooledHead | None:
+        """The linear layer on the pooled feature: the global branch, or else a pooled head itself; None without either."""
+        return self.head if self.global_branch is None and isinstance(self.head, PooledHead) else self.global_branch
 
     def forward(self, images: Inputs, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
         """Return `classify(features(images))` for images (B, 3, H, W), normalised, or `classify(images)` if they are maps."""

@@ -48,7 +48,7 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Map
         return stage.backbone_lr_scale * stage.layer_decay ** depths.get(inner.removeprefix("net."), 0)
     if part == "head":
         return stage.classifier_lr_scale if inner in classifier.head.CLASSIFIER else stage.head_lr_scale
-    return 1.0
+    return stage.global_lr_scale if part == "global_branch" else 1.0
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0) -> OneCycleLR:

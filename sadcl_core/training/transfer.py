@@ -19,10 +19,18 @@ from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.runs.checkpoint import LoadedModel, load_model, read_card
 from sadcl_core.runs.run_directory import find_model
 
-NETWORK = ("backbone", "stride", "head", "heads", "projection_width")  # settings of a model that its weights need
+NETWORK = (
+    "backbone",
+    "stride",
+    "head",
+    "heads",
+    "global_branch",
+    "projection_width",
+)  # settings of a model that its weights need
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ def _copy(classifier: Classifier, source: LoadedModel, matches: Mapping[str, str
     if type(head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common
         theirs = {name: tensor for name, tensor in theirs.items() if name.startswith("backbone.")}
     per_class = {"prototypes", *(f"head.{name}" for name in head.PER_CLASS)}
+    per_class |= {f"global_branch.{name}" for name in PooledHead.PER_CLASS}
     rows = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
     random = []
     for name, tensor in own.items():

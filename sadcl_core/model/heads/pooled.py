@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.logistic_regression import LogisticRegression
 
 LEAST = 1e-6  # of a feature whose power is taken
 
@@ -32,15 +33,21 @@ class PooledHead(Head):
     class Options(Section):
         """Defaults are the baseline's."""
 
-        pooling: Literal["mean", "max", "gem"] = Field(
-            "mean", description="over the locations; gem: generalised mean (Radenovic et al., TPAMI 2019)"
+        pooling: Literal["mean", "root-mean", "max", "gem"] = Field(
+            "mean",
+            description="over the locations; root-mean: signed square root of the mean (Perronnin et al., ECCV 2010); "
+            "gem: generalised mean (Radenovic et al., TPAMI 2019)",
         )
         gem_power: float = Field(
             3.0, ge=1, le=100, description="of the generalised mean; 1: the mean of the positive features; large: the maximum"
         )
         dropout: float = Field(0.0, ge=0, lt=1, description="of the pooled feature before the linear layer")
+        standardise: bool = Field(False, description="the pooled feature by its mean and deviation on the training images")
 
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
+
+    mean: Tensor  # (D_b,) of the pooled feature, where it is standardised
+    deviation: Tensor  # (D_b,)
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,), the width of the label features as well."""
@@ -50,26 +57,48 @@ class PooledHead(Head):
         self.pooling, self.gem_power = options.pooling, options.gem_power
         self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
+        self.standardise = options.standardise
+        if options.standardise:
+            self.register_buffer("mean", torch.zeros(in_channels))
+            self.register_buffer("deviation", torch.ones(in_channels))
+
+    @torch.no_grad()
+    def assign(self, fit: LogisticRegression) -> None:
+        """Take the weights of a fit on features that `pool` gave."""
+        if self.standardise:
+            self.get_buffer("mean").copy_(fit.mean)
+            self.get_buffer("deviation").copy_(fit.deviation)
+        weight = fit.weight if self.standardise else fit.weight / fit.deviation
+        self.classifier.weight.copy_(weight)
+        self.classifier.bias.copy_(fit.bias if self.standardise else fit.bias - weight @ fit.mean)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), the pooled feature for each label (B, K, D_b) and activation maps (B, K, h, w)."""
         (feature_map,) = inputs.maps
-        pooled = self._pool(feature_map)  # (B, D_b)
-        logits = self.classifier(self.dropout(pooled))
+        pooled = self.pool(feature_map)  # (B, D_b)
+        logits = self.classifier(self.dropout(self._standardised(pooled)))
         label_features = pooled[:, None, :].expand(-1, logits.shape[1], -1)
         attention = None
         if need_attention:
             parts = self._parts(feature_map.flatten(2), pooled)  # (B, D_b, L)
-            activation = (self.classifier.weight @ parts).relu()  # (B, K, L)
+            weight = self.classifier.weight / self.deviation if self.standardise else self.classifier.weight
+            activation = (weight @ parts).relu()  # (B, K, L)
             activation = activation + 1e-6  # a map without a positive part is flat, not undefined
             share = activation / activation.sum(dim=-1, keepdim=True)
             attention = share.view(*share.shape[:2], *feature_map.shape[-2:])
         return HeadOutput(logits, label_features, attention)
 
-    def _pool(self, feature_map: Tensor) -> Tensor:
-        """Return (B, D_b) for a map (B, D_b, h, w)."""
+    def _standardised(self, pooled: Tensor) -> Tensor:
+        """Return (B, D_b), less mean and over deviation where the options ask for it."""
+        return (pooled - self.mean) / self.deviation if self.standardise else pooled
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Return (B, D_b) for a map (B, D_b, h, w), not standardised."""
         if self.pooling == "mean":
             return feature_map.mean(dim=(2, 3))
+        if self.pooling == "root-mean":
+            mean = feature_map.float().mean(dim=(2, 3))
+            return (mean.sign() * (mean.abs() + LEAST).sqrt()).to(feature_map.dtype)  # of finite slope at 0
         if self.pooling == "max":
             return feature_map.amax(dim=(2, 3))
         positive = feature_map.float().clamp(min=LEAST)
@@ -79,8 +108,9 @@ class PooledHead(Head):
 
     def _parts(self, locations: Tensor, pooled: Tensor) -> Tensor:
         """Return what each of the locations (B, D_b, L) adds to the pooled feature (B, D_b), up to a factor."""
-        if self.pooling == "mean":
-            return locations
+        if self.pooling in ("mean", "root-mean"):
+            slope = 1 if self.pooling == "mean" else 1 / pooled.abs().clamp(min=LEAST)[:, :, None]
+            return locations * slope
         if self.pooling == "max":
             return torch.zeros_like(locations).scatter_(2, locations.argmax(dim=2, keepdim=True), pooled[:, :, None])
         shares = (locations.float().clamp(min=LEAST) / pooled[:, :, None].float()).pow(self.gem_power)  # their mean is 1

@@ -9,6 +9,7 @@ from torch import Tensor
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.pooled import PooledHead
+from sadcl_core.model.logistic_regression import fit_logistic_regression
 from tests.core.model.heads.inputs import see
 
 
@@ -41,6 +42,7 @@ POOLED = torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]], [[[2.0, 2.0]], [[5.0, -7.0]
     ("options", "expected"),
     [
         ({}, [[2.0, 2.0], [2.0, -1.0]]),
+        ({"pooling": "root-mean"}, [[2**0.5, 2**0.5], [2**0.5, -1.0]]),
         ({"pooling": "max"}, [[3.0, 4.0], [2.0, 5.0]]),
         ({"pooling": "gem"}, [[14 ** (1 / 3), 32 ** (1 / 3)], [2.0, 62.5 ** (1 / 3)]]),  # negative ones count as 0
         ({"pooling": "gem", "gem_power": 1}, [[2.0, 2.0], [2.0, 2.5]]),
@@ -115,3 +117,28 @@ def test_refuses_impossible_dropout(dropout: float) -> None:
 def test_refuses_other_options() -> None:
     with pytest.raises(UsageError, match="The head pooled has no option 'width'"):
         head_options("pooled", {"width": 3})
+
+
+def test_a_fit_gives_its_logits_standardised_or_not_and_the_maps_of_the_class() -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(40, 4, 2, 3)
+    targets = (maps.mean(dim=(2, 3))[:, :3] > 0.5).to(torch.int8)
+    plain, standardised = (
+        PooledHead(channels=(4,), num_classes=3, options=PooledHead.Options(standardise=on)) for on in (False, True)
+    )
+    fit = fit_logistic_regression(plain.pool(maps)[:, None], targets, strengths=(1.0,))
+    for head in (plain, standardised):
+        head.assign(fit)
+    outputs = [head(see(maps), need_attention=True) for head in (plain, standardised)]
+    for output in outputs:
+        torch.testing.assert_close(output.logits, fit.logits(maps.mean(dim=(2, 3))), atol=1e-4, rtol=1e-4)
+    assert outputs[0].attention is not None
+    torch.testing.assert_close(outputs[0].attention, outputs[1].attention)
+
+
+def test_the_root_of_the_mean_has_a_finite_slope_at_zero() -> None:
+    maps = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    head = PooledHead(channels=(2,), num_classes=1, options=PooledHead.Options(pooling="root-mean"))
+    head(see(maps)).logits.sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
