@@ -44,6 +44,7 @@ class Flag:
 
 DEVICES, PRECISIONS = "auto|cpu|cuda|mps", "auto|fp32|bf16|fp16"
 PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
+WHOLE_BACKBONE = 64  # a stride that no backbone exceeds
 FLAGS: dict[str, Flag] = {
     "method": Flag("method", str, "What is trained; sadcl unless given, or named by a preset or model.", shared=False),
     "preset": Flag("preset", str, "Recipe to start from; chosen from the data unless given."),
@@ -54,7 +55,7 @@ FLAGS: dict[str, Flag] = {
     "no_pretrained": Flag("model.pretrained", bool, "Start from random weights."),
     "init_from": Flag("model.init_from", Path, "Go on from a trained model, class by class name.", metavar="RUN_OR_FILE"),
     "class_map": Flag("model.class_map", Path, "Lines such as aeroplane: airplane, for --init-from.", metavar="FILE"),
-    "frozen": Flag("features.frozen", bool, "Train the head alone, on features that are computed once."),
+    "frozen": Flag("features.once", bool, "Train the head alone, on features that are computed once."),
     "cache": Flag("features.cache", Path, "Folder of these features; in the user's cache unless given.", metavar="DIR"),
     "epochs": Flag("stages.*.epochs", str, "Epochs of every stage, or of each: 15,5.", metavar="N[,N]"),
     "batch_size": Flag("data.batch_size", int, "Images a step.", letter="b", least=1),
@@ -104,7 +105,7 @@ def flag_layers(**flags: Any) -> list[tuple[str, Layer]]:
         layers.append(("--set", nest(assignments)))
     else:
         layers += [("--set", parse_assignment(text)) for text in assignments]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"model.freeze_stride": WHOLE_BACKBONE} if given.get("frozen") else {}
     for name, value in _start(given).items():
         setting = FLAGS[name].setting
         values = epoch_counts(value) if name == "epochs" else [str(value) if isinstance(value, Path) else value]

@@ -221,8 +221,6 @@ def configure(
     first = resolve_config([*base, *layers])[0]
     start = first.model
     last: list[tuple[str, Layer]] = [(f"preset {name}", {"preset": name})]
-    if first.features.frozen:
-        last.append(("features.frozen", {"stages": {stage: {"backbone_lr_scale": 0.0} for stage in first.stages}}))
     random = start.pretrained is False and not start.init_from
     if random:
         base.append(("no pretrained weights", NOTHING_FROZEN))
@@ -255,8 +253,6 @@ def _automatic(
     config = resolve_config(layers)[0]
     model, values = config.model, flatten(config.model_dump())
     given = {key: values[key] for _, layer in layers for key in flatten(layer) if key in values}
-    if config.features.frozen:
-        given.update({f"stages.{name}.backbone_lr_scale": 0.0 for name in config.stages})
     data = facts() if facts else Facts(split_sizes.get(config.data.train_split, 0))
     if "model.pretrained" in given or model.init_from:
         data = replace(data, pretrained=model.pretrained is not False or bool(model.init_from))

@@ -169,10 +169,10 @@ class StageSection(Section):
 
 
 class FeatureSection(Section):
-    """Features that a frozen backbone computes once, kept on the disk for all runs."""
+    """Features that the frozen layers of the backbone compute once, kept on the disk for all runs."""
 
-    frozen: bool = Field(
-        False, description="never train the backbone: its maps are computed once; backbone_lr_scale is then 0 in every stage"
+    once: bool = Field(
+        False, description="compute once what the layers frozen by model.freeze_stride give, and train only what follows them"
     )
     views: int = Field(
         2, ge=1, le=64, description="views kept of each training image: as it is, its mirror image, then mild crops"

@@ -32,7 +32,6 @@ from sadcl_core.inference.feature_store import FeatureCard, FeatureStore, Rows, 
 from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.load import Model
 from sadcl_core.model.backbone import Backbone
-from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.threads import map_ahead
 
 FeatureBatch = tuple[tuple[Tensor, ...], Tensor, Tensor]  # maps, targets, and the index of each image in the split
@@ -45,9 +44,9 @@ def cache_folder(section: FeatureSection) -> Path:
 
 
 def hash_of_weights(backbone: Backbone) -> str:
-    """Return a hash of every tensor of a backbone, the same on every device and in every memory layout."""
+    """Return a hash of every tensor of the frozen layers, the same on every device and in every memory layout."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in backbone.state_dict().items():
+    for name, tensor in backbone.frozen_tensors().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -58,11 +57,11 @@ def feature_card(forward: Forward, *, stride: int, kept: Literal["fp16", "fp32"]
 
     Args:
         forward: of the model.
-        stride: of its deepest map.
+        stride: of its deepest map, or up to which layers are frozen.
         kept: precision on the disk.
     """
     preprocessing, backbone = forward.preprocessing, forward.classifier.backbone
-    maps = forward.features(torch.zeros(1, 3, preprocessing.img_size, preprocessing.img_size, dtype=torch.uint8))
+    maps = forward.frozen_features(torch.zeros(1, 3, preprocessing.img_size, preprocessing.img_size, dtype=torch.uint8))
     return FeatureCard(
         backbone=backbone.name,
         weights=hash_of_weights(backbone),
@@ -175,7 +174,7 @@ class FeatureCache:
 
         views = (view for views in map_ahead(read, missing, workers=workers, ahead=2 * batch_size) for view in views)
         while batch := list(islice(views, batch_size)):
-            maps = forward.features(torch.stack([pixels for _, pixels in batch]))
+            maps = forward.frozen_features(torch.stack([pixels for _, pixels in batch]))
             flat = [features.permute(0, 2, 3, 1).flatten(1).float() for features in maps]
             rows = torch.cat(flat, dim=1).cpu().numpy()
             with np.errstate(over="ignore"):
@@ -220,23 +219,6 @@ class FeatureCache:
         batches = make_batches(len(rows), batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process)
         return BatchLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is)
 
-    def pooled(
-        self, split: Split, views: Sequence[str] = (PLAIN,), *, progress: Progress | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Return the mean of the deepest map over its locations for every image and view, (N, V, D) float32.
-
-        Only a block of rows is in memory beside the result.
-        """
-        height, width, channels = self.store.card.shapes[-1]
-        rows = self.rows(split, views).reshape(-1)
-        result = np.empty((len(rows), channels), np.float32)
-        for start in range(0, len(rows), BLOCK):
-            part = self.store.read(rows[start : start + BLOCK])[:, -height * width * channels :]
-            result[start : start + BLOCK] = part.reshape(len(part), height * width, channels).mean(axis=1, dtype=np.float32)
-            if progress is not None:
-                progress(min(start + BLOCK, len(rows)), len(rows))
-        return result.reshape(-1, len(views), channels)
-
 
 @contextmanager
 def open_stored(model: Model, split: Split, *, limit: int | None = None) -> Iterator[FeatureCache | None]:
@@ -251,7 +233,8 @@ def open_stored(model: Model, split: Split, *, limit: int | None = None) -> Iter
     if section is None or split.manifest.description.shards is not None:
         yield None
         return
-    card, root = feature_card(model.forward, stride=model.card.model.stride, kept=section.precision), cache_folder(section)
+    network, root = model.card.model, cache_folder(section)
+    card = feature_card(model.forward, stride=min(network.stride, network.freeze_stride), kept=section.precision)
     if not (root / card.key).is_dir():
         yield None
         return
@@ -269,7 +252,7 @@ def _features_of(model: Model) -> FeatureSection | None:
         section = FeatureSection.model_validate(stored)
     except (SadclError, ValidationError):
         return None
-    return section if section.frozen and os.access(cache_folder(section), os.W_OK) else None
+    return section if section.once and os.access(cache_folder(section), os.W_OK) else None
 
 
 class FeatureDataset(Dataset[FeatureBatch]):

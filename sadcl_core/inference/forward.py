@@ -57,7 +57,7 @@ class Forward:
         """Return logits, features and, if needed, attention of a batch, on the device.
 
         Args:
-            images: (B, 3, S, S) uint8, S as the preprocessing resizes; or the maps of the backbone, from `features`.
+            images: (B, 3, S, S) uint8, S as the preprocessing resizes; or maps from `frozen_features`.
             need_attention: also return the attention maps.
             refuse_nan: raise when a logit is NaN.
 
@@ -72,10 +72,11 @@ class Forward:
         return output
 
     @torch.inference_mode()
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps (B, D_i, h_i, w_i) of the backbone for images (B, 3, S, S) uint8; see `Classifier.features`."""
+    def frozen_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of the frozen layers for images (B, 3, S, S) uint8; see `Backbone.frozen_part`."""
         with autocast(self.device, self.precision):
-            return self.classifier.features(self.preprocessing.normalise(images.to(self.device)))
+            maps: tuple[Tensor, ...] = self.classifier.backbone.frozen_part(self.preprocessing.normalise(images.to(self.device)))
+        return maps
 
     @torch.inference_mode()
     def project(self, features: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import group_parameters
+from timm.models import FeatureListNet, group_parameters
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sadcl_core.errors import UsageError
 from sadcl_core.model.initialise import build, draw_on_meta
+
+STEM, TOP = ("conv_stem", "bn1"), ("conv_head", "bn2")  # before and after the blocks of an EfficientNet
 
 
 class Backbone(nn.Module):
@@ -101,6 +104,14 @@ class Backbone(nn.Module):
         """The modules that stay as they were loaded; by name, since SyncBatchNorm takes the place of modules."""
         return [self.net.get_submodule(name) for name in self.frozen_names]
 
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the frozen layers by their names."""
+        return {
+            f"{name}.{inner}": tensor
+            for name in self.frozen_names
+            for inner, tensor in self.net.get_submodule(name).state_dict().items()
+        }
+
     def freeze(self, *, entirely: bool) -> None:
         """Take the whole backbone out of training, or only the layers that are frozen by the configuration."""
         self.frozen_entirely = entirely
@@ -125,6 +136,54 @@ class Backbone(nn.Module):
             last, earlier = self.net.forward_intermediates(images, indices=[*self._indices[:-1]])
             maps = [*earlier, last]
         return tuple(features.permute(0, 3, 1, 2) for features in maps) if self.channels_last else tuple(maps)
+
+    def frozen_part(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the layers frozen by the configuration give for images (B, 3, H, W): maps (B, D, h, w).
+
+        Raises:
+            UsageError: nothing is frozen, or the network is no chain of layers that could be cut there.
+        """
+        if self.frozen_names == [""]:
+            maps: tuple[Tensor, ...] = self(images)
+            return maps
+        layers, frozen = self._chain()
+        if not frozen:
+            raise UsageError(
+                f"{self.name} has no frozen layers at its beginning whose output could be kept: freeze all of it with --frozen, "
+                "or its first layers with --set model.freeze_stride=N if it has a feature map at that stride."
+            )
+        features = images.contiguous(memory_format=self.memory_format)
+        for layer in layers[:frozen]:
+            features = layer(features)
+        return (features,)
+
+    def trained_part(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return `forward(images)` for the maps that `frozen_part(images)` gave."""
+        if self.frozen_names == [""]:
+            return maps
+        layers, frozen = self._chain()
+        (features,) = maps
+        features = features.contiguous(memory_format=self.memory_format)
+        for layer in layers[frozen:]:
+            features = layer(features)
+        return (features.permute(0, 3, 1, 2),) if self.channels_last else (features,)
+
+    def _chain(self) -> tuple[list[nn.Module], int]:
+        """Return the layers in their order, and how many of them are frozen; none if they do not follow one another."""
+        if len(self._indices) > 1:
+            return [], 0
+        if self.goes_on and isinstance(self.net, EfficientNet):  # MobileNetV2 as well
+            blocks = [(f"blocks.{name}", block) for name, block in self.net.blocks.named_children()]
+            ends = [[(name, self.net.get_submodule(name)) for name in names] for names in (STEM, TOP)]
+            layers = [*ends[0], *blocks, *ends[1]]
+        elif type(self.net) is FeatureListNet:
+            (last,) = self.net.return_layers
+            names = list(self.net)
+            layers = [(name, self.net[name]) for name in names[: names.index(last) + 1]]
+        else:
+            return [], 0
+        frozen = next((number for number, (name, _) in enumerate(layers) if name not in self.frozen_names), len(layers))
+        return [layer for _, layer in layers], frozen
 
     def train(self, mode: bool = True) -> Backbone:
         """Set training mode; frozen modules stay in evaluation mode."""

@@ -151,8 +151,8 @@ class Classifier(nn.Module):
         return self.head if self.global_branch is None and isinstance(self.head, PooledHead) else self.global_branch
 
     def forward(self, images: Inputs, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
-        """Return `classify(features(images))` for images (B, 3, H, W), normalised, or `classify(images)` if they are maps."""
-        maps = images if isinstance(images, tuple) else self.features(images)
+        """Return `classify(features(images))` for images (B, 3, H, W), normalised, or for the maps of its frozen layers."""
+        maps = self.backbone.trained_part(images) if isinstance(images, tuple) else self.features(images)
         return self.classify(maps, need_attention=need_attention, known=known)
 
     def project(self, features: Tensor) -> Tensor:

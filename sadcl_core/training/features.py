@@ -60,14 +60,14 @@ def open_features(
         NotFiniteError: features are not finite.
         KeyboardInterrupt: what was computed is kept.
     """
-    if not config.features.frozen:
+    if not config.features.once:
         yield None
         return
     if config.model.pretrained is False and not config.model.init_from:
         listen(Problem("The backbone has random weights and will keep them. Give it trained ones with --pretrained."))
     preprocessing = make_card(config, classifier, manifest).preprocessing
     forward = Forward(classifier.to(device), preprocessing, device=device, precision=precision)
-    card = feature_card(forward, stride=config.model.stride, kept=config.features.precision)
+    card = feature_card(forward, stride=min(config.model.stride, config.model.freeze_stride), kept=config.features.precision)
     with FeatureStore(cache_folder(config.features), card) as store:
         cache = FeatureCache(store)
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:

@@ -154,7 +154,7 @@ def resume_run(
         device, precision = choose_compute(config)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
-        if config.features.frozen:
+        if config.features.once:
             classifier.backbone.load_state_dict(strip_prefix("model.backbone", tensors))
         compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
         features = stack.enter_context(open_features(config, classifier, manifest, **compute))

@@ -88,19 +88,14 @@ def check_stages(config: RunConfig) -> None:
                 raise UsageError(
                     f"Stage {name}: the head {config.model.head} has no branches for the loss auxiliary. Leave it out."
                 )
-        if config.features.frozen and stage.epochs:
-            _check_frozen(name, stage, config.features)
+        if config.features.once and stage.epochs:
+            _check_once(name, stage, config.features)
         if stage.augment not in AUGMENTATIONS:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 
 
-def _check_frozen(name: str, stage: StageSection, features: FeatureSection) -> None:
+def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:
     """Raise a UsageError if a stage asks for what features that are computed once cannot give."""
-    if stage.backbone_lr_scale:
-        raise UsageError(
-            f"Stage {name} trains the backbone (backbone_lr_scale {stage.backbone_lr_scale:g}), whose features are computed once "
-            "with features.frozen. Set one of them to 0 or false."
-        )
     if stage.mixup or stage.cutmix:
         raise UsageError(f"Stage {name}: mixup and cutmix mix pixels, which a run on features does not see. Set them to 0.")
     kept = len(kept_views(stage.augment, features.views))

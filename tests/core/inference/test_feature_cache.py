@@ -39,7 +39,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory, drawn_coco: Path) -> Mani
 def make_forward(head: str = "sarl") -> Forward:
     torch.manual_seed(0)
     heads = {"sarl": {"width": 16, "feedforward": 16}, "mulcon": {"width": 16, "token_width": 16}}
-    section = ModelSection(backbone="test_resnet", stride=16, head=head, heads=heads, projection_width=8)
+    section = ModelSection(backbone="test_resnet", stride=16, freeze_stride=64, head=head, heads=heads, projection_width=8)
     return Forward(Classifier(section, num_classes=10, img_size=32), PREPROCESSING, device=CPU)
 
 
@@ -91,7 +91,7 @@ def test_maps_are_those_of_the_backbone_to_the_bit_in_fp32(cached: FeatureCache,
     split = manifest.split("val")
     maps, _, _ = next(iter(cached.loader(split, batch_size=5)))
     images, _, _ = next(iter(make_loader(split, PREPROCESSING.resize, batch_size=5, workers=0)))
-    expected = make_forward().features(images)
+    expected = make_forward().frozen_features(images)
     assert all(a.stride()[1] == b.stride()[1] == 1 for a, b in zip(maps, expected, strict=True))  # channels last
     if cached.store.card.kept == "fp32":
         assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
@@ -108,16 +108,6 @@ def test_heads_that_read_several_maps(tmp_path: Path, manifest: Manifest) -> Non
         maps, _, _ = next(iter(cache.loader(split, batch_size=12)))
         images, _, _ = next(iter(make_loader(split, PREPROCESSING.resize, batch_size=12, workers=0)))
         torch.testing.assert_close(forward(maps).logits, forward(images).logits, rtol=1e-5, atol=1e-6)
-
-
-def test_pooled_features(cached: FeatureCache, manifest: Manifest) -> None:
-    split = manifest.split("train")
-    pooled = cached.pooled(split, ("plain", "crop-1"))
-    assert pooled.shape == (24, 2, make_forward().classifier.backbone.channels[-1])
-    assert pooled.dtype == np.float32
-    for number, view in enumerate(("plain", "crop-1")):
-        maps, _, _ = next(iter(cached.loader(split, batch_size=24, views=(view,))))
-        torch.testing.assert_close(torch.from_numpy(pooled[:, number]), maps[-1].float().mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
 
 
 def test_only_images_that_are_new_are_computed(tmp_path: Path, manifest: Manifest) -> None:

@@ -101,6 +101,37 @@ def test_freezing_up_to_a_stride() -> None:
     assert all(torch.equal(before[name], dict(backbone.named_buffers())[name]) for name in before)
 
 
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [("resnet18", 16), ("mobilenetv2_050", 8), ("tf_efficientnet_lite0", 16), ("convnext_atto", 16), ("hgnetv2_b0", 16)],
+)
+def test_frozen_and_trained_part_together_are_the_network(name: str, stride: int) -> None:
+    torch.manual_seed(0)
+    backbone = make(name, freeze_stride=stride).eval()
+    images = torch.randn(2, 3, 64, 64)
+    kept = backbone.frozen_part(images)
+    assert kept[0].shape[-1] == 64 // stride
+    torch.testing.assert_close(backbone.trained_part(kept)[0], backbone(images)[0], rtol=1e-5, atol=1e-5)
+    frozen = {name for name, parameter in backbone.net.named_parameters() if not parameter.requires_grad}
+    assert frozen == set(backbone.frozen_tensors()) & set(dict(backbone.net.named_parameters()))
+
+
+def test_the_frozen_part_of_a_whole_frozen_network_is_its_maps() -> None:
+    backbone = make("test_vit", stride=16, freeze_stride=64).eval()
+    images = torch.randn(1, 3, 64, 64)
+    kept = backbone.frozen_part(images)
+    torch.testing.assert_close(kept, backbone(images))
+    assert backbone.trained_part(kept) is kept
+    assert set(backbone.frozen_tensors()) == {f".{name}" for name in backbone.net.state_dict()}
+
+
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 0), ("test_vit", 8)])
+def test_a_network_without_a_frozen_beginning_says_so(name: str, stride: int) -> None:
+    backbone = make(name, stride=16, freeze_stride=stride)
+    with pytest.raises(UsageError, match=r"freeze all of it with --frozen"):
+        backbone.frozen_part(torch.zeros(1, 3, 64, 64))
+
+
 def test_freezing_at_or_beyond_its_own_stride_is_freezing_everything() -> None:
     assert not any(p.requires_grad for p in make("resnet18", stride=8, freeze_stride=32).parameters())
 

@@ -17,6 +17,7 @@ from sadcl_core.data.rows import Record
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.inference.feature_store import clear_features, stored_features
+from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, FeaturesProgress, StepDone
 from sadcl_core.training.setup import check_stages
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
@@ -24,7 +25,8 @@ from tests.core.training.resumable import configured, differences, go_on, number
 pytestmark = pytest.mark.usefixtures("here")
 
 FROZEN: dict[str, Any] = {
-    "features": {"frozen": True, "cache": "cache", "views": 3},
+    "features": {"once": True, "cache": "cache", "views": 3},
+    "model": {"freeze_stride": 64},
     "stages": {"contrastive": {"augment": "shift-and-turn"}},
 }
 VIEWS = 24 * 5 + 12  # plain, mirror, crop-1, shift-1, shift-2 of images to train on, plain of those held out
@@ -82,24 +84,32 @@ def test_an_interruption_while_features_are_computed_leaves_no_run(manifest: Man
     assert 0 < counts(heard)[1] < counts(heard)[0]
 
 
-def test_the_backbone_is_frozen_whatever_the_recipe_says() -> None:
-    made = configured((1, 1), FROZEN, {"stages": {"contrastive": {"backbone_lr_scale": 0.1}}})
-    assert [stage.backbone_lr_scale for stage in made.config.stages.values()] == [0.0, 0.0]
-    assert made.sources["stages.contrastive.backbone_lr_scale"] == "features.frozen"
+def test_the_layers_above_the_frozen_ones_are_trained(manifest: Manifest) -> None:
+    last = {**FROZEN, "model": {"freeze_stride": 8}}
+    start(configured((2, 1), last), manifest, Path("one"), lambda event: None)
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 1), last), manifest, Path("stopped"), stopping_at(10))
+    go_on(Path("stopped"), manifest, lambda event: None)
+    assert differences(Path("one"), Path("stopped")) == []
+    (entry,) = stored_features(Path("cache"))
+    assert (entry.card.stride, entry.rows) == (8, VIEWS)
+    start(configured((1, 0), FROZEN), manifest, Path("frozen"), lambda event: None)
+    trained, frozen = (load_model(Path(name) / "weights/last.safetensors").classifier.backbone for name in ("one", "frozen"))
+    moved = {name for name, tensor in trained.named_parameters() if not torch.equal(tensor, frozen.get_parameter(name))}
+    assert {name.split(".")[1] for name in moved} == {"layer3"}  # at stride 16, the deepest map
 
 
 @pytest.mark.parametrize(
     ("stage", "match"),
     [
-        ({"backbone_lr_scale": 1.0}, "trains the backbone"),
         ({"mixup": 0.2}, "mix pixels"),
         ({"cutmix": 0.2}, "mix pixels"),
         ({"views": 3}, r"--set features.views=3"),
     ],
 )
 def test_what_features_cannot_do_is_refused(stage: dict[str, Any], match: str) -> None:
-    values = {"backbone_lr_scale": 0.0, "augment": "flip-and-crop", **stage}
-    config = RunConfig.model_validate({"features": {"frozen": True}, "stages": {"classification": values}})
+    values = {"augment": "flip-and-crop", **stage}
+    config = RunConfig.model_validate({"features": {"once": True}, "stages": {"classification": values}})
     with pytest.raises(UsageError, match=match):
         check_stages(config)
 
