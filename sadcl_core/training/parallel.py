@@ -73,7 +73,27 @@ def make_ready(classifier: Classifier, config: RunConfig) -> None:
 
 def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool) -> ModelEmaV3:
     """Make the EMA of a network's weights; shards are updated one by one, since lists of tensors may not mix kinds."""
-    return ModelEmaV3(classifier, decay=decay, use_warmup=warmup, foreach=not shard)
+    return Ema(classifier, decay=decay, use_warmup=warmup, foreach=not shard)
+
+
+class Ema(ModelEmaV3):
+    """EMA of a classifier; beside a backbone that is frozen entirely only what learns is averaged, since the rest is the same."""
+
+    def apply_update_(self, model: Classifier, decay: float) -> None:
+        """Move every tensor towards that of the model."""
+        if not model.backbone.frozen_entirely:
+            super().apply_update_(model, decay)
+            return
+        parts = ["head", *(["projection"] if next(model.projection.parameters()).requires_grad else [])]
+        own, new = (
+            [network.prototypes.data, *(tensor for name in parts for tensor in getattr(network, name).state_dict().values())]
+            for network in (self.module, model)
+        )
+        for tensor, target in zip(own, new, strict=True):
+            if tensor.is_floating_point():
+                tensor.lerp_(target, weight=1 - decay)
+            else:
+                tensor.copy_(target)
 
 
 def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, config: RunConfig) -> tuple[nn.Module, Optimizer]:

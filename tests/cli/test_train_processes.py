@@ -110,6 +110,18 @@ def test_ended_by_sigterm_then_by_the_death_of_one_the_rest_is_the_same(folder: 
     assert differences(whole / "two", folder / RUN) == []
 
 
+def test_two_processes_train_on_features_that_one_computes(folder: Path) -> None:
+    frozen = ("train", "coco", *PLAIN, "--frozen", "--cache", "cache")
+    code, _, stderr = end(start(folder, *frozen, "-o", "two", program=TWO))
+    assert code == 0, stderr
+    assert stderr.count("60 of them are computed now") == 1  # 24 images in two views, and 12 as they are
+    ran = run_sadcl(*frozen, "-o", "one")
+    assert "all are there" in ran.stderr
+    for one, two in zip(numbers(folder / "one"), numbers(folder / "two"), strict=True):
+        for name in ("loss", "asymmetric"):
+            assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3)
+
+
 def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
     process = start(folder, "train", "coco", *LONG, "--epochs", "200", "--set", "optim.patience=999", program=TWO)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
