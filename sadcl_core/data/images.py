@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2, TiffImageFile
 
 from sadcl_core.errors import DataError
 
@@ -26,10 +28,22 @@ ImageSource: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[np.uint
 # thread has put its own filters in place for a moment, `as_rgb` refuses
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # of images that are refused, it writes to stderr as well
+with suppress(ImportError):  # where it is installed
+    importlib.import_module("pillow_heif").register_heif_opener()
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif")
+FORMATS = {  # of files that Pillow cannot read, or not without a package
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM, which is not supported: convert it to PNG"),
+    **dict.fromkeys((".heic", ".heif"), "HEIC, which is read where pillow-heif is installed: pip install 'sadcl[heif]'"),
+    ".avif": "no AVIF that Pillow can read: convert it, or install a Pillow of version 11.3 or later",
+}
+DIM = 4  # pixels of more than 8 bits that stay below this fraction of their range are nearly black, as those of satellites are
+SHARE = (1, 99)  # percent of such pixels between which they are stretched
+SAMPLES_PER_PIXEL = 277  # TIFF tag
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
+NO_FILE = ": no such file."  # the end of the message about an image that is missing
 # whatever decoders raise on damaged files
 BROKEN = (
     *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
@@ -45,8 +59,8 @@ def read_image(source: ImageSource, *, name: object = None) -> Tensor:
         name: of the image in messages; by default its path.
 
     Returns:
-        (3, H, W) uint8, RGB. Files and PIL images are turned upright by their EXIF tag, 16 bits are scaled to 8, and an alpha
-        channel is left out; pixels in arrays and tensors stay as they are.
+        (3, H, W) uint8, RGB. Files and PIL images are turned upright by their EXIF tag, 16 bits are scaled to 8 (and stretched
+        where little of their range is used), and an alpha channel is left out; pixels in arrays and tensors stay as they are.
 
     Raises:
         DataError: the file is missing, no image, truncated, or so large that it looks like a decompression bomb; or the array
@@ -101,30 +115,60 @@ def open_image(source: str | Path | bytes | Image.Image, *, name: object = None)
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an opened image as people see it: upright, in RGB, 16 bits scaled to 8, without its alpha channel.
 
+    Pixels of more than 8 bits that use less than a quarter of their range are stretched; `info["stretched"]` says so.
+
     Raises:
         DecompressionBombError: it has more pixels than PIL allows.
     """
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise Image.DecompressionBombError
+    deep = is_deep(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
-        return Image.fromarray(_to_8_bits(np.asarray(upright))).convert("RGB")
-    if "transparency" in upright.info:  # a palette's transparency only survives as alpha
-        upright = upright.convert("RGBA")
-    return upright.convert("RGB")
+        values, stretched = _to_8_bits(np.asarray(upright))
+        picture = Image.fromarray(values).convert("RGB")
+    else:
+        if "transparency" in upright.info:  # a palette's transparency only survives as alpha
+            upright = upright.convert("RGBA")
+        picture = upright.convert("RGB")
+        pixels = np.asarray(picture) if deep else None  # their high bytes
+        stretched = pixels is not None and 0 < pixels.max() < 256 // DIM
+        if pixels is not None and stretched:
+            picture = Image.fromarray(_stretch(pixels))
+    if stretched:
+        picture.info["stretched"] = True
+    return picture
 
 
-def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Scale grey values of 16 or more bits, or of any range in floating point, to 0..255; NaN becomes black."""
+def is_deep(image: Image.Image) -> bool:
+    """Return True if an image, opened and not yet loaded, has more than 8 bits a band."""
+    return image.mode.startswith("I") or image.mode == "F" or ";16" in str(getattr(image, "tile", ""))
+
+
+def _to_8_bits(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Scale grey values of 16 or more bits, or of any range in floating point, to 0..255; NaN becomes black.
+
+    Returns:
+        The pixels, and whether they were stretched because they use little of their range.
+    """
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
         finite = values[np.isfinite(values)]
         low, high = finite.min(initial=0), finite.max(initial=0)
         high = max(high, 1 if high <= 1 else 255)
         values = np.nan_to_num(values, nan=0, posinf=high, neginf=low)
-        return np.asarray(((values - low) / (high - low) * 255).round(), dtype=np.uint8)
+        return np.asarray(((values - low) / (high - low) * 255).round(), dtype=np.uint8), False
     largest = int(values.max(initial=0))
+    if 255 < largest < 65536 // DIM:
+        return _stretch(values), True
     scaled = values if largest <= 255 else values * (255 / max(largest, 65535))
+    return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8), False
+
+
+def _stretch(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Scale values so that the percentiles SHARE become 0 and 255."""
+    low, high = np.percentile(values, SHARE)
+    scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1))
     return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8)
 
 
@@ -158,6 +202,19 @@ def orientation(image: Image.Image) -> int:
     return tag if tag in range(2, 9) else UPRIGHT
 
 
+def _unidentified(path: object) -> str:
+    """Return what a file is that Pillow does not take for an image."""
+    suffix = Path(str(path)).suffix.lower()
+    if suffix in (".tif", ".tiff") and isinstance(path, str | Path):
+        with suppress(*BROKEN), Path(path).open("rb") as file:
+            tags = ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            if int(tags[SAMPLES_PER_PIXEL]) > 3:
+                return f"an image of {tags[SAMPLES_PER_PIXEL]} bands, which is not read: save three of them as RGB"
+    return FORMATS.get(suffix, "not an image")
+
+
 @contextmanager
 def explained_image(path: object) -> Iterator[None]:
     """Turn whatever a decoder raises into one sentence that starts with the path, or the name, of the image.
@@ -170,9 +227,9 @@ def explained_image(path: object) -> Iterator[None]:
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, not an image.") from None
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
+        raise DataError(f"{path}{NO_FILE}") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image.") from None
+        raise DataError(f"{path}: {_unidentified(path)}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more pixels than a photograph has, refused.") from None
     except PermissionError as error:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sadcl_core.data.rows import Box
+from sadcl_core.errors import DataError
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 HELD_OUT = ("val", "test")  # usual names, in the order in which one is taken where none is named
 ALL = "all"  # the name of every row together, unless a split has that name
 BLOCK = 1 << 16  # images whose labels are in an array at a time
+
+NO_INACTIVE = (
+    "has no inactive label: all are active or unknown, so every score would be perfect. Say how the labels write that a class is "
+    "absent: sadcl prepare-data ... --absent -1, --absent blank or --absent 0."
+)
 
 Counts = npt.NDArray[np.int64]
 
@@ -106,6 +112,15 @@ class Split(Sequence[str]):
     def inactive_counts(self) -> Counts:
         """Return (K,) images in which each class is known to be inactive."""
         return len(self) - self.class_counts() - self.unknown_counts()
+
+    def require_inactive(self) -> None:
+        """Raise unless some label is known to be inactive: without one every score is perfect, and nothing can be learned.
+
+        Raises:
+            DataError: all labels are active or unknown.
+        """
+        if not self.inactive_counts().any():
+            raise DataError(f"Split {self.name} of {self.manifest.description.name} {NO_INACTIVE}")
 
     def labels_per_image(self) -> Counts:
         """Return (N,) numbers of active labels."""

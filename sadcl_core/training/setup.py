@@ -49,6 +49,8 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
         raise DataError(
             f"Split {held_out} of {name} has no active label, so no mAP can be measured on it. Check its annotations."
         )
+    for split in (data.train_split, held_out):
+        manifest.split(split).require_inactive()
     folder = str((manifest.folder or Path()).resolve())
     model = config.model
     options = head_options(model.head, model.heads.get(model.head, {}))

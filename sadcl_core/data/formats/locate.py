@@ -29,6 +29,7 @@ TRIED = 20  # references a rule is tried on
 DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
 MAX_PLACES = 50  # places of images that are told apart
+CONVERTED = (*EXTENSIONS, ".dcm", ".dicom")  # extensions in place of which an image may have another
 SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".tif", ".JPG", ".PNG", ".JPEG")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -123,7 +124,7 @@ def plain(path: str) -> str:
 def _bare(text: str) -> str:
     """Return the form of a path in which names are compared, without the extension of an image."""
     stem, extension = os.path.splitext(text)  # noqa: PTH122 - many
-    return stem if extension in EXTENSIONS else text
+    return stem if extension in CONVERTED else text
 
 
 def common_folders(references: Sequence[str]) -> int:

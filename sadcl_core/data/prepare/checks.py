@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sadcl_core.data.images import UPRIGHT, as_rgb, explained_image, orientation
+from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, is_deep, orientation
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
@@ -30,6 +30,8 @@ KINDS = {
     "palette": "with a palette, read as RGB",
     "CMYK": "in CMYK, read as RGB",
     "16-bit": "of more than 8 bits, scaled to 8",
+    "stretched": "of more than 8 bits that use little of their range, stretched so that they can be seen",
+    "four bands": "of four bands, of which the first three are read",
     "alpha": "with an alpha channel, which is left out",
     "other mode": "in another colour space, read as RGB",
     "rotated": "rotated by EXIF, turned upright",
@@ -45,6 +47,11 @@ class Problem:
 
     image: str
     reason: str
+
+    @property
+    def missing(self) -> bool:
+        """True if there is no such file."""
+        return self.reason.endswith(NO_FILE)
 
 
 @dataclass
@@ -140,14 +147,15 @@ def _decode(path: Path) -> _Check:
         if not content:
             raise DataError(f"{path}: an empty file.")
         with Image.open(io.BytesIO(content)) as image:
-            mode = "16-bit" if image.mode.startswith("I") or image.mode == "F" else MODES.get(image.mode, "other mode")
+            mode = "16-bit" if is_deep(image) else MODES.get(image.mode, "other mode")
             kinds = {
                 mode: bool(mode),
+                "four bands": "RGBX" in str(getattr(image, "tile", "")),
                 "rotated": orientation(image) != UPRIGHT,
                 "animated": getattr(image, "n_frames", 1) > 1,
                 "tiny": min(image.size) < TINY,
             }
-            as_rgb(image)
+            kinds["stretched"] = "stretched" in as_rgb(image).info
     return _Check(tuple(kind for kind, present in kinds.items() if present), hashlib.blake2b(content, digest_size=16).digest())
 
 
@@ -156,7 +164,7 @@ def _find(path: Path, sizes: Counter[int]) -> _Check:
     try:
         size = path.stat().st_size if path.is_file() else -1
         if size <= 0:
-            raise DataError(f"{path}: an empty file." if size == 0 else f"{path}: no such file.")
+            raise DataError(f"{path}: an empty file." if size == 0 else f"{path}{NO_FILE}")
         if sizes[size] < 2:
             return _Check()
         with path.open("rb") as file:

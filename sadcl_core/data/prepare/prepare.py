@@ -18,6 +18,7 @@ import pyarrow as pa
 from sadcl_core.data.formats import BUILT_IN, DATASETS
 from sadcl_core.data.formats.detect import detect, reader
 from sadcl_core.data.formats.labels import class_lists
+from sadcl_core.data.formats.locate import Images
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.unpack import UNPACKED
 from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
@@ -378,22 +379,36 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> t
     broken = {problem.image for problem in problems}
     images = manifest.rows["image"].to_pylist()
     if len(broken) == len(set(images)):
-        hint = " Say with --data DIR which folder holds them." if problems[0].reason.endswith("no such file.") else ""
+        hint = " Say with --data DIR which folder holds them." if problems[0].missing else ""
         raise DataError(
             f"There are labels, but none of the {len(broken):,} images in {manifest.description.root} can be read: "
-            f"{problems[0].reason}{hint}"
+            f"{problems[0].reason}{_nearest(manifest, problems)}{hint}"
         )
     if not skip:
         shown = " ".join(problem.reason for problem in problems[:SHOWN])
         more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
         raise DataError(
-            f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more} Mend them, or go on without them: "
-            "sadcl prepare-data ... --skip-broken."
+            f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more}{_nearest(manifest, problems)} Mend "
+            "them, or go on without them: sadcl prepare-data ... --skip-broken."
         )
     keep = np.array([image not in broken for image in images], dtype=bool)
     note = f"{len(problems):,} images that could not be read were left out"
     description = replace(manifest.description, notes=(*manifest.description.notes, note))
     return Manifest(description, manifest.rows.filter(pa.array(keep))), checks.groups[keep]
+
+
+def _nearest(manifest: Manifest, problems: Sequence[Problem]) -> str:
+    """Return how many images are missing, where they were looked for, and what comes nearest by name; blank if none is."""
+    missing = [problem.image for problem in problems if problem.missing]
+    if not missing:
+        return ""
+    images = Images(manifest.description.root)
+    near = {image: images.nearest(image) for image in missing[:SHOWN]}
+    pairs = ", ".join(f"{image} is like {match}" for image, match in near.items() if match)
+    return (
+        f" {len(missing):,} are missing: looked for by name in {manifest.description.root} and all folders below it, "
+        f"{f'where {pairs}' if pairs else 'where no name is like theirs'}."
+    )
 
 
 def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None) -> Manifest:

@@ -168,7 +168,8 @@ def read_label_array(path: Path) -> tuple[npt.NDArray[np.int8], tuple[str, ...] 
     """Read labels from an `.npy` file, or from an `.npz` file with `targets` or `labels`, and perhaps `classes` and `images`.
 
     Returns:
-        Labels (N, K) of 1, 0 and -1; the names of the K classes and of the N images, or None.
+        Labels (N, K) of 1, 0 and -1, where -1 is unknown unless there is no 0: labels of 1 and -1 alone say active and inactive;
+        the names of the K classes and of the N images, or None.
 
     Raises:
         DataError: the file is missing, damaged, holds pickled objects, or other labels than 1, 0 and -1.
@@ -211,7 +212,8 @@ def _as_targets(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int8]:
             f"{path}, row {row + 1}, column {column + 1}: the label {values[row, column]:g} is none of 1 (active), 0 (inactive) "
             "and -1 (unknown). Mend it."
         )
-    return np.asarray(values).astype(np.int8)
+    targets = np.asarray(values).astype(np.int8)
+    return targets if (targets == 0).any() else np.maximum(targets, 0)  # of 1 and -1 alone, -1 is inactive
 
 
 def _names(arrays: dict[str, npt.NDArray[Any]], key: str, path: Path) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from sadcl_core.data.images import image_size, open_image, read_image
 from sadcl_core.errors import DataError
+from tests.core.data.tiff import write_bands
 
 ORIENTATION = 0x0112
 # what a camera did to the upright picture, so that the EXIF orientation undoes it
@@ -94,6 +95,46 @@ def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str, dtype: 
 def test_32_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     Image.fromarray((RAMP * 30_000).astype(np.int32)).save(tmp_path / "a.tif")
     assert np.abs(grey(tmp_path / "a.tif") - GREY).max() <= 1
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_dim_pixels_of_16_bits_are_stretched(tmp_path: Path, bands: int) -> None:
+    """2000 to 9000 of 65535, as satellites give, would be nearly black."""
+    values = np.linspace(2000, 9000, 32 * 32 * bands).reshape(32, 32, bands).astype(np.uint16)
+    pixels = np.asarray(open_image(write_bands(tmp_path / "a.tif", values) if bands > 1 else deep(tmp_path, values[..., 0])))
+    assert pixels.min() == 0
+    assert pixels.max() == 255
+    assert 110 < pixels.mean() < 145
+
+
+def deep(folder: Path, values: npt.NDArray[np.uint16]) -> Path:
+    Image.fromarray(values).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def test_bright_pixels_of_16_bits_in_colour_stay_as_they_are(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint16)
+    assert np.array_equal(np.asarray(open_image(write_bands(tmp_path / "a.tif", values))), values >> 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.dcm", "DICOM, which is not supported: convert it to PNG"),
+        ("a.jpg", "not an image"),
+    ],
+)
+def test_files_of_other_kinds_are_named(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
+    with pytest.raises(DataError, match=f"{name}: {message}"):
+        open_image(tmp_path / name)
+
+
+def test_more_bands_than_colours_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_bands(tmp_path / "a.tif", np.zeros((8, 8, 13), np.uint16))
+    with pytest.raises(DataError, match=r"a\.tif: an image of 13 bands, which is not read: save three of them as RGB"):
+        open_image(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_negative_numbers_are_black(tmp_path: Path) -> None:
