@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,6 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
 
 Indices = npt.NDArray[np.int64]
-MISSING, SEVERAL = -1, -2  # instead of an index
 
 
 @dataclass(frozen=True)
@@ -130,73 +130,60 @@ def match_paths(given: Sequence[str], needed: Sequence[str], path: Path, source:
         (array([1, 0]), 'the end of their path')
     """
     given, needed = ([one.replace("\\", "/").removeprefix("./") for one in paths] for paths in (given, needed))
-    ways: tuple[tuple[str, Callable[[], Indices]], ...] = (
-        ("path", lambda: _equal(given, needed)),
-        ("the end of their path", lambda: _by_path_end(given, needed)),
-        ("file name alone", lambda: _equal(*([PurePosixPath(one).name for one in paths] for paths in (given, needed)))),
-        ("file name without its extension", lambda: _equal(*([PurePosixPath(one).stem for one in p] for p in (given, needed)))),
+    ways: tuple[tuple[str, Callable[[str], str], Callable[[str, str], bool]], ...] = (
+        ("path", str, str.__eq__),
+        ("the end of their path", _file_name, _is_end),
+        ("file name alone", _file_name, lambda one, other: True),
+        ("file name without its extension", lambda one: PurePosixPath(one).stem, lambda one, other: True),
     )
-    for how, match in ways:
-        indices = match()
-        if (indices != MISSING).any():
-            _check_paths(indices, given, needed, path, source)
-            return indices, how
+    for how, key, fits in ways:
+        places: dict[str, list[int]] = {}
+        for place, one in enumerate(given):
+            places.setdefault(key(one), []).append(place)
+        fitting = ((place for place in places.get(key(one), ()) if fits(given[place], one)) for one in needed)
+        matches = [tuple(islice(some, 2)) for some in fitting]
+        if any(matches):
+            return _only_matches(matches, given, needed, path, source), how
     return None, ""
 
 
-def _equal(given: Sequence[str], needed: Sequence[str]) -> Indices:
-    places: dict[str, int] = {}
-    for place, name in enumerate(given):
-        places[name] = SEVERAL if name in places else place
-    return np.array([places.get(name, MISSING) for name in needed], dtype=np.int64)
-
-
-def _by_path_end(given: Sequence[str], needed: Sequence[str]) -> Indices:
-    """Match where the shorter of two paths is the end of the longer, in whole parts."""
-    by_name: dict[str, list[int]] = {}
-    for place, path in enumerate(given):
-        by_name.setdefault(PurePosixPath(path).name, []).append(place)
-    indices = np.full(len(needed), MISSING, np.int64)
-    for number, path in enumerate(needed):
-        matches = [place for place in by_name.get(PurePosixPath(path).name, ()) if _is_end(given[place], path)]
-        if matches:
-            indices[number] = matches[0] if len(matches) == 1 else SEVERAL
-    return indices
+def _file_name(path: str) -> str:
+    return PurePosixPath(path).name
 
 
 def _is_end(one: str, other: str) -> bool:
     return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
-def _check_paths(indices: Indices, given: Sequence[str], needed: Sequence[str], path: Path, source: str) -> None:
-    """Raise a DataError unless every needed path has an index of its own, in a folder that may be the same."""
-    missing = np.flatnonzero(indices == MISSING)
-    if len(missing):
+def _only_matches(
+    matches: Sequence[tuple[int, ...]], given: Sequence[str], needed: Sequence[str], path: Path, source: str
+) -> Indices:
+    """Return the one match of every needed path, if no other has it and their folders may be the same."""
+    missing = [name for name, places in zip(needed, matches, strict=True) if not places]
+    if missing:
         raise DataError(
-            f"{path} has no scores of {needed[missing[0]]!r} and {len(missing) - 1:,} more of the {len(needed):,} images of "
+            f"{path} has no scores of {missing[0]!r} and {len(missing) - 1:,} more of the {len(needed):,} images of "
             f"{source}. Score all of them, or say with --split which were."
         )
-    several = np.flatnonzero(indices == SEVERAL)
-    if len(several):
-        raise DataError(f"{path}: several of its images may be {needed[several[0]]!r}. Write the folders into their paths.")
-    order = np.argsort(indices, kind="stable")
-    twice = np.flatnonzero(np.diff(indices[order]) == 0)
-    if len(twice):
-        one, other = (needed[order[twice[0] + k]] for k in (0, 1))
-        what = f"{one!r} and {other!r}" if one != other else f"{one!r}, which is in several splits,"
-        raise DataError(
-            f"{path}: the scores of {given[indices[order[twice[0]]]]!r} would count for {what} of {source}. Write the folders "
-            "into the paths, or say with --split which is meant."
-        )
-    if len(given) == len(needed):
-        return
-    for place, name in zip(indices.tolist(), needed, strict=True):  # train/1.jpg and val/1.jpg are two images
-        one, other = (PurePosixPath(each).parent.as_posix() for each in (given[place], name))
-        if "." not in (one, other) and not _is_end(one, other):
+    first: dict[int, str] = {}
+    for name, places in zip(needed, matches, strict=True):
+        place = places[0]
+        if len(places) > 1:
+            raise DataError(f"{path}: several of its images may be {name!r}. Write the folders into their paths.")
+        if place in first:
+            what = f"{first[place]!r} and {name!r}" if first[place] != name else f"{name!r}, which is in several splits,"
+            raise DataError(
+                f"{path}: the scores of {given[place]!r} would count for {what} of {source}. Write the folders into the paths, "
+                "or say with --split which is meant."
+            )
+        first[place] = name
+        folders = [PurePosixPath(each).parent.as_posix() for each in (given[place], name)]
+        if len(given) != len(needed) and "." not in folders and not _is_end(*folders):  # train/1.jpg and val/1.jpg are two images
             raise DataError(
                 f"{path} has {given[place][:200]!r} and {source} {name[:200]!r}: files of one name in different folders, and "
                 f"{len(given):,} images against {len(needed):,}. Give the labels of the images that were scored."
             )
+    return np.array(list(first), np.int64)
 
 
 def _match_images(scores: ScoresFile, truth: _Labels) -> tuple[Indices | None, list[str]]:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from scipy.special import expit
@@ -105,11 +99,8 @@ class ScoresFile:
             image, label = row if rows is None else int(rows[row]), column if columns is None else int(columns[column])
             where = f"{self.path}, {f'image {self.images[image][:200]!r}' if self.images else f'row {image + 1}'}, "
             where += f"class {self.classes[label]!r}" if self.classes else f"column {label + 1}"
-            if np.isnan(values[row, column]):
-                raise DataError(f"{where}: the score is missing or NaN. Give a number for every image and class.")
-            raise DataError(
-                f"{where}: the score {values[row, column]:g} is outside 0..1. If these are logits say --logits, or mend the file."
-            )
+            problem = "missing or NaN" if np.isnan(values[row, column]) else f"{values[row, column]:g}, outside 0..1"
+            raise DataError(f"{where}: the score is {problem}. Give every image and class a score in 0..1, or say --logits.")
         if self.logits:
             scores: npt.NDArray[np.floating[Any]] = expit(values, dtype=np.float64)
             return scores
@@ -153,14 +144,8 @@ def read_scores(path: Path, *, logits: bool = False) -> ScoresFile:
         array([[0.9, 0.2],
                [0.1, 1. ]])
     """
-    with readable(path, "a file of scores"), path.open("rb") as file:
-        empty = not file.read(1)
-    if empty:
-        raise DataError(f"{path} is empty. Write the scores again.")
     if not is_scores_file(path):
-        raise DataError(
-            f"{path} is not a file of scores of a known form ({', '.join(READERS)}). Save the scores as one of these."
-        )
+        raise DataError(f"{path} cannot be read as scores, for its name. Save them as {', '.join(READERS)}.")
     return READERS[path.suffix.lower()](path, logits)
 
 
@@ -203,16 +188,10 @@ def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[A
 
 
 def _as_targets(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int8]:
-    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiub":
-        raise DataError(f"{path} holds labels of shape {values.shape} and type {values.dtype}. Give numbers (images, classes).")
-    valid = (values == 0) | (values == 1) | (values == -1)
-    if not valid.all():
-        row, column = np.unravel_index(int(valid.argmin()), valid.shape)
-        raise DataError(
-            f"{path}, row {row + 1}, column {column + 1}: the label {values[row, column]:g} is none of 1 (active), 0 (inactive) "
-            "and -1 (unknown). Mend it."
-        )
-    targets = np.asarray(values).astype(np.int8)
+    wrong = values[~np.isin(values, (1, 0, -1))] if values.dtype.kind in "fiub" else values.ravel()
+    if wrong.size:
+        raise DataError(f"{path} holds the label {wrong[0]}. Give 1 (active), 0 (inactive) and -1 (unknown) alone.")
+    targets = values.astype(np.int8)
     return targets if (targets == 0).any() else np.maximum(targets, 0)  # of 1 and -1 alone, -1 is inactive
 
 
@@ -231,29 +210,28 @@ def _read_text(path: Path, logits: bool) -> ScoresFile:
     lines = [(number, line) for number, line in islice(read_lines(path), HEAD) if line.strip()]
     if not lines:
         raise DataError(f"{path} has no row. Give a row of scores per image.")
-    delimiter = max(",\t;", key=lines[0][1].count)
+    first, line = lines[0]
+    parse = pacsv.ParseOptions(delimiter=max(",\t;", key=line.count))
     with _damage_explained(path, "a table of scores"):
-        header, *rows = csv.reader((line for _, line in lines), delimiter=delimiter)
-        if not _are_names(header):
-            raise DataError(f"{path} begins with scores ({', '.join(header)[:60]}). Give it a header that names the columns.")
-        image = _image_column(header, [[row[k] for row in rows if k < len(row)] for k in range(len(header))])
+        head = pacsv.read_csv(pa.py_buffer("".join(line for _, line in lines).encode()), parse_options=parse)
+    header = head.column_names
+    if not _are_names(header):
+        raise DataError(f"{path} begins with scores ({', '.join(header)[:60]}). Give it a header that names the columns.")
+    image = _image_column(head)
+    with _damage_explained(path, "a table of scores"):
         table = pacsv.read_csv(
             path,
-            read_options=pacsv.ReadOptions(skip_rows=lines[0][0] - 1, encoding=detect_encoding(path)),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter),
+            read_options=pacsv.ReadOptions(skip_rows=first - 1, encoding=detect_encoding(path)),
+            parse_options=parse,
             convert_options=pacsv.ConvertOptions(column_types={} if image is None else {header[image]: pa.string()}),
         )
     return _from_table(path, table, image, logits)
 
 
 def _read_parquet(path: Path, logits: bool) -> ScoresFile:
-    with _damage_explained(path, "Parquet"), pq.ParquetFile(path) as file:
-        table = file.read()
-        head = [
-            [] if _is_list_of_numbers(column.type) else [str(cell) for cell in column[:HEAD].to_pylist() if cell is not None]
-            for column in table.columns
-        ]
-    return _from_table(path, table, _image_column(table.column_names, head), logits)
+    with _damage_explained(path, "Parquet"):
+        table = pq.ParquetFile(path).read()
+    return _from_table(path, table, _image_column(table), logits)
 
 
 def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) -> ScoresFile:
@@ -262,31 +240,25 @@ def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) ->
         raise DataError(f"{path} has a header and no row. Give a row of scores per image.")
     header = [name.strip() for name in table.column_names]
     images = None if image is None else _texts(path, table.column(image))
-    lists = [k for k, kind in enumerate(table.schema.types) if _is_list_of_numbers(kind)]
+    lists = [column for column in table.columns if _is_list_of_numbers(column.type)]
     if len(lists) > 1:
         raise DataError(f"{path} has several columns of lists of numbers. Leave that of the scores only.")
     if lists:
-        return ScoresFile(path, _from_lists(path, table.column(lists[0])), logits, images=images)
-    indices = [k for k, name in enumerate(header) if not name or name.lower().startswith(("unnamed:", "__index_level_"))]
-    others = [k for k in range(len(header)) if k != image and k not in indices]
-    scores = {k: column for k in others if (column := _numbers(path, header[k], table.column(k))) is not None}
+        with _damage_explained(path, "lists of one score per class"):
+            return ScoresFile(path, np.stack(lists[0].to_numpy()), logits, images=images)
+    scores = {
+        k: values
+        for k, name in enumerate(header)
+        if k != image and name and not name.lower().startswith(("unnamed:", "__index_level_"))
+        if (values := _numbers(path, name, table.column(k))) is not None
+    }
     if not scores:
         raise DataError(f"{path} has no column of scores ({', '.join(header)[:200]}). Give a column of numbers per class.")
     label = find_column(["" if k in scores or k == image else name for k, name in enumerate(header)], LABEL_COLUMNS)
     score = find_column([name if k in scores else "" for k, name in enumerate(header)], SCORE_COLUMNS)
     if images is not None and label is not None and score is not None:
         return _from_pairs(path, images, _texts(path, table.column(label)), scores[score], logits)
-    values = np.stack(list(scores.values()), axis=1)
-    return ScoresFile(path, values, logits, tuple(header[k] for k in scores), images)
-
-
-def _from_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Return (N, K) scores of N lists of K numbers."""
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    if (lengths != lengths[0]).any():
-        row = int((lengths != lengths[0]).argmax())
-        raise DataError(f"{path}, row {row + 1} has {lengths[row]} scores and the first has {lengths[0]}. Give one per class.")
-    return np.asarray(pc.list_flatten(column).to_numpy()).reshape(len(lengths), -1)
+    return ScoresFile(path, np.stack(list(scores.values()), axis=1), logits, tuple(header[k] for k in scores), images)
 
 
 def _from_pairs(path: Path, images: Sequence[str], labels: Sequence[str], scores: npt.NDArray[Any], logits: bool) -> ScoresFile:
@@ -294,35 +266,33 @@ def _from_pairs(path: Path, images: Sequence[str], labels: Sequence[str], scores
     rows, columns = ({name: k for k, name in enumerate(dict.fromkeys(names))} for names in (images, labels))
     places = np.array([rows[image] * len(columns) + columns[label] for image, label in zip(images, labels, strict=True)])
     counts = np.bincount(places, minlength=len(rows) * len(columns))
-    for wrong, problem in (
-        (counts > 1, "has two scores of {!r}. Leave one out."),
-        (counts < 1, "has no score of {!r}. Give the score of every class, not only of the best."),
-    ):
-        if wrong.any():
-            image, label = divmod(int(wrong.argmax()), len(columns))
-            raise DataError(f"{path}: image {list(rows)[image][:200]!r} {problem.format(list(columns)[label][:200])}")
+    wrong = int((counts != 1).argmax())
+    if counts[wrong] != 1:
+        image, label = list(rows)[wrong // len(columns)], list(columns)[wrong % len(columns)]
+        raise DataError(
+            f"{path}: image {image[:200]!r} has {counts[wrong]} scores of {label[:200]!r}. Give one score of every class, not "
+            "only of the best."
+        )
     values = np.empty_like(scores)
     values[places] = scores
     return ScoresFile(path, values.reshape(len(rows), len(columns)), logits, tuple(columns), tuple(rows))
 
 
-def _image_column(header: Sequence[str], head: Sequence[Sequence[str]]) -> int | None:
+def _image_column(table: pa.Table) -> int | None:
     """Return the column of images or None: text of a usual name, paths, whole numbers of a usual name, or text that is first."""
-    cells = [[cell.strip() for cell in column if cell.strip().lower() not in MISSING] for column in head]
-    text = [not all(map(_is_number, column)) for column in cells]
-    paths = [bool(column) and all(map(looks_like_image, column)) for column in cells]
-    numbers = [all(cell.isdecimal() for cell in column) and not {"0", "1"}.issuperset(column) for column in cells]
+    cells, kinds = [column[:HEAD].to_pylist() for column in table.columns], table.schema.types
+    text = [not (_is_numeric(kind) or pa.types.is_nested(kind)) for kind in kinds]
+    numbers = [pa.types.is_integer(kind) and not {0, 1}.issuperset(column) for kind, column in zip(kinds, cells, strict=True)]
     by_text, by_number = (
-        find_column([name if each else "" for name, each in zip(header, kind, strict=True)], IMAGE_COLUMNS)
+        find_column([name if each else "" for name, each in zip(table.column_names, kind, strict=True)], IMAGE_COLUMNS)
         for kind in (text, numbers)
     )
     if by_text is not None:
         return by_text
-    if any(paths):
-        return paths.index(True)
-    if by_number is not None:
-        return by_number
-    return 0 if text[0] and find_column(header[:1], LABEL_COLUMNS) is None else None
+    by_path = next((k for k, column in enumerate(cells) if column and all(map(looks_like_image, column))), by_number)
+    if by_path is not None:
+        return by_path
+    return 0 if text[0] and find_column(table.column_names[:1], LABEL_COLUMNS) is None else None
 
 
 def _are_names(header: Sequence[str]) -> bool:
@@ -345,24 +315,27 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _is_numeric(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    )
+
+
 def _is_list_of_numbers(kind: pa.DataType) -> bool:
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
+    return pa.types.is_nested(kind) and hasattr(kind, "value_type") and _is_numeric(kind.value_type)
 
 
 def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any] | None:
     """Return a column as floats, NaN where a cell is empty; None if it is text. Raise a DataError if it mixes both."""
-    kind = column.type
-    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
-        return np.asarray(column.to_numpy(), np.float32)
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    if not any(is_kind(kind) for is_kind in numeric):
+    if not _is_numeric(column.type):
         cells = [text for cell in column[:HEAD].to_pylist() if (text := str(cell).strip().lower()) not in MISSING]
         numbers = sum(_is_number(cell.replace(",", ".", 1)) for cell in cells)
         if not cells or 2 * numbers < len(cells) or find_column([name], LABEL_COLUMNS) is not None:
             return None
     try:
-        return np.asarray(pc.cast(column, pa.float64()).to_numpy())
+        single = column.type in (pa.float16(), pa.float32())
+        return np.asarray(column.cast(pa.float32() if single else pa.float64()).to_numpy())
     except pa.ArrowException as error:
         raise DataError(
             f"{path}, class {name!r}: not every cell is a number ({str(error)[:200]}). Mend it; decimals are written 0.5."
@@ -379,16 +352,14 @@ def _texts(path: Path, column: pa.ChunkedArray) -> tuple[str, ...]:
 
 @contextmanager
 def _damage_explained(path: Path, kind: str) -> Iterator[None]:
-    """Raise a DataError of one sentence for whatever NumPy, zip, csv and Arrow raise on a damaged file."""
+    """Raise a DataError of one sentence for whatever NumPy, zip and Arrow raise on a damaged file."""
     with readable(path, kind):
         try:
             yield
-        except (EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, csv.Error) as error:
-            raise ValueError(str(error)) from None
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the disk; Arrow's own have no number
+        except Exception as error:
+            if isinstance(error, DataError) or getattr(error, "errno", None) is not None:  # of the disk; Arrow's have no number
                 raise
-            raise ValueError(str(error).replace("\n", " ")) from None
+            raise ValueError(" ".join(str(error).split())) from None
 
 
 READERS: dict[str, Callable[[Path, bool], ScoresFile]] = {

@@ -198,7 +198,7 @@ def test_arrays_of_labels() -> None:
     assert np.array_equal(result.scores, SCORES[::-1])
     assert np.array_equal(result.targets, TARGETS[::-1])
     np.save("l.npy", np.array([[0.5]]))
-    with pytest.raises(DataError, match=r"l.npy, row 1, column 1: the label 0.5 is none of 1 \(active\)"):
+    with pytest.raises(DataError, match=r"l.npy holds the label 0.5. Give 1 \(active\)"):
         matched("l.npy")
     with pytest.raises(UsageError, match="is an array and has no split"):
         matched("l.npy", split="val")

@@ -153,8 +153,8 @@ BAD_TEXT = {
     "image,cat,cat\na.jpg,0.5,0.5\n": "has the class 'cat' twice",
     "image,cat\na.jpg,0.5\n,0.5\n": "image 2 has no name",
     "image,cat,\na.jpg,0.5,0.5\nb.jpg,\0,0.5\n": "NUL",
-    "image,label,score\na.jpg,cat,1\na.jpg,cat,0\n": "image 'a.jpg' has two scores of 'cat'",
-    "image,label,score\na.jpg,cat,1\nb.jpg,dog,0\nb.jpg,cat,0\n": "image 'a.jpg' has no score of 'dog'",
+    "image,label,score\na.jpg,cat,1\na.jpg,cat,0\n": "image 'a.jpg' has 2 scores of 'cat'",
+    "image,label,score\na.jpg,cat,1\nb.jpg,dog,0\nb.jpg,cat,0\n": "image 'a.jpg' has 0 scores of 'dog'",
     "image,labels\na.jpg,cat\n": "has no column of scores",
 }
 
@@ -167,9 +167,9 @@ def test_tables_that_are_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 OUTSIDE = {
-    "1.5": "image 'b.jpg', class 'dog': the score 1.5 is outside 0..1. If these are logits say --logits",
-    "-0.1": "image 'b.jpg', class 'dog': the score -0.1 is outside",
-    "inf": "image 'b.jpg', class 'dog': the score inf is outside",
+    "1.5": "image 'b.jpg', class 'dog': the score is 1.5, outside 0..1",
+    "-0.1": "image 'b.jpg', class 'dog': the score is -0.1, outside",
+    "inf": "image 'b.jpg', class 'dog': the score is inf, outside",
     "nan": "image 'b.jpg', class 'dog': the score is missing or NaN",
     "": "image 'b.jpg', class 'dog': the score is missing or NaN",
 }
@@ -194,7 +194,7 @@ def test_a_bad_score_without_names_is_told_by_its_place(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", values)
     read = read_scores(tmp_path / "s.npy")
     for rows, columns in ((None, None), (np.arange(8, -1, -1), np.array([1, 0]))):
-        with pytest.raises(DataError, match="row 9, column 1: the score 2 is outside"):
+        with pytest.raises(DataError, match="row 9, column 1: the score is 2, outside"):
             read.take(rows, columns)
 
 
@@ -287,7 +287,7 @@ def test_parquet_that_is_damaged(tmp_path: Path) -> None:
             read_scores(path)
     for columns, message in (
         ({"image": ["a"], "probs": pa.array([None], pa.list_(pa.float32()))}, "shape"),
-        ({"probs": [[0.5], [0.5, 0.5]]}, "row 2 has 2 scores and the first has 1"),
+        ({"probs": [[0.5], [0.5, 0.5]]}, "cannot be read as lists of one score per class"),
         ({"a": [[0.5]], "b": [[0.5]]}, "several columns of lists"),
         ({"image": ["a", None], "cat": [0.5, 0.5]}, "row 2 names no image"),
         ({"image": pa.array([], pa.string()), "cat": pa.array([], pa.float32())}, "has a header and no row"),
