@@ -34,20 +34,13 @@ FAR = 2.0  # mAP points from the best epoch to the last
 
 def rate_too_high(evidence: Evidence) -> Finding:
     """Check that the loss neither jumped, nor rose, nor became infinite or NaN."""
-    history, config, action = evidence.history, evidence.config, lower_rate(evidence)
+    history, limits, action = evidence.history, evidence.baselines, lower_rate(evidence)
     if history is None:
         return evidence.not_checked("history")
     broken = sum(not math.isfinite(row.loss) for row in (*history.steps, *history.epochs))
     if broken:
         return found("serious", f"The loss is not finite in {broken:,} of the recorded lines.", action, lines=broken)
-    if evidence.baselines is not None:
-        untrained = evidence.baselines.half
-    elif config is None:
-        return evidence.not_checked("config")
-    else:  # the cross-entropy of a score of 0.5 does not depend on the data
-        options = config.loss.asymmetric
-        plain = options.class_weights == "none" and not options.gamma_neg and not options.gamma_pos and not options.clip
-        untrained = math.log(2) if plain else math.inf
+    untrained = math.inf if limits is None else limits.half
     first = next(iter(history.stages))
     rows = (*history.steps_of(first), *history.stages[first])
     highest = max((row.classification for row in rows if math.isfinite(row.classification)), default=0.0)
@@ -55,7 +48,7 @@ def rate_too_high(evidence: Evidence) -> Finding:
         message = f"In stage {first} the classification loss rose to {highest:.3g}; an untrained classifier has {untrained:.3g}."
         return found("serious", message, action, highest=highest, untrained=untrained)
     if history.rise > ROSE:
-        last, limits = history.last_loss, evidence.baselines
+        last = history.last_loss
         severity: Severity = "serious" if last is not None and limits is not None and last >= limits.constant else "doubtful"
         message = f"The classification loss of an epoch rose to {history.rise:.2f} times that of the first."
         return found(severity, message, action, rise=history.rise)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logit
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from sadcl_core.diagnosis.evidence import Evidence, Scored
 from sadcl_core.diagnosis.findings import Finding, found, listed, not_checked, passed
@@ -19,7 +21,7 @@ SOME = 0.1  # of all scores have to be so certain
 SAME = 0.05  # standard deviation of logits over images: odds that differ by 5 %
 FLOOR = 1e-6  # float32 scores nearer to 0 or 1 have no meaningful logit
 LIFT = 0.05  # average precision above the share of positives, as a part of what was possible
-LUCK = 1.645  # standard deviations of a rank test: one of twenty by chance
+CHANCE = 0.05  # probability that positives rank as high by chance
 CLEARLY, OWN = 0.2, 0.3  # correlation with another class's labels: above that with its own, and at all
 Floats = npt.NDArray[np.float64]
 
@@ -151,8 +153,9 @@ def at_chance(evidence: Evidence) -> Finding:
     scores, targets = scored.as_trained[:, classes], scored.targets[:, classes]
     precision = average_precisions(scores, targets).non_interpolated
     share = (targets == 1).sum(axis=0) / (targets >= 0).sum(axis=0)
-    luck = np.array([rank_test(scores[:, place], targets[:, place]) for place in range(len(classes))])
-    chance = np.flatnonzero((precision - share < LIFT * (1 - share)) & (luck < LUCK))
+    test = partial(mannwhitneyu, alternative="greater", use_continuity=False, method="asymptotic")
+    by_chance = [test(s[t == 1], s[t == 0]).pvalue for s, t in zip(scores.T, targets.T, strict=True)]  # NaN if all are equal
+    chance = np.flatnonzero((precision - share < LIFT * (1 - share)) & ~(np.array(by_chance) <= CHANCE))
     if not len(chance):
         return passed(f"the images of {len(classes)} classes with {LEAST} positives are ranked better than by chance")
     names = [f"{scored.classes[classes[c]]} (AP {precision[c]:.1%}, chance {share[c]:.1%})" for c in chance]
@@ -162,20 +165,3 @@ def at_chance(evidence: Evidence) -> Finding:
         f"Look at the images of these classes and their labels: sadcl eval {evidence.run} --report",
         classes=[scored.classes[classes[c]] for c in chance],
     )
-
-
-def rank_test(scores: npt.NDArray[np.floating], targets: npt.NDArray[np.int8]) -> float:
-    """Return how many standard deviations the positives rank above chance (Mann and Whitney); both are (N,), -1 is unknown.
-
-    Example:
-        >>> round(rank_test(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1], np.int8)), 3)
-        1.549
-    """
-    active = targets[targets >= 0] == 1
-    ranks = rankdata(scores[targets >= 0])
-    ones, zeros = int(active.sum()), int((~active).sum())
-    _, ties = np.unique(ranks, return_counts=True)
-    count = ones + zeros
-    variance = ones * zeros / 12 * ((count + 1) - (ties**3 - ties).sum() / (count * max(count - 1, 1)))
-    above = ranks[active].sum() - ones * (ones + 1) / 2 - ones * zeros / 2
-    return float(above / np.sqrt(variance)) if variance > 0 else 0.0

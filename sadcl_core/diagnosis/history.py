@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.runs.lock import runs_elsewhere
 from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status
 
+T = TypeVar("T")
 CLASSIFICATION = "asymmetric"  # the term that all methods share
 LAST = 3  # rows whose mean is the loss at the end of training
 
@@ -133,18 +134,20 @@ def read_state(run: RunDirectory) -> RunState:
         DataError: it is missing or damaged.
     """
     values = read_status(run.path)
-    process, best = _table(values, "process"), _table(values, "best")
+    nothing: dict[str, Any] = {}
+    process, best = _entry(values, "process", nothing), _entry(values, "best", nothing)
+    host = _entry(process, "host", "")
     return RunState(
-        status=_text(values, "status"),
-        ended=_text(values, "ended"),
+        status=_entry(values, "status", ""),
+        ended=_entry(values, "ended", ""),
         alive=runs_elsewhere(process),
-        host=_text(process, "host") if _text(process, "host") != platform.node() else "",
-        manifest=_text(values, "manifest"),
-        fingerprint=_text(values, "data_fingerprint"),
-        eval_split=_text(values, "eval_split"),
+        host=host if host != platform.node() else "",
+        manifest=_entry(values, "manifest", ""),
+        fingerprint=_entry(values, "data_fingerprint", ""),
+        eval_split=_entry(values, "eval_split", ""),
         best=_number(best.get("mAP_interpolated")),
-        best_at=(_text(best, "stage"), _whole(best.get("epoch"))),
-        files={str(name): str(value) for name, value in _table(values, "weights_fingerprints").items()},
+        best_at=(_entry(best, "stage", ""), _whole(best.get("epoch"))),
+        files={str(name): str(value) for name, value in _entry(values, "weights_fingerprints", nothing).items()},
         resumable=run.state.is_file(),
     )
 
@@ -159,14 +162,7 @@ def read_config(run: RunDirectory) -> RunConfig:
     if not path.is_file():
         raise DataError(f"there is no {path}")
     try:
-        values = dict(load_config_file(path))
-        try:
-            return RunConfig.model_validate(values)
-        except ValidationError as error:
-            for entry in error.errors():
-                if entry["type"] == "extra_forbidden":
-                    _remove(values, entry["loc"])
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(load_config_file(path), extra="ignore")
     except ValidationError as error:
         entry = error.errors()[0]
         reason = f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"
@@ -208,13 +204,6 @@ def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
     return tuple(record for record in records if record is not None and record.step > 0)
 
 
-def _remove(values: Any, keys: tuple[str | int, ...]) -> None:
-    for key in keys[:-1]:
-        values = values.get(key) if isinstance(values, dict) else None
-    if isinstance(values, dict):
-        values.pop(keys[-1], None)
-
-
 def _record(values: Mapping[str, Any]) -> Record | None:
     """Return None for a row without its stage or epoch, or one that breaks off."""
     stage, epoch = values.get("stage"), _whole(values.get("epoch"))
@@ -243,11 +232,7 @@ def _whole(value: Any) -> int:
     return int(number) if math.isfinite(number) else 0
 
 
-def _text(values: Mapping[str, Any], name: str) -> str:
+def _entry(values: Mapping[str, Any], name: str, default: T) -> T:
+    """Return an entry of the type of the default, which stands for any other."""
     value = values.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = values.get(name)
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, type(default)) else default
