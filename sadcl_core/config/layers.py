@@ -105,7 +105,9 @@ def merge_layers(layers: Iterable[tuple[str, Layer]], schema: Schema) -> tuple[R
                 if isinstance(value, Mapping):
                     merge(table.setdefault(key, {}), value, child, source, f"{dotted}.")
                 elif value is not None:
-                    mistakes.append(_no_table(dotted, value, source, known))
+                    inner = next((other for other in known if other.startswith(f"{dotted}.")), f"{dotted}.NAME")
+                    sentence = f"{dotted}={show(value)} (from {source}) is no table of settings. Set one that is in it, such as"
+                    mistakes.append(f"{sentence} {inner}.")
             elif child is not True and isinstance(value, Mapping):
                 mistakes.append(f"{dotted} (from {source}) is one value and no table. Give {describe(child)}.")
             else:
@@ -137,10 +139,8 @@ def parse_assignment(text: str) -> Layer:
     key, equals, value = text.partition("=")
     parts = [part.strip().replace("-", "_") for part in key.split(".")]
     known = settings_of(settings_schema())
-    if not equals or not all(parts):
+    if not equals or not all(parts) or len(parts) > MAX_PARTS:
         raise UsageError(f"--set {show(text)} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
-    if len(parts) > MAX_PARTS:
-        raise UsageError(f"--set {show(text)} has more parts than any setting. {_nearest(parts[0], known)}")
     key, value = ".".join(parts), value.strip()
     node = known.get(key, {})
     kinds = [node.get("type"), *(choice.get("type") for choice in node.get("anyOf", ()))]
@@ -275,15 +275,8 @@ def _wrong_value(key: str, detail: ErrorDetails, source: str | None, node: Schem
         return f"{key} is empty{origin}. Give {describe(node)}."
     if "enum" in node and isinstance(value, str):
         return f"{key}={show(value)}{origin} is not valid. {suggest(value, node['enum'])}"
-    if detail["type"] == "string_unicode":
-        return f"{key}={show(value)}{origin} has bytes in it that are no UTF-8. Use another name."
     quote = "; quote it" if node.get("type") == "string" and not isinstance(value, str | Mapping | list) else ""
     return f"{key}={show(value)}{origin} is not valid. Give {describe(node)}{quote}."
-
-
-def _no_table(key: str, value: Any, source: str, known: Mapping[str, Schema]) -> str:
-    inner = next((other for other in known if other.startswith(f"{key}.")), f"{key}.NAME")
-    return f"{key}={show(value)} (from {source}) is no table of settings. Set one that is in it, such as {inner}."
 
 
 def _unknown_key(key: str, value: Any, source: str, known: Mapping[str, Schema]) -> str:

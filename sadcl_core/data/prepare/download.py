@@ -170,7 +170,7 @@ class _Download:
             path = self.downloads / archive.name
             size = _size(path)
             if not size:
-                with self._network(archive, _part(path)):
+                with self._network(archive):
                     answer = self.session.head(archive.url, allow_redirects=True, timeout=TIMEOUT)
                 size = int(answer.headers.get("Content-Length", 0)) if answer.ok else 0  # some servers only answer GET
                 needed += max(size - _size(_part(path)), 0)
@@ -181,23 +181,18 @@ class _Download:
         """Fetch the rest of an archive, unless it is there, and compare its checksum."""
         path = self.downloads / archive.name
         part = _part(path)
-        if path.exists():
-            if (md5 := self._md5(path)) != archive.md5:
-                raise DataError(
-                    f"{path} is not the whole of {archive.url} (MD5 {md5} instead of {archive.md5}). Delete it, or put the right "
-                    "file there, and give the same command again."
-                )
-            return
-        with self._network(archive, part):
-            while not self._fetch_rest(archive, part):
-                pass
-        if (md5 := self._md5(part)) != archive.md5:
-            part.unlink()
+        stored = path if path.exists() else part
+        if stored == part:
+            with self._network(archive):
+                while not self._fetch_rest(archive, part):
+                    pass
+        if (md5 := self._md5(stored)) != archive.md5:
+            part.unlink(missing_ok=True)
             raise DataError(
-                f"{archive.url} arrived damaged (MD5 {md5} instead of {archive.md5}) and has been deleted. Give the same "
-                "command again to fetch it again."
+                f"{stored} is not the whole of {archive.url} (MD5 {md5} instead of {archive.md5}). Give the same command again "
+                "to fetch it again, after deleting it if you put it there."
             )
-        part.replace(path)
+        stored.replace(path)
 
     def _fetch_rest(self, archive: Archive, part: Path) -> bool:
         """Append what the server has behind the end of a part; return False if more has to follow."""
@@ -296,7 +291,7 @@ class _Download:
             )
 
     @contextmanager
-    def _network(self, archive: Archive, part: Path) -> Iterator[None]:
+    def _network(self, archive: Archive) -> Iterator[None]:
         """Raise a MachineError of one sentence for whatever the network and the server do wrong."""
         try:
             yield
@@ -304,12 +299,9 @@ class _Download:
             reason = str(getattr(error.args[0] if error.args else None, "reason", error)).rpartition(": ")[2]
             if error.response is not None:
                 reason = f"HTTP {error.response.status_code}: {error.response.reason}"
-            elif isinstance(error, requests.exceptions.ChunkedEncodingError):
-                reason = "the connection broke off"
-            kept = f" Give the same command again to go on after the {_in_words(_size(part))} so far." if _size(part) else ""
             raise MachineError(
-                f"{archive.url} cannot be fetched ({reason}).{kept} Where there is no network, fetch these files elsewhere, put "
-                f"them into {self.downloads} (or unpack them in {self.folder}) and give the same command again: "
+                f"{archive.url} cannot be fetched ({reason}). Give the same command again to go on. Where there is no network, "
+                f"fetch these files elsewhere and put them into {self.downloads} (or unpack them in {self.folder}) before: "
                 f"{', '.join(archive.url for archive in self.missing)}"
             ) from None
 

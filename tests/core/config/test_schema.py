@@ -164,8 +164,8 @@ def test_a_wrong_key_is_answered_with_the_nearest(text: str, advice: str) -> Non
         ("data=", "data='' (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
         ("data=[1]", "data=[1] (from --set) is no table of settings. Set one that is in it, such as data.dataset."),
         ("model.heads.sarl=3", "model.heads.sarl=3 (from --set) is no table of settings."),
-        ("data.dataset=\udcff", "data.dataset='\\udcff' (from --set) has bytes in it that are no UTF-8."),
-        ("seed=" + "9" * 5000, "... (from --set) is not valid. Give a whole number from 0 to 4,294,967,295."),
+        ("data.dataset=\udcff", "data.dataset='\\udcff' (from --set) is not valid. Give text"),
+        ("seed=" + "9" * 4000, "... (from --set) is not valid. Give a whole number from 0 to 4,294,967,295."),
     ],
 )
 def test_impossible_values_name_key_origin_and_what_is_expected(text: str, message: str) -> None:
