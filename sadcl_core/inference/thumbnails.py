@@ -6,6 +6,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -49,28 +50,15 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A decoded image: its index, a small copy, and (3, S, S) uint8 for the network (None without one)."""
+    """A decoded image: its index, a small copy, and (3, S, S) uint8 for the network (empty without one)."""
 
     image: int
     small: Image.Image
-    pixels: Tensor | None
-
-
-def plain_thumbnails(
-    split: Split, pairs: Iterable[Pair], *, size: int = SIZE, batch_size: int = 16, progress: Progress | None = None
-) -> Thumbnails:
-    """Return the photos alone, for scores that came without a model; otherwise as `draw_thumbnails`."""
-    labels, notes = _labels(pairs), list[str]()
-    pictures: dict[Pair, Thumbnail] = {}
-    for photos in _read(split, list(labels), size, None, batch_size, notes, progress):
-        for photo in photos:
-            thumbnail = Thumbnail(_jpeg(photo.small), None, *photo.small.size)
-            pictures |= {(photo.image, label): thumbnail for label in labels[photo.image]}
-    return Thumbnails(pictures, tuple(notes))
+    pixels: Tensor
 
 
 def draw_thumbnails(
-    model: Model,
+    model: Model | None,
     split: Split,
     pairs: Iterable[Pair],
     *,
@@ -84,7 +72,7 @@ def draw_thumbnails(
     only the shards that hold one are read.
 
     Args:
-        model: from `sadcl_core.load`.
+        model: from `sadcl_core.load`; None draws the photos alone.
         split: of images, in files or in shards.
         pairs: (index of the image in the split, class index); repeated ones count once.
         size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
@@ -94,17 +82,28 @@ def draw_thumbnails(
     Raises:
         IndexError: the split has no such image, or the model no such class.
     """
-    labels, notes = _labels(pairs), list[str]()
+    labels: defaultdict[int, list[int]] = defaultdict(list)
+    for image, label in sorted(set(pairs)):
+        labels[image].append(label)
     pictures: dict[Pair, Thumbnail] = {}
-    for photos in _read(split, list(labels), size, model.preprocessing.resize, batch_size, notes, progress):
-        batch = torch.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        output = model.forward(batch, need_attention=True)
-        assert output.attention is not None, "asked for"
-        for photo, maps in zip(photos, output.attention, strict=True):
+    notes: list[str] = []
+    decode = partial(_decode, size=size, resize=None if model is None else model.preprocessing.resize)
+    decoded = map_ahead(decode, _files(split, list(labels), notes), ahead=2 * batch_size)
+    done = 0
+    while batch := list(islice(decoded, batch_size)):
+        notes += [note for note in batch if isinstance(note, str)]
+        photos = [photo for photo in batch if isinstance(photo, _Photo)]
+        maps = None
+        if model is not None and photos:
+            maps = model.forward(torch.stack([photo.pixels for photo in photos]), need_attention=True).attention
+        for number, photo in enumerate(photos):
             plain = _jpeg(photo.small)
             for label in labels[photo.image]:
-                over = _jpeg(attention_over(photo.small, maps[label].float().cpu().numpy()))
-                pictures[photo.image, label] = Thumbnail(plain, over, *photo.small.size)
+                over = None if maps is None else attention_over(photo.small, maps[number, label].float().cpu().numpy())
+                pictures[photo.image, label] = Thumbnail(plain, None if over is None else _jpeg(over), *photo.small.size)
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(labels))
     return Thumbnails(pictures, tuple(notes))
 
 
@@ -134,44 +133,16 @@ def _jpeg(picture: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _labels(pairs: Iterable[Pair]) -> dict[int, list[int]]:
-    """Group pairs into image -> labels, both in order and each once."""
-    labels: defaultdict[int, list[int]] = defaultdict(list)
-    for image, label in sorted(set(pairs)):
-        labels[image].append(label)
-    return dict(labels)
-
-
-def _read(
-    split: Split,
-    images: Sequence[int],
-    size: int,
-    resize: Transform | None,
-    batch_size: int,
-    notes: list[str],
-    progress: Progress | None,
-) -> Iterator[list[_Photo]]:
-    """Yield batches of the images that can be read; add a note for each of the others."""
-
-    def decode(source: tuple[int, Path | bytes, str]) -> _Photo | str:
-        image, file, name = source
-        try:
-            photo = open_image(file, name=name)
-        except DataError as error:
-            return str(error)
-        pixels = None if resize is None else resize(read_image(photo))
-        photo.thumbnail((size, size))
-        return _Photo(image, photo, pixels)
-
-    decoded = map_ahead(decode, _files(split, images, notes), ahead=2 * batch_size)
-    done = 0
-    while batch := list(islice(decoded, batch_size)):
-        notes += [note for note in batch if isinstance(note, str)]
-        if photos := [photo for photo in batch if isinstance(photo, _Photo)]:
-            yield photos
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(images))
+def _decode(source: tuple[int, Path | bytes, str], *, size: int, resize: Transform | None) -> _Photo | str:
+    """Return a decoded image, or why it cannot be read."""
+    image, file, name = source
+    try:
+        photo = open_image(file, name=name)
+    except DataError as error:
+        return str(error)
+    pixels = torch.empty(0) if resize is None else resize(read_image(photo))
+    photo.thumbnail((size, size))
+    return _Photo(image, photo, pixels)
 
 
 def _files(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[tuple[int, Path | bytes, str]]:

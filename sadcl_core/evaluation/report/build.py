@@ -36,12 +36,9 @@ def make_page(scored: ScoredSplit, result: Evaluation, progress: Progress | None
     if scored.split is None:
         notes.append("The scores came without images, so there are no pictures.")
     else:
-        from sadcl_core.inference.thumbnails import draw_thumbnails, plain_thumbnails
+        from sadcl_core.inference.thumbnails import draw_thumbnails
 
-        if scored.model is None:
-            drawn = plain_thumbnails(scored.split, places, progress=progress)
-        else:
-            drawn = draw_thumbnails(scored.model, scored.split, places, progress=progress)
+        drawn = draw_thumbnails(scored.model, scored.split, places, progress=progress)
         pictures, notes = drawn.pictures, [*notes, *drawn.notes]
     series = [("scores", scores)]
     if scored.as_trained is not None:

@@ -16,7 +16,7 @@ from sadcl_core.data.shards import write_shards
 from sadcl_core.data.split import Split
 from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.load import Model, load
-from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails, plain_thumbnails
+from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails
 
 PAIRS = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
 
@@ -89,19 +89,19 @@ def test_images_in_shards(model: Model, split: Split, tmp_path: Path) -> None:
     for path in folder.glob("*.tar"):
         if path.name not in needed:
             path.unlink()
-    assert plain_thumbnails(shards, PAIRS).notes == ()
+    assert draw_thumbnails(None, shards, PAIRS).notes == ()
     (folder / "val-000003.tar").write_bytes(b"no shard")
-    drawn = plain_thumbnails(shards, PAIRS)
+    drawn = draw_thumbnails(None, shards, PAIRS)
     assert set(drawn.pictures) == {(0, 2), (7, 0)}
     assert "val-000003.tar" in drawn.notes[0]
 
 
 def test_without_a_model(split: Split) -> None:
-    drawn = plain_thumbnails(split, PAIRS, size=32)
+    drawn = draw_thumbnails(None, split, PAIRS, size=32)
     assert set(drawn.pictures) == set(PAIRS)
     assert all(thumbnail.overlay is None for thumbnail in drawn.pictures.values())
     assert opened(drawn.pictures[0, 2].photo).size == (32, 32)
-    assert plain_thumbnails(split, []).pictures == {}
+    assert draw_thumbnails(None, split, []).pictures == {}
 
 
 def test_the_shape_is_kept_and_what_is_broken_left_out(model: Model, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_shape_is_kept_and_what_is_broken_left_out(model: Model, tmp_path: P
     split = photos(tmp_path / "images", sizes)
     split.path(4).unlink()
     pairs = [(i, 0) for i in range(5)]
-    for drawn in (plain_thumbnails(split, pairs), draw_thumbnails(model, split, pairs, batch_size=3)):
+    for drawn in (draw_thumbnails(None, split, pairs), draw_thumbnails(model, split, pairs, batch_size=3)):
         shapes = {i: (thumbnail.width, thumbnail.height) for (i, _), thumbnail in drawn.pictures.items()}
         assert shapes == {0: (160, 40), 1: (1, 160), 2: (20, 10)}
         assert [note.split(": ")[1] for note in drawn.notes] == ["not an image.", "no such file."]
