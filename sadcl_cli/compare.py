@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from sadcl_cli.console import show, show_json, warn
-from sadcl_cli.options import DatasetFolder, Debug, Json, Quiet, Verbose, complete_dataset, complete_method, takes_flags
+from sadcl_cli.options import DatasetFolder, Json, complete_dataset, complete_method, takes_flags, takes_verbosity
 from sadcl_core.config.methods import ABLATION
 
 
+@takes_verbosity
 @takes_flags(shared=True)
 def compare(
     dataset: Annotated[
@@ -35,9 +36,6 @@ def compare(
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison; runs/compare-NAME unless given."),
     ] = None,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
     **flags: Any,
 ) -> None:
     """Train several methods with several seeds and the same number of epochs, and show them in one table.

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, say
-from sadcl_cli.options import BatchSize, Debug, Device, Json, Quiet, Verbose, Workers, complete_run
+from sadcl_cli.options import BatchSize, Device, Json, Workers, complete_run, takes_verbosity
 from sadcl_core.errors import UsageError
 
 
+@takes_verbosity
 def doctor(
     run: Annotated[
         Path | None,
@@ -30,9 +31,6 @@ def doctor(
     batch_size: BatchSize = 32,
     workers: Workers = None,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Report what this machine has for training and, of a RUN, what is probably wrong with it, the worst first.
 

@@ -11,21 +11,20 @@ from sadcl_cli.display.model import open_model_and_split
 from sadcl_cli.options import (
     BatchSize,
     Data,
-    Debug,
     Device,
     ImgSize,
     Json,
     Limit,
     Output,
     Precision,
-    Quiet,
     Split,
-    Verbose,
     Weights,
     Workers,
+    takes_verbosity,
 )
 
 
+@takes_verbosity
 def embed(
     weights: Weights = None,
     data: Data = None,
@@ -41,9 +40,6 @@ def embed(
     workers: Workers = None,
     output: Output = None,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label) and image_features.parquet (a row per image)."""
     model, images = open_model_and_split(weights, data=data, split=split, device=device, precision=precision, img_size=img_size)

@@ -12,23 +12,21 @@ from sadcl_cli.console import stages, verbosity
 from sadcl_cli.options import (
     BatchSize,
     Data,
-    Debug,
     Device,
     ImgSize,
     Json,
     Limit,
     Output,
     Precision,
-    Quiet,
     Split,
     Threshold,
     Uncalibrated,
-    Verbose,
     Weights,
     Workers,
     complete_dataset,
     complete_run,
     standing_alone,
+    takes_verbosity,
 )
 
 OBJECTIVE = "f1"
@@ -56,6 +54,7 @@ class EvaluateCommand(TyperCommand):
         return super().parse_args(ctx, filled)
 
 
+@takes_verbosity
 def evaluate_command(
     context: typer.Context,
     models: Annotated[
@@ -124,9 +123,6 @@ def evaluate_command(
     workers: Workers = None,
     output: Output = None,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Evaluate: mAP in both conventions with its interval, precision, recall and F1 over all labels and the top k, AP per class.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,18 +12,6 @@ import typer
 
 from sadcl_cli.console import verbosity
 from sadcl_core.config.flags import DEVICES, FLAGS, PRECISION_HELP, PRECISIONS, Flag
-
-
-def _set_quiet(value: bool) -> None:
-    verbosity.quiet = verbosity.quiet or value
-
-
-def _set_verbose(value: bool) -> None:
-    verbosity.verbose = verbosity.verbose or value
-
-
-def _set_debug(value: bool) -> None:
-    verbosity.debug = verbosity.debug or value
 
 
 def complete_dataset(incomplete: str) -> list[str]:
@@ -69,9 +58,11 @@ def standing_alone(words: list[str], option: str, value: str, *, takes: Callable
     return filled
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", callback=_set_quiet)]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about the work.", callback=_set_verbose)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
+VERBOSITY = {
+    "quiet": typer.Option("--quiet", "-q", help="Only results and errors."),
+    "verbose": typer.Option("--verbose", "-v", help="More about the work."),
+    "debug": typer.Option("--debug", help="Show the traceback of an error."),
+}
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of text.")]
 
 Weights = Annotated[
@@ -131,20 +122,37 @@ def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[...
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        own_signature = signature(command, eval_str=True)
+        own = [parameter for parameter in own_signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
         first = [
             parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own if parameter.kind is not parameter.KEYWORD_ONLY
         ]
         rest = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
         flags = [_parameter(name, flag) for name, flag in FLAGS.items() if flag.shared or not shared]
-        command.__signature__ = signature.replace(parameters=[*first, *flags, *rest])  # type: ignore[attr-defined]
+        command.__signature__ = own_signature.replace(parameters=[*first, *flags, *rest])  # type: ignore[attr-defined]
         return command
 
     return decorate
 
 
-def _parameter(name: str, flag: Flag) -> inspect.Parameter:
+def takes_verbosity(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command -q, -v and --debug at its end, which it need not know."""
+
+    @wraps(command)
+    def run(*, quiet: bool, verbose: bool, debug: bool, **values: Any) -> None:
+        verbosity.quiet |= quiet
+        verbosity.verbose |= verbose
+        verbosity.debug |= debug
+        command(**values)
+
+    own = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in signature(command, eval_str=True).parameters.values()]
+    kinds = {name: Annotated[bool, option] for name, option in VERBOSITY.items()}
+    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in kinds.items()]
+    run.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(name: str, flag: Flag) -> Parameter:
     """Return the parameter of a command for a flag."""
     option = f"--{name.replace('_', '-')}"
     declarations = [
@@ -162,4 +170,4 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     kind: Any = list[str] if flag.kind is list else flag.kind
     default = False if name == "no_pretrained" else None
     annotation = Annotated[kind if default is False else kind | None, info]  # type: ignore[valid-type]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -9,9 +9,10 @@ import typer
 
 from sadcl_cli.console import one_line, say, show, show_json, warn
 from sadcl_cli.display.model import open_model
-from sadcl_cli.options import BatchSize, Debug, Device, ImgSize, Precision, Quiet, Threshold, Uncalibrated, Verbose, Weights
+from sadcl_cli.options import BatchSize, Device, ImgSize, Precision, Threshold, Uncalibrated, Weights, takes_verbosity
 
 
+@takes_verbosity
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Image files, or folders to search.")],
     weights: Weights = None,
@@ -24,9 +25,6 @@ def predict(
     device: Device = "auto",
     precision: Precision = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Predict the labels of images.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sadcl_cli.console import stages
-from sadcl_cli.options import Debug, Json, Quiet, Verbose, complete_dataset
+from sadcl_cli.options import Json, complete_dataset, takes_verbosity
 from sadcl_core.data.formats import DATASETS, FORMATS
 
 
@@ -17,6 +17,7 @@ def complete_format(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+@takes_verbosity
 def prepare_data(
     dataset: Annotated[
         list[str],
@@ -82,9 +83,6 @@ def prepare_data(
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out images that cannot be read.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="See that images are there, but do not decode them.")] = False,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Read labels and images as they are, check them, and write a manifest and a report. Nothing of yours is moved or changed."""
     from sadcl_cli.display.prepare import show_prepared

@@ -11,14 +11,12 @@ from typer.core import TyperCommand
 from sadcl_cli.console import show, show_json, show_table, verbosity, warn
 from sadcl_cli.options import (
     DatasetFolder,
-    Debug,
     Json,
-    Quiet,
-    Verbose,
     complete_dataset,
     complete_run,
     standing_alone,
     takes_flags,
+    takes_verbosity,
 )
 from sadcl_core.data.formats import DATASETS
 
@@ -84,6 +82,7 @@ def _show_papers() -> None:
         show(f"{name}: {paper}")
 
 
+@takes_verbosity
 @takes_flags(shared=False)
 def train(
     dataset: Annotated[
@@ -125,9 +124,6 @@ def train(
         ),
     ] = False,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
     **flags: Any,
 ) -> None:
     """Train a model: label features first, then the contrastive losses from the prototypes built in between.

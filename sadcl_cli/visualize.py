@@ -9,7 +9,7 @@ import typer
 
 from sadcl_cli.console import counting, say, show
 from sadcl_cli.display.model import open_model, open_model_and_split
-from sadcl_cli.options import BatchSize, Data, Debug, Device, ImgSize, Limit, Output, Quiet, Split, Verbose, Weights, Workers
+from sadcl_cli.options import BatchSize, Data, Device, ImgSize, Limit, Output, Split, Weights, Workers, takes_verbosity
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,13 +20,11 @@ def visualize() -> None:
 
 
 @app.command()
+@takes_verbosity
 def prototypes(
     weights: Weights = None,
     output: Output = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of t-SNE.")] = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """t-SNE of the class prototypes, coloured and shaped by superclass."""
     model = open_model(weights, device="cpu")
@@ -38,6 +36,7 @@ def prototypes(
 
 
 @app.command()
+@takes_verbosity
 def embeddings(
     weights: Weights = None,
     data: Data = None,
@@ -49,9 +48,6 @@ def embeddings(
     workers: Workers = None,
     output: Output = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of t-SNE.")] = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """t-SNE of the label-level features of active labels, coloured by class."""
     model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
@@ -73,6 +69,7 @@ def embeddings(
 
 
 @app.command()
+@takes_verbosity
 def attention(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     weights: Weights = None,
@@ -83,9 +80,6 @@ def attention(
     img_size: ImgSize = None,
     device: Device = "auto",
     output: Output = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Draw over an image where each label was read from."""
     from sadcl_core.data.images import image_size
@@ -107,14 +101,12 @@ def attention(
 
 
 @app.command()
+@takes_verbosity
 def curves(
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", metavar="RUN", help="A run; the one that finished last unless given.")
     ] = None,
     output: Output = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """Loss terms and EMA mAP over the epochs."""
     from sadcl_core.plots.curves import plot_curves
