@@ -102,17 +102,20 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
     table = stored.get("thresholds", stored) if isinstance(stored, dict) else None
     if not isinstance(table, dict):
         raise DataError(f'{path} holds no thresholds. It must look like {{"cat": 0.3, "dog": 0.5}}.')
-    version = stored.get("schema_version", SCHEMA_VERSION) if table is not stored else SCHEMA_VERSION
+    about = {} if table is stored else stored
+    version, scale = about.get("schema_version", SCHEMA_VERSION), about.get(SCALE)
     if version != SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}. Calibrate again.")
-    scale = stored.get(SCALE) if table is not stored else None
     if calibrated is not None and scale in (CALIBRATED, AS_THEY_ARE) and calibrated != (scale == CALIBRATED):
         other = "calibrated, and these are not" if scale == CALIBRATED else "not calibrated, and these are"
         raise UsageError(f"{path} is for scores that are {other}. Calibrate this model, or leave --uncalibrated out or in.")
     missing = [name for name in classes if name not in table]
     if missing:
         raise DataError(f"{path} has no threshold for {missing[0]!r} ({len(missing):,} of {len(classes):,} classes). Add it.")
-    return tuple(_checked(path, name, table[name]) for name in classes)
+    for name in classes:
+        if isinstance(table[name], bool) or not isinstance(table[name], int | float) or not 0 <= table[name] <= 1:
+            raise DataError(f"{path}: the threshold of {name!r} is {table[name]!r}, not a number between 0 and 1. Mend it.")
+    return tuple(float(table[name]) for name in classes)
 
 
 def write_thresholds(path: Path, classes: Sequence[str], values: Sequence[float], about: Mapping[str, Any]) -> Path:
@@ -192,12 +195,6 @@ def _known(name: str, classes: Sequence[str], item: str) -> None:
 def _in_range(value: float, item: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"--threshold {item}: scores lie between 0 and 1. Give a number in that range.")
-    return float(value)
-
-
-def _checked(path: Path, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise DataError(f"{path}: the threshold of {name!r} is {value!r}, not a number between 0 and 1. Mend it.")
     return float(value)
 
 

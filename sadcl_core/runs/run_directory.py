@@ -205,48 +205,46 @@ def read_status(path: Path) -> dict[str, Any]:
     return stored
 
 
-def new_run_path(name: str, runs: Path = RUNS) -> Path:
+def new_run_path(name: str) -> Path:
     """Return the path of a new run: `runs/NAME`, or `runs/NAME-2` and so on if that exists.
 
     Example:
         >>> new_run_path("a-name-that-is-new")
         PosixPath('runs/a-name-that-is-new')
     """
-    paths = (runs / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    paths = (RUNS / (name if number == 1 else f"{name}-{number}") for number in count(1))
     return next(path for path in paths if not path.exists())
 
 
-def last_finished_run(runs: Path = RUNS) -> RunDirectory:
-    """Return the run under `runs` that finished last.
+def last_finished_run() -> RunDirectory:
+    """Return the run under runs/ that finished last.
 
     Raises:
         DataError: there is none.
     """
-    finished = [(updated, path) for status, updated, path in _runs(runs) if status == FINISHED]
+    finished = [(updated, path) for status, updated, path in _runs() if status == FINISHED]
     if not finished:
         raise DataError(
-            f"There is no finished run under {runs}/. Train first: sadcl train digits. Or name a run or model file with -w."
+            f"There is no finished run under {RUNS}/. Train first: sadcl train digits. Or name a run or model file with -w."
         )
     return RunDirectory(max(finished)[1])
 
 
-def last_unfinished_run(runs: Path = RUNS) -> RunDirectory:
-    """Return the run with a state under `runs` that was updated last, of those that are not finished if there are any.
+def last_unfinished_run() -> RunDirectory:
+    """Return the run with a state under runs/ that was updated last, of those that are not finished if there are any.
 
     Raises:
         DataError: there is none.
     """
-    resumable = [
-        (status != FINISHED, updated, path) for status, updated, path in _runs(runs) if RunDirectory(path).state.is_file()
-    ]
+    resumable = [(status != FINISHED, updated, path) for status, updated, path in _runs() if RunDirectory(path).state.is_file()]
     if not resumable:
-        raise DataError(f"There is no run under {runs}/ with a state to go on from. Name one: --resume RUN.")
+        raise DataError(f"There is no run under {RUNS}/ with a state to go on from. Name one: --resume RUN.")
     return RunDirectory(max(resumable)[2])
 
 
-def _runs(runs: Path) -> Iterator[tuple[str, str, Path]]:
+def _runs() -> Iterator[tuple[str, str, Path]]:
     """Yield status, time of the last update and path of every run whose run.json can be read."""
-    for path in sorted(runs.glob("*/run.json")):
+    for path in sorted(RUNS.glob("*/run.json")):
         with suppress(DataError):
             status = read_status(path.parent)
             yield str(status.get("status", "")), str(status.get("updated", "")), path.parent

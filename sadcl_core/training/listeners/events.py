@@ -19,22 +19,26 @@ if TYPE_CHECKING:
     from sadcl_core.training.transfer import Transfer
 
 
+class Event:
+    """Something that happened; the classes below say what."""
+
+
 @dataclass(frozen=True)
-class DataReady:
+class DataReady(Event):
     """The data set is there, prepared now or before."""
 
     data: DataOrigin
 
 
 @dataclass(frozen=True)
-class SettingsChosen:
+class SettingsChosen(Event):
     """The configuration of a new run is made."""
 
     configured: Configured
 
 
 @dataclass(frozen=True)
-class RunStarted:
+class RunStarted(Event):
     """A run begins or goes on; its directory is there.
 
     Attributes:
@@ -59,21 +63,21 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class WeightsLoaded:
+class WeightsLoaded(Event):
     """Pretrained weights of the backbone were loaded."""
 
     weights: LoadedWeights
 
 
 @dataclass(frozen=True)
-class Transferred:
+class Transferred(Event):
     """Weights were carried over from another model."""
 
     transfer: Transfer
 
 
 @dataclass(frozen=True)
-class FeaturesPlanned:
+class FeaturesPlanned(Event):
     """The features of a frozen backbone are looked up; those that are missing are computed next.
 
     Attributes:
@@ -96,14 +100,14 @@ class FeaturesPlanned:
 
 
 @dataclass(frozen=True)
-class FeaturesAwaited:
+class FeaturesAwaited(Event):
     """Another process computes features in the same folder; this one waits for it."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
-class FeaturesProgress:
+class FeaturesProgress(Event):
     """So many of the missing rows are computed."""
 
     done: int
@@ -111,7 +115,7 @@ class FeaturesProgress:
 
 
 @dataclass(frozen=True)
-class FeaturesComputed:
+class FeaturesComputed(Event):
     """All features are there; `rows` of them were computed now, in `seconds`."""
 
     rows: int
@@ -119,7 +123,7 @@ class FeaturesComputed:
 
 
 @dataclass(frozen=True)
-class StageTakenOver:
+class StageTakenOver(Event):
     """A stage of another run is used instead of training it again; `best_map` is its best EMA mAP (interpolated, percent)."""
 
     stage: str
@@ -128,7 +132,7 @@ class StageTakenOver:
 
 
 @dataclass(frozen=True)
-class StageStarted:
+class StageStarted(Event):
     """A stage begins or goes on.
 
     Attributes:
@@ -151,14 +155,14 @@ class StageStarted:
 
 
 @dataclass(frozen=True)
-class PrototypesBuilt:
+class PrototypesBuilt(Event):
     """The prototypes are built; one entry per class."""
 
     coverage: tuple[ClassCoverage, ...]
 
 
 @dataclass(frozen=True)
-class StepDone:
+class StepDone(Event):
     """A step is done; `images` of all processes, `terms` the total loss and each term without its weight, `lr` the peak rate."""
 
     epoch: int
@@ -169,7 +173,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class TimeEstimated:
+class TimeEstimated(Event):
     """Seconds until the end of the run, from its first steps; an early stop may end it sooner."""
 
     seconds: float
@@ -177,7 +181,7 @@ class TimeEstimated:
 
 
 @dataclass(frozen=True)
-class EpochDone:
+class EpochDone(Event):
     """An epoch was evaluated. `row` is its line in results.csv, `best` whether its EMA mAP is the best of the stage."""
 
     row: Mapping[str, float | int | str]
@@ -185,7 +189,7 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
-class StoppedEarly:
+class StoppedEarly(Event):
     """A stage ends before its last epoch, since no mAP was better than that of `best_epoch`."""
 
     stage: str
@@ -193,7 +197,7 @@ class StoppedEarly:
 
 
 @dataclass(frozen=True)
-class MemoryRanOut:
+class MemoryRanOut(Event):
     """Memory of a device ran out; from now on batches are computed in so many micro-batches."""
 
     device: str
@@ -201,19 +205,19 @@ class MemoryRanOut:
 
 
 @dataclass(frozen=True)
-class StopRequested:
+class StopRequested(Event):
     """A signal asked the run to end; it ends after this step."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Event):
     """Something failed that does not end the run; `message` is a sentence."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class ComparisonPlanned:
+class ComparisonPlanned(Event):
     """A comparison begins: so many `runs`, and `first_stages` that several of them share, all in `folder`."""
 
     folder: Path
@@ -222,7 +226,7 @@ class ComparisonPlanned:
 
 
 @dataclass(frozen=True)
-class ComparedRunStarted:
+class ComparedRunStarted(Event):
     """A run of a comparison is trained now; the events of its training follow.
 
     Attributes:
@@ -239,36 +243,12 @@ class ComparedRunStarted:
 
 
 @dataclass(frozen=True)
-class ComparedRunTrained:
+class ComparedRunTrained(Event):
     """A run of a comparison, or a shared first stage, is trained; its evaluation may follow."""
 
     run: RunDirectory
 
 
-Event = (
-    DataReady
-    | SettingsChosen
-    | RunStarted
-    | WeightsLoaded
-    | Transferred
-    | FeaturesPlanned
-    | FeaturesAwaited
-    | FeaturesProgress
-    | FeaturesComputed
-    | StageTakenOver
-    | StageStarted
-    | PrototypesBuilt
-    | StepDone
-    | TimeEstimated
-    | EpochDone
-    | StoppedEarly
-    | MemoryRanOut
-    | StopRequested
-    | Problem
-    | ComparisonPlanned
-    | ComparedRunStarted
-    | ComparedRunTrained
-)
 Listener = Callable[[Event], None]
 
 
