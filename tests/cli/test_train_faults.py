@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.errors import MachineError
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import read_status
+from sadcl_core.training.listeners.events import Event, MemoryRanOut
+from sadcl_core.training.recipe import TrainingRecipe
 from tests.conftest import QUICK, make_coco, run_sadcl
-from tests.core.training.resumable import differences
-from tests.processes import DEADLINE, end, lines, start, wait_until
+from tests.core.training.resumable import configured, differences
+from tests.core.training.resumable import start as start_training
+from tests.processes import DEADLINE, Program, end, lines, start, start_interpreter, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 LONG = (*QUICK, "--img-size", "32", "--epochs", "4,1", "--set", "stages.classification.augment=flip-and-crop")
@@ -101,7 +108,7 @@ def test_ctrl_c_keeps_what_was_learned(folder: Path, whole: Path) -> None:
 
 
 def test_a_reader_of_the_output_that_goes_away(folder: Path, whole: Path) -> None:
-    process = start(folder, "train", "coco", *LONG)
+    process = start_interpreter(folder, "train", "coco", *LONG)
     assert process.stderr is not None
     process.stderr.readline()
     process.stderr.close()  # as `2>&1 | head -1` does
@@ -126,42 +133,39 @@ def test_two_runs_in_one_directory(folder: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
 
 
-STARVED = """
-import resource, torch
-from pathlib import Path
-from sadcl_core.data.manifest import load_manifest
-from sadcl_core.errors import MachineError
-from sadcl_core.training.listeners.events import MemoryRanOut
-from sadcl_core.training.recipe import TrainingRecipe
-from tests.core.training.resumable import configured, start
-
 class Starved(TrainingRecipe):
-    def train_epoch(self):
-        limit = int(open("/proc/self/statm").read().split()[0]) * 4096 + {room} * 2**20
+    """Trains each epoch with little room in memory."""
+
+    room: int  # in MiB
+
+    def train_epoch(self) -> dict[str, float]:
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + self.room * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:
             return super().train_epoch()
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-torch.backends.mkldnn.set_flags(False)  # it does not always say so when it has too little memory
-made = configured((1, 0), {{"model": {{"backbone": "resnet18"}}, "data": {{"img_size": {size}, "batch_size": {batch}}}}})
-def listen(event):
-    if isinstance(event, MemoryRanOut):
-        print(event)
 
-try:
-    start(made, load_manifest(Path("prepared/coco")), Path("run"), listen, Starved)
-except MachineError as error:
-    print(error)
-"""
+def train_starved(size: int, batch: int, room: int) -> None:
+    """Train in this process, and write down what becomes of it."""
+    torch.backends.mkldnn.set_flags(False)  # it does not always say so when it has too little memory
+    Starved.room = room
+    made = configured((1, 0), {"model": {"backbone": "resnet18"}, "data": {"img_size": size, "batch_size": batch}})
+
+    def listen(event: Event) -> None:
+        if isinstance(event, MemoryRanOut):
+            sys.stdout.write(f"{event}\n")
+
+    try:
+        start_training(made, load_manifest(Path("prepared/coco")), Path("run"), listen, Starved)
+    except MachineError as error:
+        sys.stdout.write(f"{error}\n")
 
 
 def starved(folder: Path, **sizes: int) -> str:
     """Stdout of a training that has little room in MiB for batches of images of a size."""
-    root = str(Path(__file__).parents[2])
-    program = (sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{STARVED.format(**sizes)}")
-    code, stdout, stderr = end(start(folder, program=program))
+    code, stdout, stderr = end(Program(folder, partial(train_starved, **sizes)))
     assert code == 0, stderr
     return stdout
 
@@ -183,6 +187,7 @@ def test_memory_of_a_gpu_that_runs_out(folder: Path) -> None:
     limit = (
         "import torch; torch.cuda.set_per_process_memory_fraction(3 * 2**30 / torch.cuda.get_device_properties(0).total_memory)"
     )
-    code, _, stderr = end(start(folder, "train", "coco", *QUICK, *big, before=limit))
+    program = (sys.executable, "-c", f"{limit}\nfrom sadcl_cli.app import main; main()")
+    code, _, stderr = end(start_interpreter(folder, "train", "coco", *QUICK, *big, program=program))
     assert "memory ran out on cuda" in stderr, stderr
     assert code == 0, stderr

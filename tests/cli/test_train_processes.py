@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import psutil
@@ -19,10 +18,9 @@ from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import read_state_card
 from tests.conftest import QUICK, make_coco, run_sadcl
 from tests.core.training.resumable import differences, numbers
-from tests.processes import end, lines, start, wait_until
+from tests.processes import TORCHRUN, end, lines, start, start_interpreter, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
 PLAIN = (
     *QUICK,
     "--img-size",
@@ -43,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with prepared data, and a run of two processes that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
-    code, stdout, stderr = end(start(folder, "train", "coco", *LONG, "-o", "two", program=TWO))
+    code, stdout, stderr = end(start_interpreter(folder, "train", "coco", *LONG, "-o", "two", program=TORCHRUN))
     assert code == 0, stderr
     assert stdout.count("results saved to two") == 1  # one of them writes
     assert "2 processes" in stderr
@@ -83,14 +81,14 @@ def test_evaluation_of_its_model_is_the_same_for_one_and_two(
     arguments = ("eval", "-w", "two", "-q", "-o", tmp_path / "eval", "--save-scores")
     ran = run_sadcl(*arguments, tmp_path / "one.csv")
     assert ran.exit_code == 0, ran.stderr
-    code, _, stderr = end(start(whole, *arguments, tmp_path / "two.csv", program=TWO))
+    code, _, stderr = end(start(whole, *arguments, tmp_path / "two.csv", ranks=2))
     assert code == 0, stderr
     one, two = (list(csv.reader((tmp_path / f"{name}.csv").read_text().splitlines())) for name in ("one", "two"))
     assert one == two
 
 
 def test_ended_by_sigterm_then_by_the_death_of_one_the_rest_is_the_same(folder: Path, whole: Path) -> None:
-    process = start(folder, "train", "coco", *LONG, program=TWO)
+    process = start(folder, "train", "coco", *LONG, ranks=2)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
     for one in psutil.Process(process.pid).children(recursive=True):
         one.terminate()
@@ -99,13 +97,12 @@ def test_ended_by_sigterm_then_by_the_death_of_one_the_rest_is_the_same(folder: 
     assert read_status(folder / RUN)["status"] == "interrupted", stderr
 
     before = lines(folder / RUN / "results.csv")
-    process = start(folder, "train", "--resume", program=TWO)
+    process = start(folder, "train", "--resume", ranks=2)
     wait_until(lambda: lines(folder / RUN / "results.csv") > before, process)
-    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "sadcl_cli" in " ".join(one.cmdline())]
-    os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
+    os.kill(max(worker.pid for worker in psutil.Process(process.pid).children()), signal.SIGKILL)
     assert end(process)[0] == 1
 
-    code, _, stderr = end(start(folder, "train", "--resume", program=TWO))
+    code, _, stderr = end(start(folder, "train", "--resume", ranks=2))
     assert code == 0, stderr
     assert differences(whole / "two", folder / RUN) == []
 
@@ -123,7 +120,7 @@ def test_two_processes_train_on_features_that_one_computes(folder: Path) -> None
 
 
 def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
-    process = start(folder, "train", "coco", *LONG, "--epochs", "200", "--set", "optim.patience=999", program=TWO)
+    process = start(folder, "train", "coco", *LONG, "--epochs", "200", "--set", "optim.patience=999", ranks=2)
     wait_until(lambda: lines(folder / RUN / "results.csv") > 1, process)
     (folder / "my-coco" / "train2017" / "005.png").unlink()
     code, _, stderr = end(process)
@@ -133,7 +130,7 @@ def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
 
 
 def test_weights_in_shards_come_to_the_same_and_go_on_whole(folder: Path, whole: Path) -> None:
-    code, _, stderr = end(start(folder, "train", "coco", *LONG, "--set", "compute.shard=true", program=TWO))
+    code, _, stderr = end(start(folder, "train", "coco", *LONG, "--set", "compute.shard=true", ranks=2))
     assert code == 0, stderr
     for one, two in zip(numbers(folder / RUN), numbers(whole / "two"), strict=True):
         assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-3)
