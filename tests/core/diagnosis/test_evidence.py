@@ -60,7 +60,7 @@ def not_checked(run: Path) -> set[str]:
         (("weights/best.safetensors", "weights/last.safetensors"), {*NEEDS_SCORES, "model-file", "label-names"}),
         (("results.csv",), NEEDS_ROWS),
         (("metrics.jsonl",), set()),
-        (("config.yaml",), {"frozen", "pretrained", "ema", "rate-too-high", "learned-nothing"}),
+        (("config.yaml",), {"frozen", "pretrained", "ema", "learned-nothing"}),
         (("run.json",), {"ended", "rate-too-low", "data-changed"}),
         (("run.json", "config.yaml"), {"ended", "frozen", "pretrained", *NEEDS_SCORES, *NEEDS_LABELS}),
     ],
