@@ -109,7 +109,7 @@ def test_ended_by_sigterm_then_by_the_death_of_one_the_rest_is_the_same(folder: 
 
 def test_two_processes_train_on_features_that_one_computes(folder: Path) -> None:
     frozen = ("train", "coco", *PLAIN, "--frozen", "--cache", "cache")
-    code, _, stderr = end(start(folder, *frozen, "-o", "two", program=TWO))
+    code, _, stderr = end(start(folder, *frozen, "-o", "two", ranks=2))
     assert code == 0, stderr
     assert stderr.count("60 of them are computed now") == 1  # 24 images in two views, and 12 as they are
     ran = run_sadcl(*frozen, "-o", "one")
