@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from sadcl_cli.console import new_table, show, show_json, show_table
-from sadcl_cli.options import Debug, Json, Quiet, Verbose, standing_alone
+from sadcl_cli.options import Json, standing_alone, takes_verbosity
 
 ALL = "all"  # what --clear stands for alone
 
@@ -22,6 +22,7 @@ class CacheCommand(TyperCommand):
         return super().parse_args(ctx, standing_alone(args, "--clear", ALL))
 
 
+@takes_verbosity
 def cache(
     folder: Annotated[
         Path | None,
@@ -31,9 +32,6 @@ def cache(
         str | None, typer.Option("--clear", metavar="[KEY]", help="Remove these features; all that are not in use unless named.")
     ] = None,
     json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
 ) -> None:
     """List the features that train --frozen computed once, the last used first, or remove them."""
     from datetime import UTC, datetime

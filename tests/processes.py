@@ -56,10 +56,10 @@ class Program:
         return self.process.exitcode
 
 
-def start(folder: Path, *arguments: str | Path, ranks: int = 1) -> Program:
-    """Start the program in a folder, as several processes of torchrun where `ranks` says so."""
+def start(folder: Path, *arguments: str | Path, ranks: int = 1, before: Callable[[], None] | None = None) -> Program:
+    """Start the program in a folder, as several processes of torchrun where `ranks` says so; `before` is called in it first."""
     words = tuple(map(str, arguments))
-    return Program(folder, partial(_call_program, words) if ranks == 1 else partial(_call_torchrun, words, ranks))
+    return Program(folder, partial(_call_program, words, before) if ranks == 1 else partial(_call_torchrun, words, ranks))
 
 
 def start_interpreter(folder: Path, *arguments: str | Path, program: tuple[str, ...] = PROGRAM) -> subprocess.Popen[str]:
@@ -126,12 +126,14 @@ def _work_in(folder: Path, stdout: Path, stderr: Path, work: Callable[[], None])
     work()
 
 
-def _call_program(arguments: tuple[str, ...]) -> None:
+def _call_program(arguments: tuple[str, ...], before: Callable[[], None] | None = None) -> None:
     """Run the command line; return where it succeeds, since launchers wait for that."""
     from sadcl_cli.app import main
 
     for number in (signal.SIGTERM, signal.SIGINT):  # of the launcher
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+    if before is not None:
+        before()
     sys.argv = ["sadcl", *arguments]
     try:
         main()

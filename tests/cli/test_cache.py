@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sadcl_core.inference.feature_store import FeatureStore
 from tests.conftest import QUICK, Sadcl
 from tests.processes import end, start
 
 FROZEN = (*QUICK, "--frozen", "--cache", "cache", "--epochs", "1,0", "--set", "features.views=1")
-# the program gets a signal after its first batch of features
-SIGNALLED = """
-import os
-from sadcl_core.inference.feature_store import FeatureStore
 
-append = FeatureStore.append
 
-def append_and_signal(self, *arguments):
-    append(self, *arguments)
-    os.kill(os.getpid(), {number})
+def signal_after_a_batch(number: int) -> None:
+    """Send this process a signal after its first batch of features."""
+    append = FeatureStore.append
 
-FeatureStore.append = append_and_signal
-"""
+    def append_and_signal(self: FeatureStore, *arguments: Any) -> None:
+        append(self, *arguments)
+        os.kill(os.getpid(), number)
+
+    FeatureStore.append = append_and_signal  # type: ignore[method-assign, assignment]
 
 
 def test_training_on_features_and_what_is_kept_of_it(sadcl: Sadcl, coco: Path) -> None:
@@ -61,8 +63,8 @@ def test_the_list_imports_no_torch(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_features_go_on_where_a_process_was_ended(sadcl: Sadcl, coco: Path, tmp_path: Path, number: int, code: int) -> None:
-    before = SIGNALLED.format(number=int(number))
-    exit_code, _, stderr = end(start(tmp_path, "train", "coco", "--data", coco, *FROZEN, before=before))
+    process = start(tmp_path, "train", "coco", "--data", coco, *FROZEN, before=partial(signal_after_a_batch, int(number)))
+    exit_code, _, stderr = end(process)
     assert exit_code == code, stderr
     assert not (tmp_path / "runs").exists()
     if number == signal.SIGINT:
