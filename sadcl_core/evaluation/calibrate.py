@@ -219,11 +219,11 @@ def fit_calibration(scored: ScoredSplit, objective: Objective) -> Calibration:
     return Calibration(objective, scored, probabilities, thresholds, benefit)
 
 
-def make_folds(targets: npt.NDArray[np.int8], number: int = FOLDS) -> npt.NDArray[np.int8]:
+def make_folds(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """Return the fold of each image, (N,), every class spread evenly over them (iterative stratification)."""
     rows, labels = np.nonzero(targets == 1)
     ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(targets)))]).astype(np.int64)
-    return stratify(labels.astype(np.int32), ends, [1 / number] * number, seed=SEED)
+    return stratify(labels.astype(np.int32), ends, [1 / FOLDS] * FOLDS, seed=SEED)
 
 
 def refuse_to_store(path: Path, img_size: int | None = None) -> None:

@@ -223,10 +223,8 @@ class Model:
             UsageError: there is no such class, a threshold is not in 0..1, or topk is below 1.
             NotFiniteError: the model gives NaN.
         """
-        options = {"threshold": threshold, "topk": topk, "batch_size": batch_size, "workers": workers}
-        if _is_one(images):
-            return next(self.iter_predict([cast("ImageSource", images)], **options))  # type: ignore[arg-type]
-        return list(self.iter_predict(cast("Images", images), **options))  # type: ignore[arg-type]
+        many = self.iter_predict(self._many(images), threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
+        return next(many) if _is_one(images) else list(many)
 
     def iter_predict(
         self,
@@ -315,8 +313,8 @@ class Model:
         """
         if "image" not in batch:
             raise UsageError(f"The batch has no column 'image'. {suggest('image', batch)}")
-        options = {"threshold": threshold, "topk": topk, "batch_size": batch_size, "workers": workers}
-        predictions = list(self.iter_predict(batch["image"], **options))  # type: ignore[arg-type]
+        many = self.iter_predict(batch["image"], threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
+        predictions = list(many)
         missing = np.full(len(self.classes), np.nan, np.float32)
         names = [[name for name, _ in prediction.labels] for prediction in predictions]
         return {

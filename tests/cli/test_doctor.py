@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from sadcl_core.diagnosis.checks import CHECKS
 from sadcl_core.diagnosis.diagnose import Diagnosis
 from sadcl_core.diagnosis.machine import Machine, MachineWarning
 from tests.conftest import QUICK, Sadcl, make_coco
+from tests.processes import lines, start, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -101,16 +101,11 @@ def test_runs_are_completed(trained: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_was_killed_names_the_command_to_go_on(sadcl: Sadcl, tmp_path: Path) -> None:
     make_coco(tmp_path / "my-coco")
-    arguments = ["train", "coco", "--data", "my-coco", *QUICK, "--epochs", "500,0"]
-    command = [sys.executable, "-c", "from sadcl_cli.app import main; main()", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        results = tmp_path / "runs" / "coco" / "results.csv"
-        for _ in range(600):
-            if results.is_file() and len(results.read_text().splitlines()) > 2:
-                break
-            time.sleep(0.1)
-        alive = sadcl("doctor", "runs/coco")
-        process.send_signal(signal.SIGKILL)
+    process = start(tmp_path, "train", "coco", "--data", "my-coco", *QUICK, "--epochs", "500,0")
+    wait_until(lambda: lines(tmp_path / "runs" / "coco" / "results.csv") > 2, process)
+    alive = sadcl("doctor", "runs/coco")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     assert alive.exit_code == 0
     assert "The run is still training" in alive.stdout
     ran = sadcl("doctor", "runs/coco")

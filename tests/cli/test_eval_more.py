@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 
 from sadcl_core.runs.checkpoint import read_card
 from tests.conftest import Sadcl, make_voc, run_sadcl, voc_object
+from tests.processes import end, start
 
 QUICK_EVAL = ("--bootstrap", "100")
 
@@ -479,27 +477,12 @@ def test_calibration_of_a_linked_model_file(own_run: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_processes_print_what_one_prints(trained: Path, tmp_path: Path) -> None:
-    def evaluate(*launcher: str) -> dict[str, object]:
-        command = [
-            *launcher,
-            "-m",
-            "sadcl_cli",
-            "eval",
-            "--json",
-            "-b",
-            "5",
-            "--split",
-            "train",
-            "-o",
-            str(tmp_path),
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        ran = subprocess.run(command, cwd=trained, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert ran.returncode == 0, ran.stderr
-        document: dict[str, object] = json.loads(ran.stdout)
+    def evaluate(ranks: int) -> dict[str, object]:
+        arguments = ("eval", "--json", "-b", "5", "--split", "train", "-o", tmp_path)
+        code, stdout, stderr = end(start(trained, *arguments, ranks=ranks))
+        assert code == 0, stderr
+        document: dict[str, object] = json.loads(stdout)
         document.pop("images_per_second")
         return document
 
-    alone = evaluate(sys.executable)
-    together = evaluate(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    assert together == alone
+    assert evaluate(2) == evaluate(1)
