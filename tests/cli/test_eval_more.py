@@ -294,7 +294,7 @@ def test_a_page_without_a_model(sadcl: Sadcl) -> None:
 def test_mistakes(sadcl: Sadcl, arguments: tuple[str, ...], code: int, words: str) -> None:
     Path("x.pkl").write_bytes(b"\x80\x04.")
     Path("folder.npz").mkdir()
-    np.savez("s.npz", scores=np.full((3, 2), 0.5), targets=np.ones((3, 2), dtype=np.int8))
+    np.savez("s.npz", scores=np.full((3, 2), 0.5), targets=np.eye(3, 2, dtype=np.int8))
     np.save("labels.npy", np.zeros((3, 2), dtype=np.int8))
     ran = sadcl("eval", *arguments)
     assert ran.exit_code == code, ran.stderr
@@ -422,7 +422,7 @@ def test_what_is_read_is_never_overwritten(sadcl: Sadcl) -> None:
 def test_evaluations_of_other_files_do_not_take_each_others_place(sadcl: Sadcl) -> None:
     for folder, value in (("one", 0.3), ("two", 0.6)):
         Path(folder).mkdir()
-        np.savez(f"{folder}/s.npz", scores=np.full((3, 2), value), targets=np.ones((3, 2), dtype=np.int8))
+        np.savez(f"{folder}/s.npz", scores=np.full((3, 2), value), targets=np.eye(3, 2, dtype=np.int8))
         assert sadcl("eval", "--scores", f"{folder}/s.npz").exit_code == 0
     assert sadcl("eval", "--scores", "two/s.npz").exit_code == 0
     assert sorted(path.name for path in Path("eval").glob("*.json")) == ["s-eval-2.json", "s-eval.json"]
@@ -434,7 +434,7 @@ def test_many_thresholds(sadcl: Sadcl) -> None:
     np.savez(
         "s.npz",
         scores=np.full((3, 80), 0.5),
-        targets=np.ones((3, 80), dtype=np.int8),
+        targets=np.eye(3, 80, dtype=np.int8),
         classes=np.array([n.encode() for n in names]),
     )
     ran = sadcl("eval", "--scores", "s.npz", "--threshold", ",".join(f"{name}=0.3" for name in names), "--json")
