@@ -70,6 +70,29 @@ def prepare_data(
         Literal["ignore", "negative", "positive"],
         typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
     ] = "ignore",
+    group_by: Annotated[
+        str,
+        typer.Option(
+            "--group-by",
+            metavar="COLUMN|PATTERN",
+            help="Keep images together: of a patient, a scene; a column, or a pattern on their paths: '(patient\\d+)'.",
+        ),
+    ] = "",
+    merge: Annotated[
+        list[str] | None, typer.Option("--merge", metavar="NEW=A,B", help="Make one class of several; may be given again.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", metavar="CLASS", help="Leave a class out; may be given again.")
+    ] = None,
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="FILE|A,B", help="Keep these classes alone: a file with one a line, or a,b.")
+    ] = "",
+    min_positives: Annotated[
+        int, typer.Option("--min-positives", metavar="N", min=0, help="Leave out classes with fewer images.")
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="Take a part of the images in which every class keeps its share.")
+    ] = 0,
     resize: Annotated[
         int, typer.Option("--resize", metavar="PIXELS", min=0, max=8192, help="Also write compact copies with this short side.")
     ] = 0,
@@ -107,6 +130,12 @@ def prepare_data(
             image_column=image_column,
             split_column=split_column,
             difficult=difficult,
+            group_by=group_by,
+            merge=merge or [],
+            drop=drop or [],
+            keep=keep,
+            min_positives=min_positives,
+            limit=limit,
             resize=resize,
             export=export or [],
             shards=shards,

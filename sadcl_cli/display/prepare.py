@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, new_table, say, show, show_json, show_table, verbosity, warn
@@ -95,7 +96,9 @@ def _of_file(file: FileReading) -> Iterator[str]:
     for column in file.columns:
         by_role.setdefault((column.role, column.reason), []).append(column.name)
     for (role, reason), names in by_role.items():
-        if role != "metadata":
+        if role == "group" and reason != "--group-by":
+            yield f"{ROLES[role][len(names) != 1]} {_few(names)}: --group-by {quote(names[0])} keeps its images in one split"
+        elif role != "metadata":
             yield f"{ROLES[role][len(names) != 1]} {_few(names)} ({reason})"
     for (role, reason), names in by_role.items():
         if role == "metadata":

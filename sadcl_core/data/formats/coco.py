@@ -51,10 +51,15 @@ def read(source: Source) -> Manifest:
         notes = [f"COCO {year}"]
     rows: LabelRows | None = None
     first: list[dict[str, Any]] = []
+    dummy = ""
     for split, path in files.items():
         with readable(path, "COCO JSON"):
             coco = _load(path)
             categories = _categories(coco, path)
+            dummy = _dummy(categories, coco)
+            if dummy:
+                categories = [category for category in categories if category["name"] != dummy]
+                notes = [f"{dummy} is no class but stands above all of them, as Roboflow writes it; it was left out"]
             if rows is None:
                 first = categories
                 rows = LabelRows(source, "coco", classes=[str(category["name"]) for category in categories])
@@ -66,7 +71,7 @@ def read(source: Source) -> Manifest:
     assert rows is not None, "a year was found, so there is a file"
     for note in notes:
         rows.note(note)
-    superclasses = [str(category.get("supercategory", "")) for category in first]
+    superclasses = [] if dummy else [str(category.get("supercategory", "")) for category in first]
     return rows.manifest(superclasses=superclasses if any(superclasses) else ())
 
 
@@ -111,6 +116,15 @@ def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
     if bad is not None:
         raise DataError(f"{path}: the name of category {bad['id']} is no text. Name it.")
     return categories
+
+
+def _dummy(categories: list[dict[str, Any]], coco: COCO) -> str:
+    """Return the name of the category that Roboflow puts above all others, which no annotation has; empty if there is none."""
+    top = [category for category in categories if category.get("supercategory") == "none"]
+    if len(top) != 1 or len(categories) < 2 or coco.catToImgs.get(top[0]["id"]):
+        return ""
+    name = str(top[0]["name"])
+    return name if all(category.get("supercategory") == name for category in categories if category is not top[0]) else ""
 
 
 def _refuse_other_classes(rows: LabelRows, categories: list[dict[str, Any]], path: Path) -> None:

@@ -300,7 +300,7 @@ class _Named(_Columns):
 
     def _group(self, used: Sequence[int | None]) -> int | None:
         """Return the column that holds images together: the one a person named, else a likely one whose values come again."""
-        if self.reading.group_by and self.reading.group_by in self.header:
+        if self.reading.group_by:
             return self.give(self._named(self.reading.group_by, "--group-by"), "group", "--group-by")
         for k, name in enumerate(self.header):
             word = column_word(name)

@@ -80,6 +80,8 @@ def with_splits(
     *,
     seed: int,
     earlier: Division | None,
+    units: npt.NDArray[np.int64] | None = None,
+    how: Mapping[str, Any] | None = None,
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
     """Assign images to splits and sort the rows by them; images that were divided in the same way before stay where they were.
 
@@ -89,6 +91,8 @@ def with_splits(
         fractions: of each split; None keeps the splits that the data have.
         seed: of the division.
         earlier: from `division_of`.
+        units: (N,) the same number for images that stay together, -1 for one alone; `groups` unless given.
+        how: what decides on the division, as `division_of` returns it; fractions and seed unless given.
 
     Returns:
         The manifest and groups, in their new order.
@@ -102,12 +106,13 @@ def with_splits(
     shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     several = len(names) > 1
     note = f"divided by iterative stratification: {shown}, seed {seed}" if several else f"all images are in split {names[0]}"
-    if several and earlier is not None and earlier.options == {"fractions": fractions, "seed": seed}:
+    units = groups if units is None else units
+    if several and earlier is not None and earlier.options == (how or {"fractions": fractions, "seed": seed}):
         before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
-        divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=groups)
+        divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=units)
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
     else:
-        divided, order = assign_splits(manifest, fractions, seed=seed, groups=groups)
+        divided, order = assign_splits(manifest, fractions, seed=seed, groups=units)
     divided.description = replace(divided.description, notes=(*divided.description.notes, note))
     return divided, groups[order]
 

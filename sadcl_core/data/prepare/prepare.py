@@ -27,7 +27,10 @@ from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
+from sadcl_core.data.prepare.groups import groups_across, is_pattern, numbered, take_groups, together
 from sadcl_core.data.prepare.report import Report, make_report
+from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
+from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
 from sadcl_core.data.tables import read_classes
@@ -64,6 +67,12 @@ class Options:
         threshold: fractions from here on are present, those below absent; None to refuse fractions.
         image_column: of a table; detected when empty.
         split_column: of a table; detected when empty; `none` if there is none.
+        group_by: column of a table, or pattern on the paths of images, whose values stay in one split.
+        merge: classes that become one, such as `vehicle=car,bus`.
+        drop: classes that are left out.
+        keep: file of class names that stay, or the names with commas between them; all when empty.
+        min_positives: classes with fewer images are left out.
+        limit: images of a part in which every class keeps its share; 0 for all.
         resize: short side in pixels of compact copies of the images; 0 for the originals.
         skip_broken: leave out images that cannot be read, instead of raising.
         decode: read the pixels of every image; otherwise only check that the files exist.
@@ -83,6 +92,12 @@ class Options:
     threshold: float | None = None
     image_column: str = ""
     split_column: str = ""
+    group_by: str = ""
+    merge: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    keep: str = ""
+    min_positives: int = 0
+    limit: int = 0
     resize: int = 0
     skip_broken: bool = False
     decode: bool = True
@@ -143,6 +158,12 @@ def prepare(
     image_column: str = "",
     split_column: str = "",
     difficult: Difficult = "ignore",
+    group_by: str = "",
+    merge: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    keep: str | Path | None = None,
+    min_positives: int = 0,
+    limit: int = 0,
     resize: int = 0,
     export: Sequence[str] = (),
     shards: str | Path | None = None,
@@ -173,6 +194,13 @@ def prepare(
         image_column: of a table; detected when empty.
         split_column: of a table; detected when empty; "none" if there is none.
         difficult: what VOC's difficult objects count as: unknown, absent or present.
+        group_by: column of a table whose values stay in one split, such as that of patients, or a regular expression whose
+            parentheses capture them in the path of an image ("(patient\d+)").
+        merge: classes that become one ("vehicle=car,bus").
+        drop: classes to leave out.
+        keep: file of class names that stay, one per line, or the names with commas between them; all unless given.
+        min_positives: leave out classes with fewer images, in split train if there is one.
+        limit: of images; a part of each split in which every class keeps its share. 0 for all.
         resize: short side in pixels of compact copies of the images, which are used instead of them; 0 for none.
         export: label files that are written as well: rows of EXPORTS.
         shards: folder of WebDataset shards that are written as well.
@@ -214,7 +242,7 @@ def prepare(
         format=format,
         split=split,
         seed=seed,
-        classes=str(Path(classes).absolute()) if classes and not _are_names(str(classes)) else str(classes or ""),
+        classes=_names_or_file(classes),
         delimiter=delimiter,
         difficult=difficult,
         label_column=label_column,
@@ -224,6 +252,12 @@ def prepare(
         threshold=threshold,
         image_column=image_column,
         split_column=split_column,
+        group_by=group_by,
+        merge=tuple(merge),
+        drop=tuple(drop),
+        keep=_names_or_file(keep),
+        min_positives=min_positives,
+        limit=limit,
         resize=resize,
         skip_broken=skip_broken,
         decode=not fast,
@@ -295,20 +329,29 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     if options.split:
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
-    manifest = _read(spec, options, target)
+    merges = parse_merges(options.merge)
+    manifest = _shaped(_read(spec, options, target), options, merges)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
     manifest, groups = _without_broken(manifest, checks, skip=options.skip_broken)
-    manifest, checks.groups = with_splits(manifest, groups, fractions, seed=options.seed, earlier=earlier)
-    report = make_report(manifest, checks, left_out=options.skip_broken)
+    manifest, named = take_groups(manifest, options.group_by)
+    units = groups if named is None else together(groups, numbered(named))
+    divided = None if fractions is None else {"fractions": fractions, "seed": options.seed}
+    if divided is not None and options.group_by:
+        divided["group_by"] = options.group_by
+    across = () if named is None or fractions is not None else groups_across(named, manifest.rows["split"].to_pylist())
+    manifest, checks.groups = with_splits(
+        manifest, groups, fractions, seed=options.seed, earlier=earlier, units=units, how=divided
+    )
+    report = make_report(manifest, checks, left_out=options.skip_broken, across=across)
     description = replace(
         manifest.description,
         options={
             "dataset": list(spec.given),
             "root": str(spec.root.resolve()),
             "data": str(data.resolve()) if data else None,
-            "divided": None if fractions is None else {"fractions": fractions, "seed": options.seed},
+            "divided": divided,
             **asdict(options),
         },
     )
@@ -334,6 +377,7 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
         threshold=options.threshold,
         image_column=options.image_column,
         split_column=options.split_column,
+        group_by="" if is_pattern(options.group_by) else options.group_by,
     )
     labels, source = find_labels(spec, expected=options.format, reading=reading, unpacked=target.resolve() / UNPACKED)
     manifest: Manifest = reader(labels.format).read(source)
@@ -344,7 +388,21 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     if listed is not None:
         origin["files"] |= describe_source(labels.format, [listed])["files"]
     manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
-    return manifest
+    folders = [*(path.parent for path in labels.files.values()), source.root]
+    return with_listed_splits(manifest, folders, divide=bool(options.split)) if spec.paths else manifest
+
+
+def _shaped(manifest: Manifest, options: Options, merges: Mapping[str, Sequence[str]]) -> Manifest:
+    """Return the classes and the part of the images that a person asked for."""
+    if merges or options.drop or options.keep or options.min_positives:
+        keep = _words(options.keep) if not options.keep or _are_names(options.keep) else read_classes(Path(options.keep))
+        manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
+    return take_part(manifest, options.limit, seed=options.seed) if options.limit else manifest
+
+
+def _names_or_file(classes: str | Path | None) -> str:
+    """Return names with commas between them as they are, and a file as an absolute path."""
+    return str(classes or "") if not classes or _are_names(str(classes)) else str(Path(classes).absolute())
 
 
 def _are_names(classes: str) -> bool:

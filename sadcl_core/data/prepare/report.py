@@ -122,13 +122,14 @@ class Report:
         }
 
 
-def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> Report:
+def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool, across: tuple[str, ...] = ()) -> Report:
     """Count a manifest and find what is wrong with it.
 
     Args:
         manifest: N images.
         checks: of its images, `groups` in the order of its rows; `problems` may be of rows that were left out.
         left_out: the images with problems were left out.
+        across: groups of images that belong together and are in several splits.
     """
     splits = tuple(_report_split(manifest.split(name)) for name in manifest.splits)
     counts = np.array([split.class_counts for split in splits]).sum(axis=0)
@@ -140,6 +141,7 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool) -> R
     findings = [
         *_of_images(checks, left_out=left_out),
         *_of_duplicates(manifest, checks.groups),
+        *_of_groups(across),
         *_of_classes(manifest.classes, splits, counts),
         *_of_labels(manifest, splits, counts),
         *_of_pairs(manifest.classes, pairs, counts),
@@ -206,6 +208,12 @@ def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
             shown = list(compress(by_group.values(), concerned))[:EXAMPLES]
             examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in shown)
             yield Finding(severity, what, sum(concerned), text, examples)
+
+
+def _of_groups(across: tuple[str, ...]) -> Iterator[Finding]:
+    if across:
+        text = "groups with images in several splits, so that held-out images are like those that are trained on"
+        yield Finding("bad", "groups across splits", len(across), text, across[:EXAMPLES])
 
 
 def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...], counts: Counts) -> Iterator[Finding]:

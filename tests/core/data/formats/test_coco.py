@@ -115,3 +115,21 @@ def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], Any],
     path = edit(write_coco_single(tmp_path), change)
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+def test_the_category_that_roboflow_puts_above_all_others_is_no_class(tmp_path: Path) -> None:
+    write_coco_roboflow(tmp_path)
+    categories = [
+        {"id": 0, "name": "animals-x1", "supercategory": "none"},
+        {"id": 3, "name": "car", "supercategory": "animals-x1"},
+        {"id": 7, "name": "dog", "supercategory": "animals-x1"},
+    ]
+    for split in ("train", "valid", "test"):
+        path = tmp_path / split / "_annotations.coco.json"
+        put(path, {**json.loads(path.read_text()), "categories": categories})
+    manifest = load(tmp_path)
+    assert manifest.classes == ("car", "dog")
+    assert any("animals-x1 is no class" in note for note in manifest.description.notes)
+    document = json.loads((tmp_path / "train" / "_annotations.coco.json").read_text())
+    document["annotations"][0]["category_id"] = 0
+    assert load(put(tmp_path / "mine.json", document), data=tmp_path).classes == ("animals-x1", "car", "dog")

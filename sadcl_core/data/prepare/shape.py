@@ -1,0 +1,184 @@
+"""Shape a data set: merge, leave out and keep classes, and take a part of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.stratify import rounded, starts, stratify
+from sadcl_core.data.rows import SCHEMA, Box, box_lists
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.registry import suggest
+
+SHOWN = 5  # classes named in a note
+
+Integers = npt.NDArray[np.int64]
+
+
+def parse_merges(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the classes that become one, by its name.
+
+    Args:
+        texts: such as `vehicle=car,bus`.
+
+    Raises:
+        UsageError: a text is not of this form.
+
+    Example:
+        >>> parse_merges(["vehicle=car,bus"])
+        {'vehicle': ('car', 'bus')}
+    """
+    merges: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, parts = text.partition("=")
+        names = tuple(part.strip() for part in parts.split(",") if part.strip())
+        if not (equals and name.strip() and names):
+            raise UsageError(f"--merge {text} does not say which classes become one. Write --merge vehicle=car,bus.")
+        merges[name.strip()] = names
+    return merges
+
+
+def shape_classes(
+    manifest: Manifest,
+    *,
+    merge: Mapping[str, Sequence[str]],
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    min_positives: int = 0,
+) -> Manifest:
+    """Return the same images with other classes: first some become one, then others are left out.
+
+    A merged class is active where one of its parts is, and unknown where none is and one of them is unknown.
+
+    Args:
+        manifest: N images.
+        merge: new or old name of a class -> the classes that become it.
+        drop: classes to leave out.
+        keep: classes that stay; all when empty.
+        min_positives: classes with fewer images, in split train if there is one, are left out.
+
+    Raises:
+        UsageError: there is no class of a name, or a class is merged twice.
+        DataError: no class would be left.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.data.manifest import Description
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record("a.jpg", "train", (0,)), Record("b.jpg", "train", (1,), unknown=(2,))]
+        >>> manifest = Manifest.from_records(Description("pets", Path("photos"), ("bus", "car", "dog")), records)
+        >>> shaped = shape_classes(manifest, merge={"vehicle": ("bus", "car")}, drop=("dog",))
+        >>> shaped.classes, shaped.split("train").all_targets().tolist()
+        (('vehicle',), [[1], [1]])
+    """
+    names = list(manifest.classes)
+    target = {name: name for name in names}
+    for new, parts in merge.items():
+        for part in parts:
+            _known(part, names, "--merge")
+            if target[part] != part:
+                raise UsageError(f"--merge names the class {part!r} twice. Name it once.")
+            target[part] = new
+    merged = list(dict.fromkeys(target[name] for name in names))
+    for option, chosen in (("--drop", drop), ("--keep", keep)):
+        for name in chosen:
+            _known(name, merged, option)
+    index = {name: k for k, name in enumerate(merged)}
+    shaped = _renamed(manifest, merged, np.array([index[target[name]] for name in names], np.int64))
+    counts = shaped.split("train" if "train" in shaped.splits else "all").class_counts()
+    rare = {name for name, count in zip(merged, counts, strict=True) if count < min_positives}
+    left = [name for name in merged if name not in drop and (not keep or name in keep) and name not in rare]
+    if not left:
+        raise DataError(f"{manifest.description.name}: no class would be left. Leave fewer classes out.")
+    place = {name: k for k, name in enumerate(left)}
+    shaped = _renamed(shaped, left, np.array([place.get(name, -1) for name in merged], np.int64))
+    notes = [f"{', '.join(parts)} became {new}" for new, parts in merge.items()]
+    gone = [name for name in merged if name not in left]
+    if gone:
+        shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
+        notes.append(f"{len(gone):,} of {len(merged):,} classes were left out: {shown}")
+    shaped.description = replace(shaped.description, notes=(*shaped.description.notes, *notes))
+    return shaped
+
+
+def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
+    """Return a part of the images of every split, in which every class keeps its share.
+
+    Args:
+        manifest: N images.
+        limit: of images in all; each split has its share of them, and one at least.
+        seed: of the choice among equals.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.data.manifest import Description
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record(f"{k}.jpg", "train", (k % 2,)) for k in range(10)]
+        >>> manifest = Manifest.from_records(Description("pets", Path("photos"), ("cat", "dog")), records)
+        >>> take_part(manifest, 4).split("train").class_counts().tolist()
+        [2, 2]
+    """
+    count = len(manifest)
+    if limit >= count:
+        return manifest
+    splits = np.array(manifest.rows["split"].to_pylist(), dtype=object)
+    names = manifest.splits
+    sizes = np.array([int((splits == name).sum()) for name in names])
+    parts = np.minimum(np.maximum(rounded(limit * sizes / count), 1), sizes)
+    chosen: list[Integers] = []
+    for name, size, part in zip(names, sizes.tolist(), parts.tolist(), strict=True):
+        rows = np.flatnonzero(splits == name)
+        active = manifest.rows["active"].take(pa.array(rows)).combine_chunks()
+        labels, ends = active.flatten().to_numpy(), starts(active.value_lengths().to_numpy())
+        codes = stratify(labels, ends, [part / size, 1 - part / size], seed=seed) if part < size else np.zeros(size)
+        chosen.append(rows[codes == 0])
+    rows = np.sort(np.concatenate(chosen))
+    note = f"{len(rows):,} of {count:,} images, by iterative stratification, seed {seed}"
+    description = replace(manifest.description, notes=(*manifest.description.notes, note))
+    return Manifest(description, manifest.rows.take(pa.array(rows)))
+
+
+def _known(name: str, names: Sequence[str], option: str) -> None:
+    if name not in names:
+        raise UsageError(f"{option}: there is no class {name!r}. {suggest(name, names)}")
+
+
+def _renamed(manifest: Manifest, classes: Sequence[str], place: Integers) -> Manifest:
+    """Return a manifest whose class k is now class place[k], or none where that is -1."""
+    count = len(classes)
+    active = _codes(manifest, "active", place, count)
+    unknown = np.setdiff1d(_codes(manifest, "unknown", place, count), active, assume_unique=True)
+    rows = manifest.rows
+    for name, codes in (("active", active), ("unknown", unknown)):
+        ends = np.searchsorted(codes, np.arange(len(manifest) + 1) * count).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(ends), pa.array((codes % max(count, 1)).astype(np.int32)))
+        rows = rows.set_column(rows.column_names.index(name), SCHEMA.field(name), lists)
+    boxes = [
+        None
+        if row is None
+        else tuple(Box(**{**box, "label": int(place[box["label"]])}) for box in row if place[box["label"]] >= 0)
+        for row in rows["boxes"].to_pylist()
+    ]
+    if any(row is not None for row in boxes):
+        rows = rows.set_column(rows.column_names.index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
+    first = {int(k): number for number, k in reversed([*enumerate(place)])}
+    superclasses = manifest.description.superclasses
+    description = replace(
+        manifest.description,
+        classes=tuple(classes),
+        superclasses=tuple(superclasses[first[k]] for k in range(count)) if superclasses else (),
+    )
+    return Manifest(description, rows)
+
+
+def _codes(manifest: Manifest, name: str, place: Integers, count: int) -> Integers:
+    """Return the labels of all images as row times the number of classes plus the new class, each once, ascending."""
+    lists = manifest.rows[name].combine_chunks()
+    rows = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+    labels = place[lists.flatten().to_numpy()]
+    return np.unique(rows[labels >= 0] * count + labels[labels >= 0])

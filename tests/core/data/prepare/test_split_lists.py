@@ -1,0 +1,92 @@
+"""Official lists of splits beside the labels are used, or it is said why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.prepare import prepare
+from tests.core.data.formats.samples import draw_all, put
+
+NAMES = [f"{name}.jpg" for name in "abcdefgh"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mine"
+    draw_all(folder / "photos", NAMES)
+    put(
+        folder / "labels.csv",
+        "image,labels\n" + "".join(f"photos/{name},{'cat' if k % 2 else 'dog'}\n" for k, name in enumerate(NAMES)),
+    )
+    return folder
+
+
+def split_of(manifest: Manifest) -> dict[str, str]:
+    return {row["image"][-5:-4]: row["split"] for row in manifest.rows.to_pylist()}
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"train_val_list.txt": "a.jpg\nb.jpg\nc.jpg\nd.jpg\ne.jpg\n", "test_list.txt": "f.jpg\ng.jpg\nh.jpg\n"},
+        {"train.txt": "photos/a\nphotos/b\nphotos/c\nphotos/d\nphotos/e\n", "test.txt": "photos/f\nphotos/g\nphotos/h\n"},
+        {"splits/train.txt": "a\nb\nc\nd\ne\n", "splits/test.txt": "f\ng\nh\n"},
+        {"list_eval_partition.txt": "".join(f"{name} {2 * (name > 'f')}\n" for name in NAMES)},
+        {
+            "list_eval_partition.txt": "8\nimage_name evaluation_status\n"
+            + "".join(f"/x/{n}  {'test' if n > 'f' else 'train'}\n" for n in NAMES)
+        },
+        {"partition.csv": "image_id,partition\n" + "".join(f"{name},{2 * (name > 'f')}\n" for name in NAMES)},
+    ],
+)
+def test_lists_that_name_every_image_once_are_the_splits(folder: Path, lists: dict[str, str]) -> None:
+    for name, text in lists.items():
+        put(folder / name, text)
+    manifest = prepare(folder).manifest
+    assert split_of(manifest) == {**dict.fromkeys("abcde", "train"), **dict.fromkeys("fgh", "test")}
+    assert any(note.startswith("splits from ") for note in manifest.description.notes)
+    assert {str(folder / name) for name in lists} < set(manifest.description.source["files"])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "options", "reason"),
+    [
+        ("abcde", "fg", {}, "they do not name 1 of the 8 images"),
+        ("abcdef", "fgh", {}, "they name 1 images for several splits"),
+        ("abcdefgh", "", {}, "they name one split only"),
+        ("abcde", "fgh", {"split": "0.5,0.5"}, "--split divides the images"),
+    ],
+)
+def test_lists_that_are_not_used_are_named_with_the_reason(
+    folder: Path, train: str, test: str, options: dict[str, str], reason: str
+) -> None:
+    for split, names in (("train", train), ("test", test)):
+        put(folder / f"{split}_list.txt", "".join(f"{name}.jpg\n" for name in names))
+    manifest = prepare(folder, split=options.get("split", "")).manifest
+    assert any(note.endswith(f"not used: {reason}") for note in manifest.description.notes)
+    assert any("iterative stratification" in note for note in manifest.description.notes)
+
+
+def test_the_union_of_two_lists_counts_for_nothing_beside_them(folder: Path) -> None:
+    for split, names in {"train": "abcd", "val": "ef", "trainval": "abcdef", "test": "gh"}.items():
+        put(folder / f"{split}.txt", "".join(f"{name}.jpg\n" for name in names))
+    assert prepare(folder).manifest.split_sizes == {"train": 4, "val": 2, "test": 2}
+
+
+def test_a_text_of_something_else_is_no_list(folder: Path) -> None:
+    put(folder / "training notes.txt", "we trained for a week\nand then for another\n")
+    put(folder / "test.txt", "nothing\nof\nthis\nis\nan\nimage\n")
+    assert not any("used" in note or "splits from" in note for note in prepare(folder).manifest.description.notes)
+
+
+def test_data_are_read_again_when_a_list_changes(folder: Path) -> None:
+    put(folder / "train.txt", "".join(f"{name}\n" for name in NAMES[:6]))
+    put(folder / "test.txt", "".join(f"{name}\n" for name in NAMES[6:]))
+    first = prepare(folder).manifest
+    put(folder / "train.txt", "".join(f"{name}\n" for name in NAMES[:5]))
+    put(folder / "test.txt", "".join(f"{name}\n" for name in NAMES[5:]))
+    assert (first.split_sizes, prepare(folder).manifest.split_sizes) == ({"train": 6, "test": 2}, {"train": 5, "test": 3})
