@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import FeatureListNet, group_parameters
+from timm.models._features import FeatureGetterNet
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -75,16 +77,25 @@ class Backbone(nn.Module):
         self._indices = _indices(name, info.reduction(), stride, levels)
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         self.any_size = config is None or not config.fixed_input_size
-        size = {} if self.any_size else {"img_size": img_size}
+        size: dict[str, Any] = {} if self.any_size else {"img_size": img_size}
         # MobileNetV2 and EfficientNet go on beyond their last stage, with a wide 1x1 convolution that has learned most of what
-        # their classifiers use: they are kept up to their pooling
+        # their classifiers use: they are kept up to their pooling. ViT, Swin and others end in a norm that timm's features lack.
         state = torch.get_rng_state()
-        self.goes_on = self._indices[-1] == -1 and _width(_outline(name, draw=initialise, num_classes=0)) != info.channels()[-1]
+        to_the_end = self._indices[-1] == -1
+        whole = _outline(name, draw=initialise and to_the_end, num_classes=0)
+        if isinstance(getattr(whole, "norm", None), nn.ModuleList):
+            raise UsageError(f"{name} classifies several maps together, and a head reads one. Choose another backbone.")
+        self.goes_on = to_the_end and _width(whole) != info.channels()[-1]
+        make: Callable[[], nn.Module]
         if self.goes_on:
             torch.set_rng_state(state)  # this is the network that is kept
-        options = {"num_classes": 0} if self.goes_on else {"features_only": True, "out_indices": self._indices, **size}
+            make = partial(timm.create_model, name, pretrained=False, num_classes=0)
+        elif to_the_end and not isinstance(getattr(whole, "norm", nn.Identity()), nn.Identity):
+            make = partial(_with_norm, name, self._indices, size)
+        else:
+            make = partial(timm.create_model, name, pretrained=False, features_only=True, out_indices=self._indices, **size)
         try:
-            self.net: Any = build(partial(timm.create_model, name, pretrained=False, **options), initialise=initialise)
+            self.net: Any = build(make, initialise=initialise)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"{name} cannot be built for images of {img_size} px ({error}). Choose another --img-size."
@@ -266,6 +277,11 @@ def _outline(name: str, *, draw: bool, **options: Any) -> Any:
     """Return a model of timm without weights, to be asked about its layers; `draw` what they would be initialised with."""
     with torch.device("meta"), draw_on_meta() if draw else nullcontext():
         return timm.create_model(name, pretrained=False, **options)
+
+
+def _with_norm(name: str, indices: tuple[int, ...], size: dict[str, Any]) -> FeatureGetterNet:
+    """Return a network that gives the maps at these places, the last norm included."""
+    return FeatureGetterNet(timm.create_model(name, pretrained=False, **size), out_indices=indices, norm=True)
 
 
 def _width(network: Any) -> int:

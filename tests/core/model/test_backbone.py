@@ -9,7 +9,7 @@ import torch
 
 from sadcl_core.errors import UsageError
 from sadcl_core.model.backbone import Backbone
-from sadcl_core.model.weights import load_file
+from sadcl_core.model.weights import load_file, load_tensors
 
 
 def make(name: str = "test_resnet", *, stride: int = 32, **options: object) -> Backbone:
@@ -60,11 +60,56 @@ def test_a_seed_gives_the_weights_that_it_gave_when_networks_were_built_to_be_as
     size: dict[str, Any] = {"img_size": 64} if name == "test_vit" else {}
     if stride == 32 or name == "test_vit":
         expected = timm.create_model(name, num_classes=0)
-    if name != "mobilenetv2_100":
+    if name == "test_vit":
+        expected = timm.create_model(name, img_size=64)  # with its last norm
+    elif name != "mobilenetv2_100":
         expected = timm.create_model(name, features_only=True, out_indices=(-1 if stride == 32 or size else -2,), **size)
     assert torch.equal(torch.get_rng_state(), drawn)
     state = expected.state_dict()
-    assert all(torch.equal(tensor, state[key]) for key, tensor in backbone.net.state_dict().items())
+    assert all(torch.equal(tensor, state[key.removeprefix("model.")]) for key, tensor in backbone.net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "img_size", "lacks"),
+    [
+        ("test_vit", 16, 160, set()),
+        ("vit_small_patch16_dinov3", 16, 64, set()),
+        ("eva02_tiny_patch14_224", 14, 56, {"fc_norm.weight", "fc_norm.bias"}),  # of the mean over the locations
+        ("swin_s3_tiny_224", 32, 224, set()),
+        ("test_convnext", 32, 64, {"head.norm.weight", "head.norm.bias"}),  # likewise
+        ("resnetv2_18", 32, 64, set()),
+        ("hgnetv2_b0", 32, 64, {"head.last_conv.0.weight", "head.last_conv.2.scale", "head.last_conv.2.bias"}),  # likewise
+    ],
+)
+def test_the_map_is_what_timm_pools(name: str, stride: int, img_size: int, lacks: set[str]) -> None:
+    """At the size of these images, with the last norm: the features that timm's own classifier has at each location."""
+    torch.manual_seed(0)
+    size: dict[str, Any] = {} if "conv" in name or "net" in name else {"img_size": img_size}
+    whole: Any = timm.create_model(name, num_classes=0, **size).eval()
+    for parameter in whole.parameters():  # a norm that does nothing would not be missed
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
+    backbone = Backbone(name, stride=stride, img_size=img_size).eval()
+    loaded = load_tensors(backbone, whole.state_dict(), source="timm")
+    assert loaded.missing == ()
+    assert set(loaded.unused) == lacks
+    images = torch.randn(2, 3, img_size, img_size)
+    (feature_map,) = backbone(images)
+    assert feature_map.shape == (2, *backbone.channels, img_size // stride, img_size // stride)
+    expected = whole.forward_features(images)
+    if expected.ndim == 3:  # tokens, behind that of the class
+        expected = expected[:, whole.num_prefix_tokens :].transpose(1, 2).unflatten(2, feature_map.shape[2:])
+    elif name.startswith("swin"):
+        expected = expected.permute(0, 3, 1, 2)
+    torch.testing.assert_close(feature_map, expected, atol=1e-4, rtol=1e-3)
+    if not lacks and getattr(whole, "global_pool", "") == "avg":
+        torch.testing.assert_close(feature_map.mean(dim=(2, 3)), whole(images), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "stride"), [("crossvit_9_240", 12), ("crossvit_9_240", 17), ("efficientvim_m1", 32)])
+def test_a_network_that_classifies_several_maps_together_is_refused(name: str, stride: int) -> None:
+    with pytest.raises(UsageError, match=rf"{name} classifies several maps together, and a head reads one"):
+        make(name, stride=stride)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "efficientnet_b0"])
