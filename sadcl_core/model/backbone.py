@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -250,7 +251,9 @@ class Backbone(nn.Module):
         """Return weights as timm itself would convert them: positions of a vision transformer are resampled to this size."""
         full = self.net if self.goes_on else getattr(self.net, "model", None)
         convert = getattr(sys.modules[type(full).__module__], "checkpoint_filter_fn", None)
-        converted: dict[str, Tensor] = stored if full is None or convert is None else convert(stored, full)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"timm\.layers\.interpolate")  # of slow and old ways to index
+            converted: dict[str, Tensor] = stored if full is None or convert is None else convert(stored, full)
         return converted
 
     def _modules_up_to(self, stride: int, info: Any) -> list[nn.Module]:

@@ -165,12 +165,22 @@ def test_another_image_size_than_trained_at(tmp_path: Path, backbone: str, strid
     assert output.attention.shape == (1, 2, 4, 4)
 
 
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 64), ("test_maxvit", 96)])
+def test_positions_are_resampled_for_another_size(name: str, size: int, tmp_path: Path) -> None:
+    _, card = make()
+    section = card.model.model_copy(update={"backbone": name, "stride": 16 if name == "test_vit" else 32})
+    classifier = Classifier(section, num_classes=2, img_size=160)
+    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section, "img_size": 160}))
+    loaded = load_model(tmp_path / "m.safetensors", img_size=size).classifier
+    assert loaded.features(torch.randn(1, 3, size, size))[0].shape[-1] == size // section.stride
+
+
 def test_a_backbone_that_cannot_change_its_size_says_so(tmp_path: Path) -> None:
     _, card = make()
-    section = card.model.model_copy(update={"backbone": "maxvit_nano_rw_256", "stride": 32})
-    classifier = Classifier(section, num_classes=2, img_size=256)
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section, "img_size": 256}))
-    with pytest.raises(UsageError, match=r"cannot be used at 320 px: .* was trained at 256 px"):
+    section = card.model.model_copy(update={"backbone": "gcvit_xxtiny", "stride": 32})
+    classifier = Classifier(section, num_classes=2, img_size=224)
+    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section, "img_size": 224}))
+    with pytest.raises(UsageError, match=r"cannot be used at 320 px: .* was trained at 224 px"):
         load_model(tmp_path / "m.safetensors", img_size=320)
 
 
