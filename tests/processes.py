@@ -24,7 +24,10 @@ PROGRAM = (sys.executable, "-c", "from sadcl_cli.app import main; main()")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
 DEADLINE = 120.0  # seconds after which something hangs
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-IMPORTED = ("sadcl_cli.app", "sadcl_core.training.train", "sadcl_core.evaluation.score_split", "tests.processes")
+IMPORTED = (
+    *("sadcl_cli.app", "sadcl_core.training.train", "sadcl_core.training.run", "sadcl_core.evaluation.score_split"),
+    *("sadcl_core.plots.curves", "tests.processes"),
+)
 
 
 class Program:
@@ -120,6 +123,7 @@ def _work_in(folder: Path, stdout: Path, stderr: Path, work: Callable[[], None])
     os.setsid()
     os.chdir(folder)
     os.environ.update(ENVIRONMENT)
+    multiprocessing.set_start_method("fork", force=True)  # of the workers, as in an interpreter of its own
     for path, descriptor in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     torch.set_num_threads(1)
