@@ -12,7 +12,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.formats.cells import find_separator, labels_of_text
+from sadcl_core.data.formats.cells import labels_of_text
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_above
 from sadcl_core.data.formats.walk import images_under
@@ -43,14 +43,14 @@ def read(source: Source) -> Manifest:
     rows.start(source.root, paths="exact")
     between = source.reading.delimiter or ","
     rows.interpret(separator=between)
-    without, texts = 0, list[str]()
+    without, commas = 0, False
     for number, image in enumerate(images_under(source.root), start=1):
         text = _text_beside(source.root / image)
         tags: list[str] = []
         rows.watch(text.parent)
         if text.is_file():
             lines = [line.strip() for _, line in read_lines(text)]
-            texts += lines[:1] if len(texts) < LOOKED_AT else []
+            commas = commas or any("," in line for line in lines)
             tags = [tag for line in lines for tag in labels_of_text(line, between)]
         else:
             without += 1
@@ -59,8 +59,8 @@ def read(source: Source) -> Manifest:
         raise DataError(f"{source.root} has no image with a text beside it. Write the tags of a.jpg into a.txt.")
     if without:
         rows.note(f"{without:,} images have no text beside them and count as without labels")
-    if not source.reading.delimiter and find_separator(texts) == " ":
-        spaced = next(text for text in texts if " " in text)
+    spaced = next((tag for tag in rows.index if " " in tag), "")
+    if spaced and not commas and not source.reading.delimiter:
         rows.note(
             f"tags such as {spaced[:60]!r} are kept whole, for none stands between commas; --delimiter ' ' takes them apart"
         )

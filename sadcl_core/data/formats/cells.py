@@ -135,7 +135,7 @@ def find_values(counts: Counter[str], reading: Reading, where: str, classes: Seq
         chosen |= {BLANK if word == BLANK else flag_of(word) or word.lower(): state for word in words}
     texts = {word: state for word, state in chosen.items() if word not in USUAL}
     there = [flag for flag in ("0", "-1", BLANK) if counts[flag]]
-    readings = [one for one in (USUAL, SIGNED, MARKED) if all(one[flag] == chosen.get(flag, one[flag]) for flag in there)]
+    readings = [one for one in (USUAL, SIGNED, MARKED) if all(one[flag] == chosen[flag] for flag in chosen if flag in USUAL)]
     different = {tuple(one[flag] for flag in there): one for one in reversed(readings)}
     if len(different) > 1:
         states = _most_likely(counts, list(different.values()), classes)
@@ -147,15 +147,15 @@ def find_values(counts: Counter[str], reading: Reading, where: str, classes: Seq
 
 
 def _most_likely(counts: Counter[str], readings: Sequence[dict[str, int]], classes: Sequence[str]) -> dict[str, int] | None:
-    """Return the reading that the counts allow alone; None if there are two."""
-    if counts["-1"] and not counts["0"] and not counts[BLANK]:
-        choice = SIGNED
-    elif counts["0"] and (counts[BLANK] or counts["-1"] <= counts["0"] or counts["0"] >= 2 * counts["1"]):
+    """Return the reading that the counts leave alone; None if there are two."""
+    choice = None
+    as_absent = counts["0"] >= max(counts["1"], min(counts["-1"], 2 * counts["1"]))  # more often than difficult labels are
+    if not counts["0"]:
+        choice = SIGNED if not counts[BLANK] else None
+    elif counts[BLANK] or not counts["-1"] or as_absent:
         choice = USUAL
-    elif counts["0"] and classes and {name.lower() for name in classes} <= VOC:
+    elif classes and {name.lower() for name in classes} <= VOC:
         choice = SIGNED
-    else:
-        return None
     return choice if choice in readings else None
 
 
@@ -177,35 +177,64 @@ def _two_meanings(counts: Counter[str]) -> str:
     )
 
 
-def find_separator(texts: Sequence[str]) -> str:
+def find_separator(texts: Sequence[str], where: str) -> str:
     """Return what stands between labels, decided by all texts: the separator that leaves the fewest different labels.
 
+    A space counts only where the same words come together in ever other ways, and comes before another separator only if that
+    stands in few of the texts.
+
     Returns:
-        One of SEPARATORS; empty where none occurs. A space counts only where the same words come together in ever other ways,
-        and comes before another separator only if that stands in few of the texts.
+        One of SEPARATORS; empty where none occurs.
+
+    Raises:
+        DataError: texts with spaces may be labels of several words, or several labels.
 
     Example:
-        >>> find_separator(["hot dog;cat", "cat"]), find_separator(["smile hat", "hat ;d", "smile", "hat smile"])
-        (';', ' ')
+        >>> find_separator(["hot dog;cat", "cat"], "a.csv")
+        ';'
+        >>> find_separator(["smile hat", "hat ;d", "smile", "hat smile"], "a.csv")
+        ' '
     """
-    counts = {mark: sum(mark in text for text in texts) for mark in SEPARATORS}
-    if not _are_words(texts):
-        counts[" "] = 0
+    counts = {mark: sum(_stands_between(text, mark) for text in texts if mark in text) for mark in SEPARATORS}
+    words = _are_words(texts)
+    if words is None and not any(2 * counts[mark] >= counts[" "] for mark in SEPARATORS[:-1]):
+        text = next(text for text in texts if " " in text.strip())
+        raise DataError(
+            f"{where}: {text.strip()[:60]!r} may be one label of several words, or several labels. Say --delimiter none, or "
+            "--delimiter ' '."
+        )
+    counts[" "] = counts[" "] if words else 0
     found = [mark for mark in SEPARATORS if counts[mark] and (mark == " " or 2 * counts[mark] >= counts[" "])]
+    if len(found) > 1:  # a mark that begins a text, as in |_|, is part of it
+        found = [mark for mark in found if not any(text.startswith(mark) for text in texts)] or found
     different = set(texts)
     return min(found, key=lambda mark: len({part for text in different for part in labels_of_text(text, mark)}), default="")
 
 
-def _are_words(texts: Sequence[str]) -> bool:
-    """Return True if texts with spaces are several labels each, not labels of several words.
+def _stands_between(text: str, mark: str) -> bool:
+    """Return True if a mark has something on both sides, or ends the text; in ;d and |_| it is part of the label."""
+    ends = text.rstrip().endswith(mark) and not text.startswith(mark)
+    return ends or len(labels_of_text(text, mark)) > 1
 
-    The same words then come together in ever other ways: there are fewer words than texts. A label of several words
-    makes more words than texts, and each text comes again and again.
+
+def _are_words(texts: Sequence[str]) -> bool | None:
+    """Return True if texts with spaces are several labels each, False if they are labels of several words, None if either.
+
+    Several labels come together in ever other ways: most words come again in other texts, there are fewer words than texts or
+    many in each, and some come alone or by threes. Labels of several words come again and again, and share no word.
     """
-    different = {text.strip() for text in texts}
-    words = {word for text in different for word in text.split()}
-    repeated = len(different) * 2 <= len(texts)
-    return any(" " in text for text in different) and not (len(words) > len(different) and repeated)
+    counts = Counter(" ".join(text.split()) for text in texts)
+    several = [text.split() for text in counts if " " in text]
+    if not several:
+        return False
+    words = Counter(word for text in counts for word in text.split())
+    again = sum(words[word] > 1 for text in several for word in text)
+    total = sum(map(len, several))
+    mixed = max(map(len, several)) > 2 or any(word in counts for text in several for word in text)
+    repeated = len(counts) * 2 <= len(texts)
+    if 2 * again > total and mixed and (len(words) <= len(counts) or (not repeated and total > 3 * len(several))):
+        return True
+    return None if again or not repeated else False
 
 
 def refuse_mixed(names: Iterable[str], separator: str, where: str) -> None:

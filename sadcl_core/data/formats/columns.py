@@ -158,6 +158,7 @@ class _Profile:
     Attributes:
         flags: counts of what `flag_of` returns.
         other: a text that is no flag; None if there is none.
+        sure: a cell says 1 or 0 in so many words, not by a letter.
         fraction: a number between 0 and 1; None if there is none.
     """
 
@@ -166,10 +167,12 @@ class _Profile:
         self.other: str | None = None
         self.fraction: str | None = None
         self.distinct = len(texts)
+        self.sure = False
         for text, count in texts.items():
             flag = text if text in words and text not in ("", BLANK) else flag_of(text)
             if flag:
                 self.flags[flag] += count
+                self.sure = self.sure or (flag in SURE and text not in ("y", "n", "t", "f"))
                 continue
             number = number_of(text)
             if number is None or not 0 < number < 1:
@@ -192,8 +195,7 @@ class _Profile:
     @property
     def is_partly_flags(self) -> bool:
         """True if some cells say 1 or 0, and others are numbers, fractions or texts."""
-        some = any(self.flags[flag] for flag in SURE)
-        return (some and not self.is_flags) or (self.fraction is not None and self.other is None)
+        return (self.sure and not self.is_flags) or (self.fraction is not None and self.other is None)
 
 
 class _Named(_Columns):

@@ -231,13 +231,14 @@ class _Reader:
 
     def _separator(self) -> str:
         """Return what stands between labels, decided by all tables together, so that their labels are split in the same way."""
-        if self.reading.delimiter:
-            return self.reading.delimiter
-        cells = [cell for table in self.tables if not table.columns.flags for cell in table.label_cells()]
+        if self.reading.delimiter or self.reading.long:
+            return self.reading.delimiter or "none"
+        tables = [table for table in self.tables if not table.columns.flags and table.columns.value is None]
+        cells = [cell for table in tables for cell in table.label_cells()]
         texts = [cell for cell in cells if isinstance(cell, str)]
         if any(table.opened.whole for table in self.tables) or any(not isinstance(opened_cell(text), str) for text in texts):
             return "none"
-        return find_separator([text for text in texts if not is_list(text)])
+        return find_separator([text for text in texts if not is_list(text)], self.paths)
 
     def _class_names(self) -> dict[str, str]:
         """Return names by what stands in the column of labels, from Open Images' list of classes beside the table."""

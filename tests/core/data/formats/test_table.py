@@ -168,7 +168,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     [
         ("id,image_path,labels\n7,a.jpg,cat\n8,b.jpg,dog\n", [["cat"], ["dog"]]),
         ("image_id,path_to_file,tags\n7,a.jpg,cat\n8,b.jpg,dog\n", [["cat"], ["dog"]]),
-        ("fname,labels,is_valid\na.jpg,cat dog,True\nb.jpg,dog,False\n", [["cat", "dog"], ["dog"]]),
+        ("fname,labels,is_valid\na.jpg,cat dog,True\nb.jpg,dog,False\nc.jpg,cat,0\n", [["cat", "dog"], ["dog"], ["cat"]]),
         (
             "Image Index,Finding Labels,Patient Gender\na.jpg,Hernia|Mass,F\nb.jpg,No Finding,M\n",
             [["Hernia", "Mass"], ["No Finding"]],

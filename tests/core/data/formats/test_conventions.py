@@ -1,0 +1,279 @@
+"""Random tables of every convention come back as they were written, or are refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sadcl_core.data.formats.source import Reading
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import DataError
+from tests.core.data.formats.samples import load, put, rows
+
+FEW = settings(max_examples=30, deadline=None)
+NAMES = ["cat", "dog", "traffic light", "hot dog", "1girl", "Tür", "x", "No Finding", "is_dog", "a-b", "long_hair", "42"]
+ABOUT: dict[str, list[str]] = {  # columns about the images, and what they hold
+    "id": ["0", "1"],
+    "patient_id": ["7", "8", "9"],
+    "Age": ["30", "1", "0"],
+    "split": ["train", "val"],
+    "weather": ["sunny", "rainy"],
+    "annotator": ["0", "1"],
+    "is_test_set": ["0", "1"],
+    "region_count": ["0", "1", "2"],
+    "confidence": ["0.5", "1.0"],
+    "created_at": ["2024-01-01"],
+}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def active(manifest: Manifest) -> dict[str, set[str]]:
+    return {image: set(labels) for image, _, labels, _ in rows(manifest)}
+
+
+def unknown(manifest: Manifest) -> dict[str, set[str]]:
+    return {image: set(labels) for image, _, _, labels in rows(manifest)}
+
+
+def text_of(cells: list[list[str]], delimiter: str = ",") -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(cells)
+    return out.getvalue()
+
+
+@st.composite
+def label_sets(draw: st.DrawFn, names: list[str], least: int = 1) -> dict[str, set[str]]:
+    """Labels of some images, each of which is there by itself; every class occurs."""
+    chosen = draw(st.lists(st.sampled_from(names), min_size=2, max_size=6, unique=True))
+    count = draw(st.integers(2, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    share = draw(st.sampled_from([0.1, 0.4, 0.8]))
+    sets = [{name for name in chosen if rng.random() < share} for _ in range(count)]
+    sets += [{name} for name in chosen]
+    return {f"{k:03d}.jpg": labels or set(chosen[:least]) for k, labels in enumerate(sets)}
+
+
+@FEW
+@given(st.data(), st.sampled_from(["|", ";", ","]), st.sampled_from([",", ";", "\t"]), st.booleans())
+def test_labels_in_a_cell(data: st.DataObject, between: str, cells: str, header: bool) -> None:
+    labels = data.draw(label_sets([name for name in NAMES if between not in name], least=0))
+    order = sorted
+    content = [[image, between.join(order(names))] for image, names in labels.items()]
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["image", "labels"], *content] if header else content, cells))
+        try:
+            assert active(load(path)) == labels
+        except DataError as error:  # where no image has two labels, those of several words are a question
+            assert "--delimiter" in str(error)  # noqa: PT017 - either is right
+        assert active(load(path, reading=Reading(delimiter=between))) == labels
+
+
+@FEW
+@given(label_sets(["cat", "dog", "1girl", "hat", ";d", "|_|", "o_o"]))
+def test_labels_between_spaces_or_a_question(labels: dict[str, set[str]]) -> None:
+    content = [[image, " ".join(sorted(names))] for image, names in labels.items()]
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["image", "tags"], *content]))
+        try:
+            manifest = load(path)
+        except DataError as error:
+            assert "--delimiter" in str(error)  # noqa: PT017 - either is right
+        else:
+            whole = {" ".join(sorted(names)) for names in labels.values()}
+            if not whole >= set(manifest.classes):  # a few that always come together are one label
+                assert active(manifest) == labels
+        assert active(load(path, reading=Reading(delimiter=" "))) == labels
+
+
+@FEW
+@given(label_sets(NAMES), st.sampled_from(["json", "python", "lines", "objects"]))
+def test_lists_of_labels(labels: dict[str, set[str]], form: str) -> None:
+    with folder() as place:
+        if form in ("json", "python"):
+            write = json.dumps if form == "json" else repr
+            content = [[image, write(sorted(names))] for image, names in labels.items()]
+            path = put(place / "mine.csv", text_of([["image", "labels"], *content]))
+        else:
+            of = {name: 1 for names in labels.values() for name in names}
+            lines = [
+                {"image": image, "labels": sorted(names) if form == "lines" else {name: int(name in names) for name in of}}
+                for image, names in labels.items()
+            ]
+            path = put(place / "mine.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        assert active(load(path)) == labels
+
+
+# present, absent, unknown as they are written, and what a person has to say of it
+CONVENTIONS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "0/1": ("1", "0", "", {}),
+    "decimals": ("1.0", "0.0", "", {}),
+    "-1 unknown": ("1", "0", "-1", {"absent": ("0",)}),
+    "question mark": ("1", "0", "?", {}),
+    "booleans": ("True", "False", "", {}),
+    "words": ("yes", "no", "unknown", {}),
+    "1/-1": ("1", "-1", "?", {}),
+    "VOC": ("1", "-1", "0", {"absent": ("-1",)}),
+    "blank absent": ("1", "", "?", {"absent": ("blank",)}),
+    "blank unknown": ("1", "0", "", {"unknown": ("blank",)}),
+    "u for unknown": ("1", "0", "u", {"unknown": ("u",)}),
+    "nan": ("1.0", "0.0", "nan", {}),
+}
+
+
+def looks_like_another(convention: str, content: list[list[str]]) -> bool:
+    """True for 1 and -1 alone of which -1 is unknown, and for VOC with more labels that are difficult than present."""
+    cells = [cell for row in content for cell in row]
+    zeros = cells.count("0")
+    return (convention == "-1 unknown" and not zeros) or (convention == "VOC" and zeros >= cells.count("1"))
+
+
+@FEW
+@given(st.data(), st.sampled_from(list(CONVENTIONS)), st.lists(st.sampled_from(list(ABOUT)), max_size=4, unique=True))
+def test_columns_of_classes(data: st.DataObject, convention: str, about: list[str]) -> None:
+    present, absent, not_known, options = CONVENTIONS[convention]
+    labels = data.draw(label_sets(NAMES, least=0))
+    classes = sorted({name for names in labels.values() for name in names})
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    hidden = {image: {name for name in classes if rng.random() < 0.1} for image in labels}
+    columns = [*classes, *about]
+    columns = [columns[k] for k in rng.permutation(len(columns))]
+    content = []
+    for image, names in labels.items():
+        cells = {name: not_known if name in hidden[image] else present if name in names else absent for name in classes}
+        cells |= {name: str(rng.choice(ABOUT[name])) for name in about}
+        content.append([image, *(cells[name] for name in columns)])
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["image", *columns], *content]))
+        for reading in (Reading(**options), Reading(), Reading(**options, classes=tuple(classes))):
+            try:
+                manifest = load(path, reading=reading)
+            except DataError:
+                continue
+            if not reading.absent and looks_like_another(convention, content):
+                continue
+            assert set(manifest.classes) == set(classes)
+            assert active(manifest) == {image: names - hidden[image] for image, names in labels.items()}
+            assert unknown(manifest) == hidden
+
+
+def test_each_convention_is_read_with_what_a_person_says(tmp_path: Path) -> None:
+    for present, absent, not_known, options in CONVENTIONS.values():
+        cells = [[present, absent, absent], [absent, present, not_known], [absent, absent, present]]
+        content = [[f"{k}.jpg", *row] for k, row in enumerate(cells)]
+        path = put(tmp_path / "mine.csv", text_of([["image", "cat", "dog", "car"], *content]))
+        assert unknown(load(path, reading=Reading(**options)))["1.jpg"] == {"car"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "choices"),
+    [
+        ("image,a,b\n1.jpg,1,\n2.jpg,,1\n", "--absent blank or --unknown blank", {"absent": ("blank",), "unknown": ("blank",)}),
+        ("image,a,b\n1.jpg,1,-1\n2.jpg,,1\n", "--absent -1 or --absent blank", {"absent": ("-1",)}),
+        (
+            "image,a,b,c,d\n1.jpg,1,-1,-1,0\n2.jpg,1,1,-1,-1\n3.jpg,1,1,0,-1\n4.jpg,-1,-1,-1,-1\n",
+            "--absent 0 or --absent -1",
+            {"absent": ("-1",), "unknown": ("0",)},
+        ),
+        ("image,label\n1.jpg,1\n2.jpg,0\n", "either it says of one class.*or 0 and 1 are two", {"classes": ("no", "yes")}),
+        ("image,labels,cat,dog\n1.jpg,x;y,1,0\n2.jpg,y,0,1\n", "--label-column 'labels', or --classes cat,dog", {}),
+        ("image,a,w,s,t\n1.jpg,1,x,y,z\n2.jpg,0,y,z,x\n", r"but most columns do not \(w, s, t\)", {"classes": ("a",)}),
+        ("image,a,visible\n1.jpg,1,0\n2.jpg,0,1\n", "columns visible may be classes, or facts", {"classes": ("a",)}),
+        ("image,split,a,b\n1.jpg,0,0,1\n2.jpg,1,1,0\n", "names splits, but holds numbers", {"split_column": "none"}),
+        ("image,a,b\n1.jpg,1,0.7\n2.jpg,0,1\n", "0.7 is a fraction, neither 0 or 1.*--threshold 0.5", {"threshold": 0.5}),
+        ("image,labels\n1.jpg,red car\n2.jpg,red bus\n3.jpg,blue van\n" * 1 + "4.jpg,red car\n5.jpg,red bus\n6.jpg,blue van\n",
+         "may be one label of several words, or several", {"delimiter": "none"}),
+        ("image,labels\n1.jpg,a;b\n2.jpg,a;c\n3.jpg,\"a,b\"\n4.jpg,c;b\n", "each part of it is one too", {}),
+        ("image,labels\n1.jpg,0 1 0\n2.jpg,1 1 0\n", "0/1 vector of length 3.*--classes FILE", {"classes": ("a", "b", "c")}),
+        ("image,labels\n1.jpg,\"[0, 1, 0]\"\n2.jpg,\"[1, 0]\"\n", "0/1 vectors, most of them", {}),
+        ("image,labels\n1.jpg,01\n2.jpg,011\n3.jpg,100\n", "0/1 vectors", {}),
+    ],
+)  # fmt: skip
+def test_two_readings_are_a_question_that_an_option_answers(
+    tmp_path: Path, text: str, message: str, choices: dict[str, Any]
+) -> None:
+    path = put(tmp_path / "mine.csv", text)
+    with pytest.raises(DataError, match=message):
+        load(path)
+    for option, value in choices.items():
+        load(path, reading=Reading(**{option: value}))
+
+
+VECTORS = {
+    "spaces": " ".join,
+    "commas": ",".join,
+    "list": lambda bits: f"[{', '.join(bits)}]",
+    "NumPy": lambda bits: f"[{' '.join(f'{bit}.' for bit in bits)}]",
+    "glued": "".join,
+}
+
+
+@FEW
+@given(st.sampled_from(list(VECTORS)), st.integers(3, 6), st.integers(4, 20), st.integers(0, 2**32 - 1))
+def test_vectors_are_read_with_names_and_refused_without(form: str, width: int, count: int, seed: int) -> None:
+    bits = np.random.default_rng(seed).integers(0, 2, (count, width))
+    bits[0], bits[1] = 0, 1
+    classes = tuple("abcdef"[:width])
+    content = [[f"{k:02d}.jpg", VECTORS[form]([str(bit) for bit in row])] for k, row in enumerate(bits)]
+    lines = [{"image": f"{k:02d}.jpg", "labels": row.tolist()} for k, row in enumerate(bits)]
+    expected = {f"{k:02d}.jpg": {classes[j] for j in np.flatnonzero(row)} for k, row in enumerate(bits)}
+    with folder() as place:
+        table = put(place / "mine.csv", text_of([["image", "labels"], *content]))
+        objects = put(place / "mine.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        for path in (table, objects):
+            assert active(load(path, reading=Reading(classes=classes))) == expected
+            for wrong in ((), (*classes, "more")):
+                with pytest.raises(DataError, match=rf"0/1 vector of length {width}"):
+                    load(path, reading=Reading(classes=wrong))
+
+
+@FEW
+@given(label_sets(NAMES), st.booleans(), st.integers(0, 2**32 - 1))
+def test_rows_of_one_label_each_with_its_value(labels: dict[str, set[str]], every: bool, seed: int) -> None:
+    """What is verified as absent is absent, and what no row names is unknown."""
+    rng = np.random.default_rng(seed)
+    classes = sorted({name for names in labels.values() for name in names})
+    verified = {image: {name for name in classes if every or rng.random() < 0.5} - names for image, names in labels.items()}
+    content = [[image, name, "1"] for image, names in labels.items() for name in sorted(names)]
+    content += [[image, name, "0"] for image, names in verified.items() for name in sorted(names)]
+    content = [content[k] for k in rng.permutation(len(content))]
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["ImageID", "LabelName", "Confidence"], *content]))
+        manifest = load(path, reading=Reading(long=True))
+        assert active(manifest) == labels
+        rest = {image: set(classes) - labels[image] - verified[image] for image in labels}
+        assert unknown(manifest) == (rest if any(verified.values()) else {image: set() for image in labels})
+
+
+@FEW
+@given(label_sets(NAMES, least=0))
+def test_image_and_class_in_one_cell(labels: dict[str, set[str]]) -> None:
+    classes = [name for name in sorted({name for names in labels.values() for name in names}) if not name.isdecimal()]
+    content = [
+        [f"ID_{k}_{name.replace('_', '-')}", int(name in names)] for k, names in enumerate(labels.values()) for name in classes
+    ]
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["Image", "Label"], *content]))
+        try:
+            manifest = load(path)
+        except DataError:
+            return
+        expected = {
+            f"ID_{k}": {name.replace("_", "-") for name in names & set(classes)} for k, names in enumerate(labels.values())
+        }
+        assert active(manifest) == expected
