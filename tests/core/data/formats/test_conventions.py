@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ def test_two_readings_are_a_question_that_an_option_answers(
         load(path, reading=Reading(**{option: value}))
 
 
-VECTORS = {
+VECTORS: dict[str, Callable[[list[str]], str]] = {
     "spaces": " ".join,
     "commas": ",".join,
     "list": lambda bits: f"[{', '.join(bits)}]",
@@ -249,7 +249,7 @@ def test_rows_of_one_label_each_with_its_value(labels: dict[str, set[str]], ever
     rng = np.random.default_rng(seed)
     classes = sorted({name for names in labels.values() for name in names})
     verified = {image: {name for name in classes if every or rng.random() < 0.5} - names for image, names in labels.items()}
-    content = [[image, name, "1"] for image, names in labels.items() for name in sorted(names)]
+    content: list[list[str]] = [[image, name, "1"] for image, names in labels.items() for name in sorted(names)]
     content += [[image, name, "0"] for image, names in verified.items() for name in sorted(names)]
     content = [content[k] for k in rng.permutation(len(content))]
     with folder() as place:
@@ -265,7 +265,9 @@ def test_rows_of_one_label_each_with_its_value(labels: dict[str, set[str]], ever
 def test_image_and_class_in_one_cell(labels: dict[str, set[str]]) -> None:
     classes = [name for name in sorted({name for names in labels.values() for name in names}) if not name.isdecimal()]
     content = [
-        [f"ID_{k}_{name.replace('_', '-')}", int(name in names)] for k, names in enumerate(labels.values()) for name in classes
+        [f"ID_{k}_{name.replace('_', '-')}", str(int(name in names))]
+        for k, names in enumerate(labels.values())
+        for name in classes
     ]
     with folder() as place:
         path = put(place / "mine.csv", text_of([["Image", "Label"], *content]))
