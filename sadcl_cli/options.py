@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sadcl_cli.console import verbosity
+from sadcl_core.config.backbones import SIZES
 from sadcl_core.config.flags import DEVICES, FLAGS, PRECISION_HELP, PRECISIONS, Flag
 
 
@@ -41,6 +42,11 @@ def complete_preset(incomplete: str) -> list[str]:
     from sadcl_core.config.presets import PRESETS
 
     return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_size(incomplete: str) -> list[str]:
+    """Sizes of backbones that start so."""
+    return [size for size in SIZES if size.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -108,7 +114,7 @@ ImgSize = Annotated[
 DatasetFolder = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
 ]
-COMPLETIONS = {"method": complete_method, "preset": complete_preset, "init_from": complete_run}
+COMPLETIONS = {"method": complete_method, "preset": complete_preset, "size": complete_size, "init_from": complete_run}
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; inside the run unless given.")]

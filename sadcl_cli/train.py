@@ -65,6 +65,23 @@ def list_presets(value: bool) -> None:
     raise typer.Exit
 
 
+def list_sizes(value: bool) -> None:
+    """Show the backbones of each size with the licence of their weights."""
+    if not value:
+        return
+    from sadcl_cli.console import new_table
+    from sadcl_core.config.backbones import CANDIDATES, SIZES
+
+    table = new_table("size", "backbone", "million parameters", "licence of the weights", "pixels", "for", wrap=True)
+    for row in CANDIDATES:
+        size = row.size if row in SIZES.values() else ""
+        table.add_row(size, row.name, f"{row.millions:g}", row.licence, str(row.img_size), row.use)
+    show_table(table)
+    show("--size NAME takes the backbone beside it, --backbone NAME any.")
+    show("Their weights are fetched from the Hugging Face hub without a question; --pretrained FILE takes a file instead.")
+    raise typer.Exit
+
+
 def print_schema(value: bool) -> None:
     """Show the JSON Schema of a file of settings, for editors."""
     if not value:
@@ -100,6 +117,10 @@ def train(
     ] = False,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Show the recipes.", callback=list_presets, is_eager=True)
+    ] = False,
+    list_sizes: Annotated[
+        bool,
+        typer.Option("--list-sizes", help="Show backbones by size, with their licences.", callback=list_sizes, is_eager=True),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory; runs/NAME unless given.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sadcl_cli.console import detail, messages, new_table, say, stages, verbosity, warn
 from sadcl_cli.display.prepare import say_origin
+from sadcl_core.config.backbones import terms_of
 from sadcl_core.config.methods import SHORT
 from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.training.listeners import events
@@ -188,6 +189,25 @@ def show_run(event: events.RunStarted) -> None:
         say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
 
 
+def show_source(event: events.WeightsChosen) -> None:
+    """Show the backbone and whose weights it starts from, with their licence, before they are fetched."""
+    source = event.source
+    text = f"backbone {source.backbone}: {source.parameters / 1e6:.1f} million parameters"
+    if not source.hub:
+        say(f"{text}, weights from {source.file}" if source.file else f"{text}, random weights")
+        return
+    text += (
+        f", weights {source.hub} {'fetched before' if source.cached else 'from the hub'}, licence {source.licence or 'unknown'}"
+    )
+    match terms_of(source.licence):
+        case "non-commercial":
+            warn(f"{text}: not for commercial use")
+        case "own terms":
+            warn(f"{text}: it has terms of its own, which you accept by using them")
+        case _:
+            say(text)
+
+
 def show_weights(event: events.WeightsLoaded) -> None:
     """Show what came of loading pretrained weights."""
     weights = event.weights
@@ -268,6 +288,7 @@ SHOWN: dict[type, Any] = {
     events.DataReady: show_ready,
     events.SettingsChosen: show_settings,
     events.RunStarted: show_run,
+    events.WeightsChosen: show_source,
     events.WeightsLoaded: show_weights,
     events.Transferred: show_transfer,
     events.PrototypesBuilt: show_prototypes,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
+from sadcl_core.config.backbones import CANDIDATES
 from sadcl_core.config.layers import Layer, nest
 from sadcl_core.config.schema import RunConfig
 
@@ -42,7 +43,7 @@ SIDES_FROM_SCRATCH = {"cpu": 64, "mps": 128, "cuda": 224}  # half the side is fo
 HEAD_FLOATS = {"cpu": 2**25, "mps": 2**27, "cuda": 2**28}
 # backbones whose name a weights file may carry, by what a device computes in a sensible time
 BACKBONES = {"cpu": "mobilenetv2_100", "mps": "resnet50", "cuda": "resnet50"}
-NAMES = ("mobilenetv2_100", "resnet18", "resnet34", "resnet50", "resnet101")
+NAMES = ("mobilenetv2_100", "resnet18", "resnet34", "resnet50", "resnet101", *(row.name.partition(".")[0] for row in CANDIDATES))
 DEVICES = {"cpu": "a CPU", "mps": "an Apple GPU", "cuda": "a GPU"}  # in reasons
 PATCHES = re.compile(r"^(?:vit|deit3?|beit(?:v2)?|eva(?:02)?)_.*patch(\d+)")  # their only stride
 

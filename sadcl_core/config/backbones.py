@@ -40,7 +40,7 @@ class BackboneRow:
 
 
 TUNED, FROZEN = "fine-tuning and frozen features", "frozen features"
-BACKBONES = (
+CANDIDATES = (
     BackboneRow("tiny", "hgnetv2_b0.ssld_stage2_ft_in1k", 3.9, "apache-2.0", 224, "a CPU, or a device at the edge"),
     BackboneRow("tiny", "repvit_m1_1.dist_450e_in1k", 7.8, "apache-2.0", 224, "a device at the edge"),
     BackboneRow("small", "hgnetv2_b4.ssld_stage2_ft_in1k", 17.7, "apache-2.0", 224, TUNED),
@@ -55,7 +55,7 @@ BACKBONES = (
     BackboneRow("large", "vit_so400m_patch14_reg1_tipsv2.webli", 413.4, "apache-2.0", 448, FROZEN),
     BackboneRow("large", "vit_large_patch16_dinov3.lvd1689m", 303.1, "dinov3-license", 256, FROZEN),
 )
-SIZES = {size: next(row for row in BACKBONES if row.size == size) for size in ("tiny", "small", "medium", "large")}
+SIZES = {size: next(row for row in CANDIDATES if row.size == size) for size in ("tiny", "small", "medium", "large")}
 
 
 def backbone_of_size(size: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sadcl_core.config.backbones import SIZES, backbone_of_size
 from sadcl_core.config.json_schema import check_settings
 from sadcl_core.config.layers import Layer, load_config_file, nest, parse_assignment
 from sadcl_core.config.schema import RunConfig
@@ -49,6 +50,7 @@ FLAGS: dict[str, Flag] = {
     "method": Flag("method", str, "What is trained; sadcl unless given, or named by a preset or model.", shared=False),
     "preset": Flag("preset", str, "Recipe to start from; chosen from the data unless given."),
     "backbone": Flag("model.backbone", str, "Any timm model, such as resnet50."),
+    "size": Flag("model.backbone", str, "Backbone of today, by size; --list-sizes shows them.", metavar="|".join(SIZES)),
     "pretrained": Flag(
         "model.pretrained", str, "Weights of the backbone: a .safetensors or .pth file, or the hub's.", metavar="FILE|hub"
     ),
@@ -135,8 +137,12 @@ def epoch_counts(epochs: str | int | Sequence[int]) -> list[int]:
 
 
 def _start(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flags without `no_pretrained`; weights that are asked for replace the model that a file goes on from."""
+    """Return the flags without `size` and `no_pretrained`; weights asked for replace the model that a file goes on from."""
     flags = dict(given)
+    if "size" in flags:
+        if "backbone" in flags:
+            raise UsageError("--size names a backbone, and so does --backbone. Give one of them.")
+        flags["backbone"] = backbone_of_size(flags.pop("size"))
     if flags.pop("no_pretrained", False):
         if flags.get("pretrained"):
             raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")

@@ -40,6 +40,44 @@ class LoadedWeights:
     unused: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class WeightsSource:
+    """Description of the weights that a backbone is to start from.
+
+    Attributes:
+        backbone: its name.
+        parameters: their number.
+        file: the file of the weights; empty if they come from the hub, or from nowhere.
+        hub: their name in the hub; empty if they do not come from there.
+        licence: of the hub's weights, as timm names it; empty if it does not.
+        cached: True if they were fetched before.
+    """
+
+    backbone: str
+    parameters: int
+    file: str = ""
+    hub: str = ""
+    licence: str = ""
+    cached: bool = False
+
+
+def weights_source(backbone: Backbone, pretrained: bool | str) -> WeightsSource:
+    """Return what `load_pretrained` would load, and under which licence; fetch nothing.
+
+    Example:
+        >>> backbone = Backbone("test_resnet", stride=32, img_size=64)
+        >>> source = weights_source(backbone, True)
+        >>> source.hub, source.licence
+        ('timm/test_resnet.r160_in1k', 'apache-2.0')
+    """
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    if not isinstance(pretrained, bool):
+        return WeightsSource(backbone.name, parameters, file=pretrained)
+    config = backbone.pretrained_config if pretrained else {}
+    hub = str(config.get("hf_hub_id") or "")
+    return WeightsSource(backbone.name, parameters, hub=hub, licence=str(config.get("license") or ""), cached=_is_cached(hub))
+
+
 def load_pretrained(backbone: Backbone, pretrained: bool | str) -> LoadedWeights | None:
     """Load the weights that `model.pretrained` names: a file, timm's own (True) or none (False)."""
     if isinstance(pretrained, str):
@@ -77,11 +115,10 @@ def load_from_hub(backbone: Backbone) -> LoadedWeights:
             f"timm has no pretrained weights for {backbone.name}. Train with --no-pretrained or choose another backbone."
         )
     advice = (
-        f"Fetch model.safetensors of {hub_name} from the Hugging Face hub on another machine "
-        "and pass it with --pretrained FILE, or start from random weights with --no-pretrained."
+        f"Fetch model.safetensors of {hub_name} ({constants.ENDPOINT}/{hub_name}/resolve/main/model.safetensors) on another "
+        "machine and pass it with --pretrained FILE, or start from random weights with --no-pretrained."
     )
-    files = ("model.safetensors", "pytorch_model.bin")
-    if not any(isinstance(try_to_load_from_cache(hub_name, name), str) for name in files) and not _hub_reachable():
+    if not _is_cached(hub_name) and not _hub_reachable():
         raise MachineError(
             f"The pretrained weights of {backbone.name} are not on this machine and the hub cannot be reached. {advice}"
         )
@@ -125,6 +162,11 @@ def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) 
     backbone.net.load_state_dict({**own, **fitting})
     used = {spelt[plain(key)] for key in fitting}
     return LoadedWeights(source, len(counted) - len(missing), missing, tuple(sorted(set(stored) - used)))
+
+
+def _is_cached(hub_name: str) -> bool:
+    files = ("model.safetensors", "pytorch_model.bin")
+    return bool(hub_name) and any(isinstance(try_to_load_from_cache(hub_name, name), str) for name in files)
 
 
 def _hub_reachable() -> bool:

@@ -19,14 +19,14 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, Terminated
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.model.weights import load_pretrained
+from sadcl_core.model.weights import load_pretrained, weights_source
 from sadcl_core.runs.lock import this_process
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
 from sadcl_core.training.features import open_features
-from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsLoaded, ignore
+from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
 from sadcl_core.training.resume import Resumed, refuse_other_data
@@ -94,6 +94,7 @@ def start_run(
     if config.model.init_from:
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     else:
+        listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
         loaded = load_pretrained(classifier.backbone, config.model.pretrained)
     classifier.prepare_head(manifest.split(config.data.train_split))
     hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them

@@ -294,6 +294,36 @@ def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
     assert all(name in ran.stdout for name in PRESETS)
 
 
+def test_list_sizes_says_what_is_fetched_and_under_which_licence(sadcl: Sadcl) -> None:
+    ran = sadcl("train", "--list-sizes")
+    assert ran.exit_code == 0
+    words = " ".join(ran.stdout.split())
+    assert "hgnetv2_b4.ssld_stage2_ft_in1k" in words
+    assert "dinov3-license" in words
+    assert "without a question" in words
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--size", "tiny"), "weights timm/hgnetv2_b0.ssld_stage2_ft_in1k from the hub, licence apache-2.0"),
+        (("--backbone", "convnextv2_atto"), "licence cc-by-nc-4.0: not for commercial use"),
+    ],
+)
+def test_the_licence_is_named_before_weights_are_fetched(
+    sadcl: Sadcl, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, str], line: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    ran = sadcl("train", "coco", "--data", coco, *flags, "--pretrained", "hub", "--device", "cpu")
+    assert ran.exit_code == 5
+    before, _, after = " ".join(ran.stderr.split()).partition("Fetch model.safetensors")
+    assert line in before
+    assert "million parameters" in before
+    assert "--pretrained FILE" in after
+
+
 def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "--preset", "mulcon-r101-448", "--seed", "7", "--set", "optim.patience=3", "--print-config")
     assert ran.exit_code == 0, ran.stderr

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sadcl_core.config.presets import Configured
     from sadcl_core.config.schema import RunConfig
     from sadcl_core.data.prepare.prepare import DataOrigin
-    from sadcl_core.model.weights import LoadedWeights
+    from sadcl_core.model.weights import LoadedWeights, WeightsSource
     from sadcl_core.runs.run_directory import RunDirectory
     from sadcl_core.training.prototypes import ClassCoverage
     from sadcl_core.training.resume import Resumed
@@ -60,6 +60,13 @@ class RunStarted(Event):
     train_images: int
     eval_images: int
     resumed: Resumed | None = None
+
+
+@dataclass(frozen=True)
+class WeightsChosen(Event):
+    """The backbone is built, and nothing was fetched yet."""
+
+    source: WeightsSource
 
 
 @dataclass(frozen=True)

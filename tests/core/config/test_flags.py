@@ -11,7 +11,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 
 VALUES = {str: "cpu", int: 64, float: 0.5, bool: True, Path: Path("x")}
-NAMES = {"method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7"}
+NAMES = {"size": "small", "method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7"}
 
 
 def layer_of(**flags: Any) -> Layer:
@@ -50,6 +50,14 @@ def test_files_stand_below_assignments_and_those_below_flags(tmp_path: Path) -> 
         "--set",
         {"optim": {"patience": 3}, "data": {"img_size": 64}},
     )
+
+
+def test_a_size_names_a_backbone() -> None:
+    assert layer_of(size="tiny") == {"model": {"backbone": "hgnetv2_b0.ssld_stage2_ft_in1k"}}
+    with pytest.raises(UsageError, match="--size names a backbone, and so does --backbone"):
+        flag_layers(size="tiny", backbone="resnet18")
+    with pytest.raises(UsageError, match=r"no size 'smal' of backbones\. Did you mean 'small'"):
+        flag_layers(size="smal")
 
 
 def test_weights_asked_for_replace_the_model_of_a_file() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.backbone import Backbone
-from sadcl_core.model.weights import load_file, load_from_hub, load_pretrained
+from sadcl_core.model.weights import WeightsSource, load_file, load_from_hub, load_pretrained, weights_source
 
 
 def make(name: str = "test_resnet", *, stride: int = 32, **options: Any) -> Backbone:
@@ -103,7 +103,8 @@ def put(cache: Path, hub_name: str, content: bytes) -> None:
 
 @pytest.mark.usefixtures("cache")
 def test_hub_out_of_reach_names_the_file_to_fetch() -> None:
-    with pytest.raises(MachineError, match=r"model.safetensors of timm/resnet18.*--pretrained FILE.*--no-pretrained"):
+    message = r"model.safetensors of timm/resnet18.* \(https://hub.invalid/timm/resnet18.*--pretrained FILE.*--no-pretrained"
+    with pytest.raises(MachineError, match=message):
         load_from_hub(make("resnet18"))
 
 
@@ -116,6 +117,18 @@ def test_weights_from_the_cache_of_the_hub(cache: Path) -> None:
     assert loaded is not None
     assert loaded.missing == ()
     assert torch.equal(backbone.net.state_dict()["conv1.0.weight"], weights["conv1.0.weight"])
+
+
+def test_source_and_licence_of_weights_before_they_are_fetched(cache: Path) -> None:
+    backbone = make()
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    hub = {"hub": "timm/test_resnet.r160_in1k", "licence": "apache-2.0"}
+    assert weights_source(backbone, False) == WeightsSource("test_resnet", parameters)
+    assert weights_source(backbone, "w.pth") == WeightsSource("test_resnet", parameters, file="w.pth")
+    assert weights_source(backbone, True) == WeightsSource("test_resnet", parameters, **hub)  # type: ignore[arg-type]
+    put(cache, hub["hub"], b"weights")
+    assert weights_source(backbone, True).cached
+    assert weights_source(make("mobilenetv2_035"), True).hub == ""
 
 
 def test_damaged_weights_of_the_hub_are_a_machine_error(cache: Path) -> None:
