@@ -20,6 +20,7 @@ from sadcl_cli.options import (
     Precision,
     Split,
     Threshold,
+    Tta,
     Uncalibrated,
     Weights,
     Workers,
@@ -37,10 +38,21 @@ COMPARING, CALIBRATING, SCORES, MODELS = "comparing two", "--calibrate", "--scor
 IGNORED = {
     COMPARING: (
         *("objective", "report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "output"),
+        *("tta", "format"),
+    ),
+    CALIBRATING: (
+        "report",
+        "label_errors",
+        "against",
+        "min_map",
+        "save_scores",
+        "threshold",
+        "topk",
+        "bootstrap",
+        "tta",
         "format",
     ),
-    CALIBRATING: ("report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "bootstrap", "format"),
-    SCORES: ("data", "img_size", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
+    SCORES: ("data", "img_size", "tta", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
     MODELS: ("labels", "logits"),
 }
 
@@ -116,6 +128,7 @@ def evaluate_command(
         Path | None, typer.Option("--save-scores", metavar="FILE", help="Also write all scores: .npz, .csv or .parquet.")
     ] = None,
     img_size: ImgSize = None,
+    tta: Tta = "none",
     batch_size: BatchSize = 32,
     limit: Limit = None,
     device: Device = "auto",
@@ -173,6 +186,7 @@ def evaluate_command(
                 bootstrap=bootstrap,
                 save_scores=save_scores,
                 output=output,
+                tta=tta,
                 **how,
             )
     if not is_main_process():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -108,6 +108,11 @@ Uncalibrated = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images at a time.")]
 ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")
+]
+
+Tta = Annotated[
+    Literal["none", "flip", "crops"],
+    typer.Option("--tta", help="Mean of the logits over an image and its mirror image, or five crops of it."),
 ]
 
 # of train and compare

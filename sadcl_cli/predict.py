@@ -9,7 +9,7 @@ import typer
 
 from sadcl_cli.console import one_line, say, show, show_json, warn
 from sadcl_cli.display.model import open_model
-from sadcl_cli.options import BatchSize, Device, ImgSize, Precision, Threshold, Uncalibrated, Weights, takes_verbosity
+from sadcl_cli.options import BatchSize, Device, ImgSize, Precision, Threshold, Tta, Uncalibrated, Weights, takes_verbosity
 
 
 @takes_verbosity
@@ -21,6 +21,7 @@ def predict(
     all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json: the score of every class.")] = False,
     uncalibrated: Uncalibrated = False,
     img_size: ImgSize = None,
+    tta: Tta = "none",
     batch_size: BatchSize = 32,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -40,7 +41,13 @@ def predict(
         raise UsageError("--all-scores is for the JSON. Give --json as well.")
     files = find_images(images)
     model = open_model(
-        weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, threshold=threshold or ()
+        weights,
+        device=device,
+        precision=precision,
+        img_size=img_size,
+        uncalibrated=uncalibrated,
+        tta=tta,
+        threshold=threshold or (),
     )
     if threshold or topk is None:
         say(f"labels above {model.choose_thresholds(threshold).description}")

@@ -28,6 +28,12 @@ AUGMENTATIONS: dict[str, str] = {
     "fixed-crops": "sadcl_core.data.transforms:fixed_crops",
 }
 
+TEST_VIEWS: dict[str, str] = {
+    "none": "sadcl_core.data.transforms:no_views",
+    "flip": "sadcl_core.data.transforms:mirrored_view",
+    "crops": "sadcl_core.data.transforms:cropped_views",
+}
+
 
 def resolve(registry: Mapping[str, str], name: str, *, kind: str) -> Any:
     """Return the object that `registry[name]` points to.

@@ -22,6 +22,7 @@ def open_model(
     precision: str = "auto",
     img_size: int | None = None,
     uncalibrated: bool = False,
+    tta: str = "none",
     threshold: Sequence[str] = (),
     labels: Sequence[str] = (),
 ) -> Model:
@@ -33,7 +34,7 @@ def open_model(
         card = loading.find_card(weights, uncalibrated=uncalibrated)[2]
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
-    model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+    model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
     say(model_sentence(model))
     return model
 

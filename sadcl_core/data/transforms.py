@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as TF
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadcl_core.registry import AUGMENTATIONS, resolve
 from sadcl_core.runtime.seeds import seed_of
@@ -62,6 +62,36 @@ def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.d
     """Return mean and std, (3, 1, 1) each, on the device; copied there once and not for every batch."""
     with torch.inference_mode(mode=False):
         return torch.tensor(mean, device=device).view(3, 1, 1), torch.tensor(std, device=device).view(3, 1, 1)
+
+
+def no_views(images: Tensor) -> tuple[Tensor, ...]:
+    """Return no view of images beside themselves."""
+    return ()
+
+
+def mirrored_view(images: Tensor) -> tuple[Tensor, ...]:
+    """Return the mirror images of images (B, 3, S, S).
+
+    Example:
+        >>> mirrored_view(torch.tensor([[[[1.0, 2.0]]]]))[0].tolist()
+        [[[[2.0, 1.0]]]]
+    """
+    return (images.flip(-1),)
+
+
+def cropped_views(images: Tensor) -> tuple[Tensor, ...]:
+    """Return five crops of images (B, 3, S, S), at the corners and the centre, 7/8 of the side and enlarged to it.
+
+    Example:
+        >>> [tuple(view.shape) for view in cropped_views(torch.zeros(2, 3, 16, 16))] == [(2, 3, 16, 16)] * 5
+        True
+    """
+    size = images.shape[-1]
+    side = max(1, size * 7 // 8)
+    room = size - side
+    corners = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
+    crops = [images[..., top : top + side, left : left + side] for top, left in corners]
+    return tuple(nn.functional.interpolate(crop, size=(size, size), mode="bilinear", align_corners=False) for crop in crops)
 
 
 def augmentation(name: str, img_size: int) -> Transform:

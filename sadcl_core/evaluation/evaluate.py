@@ -47,6 +47,7 @@ def evaluate(
     bootstrap: int | None = None,
     save_scores: str | Path | None = None,
     img_size: int | None = None,
+    tta: str = "none",
     batch_size: int = 32,
     limit: int | None = None,
     device: str = "auto",
@@ -77,6 +78,7 @@ def evaluate(
         bootstrap: resamples for the intervals; 1,000 on usual data unless given, 0 for none.
         save_scores: also write all scores into this file.
         img_size: in pixels; that of the training unless given.
+        tta: none, flip or crops: scores from the mean over an image and its mirror image, or five crops of it.
         batch_size: images at a time.
         limit: only the first images.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -114,6 +116,7 @@ def evaluate(
         labels=labels,
         logits=logits,
         img_size=img_size,
+        tta=tta,
         batch_size=batch_size,
         limit=limit,
         device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from sadcl_core.data.loader import make_loader
@@ -47,7 +48,7 @@ def score_split(
     attention = None if cannot_be_localised(split) else LocalisationObserver(split)
     cosines = SimilarityObserver(model.classifier, count) if similarity and card.has_prototypes else None
     observers: list[Observer] = [observer for observer in (attention, cosines) if observer is not None]
-    with open_stored(model, split, limit=limit) as features:
+    with open_stored(model, split, limit=limit) if model.tta == "none" else nullcontext() as features:
         scored = score(
             model.classifier,
             make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
@@ -56,6 +57,7 @@ def score_split(
             card=card.as_trained,
             device=model.device,
             precision=model.precision,
+            tta=model.tta,
             observers=observers,
             progress=progress,
         )
@@ -69,6 +71,8 @@ def score_split(
         "data_fingerprint": split.manifest.fingerprint(),
         **difficult(split),
     }
+    if model.tta != "none":
+        about["tta"] = model.tta
     if card.calibrated:
         about["calibrated"] = card.calibrated
     return ScoredSplit(

@@ -138,6 +138,8 @@ class ScoredSplit:
             return "-".join(part for part in (self.name, "eval", thresholds) if part)
         path, run = self.model.path.absolute(), self.model.run
         parts = [about["dataset"], about["split"], str(about["img_size"])]
+        if about.get("tta"):
+            parts.append(about["tta"])
         if about.get("calibrated"):
             parts.append("calibrated")
         if run is None:
@@ -161,6 +163,7 @@ def score_or_read(
     labels: str | Path | None = None,
     logits: bool = False,
     img_size: int | None = None,
+    tta: str = "none",
     batch_size: int = 32,
     limit: int | None = None,
     device: str = "auto",
@@ -183,6 +186,7 @@ def score_or_read(
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
         logits: the file holds logits.
         img_size: of the images; that of the training unless given.
+        tta: as of `sadcl_core.load`.
         batch_size: images at a time.
         limit: only the first images.
         device: where to compute.
@@ -218,7 +222,7 @@ def score_or_read(
             opened = open_split(file, data=None if data is None else str(data), split=split, progress=progress)
             if check_split is not None:
                 check_split(file, opened.split)
-        model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated)
+        model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
         listen(model)
         listen((model, opened))
         from sadcl_core.evaluation.score_split import score_split

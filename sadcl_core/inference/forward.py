@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from sadcl_core.data.transforms import Inputs, Preprocessing
 from sadcl_core.errors import NotFiniteError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.registry import TEST_VIEWS, resolve
 from sadcl_core.runtime.device import autocast
 
 NAN = (
@@ -37,7 +40,13 @@ class Forward:
     """
 
     def __init__(
-        self, classifier: Classifier, preprocessing: Preprocessing, *, device: torch.device, precision: str = "fp32"
+        self,
+        classifier: Classifier,
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device,
+        precision: str = "fp32",
+        tta: str = "none",
     ) -> None:
         """Put the classifier into evaluation mode.
 
@@ -46,7 +55,10 @@ class Forward:
             preprocessing: of the model; images arrive resized by it.
             device: where the model is and images go.
             precision: fp32, bf16 or fp16.
+            tta: a row of `sadcl_core.registry.TEST_VIEWS`; logits are means over the image and these views of it, features and
+                attention are those of the image.
         """
+        self.views = resolve(TEST_VIEWS, tta, kind="test-time augmentation")
         self.classifier = classifier.eval()
         self.preprocessing = preprocessing
         self.device = device
@@ -67,6 +79,9 @@ class Forward:
         with autocast(self.device, self.precision):
             inputs = prepare_inputs(images, self.preprocessing, self.device)
             output: ClassifierOutput = self.classifier(inputs, need_attention=need_attention)
+            if isinstance(inputs, Tensor) and (views := self.views(inputs)):
+                logits = torch.stack([output.logits, *(self.classifier(view).logits for view in views)])
+                output = replace(output, logits=logits.float().mean(dim=0))
         if refuse_nan and bool(output.logits.isnan().any()):
             raise NotFiniteError(NAN)
         return output

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.predict import Prediction, predict
 from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
-from sadcl_core.registry import suggest
+from sadcl_core.registry import TEST_VIEWS, suggest
 from sadcl_core.runs.card import ModelCard, read_card
 from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
@@ -42,6 +42,7 @@ def load(
     precision: str = "auto",
     img_size: int | None = None,
     uncalibrated: bool = False,
+    tta: str = "none",
 ) -> Model:
     """Load a trained model.
 
@@ -51,6 +52,7 @@ def load(
         precision: auto, fp32, bf16 or fp16; auto takes half precision on CUDA.
         img_size: side in pixels that images are resized to; by default that of the training.
         uncalibrated: leave out the temperatures and thresholds that a calibration put into the file.
+        tta: none, flip or crops: logits are means over the image and its mirror image, or five crops of it.
 
     Raises:
         DataError: there is no model, or it is damaged.
@@ -63,6 +65,8 @@ def load(
         (('person', 0.98), ('dog', 0.71))
     """
     check_device_and_precision(device, precision)
+    if tta not in TEST_VIEWS:
+        raise UsageError(f"There is no test-time augmentation {tta!r}. {suggest(tta, TEST_VIEWS)}")
     path, run, _ = find_card(run_or_file)
 
     from sadcl_core.runs.checkpoint import load_model
@@ -78,6 +82,7 @@ def load(
         device=chosen_device,
         precision=chosen_precision,
         is_last_run=run_or_file is None,
+        tta=tta,
     )
 
 
@@ -118,6 +123,7 @@ class Model:
         device: where it computes.
         precision: fp32, bf16 or fp16.
         is_last_run: nothing was named, and this is the run that finished last.
+        tta: views that logits are means over, beside the image itself: none, flip or crops.
 
     Example:
         >>> import torch
@@ -143,6 +149,7 @@ class Model:
     device: torch.device = field(kw_only=True)
     precision: str = field(default="fp32", kw_only=True)
     is_last_run: bool = field(default=False, kw_only=True, repr=False)
+    tta: str = field(default="none", kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -164,7 +171,7 @@ class Model:
         """Return the forward pass of the model: uint8 images (B, 3, S, S) -> logits, features, attention."""
         from sadcl_core.inference.forward import Forward
 
-        return Forward(self.classifier, self.preprocessing, device=self.device, precision=self.precision)
+        return Forward(self.classifier, self.preprocessing, device=self.device, precision=self.precision, tta=self.tta)
 
     def folder(self, name: str) -> Path:
         """Return where results of a kind go by default: into the run, or here for a model file on its own."""

@@ -66,6 +66,7 @@ def score(
     card: ModelCard,
     device: torch.device,
     precision: str = "fp32",
+    tta: str = "none",
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
 ) -> Scores:
@@ -77,6 +78,7 @@ def score(
         card: says what is done to images, and how logits become scores.
         device: where the model is.
         precision: fp32, bf16 or fp16.
+        tta: see `Forward`.
         observers: shown every batch.
         progress: called with how many images are done, of how many.
 
@@ -89,7 +91,7 @@ def score(
         raise ValueError("the loader is empty")
     attention = any(observer.needs_attention for observer in observers)
     classes, processes = len(card.classes), get_world_size()
-    forward = Forward(classifier, card.preprocessing, device=device, precision=precision)
+    forward = Forward(classifier, card.preprocessing, device=device, precision=precision, tta=tta)
     buffer = Buffer(count, classes)
     start, broken = time.perf_counter(), False
     for images, targets, indices in loader:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import Sadcl, draw, make_coco, run_sadcl
@@ -57,6 +58,16 @@ def test_other_splits_sizes_and_weights(in_trained: Sadcl, tmp_path: Path, weigh
     last = "-last" if "last" in weights else ""
     document = json.loads((tmp_path / f"coco-coco-train-96{last}.json").read_text())
     assert document["images"] == 24
+
+
+def test_scores_over_an_image_and_its_mirror_image(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("eval", "--tta", "flip", "-o", tmp_path, "--save-scores", tmp_path / "flip.npz")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads((tmp_path / "coco-coco-val-64-flip.json").read_text())["tta"] == "flip"
+    ran = in_trained("eval", "-o", tmp_path, "--save-scores", tmp_path / "plain.npz")
+    document = json.loads((tmp_path / "coco-coco-val-64.json").read_text())
+    assert "tta" not in document
+    assert not np.allclose(np.load(tmp_path / "flip.npz")["scores"], np.load(tmp_path / "plain.npz")["scores"])
 
 
 def test_batch_size_and_workers_change_nothing(in_trained: Sadcl, tmp_path: Path) -> None:

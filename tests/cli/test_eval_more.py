@@ -307,6 +307,7 @@ def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
         (("--threshold", "auto"), 2, "sadcl eval --calibrate"),
         (("--threshold", "zerro=0.3"), 2, "Did you mean 'zero'"),
         (("--calibrate", "--img-size", "96"), 2, "without --img-size"),
+        (("--calibrate", "--tta", "flip"), 2, "--tta does not go with --calibrate"),
         (("--against", tmp_path / "none.csv"), 3, "none.csv"),
         (("--save-scores", tmp_path / "s.xlsx"), 2, "s.xlsx"),
     ]:

@@ -5,7 +5,7 @@ import torch
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.errors import NotFiniteError
+from sadcl_core.errors import NotFiniteError, UsageError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier
 
@@ -35,6 +35,29 @@ def test_the_classifier_on_normalised_images(classifier: Classifier) -> None:
         assert torch.equal(getattr(output, name), getattr(expected, name)), name
     assert not output.logits.requires_grad
     assert Forward(classifier, PREPROCESSING, device=CPU)(IMAGES).attention is None
+
+
+@pytest.mark.parametrize(("tta", "views"), [("none", 1), ("flip", 2), ("crops", 6)])
+def test_logits_are_means_over_views(classifier: Classifier, tta: str, views: int) -> None:
+    plain = Forward(classifier, PREPROCESSING, device=CPU)
+    seen = [IMAGES]
+    if tta == "flip":
+        seen.append(IMAGES.flip(-1))
+    elif tta == "crops":
+        for top, left in ((0, 0), (0, 8), (8, 0), (8, 8), (4, 4)):
+            crop = IMAGES[..., top : top + 56, left : left + 56].float()
+            seen.append(torch.nn.functional.interpolate(crop, size=(64, 64), mode="bilinear", align_corners=False))
+    assert len(seen) == views
+    output = Forward(classifier, PREPROCESSING, device=CPU, tta=tta)(IMAGES, need_attention=True)
+    expected = torch.stack([plain(images).logits for images in seen]).mean(dim=0)
+    torch.testing.assert_close(output.logits, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.label_features, plain(IMAGES).label_features)
+    assert output.attention is not None
+
+
+def test_an_unknown_augmentation_is_refused(classifier: Classifier) -> None:
+    with pytest.raises(UsageError, match=r"no test-time augmentation called 'flop'\. Did you mean 'flip'"):
+        Forward(classifier, PREPROCESSING, device=CPU, tta="flop")
 
 
 def test_embeddings_of_length_one(classifier: Classifier) -> None:
