@@ -59,6 +59,10 @@ class DataSection(Section):
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
     batch_size: int = Field(64, ge=1, description="images per step, over all processes")
+    limit: int = Field(0, ge=0, description="images of a part that is used, in which every class keeps its share; 0: all")
+    allow_overlap: bool = Field(
+        False, description="hold out images that the model of model.init_from was trained on; else they are refused"
+    )
     workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: chosen from the processors")
     sampler: Literal["uniform", "repeat-factor"] = Field(
         "uniform", description="repeat-factor: images of rare classes are drawn more often, as in LVIS"

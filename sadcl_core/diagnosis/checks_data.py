@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
+from sadcl_core.data.twins import find_twins
 from sadcl_core.diagnosis.evidence import Evidence
-from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, passed
+from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
+from sadcl_core.training.overlap import find_overlap
+from sadcl_core.training.setup import used_part
 
 FEW = 10  # positives of a class in the training split
 LEAK_SERIOUS = 0.01  # share of the held-out images that were trained on
@@ -28,8 +29,11 @@ def same_images(evidence: Evidence) -> Finding:
     both = [image for image in held_out if image in trained]
     compared, twins = 0, list[tuple[str, str]]()
     if train.manifest.description.shards is None:
+        root = train.manifest.description.root
         sample = spaced([image for image in held_out if image not in trained], SAMPLE)
-        compared, twins = find_twins(train.manifest.description.root, sample, spaced(list(train), TRAINED))
+        rivals = [root / image for image in spaced(list(train), TRAINED)]
+        compared, pairs = find_twins([root / image for image in sample], rivals, most=HASHED)
+        twins = [(image.relative_to(root).as_posix(), twin.relative_to(root).as_posix()) for image, twin in pairs]
     example = (both[0], both[0]) if both else twins[0] if twins else None
     numbers = {"images": len(held_out), "same_path": len(both), "compared": compared, "same_content": len(twins)}
     if example is None:
@@ -49,54 +53,34 @@ def same_images(evidence: Evidence) -> Finding:
     )
 
 
+def images_of_init(evidence: Evidence) -> Finding:
+    """Check that no held-out image was trained on by the model that the run started from: by content, all of them."""
+    config, held_out = evidence.config, evidence.held_out
+    if config is None or held_out is None:
+        return evidence.not_checked("config", "held_out")
+    if not config.model.init_from:
+        return passed("the run started from no trained model")
+    overlap = find_overlap(config.model.init_from, held_out)
+    numbers = {"images": len(held_out), "compared": overlap.compared, "same_content": len(overlap.twins)}
+    if not overlap.compared:
+        models = ", ".join((*overlap.unknown, *overlap.models)) or config.model.init_from
+        return not_checked(f"the images that {models} was trained on are not on this disk")
+    if not overlap.twins:
+        return passed(f"none of {overlap.compared:,} held-out images was trained on by {', '.join(overlap.models)}", **numbers)
+    image, twin = overlap.twins[0]
+    return found(
+        "serious" if len(overlap.twins) > LEAK_SERIOUS * len(held_out) else "doubtful",
+        f"{len(overlap.twins):,} of the {len(held_out):,} images of split {held_out.name} were trained on by "
+        f"{', '.join(overlap.models)}, from which the run started: the mAP says little of new images. The first is {image}, "
+        f"which is {twin}.",
+        "Divide the data so that these images are in the training split, and train again.",
+        **numbers,
+    )
+
+
 def spaced(images: Sequence[str], count: int) -> Sequence[str]:
     """Return at most `count` of the images, at equal distances."""
     return images if len(images) <= count else [images[place] for place in np.linspace(0, len(images) - 1, count).astype(int)]
-
-
-def find_twins(
-    root: Path, images: Sequence[str], others: Sequence[str], *, most: int = HASHED
-) -> tuple[int, list[tuple[str, str]]]:
-    """Compare files by content; only files of one size are read.
-
-    Args:
-        root: their folder.
-        images: paths of files to find twins of.
-        others: paths of files among which these are sought.
-        most: files to read at most.
-
-    Returns:
-        How many of the images are on disk, and pairs of an image and its twin.
-    """
-    sizes = {image: size for image in images if (size := _size(root / image)) > 0}
-    needed, rivals, twins, read = set(sizes.values()), defaultdict(list), [], 0
-    for other in others if needed else ():
-        if (size := _size(root / other)) in needed:
-            rivals[size].append(other)
-    for image, size in sizes.items():
-        candidates = rivals[size][: max(most - read, 0)]
-        read += len(candidates)
-        own = _digest(root / image) if candidates else b""
-        twin = next((other for other in candidates if own and _digest(root / other) == own), None)
-        if twin is not None:
-            twins.append((image, twin))
-    return len(sizes), twins
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return 0
-
-
-def _digest(path: Path) -> bytes:
-    """Return the digest of a file's content; nothing where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return b""
 
 
 def label_names(evidence: Evidence) -> Finding:
@@ -134,7 +118,8 @@ def few_positives(evidence: Evidence) -> Finding:
         return passed(f"every class has {int(counts.min()):,} training images or more", **numbers)
     parts = [f"{len(none)} of {len(classes)} classes have no training image: {listed(none)}"] if none else []
     parts += [f"{len(few)} of {len(classes)} have fewer than {FEW}: {listed(few)}"] if few else []
-    action = "Add images of these classes, or leave the classes out: sadcl prepare-data ... --classes FILE"
+    given = " ".join(map(quote, map(str, split.manifest.description.options.get("dataset", ("...",)))))
+    action = f"Add images of these classes, or leave the classes out: sadcl prepare-data {given} --min-positives {FEW}"
     severity: Severity = "doubtful" if none or len(few) > len(classes) / 2 else "minor"
     return found(severity, f"{'; '.join(parts)}.", action, **numbers)
 
@@ -146,7 +131,8 @@ def data_changed(evidence: Evidence) -> Finding:
         return evidence.not_checked("state", "manifest")
     if not state.fingerprint:
         return passed("the run does not say which data it had")
-    if manifest.fingerprint() == state.fingerprint:
+    part = manifest if evidence.config is None else used_part(manifest, evidence.config)
+    if part.fingerprint() == state.fingerprint:
         return passed("the data are those that were trained on")
     message = f"Images, splits or labels of {manifest.description.name} were prepared again since the training and have changed."
     return found("minor", message, "Train again on the data as they are, if numbers are to be compared")

@@ -6,9 +6,11 @@ fresh start.
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -21,6 +23,8 @@ from torch import Tensor
 
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.backbone import Backbone, plain
+
+MISSING = 0.4  # share of a backbone's tensors that may be missing; of a relative about half fit by accident
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,11 @@ def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) 
         raise DataError(
             f"{source} has no tensor that fits {backbone.name}. Give weights of this backbone, or choose theirs with --backbone."
         )
+    if len(missing) > MISSING * len(counted):
+        raise DataError(
+            f"{source} seems to hold the weights of {_likely_backbone(source)}: {len(missing):,} of the {len(counted):,} tensors "
+            f"of {backbone.name} are not in it. Give weights of {backbone.name}, or choose theirs with --backbone."
+        )
     frozen = {id(tensor) for module in backbone.frozen for tensor in module.parameters()}
     random = [key for key, tensor in backbone.net.named_parameters() if key in missing and id(tensor) in frozen]
     if random:
@@ -167,6 +176,16 @@ def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) 
 def _is_cached(hub_name: str) -> bool:
     files = ("model.safetensors", "pytorch_model.bin")
     return bool(hub_name) and any(isinstance(try_to_load_from_cache(hub_name, name), str) for name in files)
+
+
+def _likely_backbone(source: str) -> str:
+    """Return the name of the model whose weights a file seems to hold: as config.json beside it says, else as it is called."""
+    path = Path(source)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["architecture"])
+    stem = path.name.lower().replace("-", "_")
+    names = [name for name in timm.list_models() if stem.startswith(name)]
+    return max(names, key=len, default="another backbone")
 
 
 def _hub_reachable() -> bool:

@@ -124,6 +124,6 @@ def refuse_other_data(card: StateCard, manifest: Manifest) -> None:
     """Raise a DataError if the data are not those that the run was started with."""
     if manifest.fingerprint() != card.data_fingerprint:
         raise DataError(
-            f"The data in {manifest.folder} have other images, splits or labels than those the run was started with, so it "
-            "cannot go on as it was. Give the data of then with --data, or start another run with --init-from."
+            f"The data {manifest.description.name} have other images, splits or labels than those the run was started with, so "
+            "it cannot go on as it was. Give the data of then with --data, or start another run with --init-from."
         )

@@ -27,10 +27,11 @@ from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
 from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
+from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
 from sadcl_core.training.resume import Resumed, refuse_other_data
-from sadcl_core.training.setup import check_stages, complete_config, file_fingerprints
+from sadcl_core.training.setup import check_stages, complete_config, file_fingerprints, used_part
 from sadcl_core.training.transfer import transfer
 
 
@@ -82,6 +83,7 @@ def start_run(
     """
     defaults = flatten(config.model_dump())
     config = complete_config(config, manifest)
+    manifest = used_part(manifest, config)
     values = config.model_dump()
     changed = {key for key, value in flatten(values).items() if key in defaults and defaults[key] != value}
     sources = {**sources, **dict.fromkeys(changed, "data set")}
@@ -92,6 +94,9 @@ def start_run(
     make_ready(classifier, config)
     moved = loaded = None
     if config.model.init_from:
+        if not config.data.allow_overlap:
+            held_out = manifest.split(config.data.eval_split)
+            refuse_overlap(find_overlap(config.model.init_from, held_out), held_out)
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     else:
         listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
@@ -144,10 +149,12 @@ def resume_run(
     run, config = resumed.run, resumed.config
     with run.held(), ExitStack() as stack:
         card, tensors = read_state(run)
+        folder = str((manifest.folder or Path()).resolve())
+        manifest = used_part(manifest, config)
         refuse_other_data(card, manifest)
         shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
         data = {
-            "manifest": str((manifest.folder or Path()).resolve()),
+            "manifest": folder,
             "workers": card.workers if config.data.workers is None and shards else config.data.workers,
         }
         config = config.model_copy(update={"data": config.data.model_copy(update=data)})

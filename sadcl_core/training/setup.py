@@ -12,6 +12,7 @@ from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, resolve_config
 from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, StageSection
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.shape import take_part
 from sadcl_core.data.statistics import median_short_side
 from sadcl_core.data.transforms import kept_views
 from sadcl_core.errors import DataError, UsageError
@@ -108,6 +109,21 @@ def _check_once(name: str, stage: StageSection, features: FeatureSection) -> Non
         )
 
 
+def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
+    """Return the images that a run uses: all of them, or the part that `data.limit` asks for.
+
+    Raises:
+        UsageError: the images are in shards, of which no part can be taken.
+    """
+    if not config.data.limit:
+        return manifest
+    if manifest.description.shards is not None:
+        raise UsageError(
+            f"--limit takes a part of images that are files, and those of {manifest.description.name} are in shards."
+        )
+    return take_part(manifest, config.data.limit, seed=config.seed)
+
+
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
     """Return the description that every model file of the run carries."""
     pretrained = classifier.backbone.pretrained_config
@@ -165,6 +181,6 @@ def data_facts(manifest: Manifest, layers: Sequence[tuple[str, Layer]]) -> Facts
     name = config.data.train_split
     if name not in manifest.splits:  # `complete_config` says so
         return Facts(0, classes=len(manifest.classes))
-    split = manifest.split(name)
+    split = used_part(manifest, config).split(name)
     device = choose_device("auto").type if config.device == "auto" else config.device.partition(":")[0]
     return Facts(images=len(split), classes=len(manifest.classes), short_side=median_short_side(split), device=device)

@@ -369,6 +369,36 @@ def test_every_method_trains_evaluates_and_draws(sadcl: Sadcl, coco: Path, metho
         assert ran.exit_code == 0, ran.stderr
 
 
+def test_images_that_the_model_before_was_trained_on_are_not_held_out(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
+    folder = make_coco(tmp_path / "other")
+    seen = sorted((trained / "my-coco" / "train2017").glob("*.png"))[:3]
+    for path, held_out in zip(seen, sorted((folder / "val2017").glob("*.png")), strict=False):
+        shutil.copy(path, held_out)
+    source = trained / "runs/coco"
+    arguments = ("train", "coco", "--data", folder, "--init-from", source, "--epochs", "1,0", "--device", "cpu", "-j", "0")
+    ran = sadcl(*arguments)
+    assert ran.exit_code == 3
+    assert f"3 of the 12 images of split val were trained on by {source}, such as " in ran.stderr
+    assert "--allow-overlap" in ran.stderr
+    assert not Path("runs").exists()
+    assert sadcl(*arguments, "--allow-overlap").exit_code == 0
+    ran = sadcl("doctor", "runs/coco", "--json", "--device", "cpu")
+    finding = next(entry for entry in json.loads(ran.stdout)["checks"] if entry["name"] == "images-of-init")
+    assert finding["severity"] == "serious"
+    assert finding["evidence"]["same_content"] == 3
+
+
+def test_a_part_of_the_images_for_a_quick_try(sadcl: Sadcl, coco: Path) -> None:
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0", "--limit", "18")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads(Path("runs/coco/run.json").read_text())["status"] == "finished"
+    assert "12 training images" in ran.stderr or "12 images" in ran.stderr
+    ran = sadcl("train", "--resume", "runs/coco", "--epochs", "2,0")
+    assert ran.exit_code == 0, ran.stderr
+    findings = json.loads(sadcl("doctor", "runs/coco", "--json", "--device", "cpu").stdout)["checks"]
+    assert next(entry for entry in findings if entry["name"] == "data-changed")["status"] == "passed"
+
+
 def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
     folder = make_coco(tmp_path / "other")
     for path in (folder / "annotations").glob("*.json"):

@@ -70,6 +70,27 @@ def test_refuses_files_that_hold_no_fitting_weights(tmp_path: Path) -> None:
         load_file(make(), tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "description", "likely"),
+    [
+        ("resnet34_a1-14fe96d1.pth", "", "resnet34"),
+        ("model.pth", '{"architecture": "resnet34"}', "resnet34"),
+        ("mine.pth", "", "another backbone"),
+    ],
+)
+def test_refuses_weights_of_another_backbone_of_which_a_few_tensors_fit(
+    tmp_path: Path, name: str, description: str, likely: str
+) -> None:
+    weights = timm.create_model("resnet34").state_dict()
+    torch.save(weights, tmp_path / name)
+    if description:
+        (tmp_path / "config.json").write_text(description)
+    with pytest.raises(
+        DataError, match=rf"seems to hold the weights of {likely}: \d+ of the \d+ tensors of resnet50 are not in it"
+    ):
+        load_file(make("resnet50"), tmp_path / name)
+
+
 class Exploit:
     def __reduce__(self) -> tuple[object, ...]:
         return (Path("exploited").touch, ())
