@@ -293,7 +293,10 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
 
 def _named(entries: Iterable[Any], where: str) -> list[Any]:
     """Return the names of labels, each a text, a number, or an object that names it."""
-    labels = [_name_in(entry) if isinstance(entry, dict) else entry for entry in entries]
+    labels = list(entries)
+    if all(type(label) is str for label in labels):
+        return labels
+    labels = [_name_in(entry) if isinstance(entry, dict) else entry for entry in labels]
     labels = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
         raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')

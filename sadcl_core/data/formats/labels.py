@@ -215,7 +215,7 @@ class LabelRows:
             image=reference,
             split=split,
             active=tuple(self.label(name, where) for name in active),
-            unknown=tuple(self.label(name, where) for name in unknown),
+            unknown=tuple(self.label(name, where) for name in unknown) if unknown else (),
             boxes=boxes,
         )
         if self._listed_before(record, row, where):

@@ -96,10 +96,12 @@ class Images:
             droppable: leading parts that may be missing here.
             by_stem: the extension may be another, or be missing.
         """
+        name = plain(reference.rpartition("/")[2])
+        paths: Sequence[str] = self._by_stem.get(_bare(name), ()) if by_stem else self._names().get(name, ())
+        if not paths:
+            return []
         text = plain(reference.lstrip("/"))
-        text = _bare(text) if by_stem else text
-        parts, own = text.split("/"), _split_of(reference)
-        paths: Sequence[str] = (self._names(), self._by_stem)[by_stem].get(parts[-1], ())
+        parts, own = (_bare(text) if by_stem else text).split("/"), _split_of(reference)
         if own:
             paths = [path for path in paths if _split_of(path) in (own, "")]
         ends = {path: f"/{_bare(plain(path)) if by_stem else plain(path)}" for path in paths}
@@ -352,7 +354,7 @@ def cleaned(reference: str, root: Path, where: str) -> str:
 
 def is_absolute(text: str) -> bool:
     """Return True if a path begins at the top of a disk."""
-    return text.startswith("/") or re.match(r"^[A-Za-z]:/", text) is not None
+    return text[:1] == "/" or (text[1:3] == ":/" and text[:1].isalpha())
 
 
 def is_text(text: str) -> bool:

@@ -184,6 +184,7 @@ class _Reader:
     def __init__(self, rows: LabelRows, tables: Sequence[_Table]) -> None:
         self.rows, self.tables, self.reading = rows, tables, rows.source.reading
         self.paths = ", ".join(str(table.path) for table in tables)
+        self._splits: dict[str, str] = {}  # by what stands in the column of splits of one table
         self.values, self.flags = self._values()
         self.vector = self._vector()
         self.separator = self._separator()
@@ -292,6 +293,7 @@ class _Reader:
         columns, path = table.columns, table.path
         width, rest, image_column, group = columns.width, columns.rest, columns.image, columns.group
         labels_of = self._labels_of(columns)
+        self._splits = {}
         null = table.opened.whole and len(columns.labels) == 1
         for row, cells in chain(table.head, table.opened.rows):
             where = f"{path}, row {row}"
@@ -307,7 +309,7 @@ class _Reader:
                 yield None
                 continue
             labels_of(cells, entry, where)
-            if columns.unknown is not None:
+            if columns.unknown is not None and cells[columns.unknown] is not None:
                 entry.unknown = entry.unknown + labels_in(cells[columns.unknown], self.separator, where)
             yield entry
 
@@ -318,7 +320,9 @@ class _Reader:
         if isinstance(cell, (dict, list)):
             raise DataError(f'{where}: the split is no text. Write "split": "train".')
         text = cell_text(cell)
-        return columns.split_words.get(flag_of(text) or text, "") or split_name(text)
+        if text not in self._splits:
+            self._splits[text] = columns.split_words.get(flag_of(text) or text, "") or split_name(text)
+        return self._splits[text]
 
     def _labels_of(self, columns: Columns) -> Callable[[Sequence[Any], _Entry, str], None]:
         """Return the function that reads the labels of a row into its entry."""
@@ -337,6 +341,9 @@ class _Reader:
 
         def read_names(cells: Sequence[Any], entry: _Entry, where: str) -> None:
             for cell in _label_cells(columns, cells):
+                if isinstance(cell, str) and cell[:1] != "{":
+                    entry.active += labels_in(cell, self.separator, where)
+                    continue
                 flags = _object_flags(cell)
                 if flags:
                     self._sort(flags.items(), entry, where)
