@@ -177,6 +177,57 @@ def test_what_stands_between_labels_can_be_said(sadcl: Sadcl, pets: Path, delimi
     assert json.loads(ran.stdout)["classes"] == classes
 
 
+def put_flags(text: str) -> Path:
+    """A table of flags of 12 images beside it."""
+    table = put_table(Path("flags/labels.csv"), range(12))
+    lines = [f"photos/{k}.png,{text.splitlines()[1 + k % (len(text.splitlines()) - 1)]}" for k in range(12)]
+    table.write_text("\n".join([text.splitlines()[0], *lines]) + "\n")
+    return table
+
+
+def test_how_labels_were_read_is_said_and_in_the_document(sadcl: Sadcl) -> None:
+    table = put_flags("image,cat,dog,patient_id,note\n1,-1,7,x\n-1,1,8,y\n-1,-1,7,x\n")
+    ran = sadcl("prepare-data", table)
+    assert ran.exit_code == 0
+    for words in (
+        "labels.csv: images in column image (its name is a usual one and it holds paths of images); classes cat, dog (",
+        "a likely group in column patient_id: --group-by patient_id",
+        "not read: note (no label); -1 is absent, 1 is present (--absent, --unknown)",
+        "images found in ./ (12)",
+    ):
+        assert words in ran.stderr
+    document = json.loads(sadcl("prepare-data", table, "--json").stdout)["interpretation"]
+    assert [column["role"] for column in document["files"][0]["columns"]] == ["image", "class", "class", "group", "metadata"]
+    assert document["files"][0]["values"] == {"-1": "absent", "1": "present"}
+    assert document["places"] == [{"folder": "", "images": 12, "dropped": "", "extension": ""}]
+
+
+def test_what_values_mean_can_be_said(sadcl: Sadcl) -> None:
+    table = put_flags("image,cat,dog\n1,\n,1\n,\n")
+    ran = sadcl("prepare-data", table)
+    assert (ran.exit_code, "Say --absent blank or --unknown blank" in ran.stderr) == (3, True)
+    ran = sadcl("prepare-data", table, "--absent", "blank")
+    assert ran.exit_code == 0
+    assert load_manifest(Path("prepared/flags")).split("train").inactive_counts().all()
+    ran = sadcl("prepare-data", table, "--absent", "blank", "--delimiter", ";")
+    assert (ran.exit_code, "--delimiter has no effect, because no cell holds several labels" in ran.stderr) == (2, True)
+
+
+def test_classes_may_be_given_by_name(sadcl: Sadcl) -> None:
+    table = put_flags("image,cat,dog,visible\n1,0,0\n0,1,1\n")
+    ran = sadcl("prepare-data", table)
+    assert (ran.exit_code, "columns visible may be classes, or facts about the images" in ran.stderr) == (3, True)
+    assert sadcl("prepare-data", table, "--classes", "dog,cat").exit_code == 0
+    assert load_manifest(Path("prepared/flags")).classes == ("dog", "cat")
+
+
+def test_labels_that_are_all_present_or_unknown_are_not_trained_on(sadcl: Sadcl) -> None:
+    table = put_flags("image,cat,dog\n1,\n,1\n,\n")
+    assert sadcl("prepare-data", table, "--unknown", "blank").exit_code == 0
+    ran = sadcl("train", "prepared/flags", "--epochs", "1")
+    assert (ran.exit_code, "has no inactive label: all are active or unknown" in ran.stderr) == (3, True)
+
+
 @pytest.mark.parametrize(("difficult", "active", "unknown"), [("ignore", 10, 10), ("negative", 10, 0), ("positive", 20, 0)])
 def test_what_difficult_objects_say_can_be_said(sadcl: Sadcl, difficult: str, active: int, unknown: int) -> None:
     document = json.loads(sadcl("prepare-data", put_voc(Path("parts")), "--difficult", difficult, "--json").stdout)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sadcl_core.data.interpretation import Column, FileReading, ImagePlace, Interpretation, LeftOut
 from sadcl_core.data.manifest import Description, Manifest, Shards, load_manifest, load_with_images
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError
@@ -67,6 +68,25 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert loaded.rows.equals(manifest.rows)
     assert loaded.description == manifest.description
     assert json.loads((tmp_path / "dataset.json").read_text())["splits"] == {"train": 2, "test": 1}
+
+
+def test_how_labels_were_read_is_stored_and_may_be_missing(tmp_path: Path) -> None:
+    account = Interpretation(
+        "csv",
+        (FileReading("a.csv", "train", 1, (Column("path", "image", "its name"),), ";", {"-1": "absent"}),),
+        (ImagePlace("photos", 1, "old", ".jpg"),),
+        (LeftOut("row", ("3",), "no label", 1),),
+    )
+    manifest = Manifest.from_records(Description("pets", tmp_path, ("cat",), interpretation=account), [Record("a.jpg", "", (0,))])
+    manifest.save(tmp_path)
+    assert load_manifest(tmp_path).description.interpretation == account
+    stored = json.loads((tmp_path / "dataset.json").read_text())
+    del stored["interpretation"]  # as earlier versions wrote it
+    (tmp_path / "dataset.json").write_text(json.dumps(stored))
+    assert load_manifest(tmp_path).description.interpretation is None
+    (tmp_path / "dataset.json").write_text(json.dumps({**stored, "interpretation": {"format": "csv", "files": [{"columns": 5}]}}))
+    with pytest.raises(DataError, match="cannot be read"):
+        load_manifest(tmp_path)
 
 
 def test_root_can_be_moved(tmp_path: Path) -> None:
@@ -192,6 +212,13 @@ def test_refuses_impossible_descriptions() -> None:
         describe(classes=("cat", "dog", "cat"))
     with pytest.raises(DataError, match="2 superclasses for 3 classes"):
         describe(superclasses=("a", "b"))
+
+
+@pytest.mark.parametrize("records", [[Record("a.jpg", "train", (0,))], [Record("a.jpg", "train", (), unknown=(0,))]])
+def test_labels_without_an_inactive_one_are_refused(records: list[Record]) -> None:
+    split = Manifest.from_records(Description("pets", Path("photos"), ("cat",)), records).split("train")
+    with pytest.raises(DataError, match=r"Split train of pets has no inactive label.*--absent -1"):
+        split.require_inactive()
 
 
 def test_unknown_split() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sadcl_core.errors import GateError
+from sadcl_core.errors import DataError, GateError
 from sadcl_core.evaluation.columns import INTERVAL, MEASURES, NUMBERS, PER_CLASS, Column
 from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
 from sadcl_core.evaluation.result import Evaluation
@@ -228,6 +228,31 @@ for code, arguments in {COMMANDS}:
     assert ran.exit_code == code, (arguments, ran.stderr)
     assert "torch" not in sys.modules, arguments
 """
+
+
+def test_labels_of_1_and_minus_1_alone_say_active_and_inactive(tmp_path: Path) -> None:
+    scores, targets = made()
+    np.save(tmp_path / "scores.npy", scores[:, :3])
+    known = np.where(targets[:, :3] == 1, 1, 0)
+    expected = evaluate_scores(scores[:, :3], known).numbers["mAP_interpolated"]
+    for name in ("ones.npy", "signed.npy"):
+        np.save(tmp_path / name, known if name == "ones.npy" else 2 * known - 1)
+        result = evaluate(tmp_path / "scores.npy", labels=tmp_path / name, output=tmp_path, bootstrap=0)
+        assert result.numbers["mAP_interpolated"] == expected
+    rows = [f"{k}.jpg,{','.join(str(cell) for cell in row)}" for k, row in enumerate(2 * known - 1)]
+    (tmp_path / "signed.csv").write_text("\n".join(["image,a,b,c", *rows]))
+    result = evaluate(tmp_path / "scores.npy", labels=tmp_path / "signed.csv", output=tmp_path, bootstrap=0)
+    assert result.numbers["mAP_interpolated"] == expected
+
+
+@pytest.mark.parametrize("value", [1, -1])
+def test_labels_without_an_inactive_one_have_no_mean(tmp_path: Path, value: int) -> None:
+    np.savez(tmp_path / "s.npz", scores=np.full((3, 2), 0.5), targets=np.array([[1, 1], [1, value], [1, 1]]))
+    if value == 1:
+        with pytest.raises(DataError, match=r"s has no inactive label: all are active or unknown"):
+            evaluate(tmp_path / "s.npz", output=tmp_path)
+    else:  # 1 and -1 alone
+        assert evaluate(tmp_path / "s.npz", output=tmp_path).files["json"].is_file()
 
 
 def test_torch_is_imported_for_models_alone(tmp_path: Path) -> None:

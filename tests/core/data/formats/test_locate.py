@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import draw, draw_all, load, put, rows
@@ -69,3 +74,84 @@ def test_the_folder_of_the_split_comes_before_that_of_the_file(tmp_path: Path, f
     assert found == {
         (split, f"{folder}/{n}.png") for split, folder in zip(("train", "val"), folders, strict=True) for n in range(3)
     }
+
+
+# ---- images that lie elsewhere than a rule for all of them says
+
+
+@pytest.mark.parametrize(
+    ("references", "files"),
+    [
+        (["1.jpg", "2.jpg", "3.jpg"], ["a/images/1.jpg", "b/images/2.jpg", "c/3.jpg"]),
+        (["1.jpg", "2.JPG", "3.jpg"], ["photos/1.JPG", "photos/2.jpg", "photos/3.jpg"]),
+        (["1", "2", "3"], ["photos/1.jpg", "photos/2.png", "photos/3.tiff"]),
+        (["1.dcm", "2.dcm"], ["png/1.png", "png/2.png"]),
+        (["x/in\\a\\1.jpg", "x/in\\b\\2.jpg"], ["x/in/a/1.jpg", "x/in/b/2.jpg"]),
+        (["Ko\u0308ln.jpg", "Bu\u0308hl.jpg"], ["photos/K\u00f6ln.jpg", "photos/B\u00fchl.jpg"]),
+        (["K\u00f6ln.jpg"], ["photos/Ko\u0308ln.jpg"]),
+        (["old/set/train/1.jpg", "old/set/val/1.jpg"], ["train/1.jpg", "val/1.jpg"]),
+        (["/home/me/set/a/1.jpg", "/home/me/set/2.jpg"], ["pictures/a/1.jpg", "pictures/2.jpg"]),
+        (["gs://bucket/set/1.jpg", "s3://other/2.jpg"], ["img/1.jpg", "img/2.jpg"]),
+        (["https://host/set/1%20a.jpg"], ["img/1 a.jpg"]),
+    ],
+)
+def test_images_are_found_by_name(tmp_path: Path, references: list[str], files: list[str]) -> None:
+    for name in files:
+        draw(tmp_path / name)
+    lines = [f"{reference},cat" for reference in references]
+    manifest = load(put(tmp_path / "labels.csv", "\n".join(["image,labels", *lines])))
+    assert manifest.rows["image"].to_pylist() == files
+    assert manifest.description.interpretation is not None
+    assert sum(place.images for place in manifest.description.interpretation.places) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("references", "files"),
+    [
+        (["train/1.jpg", "val/1.jpg"], ["train/1.jpg"]),
+        (["1.jpg,cat,train", "2.jpg,cat,train"], ["train/1.jpg", "val2017/2.jpg"]),
+        (["a/1.jpg", "b/2.jpg"], ["a/1.jpg", "a/2.jpg"]),
+        (["1.jpg", "2.jpg"], ["1.jpg", "1.png", "2.png"]),
+    ],
+)
+def test_another_image_is_not_taken_for_one_that_is_missing(tmp_path: Path, references: list[str], files: list[str]) -> None:
+    for name in files:
+        draw(tmp_path / name)
+    header = "image,labels,split" if references[0].endswith("train") else "image,labels"
+    lines = [line if "," in line else f"{line},cat" for line in references]
+    manifest = load(put(tmp_path / "labels.csv", "\n".join([header, *lines])))
+    there = [(manifest.description.root / image).is_file() for image in manifest.rows["image"].to_pylist()]
+    assert there == [True, False]
+
+
+def test_an_image_that_may_be_one_of_several_is_a_question(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg"):
+        draw(tmp_path / name)
+    path = put(tmp_path / "labels.csv", "image,labels\n1.jpg,cat\n3.jpg,cat\n")
+    with pytest.raises(DataError, match=r"1\.jpg may be in a/ and in b/\. Say with --data DIR"):
+        load(path)
+
+
+STEMS = st.lists(st.sampled_from(["a", "B", "ö", "o\u0308", "_", "7", " ", "é"]), min_size=1, max_size=6).map("".join)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_random_layouts_are_found_or_left_missing(data: st.DataObject) -> None:
+    """Whatever folder, case, Unicode form, extension and prefix: an image that is found is the one that was meant."""
+    stems = data.draw(st.lists(STEMS, min_size=1, max_size=8))
+    names = [f"{k}-{stem}-" for k, stem in enumerate(stems)]
+    prefix = data.draw(st.sampled_from(["", "old/", "/home/me/", "gs://bucket/", "C:\\data\\"]))
+    listed = data.draw(st.booleans())
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        files, references = [], []
+        for name in names:
+            folder = data.draw(st.sampled_from(["", "photos/", "more/of them/"]))
+            extension = data.draw(st.sampled_from([".jpg", ".JPG", ".png", ".tif"]))
+            files.append(f"{folder}{data.draw(st.sampled_from([name, name.swapcase(), normalize('NFD', name)]))}{extension}")
+            references.append(f"{prefix}{name}{extension.lower() if listed else ''}")
+            draw(root / files[-1])
+        lines = [json.dumps({"image": reference, "labels": ["cat"]}) for reference in references]
+        manifest = load(put(root / "labels.jsonl", "\n".join(lines)))
+        assert manifest.rows["image"].to_pylist() == files
