@@ -111,6 +111,7 @@ def evaluate(
 
     scored = score_or_read(
         run_or_scores,
+        final=True,
         data=data,
         split=split,
         labels=labels,

@@ -171,6 +171,7 @@ def score_or_read(
     workers: int | None = None,
     uncalibrated: bool = False,
     similarity: bool = False,
+    final: bool = False,
     beside: ScoredSplit | None = None,
     check_card: Callable[[Path, ModelCard], None] | None = None,
     check_split: Callable[[ModelFile, Split], None] | None = None,
@@ -194,6 +195,7 @@ def score_or_read(
         workers: processes that read images.
         uncalibrated: use the model as it was trained.
         similarity: also measure the cosines of label features and prototypes, where there are any.
+        final: without `split`, take test where there is one, also if the run chose its best epoch by another split.
         beside: gives the labels of a file of scores that has none.
         check_card: called with the model file and its card before torch is imported; raises.
         check_split: called with the model file and the images before torch is imported; raises.
@@ -219,7 +221,7 @@ def score_or_read(
 
     with process_group():
         with main_process_first():  # data sets are prepared by one process and opened by the others
-            opened = open_split(file, data=None if data is None else str(data), split=split, progress=progress)
+            opened = open_split(file, data=None if data is None else str(data), split=split, final=final, progress=progress)
             if check_split is not None:
                 check_split(file, opened.split)
         model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)

@@ -155,6 +155,7 @@ def compare_models(
         for path in sorted((first, second), key=lambda path: is_scores_file(Path(path))):  # models first: they have labels
             scored[path] = score_or_read(
                 path,
+                final=True,
                 img_size=img_size,
                 uncalibrated=uncalibrated,
                 beside=next(iter(scored.values()), None),

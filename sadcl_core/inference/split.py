@@ -21,6 +21,8 @@ from sadcl_core.runtime.progress import StagedProgress
 
 TRIED = 20  # images that are looked for
 
+TEST = "test"  # name of the split that no choice was made by
+
 
 @dataclass(frozen=True)
 class OpenedSplit:
@@ -31,16 +33,23 @@ class OpenedSplit:
         labelled: how many of the model's K classes the data have labels of.
         changed: the run's own data were prepared again since it was trained.
         seen: how many images have the paths of images that the model was trained on; 0 if the data of the run are gone.
+        chose_epoch: split by which the run chose its best epoch, where another one was taken; else empty.
     """
 
     split: Split
     labelled: int
     changed: bool
     seen: int
+    chose_epoch: str = ""
 
 
 def open_split(
-    model: Model | ModelFile, *, data: str | None = None, split: str | None = None, progress: StagedProgress | None = None
+    model: Model | ModelFile,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    final: bool = False,
+    progress: StagedProgress | None = None,
 ) -> OpenedSplit:
     """Open the images to go through; imports no torch.
 
@@ -48,6 +57,7 @@ def open_split(
         model: from `sadcl_core.load`, or from `find_card`, so that a mistake is found before the weights are read.
         data: a data set's name, its prepared folder, or where the run's own data set lies now; by default the run's own.
         split: its name; by default the run's held-out split, else val, else test, else all images.
+        final: take test first, where the run has chosen its best epoch by another split.
         progress: called while a data set is prepared, where that has not been done.
 
     Raises:
@@ -58,10 +68,12 @@ def open_split(
     manifest = _manifest(model, status, data, progress)
     labelled = len(manifest.classes)
     manifest = number_as_model(manifest, model.card)
-    names = (split,) if split else (str(status.get("eval_split", "")), *HELD_OUT)
+    chose = str(status.get("eval_split", ""))
+    names = (split,) if split else (*((TEST,) if final and chose else ()), chose, *HELD_OUT)
     images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
     changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
-    return OpenedSplit(images, labelled, changed, _count_seen(images, status))
+    chose = chose if not split and images.name not in (chose, ALL) and chose in manifest.splits else ""
+    return OpenedSplit(images, labelled, changed, _count_seen(images, status), chose)
 
 
 def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sadcl_core.runs.checkpoint import read_card
-from tests.conftest import Sadcl, make_voc, run_sadcl, voc_object
+from tests.conftest import QUICK, Sadcl, make_voc, run_sadcl, voc_object
+from tests.core.data.formats.samples import draw, put
 from tests.processes import end, start
 
 QUICK_EVAL = ("--bootstrap", "100")
@@ -487,3 +488,18 @@ def test_two_processes_print_what_one_prints(trained: Path, tmp_path: Path) -> N
         return document
 
     assert evaluate(2) == evaluate(1)
+
+
+def test_the_test_split_is_taken_where_another_chose_the_epoch(sadcl: Sadcl, tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    rows = ["image,labels,split"]
+    for k in range(24):
+        draw(folder / f"{k}.png")
+        rows.append(f"{k}.png,{'cat' if k % 2 else 'dog'},{('train', 'train', 'val', 'test')[k // 2 % 4]}")
+    put(folder / "labels.csv", "\n".join(rows) + "\n")
+    assert sadcl("train", folder, *QUICK, "--epochs", "1,0").exit_code == 0
+    ran = sadcl("eval", "--device", "cpu", "-j", "0")
+    assert ran.exit_code == 0, ran.stderr
+    assert "split test: 6 images" in ran.stderr
+    assert "(val chose the epoch: --split val takes that)" in ran.stderr
+    assert "split val: 6 images" in sadcl("eval", "--device", "cpu", "-j", "0", "--split", "val").stderr

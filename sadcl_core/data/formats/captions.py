@@ -1,7 +1,7 @@
 """Captions: beside each image a text of the same name with its tags between commas, or another delimiter that is given.
 
     photos/a.jpg
-    photos/a.txt      cat, dog, sitting on a sofa
+    photos/a.txt      cat, dog, sitting on a sofa        or a.caption
 
 An image without a text has no label. Folders called train, val or test are the splits.
 """
@@ -68,4 +68,7 @@ def read(source: Source) -> Manifest:
 
 
 def _text_beside(image: Path) -> Path:
-    return Path(os.path.splitext(image)[0] + ".txt")  # noqa: PTH122 - many
+    """Return the text with an image's tags: a.txt, or a.caption where that is there instead."""
+    stem = os.path.splitext(image)[0]  # noqa: PTH122 - many
+    caption = f"{stem}.caption"
+    return Path(caption if not os.path.isfile(f"{stem}.txt") and os.path.isfile(caption) else f"{stem}.txt")  # noqa: PTH113

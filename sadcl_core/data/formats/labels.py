@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from array import array
 from collections import Counter
@@ -17,6 +18,7 @@ import pyarrow as pa
 from sadcl_core.data.class_names import sort_classes
 from sadcl_core.data.formats.locate import (
     ADDRESS,
+    TRIED,
     Images,
     Located,
     cleaned,
@@ -314,6 +316,8 @@ class LabelRows:
         ends = [*(part.first for part in self._parts[1:]), len(images)]
         relative = [image for place, image in enumerate(images) if place not in self._addresses and not is_absolute(image)]
         droppable, every = common_folders(relative), Images(self.source.root)
+        if not relative and not self._addresses and (written := self._as_written(every)) is not None:
+            return written, (ImagePlace("", len(images)),)
         located: list[tuple[Located, list[int]]] = []
         for part, end in zip(self._parts, ends, strict=True):
             by_split: dict[int, list[int]] = {}
@@ -330,6 +334,19 @@ class LabelRows:
                 if climbs_out(images[place]):
                     raise outside(images[place], root, self._where(place))
         return root, tuple(place for one, _ in located for place in one.places)
+
+    def _as_written(self, every: Images) -> Path | None:
+        """Return the common folder of images that are named by absolute paths, and make these relative to it.
+
+        None where one of them is not there, or some lie below the root.
+        """
+        images = self.rows.images
+        tried = locate(self.source, self.file, images[:TRIED], images=every, split="", droppable=0, elsewhere=True)
+        if len(tried.missing) < len(tried.paths) or not all(map(os.path.isfile, images)):
+            return None
+        folder = os.path.commonpath([os.path.dirname(image) for image in images])  # noqa: PTH120 - many
+        images[:] = [os.path.relpath(image, folder) for image in images]
+        return Path(folder)
 
     def _locate(self, part: _Part, places: Sequence[int], split: str, droppable: int, every: Images) -> Located:
         """Return where the images of one file and split are.

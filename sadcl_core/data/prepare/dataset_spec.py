@@ -134,7 +134,10 @@ def _data_folder(name: str, data: Path | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Check --data.")
     if name not in BUILT_IN and not folder.is_dir():
-        hint = "Check --data." if data else f"Say where it lies with --data DIR, or link it to {DATA / name}."
+        from sadcl_core.data.prepare.download import ARCHIVES
+
+        fetch = f"Fetch it: sadcl prepare-data {name} --download. Or say" if name in ARCHIVES else "Say"
+        hint = "Check --data." if data else f"{fetch} where it lies with --data DIR, or link it to {DATA / name}."
         raise DataError(f"There is no folder {folder}. {hint}")
     return folder
 

@@ -42,3 +42,12 @@ def test_images_without_any_text(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     with pytest.raises(DataError, match=r"has no image with a text beside it. Write the tags of a.jpg into a.txt"):
         load(tmp_path, expected="captions")
+
+
+def test_texts_called_caption(tmp_path: Path) -> None:
+    for name in "ab":
+        draw(tmp_path / f"{name}.jpg")
+    put(tmp_path / "a.caption", "cat, dog\n")
+    put(tmp_path / "b.caption", "nothing of this\n")
+    put(tmp_path / "b.txt", "dog\n")
+    assert [row[2] for row in rows(load(tmp_path))] == [["cat", "dog"], ["dog"]]

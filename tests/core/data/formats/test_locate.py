@@ -155,3 +155,17 @@ def test_random_layouts_are_found_or_left_missing(data: st.DataObject) -> None:
         lines = [json.dumps({"image": reference, "labels": ["cat"]}) for reference in references]
         manifest = load(put(root / "labels.jsonl", "\n".join(lines)))
         assert manifest.rows["image"].to_pylist() == files
+
+
+def test_absolute_paths_that_are_there_need_no_folder(tmp_path: Path) -> None:
+    for k, place in enumerate(("photos/one", "photos/two")):
+        draw(tmp_path / place / f"{k}.jpg")
+    lines = [f"{tmp_path}/photos/one/0.jpg,cat", f"{tmp_path}/photos/two/1.jpg,dog"]
+    table = put(tmp_path / "elsewhere" / "lists" / "labels.csv", "\n".join(["image,labels", *lines]) + "\n")
+    for named in (table, table.parent):
+        manifest = load(named)
+        assert manifest.description.root == tmp_path / "photos"
+        assert [row[0] for row in rows(manifest)] == ["one/0.jpg", "two/1.jpg"]
+    put(table, "\n".join(["image,labels", *lines, "/nowhere/2.jpg,cat"]) + "\n")
+    with pytest.raises(DataError, match="does not lie under"):
+        load(table)
