@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,10 +106,10 @@ class Values:
             return ACTIVE if number >= self.threshold else INACTIVE
         return self.states.get(flag)
 
-    def meanings(self, flags: Iterable[str]) -> dict[str, str]:
+    def meanings(self, flags: Collection[str]) -> dict[str, str]:
         """Return `present`, `absent` or `unknown` for each of some flags, as people read it."""
         shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
-        return shown | {text: MEANINGS[state] for text, state in self.texts.items()}
+        return shown | {text: MEANINGS[state] for text, state in self.texts.items() if text in flags}
 
 
 def find_values(counts: Counter[str], reading: Reading, where: str, classes: Sequence[str] = ()) -> Values:
@@ -154,7 +154,7 @@ def _most_likely(counts: Counter[str], readings: Sequence[dict[str, int]], class
         choice = SIGNED if not counts[BLANK] else None
     elif counts[BLANK] or not counts["-1"] or as_absent:
         choice = USUAL
-    elif classes and {name.lower() for name in classes} <= VOC:
+    elif classes and {name.lower() for name in classes} <= VOC and counts["-1"] > counts["1"]:
         choice = SIGNED
     return choice if choice in readings else None
 
@@ -225,8 +225,8 @@ def _are_words(texts: Sequence[str]) -> bool | None:
     """
     counts = Counter(" ".join(text.split()) for text in texts)
     several = [text.split() for text in counts if " " in text]
-    if not several:
-        return False
+    if not several or all(word.isdecimal() for text in several for word in text):
+        return bool(several)  # numbers of classes
     words = Counter(word for text in counts for word in text.split())
     again = sum(words[word] > 1 for text in several for word in text)
     total = sum(map(len, several))

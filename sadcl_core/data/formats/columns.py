@@ -39,7 +39,7 @@ ABOUT = re.compile(  # names of columns that are about the image, whatever they 
     r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
 )
 DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
-    r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|"
+    r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
     r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
 )
 SURE = frozenset(("1", "0"))

@@ -60,7 +60,6 @@ def _open(path: Path) -> Opened:
     if not head:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
     keys = list(dict.fromkeys(key for _, row in head for key in row))
-    keys += [key for key in (SPLIT[0], UNKNOWN[0]) if not any(name in keys for name in (SPLIT if key == SPLIT[0] else UNKNOWN))]
     elsewhere = next((key for key in ELSEWHERE if key in keys), None)
     return Opened(
         ["image" if key == elsewhere else key for key in keys],
@@ -90,12 +89,18 @@ def _cells(rows: Iterator[tuple[int, dict[str, Any]]], keys: list[str], path: Pa
     """Yield the values of each object in the order of the keys; None for a key that it lacks.
 
     Raises:
-        DataError: an object names no image, or no labels although others do.
+        DataError: an object names no image, or no labels although others do, or has a split that the first rows have not.
     """
     image = needed or next((key for key in IMAGE_COLUMNS if key in keys), None)
     labels = next((key for key in LABEL_COLUMNS if key in keys), None)
+    known, late = set(keys), {*SPLIT, *UNKNOWN}.difference(keys)
     for number, row in rows:
         for what, key in (("image", image), ("labels", labels)):
             if key is not None and key not in row:
                 raise DataError(f'{path}, row {number} names no {what}. Write {{"image": "a.jpg", "labels": ["cat"]}}.')
+        if not row.keys() <= known and (more := late.intersection(row)):
+            raise DataError(
+                f"{path}, row {number} has the key {min(more)!r}, which none of the first {LOOKED_AT:,} rows has. Write it there "
+                "as well."
+            )
         yield number, [row.get(key) for key in keys]

@@ -362,7 +362,7 @@ class _Reader:
             if state is None:
                 raise DataError(
                     f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
-                    "or say with --classes FILE which columns are classes."
+                    "say --threshold 0.5 where fractions are meant, or with --classes FILE which columns are classes."
                 )
             (entry.active if state == ACTIVE else entry.unknown).append(name)
 

@@ -126,3 +126,10 @@ def test_folders_are_searched(tmp_path: Path) -> None:
         find_images([tmp_path / "empty"])
     with pytest.raises(DataError, match="no image or folder"):
         find_images([tmp_path / "none"])
+
+
+def test_an_image_that_cannot_be_read_here_is_named(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 100)
+    assert find_images([tmp_path]) == [tmp_path / "a.HEIC"]
+    (prediction,) = model.predict([tmp_path / "a.HEIC"])
+    assert "a.HEIC: HEIC, which is read where pillow-heif is installed" in prediction.error

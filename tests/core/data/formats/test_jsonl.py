@@ -132,3 +132,10 @@ def test_a_row_that_is_none(tmp_path: Path, entry: Any, message: str) -> None:
 def test_text_labels_are_taken_apart_when_a_person_says_so(tmp_path: Path) -> None:
     path = put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": "cat, dog"}\n')
     assert rows(load(path, reading=Reading(delimiter=","))) == [("a.jpg", "", ["cat", "dog"], [])]
+
+
+def test_a_key_that_only_late_rows_have_is_not_passed_over(tmp_path: Path) -> None:
+    lines: list[Any] = [{"image": f"{k}.jpg", "labels": ["cat"]} for k in range(10_001)]
+    lines[-1]["split"] = "train"
+    with pytest.raises(DataError, match=r"row 10001 has the key 'split', which none of the first 10,000 rows has"):
+        load(put_lines(tmp_path / "mine.jsonl", lines))

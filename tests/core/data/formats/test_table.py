@@ -180,6 +180,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         ("a.jpg\nb.jpg,cat,dog\n", [[], ["cat", "dog"]]),
         ("a.jpg\nb.jpg;cat,dog\n", [[], ["cat", "dog"]]),
         ("id,target\na,cat\nb,dog\n", [["cat"], ["dog"]]),
+        ("Id,Target\na,16 0\nb,7 1 2 0\nc,5\n", [["0", "16"], ["0", "1", "2", "7"], ["5"]]),
         ('image,labels\na.jpg,"[\'cat\', \'dog\']"\nb.jpg,"[""dog""]"\n', [["cat", "dog"], ["dog"]]),
         ("image,labels\na.jpg,\"('cat', 'dog')\"\nb.jpg,\"{'dog'}\"\n", [["cat", "dog"], ["dog"]]),
         (",image,cat,dog\n0,a.jpg,1,1\n1,b.jpg,0,1\n", [["cat", "dog"], ["dog"]]),
