@@ -266,7 +266,7 @@ def show_note(event: Event) -> None:
         case events.StageTakenOver():
             say(f"stage {event.stage} from {event.run.path}, EMA mAP {event.best_map:.2f}")
         case events.FeaturesAwaited():
-            detail(f"waits for another process that computes features in {event.folder}")
+            say(f"waits for another process that computes features in {event.folder}")
         case events.TimeEstimated():
             early = "; early stop may end it sooner" if event.early_stop else ""
             say(f"about {spoken(event.seconds)} to go, from the first steps{early}")

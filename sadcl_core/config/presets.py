@@ -218,13 +218,11 @@ def configure(
         (source, recipe.layer),
         (f"{source} for {head}", recipe.heads.get(head, {})),
     ]
-    first = resolve_config([*base, *layers])[0]
-    start = first.model
-    last: list[tuple[str, Layer]] = [(f"preset {name}", {"preset": name})]
+    start = resolve_config([*base, *layers])[0].model
     random = start.pretrained is False and not start.init_from
     if random:
         base.append(("no pretrained weights", NOTHING_FROZEN))
-    config, sources = resolve_config([*base, *layers, *last])
+    config, sources = resolve_config([*base, *layers, (f"preset {name}", {"preset": name})])
     if random:
         _refuse_frozen_file(layers, config, sources)
     if recipe.needs_init and not config.model.init_from:
@@ -254,6 +252,8 @@ def _automatic(
     model, values = config.model, flatten(config.model_dump())
     given = {key: values[key] for _, layer in layers for key in flatten(layer) if key in values}
     data = facts() if facts else Facts(split_sizes.get(config.data.train_split, 0))
+    if config.features.once:  # random features that nothing trains help nobody
+        data = replace(data, pretrained=True)
     if "model.pretrained" in given or model.init_from:
         data = replace(data, pretrained=model.pretrained is not False or bool(model.init_from))
     if isinstance(model.pretrained, str):

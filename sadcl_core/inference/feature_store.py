@@ -168,7 +168,7 @@ class FeatureStore:
                 self._user.acquire()
                 if not (self.folder / ABOUT).is_file():
                     write_json(self.folder / ABOUT, card.model_dump(), OPTION)
-                for name in (ROWS, INDEX):
+                for name in (ABOUT, ROWS, INDEX):  # the first to note the time
                     (self.folder / name).touch()
         self._count = 0
         self._numbers: dict[bytes, int] = {}  # record -> row
@@ -217,14 +217,13 @@ class FeatureStore:
 
     @contextmanager
     def writing(self, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Be the only process that adds rows in the block; `waits` is called, again and again, while another one is."""
+        """Be the only process that adds rows in the block; `waits` is called once if another one is."""
         lock = FileLock(self.folder / LOCK)
-        while True:
-            try:
-                lock.acquire(timeout=0.5)
-                break
-            except Timeout:
-                waits()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waits()
+            lock.acquire()
         try:
             self.refresh()
             whole = len(self)

@@ -102,6 +102,5 @@ def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunCon
                 computed += count
                 listen(FeaturesProgress(computed, absent))
 
-            data = config.data
-            cache.compute(missing, forward, batch_size=data.batch_size, workers=data.workers, progress=progress)
+            cache.compute(missing, forward, workers=config.data.workers, progress=progress)
     listen(FeaturesComputed(computed, time.perf_counter() - start))

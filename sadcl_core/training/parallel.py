@@ -77,22 +77,28 @@ def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool)
 
 
 class Ema(ModelEmaV3):
-    """EMA of a classifier; beside a backbone that is frozen entirely only what learns is averaged, since the rest is the same."""
+    """EMA of a classifier; what is frozen is left out, since it is the same in both and can be most of the network."""
+
+    pairs: list[tuple[Tensor, Tensor]] | None = None  # tensors here and in the model, from the first step of a stage on
 
     def apply_update_(self, model: Classifier, decay: float) -> None:
-        """Move every tensor towards that of the model."""
-        if not model.backbone.frozen_entirely:
-            super().apply_update_(model, decay)
-            return
-        parts = ["head", *(["projection"] if next(model.projection.parameters()).requires_grad else [])]
-        own, new = (
-            [network.prototypes.data, *(tensor for name in parts for tensor in getattr(network, name).state_dict().values())]
-            for network in (self.module, model)
-        )
-        for tensor, target in zip(own, new, strict=True):
-            if tensor.is_floating_point():
-                tensor.lerp_(target, weight=1 - decay)
-            else:
+        """Move every tensor that can change towards that of the model."""
+        if self.pairs is None:
+            backbone = model.backbone
+            frozen = [backbone.net] if backbone.frozen_entirely else backbone.frozen
+            same = {id(tensor) for part in frozen for tensor in part.state_dict(keep_vars=True).values()}
+            same |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
+            averaged, tensors = self.module.state_dict(), model.state_dict(keep_vars=True)
+            self.pairs = [(averaged[name], tensor.detach()) for name, tensor in tensors.items() if id(tensor) not in same]
+        floats = [pair for pair in self.pairs if pair[0].is_floating_point()]
+        if self.foreach:
+            own, new = [tensor for tensor, _ in floats], [target for _, target in floats]
+            self._foreach_lerp_(own, new, 1 - decay)
+        else:
+            for tensor, target in floats:
+                self._lerp_(tensor, target, 1 - decay)
+        for tensor, target in self.pairs:
+            if not tensor.is_floating_point():
                 tensor.copy_(target)
 
 

@@ -29,7 +29,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.lock import process_start
 from sadcl_core.runs.run_directory import RunDirectory, read_status
-from sadcl_core.training.listeners.events import ComparedRunStarted, Event, StageStarted, StepDone
+from sadcl_core.training.listeners.events import ComparedRunStarted, Event, FeaturesComputed, StageStarted, StepDone
 from sadcl_core.training.recipe import TrainingRecipe
 from sadcl_core.training.run import start_run
 from sadcl_core.training.setup import data_facts
@@ -98,6 +98,20 @@ def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> No
     one_stage = [*LAYERS, ("--set", {"stages": {"contrastive": {"epochs": 0}}})]
     with pytest.raises(UsageError, match="sarl and sadcl are the same with one stage"):
         plan(one_stage, manifest, methods=("sarl", "baseline", "sadcl"), seeds=(1,))
+
+
+def test_methods_share_the_features_of_a_frozen_backbone(manifest: Manifest) -> None:
+    events: list[Event] = []
+    frozen = [*LAYERS, ("--set", {"features": {"once": True, "cache": "cache"}, "model": {"freeze_stride": 64}})]
+    methods = ("baseline", "sarl", "sadcl", "baseline-contrastive")
+    run_plan(plan(frozen, manifest, methods=methods, seeds=(1,)), manifest, Path("c"), listen=events.append)
+    computed = [event.rows for event in events if isinstance(event, FeaturesComputed)]
+    assert computed == [24 * 2 + 12] + [0] * (len(computed) - 1)
+    assert len(computed) == 6  # four runs and two first stages
+    elsewhere = [*LAYERS, ("--set", {"features": {"once": True, "cache": "elsewhere"}, "model": {"freeze_stride": 64}})]
+    again: list[Event] = []
+    run_plan(plan(elsewhere, manifest, methods=methods, seeds=(1,)), manifest, Path("c"), listen=again.append)
+    assert not [event for event in again if isinstance(event, FeaturesComputed)]  # finished, wherever features are now
 
 
 @pytest.mark.parametrize("methods", [("sarl", "sadcl"), ("sadcl", "sarl")])
