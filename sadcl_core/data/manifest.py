@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -62,6 +63,7 @@ class Description:
         shards: of the images, if they are in tar files instead of under the root.
         interpretation: how the label files were read; None in manifests of earlier versions and of data that are drawn.
         stamp: of the preparation that wrote it.
+        home: absolute folder that it was written to; empty where it is not stored, or was by an earlier version.
 
     Raises:
         DataError: a class name appears twice, or there is another number of superclasses.
@@ -77,6 +79,7 @@ class Description:
     shards: Shards | None = None
     interpretation: Interpretation | None = None
     stamp: str = field(default="", compare=False)
+    home: str = field(default="", compare=False)
 
     @property
     def location(self) -> str:
@@ -205,6 +208,7 @@ class Manifest:
                 "stamp": stamp,
                 "name": self.description.name,
                 "root": str(self.description.root),
+                "home": str(folder.resolve()),
                 "images": len(self),
                 "splits": self.split_sizes,
                 "classes": list(self.description.classes),
@@ -262,11 +266,44 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
         raise DataError(f"{folder / ROWS} cannot be read ({error}). Run sadcl prepare-data again.") from None
     if root is not None:
         description = replace(description, root=root)
+    elif description.shards is None and rows.num_rows:
+        along = moved_along(description.root, description.home, folder)
+        if along != description.root and (along / rows["image"][0].as_py()).is_file():
+            description = replace(description, root=along)
     if description.shards is not None:
         _check_shards(description.shards, Manifest(description, rows), folder)
         base = address or description.shards.base or f"{folder.resolve()}/"
         description = replace(description, shards=replace(description.shards, base=base))
     return Manifest(description, rows, folder)
+
+
+def moved_along(path: Path, home: str, folder: Path) -> Path:
+    """Return where a path is now, if it moved or was copied together with the folder of a manifest.
+
+    Args:
+        path: absolute, when the manifest was written.
+        home: absolute folder of the manifest then; empty where that is not known.
+        folder: of the manifest now.
+
+    Example:
+        >>> moved_along(Path("/home/me/pets/photos"), "/home/me/pets/prepared/pets", Path("/mnt/pets/prepared/pets")).as_posix()
+        '/mnt/pets/photos'
+    """
+    here = folder.resolve()
+    if not home or Path(home) == here:
+        return path
+    return Path(os.path.normpath(here / os.path.relpath(path, home)))
+
+
+def find_prepared(folder: Path, run: Path) -> Path:
+    """Return the folder of a manifest, or the one of the same name in the project of a run that was copied with its data.
+
+    Args:
+        folder: as the run wrote it down.
+        run: its directory, PROJECT/runs/NAME; the manifest then is PROJECT/prepared/NAME.
+    """
+    beside = run.resolve().parent.parent / folder.parent.name / folder.name
+    return beside if not is_prepared(folder) and is_prepared(beside) else folder
 
 
 def _open_again(folder: Path, description: Description) -> Manifest:
@@ -350,6 +387,7 @@ def parse_description(content: bytes, where: str) -> Description:
             source={**stored["source"], "files": dict(stored["source"].get("files", {}))},
             options=dict(stored.get("options", {})),
             stamp=str(stored.get("stamp", "")),
+            home=str(stored.get("home", "")),
             notes=tuple(map(str, stored["notes"])),
             shards=None if shards is None else _parse_shards(shards, where),
             interpretation=None if account is None else parse_interpretation(account),

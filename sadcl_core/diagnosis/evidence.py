@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Manifest, load_manifest
+from sadcl_core.data.manifest import Manifest, find_prepared, load_manifest
 from sadcl_core.data.split import Split
 from sadcl_core.diagnosis.baselines import Baselines, baselines
 from sadcl_core.diagnosis.findings import Finding, not_checked
@@ -137,7 +137,7 @@ def gather(
 
     state = attempt("state", lambda: read_state(run))
     config = attempt("config", lambda: read_config(run))
-    manifest = attempt("manifest", lambda: _read_manifest(state, config, data))
+    manifest = attempt("manifest", lambda: _read_manifest(run.path, state, config, data))
     model = attempt("broken_weights", lambda: load(run.path, device="cpu"))
     tensors = {} if model is None else model.classifier.state_dict()
     broken = tuple(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
@@ -171,12 +171,12 @@ def gather(
     )
 
 
-def _read_manifest(state: RunState | None, config: RunConfig | None, data: str | Path | None) -> Manifest:
+def _read_manifest(run: Path, state: RunState | None, config: RunConfig | None, data: str | Path | None) -> Manifest:
     """Return the prepared data of a run, with their images where they are now."""
     folder = (state.manifest if state else "") or (config.data.manifest if config else "")
     if not folder:
         raise DataError("the run does not say where its data lie")
-    return load_manifest(Path(folder), root=None if data is None else Path(data).resolve())
+    return load_manifest(find_prepared(Path(folder), run), root=None if data is None else Path(data).resolve())
 
 
 def _held_out(manifest: Manifest, state: RunState | None, config: RunConfig | None) -> Split:

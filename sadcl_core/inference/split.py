@@ -9,7 +9,7 @@ from typing import Any
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import moved
-from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest, load_with_images
+from sadcl_core.data.manifest import Manifest, find_prepared, is_prepared, load_manifest, load_with_images
 from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.split import ALL, HELD_OUT, Split
@@ -64,7 +64,7 @@ def open_split(
         UsageError: a model file on its own does not name its data, and `data` is missing.
         DataError: the data set is not there, or has classes that the model does not know.
     """
-    status = read_status(model.run.path) if model.run is not None else {}
+    status = _status(model)
     manifest = _manifest(model, status, data, progress)
     labelled = len(manifest.classes)
     manifest = number_as_model(manifest, model.card)
@@ -93,12 +93,22 @@ def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:
 
 def refuse_trained_on(model: Model | ModelFile, images: Split) -> None:
     """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
-    seen = _count_seen(images, read_status(model.run.path) if model.run is not None else {})
+    seen = _count_seen(images, _status(model))
     if seen:
         raise UsageError(
             f"The model was trained on {seen:,} of these {len(images):,} images, and is surer of them than of others. "
             "Calibrate on images held out: leave --split and --data out, or name others."
         )
+
+
+def _status(model: Model | ModelFile) -> dict[str, Any]:
+    """Return what the run of a model wrote down, with the place where its prepared data are now; nothing for a lone file."""
+    if model.run is None:
+        return {}
+    status = read_status(model.run.path)
+    if "manifest" in status:
+        status = {**status, "manifest": str(find_prepared(Path(str(status["manifest"])), model.run.path))}
+    return status
 
 
 def _count_seen(images: Split, status: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.data.manifest import load_manifest
+from sadcl_core.data.manifest import find_prepared, load_manifest
 from sadcl_core.data.split import Split
 from sadcl_core.data.twins import find_twins
 from sadcl_core.errors import DataError, SadclError
@@ -83,7 +83,7 @@ def _trained_on(init_from: str) -> Iterator[tuple[str, Split | None]]:
             yield str(model), None
             return
         config = _config(run)
-        yield str(run.path), None if config is None else _split(config)
+        yield str(run.path), None if config is None else _split(config, run.path)
         if config is None or not config.model.init_from:
             return
         init_from = config.model.init_from
@@ -96,10 +96,10 @@ def _config(run: RunDirectory) -> RunConfig | None:
         return None
 
 
-def _split(config: RunConfig) -> Split | None:
+def _split(config: RunConfig, run: Path) -> Split | None:
     """Return the training split of a run; None where its images cannot be compared."""
     try:
-        manifest = load_manifest(Path(config.data.manifest))
+        manifest = load_manifest(find_prepared(Path(config.data.manifest), run))
         split = manifest.split(config.data.train_split)
     except SadclError:
         return None

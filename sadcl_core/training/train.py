@@ -107,7 +107,7 @@ def _resume(
     progress: StagedProgress | None,
 ) -> TrainingResult:
     """Go on with a run; the processes have joined."""
-    from sadcl_core.data.manifest import load_with_images
+    from sadcl_core.data.manifest import find_prepared, load_with_images
     from sadcl_core.runtime.distributed import broadcast
     from sadcl_core.training.listeners.standard import standard_listeners
     from sadcl_core.training.resume import prepare_resume
@@ -115,7 +115,7 @@ def _resume(
 
     resumed = prepare_resume(broadcast(stopped), layers, epochs=epochs, lr=lr)
     if dataset is None and data is None:
-        manifest = load_with_images(Path(resumed.config.data.manifest))
+        manifest = load_with_images(find_prepared(Path(resumed.config.data.manifest), resumed.run.path))
     else:
         manifest = find_data(dataset or resumed.config.data.dataset, data, listen=listen, progress=progress)
     with standard_listeners(resumed.config, resumed.run, listen) as tell:

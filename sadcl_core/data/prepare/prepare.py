@@ -21,7 +21,7 @@ from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.locate import Images
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.unpack import UNPACKED
-from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images
+from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images, moved_along
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
@@ -507,7 +507,8 @@ def _refuse_other(target: Path, spec: DatasetSpec) -> None:
         if foreign or (names and names.isdisjoint(MANIFESTS) and not all(map(UNFINISHED, names))):
             raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
         return
-    same = (stored.name, stored.options.get("dataset")) == (spec.name, list(spec.given))
+    given = list(map(str, stored.options.get("dataset", ())))
+    same = stored.name == spec.name and list(spec.given) in (given, [_moved_given(text, stored.home, target) for text in given])
     if spec.given[0] in DATASETS:  # which data a name stands for depends on where they lie
         old = Path(str(stored.options.get("root")))
         same = same and (old == spec.root.resolve() or not old.exists())
@@ -519,6 +520,12 @@ def _refuse_other(target: Path, spec: DatasetSpec) -> None:
             f"{target} is the manifest of {old_given} in {stored.options.get('root')}, not of {' '.join(spec.given)} in "
             f"{spec.root}. Give this one another place: {command}, and train with {target}-2."
         )
+
+
+def _moved_given(text: str, home: str, folder: Path) -> str:
+    """Return a path or SPLIT=PATH as it is where the project was copied with its data."""
+    split, equals, path = text.rpartition("=") if not text.startswith("/") else ("", "", text)
+    return f"{split}{equals}{moved_along(Path(path), home, folder)}" if path.startswith("/") else text
 
 
 def _stored(folder: Path) -> Description | None:

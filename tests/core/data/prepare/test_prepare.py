@@ -13,7 +13,7 @@ from PIL import Image
 from sadcl_core.data.formats import digits
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.images import open_image
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco, make_voc, voc_object
@@ -159,7 +159,9 @@ def test_what_is_not_there() -> None:
         prepare("digits", data=Path("file"))
     with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
         prepare("coco", data=Path("nowhere"))
-    with pytest.raises(DataError, match=r"There is no folder data/voc2007. Say where it lies with --data DIR"):
+    with pytest.raises(
+        DataError, match=r"There is no folder data/voc2007. Fetch it: sadcl prepare-data voc2007 --download. Or say where"
+    ):
         find_or_prepare("voc2007")
     with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
         find_or_prepare("voc207")
@@ -484,3 +486,24 @@ def test_interrupted_copies_of_the_same_data_are_gone_on_with_also_after_other_o
     assert len(now) == 40
     assert {name: now[name] for name in kept} == kept
     assert find_or_prepare(str(folder)).kind == "before"
+
+
+def test_a_project_that_was_copied_finds_its_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, copied = make_project(tmp_path / "project"), tmp_path / "elsewhere" / "copy"
+    monkeypatch.chdir(project)
+    first = prepare("pets", split="0.5,0.5").manifest
+    shutil.copytree(project, copied)
+    monkeypatch.chdir(copied)
+    assert load_manifest(Path("prepared/pets")).description.root == copied / "pets"
+    (copied / "pets").rename("away")
+    assert load_manifest(Path("prepared/pets")).description.root == project / "pets"
+    Path("away").rename("pets")
+    again = find_or_prepare("pets")
+    assert again.manifest.description.root == copied / "pets"
+    assert again.manifest.rows.equals(first.rows)
+
+
+def make_project(folder: Path) -> Path:
+    draw_all(folder / "pets", [f"{k}.png" for k in range(8)])
+    put(folder / "pets" / "labels.csv", "image,labels\n" + "".join(f"{k}.png,{'cat' if k % 2 else 'dog'}\n" for k in range(8)))
+    return folder
