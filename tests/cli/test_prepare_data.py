@@ -206,6 +206,8 @@ def test_what_values_mean_can_be_said(sadcl: Sadcl) -> None:
     table = put_flags("image,cat,dog\n1,\n,1\n,\n")
     ran = sadcl("prepare-data", table)
     assert (ran.exit_code, "Say --absent blank or --unknown blank" in ran.stderr) == (3, True)
+    ran = sadcl("train", table)
+    assert (ran.exit_code, f"or --unknown blank. Give it to: sadcl prepare-data {table}." in ran.stderr) == (3, True)
     ran = sadcl("prepare-data", table, "--absent", "blank")
     assert ran.exit_code == 0
     assert load_manifest(Path("prepared/flags")).split("train").inactive_counts().all()

@@ -149,7 +149,7 @@ def find_values(counts: Counter[str], reading: Reading, where: str, classes: Seq
 def _most_likely(counts: Counter[str], readings: Sequence[dict[str, int]], classes: Sequence[str]) -> dict[str, int] | None:
     """Return the reading that the counts leave alone; None if there are two."""
     choice = None
-    as_absent = counts["0"] >= max(counts["1"], min(counts["-1"], 2 * counts["1"]))  # more often than difficult labels are
+    as_absent = counts["0"] >= min(counts["-1"], 2 * counts["1"])  # more often than difficult labels would be
     if not counts["0"]:
         choice = SIGNED if not counts[BLANK] else None
     elif counts[BLANK] or not counts["-1"] or as_absent:

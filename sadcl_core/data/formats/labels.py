@@ -8,7 +8,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,7 @@ from sadcl_core.errors import DataError
 
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
+MAX_PLACES = 50  # places of images that are told apart
 SHOWN = 10  # things named of all that are left out
 MAX_UNKNOWN = 200_000_000  # unknown labels of images of which only some labels are known
 MAX_PIXEL = 1e7  # no image is so wide
@@ -333,7 +334,8 @@ class LabelRows:
                 images[place] = below + path
                 if climbs_out(images[place]):
                     raise outside(images[place], root, self._where(place))
-        return root, tuple(place for one, _ in located for place in one.places)
+        found = sum((one.places for one, _ in located), Counter[ImagePlace]())
+        return root, tuple(replace(place, images=count) for place, count in found.most_common(MAX_PLACES))
 
     def _as_written(self, every: Images) -> Path | None:
         """Return the common folder of images that are named by absolute paths, and make these relative to it.

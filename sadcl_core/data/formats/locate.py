@@ -28,7 +28,6 @@ from sadcl_core.errors import DataError
 TRIED = 20  # references a rule is tried on
 DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
-MAX_PLACES = 50  # places of images that are told apart
 CONVERTED = (*EXTENSIONS, ".dcm", ".dicom")  # extensions in place of which an image may have another
 SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".tif", ".JPG", ".PNG", ".JPEG")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
@@ -58,13 +57,13 @@ class Located:
         root: that the paths start from.
         paths: of each reference; that of the likeliest place where nothing is found.
         missing: numbers of the references for which nothing is found.
-        places: how the others were found.
+        places: how the others were found, each with how many.
     """
 
     root: Path
     paths: list[str]
     missing: list[int] = field(default_factory=list)
-    places: tuple[ImagePlace, ...] = ()
+    places: Counter[ImagePlace] = field(default_factory=Counter)
 
 
 class Images:
@@ -196,8 +195,7 @@ def locate(
             else:
                 left.append(k)
         missing = left
-    places = [ImagePlace(place.folder, count, place.dropped, place.extension) for place, count in found.most_common(MAX_PLACES)]
-    return Located(rule.root, paths, missing, tuple(places))
+    return Located(rule.root, paths, missing, found)
 
 
 def _split_of(path: str) -> str:

@@ -313,8 +313,18 @@ def find_or_prepare(
         same_root = spec.guess or stored.options.get("root") == str(spec.root.resolve())
         if same_root and not changed(stored.source) and not _more_labels(spec, options, stored):
             return DataOrigin(load_with_images(folder), "before")
-    prepared = _prepare(spec, folder, data, options, progress)
+    try:
+        prepared = _prepare(spec, folder, data, options, progress)
+    except DataError as error:
+        raise DataError(f"{error}{_hint(str(error), dataset)}") from None
     return DataOrigin(prepared.manifest, "now", str(spec.root) if dataset in DATASETS else dataset, report=prepared.report)
+
+
+def _hint(message: str, dataset: str) -> str:
+    """Return where to give an option of reading that a message names, for commands other than `prepare-data`."""
+    options = {f"--{field.name.replace('_', '-')}" for field in fields(Reading)}
+    named = options.intersection(re.findall(r"--[a-z-]+", message))
+    return f" Give it to: sadcl prepare-data {quote(dataset)}." if named else ""
 
 
 def _download(name: str, data: Path | None, progress: StagedProgress | None) -> None:

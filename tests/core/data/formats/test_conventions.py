@@ -137,10 +137,10 @@ CONVENTIONS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 
 
 def looks_like_another(convention: str, content: list[list[str]]) -> bool:
-    """True for 1 and -1 alone of which -1 is unknown, and for VOC with more labels that are difficult than present."""
+    """True for 1 and -1 alone of which -1 is unknown, and for VOC with more labels that are difficult than present or absent."""
     cells = [cell for row in content for cell in row]
     zeros = cells.count("0")
-    return (convention == "-1 unknown" and not zeros) or (convention == "VOC" and zeros >= cells.count("1"))
+    return (convention == "-1 unknown" and not zeros) or (convention == "VOC" and zeros >= min(map(cells.count, ("1", "-1"))))
 
 
 @FEW
@@ -186,7 +186,7 @@ def test_each_convention_is_read_with_what_a_person_says(tmp_path: Path) -> None
         ("image,a,b\n1.jpg,1,\n2.jpg,,1\n", "--absent blank or --unknown blank", {"absent": ("blank",), "unknown": ("blank",)}),
         ("image,a,b\n1.jpg,1,-1\n2.jpg,,1\n", "--absent -1 or --absent blank", {"absent": ("-1",)}),
         (
-            "image,a,b,c,d\n1.jpg,1,-1,-1,0\n2.jpg,1,1,-1,-1\n3.jpg,1,1,0,-1\n4.jpg,-1,-1,-1,-1\n",
+            "image,a,b,c,d\n1.jpg,1,-1,-1,0\n2.jpg,1,1,-1,-1\n3.jpg,1,1,0,-1\n4.jpg,1,-1,-1,-1\n",
             "--absent 0 or --absent -1",
             {"absent": ("-1",), "unknown": ("0",)},
         ),
