@@ -31,6 +31,7 @@ from sadcl_core.data.formats.locate import (
     without_scheme,
 )
 from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
+from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.interpretation import Column, FileReading, ImagePlace, Interpretation, LeftOut
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
@@ -340,9 +341,11 @@ class LabelRows:
     def _as_written(self, every: Images) -> Path | None:
         """Return the common folder of images that are named by absolute paths, and make these relative to it.
 
-        None where one of them is not there, or some lie below the root.
+        None where one of them is not there or not called as images are, or some lie below the root.
         """
         images = self.rows.images
+        if not all(image.lower().endswith(EXTENSIONS) for image in images):
+            return None
         tried = locate(self.source, self.file, images[:TRIED], images=every, split="", droppable=0, elsewhere=True)
         if len(tried.missing) < len(tried.paths) or not all(map(os.path.isfile, images)):
             return None
