@@ -70,6 +70,7 @@ def prepare_data(
         Literal["ignore", "negative", "positive"],
         typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
     ] = "ignore",
+    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of label files that are not UTF-8: cp1252.")] = "",
     group_by: Annotated[
         str,
         typer.Option(
@@ -130,6 +131,7 @@ def prepare_data(
             image_column=image_column,
             split_column=split_column,
             difficult=difficult,
+            encoding=encoding,
             group_by=group_by,
             merge=merge or [],
             drop=drop or [],

@@ -12,12 +12,13 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.data.images import EXTENSIONS
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 
 # usual names of columns and keys, the likeliest first, as `find_column` compares them
 IMAGE_COLUMNS = (
@@ -32,6 +33,7 @@ LABEL_COLUMNS = (
 MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
 EXCEL = re.compile(r"sep=.\s*", re.IGNORECASE)  # its own first line of a CSV
 MAX_YAML = 1 << 20  # bytes
+ENCODING: ContextVar[str] = ContextVar("encoding", default="utf-8")  # of texts without a mark
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BYTES = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # of a text behind its mark
 
@@ -51,17 +53,45 @@ def readable(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions.") from None
     except UnicodeDecodeError as error:
         kind = "UTF-16" if "16" in error.encoding else "UTF-8"
-        raise DataError(f"{path} is not {kind} text (byte {error.object[error.start]:#04x}). Save it as UTF-8.") from None
+        byte = f"{error.object[error.start]:#04x}"
+        raise DataError(f"{path} is not {kind} text (byte {byte}). Save it as UTF-8, or name its --encoding: cp1252.") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, MemoryError) as error:
         message = str(error)[:200].rstrip(".")
         raise DataError(f"{path} cannot be read as {kind} ({type(error).__name__}: {message}). Mend or replace it.") from None
 
 
 def detect_encoding(path: Path) -> str:
-    """Return the encoding that the byte order mark of a file names; UTF-8 without a mark."""
+    """Return the encoding that the byte order mark of a file names; without a mark that of `read_as`, or UTF-8."""
     with path.open("rb") as file:
         start = file.read(4)
-    return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
+    return next((name for mark, name in MARKS.items() if start.startswith(mark)), ENCODING.get())
+
+
+@contextmanager
+def read_as(encoding: str) -> Iterator[None]:
+    """Read texts without a byte order mark in an encoding; UTF-8 when empty.
+
+    Raises:
+        UsageError: there is no encoding of this name.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "labels.txt"
+        >>> _ = path.write_bytes("Bär".encode("cp1252"))
+        >>> with read_as("cp1252"):
+        ...     list(read_lines(path))
+        [(1, 'Bär')]
+    """
+    try:
+        name = codecs.lookup(encoding or "utf-8").name
+        "".encode(name)
+    except LookupError:  # also of what encodes no text
+        raise UsageError(f"There is no encoding called {encoding!r}. Write one such as cp1252 or latin-1.") from None
+    token = ENCODING.set(name)
+    try:
+        yield
+    finally:
+        ENCODING.reset(token)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

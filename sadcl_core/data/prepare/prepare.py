@@ -33,7 +33,7 @@ from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
 from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
-from sadcl_core.data.tables import read_classes
+from sadcl_core.data.tables import read_as, read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -67,6 +67,7 @@ class Options:
         threshold: fractions from here on are present, those below absent; None to refuse fractions.
         image_column: of a table; detected when empty.
         split_column: of a table; detected when empty; `none` if there is none.
+        encoding: of label files; UTF-8 when empty.
         group_by: column of a table, or pattern on the paths of images, whose values stay in one split.
         merge: classes that become one, such as `vehicle=car,bus`.
         drop: classes that are left out.
@@ -92,6 +93,7 @@ class Options:
     threshold: float | None = None
     image_column: str = ""
     split_column: str = ""
+    encoding: str = ""
     group_by: str = ""
     merge: Sequence[str] = ()
     drop: Sequence[str] = ()
@@ -158,6 +160,7 @@ def prepare(
     image_column: str = "",
     split_column: str = "",
     difficult: Difficult = "ignore",
+    encoding: str = "",
     group_by: str = "",
     merge: Sequence[str] = (),
     drop: Sequence[str] = (),
@@ -194,6 +197,7 @@ def prepare(
         image_column: of a table; detected when empty.
         split_column: of a table; detected when empty; "none" if there is none.
         difficult: what VOC's difficult objects count as: unknown, absent or present.
+        encoding: of label files that are not UTF-8, such as cp1252.
         group_by: column of a table whose values stay in one split, such as that of patients, or a regular expression whose
             parentheses capture them in the path of an image ("(patient\d+)").
         merge: classes that become one ("vehicle=car,bus").
@@ -252,6 +256,7 @@ def prepare(
         threshold=threshold,
         image_column=image_column,
         split_column=split_column,
+        encoding=encoding,
         group_by=group_by,
         merge=tuple(merge),
         drop=tuple(drop),
@@ -340,7 +345,8 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
     merges = parse_merges(options.merge)
-    manifest = _shaped(_read(spec, options, target), options, merges)
+    with read_as(options.encoding):
+        manifest = _shaped(_read(spec, options, target), options, merges)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
@@ -552,7 +558,8 @@ def _more_labels(spec: DatasetSpec, options: Options, stored: Description) -> bo
     files: Mapping[str, Path] = spec.paths
     if folder is not None and folder.is_dir():  # of a format that is a whole folder, every folder in it is watched
         whole = not reader(str(stored.source.get("format"))).SUFFIXES
-        files = {} if whole else detect(folder, expected=options.format).files
+        with read_as(options.encoding):
+            files = {} if whole else detect(folder, expected=options.format).files
     drawn = spec.given[0] in BUILT_IN  # its classes are fixed
     lists = [] if drawn else class_lists(Source(name=spec.name, root=spec.root, files=files))
     return any(str(path.resolve()) not in stored.source["files"] for path in (*files.values(), *lists))

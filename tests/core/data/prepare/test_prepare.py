@@ -507,3 +507,16 @@ def make_project(folder: Path) -> Path:
     draw_all(folder / "pets", [f"{k}.png" for k in range(8)])
     put(folder / "pets" / "labels.csv", "image,labels\n" + "".join(f"{k}.png,{'cat' if k % 2 else 'dog'}\n" for k in range(8)))
     return folder
+
+
+def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path))
+    labels = "image,labels\n" + "".join(f"{k}.png,{'Bär' if k % 2 else 'Hund'}\n" for k in range(8))
+    put(tmp_path / "pets" / "labels.csv", labels.encode("cp1252"))
+    with pytest.raises(DataError, match=r"is not UTF-8 text .* or name its --encoding: cp1252"):
+        prepare("pets")
+    assert prepare("pets", encoding="cp1252").manifest.classes == ("Bär", "Hund")
+    assert find_or_prepare("pets").kind == "before"
+    for name in ("cp9999", "base64"):
+        with pytest.raises(UsageError, match=f"no encoding called '{name}'. Write one such as cp1252"):
+            prepare("pets", encoding=name)
