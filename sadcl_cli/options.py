@@ -167,7 +167,7 @@ def _parameter(name: str, flag: Flag) -> Parameter:
     """Return the parameter of a command for a flag."""
     option = f"--{name.replace('_', '-')}"
     declarations = [
-        f"--{name}/--no-{name}" if flag.kind is bool and name != "no_pretrained" else option,
+        f"{option}/--no-{option.removeprefix('--')}" if flag.kind is bool and name != "no_pretrained" else option,
         *([f"-{flag.letter}"] if flag.letter else []),
     ]
     info = typer.Option(

@@ -71,6 +71,7 @@ def prepare_data(
         typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
     ] = "ignore",
     encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of label files that are not UTF-8: cp1252.")] = "",
+    decimal: Annotated[Literal[".", ","], typer.Option("--decimal", help="Mark of the numbers in tables.")] = ".",
     group_by: Annotated[
         str,
         typer.Option(
@@ -132,6 +133,7 @@ def prepare_data(
             split_column=split_column,
             difficult=difficult,
             encoding=encoding,
+            decimal=decimal,
             group_by=group_by,
             merge=merge or [],
             drop=drop or [],

@@ -34,6 +34,7 @@ MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
 EXCEL = re.compile(r"sep=.\s*", re.IGNORECASE)  # its own first line of a CSV
 MAX_YAML = 1 << 20  # bytes
 ENCODING: ContextVar[str] = ContextVar("encoding", default="utf-8")  # of texts without a mark
+DECIMAL: ContextVar[str] = ContextVar("decimal", default=".")  # mark of numbers in cells
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BYTES = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # of a text behind its mark
 
@@ -68,8 +69,8 @@ def detect_encoding(path: Path) -> str:
 
 
 @contextmanager
-def read_as(encoding: str) -> Iterator[None]:
-    """Read texts without a byte order mark in an encoding; UTF-8 when empty.
+def read_as(encoding: str, *, decimal: str = ".") -> Iterator[None]:
+    """Read texts without a byte order mark in an encoding, UTF-8 when empty, and numbers with another decimal mark.
 
     Raises:
         UsageError: there is no encoding of this name.
@@ -87,11 +88,12 @@ def read_as(encoding: str) -> Iterator[None]:
         "".encode(name)
     except LookupError:  # also of what encodes no text
         raise UsageError(f"There is no encoding called {encoding!r}. Write one such as cp1252 or latin-1.") from None
-    token = ENCODING.set(name)
+    tokens = ENCODING.set(name), DECIMAL.set(decimal)
     try:
         yield
     finally:
-        ENCODING.reset(token)
+        ENCODING.reset(tokens[0])
+        DECIMAL.reset(tokens[1])
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

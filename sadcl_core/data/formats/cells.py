@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sadcl_core.data.formats.source import Reading
-from sadcl_core.data.tables import cell_text
+from sadcl_core.data.tables import DECIMAL, cell_text
 from sadcl_core.errors import DataError
 
 ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
@@ -65,9 +65,9 @@ def flag_of(cell: Any) -> str:
 
 
 def number_of(text: str) -> float | None:
-    """Return a finite number as it is written; None for another text."""
+    """Return a finite number as it is written, with the decimal mark of `read_as`; None for another text."""
     with suppress(ValueError):
-        number = float(text)
+        number = float(text.replace(DECIMAL.get(), "."))
         return number if math.isfinite(number) else None
     return None
 

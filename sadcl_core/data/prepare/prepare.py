@@ -68,6 +68,7 @@ class Options:
         image_column: of a table; detected when empty.
         split_column: of a table; detected when empty; `none` if there is none.
         encoding: of label files; UTF-8 when empty.
+        decimal: mark of the numbers in them.
         group_by: column of a table, or pattern on the paths of images, whose values stay in one split.
         merge: classes that become one, such as `vehicle=car,bus`.
         drop: classes that are left out.
@@ -94,6 +95,7 @@ class Options:
     image_column: str = ""
     split_column: str = ""
     encoding: str = ""
+    decimal: Literal[".", ","] = "."
     group_by: str = ""
     merge: Sequence[str] = ()
     drop: Sequence[str] = ()
@@ -161,6 +163,7 @@ def prepare(
     split_column: str = "",
     difficult: Difficult = "ignore",
     encoding: str = "",
+    decimal: Literal[".", ","] = ".",
     group_by: str = "",
     merge: Sequence[str] = (),
     drop: Sequence[str] = (),
@@ -198,6 +201,7 @@ def prepare(
         split_column: of a table; detected when empty; "none" if there is none.
         difficult: what VOC's difficult objects count as: unknown, absent or present.
         encoding: of label files that are not UTF-8, such as cp1252.
+        decimal: mark of the numbers in tables: a point, or a comma.
         group_by: column of a table whose values stay in one split, such as that of patients, or a regular expression whose
             parentheses capture them in the path of an image ("(patient\d+)").
         merge: classes that become one ("vehicle=car,bus").
@@ -257,6 +261,7 @@ def prepare(
         image_column=image_column,
         split_column=split_column,
         encoding=encoding,
+        decimal=decimal,
         group_by=group_by,
         merge=tuple(merge),
         drop=tuple(drop),
@@ -345,7 +350,7 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
     merges = parse_merges(options.merge)
-    with read_as(options.encoding):
+    with read_as(options.encoding, decimal=options.decimal):
         manifest = _shaped(_read(spec, options, target), options, merges)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read

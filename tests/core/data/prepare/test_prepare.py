@@ -520,3 +520,12 @@ def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("cp9999", "base64"):
         with pytest.raises(UsageError, match=f"no encoding called '{name}'. Write one such as cp1252"):
             prepare("pets", encoding=name)
+
+
+def test_decimal_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path))
+    rows = (f"{k}.png;{'0,75' if k % 2 else '0,25'};{'1,0' if k % 3 else '0,0'}\n" for k in range(8))
+    put(tmp_path / "pets" / "labels.csv", "image;cat;dog\n" + "".join(rows))
+    manifest = prepare("pets", decimal=",", threshold=0.5, split="all").manifest
+    assert manifest.classes == ("cat", "dog")
+    assert manifest.split("all").class_counts().tolist() == [4, 5]
