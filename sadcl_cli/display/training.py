@@ -175,11 +175,13 @@ def show_run(event: events.RunStarted) -> None:
         f"method {config.method}: {model.head} head on {model.backbone} at stride {model.stride}, "
         f"{event.device}, {event.precision}{processes}"
     )
+    best = config.optim.select == "best"
+    kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
     say(
-        f"trains on {event.train_images:,} images of split {config.data.train_split}; the best epoch is chosen on "
-        f"{event.eval_images:,} of split {config.data.eval_split}"
+        f"trains on {event.train_images:,} images of split {config.data.train_split}; {kept} "
+        f"{event.eval_images:,} of split {config.data.eval_split}{', whose mAP is optimistic' if best else ''}"
     )
-    if event.eval_images < FEW:
+    if event.eval_images < FEW and best:
         say(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
     if event.resumed is not None:
         progress, changes = event.resumed.progress, event.resumed.changes
@@ -265,6 +267,14 @@ def show_note(event: Event) -> None:
     match event:
         case events.StageTakenOver():
             say(f"stage {event.stage} from {event.run.path}, EMA mAP {event.best_map:.2f}")
+        case events.LinearFitted():
+            say(
+                f"linear layer: L2 strength {event.strength:g} of {len(event.losses)} by cross-validation on training images, "
+                f"mAP {event.map:.2f}, {event.seconds:.0f} s"
+            )
+        case events.EpochsPlanned():
+            epochs = " and ".join(f"{count} of {stage}" for stage, count in event.epochs.items())
+            say(f"{spoken(event.seconds)} are left, a step takes {event.step_seconds:.2f} s: epochs {epochs}")
         case events.FeaturesAwaited():
             say(f"waits for another process that computes features in {event.folder}")
         case events.TimeEstimated():

@@ -37,14 +37,32 @@ STAGES = tuple(RunConfig().stages)
 SECOND_STAGE = 0.4  # epochs of the second stage as a share: it starts from a trained model
 BANK_CLASSES = 1000  # from here on the bank of every class costs more than all else (docs/results/losses.md)
 
+CPU_SECONDS = 600.0  # of a run on a CPU, where nobody says how long it may take
+LINEAR_IMAGES, LINEAR_LABELS = 200_000, 20_000_000  # above which a fit takes long beside the rest: images, and images x classes
+LAST_EPOCHS, LAST_STEPS, LAST_LR = (
+    4,
+    240,
+    3e-4,
+)  # of the last stage of a backbone: on 942 photos, one seed (docs/results/frozen.md)
+GLOBAL_LR = 0.03  # of the fitted layer, as a multiple: it only follows the features as they change
 SIDES = {"cpu": 224, "mps": 320, "cuda": 448}  # px; 448 as published
+ONCE_SIDE = 288  # px, of features computed once: 3 points more than at 224, the size of the weights (docs/results/frozen.md)
 SIDES_FROM_SCRATCH = {"cpu": 64, "mps": 128, "cuda": 224}  # half the side is four times the epochs; 64 on VOC, the others by eye
 # floats of one activation of the head, B x K x feedforward: 128 MiB and 1 GiB
 HEAD_FLOATS = {"cpu": 2**25, "mps": 2**27, "cuda": 2**28}
 # backbones whose name a weights file may carry, by what a device computes in a sensible time
 BACKBONES = {"cpu": "mobilenetv2_100", "mps": "resnet50", "cuda": "resnet50"}
-NAMES = ("mobilenetv2_100", "resnet18", "resnet34", "resnet50", "resnet101", *(row.name.partition(".")[0] for row in CANDIDATES))
+NAMES = (
+    "mobilenetv2_100",
+    "tf_efficientnet_lite0",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    *(row.name.partition(".")[0] for row in CANDIDATES),
+)
 DEVICES = {"cpu": "a CPU", "mps": "an Apple GPU", "cuda": "a GPU"}  # in reasons
+CHAINS = re.compile(r"^(?:tf_)?(?:mobilenetv2|efficientnet|resnet|resnext|convnext|hgnetv2|repvit)")  # cut at stride 16
 PATCHES = re.compile(r"^(?:vit|deit3?|beit(?:v2)?|eva(?:02)?)_.*patch(\d+)")  # their only stride
 
 
@@ -127,21 +145,29 @@ def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
     Example:
         >>> recipe = choose(Facts(images=942, classes=20, short_side=216, pretrained=True))
         >>> recipe.layer["data"], recipe.layer["stages"]["classification"]["epochs"]
-        ({'img_size': 224, 'batch_size': 16}, 12)
+        ({'img_size': 288, 'batch_size': 16}, 5)
         >>> recipe.reasons[0]
         ('mobilenetv2_100', 'a CPU, 942 images')
     """
     pretrained = not facts.tiny if facts.pretrained is None else facts.pretrained  # ImageNet weights for all but tiny images
     choices = _Choices(replace(facts, pretrained=pretrained), given or {})
     _choose_backbone(choices)
-    _choose_size(choices)
+    once = _choose_features(choices)
+    _choose_size(choices, once=once)
     _choose_head(choices)
-    _choose_freezing(choices)
-    _choose_stages(choices)
+    _choose_freezing(choices, once=once)
+    _choose_stages(choices, once=once)
     _choose_averaging(choices)
     # one linear layer learns well at several times the rate of a transformer (docs/results/ablation.md)
     own = {"classifier_lr_scale": 5.0} if pretrained else {"backbone_lr_scale": 3.0, "classifier_lr_scale": 3.0}
-    heads = {head: {"stages": dict.fromkeys(STAGES, own)} for head in ("pooled", "csra")}
+    heads: dict[str, Layer] = {head: {"stages": dict.fromkeys(STAGES, own)} for head in ("pooled", "csra")}
+    if choices.values.get("optim.solve_linear"):
+        heads = {  # it is the linear layer itself
+            "pooled": {
+                "model": {"global_branch": "none", "heads": {"pooled": {"standardise": True}}},
+                "stages": {name: {"classifier_lr_scale": GLOBAL_LR} for name in STAGES},
+            }
+        }
     return Recipe(nest(choices.values), heads, tuple(choices.reasons))
 
 
@@ -170,11 +196,11 @@ def _choose_backbone(choices: _Choices) -> None:
     choices.explain(reason, {"model.backbone": "{}"})
 
 
-def _choose_size(choices: _Choices) -> None:
+def _choose_size(choices: _Choices, *, once: bool) -> None:
     """Choose image size and stride: enough pixels for the weights, no more than the images have or the device can compute."""
     facts = choices.facts
     patch = PATCHES.match(choices.value("model.backbone"))
-    size = _size(facts)
+    size = _size(facts, once=once)
     if patch:
         size = max(1, size // int(patch[1])) * int(patch[1])
     size = choices.choose("data.img_size", size)
@@ -192,12 +218,12 @@ def _choose_size(choices: _Choices) -> None:
     )
 
 
-def _size(facts: Facts) -> int:
+def _size(facts: Facts, *, once: bool) -> int:
     side = facts.short_side or 10**4
     if facts.published:
         return SIDES["cuda"]
     if facts.pretrained:
-        return min(SIDES[facts.device], max(TINY, _round_up(side * CONTEXT, 32)))
+        return min(ONCE_SIDE if once else SIDES[facts.device], max(TINY, _round_up(side * CONTEXT, 32)))
     if facts.tiny:
         return max(32, _round_up(side, 8))
     return min(SIDES_FROM_SCRATCH[facts.device], _round_up(side, 32))
@@ -256,23 +282,54 @@ def _batch(facts: Facts) -> int:
     return 32 if facts.images >= 32 * STEPS_AN_EPOCH else 16
 
 
-def _choose_freezing(choices: _Choices) -> None:
-    """Freeze the first stage of trained weights, as published, and nothing of random ones, which would never learn."""
-    trained = choices.facts.pretrained
-    choices.values["model.freeze_stride"] = 4 if trained else 0
-    choices.values["model.freeze_batchnorm"] = trained
+def _choose_features(choices: _Choices) -> bool:
+    """Compute the features of frozen layers once where that saves hours: trained weights without a GPU.
+
+    A linear layer is fitted on them first, in seconds; then the last stage of the backbone and the head are trained, which costs
+    a fifth of training all layers and gains 2 to 4 points of mAP on 942 photos (docs/results/frozen.md).
+    """
+    facts, backbone = choices.facts, choices.value("model.backbone")
+    fits = bool(CHAINS.match(backbone) or PATCHES.match(backbone))
+    once = bool(facts.pretrained) and facts.device == "cpu" and fits and not choices.given.get("model.init_from")
+    if not once or choices.given.get("features.once") is False:
+        return False
+    choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 2})
     choices.explain(
-        "edges and colours are known" if trained else "there is nothing yet to keep",
-        {"model.freeze_stride": "frozen up to stride 4, and BatchNorm" if trained else "nothing frozen"},
+        "a CPU: in minutes, and what is left of ten for the last stage of the backbone",
+        {"features.once": "features of the frozen layers computed once, in 3 views"},
+    )
+    choices.values["optim.time_budget"] = CPU_SECONDS
+    if facts.images <= LINEAR_IMAGES and facts.images * facts.classes <= LINEAR_LABELS:
+        choices.values.update({"model.global_branch": "root-mean", "optim.solve_linear": True})
+        choices.explain(
+            "it carries rare classes; the head learns the rest",
+            {"model.global_branch": "a linear layer beside the head, fitted first"},
+        )
+    return True
+
+
+def _choose_freezing(choices: _Choices, *, once: bool) -> None:
+    """Freeze the first stage of trained weights, as published, or all but the last to compute them once; no random ones."""
+    trained = choices.facts.pretrained
+    stride = 0 if not trained else 4 if not once else 16 if CHAINS.match(choices.value("model.backbone")) else 64
+    choices.values["model.freeze_stride"] = stride
+    choices.values["model.freeze_batchnorm"] = trained
+    reason = "edges and colours are known" if not once else "the last stage is what has to adapt"
+    choices.explain(
+        reason if trained else "there is nothing yet to keep",
+        {"model.freeze_stride": f"frozen up to stride {stride}, and BatchNorm" if trained else "nothing frozen"},
     )
 
 
-def _choose_stages(choices: _Choices) -> None:
+def _choose_stages(choices: _Choices, *, once: bool) -> None:
     """Choose epochs, rates and augmentation of both stages; those of the second follow the user's values of the first."""
     facts, batch = choices.facts, choices.value("data.batch_size")
-    epochs = choices.choose(f"stages.{STAGES[0]}.epochs", _epochs(facts, batch))
+    few = max(LAST_EPOCHS, math.ceil(LAST_STEPS / _steps_an_epoch(facts, batch)))
+    epochs = choices.choose(f"stages.{STAGES[0]}.epochs", few if once else _epochs(facts, batch))
     steps = epochs * _steps_an_epoch(facts, batch)
     lr, backbone_scale = _rates(facts, batch=batch, width=choices.value("model.heads.sarl.width"), steps=steps)
+    if once:
+        lr, backbone_scale = LAST_LR, 1.0
     shorter = 1.0 if facts.published else SECOND_STAGE
     slower = 1.0 if facts.published else 0.2 if facts.pretrained else 0.5  # as the presets `small` and `digits`
     augment = ("shift-and-turn",) * 2 if facts.tiny else ("flip-and-crop",) * 2
@@ -282,6 +339,8 @@ def _choose_stages(choices: _Choices) -> None:
         lr = choices.choose(f"stages.{name}.lr", float(f"{lr:.2g}"))
         if facts.pretrained:
             choices.choose(f"stages.{name}.backbone_lr_scale", backbone_scale)
+        if once:
+            choices.choose(f"stages.{name}.global_lr_scale", GLOBAL_LR)
         choices.choose(f"stages.{name}.augment", change)
         lr *= slower
     first, second = (f"stages.{name}." for name in STAGES)
@@ -331,14 +390,23 @@ def _epochs(facts: Facts, batch: int) -> int:
     return max(least, min(LEAST_STEPS, round(longer * scale / math.sqrt(images))))
 
 
+def ema_decay(steps: int) -> float:
+    """Return the decay of the EMA for a stage of so many steps.
+
+    Example:
+        >>> ema_decay(819), ema_decay(20)
+        (0.9902, 0.8)
+    """
+    return round(min(PUBLISHED_DECAY, max(LEAST_DECAY, 1 - EMA_MEMORIES / max(steps, 1))), 4)
+
+
 def _choose_averaging(choices: _Choices) -> None:
     """Choose the decay of the EMA by the steps of the first stage that is trained, and the patience by its epochs."""
     facts = choices.facts
     keys = [f"stages.{name}.epochs" for name in STAGES]
     epochs = next((count for key in keys if (count := int(choices.given.get(key, choices.values[key])))), 1)
     steps = epochs * _steps_an_epoch(facts, choices.value("data.batch_size"))
-    decay = min(PUBLISHED_DECAY, max(LEAST_DECAY, 1 - EMA_MEMORIES / steps))
-    choices.choose("optim.ema_decay", round(decay, 4))
+    choices.choose("optim.ema_decay", ema_decay(steps))
     choices.values["optim.ema_warmup"] = not facts.published
     choices.choose("optim.weight_decay", 5e-3 if facts.pretrained else 1e-2)
     choices.choose("optim.patience", PUBLISHED_PATIENCE if facts.published else max(PUBLISHED_PATIENCE, epochs))

@@ -5,6 +5,7 @@ A row here is all that a flag needs: the command line makes its options from the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ FLAGS: dict[str, Flag] = {
     "frozen": Flag("features.once", bool, "Train the head alone, on features that are computed once."),
     "cache": Flag("features.cache", Path, "Folder of these features; in the user's cache unless given.", metavar="DIR"),
     "epochs": Flag("stages.*.epochs", str, "Epochs of every stage, or of each: 15,5.", metavar="N[,N]"),
+    "time_budget": Flag(
+        "optim.time_budget", str, "Time of the whole run, such as 10m: chooses the epochs.", metavar="TIME", shared=False
+    ),
     "batch_size": Flag("data.batch_size", int, "Images a step.", letter="b", least=1),
     "limit": Flag("data.limit", int, "Use a part of the images, in which every class keeps its share.", metavar="N", least=1),
     "img_size": Flag("data.img_size", int, "Side in pixels.", least=16, most=4096),
@@ -138,6 +142,22 @@ def epoch_counts(epochs: str | int | Sequence[int]) -> list[int]:
     return [int(part) for part in parts]
 
 
+def seconds(text: str) -> float:
+    """Return the seconds of a length of time such as 90s, 10m, 1.5h or 600.
+
+    Raises:
+        UsageError: it is no length of time, or not positive.
+
+    Example:
+        >>> seconds("10m"), seconds("1.5h"), seconds("600")
+        (600.0, 5400.0, 600.0)
+    """
+    match = re.fullmatch(r"\s*(\d*\.?\d+)\s*([smh]?)\s*", str(text).lower())
+    if match is None or not float(match[1]) > 0:
+        raise UsageError(f"--time-budget {text!r} is not a length of time. Write 90s, 10m or 2h.")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
+
+
 def _start(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags without `size` and `no_pretrained`; weights asked for replace the model that a file goes on from."""
     flags = dict(given)
@@ -145,6 +165,10 @@ def _start(given: Mapping[str, Any]) -> dict[str, Any]:
         if "backbone" in flags:
             raise UsageError("--size names a backbone, and so does --backbone. Give one of them.")
         flags["backbone"] = backbone_of_size(flags.pop("size"))
+    if "time_budget" in flags:
+        if "epochs" in flags:
+            raise UsageError("--time-budget chooses the epochs, and --epochs gives them. Leave out one of the two.")
+        flags["time_budget"] = seconds(flags["time_budget"])
     if flags.pop("no_pretrained", False):
         if flags.get("pretrained"):
             raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")

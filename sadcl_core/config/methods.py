@@ -18,6 +18,7 @@ from sadcl_core.registry import suggest
 PAPERS = {
     "SADCL": "Ma et al., Semantic-Aware Dual Contrastive Learning, ECAI 2023, arXiv 2307.09715",
     "MulCon": "Dao et al., Contrastive Learning for Multi-Label Image Classification, Neurocomputing 2023, arXiv 2107.11626",
+    "Kornblith": "Kornblith et al., Do Better ImageNet Models Transfer Better?, CVPR 2019, arXiv 1805.08974",
     "Query2Label": "Liu et al., Query2Label, 2021, arXiv 2107.10834",
     "GeM": "Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019, arXiv 1711.02512",
     "CSRA": "Zhu and Wu, Residual Attention, ICCV 2021, arXiv 2108.02456",
@@ -70,12 +71,13 @@ def _layer(
     head: str,
     options: Mapping[str, Any] | None = None,
     *,
+    first: Mapping[str, float] = CLASSIFICATION,
     second: Mapping[str, float] | None = None,
     bank_slots: int = 0,
     views: int = 1,
 ) -> Layer:
     """Return every setting that tells methods apart, zeros included."""
-    losses = {"classification": CLASSIFICATION, "contrastive": second or {}}
+    losses = {"classification": first, "contrastive": second or {}}
     stages = {
         name: {
             "losses": {term: float(losses[name].get(term, 0.0)) for term in {**LossSection.model_fields, **losses[name]}},
@@ -87,6 +89,13 @@ def _layer(
     if options:
         model["heads"] = {head: dict(options)}
     return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}}, "stages": stages}
+
+
+def _linear_probe() -> Layer:
+    """Return the settings of logistic regression on a frozen backbone: no stage has a loss."""
+    layer = _layer("pooled", {"pooling": "root-mean", "standardise": True}, first={})
+    model = {**layer["model"], "global_branch": "none", "freeze_stride": 64}
+    return {**layer, "model": model, "features": {"once": True}, "optim": {"solve_linear": True}}
 
 
 SARL = {"encoder_layers": 1, "self_attention": False}
@@ -157,6 +166,11 @@ METHODS: dict[str, Method] = {
         "set attention over two views, no contrast",
         "MulCon, ablation",
         _layer("mulcon", second=CLASSIFICATION, views=2),
+    ),
+    "linear-probe": Method(
+        "frozen features, logistic regression; strength by cross-validation",
+        "Kornblith",
+        _linear_probe(),
     ),
     "query2label": Method(
         "SARL whose classes look at each other",

@@ -187,13 +187,25 @@ class FeatureSection(Section):
 
 
 class OptimSection(Section):
-    """Decay, OneCycle per step, EMA and early stop, the same in every stage."""
+    """Decay, OneCycle per step, EMA and early stop, the same in every stage, and what comes before and after them."""
 
+    solve_linear: bool = Field(
+        False,
+        description="before the first stage, fit the global branch, or the pooled head, by logistic regression on the features "
+        "as they are; L2 strength by cross-validation on training images",
+    )
+    time_budget: float = Field(
+        0.0, ge=0, description="seconds of the whole run, by which the epochs are chosen before the first stage; 0: as they are"
+    )
     weight_decay: float = Field(5e-3, ge=0, description="of the optimiser")
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     clip_grad_norm: float = Field(0.0, ge=0, description="norm that the gradient is cut to; 0: not cut")
     ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")
     ema_warmup: bool = Field(False, description="let the EMA follow faster in the first steps; for short runs")
+    select: Literal["best", "last"] = Field(
+        "best", description="epoch that is kept: the best on the held-out images, whose mAP is then optimistic, or the last one"
+    )
+    evaluate_every: int = Field(1, ge=1, description="epochs between two evaluations; the last epoch of a stage has one")
     patience: int = Field(8, ge=1, description="epochs without a better EMA mAP before the stage ends")
 
 

@@ -18,7 +18,7 @@ from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.runs.lock import runs_elsewhere
-from sadcl_core.runs.run_directory import FINISHED, RunDirectory, read_status
+from sadcl_core.runs.run_directory import FINISHED, LINEAR, RunDirectory, read_status
 
 T = TypeVar("T")
 CLASSIFICATION = "asymmetric"  # the term that all methods share
@@ -207,7 +207,7 @@ def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
 def _record(values: Mapping[str, Any]) -> Record | None:
     """Return None for a row without its stage or epoch, or one that breaks off."""
     stage, epoch = values.get("stage"), _whole(values.get("epoch"))
-    if not isinstance(stage, str) or not stage or epoch < 1 or "loss" not in values or None in values.values():
+    if not isinstance(stage, str) or stage in ("", LINEAR) or epoch < 1 or "loss" not in values or None in values.values():
         return None
     return Record(
         stage=stage,

@@ -83,7 +83,7 @@ def plan(
         if counts[key] == 1:
             planned.append(run)
             continue
-        if len(run.configured.config.used_stages) == 1:
+        if len(run.configured.config.used_stages) <= 1:
             same = [other.method for other, other_key in zip(runs, keys, strict=True) if other_key == key]
             raise UsageError(f"{' and '.join(same)} are the same with one stage. Give both stages epochs: --epochs N,N.")
         name = f"first-stage-{hashlib.sha256(key.encode()).hexdigest()[:8]}-seed{run.seed}"
@@ -146,7 +146,7 @@ def _first_stage_of(configured: Configured) -> Configured:
 
 def first_stage_key(config: RunConfig) -> str:
     """Return all that a first stage depends on, as text: equal for runs whose first stages are the same."""
-    stage = config.stages[config.used_stages[0]]
+    stage = config.stages[next(iter(config.used_stages), next(iter(config.stages)))]
     values = config.model_dump()
     for key in ("preset", "method", "stages"):
         values.pop(key)

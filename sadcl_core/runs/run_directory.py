@@ -33,6 +33,7 @@ SCHEMA_VERSION = 1
 FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
 OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
+LINEAR = "linear"  # stage of the row in results.csv that the fitted linear layer has
 GROWING = ("results.csv", "metrics.jsonl")
 
 

@@ -81,7 +81,15 @@ def views_of_run(config: RunConfig, manifest: Manifest) -> Views:
     """Return the views that a run needs: of images to train on those of every stage, of the others the plain one."""
     stages = [config.stages[name] for name in config.used_stages]
     views = dict.fromkeys(view for stage in stages for view in kept_views(stage.augment, config.features.views))
+    if config.optim.solve_linear:
+        views |= dict.fromkeys(linear_views(config))
     return {manifest.split(config.data.train_split): tuple(views), manifest.split(config.data.eval_split): (PLAIN,)}
+
+
+def linear_views(config: RunConfig) -> tuple[str, ...]:
+    """Return the views of each training image that the linear layer is fitted on: as it is, and one more that is kept."""
+    first = next(iter(config.stages.values()))
+    return kept_views(first.augment, min(2, config.features.views) if config.features.once else 1)
 
 
 def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunConfig, listen: Listener) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import warnings
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
+from sadcl_core.config.automatic import ema_decay
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.loader import BatchLoader, make_loader
@@ -33,15 +35,21 @@ from sadcl_core.inference.score import score
 from sadcl_core.losses import class_weights
 from sadcl_core.metrics import average_precisions
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.heads.pooled import PooledHead
+from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
-from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runs.run_directory import LINEAR, RunDirectory
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
-from sadcl_core.runtime.distributed import all_reduce_min, average_buffers, barrier, get_rank, get_world_size
+from sadcl_core.runtime.distributed import all_gather, all_reduce_min, average_buffers, barrier, get_rank, get_world_size
 from sadcl_core.runtime.seeds import seed_of
+from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
+from sadcl_core.training.listeners.estimate import FORWARD
 from sadcl_core.training.listeners.events import (
     EpochDone,
+    EpochsPlanned,
+    LinearFitted,
     Listener,
     MemoryRanOut,
     Problem,
@@ -68,6 +76,9 @@ from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
 from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
+LONGER = 3.0  # times the epochs of the recipe, at most, where a time budget leaves room for more
+RECIPES = ("auto", "preset", "method", "default")  # sources of epochs that a time budget may change; others are the user's
+TIMED_STEPS = 8  # whose median is the time of a step
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 STARVED = (
     "could not create a primitive",
@@ -98,6 +109,7 @@ class TrainingRecipe:
         micro_batches: that a batch is computed in (gradient accumulation); doubled when memory runs out.
         best: best epoch of the run so far.
         holds: stage and epoch whose EMA weights the classifier has when a stage begins.
+        started: when the time of the run began, as time.perf_counter counts.
         features: maps of a frozen backbone, which batches have in the place of images; None: the backbone reads images.
         seed: of everything random in the stage.
         progress: stage, epoch and step.
@@ -136,6 +148,7 @@ class TrainingRecipe:
         precision: str,
         listen: Listener,
         features: FeatureCache | None = None,
+        started: float | None = None,
     ) -> None:
         """Move the network to the device; nothing is trained or written."""
         self.config, self.sources = config, dict(sources)
@@ -153,6 +166,7 @@ class TrainingRecipe:
         self.best = BestEpoch()
         self.holds = ("", 0)
         self.features = features
+        self.started = time.perf_counter() if started is None else started
 
     # ---------------------------------------------------------------------------------------------------------------- the run
 
@@ -168,6 +182,11 @@ class TrainingRecipe:
             SadclError: see `sadcl_core.training.train.train`.
             KeyboardInterrupt: the state has been saved, unless a second Ctrl-C came.
         """
+        if first_stage == 1 and stored is None:
+            if self.config.optim.solve_linear:
+                self.fit_linear()
+            if self.config.optim.time_budget:
+                self.plan_epochs()
         names = self.config.used_stages
         for number, name in enumerate(names, start=1):
             if number > first_stage:
@@ -190,6 +209,104 @@ class TrainingRecipe:
             self.run_directory.append_result({name: row.get(name, "") for name in self.result_columns()})
         self.save_model(self.classifier, self.best, best=True)
         self.listen(StageTakenOver(self.best.stage, first, self.best.map))
+
+    # ------------------------------------------------------------------------------------------------- before the first stage
+
+    def fit_linear(self) -> None:
+        """Fit the linear layer on the pooled features of the training images by logistic regression, and evaluate it."""
+        start = time.perf_counter()
+        linear = self.classifier.linear
+        assert linear is not None, "refused by check_stages"
+        features, targets = self.pooled_features(linear)
+        fit = fit_logistic_regression(
+            features, targets, seed=self.config.seed, progress=lambda done, total: self.interrupts.check()
+        )
+        linear.assign(fit)
+        self.eval_loader = self.plain_loader(self.eval_split)
+        metrics = self.evaluate(self.classifier)
+        seconds = time.perf_counter() - start
+        self.best = BestEpoch(stage=LINEAR, epoch=1, metrics=metrics)
+        self.holds = (LINEAR, 1)
+        row = {"stage": LINEAR, "epoch": 1, "seconds": round(seconds, 2), **metrics}
+        with self.interrupts.waiting():
+            self.save_model(self.classifier, self.best, best=True)
+            self.run_directory.append_result({**dict.fromkeys(self.result_columns(), ""), **row})
+            self.run_directory.write_status(best=self.best_status())
+        self.listen(LinearFitted(fit.strength, fit.losses, self.best.map, seconds))
+
+    @torch.inference_mode()
+    def pooled_features(self, linear: PooledHead) -> tuple[Tensor, Tensor]:
+        """Return pooled features (N, V, D) of views of the training images, and targets (N, K), on the CPU."""
+        self.classifier.eval()
+        data, views = self.config.data, linear_views(self.config)
+        result = torch.empty(len(self.train_split), len(views), linear.width)
+        for number, view in enumerate(views):
+            loader: BatchLoader[Batch] = self.plain_loader(self.train_split)
+            if self.features is not None:
+                loader = self.features.loader(self.train_split, batch_size=data.batch_size, views=(view,))
+            pooled, places = [], []
+            for images, _, indices in loader:
+                with self.accelerator.autocast():
+                    maps = prepare_inputs(images, self.card.preprocessing, self.device)
+                    backbone = self.classifier.backbone
+                    deep = backbone.trained_part(maps) if isinstance(maps, tuple) else backbone(maps)
+                    pooled.append(linear.pool(deep[-1]).float())
+                places.append(indices)
+                self.interrupts.check()
+            result[all_gather(torch.cat(places).to(self.device)).cpu(), number] = all_gather(torch.cat(pooled)).cpu()
+        return result, torch.from_numpy(self.train_split.all_targets())
+
+    def plan_epochs(self) -> None:
+        """Choose the epochs of the stages by the time that is left, from steps that are taken and then forgotten.
+
+        The ratio of the stages stays as it is. A budget that the recipe brings only shortens them; one that is asked for may make
+        them LONGER times as long.
+        """
+        names, optim = self.config.used_stages, self.config.optim
+        if not any(self.sources.get(f"stages.{name}.epochs", "").startswith(RECIPES) for name in names):
+            return
+        step_seconds = self.time_steps(names[0])
+        left = optim.time_budget - (time.perf_counter() - self.started)
+        evaluation = FORWARD * step_seconds / self.config.data.batch_size * len(self.eval_split)
+        epoch = self.steps * step_seconds + evaluation / optim.evaluate_every
+        planned = {name: self.config.stages[name].epochs for name in names}
+        free = [name for name in names if self.sources.get(f"stages.{name}.epochs", "").startswith(RECIPES)]
+        cost = {name: epoch * self.config.stages[name].views / self.config.stages[names[0]].views for name in names}
+        once = evaluation * len(names) + FORWARD * step_seconds * self.steps * (len(names) - 1)  # last epochs, prototypes
+        once += sum(planned[name] * cost[name] for name in names if name not in free)
+        share = (0.95 * left - once) / max(sum(planned[name] * cost[name] for name in free), 1e-9)
+        most = 1.0 if self.sources.get("optim.time_budget", "").startswith("auto") else LONGER
+        least = 0 if optim.solve_linear else 1
+        share = max(0.0, min(share, most))
+        counts = {name: max(least, math.floor(count * share)) if name in free else count for name, count in planned.items()}
+        counts = dict(zip(counts, (all_reduce_min(count) for count in counts.values()), strict=True))
+        self.listen(EpochsPlanned(counts, max(left, 0.0), step_seconds))
+        stages = {name: stage.model_copy(update={"epochs": counts.get(name, 0)}) for name, stage in self.config.stages.items()}
+        first = next((count for count in counts.values() if count), 1)
+        follow = {"ema_decay": ema_decay(first * self.steps), "patience": max(optim.patience, first)}  # as `auto` chooses them
+        changed = {name: value for name, value in follow.items() if self.sources.get(f"optim.{name}", "").startswith("auto")}
+        optim = optim.model_copy(update={"time_budget": 0.0, **changed})  # the same epochs where the file is used again
+        self.config = self.config.model_copy(update={"stages": stages, "optim": optim})
+        keys = ["optim.time_budget", *(f"optim.{name}" for name in changed), *(f"stages.{name}.epochs" for name in free)]
+        self.sources |= dict.fromkeys(keys, "time budget")
+        self.run_directory.write_config(self.config.model_dump(), self.sources)
+
+    def time_steps(self, name: str) -> float:
+        """Return the seconds of a step of a stage, and leave the weights as they were."""
+        weights = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}
+        self.start_stage(name, number=1, stored=None)
+        self.classifier.train()
+        seconds = []
+        for step, batch in enumerate(self.loader.epoch(1), start=1):
+            start = time.perf_counter()
+            self.train_step(batch, step)
+            seconds.append(time.perf_counter() - start)
+            self.interrupts.check_together()
+            if step == TIMED_STEPS:
+                break
+        self.accelerator.free_memory()
+        self.classifier.load_state_dict(weights)
+        return float(np.median(seconds))
 
     # -------------------------------------------------------------------------------------------------------------- the stage
 
@@ -323,11 +440,17 @@ class TrainingRecipe:
         progress, epoch = self.progress, self.progress.epoch
         self.share_statistics()
         self.refuse_broken(full_state_dict(self.ema.module))
+        if epoch % self.config.optim.evaluate_every and epoch < self.stage.epochs:
+            with self.interrupts.waiting():
+                self.progress = progress.model_copy(update={"epoch": epoch + 1, "step": 0, "sums": {}, "seconds": 0.0})
+                self.save_state()
+            return
         metrics = self.evaluate(self.unsharded(self.ema.module))
         self.interrupts.check_together()
         current = metrics["mAP_interpolated"]
-        best_of_stage = progress.best_map is None or not current <= progress.best_map
-        best_of_run = not current <= self.best.map
+        last = self.config.optim.select == "last"
+        best_of_stage = last or progress.best_map is None or not current <= progress.best_map
+        best_of_run = last or not current <= self.best.map
         row: dict[str, float | int | str] = {
             **dict.fromkeys(self.result_columns(), ""),
             "stage": progress.stage,

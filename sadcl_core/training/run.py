@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def start_run(
         SadclError: one of its kinds; run.json then says what it was.
         KeyboardInterrupt: after the state was saved.
     """
+    started = time.perf_counter()
     defaults = flatten(config.model_dump())
     config = complete_config(config, manifest)
     manifest = used_part(manifest, config)
@@ -109,7 +111,7 @@ def start_run(
     with open_features(config, classifier, manifest, **compute) as features, run.held():
         run.create(exist_ok=exist_ok)
         run.write_config(values, sources)
-        recipe = recipe_class(config, sources, classifier, manifest, run, **compute, features=features)
+        recipe = recipe_class(config, sources, classifier, manifest, run, **compute, features=features, started=started)
         listen(run_started(recipe))
         if loaded is not None:
             listen(WeightsLoaded(loaded))

@@ -76,9 +76,15 @@ def check_stages(config: RunConfig) -> None:
     Example:
         >>> check_stages(RunConfig())
     """
-    if not any(stage.epochs for stage in config.stages.values()):
+    linear = config.optim.solve_linear
+    if linear and config.model.global_branch == "none" and config.model.head != "pooled":
+        raise UsageError(
+            f"optim.solve_linear fits a linear layer, and the head {config.model.head} has none. Give it one beside it: "
+            "--set model.global_branch=mean."
+        )
+    if not any(stage.epochs for stage in config.stages.values()) and not linear:
         raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
-    if not config.used_stages:
+    if not config.used_stages and not linear:
         raise UsageError(
             "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
         )

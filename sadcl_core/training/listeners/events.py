@@ -139,6 +139,38 @@ class StageTakenOver(Event):
 
 
 @dataclass(frozen=True)
+class LinearFitted(Event):
+    """The linear layer was fitted by logistic regression.
+
+    Attributes:
+        strength: of the L2 regularisation, see `sadcl_core.model.logistic_regression`.
+        losses: mean log loss on training images left out, of each strength that was tried.
+        map: mAP (interpolated, percent) on the held-out images.
+        seconds: pooling the features included.
+    """
+
+    strength: float
+    losses: Mapping[float, float]
+    map: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochsPlanned(Event):
+    """The epochs were chosen by the time there is.
+
+    Attributes:
+        epochs: of each stage; none: there is no time for one.
+        seconds: left for them.
+        step_seconds: of a step, measured.
+    """
+
+    epochs: Mapping[str, int]
+    seconds: float
+    step_seconds: float
+
+
+@dataclass(frozen=True)
 class StageStarted(Event):
     """A stage begins or goes on.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.model.heads.sarl import SARLHead
 from sadcl_core.registry import AUGMENTATIONS
 
+WHOLE: Layer = {"features": {"once": False}}  # all layers are trained, on a CPU as well
 FACTS = st.builds(
     Facts,
     images=st.integers(0, 3_000_000),
@@ -93,17 +95,18 @@ def test_the_papers_data_gets_about_the_papers_recipe() -> None:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        (Facts(50, 3, 500), {"model.backbone": "mobilenetv2_100", "data.img_size": 224, "data.batch_size": 16}),
+        (Facts(50, 3, 500), {"model.backbone": "mobilenetv2_100", "data.img_size": 288, "data.batch_size": 16}),
         (Facts(500, 10, 64), {"model.pretrained": False, "data.img_size": 64, "model.stride": 8, "data.batch_size": 16}),
         (Facts(500, 10, 64, pretrained=True), {"data.img_size": 160, "model.stride": 32}),
         (Facts(942, 20, 216, pretrained=False), {"model.backbone": "resnet18", "model.stride": 16}),
         (Facts(5000, 40, 500), {"data.batch_size": 32, "stages.classification.augment": "flip-and-crop"}),
         (Facts(5000, 40, 500, device="cuda"), {"model.backbone": "resnet50", "data.img_size": 448}),
-        (Facts(10**6, 80, 500), {"model.backbone": "mobilenetv2_100", "stages.classification.epochs": 3}),
+        (Facts(10**6, 80, 500), {"model.backbone": "mobilenetv2_100", "stages.classification.epochs": 4}),
         (Facts(942, 20, 216, weights="w/resnet34-abc.pth"), {"model.backbone": "resnet34"}),
         (Facts(942, 20, 216, weights="w/resnet34d.pth"), {"model.backbone": "mobilenetv2_100"}),
         (Facts(10**5, 5000, 500, pretrained=True, device="cuda"), {"model.heads.sarl.width": 256, "data.batch_size": 32}),
-        (Facts(942, 20, None), {"data.img_size": 224}),
+        (Facts(942, 20, None), {"data.img_size": 288}),
+        (Facts(942, 20, 216, weights="w/tf_efficientnet_lite0.safetensors"), {"model.backbone": "tf_efficientnet_lite0"}),
     ],
 )
 def test_what_is_chosen_for_whom(facts: Facts, expected: dict[str, Any]) -> None:
@@ -128,17 +131,17 @@ def test_the_average_follows_the_steps_that_the_user_makes() -> None:
     assert decay(classification=40) > decay(classification=10)
     assert decay(classification=0, contrastive=40) == decay(classification=40)
     assert 0.8 <= decay(classification=0, contrastive=0) <= decay(classification=1) < 1
-    larger = config_of(facts, {"data": {"batch_size": 64}})
-    assert larger.optim.ema_decay < config_of(facts).optim.ema_decay
+    larger = config_of(facts, {"data": {"batch_size": 64}, **WHOLE})
+    assert larger.optim.ema_decay < config_of(facts, WHOLE).optim.ema_decay
     assert larger.stages["classification"].lr == pytest.approx(1e-3 * math.sqrt(2), rel=0.05)
 
 
 def test_few_steps_are_larger_up_to_those_of_a_whole_batch() -> None:
     def rate(images: int) -> float:
-        return config_of(Facts(images, classes=20, short_side=400)).stages["classification"].lr
+        return config_of(Facts(images, classes=20, short_side=400), WHOLE).stages["classification"].lr
 
     assert (rate(80), rate(942), rate(5000)) == (1e-3, 7.1e-4, 1e-3)
-    few: Layer = {"stages": {"classification": {"epochs": 3}}}
+    few: Layer = {"stages": {"classification": {"epochs": 3}}, **WHOLE}
     assert config_of(Facts(942, classes=20, short_side=400), few).stages["classification"].lr == 1e-3
 
 
@@ -175,9 +178,38 @@ def test_shared_queries_stay_as_wide_with_many_classes() -> None:
 
 def test_a_linear_layer_has_rates_of_its_own() -> None:
     def stage(pretrained: bool, method: str) -> tuple[float, float]:
-        layers: list[tuple[str, Layer]] = [("flag", {"method": method, "model": {"pretrained": pretrained}})]
+        layers: list[tuple[str, Layer]] = [("flag", {"method": method, "model": {"pretrained": pretrained}, **WHOLE})]
         first = configure(layers, dataset="mine", split_sizes={"train": 942}).config.stages["classification"]
         return first.backbone_lr_scale, first.classifier_lr_scale
 
     assert (stage(True, "sarl"), stage(True, "baseline")) == ((0.1, 1), (0.1, 5))
     assert (stage(False, "sarl"), stage(False, "baseline")) == ((1, 1), (3, 3))
+
+
+def test_without_a_gpu_the_frozen_layers_are_computed_once_and_a_linear_layer_is_fitted() -> None:
+    facts = Facts(942, classes=20, short_side=216)
+    config = config_of(facts)
+    assert (config.features.once, config.model.freeze_stride, config.optim.select) == (True, 16, "last")
+    assert (config.optim.solve_linear, config.model.global_branch) == (True, "root-mean")
+    assert config.optim.time_budget == 600
+    many = config_of(Facts(10**5, classes=5000, short_side=500))
+    assert (many.features.once, many.optim.solve_linear, many.model.global_branch) == (True, False, "none")
+    others: list[tuple[Facts, Layer]] = [
+        (replace(facts, device="cuda"), {}),
+        (replace(facts, pretrained=False), {}),
+        (facts, WHOLE),
+        (facts, {"model": {"backbone": "crossvit_tiny_240"}}),  # cannot be cut
+        (facts, {"model": {"init_from": "runs/coco"}}),
+    ]
+    for other, layer in others:
+        config = config_of(other, layer)
+        assert (config.features.once, config.optim.solve_linear, config.optim.time_budget) == (False, False, 0)
+    whole = config_of(facts, {"model": {"backbone": "vit_small_patch14_dinov2"}})
+    assert (whole.features.once, whole.model.freeze_stride) == (True, 64)
+
+
+def test_a_pooled_head_is_the_linear_layer_itself() -> None:
+    sizes, facts = {"train": 942}, Facts(942, classes=20, short_side=216)
+    config = configure([("flag", {"method": "baseline"})], dataset="mine", split_sizes=sizes, facts=lambda: facts).config
+    assert (config.model.global_branch, config.model.heads["pooled"]["standardise"]) == ("none", True)
+    assert config.stages["classification"].classifier_lr_scale < 1

@@ -11,7 +11,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 
 VALUES = {str: "cpu", int: 64, float: 0.5, bool: True, Path: Path("x")}
-NAMES = {"size": "small", "method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7"}
+NAMES = {"size": "small", "method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7", "time_budget": "10m"}
 
 
 def layer_of(**flags: Any) -> Layer:
@@ -98,3 +98,19 @@ def test_epochs_of_every_stage_or_of_each() -> None:
     assert epoch_counts([15, 5]) == epoch_counts((15, 5)) == epoch_counts(" 15, 5") == [15, 5]
     stages = layer_of(epochs=3)["stages"]
     assert stages == {"classification": {"epochs": 3}, "contrastive": {"epochs": 3}}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("10m", 600), (" 1.5H ", 5400), (".5m", 30)])
+def test_lengths_of_time(text: str, expected: float) -> None:
+    assert layer_of(time_budget=text) == {"optim": {"time_budget": expected}}
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "0m", "10 days", "1e3", "5mm", "nan", "1:30"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="Write 90s, 10m or 2h"):
+        flag_layers(time_budget=text)
+
+
+def test_a_time_budget_and_epochs_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="Leave out one of the two"):
+        flag_layers(time_budget="10m", epochs="3")

@@ -223,7 +223,7 @@ def test_the_facts_are_asked_for_only_where_the_recipe_is_made_from_them() -> No
     assert (config.model.freeze_stride, config.model.freeze_batchnorm) == (0, False)
     hub: list[tuple[str, Layer]] = [("flag", {"model": {"pretrained": True}})]
     model = configure(hub, dataset="mine", split_sizes={"train": 1}, facts=facts).config.model
-    assert (model.pretrained, model.stride, model.freeze_stride) == (True, 32, 4)
+    assert (model.pretrained, model.stride, model.freeze_stride) == (True, 32, 16)
 
     def never() -> Facts:
         raise AssertionError("another preset was named")
@@ -310,7 +310,7 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         model = configured.config.model
         return model.freeze_stride, model.freeze_batchnorm, configured.sources["model.freeze_stride"]
 
-    assert frozen() == (4, True, "auto: 1 images")
+    assert frozen() == (16, True, "auto: 1 images")
     random = ("flag", {"model": {"pretrained": False}})
     assert frozen(random) == (0, False, "no pretrained weights")
     assert frozen(random, ("--set", {"model": {"freeze_stride": 8}})) == (8, False, "--set")
