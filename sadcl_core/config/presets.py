@@ -218,8 +218,8 @@ def configure(
         (source, recipe.layer),
         (f"{source} for {head}", recipe.heads.get(head, {})),
     ]
-    start = resolve_config([*base, *layers])[0].model
-    random = start.pretrained is False and not start.init_from
+    start = resolve_config([*base, *layers])[0]
+    random = start.model.pretrained is False and not start.model.init_from and not start.features.once
     if random:
         base.append(("no pretrained weights", NOTHING_FROZEN))
     config, sources = resolve_config([*base, *layers, (f"preset {name}", {"preset": name})])

@@ -60,7 +60,7 @@ def not_checked(run: Path) -> set[str]:
         (("weights/best.safetensors", "weights/last.safetensors"), {*NEEDS_SCORES, "model-file", "label-names"}),
         (("results.csv",), NEEDS_ROWS),
         (("metrics.jsonl",), set()),
-        (("config.yaml",), {"frozen", "pretrained", "ema", "learned-nothing"}),
+        (("config.yaml",), {"frozen", "pretrained", "ema", "learned-nothing", "images-of-init"}),
         (("run.json",), {"ended", "rate-too-low", "data-changed"}),
         (("run.json", "config.yaml"), {"ended", "frozen", "pretrained", *NEEDS_SCORES, *NEEDS_LABELS}),
     ],
@@ -145,7 +145,7 @@ def test_settings_of_other_versions(run: Path) -> None:
 
 def test_data_that_are_gone(run: Path, tmp_path: Path) -> None:
     changed(run, manifest=str(tmp_path / "nowhere"))
-    assert not_checked(run) == NEEDS_SCORES | NEEDS_LABELS
+    assert not_checked(run) == NEEDS_SCORES | NEEDS_LABELS | {"images-of-init"}
 
 
 def test_images_that_moved(run: Path, healthy: Path, tmp_path: Path) -> None:

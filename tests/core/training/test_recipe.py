@@ -75,7 +75,7 @@ def test_events_tell_the_whole_story(manifest: Manifest) -> None:
     start(configured((1, 1)), manifest, RUN, heard.append)
     steps = ["StepDone"] * 4
     assert [type(event).__name__ for event in heard] == [
-        *("RunStarted", "StageStarted", *steps, "EpochDone"),
+        *("WeightsChosen", "RunStarted", "StageStarted", *steps, "EpochDone"),
         *("PrototypesBuilt", "StageStarted", *steps, "EpochDone"),
     ]
     started = [event for event in heard if isinstance(event, StageStarted)]
