@@ -39,11 +39,8 @@ BANK_CLASSES = 1000  # from here on the bank of every class costs more than all 
 
 CPU_SECONDS = 600.0  # of a run on a CPU, where nobody says how long it may take
 LINEAR_IMAGES, LINEAR_LABELS = 200_000, 20_000_000  # above which a fit takes long beside the rest: images, and images x classes
-LAST_EPOCHS, LAST_STEPS, LAST_LR = (
-    4,
-    240,
-    3e-4,
-)  # of the last stage of a backbone: on 942 photos, one seed (docs/results/frozen.md)
+# of the last stage of a backbone: on 942 photos, one seed (docs/results/frozen.md)
+LAST_EPOCHS, LAST_STEPS, LAST_LR = 4, 240, 3e-4
 GLOBAL_LR = 0.03  # of the fitted layer, as a multiple: it only follows the features as they change
 SIDES = {"cpu": 224, "mps": 320, "cuda": 448}  # px; 448 as published
 ONCE_SIDE = 288  # px, of features computed once: 3 points more than at 224, the size of the weights (docs/results/frozen.md)
@@ -115,6 +112,11 @@ class _Choices:
     values: dict[str, Any] = field(default_factory=dict)
     reasons: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def once(self) -> bool:
+        """True where features are computed once, see `_choose_features`."""
+        return "features.once" in self.values
+
     def choose(self, key: str, value: Any) -> Any:
         """Choose a value and return the one that counts."""
         self.values[key] = value
@@ -152,11 +154,11 @@ def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
     pretrained = not facts.tiny if facts.pretrained is None else facts.pretrained  # ImageNet weights for all but tiny images
     choices = _Choices(replace(facts, pretrained=pretrained), given or {})
     _choose_backbone(choices)
-    once = _choose_features(choices)
-    _choose_size(choices, once=once)
+    _choose_features(choices)
+    _choose_size(choices)
     _choose_head(choices)
-    _choose_freezing(choices, once=once)
-    _choose_stages(choices, once=once)
+    _choose_freezing(choices)
+    _choose_stages(choices)
     _choose_averaging(choices)
     # one linear layer learns well at several times the rate of a transformer (docs/results/ablation.md)
     own = {"classifier_lr_scale": 5.0} if pretrained else {"backbone_lr_scale": 3.0, "classifier_lr_scale": 3.0}
@@ -196,11 +198,11 @@ def _choose_backbone(choices: _Choices) -> None:
     choices.explain(reason, {"model.backbone": "{}"})
 
 
-def _choose_size(choices: _Choices, *, once: bool) -> None:
+def _choose_size(choices: _Choices) -> None:
     """Choose image size and stride: enough pixels for the weights, no more than the images have or the device can compute."""
     facts = choices.facts
     patch = PATCHES.match(choices.value("model.backbone"))
-    size = _size(facts, once=once)
+    size = _size(facts, once=choices.once)
     if patch:
         size = max(1, size // int(patch[1])) * int(patch[1])
     size = choices.choose("data.img_size", size)
@@ -282,17 +284,17 @@ def _batch(facts: Facts) -> int:
     return 32 if facts.images >= 32 * STEPS_AN_EPOCH else 16
 
 
-def _choose_features(choices: _Choices) -> bool:
+def _choose_features(choices: _Choices) -> None:
     """Compute the features of frozen layers once where that saves hours: trained weights without a GPU.
 
     A linear layer is fitted on them first, in seconds; then the last stage of the backbone and the head are trained, which costs
     a fifth of training all layers and gains 2 to 4 points of mAP on 942 photos (docs/results/frozen.md).
     """
     facts, backbone = choices.facts, choices.value("model.backbone")
-    fits = bool(CHAINS.match(backbone) or PATCHES.match(backbone))
-    once = bool(facts.pretrained) and facts.device == "cpu" and fits and not choices.given.get("model.init_from")
-    if not once or choices.given.get("features.once") is False:
-        return False
+    fits = CHAINS.match(backbone) or PATCHES.match(backbone)
+    refused = choices.given.get("model.init_from") or choices.given.get("features.once") is False
+    if not (facts.pretrained and facts.device == "cpu" and fits) or refused:
+        return
     choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 2})
     choices.explain(
         "a CPU: in minutes, and what is left of ten for the last stage of the backbone",
@@ -305,12 +307,11 @@ def _choose_features(choices: _Choices) -> bool:
             "it carries rare classes; the head learns the rest",
             {"model.global_branch": "a linear layer beside the head, fitted first"},
         )
-    return True
 
 
-def _choose_freezing(choices: _Choices, *, once: bool) -> None:
+def _choose_freezing(choices: _Choices) -> None:
     """Freeze the first stage of trained weights, as published, or all but the last to compute them once; no random ones."""
-    trained = choices.facts.pretrained
+    trained, once = choices.facts.pretrained, choices.once
     stride = 0 if not trained else 4 if not once else 16 if CHAINS.match(choices.value("model.backbone")) else 64
     choices.values["model.freeze_stride"] = stride
     choices.values["model.freeze_batchnorm"] = trained
@@ -321,9 +322,9 @@ def _choose_freezing(choices: _Choices, *, once: bool) -> None:
     )
 
 
-def _choose_stages(choices: _Choices, *, once: bool) -> None:
+def _choose_stages(choices: _Choices) -> None:
     """Choose epochs, rates and augmentation of both stages; those of the second follow the user's values of the first."""
-    facts, batch = choices.facts, choices.value("data.batch_size")
+    facts, batch, once = choices.facts, choices.value("data.batch_size"), choices.once
     few = max(LAST_EPOCHS, math.ceil(LAST_STEPS / _steps_an_epoch(facts, batch)))
     epochs = choices.choose(f"stages.{STAGES[0]}.epochs", few if once else _epochs(facts, batch))
     steps = epochs * _steps_an_epoch(facts, batch)

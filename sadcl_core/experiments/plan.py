@@ -110,7 +110,7 @@ def _configure(
         for name, stage in row.layer["stages"].items()
     }
     kept: Layer = {"stages": unused, "loss": {} if bank else {"sample_to_sample": {"bank_slots": 0}}}
-    layers = with_network_of_init([*layers, ("compare", {"method": method, "seed": seed})])
+    layers = with_network_of_init([*layers, ("compare", {"method": method, "seed": seed, "optim": {"time_budget": 0.0}})])
     stack = [*layers, (f"method {method}", kept)]
 
     def make(*more: tuple[str, Layer]) -> Configured:

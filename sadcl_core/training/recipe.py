@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 import warnings
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from sadcl_core.config.automatic import ema_decay
+from sadcl_core.config.layers import flatten
 from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.loader import BatchLoader, make_loader
@@ -41,11 +40,18 @@ from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
 from sadcl_core.runs.run_directory import LINEAR, RunDirectory
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
-from sadcl_core.runtime.distributed import all_gather, all_reduce_min, average_buffers, barrier, get_rank, get_world_size
+from sadcl_core.runtime.distributed import (
+    all_gather,
+    all_reduce_min,
+    average_buffers,
+    barrier,
+    broadcast,
+    get_rank,
+    get_world_size,
+)
 from sadcl_core.runtime.seeds import seed_of
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
-from sadcl_core.training.listeners.estimate import FORWARD
 from sadcl_core.training.listeners.events import (
     EpochDone,
     EpochsPlanned,
@@ -74,10 +80,9 @@ from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.setup import make_card
 from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
 from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
+from sadcl_core.training.time_budget import free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
-LONGER = 3.0  # times the epochs of the recipe, at most, where a time budget leaves room for more
-RECIPES = ("auto", "preset", "method", "default")  # sources of epochs that a time budget may change; others are the user's
 TIMED_STEPS = 8  # whose median is the time of a step
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 STARVED = (
@@ -257,39 +262,25 @@ class TrainingRecipe:
         return result, torch.from_numpy(self.train_split.all_targets())
 
     def plan_epochs(self) -> None:
-        """Choose the epochs of the stages by the time that is left, from steps that are taken and then forgotten.
-
-        The ratio of the stages stays as it is. A budget that the recipe brings only shortens them; one that is asked for may make
-        them LONGER times as long.
-        """
-        names, optim = self.config.used_stages, self.config.optim
-        if not any(self.sources.get(f"stages.{name}.epochs", "").startswith(RECIPES) for name in names):
+        """Choose the epochs of the stages by the time that is left, from steps that are taken and then forgotten."""
+        if not free_stages(self.config, self.sources):
             return
-        step_seconds = self.time_steps(names[0])
-        left = optim.time_budget - (time.perf_counter() - self.started)
-        evaluation = FORWARD * step_seconds / self.config.data.batch_size * len(self.eval_split)
-        epoch = self.steps * step_seconds + evaluation / optim.evaluate_every
-        planned = {name: self.config.stages[name].epochs for name in names}
-        free = [name for name in names if self.sources.get(f"stages.{name}.epochs", "").startswith(RECIPES)]
-        cost = {name: epoch * self.config.stages[name].views / self.config.stages[names[0]].views for name in names}
-        once = evaluation * len(names) + FORWARD * step_seconds * self.steps * (len(names) - 1)  # last epochs, prototypes
-        once += sum(planned[name] * cost[name] for name in names if name not in free)
-        share = (0.95 * left - once) / max(sum(planned[name] * cost[name] for name in free), 1e-9)
-        most = 1.0 if self.sources.get("optim.time_budget", "").startswith("auto") else LONGER
-        least = 0 if optim.solve_linear else 1
-        share = max(0.0, min(share, most))
-        counts = {name: max(least, math.floor(count * share)) if name in free else count for name, count in planned.items()}
-        counts = dict(zip(counts, (all_reduce_min(count) for count in counts.values()), strict=True))
-        self.listen(EpochsPlanned(counts, max(left, 0.0), step_seconds))
-        stages = {name: stage.model_copy(update={"epochs": counts.get(name, 0)}) for name, stage in self.config.stages.items()}
-        first = next((count for count in counts.values() if count), 1)
-        follow = {"ema_decay": ema_decay(first * self.steps), "patience": max(optim.patience, first)}  # as `auto` chooses them
-        changed = {name: value for name, value in follow.items() if self.sources.get(f"optim.{name}", "").startswith("auto")}
-        optim = optim.model_copy(update={"time_budget": 0.0, **changed})  # the same epochs where the file is used again
-        self.config = self.config.model_copy(update={"stages": stages, "optim": optim})
-        keys = ["optim.time_budget", *(f"optim.{name}" for name in changed), *(f"stages.{name}.epochs" for name in free)]
-        self.sources |= dict.fromkeys(keys, "time budget")
-        self.run_directory.write_config(self.config.model_dump(), self.sources)
+        step_seconds = self.time_steps(self.config.used_stages[0])
+        left = self.config.optim.time_budget - (time.perf_counter() - self.started)
+        planned = within_budget(
+            self.config,
+            self.sources,
+            float(broadcast(left)),
+            step_seconds=float(broadcast(step_seconds)),
+            steps=self.steps,
+            train_images=len(self.train_split),
+            eval_images=len(self.eval_split),
+        )
+        self.listen(EpochsPlanned({name: planned.stages[name].epochs for name in self.config.used_stages}, left, step_seconds))
+        before, now = (flatten(config.model_dump()) for config in (self.config, planned))
+        self.sources |= {key: "time budget" for key in now if now[key] != before[key]}
+        self.config = planned
+        self.run_directory.write_config(planned.model_dump(), self.sources)
 
     def time_steps(self, name: str) -> float:
         """Return the seconds of a step of a stage, and leave the weights as they were."""

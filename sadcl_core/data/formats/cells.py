@@ -41,7 +41,7 @@ SEPARATORS = ("|", ";", ",", " ")
 TUPLES = ("('", '("', "{'", "()", "{}")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
-MISSING = frozenset(("", "nan", "n/a", "null", "()", "{}", "set()"))  # how programs write that there is no label
+MISSING = frozenset(("", "nan", "n/a", "null", "()", "{}", "set()"))  # how programs write an image without labels
 MAX_LIST = 1 << 17  # characters of a list that is written out
 NAME_KEYS = ("displayName", "name", "label", "tag")  # of an object that is one label
 LIST_KEYS = ("choices", "labels")  # of an object that holds labels
@@ -281,7 +281,7 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
             return []
         if text in ("?", "-1"):
             raise DataError(
-                f"{where}: {text} is no label. Leave the image out if nothing is known, or give columns of 1, 0 and ?."
+                f"{where}: {text} is not a label. Leave the image out if nothing is known, or give columns of 1, 0 and ?."
             )
         if text[:1] in "[({" and is_list(text):
             return _named(written_list(text, where), where)

@@ -84,7 +84,7 @@ def _values(label: Any) -> Iterator[Any]:
 
 def _name(value: Any, classes: list[str] | tuple[()]) -> str:
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise TypeError(f"{value!r:.60} is no label")
+        raise TypeError(f"{value!r:.60} is not a label")
     if isinstance(value, int) and classes:
         if not 0 <= value < len(classes):
             raise ValueError(f"label {value}, but there are {len(classes)} classes, counted from 0")

@@ -62,7 +62,7 @@ def read_listing(
         paths: how the files name images.
 
     Raises:
-        DataError: there is no file, one cannot be parsed, or two list different classes.
+        DataError: a file is missing or damaged, or two list different classes.
     """
     rows: LabelRows | None = None
     listed: tuple[str, ...] = ()

@@ -64,6 +64,6 @@ def _labels(job: str, value: Any, about: dict[str, Any]) -> list[str]:
     if isinstance(value, list):  # several classes
         return [str(about["class-map"][str(number)]) for number in value]
     if not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r:.60} is no label")
+        raise TypeError(f"{value!r:.60} is not a label")
     name = str(about["class-name"])
     return [name] if value or not job.endswith(name) else []  # a job called after its class says 1 or 0

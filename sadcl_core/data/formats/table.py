@@ -505,7 +505,7 @@ def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
         if image is not None and all(looks_like_image(cell_at(row, rows[0].index(image))) for row in rows):
             return delimiter, False
     for delimiter, rows in tables.items():
-        if len(rows[0]) > 1 and any(map(looks_like_image, rows[0])):
+        if len(rows[0]) > 1 and any(map(looks_like_image, rows[0])) and delimiter != " ":  # or it is prose that begins with one
             return delimiter, False
         if len(rows[0]) > 1 and _is_header(rows, delimiter):
             return delimiter, True

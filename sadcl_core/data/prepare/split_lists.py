@@ -140,7 +140,7 @@ def _places(path: Path, own: str) -> Iterator[Place]:
         if not cells[0]:
             continue
         if len(cells) > 2 or (len(cells) == 2 and own and number > HEAD):
-            raise DataError(f"{path}, row {number} is no image of a list.")
+            raise DataError(f"{path}, row {number} is not the name of an image. Mend the row.")
         if len(cells) == 2:
             yield cells[0], NUMBERS.get(cells[1], split_name(cells[1]))
         else:

@@ -61,7 +61,7 @@ def seconds_left(
         done: of this stage.
         step_seconds: of one step in this stage.
         train_images: of an epoch.
-        eval_images: evaluated after each epoch.
+        eval_images: evaluated every `optim.evaluate_every` epochs, and after the last one.
 
     Example:
         >>> config = RunConfig()
@@ -76,9 +76,10 @@ def seconds_left(
     names = config.used_stages
     per_view = step_seconds / config.stages[stage].views
     per_image = FORWARD * per_view * steps / max(train_images, 1)
-    left = -done * step_seconds - done // max(steps, 1) * eval_images * per_image
+    every = config.optim.evaluate_every
+    left = -done * step_seconds - done // max(steps, 1) // every * eval_images * per_image
     for name in names[names.index(stage) :]:
         section = config.stages[name]
-        left += section.epochs * (steps * per_view * section.views + eval_images * per_image)
+        left += section.epochs * steps * per_view * section.views + -(-section.epochs // every) * eval_images * per_image
         left += train_images * per_image if name != stage else 0  # its prototypes
     return max(left, 0.0)

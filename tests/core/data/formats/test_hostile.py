@@ -255,7 +255,7 @@ def test_rows_that_disagree_are_both_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", ["2", "-1", "99999999999999999999", "1.5"])
 def test_numbers_of_classes_that_are_out_of_range(tmp_path: Path, number: str) -> None:
     reading = Reading(classes=("cat", "dog"))
-    with refused(r"mine.csv, row 2: .*(2 classes|-1 is no label)"):
+    with refused(r"mine.csv, row 2: .*(2 classes|-1 is not a label)"):
         load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,{number}\n"), reading=reading)
     with refused(r"mine.jsonl, row 1: .*(2 classes|no list of names)"):
         load(put(tmp_path / "mine.jsonl", f'{{"image": "a.jpg", "labels": [{number}]}}\n'), reading=reading)

@@ -57,7 +57,7 @@ def replaced(folder: Path, name: str, old: str, new: str) -> Path:
     ("name", "old", "new", "message"),
     [
         ("fiftyone", '"b": [1]', '"b": [2]', r"labels.json .*label 2, but there are 2 classes, counted from 0"),
-        ("fiftyone", '"b": [1]', '"b": [1.5]', r"labels.json .*1.5 is no label"),
+        ("fiftyone", '"b": [1]', '"b": [1.5]', r"labels.json .*1.5 is not a label"),
         ("datumaro", '"label_id": 1', '"label_id": 7', r"train.json .*item 'a' has label 7, but there are 2 classes"),
         ("cvat", "</annotations>", "<track/></annotations>", r"annotations.xml is CVAT's export of a video. Export the task as"),
         ("cvat", "</annotations>", "", r"annotations.xml cannot be read as XML"),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.interpretation import FileReading
 from sadcl_core.data.manifest import Manifest
@@ -283,7 +284,7 @@ def test_a_line_break_separates_labels_also_where_nothing_else_does(tmp_path: Pa
 
 @pytest.mark.parametrize("cell", ["?", "-1", " ? "])
 def test_not_known_is_no_label(tmp_path: Path, cell: str) -> None:
-    with pytest.raises(DataError, match=r"row 3: (\?|-1) is no label\. Leave the image out if nothing is known"):
+    with pytest.raises(DataError, match=r"row 3: (\?|-1) is not a label\. Leave the image out if nothing is known"):
         load(table(tmp_path, f"image,labels\na.jpg,cat;dog\nb.jpg,{cell}\n"))
 
 
@@ -399,3 +400,9 @@ def test_classes_that_are_whole_numbers_are_ordered_by_value(tmp_path: Path) -> 
     manifest = load(path)
     assert manifest.classes == ("2", "9", "10")
     assert labels(path) == [["2", "10"], ["9"], ["2"]]
+
+
+def test_notes_that_begin_with_an_image_are_not_the_table(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,labels\na.jpg,cat\nb.jpg,dog\n")
+    (tmp_path / "training notes.txt").write_text("a.jpg is the first picture I took\nand it was raining that day\n")
+    assert [path.name for path in detect(tmp_path).files.values()] == ["labels.csv"]
