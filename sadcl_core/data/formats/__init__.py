@@ -30,7 +30,6 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "pedestrians": "sadcl_core.data.formats.pedestrians",
     "ucmerced": "sadcl_core.data.formats.ucmerced",
     "bigearthnet": "sadcl_core.data.formats.bigearthnet",
-    "rsna": "sadcl_core.data.formats.rsna",
     "hpa": "sadcl_core.data.formats.hpa",
     "scenes": "sadcl_core.data.formats.scenes",
     "yaml": "sadcl_core.data.formats.yaml_lists",

@@ -8,21 +8,20 @@ The visible bands (B04, B03, B02) are put together, a reflectance of 0.3 being w
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.unpack import UNPACKED, unpack, unpack_folder
-from sadcl_core.data.images import explained_image
+from sadcl_core.data.formats.unpack import UNPACKED, compose, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 
@@ -68,26 +67,14 @@ def read(source: Source) -> Manifest:
     def _entries(rows: list[dict[str, Any]]) -> Iterator[Entry]:
         for row in rows:
             name = str(row["patch_id"])
-            image = _compose(source, name, files) if bands else files.get(name, name)
+            image = compose(source, name, files, BANDS, _visible) if bands else files.get(name, name)
             yield Entry(image, row["labels"], split=split_name(row.get("split") or ""))
 
     below = replace(source, root=unpack_folder(source)) if bands else source
     return read_listing(below, "bigearthnet", parse, content="a table of patches", paths="exact")
 
 
-def _compose(source: Source, name: str, files: dict[str, str]) -> str:
-    """Write the picture of a patch from its bands; return its path."""
-    path = unpack_folder(source) / f"{name}.png"
-    if path.is_file():
-        return path.name
-    missing = next((band for band in BANDS if f"{name}_{band}" not in files), None)
-    if missing is not None:
-        raise DataError(f"{source.root} has no {name}_{missing}.tif. Unpack all bands there.")
-    planes = []
-    for band in BANDS:
-        file = source.root / files[f"{name}_{band}"]
-        with explained_image(file), Image.open(file) as image:
-            planes.append(np.clip(np.asarray(image, np.float32) * (255 / WHITE), 0, 255).astype(np.uint8))
-    content = io.BytesIO()
-    Image.fromarray(np.stack(planes, axis=-1)).save(content, "PNG")
-    return unpack(source, path.name, content.getvalue())
+def _visible(image: Image.Image) -> npt.NDArray[np.uint8]:
+    reflectance = np.asarray(image, np.float32)
+    grey: npt.NDArray[np.uint8] = np.clip(reflectance * (255 / WHITE), 0, 255).astype(np.uint8)
+    return grey

@@ -10,19 +10,19 @@ image is there already, it is used.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.unpack import UNPACKED, unpack, unpack_folder
-from sadcl_core.data.images import explained_image
+from sadcl_core.data.formats.unpack import UNPACKED, compose, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
@@ -78,29 +78,12 @@ def read(source: Source) -> Manifest:
             labels = [] if match is None else [int(label) for label in re.split(r"[ |]", match[2])]
             if match is None or max(labels) >= count:
                 raise DataError(f"{path}, row {number}: {row[:80]!r} is not an image and numbers under {count}. Mend the row.")
-            image = _compose(source, match[1], files) if composed else files.get(match[1], f"{match[1]}.png")
+            image = compose(source, match[1], files, COLOURS, _grey) if composed else files.get(match[1], f"{match[1]}.png")
             yield Entry(image, labels)
 
     below = replace(source, root=unpack_folder(source)) if composed else source
     return read_listing(below, "hpa", parse, content="a table of the atlas", paths="exact")
 
 
-def _compose(source: Source, name: str, files: dict[str, str]) -> str:
-    """Write the picture of an image from its files; return its path."""
-    path = unpack_folder(source) / f"{name}.png"
-    if source.labels_only or path.is_file():
-        return path.name
-    missing = next((colour for colour in COLOURS if f"{name}_{colour}" not in files), None)
-    if missing is not None:
-        raise DataError(f"{source.root} has no {name}_{missing}.png. Unpack all colours there.")
-    bands = []
-    for colour in COLOURS:
-        file = source.root / files[f"{name}_{colour}"]
-        with explained_image(file), Image.open(file) as image:
-            bands.append(image.convert("L"))
-    content = io.BytesIO()
-    try:
-        Image.merge("RGB", bands).save(content, "PNG")
-    except ValueError:
-        raise DataError(f"{source.root}: the colours of {name} have different sizes. Fetch them again.") from None
-    return unpack(source, path.name, content.getvalue())
+def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+    return np.asarray(image.convert("L"))

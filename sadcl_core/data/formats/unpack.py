@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from sadcl_core.data.formats.source import Source, describe_source, label_files
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.images import EXTENSIONS, explained_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import replacing
@@ -50,6 +56,42 @@ def unpack(source: Source, name: str, content: bytes) -> str:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     return name
+
+
+def compose(
+    source: Source,
+    name: str,
+    files: Mapping[str, str],
+    bands: Sequence[str],
+    plane: Callable[[Image.Image], npt.NDArray[np.uint8]],
+) -> str:
+    """Write the picture of an image from its files, unless it is there; return its path below the folder.
+
+    Args:
+        source: the label files.
+        name: of the image.
+        files: paths below the root by the name without extension, NAME_BAND.
+        bands: red, green and blue.
+        plane: grey values (H, W) of a file.
+
+    Raises:
+        DataError: a file is missing or damaged, or they are of several sizes.
+    """
+    path = unpack_folder(source) / f"{name}.png"
+    if source.labels_only or path.is_file():
+        return path.name
+    planes = []
+    for band in bands:
+        if f"{name}_{band}" not in files:
+            raise DataError(f"{source.root} has no {name}_{band}. Unpack the files of all colours or bands there.")
+        file = source.root / files[f"{name}_{band}"]
+        with explained_image(file), Image.open(file) as image:
+            planes.append(plane(image))
+    if len({values.shape for values in planes}) > 1:
+        raise DataError(f"{source.root}: the files of {name} have different sizes. Fetch them again.")
+    content = io.BytesIO()
+    Image.fromarray(np.stack(planes, axis=-1)).save(content, "PNG")
+    return unpack(source, path.name, content.getvalue())
 
 
 def as_unpacked(manifest: Manifest, kind: str, source: Source) -> Manifest:

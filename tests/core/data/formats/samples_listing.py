@@ -431,10 +431,10 @@ LISTINGS: dict[str, Sample] = {
         "bigearthnet",
         [(f"{name}.png", USUAL[name], labels, []) for name, labels in LABELS.items()],
     ),
-    "rsna": Sample(
+    "image and class in one cell": Sample(
         write_rsna,
         "stage_2_train.csv",
-        "rsna",
+        "csv",
         [(f"stage_2_train/ID_0000000{name}.png", "", labels, []) for name, labels in LABELS.items()],
     ),
     "hpa": Sample(

@@ -161,7 +161,7 @@ def test_the_colours_of_an_image_are_put_together(folder: Path) -> None:
         assert image.getpixel((0, 0)) == (ord("a"), 10 + ord("a"), 20 + ord("a"))
     (folder / "train" / f"{ATLAS['b']}_green.png").unlink()
     (manifest.description.root / f"{ATLAS['b']}.png").unlink()
-    with pytest.raises(DataError, match=r"has no .*_green.png. Unpack all colours there"):
+    with pytest.raises(DataError, match=r"has no .*_green. Unpack the files of all colours or bands there"):
         load(folder)
 
 
