@@ -27,13 +27,14 @@ def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) ->
     losses.set_title(short(title, 120), loc="left", fontsize=12)
     losses.set_ylabel("mean over the epoch, unweighted terms")
     scores.set_ylabel("EMA mAP, %")
-    stages = [row["stage"] for row in rows]
+    marked = list(zip(epochs_of_run(rows), (row["stage"] for row in rows), strict=True))
+    ends = {stage: epoch for epoch, stage in marked}
     for axes in (losses, scores):
-        for place in (i for i in range(1, len(stages)) if stages[i] != stages[i - 1]):
-            axes.axvline(place + 0.5, color=GREY, linestyle=":", linewidth=1)
+        for stage, end in zip([*ends][1:], ends.values(), strict=False):
+            axes.axvline(end + 0.5, color=GREY, linestyle=":", linewidth=1)
             axes.annotate(
-                stages[place],
-                (place + 0.6, 1.0),
+                stage,
+                (end + 0.6, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(0, -10),
                 textcoords="offset points",
@@ -44,13 +45,32 @@ def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) ->
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
     return save(figure, path)
 
 
+def epochs_of_run(rows: Sequence[Mapping[str, str]]) -> list[int]:
+    """Return the epoch of each row of a results.csv, counted through all stages; 0 for what was fitted before the first one.
+
+    Example:
+        >>> rows = [("linear", "1", ""), ("first", "2", "0.3"), ("first", "5", "0.1"), ("second", "2", "0.2")]
+        >>> epochs_of_run([dict(zip(("stage", "epoch", "loss"), row)) for row in rows])
+        [0, 2, 5, 7]
+    """
+    epochs: list[int] = []
+    before, stage = 0, rows[0]["stage"]
+    for row in rows:
+        if row["stage"] != stage:
+            before, stage = epochs[-1], row["stage"]
+        epochs.append(before + int(row["epoch"]) if row.get("loss") else 0)
+    return epochs
+
+
 def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], name: str, *, label: str, number: int) -> None:
+    marked = list(zip(epochs_of_run(rows), rows, strict=True))
     for stage in dict.fromkeys(row["stage"] for row in rows):  # a stage starts from another epoch than the last one drawn
-        points = [(place, float(row[name])) for place, row in enumerate(rows, start=1) if row.get(name) and row["stage"] == stage]
+        points = [(epoch, float(row[name])) for epoch, row in marked if row.get(name) and row["stage"] == stage]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour(number), label=label)
             label = ""  # once in the legend
