@@ -45,12 +45,13 @@ def embed(
     model, images = open_model_and_split(weights, data=data, split=split, device=device, precision=precision, img_size=img_size)
 
     from sadcl_core.inference.embed_split import write_embeddings
+    from sadcl_core.runtime.files import safe_name
 
     with counting("embedding images") as progress:
         rows = write_embeddings(
             model,
             images,
-            output or model.folder("embeddings") / images.name,
+            output or model.folder("embeddings") / safe_name(images.name),
             batch_size=batch_size,
             workers=workers,
             limit=limit,

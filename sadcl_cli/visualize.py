@@ -89,11 +89,12 @@ def attention(
     model = open_model(weights, device=device, img_size=img_size, labels=names)
 
     from sadcl_core.inference.figures import draw_attention
+    from sadcl_core.runtime.files import safe_name
 
     path = draw_attention(
         model,
         image,
-        _target(output, model.folder("plots"), f"attention-{image.absolute().parent.name}-{image.stem}.png"),
+        _target(output, model.folder("plots"), f"{safe_name(f'attention-{image.absolute().parent.name}-{image.stem}')}.png"),
         labels=names,
         topk=topk,
     )

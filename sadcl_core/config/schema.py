@@ -6,6 +6,7 @@ The defaults are the published recipe of SADCL for ResNet-101 at 448 (ECAI 2023,
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -246,6 +247,15 @@ class RunConfig(Section):
         },
         description="label features first; prototypes are built from them; then the contrastive losses",
     )
+
+    @field_validator("stages")
+    @classmethod
+    def _check_stage_names(cls, stages: dict[str, StageSection]) -> dict[str, StageSection]:
+        """Refuse names that cannot be part of the name of a file."""
+        for name in stages:
+            if not re.fullmatch(r"[\w-]{1,50}", name):
+                raise PydanticCustomError("stage_name", "a stage is called with letters, digits, _ and -, 50 at most")
+        return stages
 
     @property
     def used_stages(self) -> list[str]:

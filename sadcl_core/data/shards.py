@@ -29,10 +29,9 @@ from sadcl_core.data.manifest import (
     load_manifest,
     parse_description,
 )
-from sadcl_core.data.prepare.dataset_spec import plain_name
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.runtime.files import explained, replacing, write_json
+from sadcl_core.runtime.files import explained, replacing, safe_name, write_json
 from sadcl_core.runtime.progress import Progress
 
 FEWEST_SHARDS = 16  # of a split, if it has as many images: loader workers and processes divide them among each other
@@ -183,7 +182,7 @@ def open_shards(address: str, prepared: Path) -> Manifest:
     description = parse_description(content, base + DESCRIPTION)
     if description.shards is None:
         raise DataError(f"{base} holds no shards. Write them: sadcl prepare-data NAME --shards DIR.")
-    folder = prepared / plain_name(description.name)
+    folder = prepared / safe_name(description.name)
     stored_base = base if WEB.fullmatch(base) else ""  # a command comes from the person who types it, never from a file
     copied = load_description(folder) if is_prepared(folder) else None
     if copied is not None and (copied.shards is None or copied.shards.base != stored_base):

@@ -17,6 +17,7 @@ from sadcl_core.inference.load import Model, ModelFile, find_card, load
 from sadcl_core.metrics.localisation import Localisation
 from sadcl_core.runs.card import ModelCard
 from sadcl_core.runtime.device import check_device_and_precision
+from sadcl_core.runtime.files import safe_name
 from sadcl_core.runtime.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class ScoredSplit:
         """Return a name that no other model, size, threshold or number of images has; inside a run it does not repeat the run."""
         about = self.about
         if self.model is None:
-            return "-".join(part for part in (self.name, "eval", thresholds) if part)
+            return safe_name("-".join(part for part in (self.name, "eval", thresholds) if part))
         path, run = self.model.path.absolute(), self.model.run
         parts = [about["dataset"], about["split"], str(about["img_size"])]
         if about.get("tta"):
@@ -152,7 +153,7 @@ class ScoredSplit:
             parts.append(thresholds)
         if about["limit"] is not None:
             parts.append(f"first-{about['limit']}")
-        return "-".join(parts)
+        return safe_name("-".join(parts))
 
 
 def score_or_read(

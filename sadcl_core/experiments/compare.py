@@ -13,6 +13,7 @@ from sadcl_core.config.flags import flag_layers
 from sadcl_core.config.methods import ABLATION, find_method
 from sadcl_core.errors import UsageError
 from sadcl_core.runs.run_directory import RUNS
+from sadcl_core.runtime.files import safe_name
 from sadcl_core.training.listeners.events import ComparisonPlanned, Listener, SettingsChosen, ignore
 from sadcl_core.training.train import find_data
 
@@ -84,7 +85,7 @@ def compare(
     from sadcl_core.plots.comparison import plot_comparison
 
     planned = plan(layers, manifest, methods=names, seeds=numbers)
-    folder = Path(output) if output else RUNS / f"compare-{manifest.description.name}"
+    folder = Path(output) if output else RUNS / safe_name(f"compare-{manifest.description.name}")
     listen(SettingsChosen(planned.runs[0].configured))
     listen(ComparisonPlanned(folder, len(planned.runs), len(planned.first_stages)))
     comparison = run_plan(planned, manifest, folder, listen=listen)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
-from sadcl_core.runtime.files import write_json
+from sadcl_core.runtime.files import safe_name, write_json
 
 ThresholdRequest: TypeAlias = (
     float | str | Path | Mapping[str, float] | Sequence[str] | Sequence[float] | npt.NDArray[np.floating] | None
@@ -129,7 +129,7 @@ def _with_named(named: Mapping[str, float], base: Thresholds, classes: Sequence[
         return base
     values = tuple(named.get(name, value) for name, value in zip(classes, base.values, strict=True))
     description = ", ".join(f"{name} {value:g}" for name, value in named.items())
-    name = "-".join(f"{_plain(name)}-{value:g}" for name, value in list(named.items())[:3])
+    name = "-".join(f"{safe_name(name)}-{value:g}" for name, value in list(named.items())[:3])
     return Thresholds(values, f"{description}, others above {base.description}", f"{base.name}-{name}".strip("-"))
 
 
@@ -159,7 +159,7 @@ def _general(item: str | None, classes: Sequence[str], own: Sequence[float], cal
             f"--threshold {item}: neither a number nor a file, neither auto nor CLASS=NUMBER. Give one of these, such as 0.5."
         )
     values = read_thresholds(path, classes, calibrated=calibrated)
-    return Thresholds(values, f"the thresholds of {path}, {min(values):.2f} to {max(values):.2f}", _plain(path.stem))
+    return Thresholds(values, f"the thresholds of {path}, {min(values):.2f} to {max(values):.2f}", safe_name(path.stem))
 
 
 def _is_file(text: str) -> bool:
@@ -196,7 +196,3 @@ def _in_range(value: float, item: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"--threshold {item}: scores lie between 0 and 1. Give a number in that range.")
     return float(value)
-
-
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)[:40]

@@ -25,7 +25,7 @@ from typing import Any
 from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runs.lock import LOCK, lock_folder, this_process
-from sadcl_core.runtime.files import explained, write_json, write_text
+from sadcl_core.runtime.files import explained, remove_left, safe_name, write_json, write_text
 from sadcl_core.runtime.launcher import is_main_process
 
 RUNS = Path("runs")
@@ -130,8 +130,11 @@ class RunDirectory:
                 with explained(path), path.open("rb+") as file:
                     file.truncate(size)
         for folder in (self.path, self.best.parent, self.state.parent):
-            for left in folder.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
+            if folder.is_dir():
+                remove_left(folder)
+            for left in (*folder.glob(".*.tmp"), *folder.glob(".tmp??????")):  # of earlier versions, and of safetensors in them
+                if left.is_file():
+                    left.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes of the files that grow, in bytes."""
@@ -207,12 +210,13 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def new_run_path(name: str) -> Path:
-    """Return the path of a new run: `runs/NAME`, or `runs/NAME-2` and so on if that exists.
+    """Return the path of a new run: `runs/NAME`, or `runs/NAME-2` and so on if that exists; NAME is a safe one.
 
     Example:
         >>> new_run_path("a-name-that-is-new")
         PosixPath('runs/a-name-that-is-new')
     """
+    name = safe_name(name)
     paths = (RUNS / (name if number == 1 else f"{name}-{number}") for number in count(1))
     return next(path for path in paths if not path.exists())
 

@@ -1,22 +1,96 @@
-"""Write files that appear whole or not at all: under a temporary name beside their place, then renamed."""
+"""Write files that appear whole or not at all, read none but regular ones, and make names and cells of what strangers wrote.
+
+A file is written in a hidden folder beside its place and then renamed. What a process that was killed left there is removed by
+the next one that writes beside it.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import hashlib
 import json
 import os
-import threading
+import re
+import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from sadcl_core.errors import MachineError, UsageError
+
+LONGEST = 100  # bytes of a name that comes from a file, so that there is room for what is put before and behind it
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # begins a cell that a spreadsheet computes
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+LOCK = "lock"  # in a temporary folder, of the process that writes there
+
+
+def safe_name(text: str, *, otherwise: str = "data") -> str:
+    """Return a text as one part of a path: without separators and spaces, not hidden, not too long, never empty.
+
+    Names of data sets, splits and classes come from files of strangers, and `../..` is a name as any other.
+
+    Args:
+        text: a name.
+        otherwise: name for a text of which nothing is left.
+
+    Example:
+        >>> safe_name("My photos / 2024"), safe_name("../.."), safe_name("a" * 300)[-12:]
+        ('My-photos-2024', 'data', 'aaa-9835fa6b')
+    """
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    if len(name.encode()) > LONGEST:  # cut, and still another one than other long names
+        cut = name.encode()[: LONGEST - 9].decode(errors="ignore").rstrip("-.")
+        name = f"{cut}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name or otherwise
+
+
+def regular(path: Path) -> Path:
+    """Return a path that is, or leads to, a regular file: a pipe may never begin, and a device never ends.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        IsADirectoryError: it is a folder.
+        OSError: it is a pipe, a socket or a device, or a link that leads round in circles.
+
+    Example:
+        >>> regular(Path("/dev/null"))
+        Traceback (most recent call last):
+        OSError: [Errno 22] it is a pipe, a socket or a device and no file: '/dev/null'
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
+    return path
+
+
+def to_cell(text: str) -> str:
+    """Return a text as a cell of a table that no spreadsheet computes; `from_cell` returns the text again.
+
+    Example:
+        >>> to_cell("=1+1"), from_cell("'=1+1"), to_cell("cat"), from_cell(to_cell("'-")) == "'-"
+        ("'=1+1", '=1+1', 'cat', True)
+    """
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def from_cell(text: str) -> str:
+    """Return the text that `to_cell` made a cell of."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 @contextmanager
 def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to, which is renamed to `path` after the block, or removed if the block raises.
+
+    Nothing else is in its folder, so that a library may write there under a name of its own first.
 
     Args:
         path: where the file is to be.
@@ -26,18 +100,42 @@ def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Itera
     Raises:
         SadclError: see `explained`.
     """
-    temporary = path.with_name(f".{path.name[-100:]}.{os.getpid()}.{threading.get_ident()}.tmp")  # not longer than names may be
+    with explained(path, option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(path.parent)
+        lock = _work_folder(path)
+    work = Path(lock.lock_file).parent
+    temporary = work / path.name
     try:
         with explained(path, option):
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if durable:
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
             temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        lock.release()
+
+
+def _work_folder(path: Path) -> BaseFileLock:
+    """Return the held lock in a new hidden folder beside a path."""
+    while True:
+        work = path.with_name(f".{safe_name(path.name)}.{uuid4().hex[:12]}.tmp")
+        work.mkdir()
+        lock = FileLock(work / LOCK)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            if (work / LOCK).exists():  # and was not taken for left over before the lock was held
+                return lock
+
+
+@cache
+def remove_left(folder: Path) -> None:
+    """Remove what processes that are no more left half-written in a folder; looks once in a process."""
+    for work in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name) and path.is_dir()]:
+        with suppress(Timeout, OSError), FileLock(work / LOCK, timeout=0):  # held by the process that writes there
+            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
@@ -56,9 +154,11 @@ def explained(path: Path, option: str = "-o") -> Iterator[None]:
         yield
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         where = error.filename2 or error.filename or path  # filename2: the target of a renaming
-        where = path if str(where).endswith(".tmp") else where
+        where = path if any(map(TEMPORARY.fullmatch, Path(os.fsdecode(where)).parts)) else where
         raise UsageError(f"{where} cannot be written ({error.strerror}). Choose another place with {option}.") from None
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise UsageError(f"{str(path)[:200]} cannot be written ({error.strerror}). Give a shorter {option}.") from None
         raise MachineError(
             f"{path} cannot be written ({error.strerror or error}). Mend that, or choose another place with {option}."
         ) from None

@@ -14,6 +14,7 @@ from sadcl_core.data.formats.source import UNASSIGNED, Reading, Source, split_na
 from sadcl_core.data.manifest import is_prepared, load_description
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runtime.files import safe_name
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
 AS_DETECTED = Reading()
@@ -55,14 +56,14 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Da
         DataError: a folder or file does not exist.
     """
     if len(dataset) == 1 and dataset[0] in DATASETS:
-        return DatasetSpec(plain_name(name or dataset[0]), (dataset[0],), _data_folder(dataset[0], data), {}, guess=False)
+        return DatasetSpec(safe_name(name or dataset[0]), (dataset[0],), _data_folder(dataset[0], data), {}, guess=False)
     files = _files_by_split(dataset)
     if data is not None and not data.is_dir():
         raise DataError(f"There is no folder {data}. Check --data.")
     first = next(iter(files.values()))
     root = data or (first if first.is_dir() else _common_folder(list(files.values())))
     given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
-    name = plain_name(name) if name else _name_of(list(files.values()))
+    name = safe_name(name) if name else _name_of(list(files.values()))
     return DatasetSpec(name, given, root, files, guess=data is None and not first.is_dir())
 
 
@@ -115,17 +116,7 @@ def _name_of(paths: Sequence[Path]) -> str:
     words = [path.name] if path.is_dir() else [path.stem, path.parent.name, path.parent.parent.name]
     if len(paths) > 1:
         words = words[1:]
-    return plain_name(next((word for word in words if word and not VAGUE.match(word)), words[0]))
-
-
-def plain_name(text: str) -> str:
-    """Return a text as the name of a folder: without separators and spaces, and not hidden.
-
-    Example:
-        >>> plain_name("My photos / 2024")
-        'My-photos-2024'
-    """
-    return re.sub(r"[^\w.-]+", "-", text)[:100].strip("-.") or "data"
+    return safe_name(next((word for word in words if word and not VAGUE.match(word)), words[0]))
 
 
 def _data_folder(name: str, data: Path | None) -> Path:
