@@ -51,7 +51,7 @@ BROKEN = (
 )
 
 
-def read_image(source: ImageSource, *, name: object = None) -> Tensor:
+def read_image(source: ImageSource, name: object = None) -> Tensor:
     """Read an image, wherever it is.
 
     Args:
@@ -75,14 +75,31 @@ def read_image(source: ImageSource, *, name: object = None) -> Tensor:
     import torch
     from torchvision.transforms.v2 import functional
 
-    if not isinstance(source, np.ndarray | torch.Tensor):
-        pixels: Tensor = functional.pil_to_tensor(open_image(source, name=name))
-        return pixels
-    if source.ndim == 3 and 0 not in source.shape:
-        if isinstance(source, torch.Tensor) and source.dtype == torch.uint8 and len(source) == 3:
-            return source
-        if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2] == 3:
-            return torch.from_numpy(source.transpose(2, 0, 1).copy())
+    if isinstance(source, torch.Tensor):
+        read_pixels(source, name)
+        return source
+    if isinstance(source, np.ndarray):
+        return torch.from_numpy(read_pixels(source, name).transpose(2, 0, 1).copy())
+    pixels: Tensor = functional.pil_to_tensor(open_image(source, name=name))
+    return pixels
+
+
+def read_pixels(source: ImageSource, name: object = None) -> npt.NDArray[np.uint8]:
+    """Read an image without torch: (H, W, 3) uint8, RGB; arguments, values and errors are those of `read_image`.
+
+    Example:
+        >>> read_pixels(Image.new("L", (4, 2))).shape
+        (2, 4, 3)
+    """
+    if isinstance(source, str | Path | bytes | Image.Image):
+        return np.asarray(open_image(source, name=name))
+    if source.ndim == 3 and 0 not in source.shape and str(source.dtype).endswith("uint8"):
+        if isinstance(source, np.ndarray):
+            if source.shape[2] == 3:
+                return source
+        elif len(source) == 3:
+            pixels: npt.NDArray[np.uint8] = source.cpu().numpy().transpose(1, 2, 0)
+            return pixels
     raise DataError(
         f"{name or 'image'}: {tuple(source.shape)} values of type {source.dtype}. Give pixels as uint8, an array of shape "
         "(height, width, 3) or a tensor of shape (3, height, width)."

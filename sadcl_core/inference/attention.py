@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.images import ImageSource, read_image
+from sadcl_core.data.images import ImageSource
 from sadcl_core.inference.embed import read_all
 from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.card import ModelCard
@@ -35,7 +35,7 @@ def attention(
     """Return the maps of N images, (N, K', h, w); see `sadcl_core.inference.load.Model.attention`."""
     rows = card.class_indices(labels) if labels is not None else list(range(len(card.classes)))
     parts = []
-    for batch in read_all(images, forward.preprocessing.resize, batch_size=batch_size, workers=workers):
+    for batch in read_all(images, forward, batch_size=batch_size, workers=workers):
         maps = forward(batch, need_attention=True).attention
         assert maps is not None, "asked for"
         parts.append(maps[:, rows].float().cpu().numpy())
@@ -59,7 +59,7 @@ def attention_maps(
         UsageError: a name is no class of the model.
     """
     names = card.class_indices(labels)
-    output = forward(forward.preprocessing.resize(read_image(image))[None], need_attention=True)
+    output = forward(forward.read(image)[None], need_attention=True)
     assert output.attention is not None, "asked for"
     scores = card.scores(output.logits)[0].cpu().numpy()
     rows = names or [int(k) for k in np.argsort(-scores, kind="stable")[:topk]]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from sadcl_core.data.batches import read_batches
 from sadcl_core.data.images import ImageSource
-from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.card import ModelCard
@@ -41,7 +41,7 @@ def embed(
 ) -> Embeddings:
     """Return the features of images; see `sadcl_core.inference.load.Model.embed`."""
     parts: list[tuple[Floats, ...]] = []
-    for batch in read_all(images, forward.preprocessing.resize, batch_size=batch_size, workers=workers):
+    for batch in read_all(images, forward, batch_size=batch_size, workers=workers):
         output = forward(batch)
         tensors = (
             output.label_features,
@@ -55,13 +55,13 @@ def embed(
     return Embeddings(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def read_all(images: Iterable[ImageSource], transform: Transform, *, batch_size: int, workers: int | None) -> Iterator[Tensor]:
-    """Yield batches (B, 3, S, S) uint8 of images in order.
+def read_all(images: Iterable[ImageSource], forward: Forward, *, batch_size: int, workers: int | None) -> Iterator[Tensor]:
+    """Yield batches (B, 3, S, S) uint8 of images in order, as a forward pass takes them.
 
     Raises:
         DataError: an image cannot be read.
     """
-    for batch in read_batches(images, transform, batch_size=batch_size, workers=workers):
+    for batch in read_batches(images, forward.read, batch_size=batch_size, workers=workers):
         if batch.errors:
             raise DataError(batch.errors[min(batch.errors)])
-        yield batch.images
+        yield torch.stack(batch.images)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sadcl_core.data.images import ImageSource, read_image
 from sadcl_core.data.transforms import Inputs, Preprocessing
 from sadcl_core.errors import NotFiniteError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
@@ -63,6 +64,10 @@ class Forward:
         self.preprocessing = preprocessing
         self.device = device
         self.precision = precision
+
+    def read(self, source: ImageSource, name: object = None) -> Tensor:
+        """Read an image and resize it for the network: (3, S, S) uint8; see `sadcl_core.data.images.read_image`."""
+        return self.preprocessing.resize(read_image(source, name))
 
     @torch.inference_mode()
     def __call__(self, images: Inputs, *, need_attention: bool = False, refuse_nan: bool = False) -> ClassifierOutput:

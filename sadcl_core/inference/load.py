@@ -5,18 +5,17 @@ Importing this module imports no torch, and `load` checks names and values befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.predict import Prediction, predict
-from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
+from sadcl_core.inference.predictor import Predictor
 from sadcl_core.registry import TEST_VIEWS, suggest
 from sadcl_core.runs.card import ModelCard, read_card
 from sadcl_core.runs.run_directory import RunDirectory, find_model
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
     from sadcl_core.data.transforms import Preprocessing
     from sadcl_core.inference.embed import Embeddings
     from sadcl_core.inference.forward import Forward
+    from sadcl_core.inference.predictor import Images
     from sadcl_core.model.classifier import Classifier
-
-    Images: TypeAlias = Iterable[ImageSource] | Tensor
 
 
 def load(
@@ -110,7 +108,7 @@ def find_card(run_or_file: str | Path | None = None, *, uncalibrated: bool = Fal
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(Predictor["Tensor"]):
     """A trained model on its device.
 
     It can be pickled, for workers on other machines: the copy carries its weights and needs no file.
@@ -152,19 +150,9 @@ class Model:
     tta: str = field(default="none", kw_only=True)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Return the K class names."""
-        return self.card.classes
-
-    @property
     def preprocessing(self) -> Preprocessing:
         """Return what is done to images before the network: size, mean and standard deviation."""
         return self.card.preprocessing
-
-    @property
-    def thresholds(self) -> npt.NDArray[np.float64]:
-        """Return the probability above which each class counts, (K,) in 0..1: from the calibration, else 0.5."""
-        return np.array(self.card.thresholds or [DEFAULT] * len(self.classes), dtype=np.float64)
 
     @cached_property
     def forward(self) -> Forward:
@@ -173,82 +161,16 @@ class Model:
 
         return Forward(self.classifier, self.preprocessing, device=self.device, precision=self.precision, tta=self.tta)
 
-    def folder(self, name: str) -> Path:
-        """Return where results of a kind go by default: into the run, or here for a model file on its own."""
-        return self.run.path / name if self.run is not None else Path(name)
+    def read(self, source: ImageSource, name: object = None) -> Tensor:
+        """Return an image (3, S, S) uint8, resized for the network."""
+        return self.forward.read(source, name)
 
-    def choose_thresholds(self, threshold: ThresholdRequest = None) -> Thresholds:
-        """Return a threshold for every class; see `sadcl_core.inference.thresholds.choose` for the forms of a request."""
-        return choose(threshold, self.classes, self.card.thresholds, calibrated=bool(self.card.temperatures))
+    def score(self, images: list[Tensor]) -> npt.NDArray[np.float32]:
+        """Return the probabilities (B, K) of images that `read` gave."""
+        import torch
 
-    @overload
-    def predict(  # type: ignore[overload-overlap]  # a text is an iterable of texts
-        self,
-        images: ImageSource,
-        *,
-        threshold: ThresholdRequest = None,
-        topk: int | None = None,
-        batch_size: int = 32,
-        workers: int | None = None,
-    ) -> Prediction: ...
-
-    @overload
-    def predict(
-        self,
-        images: Iterable[ImageSource],
-        *,
-        threshold: ThresholdRequest = None,
-        topk: int | None = None,
-        batch_size: int = 32,
-        workers: int | None = None,
-    ) -> list[Prediction]: ...
-
-    def predict(
-        self,
-        images: ImageSource | Images,
-        *,
-        threshold: ThresholdRequest = None,
-        topk: int | None = None,
-        batch_size: int = 32,
-        workers: int | None = None,
-    ) -> Prediction | list[Prediction]:
-        """Predict the labels of one image or of many, in order.
-
-        Args:
-            images: paths, bytes of files, PIL images, uint8 arrays (H, W, 3) or uint8 tensors (3, H, W); one, or many in a list,
-                an iterator, an array (N, H, W, 3) or a tensor (N, 3, H, W).
-            threshold: probability above which a label counts: a number, one for each class, a table by class name, "auto" for
-                the model's own, or a file of thresholds. By default the model's own, or 0.5 where it has none; with `topk` none.
-            topk: only the k most probable labels.
-            batch_size: images that go through the network at a time.
-            workers: threads that read images; by default one for each processor, 8 at most.
-
-        Returns:
-            A prediction, or a list of them. An image that cannot be read has its error in place of labels.
-
-        Raises:
-            UsageError: there is no such class, a threshold is not in 0..1, or topk is below 1.
-            NotFiniteError: the model gives NaN.
-        """
-        many = self.iter_predict(self._many(images), threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
-        return next(many) if _is_one(images) else list(many)
-
-    def iter_predict(
-        self,
-        images: Images,
-        *,
-        threshold: ThresholdRequest = None,
-        topk: int | None = None,
-        batch_size: int = 32,
-        workers: int | None = None,
-    ) -> Iterator[Prediction]:
-        """Yield predictions one by one, with a batch or two in memory, for any number of images; otherwise as `predict`."""
-        if topk is not None and topk < 1:
-            raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-        limits = np.full(len(self.classes), -np.inf, np.float32)
-        if threshold is not None or topk is None:
-            limits = np.asarray(self.choose_thresholds(threshold).values, np.float32)
-        return predict(self.forward, self.card, images, thresholds=limits, topk=topk, batch_size=batch_size, workers=workers)
+        logits = self.forward(torch.stack(images), refuse_nan=True).logits
+        return np.asarray(self.card.scores(logits).cpu().numpy())
 
     def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
         """Return the features of N images and of each of their K labels.
@@ -263,7 +185,7 @@ class Model:
         """
         from sadcl_core.inference.embed import embed
 
-        return embed(self.forward, self.card, self._many(images), batch_size=batch_size, workers=workers)
+        return embed(self.forward, self.card, self.many(images), batch_size=batch_size, workers=workers)
 
     def attention(
         self,
@@ -290,66 +212,12 @@ class Model:
         """
         from sadcl_core.inference.attention import attention
 
-        return attention(self.forward, self.card, self._many(images), labels, batch_size=batch_size, workers=workers)
-
-    def __call__(
-        self,
-        batch: Mapping[str, Any],
-        *,
-        threshold: ThresholdRequest = None,
-        topk: int | None = None,
-        batch_size: int = 32,
-        workers: int | None = None,
-    ) -> dict[str, Any]:
-        """Predict a batch of columns: the form of Ray Data's `map_batches`, of Daft and of Spark.
-
-        Args:
-            batch: columns of equal length; `image` holds images as for `predict`, others are passed on.
-            threshold: as for `predict`.
-            topk: as for `predict`.
-            batch_size: images that go through the network at a time.
-            workers: threads that read images.
-
-        Returns:
-            The other columns, and: `labels`, a list of names for each image, the most probable first; `probabilities`, a list
-            along with it; `scores` (N, K) float32, the probability of every class; `passed` (N, K) bool, whether the class is
-            among the labels; `error`, why an image could not be read (its scores are NaN), or an empty text.
-
-        Raises:
-            UsageError: there is no column `image`.
-        """
-        if "image" not in batch:
-            raise UsageError(f"The batch has no column 'image'. {suggest('image', batch)}")
-        many = self.iter_predict(batch["image"], threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
-        predictions = list(many)
-        missing = np.full(len(self.classes), np.nan, np.float32)
-        names = [[name for name, _ in prediction.labels] for prediction in predictions]
-        return {
-            **{name: values for name, values in batch.items() if name != "image"},
-            "labels": names,
-            "probabilities": [[probability for _, probability in prediction.labels] for prediction in predictions],
-            "scores": np.array([missing if p.error else p.scores for p in predictions], np.float32).reshape(-1, len(missing)),
-            "passed": np.array([[name in labels for name in self.classes] for labels in names], bool).reshape(-1, len(missing)),
-            "error": [prediction.error for prediction in predictions],
-        }
+        return attention(self.forward, self.card, self.many(images), labels, batch_size=batch_size, workers=workers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
         return _rebuild, (weights, self.card, self.path, self.run, str(self.device), self.precision, self.is_last_run)
-
-    def _many(self, images: ImageSource | Images) -> Images:
-        return [cast("ImageSource", images)] if _is_one(images) else cast("Images", images)
-
-
-def _is_one(images: object) -> bool:
-    """Return True for one image, False for many."""
-    from PIL import Image
-
-    if isinstance(images, str | Path | bytes | Image.Image):
-        return True
-    dtype = getattr(images, "dtype", None)
-    return bool(getattr(images, "ndim", 4) <= 3 and dtype != np.dtype(object))
 
 
 def _rebuild(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.errors import DataError
-from sadcl_core.runs.card import ModelCard
 
 if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
-    from sadcl_core.inference.forward import Forward
+
+Pixels = TypeVar("Pixels")  # of one image: an array or a tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,10 @@ def find_images(sources: Sequence[Path]) -> list[Path]:
 
 
 def predict(
-    forward: Forward,
-    card: ModelCard,
     images: Iterable[ImageSource],
+    read: Callable[[ImageSource, object], Pixels],
+    score: Callable[[list[Pixels]], npt.NDArray[np.float32]],
+    classes: Sequence[str],
     *,
     thresholds: npt.NDArray[np.float32],
     topk: int | None,
@@ -87,7 +88,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yield the prediction of each image, in order; a label counts when its score is above its threshold (K,).
 
-    See `sadcl_core.inference.load.Model.predict`.
+    See `sadcl_core.inference.predictor.Predictor`, whose methods `read` and `score` are.
     """
     from sadcl_core.data.batches import read_batches
 
@@ -98,14 +99,12 @@ def predict(
             names.append(image if isinstance(image, str | Path) else number)
             yield image
 
-    for batch in read_batches(named(), forward.preprocessing.resize, batch_size=batch_size, workers=workers):
-        rows: Iterator[npt.NDArray[np.float32]] = iter(())
-        if batch.indices:
-            rows = iter(card.scores(forward(batch.images, refuse_nan=True).logits).cpu().numpy())
+    for batch in read_batches(named(), read, batch_size=batch_size, workers=workers):
+        rows: Iterator[npt.NDArray[np.float32]] = iter(score(batch.images) if batch.images else ())
         for index in sorted((*batch.indices, *batch.errors)):
             if index in batch.errors:
                 yield Prediction(names.popleft(), error=batch.errors[index])
             else:
                 scores = next(rows)
                 labels = [k for k in np.argsort(-scores, kind="stable")[:topk] if scores[k] > thresholds[k]]
-                yield Prediction(names.popleft(), tuple((card.classes[k], float(scores[k])) for k in labels), scores)
+                yield Prediction(names.popleft(), tuple((classes[k], float(scores[k])) for k in labels), scores)
