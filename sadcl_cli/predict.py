@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Annotated
 
 import typer
@@ -14,7 +14,14 @@ from sadcl_cli.options import BatchSize, Device, ImgSize, Precision, Threshold, 
 
 @takes_verbosity
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Image files, or folders to search.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|DIR|PATTERN|@LIST|TABLE|SHARD|ADDRESS|-...",
+            help="Image files, folders to search, patterns, @FILE with a name a line, - for names on stdin, .csv .tsv .parquet "
+            "with a column of paths or images, .tar shards; also s3://, gs://, hf://, https://.",
+        ),
+    ],
     weights: Weights = None,
     threshold: Threshold = None,
     topk: Annotated[int | None, typer.Option("--topk", min=1, help="The k best labels, whatever their score.")] = None,
@@ -25,21 +32,26 @@ def predict(
     batch_size: BatchSize = 32,
     device: Device = "auto",
     precision: Precision = "auto",
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search folders to the bottom.")] = True,
+    column: Annotated[str, typer.Option("--column", help="Of a table: the one with the images.")] = "",
+    part: Annotated[
+        str, typer.Option("--part", metavar="I/N", help="Only the I-th of N parts, from 1, for several machines.")
+    ] = "1/1",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
 ) -> None:
     """Predict the labels of images.
 
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
+    from sadcl_core.data.image_stream import open_images
     from sadcl_core.errors import DataError, UsageError
-    from sadcl_core.inference.predict import find_images
     from sadcl_core.runtime.launcher import is_main_process
 
     if not is_main_process():
         return
     if all_scores and not json:
         raise UsageError("--all-scores is for the JSON. Give --json as well.")
-    files = find_images(images)
+    stream = open_images(images, recursive=recursive, column=column, part=parse_part(part))
     model = open_model(
         weights,
         device=device,
@@ -51,8 +63,9 @@ def predict(
     )
     if threshold or topk is None:
         say(f"labels above {model.choose_thresholds(threshold).description}")
-    broken, width = 0, min(80, max(len(str(file)) for file in files))
-    for prediction in model.iter_predict(files, threshold=threshold or None, topk=topk, batch_size=batch_size):
+    done, broken, width = 0, 0, min(80, max(map(len, images)))
+    for prediction in model.iter_predict(stream, threshold=threshold or None, topk=topk, batch_size=batch_size):
+        done += 1
         if prediction.error:
             broken += 1
             warn(prediction.error)
@@ -60,6 +73,17 @@ def predict(
             show_json(prediction.as_json(model.classes if all_scores else ()), indent=None)
         elif not prediction.error:
             labels = "  ".join(f"{one_line(name)} {score:.2f}" for name, score in prediction.labels)
-            show(f"{one_line(str(prediction.image)):<{width}}  {labels or '(no label)'}")
+            width = max(width, min(80, len(prediction.name)))
+            show(f"{one_line(prediction.name):<{width}}  {labels or '(no label)'}")
     if broken:
-        raise DataError(f"{broken:,} of {len(files):,} images could not be read; the others are done.")
+        raise DataError(f"{broken:,} of {done:,} images could not be read; the others are done.")
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Return the numbers of --part I/N."""
+    from sadcl_core.errors import UsageError
+
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if match is None:
+        raise UsageError(f"--part {text}: write which of how many, such as 1/8.")
+    return int(match[1]), int(match[2])

@@ -7,8 +7,9 @@ import io
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,7 +23,33 @@ from sadcl_core.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageSource: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[np.uint8] | Tensor"
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image with the name that results and messages give it, fetched by whoever decodes it.
+
+    Attributes:
+        name: of the image.
+        source: the path or the bytes of a file, or a function that fetches the bytes and raises DataError where it cannot.
+
+    Example:
+        >>> NamedImage("shard.tar/1.jpg", lambda: b"...").fetch()
+        b'...'
+    """
+
+    name: str
+    source: Path | bytes | Callable[[], bytes]
+
+    def fetch(self) -> Path | bytes:
+        """Return the path or the bytes of the file.
+
+        Raises:
+            DataError: it cannot be fetched.
+        """
+        return self.source() if callable(self.source) else self.source
+
+
+ImageSource: TypeAlias = "str | Path | bytes | NamedImage | Image.Image | npt.NDArray[np.uint8] | Tensor"
 
 # as an error, for the whole process: filters cannot be set for one thread, and images are checked by several; where another
 # thread has put its own filters in place for a moment, `as_rgb` refuses
@@ -55,7 +82,7 @@ def read_image(source: ImageSource, name: object = None) -> Tensor:
     """Read an image, wherever it is.
 
     Args:
-        source: a path, the bytes of a file, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W).
+        source: a path, the bytes of a file, a `NamedImage`, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W).
         name: of the image in messages; by default its path.
 
     Returns:
@@ -91,7 +118,7 @@ def read_pixels(source: ImageSource, name: object = None) -> npt.NDArray[np.uint
         >>> read_pixels(Image.new("L", (4, 2))).shape
         (2, 4, 3)
     """
-    if isinstance(source, str | Path | bytes | Image.Image):
+    if isinstance(source, str | Path | bytes | NamedImage | Image.Image):
         return np.asarray(open_image(source, name=name))
     if source.ndim == 3 and 0 not in source.shape and str(source.dtype).endswith("uint8"):
         if isinstance(source, np.ndarray):
@@ -106,11 +133,11 @@ def read_pixels(source: ImageSource, name: object = None) -> npt.NDArray[np.uint
     )
 
 
-def open_image(source: str | Path | bytes | Image.Image, *, name: object = None) -> Image.Image:
+def open_image(source: str | Path | bytes | NamedImage | Image.Image, *, name: object = None) -> Image.Image:
     """Decode an image to an RGB picture, with the EXIF rotation applied.
 
     Args:
-        source: a path, the bytes of a file, or a PIL image.
+        source: a path, the bytes of a file, a `NamedImage`, or a PIL image.
         name: of the image in messages; by default its path.
 
     Raises:
@@ -120,6 +147,8 @@ def open_image(source: str | Path | bytes | Image.Image, *, name: object = None)
         >>> open_image(Image.new("RGBA", (4, 2), (200, 100, 50, 7))).getpixel((0, 0))
         (200, 100, 50)
     """
+    if isinstance(source, NamedImage):
+        name, source = source.name, source.fetch()
     if name is None:
         name = source if isinstance(source, str | Path) else "image"
     with explained_image(name):

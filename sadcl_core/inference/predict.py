@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.images import EXTENSIONS
-from sadcl_core.errors import DataError
+from sadcl_core.data.images import NamedImage
 
 if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
@@ -25,7 +24,7 @@ class Prediction:
     """The labels of one image, or why there are none.
 
     Attributes:
-        image: its path as in the request, or its number from 0 where it came from memory.
+        image: its path or name as in the request, or its number from 0 where it came from memory.
         labels: (name, probability in 0..1) of the labels that count, the most probable first.
         scores: (K,) float32, the probability of every class in the model's order; of length 0 where there is an error.
         error: why the image could not be read, or empty.
@@ -36,6 +35,11 @@ class Prediction:
     scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     error: str = ""
 
+    @property
+    def name(self) -> str:
+        """Return the image as a text of a file or a terminal; bytes of a path that are no UTF-8 stand by their numbers."""
+        return str(self.image).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
     def as_json(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """Return a document for JSON; with the names of all K classes it holds every score.
 
@@ -45,7 +49,7 @@ class Prediction:
         """
         document: dict[str, Any] = {
             "schema_version": 1,
-            "image": str(self.image),
+            "image": self.name,
             "labels": [{"name": name, "score": round(score, 6)} for name, score in self.labels],
         }
         if self.error:
@@ -53,26 +57,6 @@ class Prediction:
         elif classes:
             document["scores"] = {name: round(score, 6) for name, score in zip(classes, self.scores.tolist(), strict=True)}
         return document
-
-
-def find_images(sources: Sequence[Path]) -> list[Path]:
-    """Return files in their order and the images in folders, sorted; folders are searched through to the bottom.
-
-    Raises:
-        DataError: a path does not exist, or a folder holds no image.
-    """
-    images: list[Path] = []
-    for source in sources:
-        if source.is_dir():
-            inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-            if not inside:
-                raise DataError(f"{source} holds no image ({', '.join(EXTENSIONS)}). Give a folder with images.")
-            images += inside
-        elif source.is_file():
-            images.append(source)
-        else:
-            raise DataError(f"There is no image or folder {source}. Check the path.")
-    return images
 
 
 def predict(
@@ -96,7 +80,7 @@ def predict(
 
     def named() -> Iterator[ImageSource]:
         for number, image in enumerate(images):
-            names.append(image if isinstance(image, str | Path) else number)
+            names.append(image.name if isinstance(image, NamedImage) else image if isinstance(image, str | Path) else number)
             yield image
 
     for batch in read_batches(named(), read, batch_size=batch_size, workers=workers):

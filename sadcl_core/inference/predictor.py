@@ -201,7 +201,9 @@ def _is_one(images: object) -> bool:
     """Return True for one image, False for many."""
     from PIL import Image
 
-    if isinstance(images, str | Path | bytes | Image.Image):
+    from sadcl_core.data.images import NamedImage
+
+    if isinstance(images, str | Path | bytes | NamedImage | Image.Image):
         return True
     dtype = getattr(images, "dtype", None)
     return bool(getattr(images, "ndim", 4) <= 3 and dtype != np.dtype(object))

@@ -32,7 +32,7 @@ BATCH = 256  # rows whose images are in memory
 def recognises(path: Path) -> bool:
     """Return True if a column holds images."""
     try:
-        return _image_column(pq.read_schema(path)) is not None
+        return image_column(pq.read_schema(path)) is not None
     except (OSError, pa.ArrowException):
         return False
 
@@ -63,7 +63,7 @@ def read(source: Source) -> Manifest:
     return as_unpacked(table.read(replace(source, root=folder, files=files, parts=(), guess=False)), "huggingface", source)
 
 
-def _image_column(schema: pa.Schema) -> int | None:
+def image_column(schema: pa.Schema) -> int | None:
     """Return the number of the column of images: files as bytes, alone or beside their path."""
     holds = [k for k, field in enumerate(schema) if _is_bytes(field.type)]
     named = find_column([schema.field(k).name for k in holds], IMAGE_COLUMNS)
@@ -78,7 +78,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _without_images(file: pq.ParquetFile, path: Path, prefix: str, source: Source) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file with the name of the unpacked image instead of its content."""
-    image = _image_column(file.schema_arrow)
+    image = image_column(file.schema_arrow)
     if image is None:
         raise DataError(f"{path} has no column of images. Name files of one data set.")
     row = 0

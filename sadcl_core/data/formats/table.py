@@ -131,7 +131,7 @@ def recognises(path: Path) -> bool:
             return find_column(names, IMAGE_COLUMNS) is not None
         if path.name == CLASS_LIST or path.stem.lower().startswith(PROSE) or _is_caption(path):
             return False
-        return _delimiter([line for _, line in islice(read_lines(path), SNIFFED)]) is not None
+        return find_layout([line for _, line in islice(read_lines(path), SNIFFED)]) is not None
     except (DataError, OSError, pa.ArrowException):
         return False
 
@@ -465,7 +465,7 @@ def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
 def _text(path: Path) -> Opened:
     """Open a delimited text file."""
     first = [line for _, line in islice(read_lines(path), SNIFFED)]
-    layout = _delimiter(first)
+    layout = find_layout(first)
     if layout is None:
         if not any(line.strip() for line in first):
             raise DataError(f"{path} is empty. Give a table with a row per image.")
@@ -476,11 +476,16 @@ def _text(path: Path) -> Opened:
             "like. Name the column of images in a header."
         )
     delimiter, has_header = layout
-    body = _csv_rows(path, delimiter)
+    body = csv_rows(path, delimiter)
     return Opened([str(cell).strip() for cell in next(body)[1]] if has_header else None, body)
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    """Yield the rows of a delimited text that are not blank, with their numbers.
+
+    Raises:
+        DataError: a row cannot be read.
+    """
     reader = csv.reader((line for _, line in read_lines(path)), delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
@@ -490,7 +495,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
         raise DataError(f"{path}, row {reader.line_num} cannot be read as a table ({error}). Mend the row.") from None
 
 
-def _delimiter(lines: Iterable[str]) -> tuple[str, bool] | None:
+def find_layout(lines: Iterable[str]) -> tuple[str, bool] | None:
     """Return the delimiter and whether the first row is a header; None if no cell is an image."""
     lines = [line for line in lines if line.strip()]
     tables: dict[str, list[list[str]]] = {}

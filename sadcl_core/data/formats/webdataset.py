@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sadcl_core.data.formats import jsonl
 from sadcl_core.data.formats.source import Source, label_files
@@ -49,8 +49,8 @@ def read(source: Source) -> Manifest:
     files: dict[str, Path] = {}
     lines: dict[str, list[str]] = {}
     for split, path in label_files(source):
-        with readable(path, "a tar file"):
-            for key, files_of_key in _samples(path):
+        with readable(path, "a tar file"), path.open("rb") as shard:
+            for key, files_of_key in read_samples(shard, str(path)):
                 lines.setdefault(split, []).extend(_lines(source, path, key, files_of_key))
     for split, own in lines.items():
         files[split] = folder / f"{split or 'labels'}.jsonl"
@@ -60,30 +60,39 @@ def read(source: Source) -> Manifest:
     return as_unpacked(jsonl.read(replace(source, root=folder, files=files, parts=(), guess=False)), "webdataset", source)
 
 
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the files of each image by extension; they lie one after the other."""
+def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the key and the files of each image, by extension; they lie one after the other.
+
+    Args:
+        file: a tar file in which one can seek.
+        name: of the file in messages.
+
+    Raises:
+        DataError: the file is damaged or cut short.
+    """
     last, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(path) as shard:
+        with tarfile.open(fileobj=file) as shard:
             for member in shard:
+                shard.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and a shard may have millions
                 stream = shard.extractfile(member) if member.isfile() else None
                 if stream is None:
                     continue
-                above, slash, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
+                above, slash, base = member.name.rpartition("/")
+                stem, _, extension = base.partition(".")
                 key = f"{above}{slash}{stem}"
                 if key != last and files:
                     yield last, files
                     files = {}
                 last = key
                 files[extension.lower()] = stream.read()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-min(size, END), os.SEEK_END)
+        if any(file.read()):  # the library takes a file that stops at a header for one that ends there
+            raise DataError(f"{name}, after {last[:60]!r} is cut short. Fetch it again.")
     except (tarfile.TarError, EOFError, OSError) as error:
         reason = str(error).partition("\n")[0][:100]
-        raise DataError(f"{path}, after {last[:60]!r} cannot be read as a tar file ({reason}). Fetch it again.") from None
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, END), os.SEEK_END)
-        if any(file.read()):  # the library takes a file that stops at a header for one that ends there
-            raise DataError(f"{path}, after {last[:60]!r} is cut short. Fetch it again.")
+        raise DataError(f"{name}, after {last[:60]!r} cannot be read as a tar file ({reason}). Fetch it again.") from None
     if files:
         yield last, files
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sadcl_core.data.image_stream import open_images
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model, load
-from sadcl_core.inference.predict import find_images
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def model(trained: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def images(trained: Path) -> list[Path]:
-    return find_images([trained / "my-coco" / "val2017"])
+    return sorted((trained / "my-coco" / "val2017").iterdir())
 
 
 def test_batches_are_the_same_as_single_images(model: Model, images: list[Path]) -> None:
@@ -112,24 +112,8 @@ def test_images_of_any_kind(model: Model, images: list[Path]) -> None:
     assert model.predict([]) == []
 
 
-def test_folders_are_searched(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    for name in ("a/2.JPG", "a/b/1.png", "a/notes.txt"):
-        (tmp_path / name).write_text("")
-    assert find_images([tmp_path / "a", tmp_path / "a" / "notes.txt"]) == [
-        tmp_path / "a/2.JPG",
-        tmp_path / "a/b/1.png",
-        tmp_path / "a/notes.txt",
-    ]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no image"):
-        find_images([tmp_path / "empty"])
-    with pytest.raises(DataError, match="no image or folder"):
-        find_images([tmp_path / "none"])
-
-
 def test_an_image_that_cannot_be_read_here_is_named(model: Model, tmp_path: Path) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 100)
-    assert find_images([tmp_path]) == [tmp_path / "a.HEIC"]
-    (prediction,) = model.predict([tmp_path / "a.HEIC"])
+    (prediction,) = model.predict(open_images([tmp_path]))
+    assert prediction.image == str(tmp_path / "a.HEIC")
     assert "a.HEIC: HEIC, which is read where pillow-heif is installed" in prediction.error
