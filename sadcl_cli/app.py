@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sadcl_cli import cache, compare, doctor, embed, evaluate, predict, prepare_data, train, visualize
+from sadcl_cli import cache, compare, doctor, embed, evaluate, predict, prepare_data, search, train, visualize
 from sadcl_cli.console import fail, messages, verbosity
 from sadcl_core import __version__
 from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, SadclError, Terminated
@@ -75,6 +75,7 @@ app.command("compare")(compare.compare)
 app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)
 app.command("cache", cls=cache.CacheCommand)(cache.cache)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sadcl_core.experiments.compare import compare
     from sadcl_core.inference.feature_store import clear_features, stored_features
     from sadcl_core.inference.load import Model, load
+    from sadcl_core.inference.search import search
     from sadcl_core.training.train import configure_run, train
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _PUBLIC: dict[str, str] = {
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "load": "sadcl_core.inference.load",
     "prepare": "sadcl_core.data.prepare.prepare",
+    "search": "sadcl_core.inference.search",
     "stored_features": "sadcl_core.inference.feature_store",
     "train": "sadcl_core.training.train",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "evaluate_scores",
     "load",
     "prepare",
+    "search",
     "stored_features",
     "train",
 ]

@@ -1,48 +1,62 @@
-"""Label features and image features of a split, in memory or as Parquet."""
+"""Label features and image features of a split, or of any images, in memory or as an index on the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
+from sadcl_core.data.batches import read_batches
+from sadcl_core.data.images import NamedImage
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
+from sadcl_core.inference.embedding_index import ABOUT, ARRAYS, IMAGES, LABELS, PROTOTYPES, SCHEMA_VERSION, fingerprint, unit
 from sadcl_core.inference.load import Model
 from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import Progress
 
 Floats = npt.NDArray[np.float32]
+Pairs = Literal["active", "predicted", "every"]
 
 
 @dataclass(frozen=True)
 class LabelFeatures:
-    """Features of n (image, label) pairs.
+    """Features of b images and n of their labels.
 
     Attributes:
-        image: (n,) index into the split.
+        image: (n,) index of the image, into the split or among the files.
         label: (n,) class index.
+        target: (n,) 1, 0 or -1 for unknown.
         score: (n,) in 0..1.
         feature: (n, D) before the projection.
         embedding: (n, P) after it, of length 1.
-        pooled: (b, D_b) feature of every whole image of the batch.
         rows: (b,) index of every whole image of the batch.
+        pooled: (b, D_b) feature of every whole image.
+        scores: (b, K) in 0..1.
+        targets: (b, K) 1, 0 or -1 for unknown.
     """
 
     image: npt.NDArray[np.int64]
     label: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int8]
     score: Floats
     feature: Floats
     embedding: Floats
-    pooled: Floats
     rows: npt.NDArray[np.int64]
+    pooled: Floats
+    scores: Floats
+    targets: npt.NDArray[np.int8]
 
 
 def label_features(
@@ -52,30 +66,54 @@ def label_features(
     batch_size: int = 32,
     workers: int | None = None,
     limit: int | None = None,
-    every_label: bool = False,
+    pairs: Pairs = "active",
     progress: Progress | None = None,
 ) -> Iterator[LabelFeatures]:
-    """Yield, batch by batch, the features of active labels of a split (of all K labels with `every_label`)."""
-    forward = model.forward
-    loader = make_loader(split, forward.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+    """Yield, batch by batch, the features of labels of a split.
+
+    Args:
+        model: from `sadcl_core.load`.
+        split: of images with labels.
+        batch_size: images at a time.
+        workers: processes that read images; None chooses.
+        limit: only the first so many images.
+        pairs: labels to take: active ones, those that the model predicts, or every one of the K labels.
+        progress: called with how many images are done, of how many.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    loader = make_loader(split, model.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
     done, count = 0, len(loader.dataset)  # type: ignore[arg-type]
     for images, targets, rows in loader:
-        output = forward(images)
-        pairs = torch.ones_like(targets, dtype=torch.bool) if every_label else targets == 1
-        image, label = pairs.nonzero(as_tuple=True)
-        feature = output.label_features[image.to(model.device), label.to(model.device)].float()
-        yield LabelFeatures(
-            image=rows[image].numpy(),
-            label=label.numpy(),
-            score=model.card.scores(output.logits).cpu()[image, label].numpy(),
-            feature=feature.cpu().numpy(),
-            embedding=forward.project(feature).cpu().numpy(),
-            pooled=output.image_features.float().cpu().numpy(),
-            rows=rows.numpy(),
-        )
+        yield _features(model, images, targets, rows, pairs)
         done += len(images)
         if progress is not None:
             progress(done, count)
+
+
+def _features(model: Model, images: Tensor, targets: Tensor, rows: Tensor, pairs: Pairs) -> LabelFeatures:
+    output = model.forward(images)
+    scores = model.card.scores(output.logits).cpu()
+    chosen = targets == 1
+    if pairs == "every":
+        chosen = torch.ones_like(chosen)
+    elif pairs == "predicted":
+        chosen = scores > torch.tensor(model.choose_thresholds().values, dtype=scores.dtype)
+    image, label = chosen.nonzero(as_tuple=True)
+    feature = output.label_features[image.to(model.device), label.to(model.device)].float()
+    return LabelFeatures(
+        image=rows[image].numpy(),
+        label=label.numpy(),
+        target=targets[image, label].numpy(),
+        score=scores[image, label].numpy(),
+        feature=feature.cpu().numpy(),
+        embedding=model.forward.project(feature).cpu().numpy(),
+        rows=rows.numpy(),
+        pooled=output.image_features.float().cpu().numpy(),
+        scores=scores.numpy(),
+        targets=targets.numpy(),
+    )
 
 
 def write_embeddings(
@@ -86,62 +124,168 @@ def write_embeddings(
     batch_size: int = 32,
     workers: int | None = None,
     limit: int | None = None,
-    every_label: bool = False,
+    pairs: Pairs = "active",
     progress: Progress | None = None,
 ) -> dict[Path, int]:
-    """Write `label_features.parquet` (a row per image and label) and `image_features.parquet` (a row per image), batch by batch.
+    """Write the features of a split as an index, batch by batch; see `sadcl_core.inference.embedding_index` for its files.
 
     Args:
         model: from `sadcl_core.load`.
         split: of images with labels.
-        folder: where the two files go.
+        folder: where the files go.
         batch_size: images at a time.
         workers: processes that read images; None chooses.
         limit: only the first so many images.
-        every_label: features of inactive labels too, not only of active ones.
+        pairs: as for `label_features`.
         progress: called with how many images are done, of how many.
 
     Returns:
-        The rows of each file.
+        The rows of each table.
 
     Raises:
         DataError: the split is empty, or an image cannot be read.
     """
-    paths = (folder / "label_features.parquet", folder / "image_features.parquet")
-    rows = dict.fromkeys(paths, 0)
-    writers: list[pq.ParquetWriter] = []
-    with replacing(paths[0]) as label_file, replacing(paths[1]) as image_file:
-        try:
-            for batch in label_features(
-                model,
-                split,
-                batch_size=batch_size,
-                workers=workers,
-                limit=limit,
-                every_label=every_label,
-                progress=progress,
-            ):
-                tables = (_label_table(batch, split), _image_table(batch, split))
-                if not writers:
-                    writers = [pq.ParquetWriter(f, t.schema) for f, t in zip((label_file, image_file), tables, strict=True)]
-                for path, writer, table in zip(paths, writers, tables, strict=True):
-                    writer.write_table(table)
-                    rows[path] += table.num_rows
-        finally:
-            for writer in writers:
-                writer.close()
-        if not writers:
-            raise DataError(f"Split {split.name} has no image to embed.")
-    return rows
+    batches = label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, pairs=pairs, progress=progress)
+    description = split.manifest.description
+    paths = _Paths(split)
+    about = {"dataset": description.name, "split": split.name, "pairs": pairs}
+    return _write(model, batches, split, paths, folder, about)
 
 
-def _label_table(batch: LabelFeatures, split: Split) -> pa.Table:
-    names = split.manifest.classes
+def write_image_embeddings(
+    model: Model,
+    images: Iterable[NamedImage],
+    folder: Path,
+    *,
+    count: int | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[Path, int], list[str]]:
+    """Write the features of images without labels, and of the labels that the model predicts; otherwise as `write_embeddings`.
+
+    Args:
+        model: from `sadcl_core.load`.
+        images: such as a stream of `sadcl_core.data.image_stream.open_images`; those that cannot be read are left out.
+        folder: where the files go.
+        count: how many images there are, where that is known.
+        batch_size: images at a time.
+        workers: threads that read images; None chooses.
+        progress: called with how many images are done, of how many (0: not known).
+
+    Returns:
+        The rows of each table, and a sentence for each image that could not be read.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    names: list[str] = []
+    paths: list[str] = []
+    errors: list[str] = []
+
+    def named() -> Iterator[NamedImage]:
+        for image in images:
+            names.append(image.name)
+            paths.append(str(image.source.absolute()) if isinstance(image.source, Path) else "")
+            yield image
+
+    def batches() -> Iterator[LabelFeatures]:
+        done, unknown = 0, torch.full((batch_size, len(model.classes)), -1, dtype=torch.int8)
+        for batch in read_batches(named(), model.forward.read, batch_size=batch_size, workers=workers):
+            errors.extend(batch.errors.values())
+            if batch.indices:
+                rows = torch.tensor(batch.indices)
+                yield _features(model, torch.stack(batch.images), unknown[: len(rows)], rows, "predicted")
+            done += len(batch.indices) + len(batch.errors)
+            if progress is not None:
+                progress(done, count or 0)
+        if errors and len(errors) == done:
+            raise DataError(f"None of {done:,} images could be read. {errors[0]}")
+
+    return _write(model, batches(), names, paths, folder, {"dataset": "images without labels", "pairs": "predicted"}), errors
+
+
+def _write(
+    model: Model,
+    batches: Iterator[LabelFeatures],
+    names: Sequence[str],
+    paths: Sequence[str],
+    folder: Path,
+    about: dict[str, Any],
+) -> dict[Path, int]:
+    card = model.card
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        **about,
+        "classes": list(card.classes),
+        "model": str(model.path.resolve()),
+        "fingerprint": fingerprint(model.classifier.state_dict()),
+    }
+    thresholds = np.asarray(model.choose_thresholds().values, np.float32)
+    with ExitStack() as stack:
+        labels, images = (_TableFile(stack, folder, name, about) for name in (LABELS, IMAGES))
+        for batch in batches:
+            labels.add(_label_table(batch, names, paths, card.classes), batch.embedding)
+            images.add(_image_table(batch, names, paths, card.classes, thresholds), unit(batch.pooled))
+        if not images.rows:
+            raise DataError("There is no image to embed.")
+        if card.has_prototypes:
+            centres = model.forward.project(model.classifier.prototypes).cpu().numpy()
+            path = stack.enter_context(replacing(folder / PROTOTYPES))
+            pq.write_table(pa.table({"class": list(card.classes), "embedding": _vectors(centres)}), path)
+    if not card.has_prototypes:
+        (folder / PROTOTYPES).unlink(missing_ok=True)  # of another model
+    return {folder / LABELS: labels.rows, folder / IMAGES: images.rows}
+
+
+class _Paths(Sequence[str]):
+    """The absolute path of each image of a split; empty for images in shards."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: Any) -> Any:
+        return "" if self.split.manifest.description.shards is not None else str(self.split.path(index).absolute())
+
+
+class _TableFile:
+    """A table that grows batch by batch, and its vectors beside it; both files get their names when the stack is left."""
+
+    def __init__(self, stack: ExitStack, folder: Path, name: str, about: dict[str, Any]) -> None:
+        self.path = stack.enter_context(replacing(folder / name))
+        self.file: BinaryIO = stack.enter_context(stack.enter_context(replacing(folder / ARRAYS[name])).open("wb"))
+        self.stack, self.about = stack, about
+        self.writer: Any = None
+        self.rows, self.width = 0, 0
+        stack.callback(self._write_header)
+
+    def add(self, table: pa.Table, vectors: Floats) -> None:
+        """Write rows."""
+        if self.writer is None:
+            schema = table.schema.with_metadata({ABOUT: json.dumps(self.about).encode()})
+            self.writer = self.stack.enter_context(pq.ParquetWriter(self.path, schema))
+            self.width = vectors.shape[1]
+            self._write_header()
+        self.writer.write_table(table)
+        self.file.write(np.ascontiguousarray(vectors, np.float32).tobytes())
+        self.rows += table.num_rows
+
+    def _write_header(self) -> None:
+        """Write the header of the array, which leaves room for the number of rows."""
+        self.file.seek(0)
+        shape = (self.rows, self.width)
+        np.lib.format.write_array_header_1_0(self.file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _label_table(batch: LabelFeatures, names: Sequence[str], paths: Sequence[str], classes: Sequence[str]) -> pa.Table:
     return pa.table(
         {
-            "image": [split[int(i)] for i in batch.image],
-            "label": [names[k] for k in batch.label],
-            "target": pa.array([int(split.targets(int(i))[k]) for i, k in zip(batch.image, batch.label, strict=True)], pa.int8()),
+            **_places([int(i) for i in batch.image], names, paths),
+            "label": [classes[k] for k in batch.label],
+            "target": batch.target,
             "score": batch.score,
             "feature": _vectors(batch.feature),
             "embedding": _vectors(batch.embedding),
@@ -149,15 +293,28 @@ def _label_table(batch: LabelFeatures, split: Split) -> pa.Table:
     )
 
 
-def _image_table(batch: LabelFeatures, split: Split) -> pa.Table:
-    names, images = split.manifest.classes, [int(i) for i in batch.rows]
+def _image_table(
+    batch: LabelFeatures, names: Sequence[str], paths: Sequence[str], classes: Sequence[str], thresholds: Floats
+) -> pa.Table:
+    def listed(chosen: npt.NDArray[np.bool_]) -> pa.Array:
+        return pa.array([[classes[int(k)] for k in np.flatnonzero(row)] for row in chosen], pa.list_(pa.string()))
+
     return pa.table(
         {
-            "image": [split[i] for i in images],
-            "labels": pa.array([[names[k] for k in split.active(i)] for i in images], pa.list_(pa.string())),
+            **_places([int(i) for i in batch.rows], names, paths),
+            "labels": listed(batch.targets == 1),
+            "predicted": listed(batch.scores > thresholds),
+            "scores": _vectors(batch.scores),
             "feature": _vectors(batch.pooled),
         }
     )
+
+
+def _places(indices: Sequence[int], names: Sequence[str], paths: Sequence[str]) -> dict[str, pa.Array]:
+    return {
+        "image": pa.array([names[i] for i in indices], pa.string()),
+        "path": pa.array([paths[i] for i in indices], pa.string()),
+    }
 
 
 def _vectors(values: Floats) -> pa.FixedSizeListArray:

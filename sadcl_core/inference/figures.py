@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.attention import attention_maps
+from sadcl_core.inference.coordinates import two_dimensions
 from sadcl_core.inference.embed_split import label_features
 from sadcl_core.inference.load import Model
 from sadcl_core.plots.attention import plot_attention
@@ -94,29 +94,3 @@ def draw_attention(model: Model, image: Path, path: Path, *, labels: Sequence[st
     maps = attention_maps(model.forward, model.card, picture, labels=labels, topk=topk)
     panels = [(model.classes[k], score, heat) for k, score, heat in zip(maps.labels, maps.scores, maps.maps, strict=True)]
     return plot_attention(picture, panels, path, title=image.name)
-
-
-def two_dimensions(vectors: npt.NDArray[np.float32], *, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Place n vectors in the plane by t-SNE (van der Maaten and Hinton, JMLR 2008).
-
-    Args:
-        vectors: (n, P), n of 3 at least; their distance is that of the cosine.
-        seed: the same seed gives the same map.
-
-    Returns:
-        (n, 2).
-
-    Raises:
-        ValueError: there are fewer than 3 vectors.
-
-    Example:
-        >>> two_dimensions(np.eye(4, 8, dtype=np.float32)).shape
-        (4, 2)
-    """
-    from sklearn.manifold import TSNE
-
-    if len(vectors) < 3:
-        raise ValueError(f"t-SNE needs at least 3 vectors, got {len(vectors)}")
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    tsne = TSNE(n_components=2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
-    return np.asarray(tsne.fit_transform(vectors), dtype=np.float64)

@@ -22,6 +22,16 @@ def test_embed_writes_two_tables(in_trained: Sadcl, tmp_path: Path) -> None:
     assert sorted(document["files"].values()) == [4, 40]
 
 
+def test_embed_files_without_labels(in_trained: Sadcl, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    ran = in_trained("embed", "my-coco/val2017", tmp_path / "broken.jpg", "-o", tmp_path / "out", "--json")
+    assert ran.exit_code == 3
+    assert "1 of 13 images could not be read" in ran.stderr
+    assert json.loads(ran.stdout)["files"][str(tmp_path / "out/image_features.parquet")] == 12
+    assert in_trained("embed", "my-coco/val2017", "--split", "val").exit_code == 2
+    assert in_trained("embed", "--every-label", "--predicted").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("prototypes",), ("embeddings",), ("curves",), ("attention", IMAGE), ("attention", IMAGE, "--labels", "nine,two")],

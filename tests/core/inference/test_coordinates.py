@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from sadcl_core.inference.figures import two_dimensions
+from sadcl_core.errors import MachineError
+from sadcl_core.inference.coordinates import two_dimensions
 
 
 def test_two_dimensions_keep_neighbours_and_repeat() -> None:
@@ -18,3 +21,9 @@ def test_two_dimensions_keep_neighbours_and_repeat() -> None:
     assert two_dimensions(vectors[:3]).shape == (3, 2)
     with pytest.raises(ValueError, match="at least 3"):
         two_dimensions(vectors[:2])
+
+
+def test_umap_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)  # as where it is not installed
+    with pytest.raises(MachineError, match=r"sadcl\[umap\]"):
+        two_dimensions(np.eye(5, dtype=np.float32), method="umap")

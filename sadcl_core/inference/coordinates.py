@@ -1,0 +1,97 @@
+"""Places of vectors in the plane, by t-SNE or UMAP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sadcl_core.errors import MachineError
+from sadcl_core.inference.embedding_index import ARRAYS, IMAGES, LABELS
+from sadcl_core.runtime.files import replacing
+
+Method = Literal["tsne", "umap"]
+LEAST = 3  # vectors, of which a map can be made
+
+
+def two_dimensions(vectors: npt.NDArray[np.float32], *, method: Method = "tsne", seed: int = 0) -> npt.NDArray[np.float64]:
+    """Place n vectors in the plane by t-SNE (van der Maaten and Hinton, JMLR 2008) or UMAP (McInnes et al., 2018).
+
+    Args:
+        vectors: (n, P), n of 3 at least; their distance is that of the cosine.
+        method: tsne or umap.
+        seed: the same seed gives the same map.
+
+    Returns:
+        (n, 2).
+
+    Raises:
+        ValueError: there are fewer than 3 vectors.
+        MachineError: umap-learn is needed and not installed.
+
+    Example:
+        >>> two_dimensions(np.eye(4, 8, dtype=np.float32)).shape
+        (4, 2)
+    """
+    if len(vectors) < LEAST:
+        raise ValueError(f"a map needs at least {LEAST} vectors, got {len(vectors)}")
+    if method == "umap":
+        return _umap(vectors, seed)
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    tsne = TSNE(n_components=2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    return np.asarray(tsne.fit_transform(vectors), dtype=np.float64)
+
+
+def require_umap() -> None:
+    """Raise a MachineError if umap-learn is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("umap") is None:
+        raise MachineError("UMAP needs the package umap-learn. Install it: pip install 'sadcl[umap]', or take tsne.")
+
+
+def _umap(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
+    require_umap()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a seed leaves it one thread
+        from umap import UMAP
+
+        neighbours = min(15, len(vectors) - 1)
+        init = "spectral" if len(vectors) > neighbours + 1 else "random"
+        places = UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed).fit_transform(vectors)
+    return np.asarray(places, dtype=np.float64)
+
+
+def add_coordinates(folder: Path, *, method: Method = "tsne", seed: int = 0) -> None:
+    """Add columns x and y, the places of the vectors in the plane, to both tables of an index; NaN of fewer than 3 vectors.
+
+    Args:
+        folder: that `sadcl embed` wrote.
+        method: as for `two_dimensions`.
+        seed: of the map.
+
+    Raises:
+        MachineError: umap-learn is needed and not installed.
+    """
+    for name in (LABELS, IMAGES):
+        vectors = np.load(folder / ARRAYS[name])
+        places = np.full((len(vectors), 2), np.nan)
+        if len(vectors) >= LEAST:
+            places = two_dimensions(vectors, method=method, seed=seed)
+        with pq.ParquetFile(folder / name) as table, replacing(folder / name) as temporary:
+            schema = table.schema_arrow
+            schema = schema.append(pa.field("x", pa.float64())).append(pa.field("y", pa.float64()))
+            row = 0
+            with pq.ParquetWriter(temporary, schema) as writer:
+                for batch in table.iter_batches():
+                    x, y = places[row : row + batch.num_rows].T
+                    row += batch.num_rows
+                    writer.write_table(pa.Table.from_arrays([*batch.columns, pa.array(x), pa.array(y)], schema=schema))

@@ -1,0 +1,171 @@
+"""The folder that `sadcl embed` writes: features as Parquet for any program, and as arrays that a search maps into memory.
+
+label_features.parquet   a row per image and label: image, path, label, target, score, feature, embedding
+image_features.parquet   a row per image: image, path, labels, predicted, scores, feature
+label_embeddings.npy     (n, P) float32, the embedding of each row of the first table, of length 1
+image_embeddings.npy     (N, D_b) float32, the feature of each row of the second table, scaled to length 1
+prototypes.parquet       class and embedding, where the model has prototypes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sadcl_core.errors import DataError, UsageError
+from sadcl_core.registry import suggest
+
+Floats = npt.NDArray[np.float32]
+
+LABELS, IMAGES, PROTOTYPES = "label_features.parquet", "image_features.parquet", "prototypes.parquet"
+ARRAYS = {LABELS: "label_embeddings.npy", IMAGES: "image_embeddings.npy"}
+COLUMNS = {LABELS: ("image", "path", "label", "score"), IMAGES: ("image", "path", "labels", "predicted")}
+ABOUT = b"sadcl"  # key of the metadata
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedRows:
+    """Rows that are searched.
+
+    Attributes:
+        table: n rows, without vectors; see `COLUMNS`.
+        vectors: (n, P) float32 of length 1, mapped into memory where they come from a file.
+    """
+
+    table: pa.Table
+    vectors: Floats
+
+    def of_label(self, label: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the rows of a label."""
+        return np.flatnonzero(pc.equal(self.table["label"], label).to_numpy(zero_copy_only=False))
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingIndex:
+    """Features that can be searched.
+
+    Attributes:
+        labels: a row per image and label.
+        images: a row per image.
+        prototypes: (P,) of each class, of length 1; none where the model has no prototypes.
+        about: data set, split, classes, the model and its fingerprint.
+        folder: that it was read from.
+    """
+
+    labels: EmbeddedRows
+    images: EmbeddedRows
+    prototypes: Mapping[str, Floats] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def rows_of(self, label: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the rows of a label.
+
+        Raises:
+            UsageError: no row has it.
+        """
+        rows = self.labels.of_label(label)
+        if not len(rows):
+            present = pc.unique(self.labels.table["label"]).to_pylist()
+            raise UsageError(f"No image of the index has the label {label!r}. {suggest(label, present)}")
+        return rows
+
+
+def open_index(folder: Path) -> EmbeddingIndex:
+    """Open the folder that `sadcl embed` wrote; the vectors stay on the disk until they are needed.
+
+    Args:
+        folder: one that holds the tables, or one of which a single folder inside does.
+
+    Raises:
+        DataError: there is no index, or a file of it is missing or damaged.
+        UsageError: several folders inside hold an index.
+    """
+    folder = find_index(folder)
+    about: dict[str, Any] = {}
+    parts = []
+    for name in (LABELS, IMAGES):
+        with explained_index(folder / name):
+            schema = pq.read_schema(folder / name)
+            about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
+            columns = [column for column in COLUMNS[name] if column in schema.names]
+            table = pq.read_table(folder / name, columns=columns)
+        with explained_index(folder / ARRAYS[name]):
+            vectors = np.load(folder / ARRAYS[name], mmap_mode="r" if table.num_rows else None)
+            if vectors.ndim != 2 or len(vectors) != table.num_rows or vectors.dtype != np.float32:
+                raise ValueError(f"{len(vectors)} vectors for {table.num_rows} rows")
+        parts.append(EmbeddedRows(table, vectors))
+    prototypes: dict[str, Floats] = {}
+    if (folder / PROTOTYPES).is_file():
+        with explained_index(folder / PROTOTYPES):
+            stored = pq.read_table(folder / PROTOTYPES)
+            rows = np.array(stored["embedding"].to_pylist(), np.float32)
+            prototypes = dict(zip(stored["class"].to_pylist(), rows, strict=True))
+    return EmbeddingIndex(parts[0], parts[1], prototypes=prototypes, about=about, folder=folder)
+
+
+def find_index(folder: Path) -> Path:
+    """Return the folder of an index: the one named, or the only one in it.
+
+    Raises:
+        DataError: there is none.
+        UsageError: there are several.
+    """
+    if (folder / LABELS).is_file():
+        return folder
+    inside = sorted(path.parent for path in folder.glob(f"*/{LABELS}"))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise UsageError(f"{folder} holds several indexes: {', '.join(path.name for path in inside)}. Name one with --index.")
+    raise DataError(f"{folder} holds no embeddings ({LABELS}). Make them first: sadcl embed.")
+
+
+@contextmanager
+def explained_index(path: Path) -> Iterator[None]:
+    """Raise a DataError of one sentence if a file of an index cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = "there is none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read ({reason}). Make the embeddings again: sadcl embed.") from None
+
+
+def fingerprint(weights: Mapping[str, Any]) -> str:
+    """Return a short digest of a model's tensors, which training changes and calibration does not.
+
+    Example:
+        >>> import torch
+        >>> one, other = {"w": torch.zeros(3)}, {"w": torch.ones(3)}
+        >>> fingerprint(one) == fingerprint(one), fingerprint(one) == fingerprint(other)
+        (True, False)
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        values = weights[name].detach().flatten()[:64].float().cpu().numpy()
+        digest.update(name.encode() + values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def unit(vectors: npt.ArrayLike) -> Floats:
+    """Return vectors (..., P) scaled to length 1; those of length 0 stay as they are.
+
+    Example:
+        >>> unit([[3.0, 4.0], [0.0, 0.0]]).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    array = np.asarray(vectors, np.float32)
+    length = np.linalg.norm(array, axis=-1, keepdims=True)
+    return np.asarray(array / np.where(length > 0, length, 1), np.float32)
