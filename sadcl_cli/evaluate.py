@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from sadcl_cli.console import stages, verbosity
 from sadcl_cli.options import (
+    READING,
     BatchSize,
     Data,
     Device,
@@ -27,11 +28,13 @@ from sadcl_cli.options import (
     complete_dataset,
     complete_run,
     standing_alone,
+    takes_reading,
     takes_verbosity,
 )
 
 OBJECTIVE = "f1"
 NO_CALIBRATION = "none"
+NO_READING = ("threshold", "group_by")  # of the options of prepare-data: the first is that of scores here
 
 # options that a way of using the command would have to ignore
 COMPARING, CALIBRATING, SCORES, MODELS = "comparing two", "--calibrate", "--scores", "a model"
@@ -53,7 +56,7 @@ IGNORED = {
         "format",
     ),
     SCORES: ("data", "img_size", "tta", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
-    MODELS: ("labels", "logits"),
+    MODELS: ("labels", "logits", "label_threshold", *(name for name in READING if name not in NO_READING)),
 }
 
 
@@ -67,6 +70,7 @@ class EvaluateCommand(TyperCommand):
 
 
 @takes_verbosity
+@takes_reading(but=NO_READING)
 def evaluate_command(
     context: typer.Context,
     models: Annotated[
@@ -94,6 +98,7 @@ def evaluate_command(
             autocompletion=complete_dataset,
         ),
     ] = None,
+    *,
     logits: Annotated[bool, typer.Option("--logits", help="The --scores are logits, before the sigmoid.")] = False,
     topk: Annotated[int, typer.Option("--topk", min=1, help="Also count only the k best labels of each image.")] = 3,
     threshold: Threshold = None,
@@ -136,6 +141,13 @@ def evaluate_command(
     workers: Workers = None,
     output: Output = None,
     json: Json = False,
+    label_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--label-threshold", min=0, max=1, help="Fractions in --labels from here on are present, those below absent."
+        ),
+    ] = None,
+    **label_options: Any,
 ) -> None:
     """Evaluate: mAP in both conventions with its interval, precision, recall and F1 over all labels and the top k, AP per class.
 
@@ -160,6 +172,7 @@ def evaluate_command(
             "data": data,
             "split": split,
             "labels": labels,
+            "label_options": {"threshold": label_threshold, **label_options},
             "logits": logits,
             "img_size": img_size,
             "batch_size": batch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -125,12 +125,64 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the firs
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; inside the run unless given.")]
 
 
+# how label files are read, of prepare-data and of eval: of each field of `ReadingOptions` its type, its default and its help
+READING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "classes": (str, "", {"metavar": "FILE|A,B", "help": "Class names in their order: a file with one a line, or a,b."}),
+    "delimiter": (str, "", {"help": "Between the labels of one cell; none: each cell is one label."}),
+    "label_column": (str, "", {"metavar": "NAME", "help": "Column of a table with the labels."}),
+    "long": (bool, False, {"help": "Each row of a table is one label of its image."}),
+    "absent": (str, "", {"metavar": "VALUE", "help": "Of columns of classes: what means absent, such as -1, 0, blank."}),
+    "unknown": (str, "", {"metavar": "VALUE", "help": "Of columns of classes: what means unknown, such as -1, blank."}),
+    "threshold": (float | None, None, {"min": 0, "max": 1, "help": "Fractions from here on are present, those below absent."}),
+    "image_column": (str, "", {"metavar": "NAME", "help": "Column of a table with the images."}),
+    "split_column": (str, "", {"metavar": "NAME", "help": "Column of a table with the splits; none if there is none."}),
+    "difficult": (
+        *(Literal["ignore", "negative", "positive"], "ignore"),
+        {"help": "VOC's difficult objects: unknown, absent or present."},
+    ),
+    "encoding": (str, "", {"metavar": "NAME", "help": "Of label files that are not UTF-8: cp1252."}),
+    "decimal": (Literal[".", ","], ".", {"help": "Mark of the numbers in tables."}),
+    "group_by": (
+        *(str, ""),
+        {
+            "metavar": "COLUMN|PATTERN",
+            "help": "Keep images together: of a patient, a scene; a column, or a pattern on their paths: '(patient\\d+)'.",
+        },
+    ),
+}
+
+
 def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command with `**flags` an option for every row of FLAGS, before its keyword-only ones.
 
     Args:
         shared: only the flags that train and compare share.
     """
+    return _taking([_parameter(name, flag) for name, flag in FLAGS.items() if flag.shared or not shared])
+
+
+def takes_reading(*, but: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with `**reading` an option for every row of READING, before its keyword-only ones.
+
+    Args:
+        but: rows that the command does not take.
+    """
+    rows = {name: row for name, row in READING.items() if name not in but}
+    return _taking(
+        [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", **shown)],
+            )
+            for name, (kind, default, shown) in rows.items()
+        ]
+    )
+
+
+def _taking(added: list[Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that puts parameters in the place of `**flags`, before the keyword-only ones."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own_signature = signature(command, eval_str=True)
@@ -139,8 +191,7 @@ def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[...
             parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own if parameter.kind is not parameter.KEYWORD_ONLY
         ]
         rest = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
-        flags = [_parameter(name, flag) for name, flag in FLAGS.items() if flag.shared or not shared]
-        command.__signature__ = own_signature.replace(parameters=[*first, *flags, *rest])  # type: ignore[attr-defined]
+        command.__signature__ = own_signature.replace(parameters=[*first, *added, *rest])  # type: ignore[attr-defined]
         return command
 
     return decorate

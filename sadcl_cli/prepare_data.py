@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 from sadcl_cli.console import stages
-from sadcl_cli.options import Json, complete_dataset, takes_verbosity
+from sadcl_cli.options import Json, complete_dataset, takes_reading, takes_verbosity
 from sadcl_core.data.formats import DATASETS, FORMATS
 
 
@@ -18,6 +18,7 @@ def complete_format(incomplete: str) -> list[str]:
 
 
 @takes_verbosity
+@takes_reading()
 def prepare_data(
     dataset: Annotated[
         list[str],
@@ -45,41 +46,7 @@ def prepare_data(
         typer.Option("--split", metavar="0.8,0.1,0.1|NAME", help="Divide data that come without splits, or put all into one."),
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the division into splits.")] = 0,
-    classes: Annotated[
-        str, typer.Option("--classes", metavar="FILE|A,B", help="Class names in their order: a file with one a line, or a,b.")
-    ] = "",
-    delimiter: Annotated[
-        str, typer.Option("--delimiter", help="Between the labels of one cell; none: each cell is one label.")
-    ] = "",
-    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column of a table with the labels.")] = "",
-    long: Annotated[bool, typer.Option("--long", help="Each row of a table is one label of its image.")] = False,
-    absent: Annotated[
-        str, typer.Option("--absent", metavar="VALUE", help="Of columns of classes: what means absent, such as -1, 0, blank.")
-    ] = "",
-    unknown: Annotated[
-        str, typer.Option("--unknown", metavar="VALUE", help="Of columns of classes: what means unknown, such as -1, blank.")
-    ] = "",
-    threshold: Annotated[
-        float | None, typer.Option("--threshold", min=0, max=1, help="Fractions from here on are present, those below absent.")
-    ] = None,
-    image_column: Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column of a table with the images.")] = "",
-    split_column: Annotated[
-        str, typer.Option("--split-column", metavar="NAME", help="Column of a table with the splits; none if there is none.")
-    ] = "",
-    difficult: Annotated[
-        Literal["ignore", "negative", "positive"],
-        typer.Option("--difficult", help="VOC's difficult objects: unknown, absent or present."),
-    ] = "ignore",
-    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of label files that are not UTF-8: cp1252.")] = "",
-    decimal: Annotated[Literal[".", ","], typer.Option("--decimal", help="Mark of the numbers in tables.")] = ".",
-    group_by: Annotated[
-        str,
-        typer.Option(
-            "--group-by",
-            metavar="COLUMN|PATTERN",
-            help="Keep images together: of a patient, a scene; a column, or a pattern on their paths: '(patient\\d+)'.",
-        ),
-    ] = "",
+    *,
     merge: Annotated[
         list[str] | None, typer.Option("--merge", metavar="NEW=A,B", help="Make one class of several; may be given again.")
     ] = None,
@@ -108,6 +75,7 @@ def prepare_data(
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out images that cannot be read.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="See that images are there, but do not decode them.")] = False,
     json: Json = False,
+    **reading: Any,
 ) -> None:
     """Read labels and images as they are, check them, and write a manifest and a report. Nothing of yours is moved or changed."""
     from sadcl_cli.display.prepare import show_prepared
@@ -122,19 +90,6 @@ def prepare_data(
             format=format,
             split=split,
             seed=seed,
-            classes=classes,
-            delimiter=delimiter,
-            label_column=label_column,
-            long=long,
-            absent=absent,
-            unknown=unknown,
-            threshold=threshold,
-            image_column=image_column,
-            split_column=split_column,
-            difficult=difficult,
-            encoding=encoding,
-            decimal=decimal,
-            group_by=group_by,
             merge=merge or [],
             drop=drop or [],
             keep=keep,
@@ -147,5 +102,6 @@ def prepare_data(
             skip_broken=skip_broken,
             fast=fast,
             progress=progress,
+            **reading,
         )
     show_prepared(prepared, json=json)

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sadcl_cli.console import fits, new_table, say, show, show_json, show_table, warn, write
-from sadcl_cli.display.model import model_sentence, split_sentence
+from sadcl_cli.display.model import model_sentence, say_split
+from sadcl_cli.display.prepare import reading_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +33,12 @@ def tell(fact: Fact) -> None:
 
     if isinstance(fact, Matched):
         say(fact.description)
+        for sentence in reading_sentences(fact.interpretation):
+            say(f"labels {sentence}")
         for warning in fact.warnings:
             warn(warning)
     elif isinstance(fact, tuple):
-        say(split_sentence(*fact))
+        say_split(*fact)
     else:
         say(model_sentence(fact))
 

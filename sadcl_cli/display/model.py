@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sadcl_cli.console import say, stages
+from sadcl_cli.display.prepare import say_origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ def open_model_and_split(
     with stages() as progress:
         opened = open_split(find_card(weights), data=data, split=split, progress=progress)
     model = open_model(weights, device=device, precision=precision, img_size=img_size)
-    say(split_sentence(model, opened))
+    say_split(model, opened)
     return model, opened.split
 
 
@@ -76,8 +77,10 @@ def model_sentence(model: Model) -> str:
     return f"{sentence}; calibrated for {made['objective']} on split {made['split']} of {made['dataset']}{elsewhere}"
 
 
-def split_sentence(model: Model, opened: OpenedSplit) -> str:
-    """Say which images these are, and what of them may be wrong."""
+def say_split(model: Model, opened: OpenedSplit) -> None:
+    """Say which images these are, how their labels were read just now, and what of them may be wrong."""
+    if opened.origin is not None and opened.origin.kind == "now":
+        say_origin(opened.origin)
     split, description = opened.split, opened.split.manifest.description
     sentence = f"data {description.name}, split {split.name}: {len(split):,} images, {description.location}"
     if opened.labelled < len(model.classes):
@@ -88,4 +91,4 @@ def split_sentence(model: Model, opened: OpenedSplit) -> str:
         sentence += f" ({opened.chose_epoch} chose the epoch: --split {opened.chose_epoch} takes that)"
     if opened.seen and split.name != "train":
         sentence += f"; {opened.seen:,} of them have the paths of images that the model was trained on"
-    return sentence
+    say(sentence)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sadcl_cli.console import detail, new_table, say, show, show_json, show_table, verbosity, warn
 
 if TYPE_CHECKING:
-    from sadcl_core.data.interpretation import FileReading, ImagePlace, Role
-    from sadcl_core.data.manifest import Description, Manifest
+    from sadcl_core.data.interpretation import FileReading, ImagePlace, Interpretation, Role
+    from sadcl_core.data.manifest import Manifest
     from sadcl_core.data.prepare.prepare import DataOrigin, Prepared
     from sadcl_core.data.prepare.report import Finding, Report
 
@@ -44,7 +44,7 @@ def show_prepared(prepared: Prepared, *, json: bool) -> None:
         show_json(_document(prepared, files))
         return
     description = prepared.manifest.description
-    for note in [*description.notes, *_reading(description)]:
+    for note in [*description.notes, *reading_sentences(description.interpretation)]:
         say(f"{description.name}: {note}")
     _show_splits(prepared.report)
     _show_classes(prepared.report)
@@ -60,7 +60,8 @@ def say_origin(origin: DataOrigin) -> None:
     """Say where data came from and what is worth knowing of them; of data that were prepared just now, draw the page."""
     manifest, name = origin.manifest, origin.manifest.description.name
     say(f"data {name}: {origin_text(origin)}")
-    for note in [*manifest.description.notes, *(_reading(manifest.description) if origin.report is not None else ())]:
+    account = None if origin.report is None else manifest.description.interpretation
+    for note in [*manifest.description.notes, *reading_sentences(account)]:
         say(f"data {name}: {note}")
     if origin.report is None:
         return
@@ -71,9 +72,8 @@ def say_origin(origin: DataOrigin) -> None:
     say(f"data {name}: more in {_draw_page(manifest, origin.report)}")
 
 
-def _reading(description: Description) -> Iterator[str]:
+def reading_sentences(account: Interpretation | None) -> Iterator[str]:
     """Yield sentences on how label files were read: columns with reasons, separator, values, where images were found."""
-    account = description.interpretation
     if account is None:
         return
     alike: dict[str, list[str]] = {}

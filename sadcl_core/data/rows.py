@@ -67,7 +67,7 @@ class Rows:
         self.images.append(record.image)
         self.split_codes.append(self.splits.setdefault(record.split, len(self.splits)))
         self.active.add(sorted(active))
-        self.unknown.add(sorted(set(record.unknown) - active))
+        self.unknown.add(sorted(set(record.unknown) - active) if record.unknown else ())
         if record.boxes is not None and self.boxes is None:
             self.boxes = [None] * (len(self.images) - 1)
         if self.boxes is not None:

@@ -202,6 +202,11 @@ def cell_at(row: Sequence[Any], k: int) -> Any:
     return row[k] if k < len(row) else ""
 
 
+def is_filled(cell: Any) -> bool:
+    """Return True unless a cell is missing, or a blank text."""
+    return cell is not None and (not isinstance(cell, str) or bool(cell.strip()))
+
+
 def cell_text(cell: Any) -> str:
     """Return a cell as text without spaces at its ends; blank where it is missing."""
     return "" if cell is None else str(cell).strip()

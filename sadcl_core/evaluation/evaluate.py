@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def evaluate(
     data: str | Path | None = None,
     split: str | None = None,
     labels: str | Path | None = None,
+    label_options: Mapping[str, Any] | None = None,
     logits: bool = False,
     topk: int = PAPER_TOPK,
     threshold: ThresholdRequest = None,
@@ -67,6 +68,7 @@ def evaluate(
         data: other images than the run's own: a name, a folder, a label file.
         split: of the images; the run's held-out split unless given.
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
+        label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`.
         logits: the file holds logits, before the sigmoid.
         topk: also count only the k best labels of each image, beside the 3 best of the published tables.
         threshold: a label counts when its score is above; unless given 0.5 for the published rows, and the model's own
@@ -115,6 +117,7 @@ def evaluate(
         data=data,
         split=split,
         labels=labels,
+        label_options=label_options,
         logits=logits,
         img_size=img_size,
         tta=tta,

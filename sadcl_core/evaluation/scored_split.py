@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from sadcl_core.data.formats.source import Reading
+from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.scores_file import Matched, is_scores_file, match_labels, match_paths, read_scores
@@ -34,6 +36,7 @@ class ScoringOptions(TypedDict, total=False):
     data: str | Path | None
     split: str | None
     labels: str | Path | None
+    label_options: Mapping[str, Any] | None
     logits: bool
     batch_size: int
     limit: int | None
@@ -162,6 +165,7 @@ def score_or_read(
     data: str | Path | None = None,
     split: str | None = None,
     labels: str | Path | None = None,
+    label_options: Mapping[str, Any] | None = None,
     logits: bool = False,
     img_size: int | None = None,
     tta: str = "none",
@@ -186,6 +190,7 @@ def score_or_read(
         data: other images than the run's own.
         split: of the images.
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
+        label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`.
         logits: the file holds logits.
         img_size: of the images; that of the training unless given.
         tta: as of `sadcl_core.load`.
@@ -210,7 +215,8 @@ def score_or_read(
     listen = listen or (lambda fact: None)
     if run_or_scores is not None and is_scores_file(Path(run_or_scores)):
         labels = None if labels is None else str(labels)
-        return _read(Path(run_or_scores), labels, logits=logits, split=split, beside=beside, listen=listen)
+        options = ReadingOptions(**(label_options or {}))
+        return _read(Path(run_or_scores), labels, options, logits=logits, split=split, beside=beside, listen=listen)
 
     check_device_and_precision(device, precision)
     file = find_card(run_or_scores, uncalibrated=uncalibrated)
@@ -242,14 +248,21 @@ def score_or_read(
 
 
 def _read(
-    path: Path, labels: str | None, *, logits: bool, split: str | None, beside: ScoredSplit | None, listen: Listener
+    path: Path,
+    labels: str | None,
+    options: ReadingOptions,
+    *,
+    logits: bool,
+    split: str | None,
+    beside: ScoredSplit | None,
+    listen: Listener,
 ) -> ScoredSplit:
     """Read a file of scores, with the labels from a file, from the same file, or of the split beside it."""
-    file = read_scores(path, logits=logits)
+    file = read_scores(path, logits=logits, reading=Reading() if labels else options.reading())
     shared = None if beside is None else beside.split
     if labels is None and file.targets is None and shared is not None and shared.manifest.folder is not None:
         labels, split = str(shared.manifest.folder), shared.name
-    matched = match_labels(file, labels, split=split)
+    matched = match_labels(file, labels, split=split, options=options)
     listen(matched)
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
     about |= {} if matched.split is None else difficult(matched.split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from sadcl_core.data.formats import DATASETS
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import moved
-from sadcl_core.data.manifest import Manifest, find_prepared, is_prepared, load_manifest, load_with_images
+from sadcl_core.data.manifest import Manifest, find_prepared, is_prepared, load_description, load_manifest, load_with_images
 from sadcl_core.data.prepare.copies import copy_name
-from sadcl_core.data.prepare.prepare import find_or_prepare
+from sadcl_core.data.prepare.prepare import DataOrigin, find_or_prepare
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model, ModelFile
@@ -34,6 +35,7 @@ class OpenedSplit:
         changed: the run's own data were prepared again since it was trained.
         seen: how many images have the paths of images that the model was trained on; 0 if the data of the run are gone.
         chose_epoch: split by which the run chose its best epoch, where another one was taken; else empty.
+        origin: of data that were named; None for the run's own.
     """
 
     split: Split
@@ -41,6 +43,7 @@ class OpenedSplit:
     changed: bool
     seen: int
     chose_epoch: str = ""
+    origin: DataOrigin | None = None
 
 
 def open_split(
@@ -65,7 +68,8 @@ def open_split(
         DataError: the data set is not there, or has classes that the model does not know.
     """
     status = _status(model)
-    manifest = _manifest(model, status, data, progress)
+    origin = _other_data(status, data, progress)
+    manifest = _own_data(model, status, data) if origin is None else origin.manifest
     labelled = len(manifest.classes)
     manifest = number_as_model(manifest, model.card)
     chose = str(status.get("eval_split", ""))
@@ -73,7 +77,7 @@ def open_split(
     images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
     changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
     chose = chose if not split and images.name not in (chose, ALL) and chose in manifest.splits else ""
-    return OpenedSplit(images, labelled, changed, _count_seen(images, status), chose)
+    return OpenedSplit(images, labelled, changed, _count_seen(images, status), chose, origin)
 
 
 def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:
@@ -120,39 +124,48 @@ def _count_seen(images: Split, status: dict[str, Any]) -> int:
     return sum(copy_name(image) in names for image in images)
 
 
-def _manifest(model: Model | ModelFile, status: dict[str, Any], data: str | None, progress: StagedProgress | None) -> Manifest:
+def _own_data(model: Model | ModelFile, status: dict[str, Any], data: str | None) -> Manifest:
+    """Return the data that a model was trained on, with their images where they are now."""
+    if "manifest" not in status:
+        raise UsageError(f"{model.path} stands alone and does not say where its data lies. Give --data.")
+    try:
+        return load_with_images(Path(str(status["manifest"])), root=None if data is None else Path(data))
+    except DataError as error:
+        raise DataError(f"{error} Or say with --data where the data are now.") from None
+
+
+def _other_data(status: dict[str, Any], data: str | None, progress: StagedProgress | None) -> DataOrigin | None:
+    """Return data that a person names, read as those of the run were; None if they are the run's own."""
     if data is None:
-        if "manifest" not in status:
-            raise UsageError(f"{model.path} stands alone and does not say where its data lies. Give --data.")
-        try:
-            return load_with_images(Path(str(status["manifest"])))
-        except DataError as error:
-            raise DataError(f"{error} Or say with --data where the data are now.") from None
+        return None
+    own = None
     if "manifest" in status and data not in DATASETS:
-        own = _own_data_in(Path(data), Path(str(status["manifest"])))
-        if own is not None:
-            return own
-    return find_or_prepare(data, whole=True, progress=progress).manifest
+        prepared = Path(str(status["manifest"]))
+        if _holds_own_data(Path(data), prepared):
+            return None
+        with suppress(DataError):
+            own = load_description(prepared)
+    return find_or_prepare(data, whole=True, like=own, progress=progress)
 
 
-def _own_data_in(folder: Path, prepared: Path) -> Manifest | None:
-    """Return the run's own manifest with its images in a folder, if that is where they are now.
+def _holds_own_data(folder: Path, prepared: Path) -> bool:
+    """Return True if the images of a run's own manifest are in a folder now.
 
     The label files that lay among them must have come along; where they lay elsewhere, the folder has none of its own.
     """
     if not folder.is_dir() or is_prepared(folder):
-        return None
+        return False
     try:
         own = load_manifest(prepared)
     except DataError:
-        return None
+        return False
     images = own.rows["image"].slice(0, TRIED).to_pylist()
     if own.description.shards is not None or not all((folder / image).is_file() for image in images):
-        return None
+        return False
     along = moved(own.description.source, own.description.root, folder)
     if along is None:
         try:
             detect(folder)
         except DataError:
             along = True
-    return load_with_images(prepared, root=folder) if along else None
+    return bool(along)

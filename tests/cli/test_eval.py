@@ -108,6 +108,24 @@ def test_labels_of_ones_own_images(sadcl: Sadcl, trained: Path, tmp_path: Path) 
     assert "divided by iterative stratification" in ran.stderr
 
 
+def test_other_labels_are_read_as_those_of_the_run_were(sadcl: Sadcl, tmp_path: Path) -> None:
+    for name in ("mine", "more"):
+        draw(tmp_path / name, 20, seed=7)
+        rows = [f"{k:03d}.png;{'0,9' if k % 2 else '-1'};{'-1' if k % 3 else '0,7'};{k}" for k in range(20)]
+        Path(name, "labels.csv").write_bytes("\n".join(["image;Bär;Kuh;Wert", *rows]).encode("cp1252"))
+    options = ("--encoding", "cp1252", "--decimal", ",", "--threshold", "0.5", "--absent", "-1", "--classes", "Bär,Kuh")
+    assert sadcl("prepare-data", "mine/labels.csv", *options, "--merge", "Tier=Bär").exit_code == 0
+    arguments = ("--no-pretrained", "--backbone", "resnet18", "--img-size", "32", "--epochs", "1,0", "--device", "cpu", "-j", "0")
+    ran = sadcl("train", "mine/labels.csv", *arguments, "-o", "runs/mine")
+    assert ran.exit_code == 0, ran.stderr
+    ran = sadcl("eval", "-w", "runs/mine", "--data", "more/labels.csv", "--json", "-o", "out")
+    assert ran.exit_code == 0, ran.stderr
+    assert "-1 is absent" in ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["images"], document["unknown_labels"]) == (20, 0)
+    assert {entry["name"]: entry["positives"] for entry in document["per_class"]} == {"Tier": 10, "Kuh": 7}
+
+
 def test_another_folder_with_images_of_the_same_names(sadcl: Sadcl, trained: Path, tmp_path: Path) -> None:
     folder = make_coco(tmp_path / "others")
     path = folder / "annotations" / "instances_val2017.json"

@@ -389,6 +389,20 @@ def test_order_that_only_one_side_names_is_warned_of(sadcl: Sadcl) -> None:
     assert "all logits lie between 0 and 1" in ran.stderr
 
 
+def test_how_labels_are_read_is_said_and_chosen(sadcl: Sadcl) -> None:
+    np.save("s.npy", np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6]]))
+    np.save("labels.npy", np.array([[1, -1], [-1, 1], [1, -1]]))
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert "labels labels.npy: -1 is absent, 1 is present (--absent, --unknown)" in ran.stderr
+    assert json.loads(ran.stdout)["unknown_labels"] == 0
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--unknown", "-1")
+    assert ran.exit_code == 3
+    assert "has no inactive label" in ran.stderr
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--delimiter", ";")
+    assert (ran.exit_code, "--delimiter has no effect on an array of labels" in ran.stderr) == (2, True)
+
+
 def test_a_model_and_scores_of_the_same_images(in_trained: Sadcl, tmp_path: Path) -> None:
     in_trained("eval", "--split", "train", "--save-scores", tmp_path / "s.csv", "-o", tmp_path, *QUICK_EVAL)
     for arguments in (("runs/coco", tmp_path / "s.csv"), (tmp_path / "s.csv", "runs/coco")):

@@ -66,6 +66,8 @@ def flag_of(cell: Any) -> str:
 
 def number_of(text: str) -> float | None:
     """Return a finite number as it is written, with the decimal mark of `read_as`; None for another text."""
+    if text[:1].isalpha() or text[:1] == "[":  # as most texts that are none begin
+        return None
     with suppress(ValueError):
         number = float(text.replace(DECIMAL.get(), "."))
         return number if math.isfinite(number) else None
@@ -275,6 +277,8 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
     Raises:
         DataError: it holds something else.
     """
+    if isinstance(cell, (list, tuple)):
+        return _named(cell, where)
     if isinstance(cell, str):
         text = cell.strip()
         if len(text) < 6 and text.lower() in MISSING:
@@ -288,7 +292,7 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
         return labels_of_text(text, between)
     if cell is None or cell != cell:  # missing, or NaN
         return []
-    return _named(cell if isinstance(cell, (list, tuple)) else [cell], where)
+    return _named([cell], where)
 
 
 def _named(entries: Iterable[Any], where: str) -> list[Any]:

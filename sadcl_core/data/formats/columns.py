@@ -17,7 +17,16 @@ from sadcl_core.data.formats.cells import BLANK, find_vector, flag_of, number_of
 from sadcl_core.data.formats.locate import ADDRESS
 from sadcl_core.data.formats.source import SPLIT_NAMES, Reading
 from sadcl_core.data.interpretation import Column, Role
-from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, cell_at, cell_text, column_word, find_column, looks_like_image
+from sadcl_core.data.tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    cell_at,
+    cell_text,
+    column_word,
+    find_column,
+    is_filled,
+    looks_like_image,
+)
 from sadcl_core.errors import DataError
 
 SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", "ml_use")
@@ -147,7 +156,7 @@ class _Columns:
         filled: list[tuple[int, Any]] = []
         for row, cells in self.head:
             own = [*(cells[k] for k in labels), *(cells[rest:] if rest is not None else ())] if len(cells) >= width else []
-            if any(cell is not None and cell_text(cell) for cell in own):
+            if any(map(is_filled, own)):
                 filled.append((row, own[0] if len(own) == 1 else own))
         return find_vector(filled, str(self.path))
 

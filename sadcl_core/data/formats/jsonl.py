@@ -55,7 +55,7 @@ def read(source: Source) -> Manifest:
 
 def _open(path: Path) -> Opened:
     """Open a file of JSON lines as a table whose columns are the keys."""
-    objects = ((number, _object(line, f"{path}, row {number}")) for number, line in read_lines(path) if line.strip())
+    objects = ((number, _object(line, path, number)) for number, line in read_lines(path) if line.strip())
     head = list(islice(objects, LOOKED_AT))
     if not head:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
@@ -70,14 +70,14 @@ def _open(path: Path) -> Opened:
     )
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     """Return the object of a line, with what Vertex nests at the top."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({str(error)[:100]}). Mend the line.") from None
+        raise DataError(f"{path}, row {number} is no JSON ({str(error)[:100]}). Mend the line.") from None
     if not isinstance(row, dict):
-        raise DataError(f"{where} is no JSON object. Write one object per image.")
+        raise DataError(f"{path}, row {number} is no JSON object. Write one object per image.")
     outer, inner = VERTEX_SPLIT
     if isinstance(vertex := row.get(outer), dict) and inner in vertex:
         del row[outer]
@@ -95,6 +95,9 @@ def _cells(rows: Iterator[tuple[int, dict[str, Any]]], keys: list[str], path: Pa
     labels = next((key for key in LABEL_COLUMNS if key in keys), None)
     known, late = set(keys), {*SPLIT, *UNKNOWN}.difference(keys)
     for number, row in rows:
+        if [*row] == keys:  # as in most files
+            yield number, [*row.values()]
+            continue
         for what, key in (("image", image), ("labels", labels)):
             if key is not None and key not in row:
                 raise DataError(f'{path}, row {number} names no {what}. Write {{"image": "a.jpg", "labels": ["cat"]}}.')

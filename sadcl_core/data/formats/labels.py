@@ -147,6 +147,8 @@ class LabelRows:
         Raises:
             DataError: it is not one of the listed classes, or there are far too many.
         """
+        if type(name) is str and (number := self.index.get(name)) is not None:
+            return number
         if self.fixed and type(name) is int and 0 <= name < len(self.listed):
             return name
         text = str(name).strip()
@@ -218,7 +220,7 @@ class LabelRows:
         record = Record(
             image=reference,
             split=split,
-            active=tuple(self.label(name, where) for name in active),
+            active=tuple([self.label(name, where) for name in active]),
             unknown=tuple(self.label(name, where) for name in unknown) if unknown else (),
             boxes=boxes,
         )

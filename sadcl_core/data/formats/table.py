@@ -54,6 +54,7 @@ from sadcl_core.data.tables import (
     cell_at,
     cell_text,
     find_column,
+    is_filled,
     looks_like_image,
     read_lines,
     readable,
@@ -107,7 +108,7 @@ class _Table:
         """Yield the first cells of labels, without those that are blank."""
         for _, cells in self.head:
             if len(cells) >= self.columns.width:
-                yield from (cell for cell in _label_cells(self.columns, cells) if cell is not None and cell_text(cell))
+                yield from filter(is_filled, _label_cells(self.columns, cells))
 
 
 @dataclass
@@ -295,8 +296,9 @@ class _Reader:
         labels_of = self._labels_of(columns)
         self._splits = {}
         null = table.opened.whole and len(columns.labels) == 1
+        file = str(path)
         for row, cells in chain(table.head, table.opened.rows):
-            where = f"{path}, row {row}"
+            where = f"{file}, row {row}"
             if len(cells) < width:
                 raise DataError(f"{where} has {len(cells)} cells where {width} are needed. Mend the row.")
             if len(cells) > width and rest is None:
@@ -341,7 +343,7 @@ class _Reader:
 
         def read_names(cells: Sequence[Any], entry: _Entry, where: str) -> None:
             for cell in _label_cells(columns, cells):
-                if isinstance(cell, str) and cell[:1] != "{":
+                if not isinstance(cell, dict) and (not isinstance(cell, str) or cell[:1] != "{"):
                     entry.active += labels_in(cell, self.separator, where)
                     continue
                 flags = _object_flags(cell)
@@ -410,7 +412,8 @@ class _Reader:
 
 def _label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
     """Return the cells of a row that hold labels."""
-    return [*(cells[k] for k in columns.labels), *(cells[columns.rest :] if columns.rest is not None else ())]
+    own = [cells[k] for k in columns.labels]
+    return own if columns.rest is None else [*own, *cells[columns.rest :]]
 
 
 def _object_flags(cell: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
@@ -27,13 +28,14 @@ from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
-from sadcl_core.data.prepare.groups import groups_across, is_pattern, numbered, take_groups, together
+from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
+from sadcl_core.data.prepare.reading_options import ReadingOptions, are_names, names_or_file, split_words
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
 from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
-from sadcl_core.data.tables import read_as, read_classes
+from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -49,7 +51,7 @@ SHOWN = 3  # broken images named in an error
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ReadingOptions):
     """Choices of the user for preparing a data set; stored with the manifest, to prepare it the same way again.
 
     Attributes:
@@ -57,19 +59,6 @@ class Options:
         split: fractions of train, val and test, or one split for all images; see `parse_fractions`.
         division: the same, for data that come without splits when `split` is empty.
         seed: of the splits.
-        classes: file of class names in their order, or the names with commas between them.
-        delimiter: between the labels of one cell of a table; detected when empty.
-        difficult: what VOC's difficult objects count as: unknown, absent or present.
-        label_column: of a table; detected when empty.
-        long: every row of a table is one label of its image.
-        absent: values that mean absent, with commas between them; `blank` for an empty cell.
-        unknown: values that mean unknown.
-        threshold: fractions from here on are present, those below absent; None to refuse fractions.
-        image_column: of a table; detected when empty.
-        split_column: of a table; detected when empty; `none` if there is none.
-        encoding: of label files; UTF-8 when empty.
-        decimal: mark of the numbers in them.
-        group_by: column of a table, or pattern on the paths of images, whose values stay in one split.
         merge: classes that become one, such as `vehicle=car,bus`.
         drop: classes that are left out.
         keep: file of class names that stay, or the names with commas between them; all when empty.
@@ -84,19 +73,6 @@ class Options:
     split: str = ""
     division: str = DIVISION
     seed: int = 0
-    classes: str = ""
-    delimiter: str = ""
-    difficult: Difficult = "ignore"
-    label_column: str = ""
-    long: bool = False
-    absent: str = ""
-    unknown: str = ""
-    threshold: float | None = None
-    image_column: str = ""
-    split_column: str = ""
-    encoding: str = ""
-    decimal: Literal[".", ","] = "."
-    group_by: str = ""
     merge: Sequence[str] = ()
     drop: Sequence[str] = ()
     keep: str = ""
@@ -250,7 +226,7 @@ def prepare(
         format=format,
         split=split,
         seed=seed,
-        classes=_names_or_file(classes),
+        classes=names_or_file(classes),
         delimiter=delimiter,
         difficult=difficult,
         label_column=label_column,
@@ -265,7 +241,7 @@ def prepare(
         group_by=group_by,
         merge=tuple(merge),
         drop=tuple(drop),
-        keep=_names_or_file(keep),
+        keep=names_or_file(keep),
         min_positives=min_positives,
         limit=limit,
         resize=resize,
@@ -283,7 +259,12 @@ def prepare(
 
 
 def find_or_prepare(
-    dataset: str, *, data: Path | None = None, whole: bool = False, progress: StagedProgress | None = None
+    dataset: str,
+    *,
+    data: Path | None = None,
+    whole: bool = False,
+    like: Description | None = None,
+    progress: StagedProgress | None = None,
 ) -> DataOrigin:
     """Return the manifest of data given by name, folder, label file or prepared folder; prepare them unless that was done.
 
@@ -294,6 +275,8 @@ def find_or_prepare(
         dataset: as a person names it.
         data: folder of the images, if it is given.
         whole: do not divide data that come without splits and were not prepared before: all of them are split test.
+        like: other data; labels of their format that were not prepared before are read with the options that these were read
+            with, and their classes merged likewise.
         progress: as in `prepare`.
 
     Raises:
@@ -310,13 +293,14 @@ def find_or_prepare(
             return DataOrigin(manifest, "folder", newer=newer[0] if newer else "")
     spec = identify([dataset], data=data)
     folder = PREPARED / spec.name
-    options = Options()
+    ways = [Options()]
     if whole and not is_prepared(folder):
-        folder, options = PREPARED / f"{spec.name}@{WHOLE}", Options(division=WHOLE)
+        folder, ways = PREPARED / f"{spec.name}@{WHOLE}", [*_options_like(like, spec), Options(division=WHOLE)]
     _refuse_other(folder, spec)
     stored = _stored(folder)
     if stored is not None:
-        options = Options(**{field.name: stored.options[field.name] for field in fields(Options) if field.name in stored.options})
+        options = Options.stored(stored.options)
+        ways = [options]
         if data is None and dataset not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
             data = Path(stored.options["data"])
             spec = identify([dataset], data=data)
@@ -324,10 +308,32 @@ def find_or_prepare(
         if same_root and not changed(stored.source) and not _more_labels(spec, options, stored):
             return DataOrigin(load_with_images(folder), "before")
     try:
-        prepared = _prepare(spec, folder, data, options, progress)
+        prepared = _prepare_in_one_way(spec, folder, data, ways, progress)
     except DataError as error:
         raise DataError(f"{error}{_hint(str(error), dataset)}") from None
     return DataOrigin(prepared.manifest, "now", str(spec.root) if dataset in DATASETS else dataset, report=prepared.report)
+
+
+def _options_like(like: Description | None, spec: DatasetSpec) -> list[Options]:
+    """Return the options of data that are not divided, read and merged as other data of the same format; none without such."""
+    if like is None:
+        return []
+    reading = ReadingOptions.stored(like.options)
+    with reading.texts(), suppress(DataError, UsageError):  # which the labels themselves will say; or options of another format
+        labels, _ = find_labels(spec, reading=reading.reading())
+        if labels.format == like.source.get("format"):
+            return [Options(division=WHOLE, merge=tuple(like.options.get("merge", ())), **reading.changed())]
+    return []
+
+
+def _prepare_in_one_way(
+    spec: DatasetSpec, target: Path, data: Path | None, ways: Sequence[Options], progress: StagedProgress | None
+) -> Prepared:
+    """Prepare a data set with the first options that all have an effect on it."""
+    for options in ways[:-1]:
+        with suppress(UsageError):
+            return _prepare(spec, target, data, options, progress)
+    return _prepare(spec, target, data, ways[-1], progress)
 
 
 def _hint(message: str, dataset: str) -> str:
@@ -350,7 +356,7 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
     merges = parse_merges(options.merge)
-    with read_as(options.encoding, decimal=options.decimal):
+    with options.texts():
         manifest = _shaped(_read(spec, options, target), options, merges)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
@@ -386,28 +392,14 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
 
 def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     """Return the manifest as the labels have it."""
-    listed = Path(options.classes) if options.classes and not _are_names(options.classes) else None
-    reading = Reading(
-        classes=_words(options.classes) if listed is None else read_classes(listed),
-        delimiter=options.delimiter,
-        difficult=options.difficult,
-        label_column=options.label_column,
-        long=options.long,
-        absent=_words(options.absent),
-        unknown=_words(options.unknown),
-        threshold=options.threshold,
-        image_column=options.image_column,
-        split_column=options.split_column,
-        group_by="" if is_pattern(options.group_by) else options.group_by,
-    )
-    labels, source = find_labels(spec, expected=options.format, reading=reading, unpacked=target.resolve() / UNPACKED)
+    labels, source = find_labels(spec, expected=options.format, reading=options.reading(), unpacked=target.resolve() / UNPACKED)
     manifest: Manifest = reader(labels.format).read(source)
     notes = [*([f"read as {labels.format}"] if spec.paths else []), *labels.notes, *manifest.description.notes]
     if options.difficult != Options.difficult:
         notes.append(f"objects marked difficult count as {options.difficult}")
     origin = manifest.description.source
-    if listed is not None:
-        origin["files"] |= describe_source(labels.format, [listed])["files"]
+    if options.class_file is not None:
+        origin["files"] |= describe_source(labels.format, [options.class_file])["files"]
     manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
     folders = [*(path.parent for path in labels.files.values()), source.root]
     return with_listed_splits(manifest, folders, divide=bool(options.split)) if spec.paths else manifest
@@ -416,24 +408,9 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
 def _shaped(manifest: Manifest, options: Options, merges: Mapping[str, Sequence[str]]) -> Manifest:
     """Return the classes and the part of the images that a person asked for."""
     if merges or options.drop or options.keep or options.min_positives:
-        keep = _words(options.keep) if not options.keep or _are_names(options.keep) else read_classes(Path(options.keep))
+        keep = split_words(options.keep) if not options.keep or are_names(options.keep) else read_classes(Path(options.keep))
         manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
     return take_part(manifest, options.limit, seed=options.seed) if options.limit else manifest
-
-
-def _names_or_file(classes: str | Path | None) -> str:
-    """Return names with commas between them as they are, and a file as an absolute path."""
-    return str(classes or "") if not classes or _are_names(str(classes)) else str(Path(classes).absolute())
-
-
-def _are_names(classes: str) -> bool:
-    """Return True if a list of classes is given as names with commas between them, not as a file."""
-    return "," in classes and not Path(classes).is_file()
-
-
-def _words(text: str) -> tuple[str, ...]:
-    """Return the words of a text between commas."""
-    return tuple(word for word in map(str.strip, text.split(",")) if word)
 
 
 def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
@@ -563,7 +540,7 @@ def _more_labels(spec: DatasetSpec, options: Options, stored: Description) -> bo
     files: Mapping[str, Path] = spec.paths
     if folder is not None and folder.is_dir():  # of a format that is a whole folder, every folder in it is watched
         whole = not reader(str(stored.source.get("format"))).SUFFIXES
-        with read_as(options.encoding):
+        with options.texts():
             files = {} if whole else detect(folder, expected=options.format).files
     drawn = spec.given[0] in BUILT_IN  # its classes are fixed
     lists = [] if drawn else class_lists(Source(name=spec.name, root=spec.root, files=files))

@@ -14,12 +14,17 @@ import numpy.typing as npt
 from sadcl_core.data.class_names import match_classes
 from sadcl_core.data.formats.detect import reader
 from sadcl_core.data.formats.source import UNASSIGNED, changed
+from sadcl_core.data.interpretation import FileReading, Interpretation
 from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
 from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, find_labels, identify
+from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
+
+AS_DETECTED = ReadingOptions()
+OF_ARRAYS = ("absent", "unknown")  # options for labels that are numbers alone
 
 Indices = npt.NDArray[np.int64]
 
@@ -36,6 +41,7 @@ class Matched:
         description: what was matched with what, and what was left out.
         warnings: assumptions that may be wrong.
         split: the N images in the same order, where the labels are of a data set and not an array.
+        interpretation: how the labels were read; None where they were prepared before.
     """
 
     scores: npt.NDArray[np.floating[Any]]
@@ -45,6 +51,7 @@ class Matched:
     description: str
     warnings: tuple[str, ...] = ()
     split: Split | None = None
+    interpretation: Interpretation | None = None
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,16 @@ class _Labels:
     images: tuple[str, ...] | None
     source: str
     split: Split | None = None
+    interpretation: Interpretation | None = None
 
 
-def match_labels(scores: ScoresFile, labels: str | Path | None = None, *, split: str | None = None) -> Matched:
+def match_labels(
+    scores: ScoresFile,
+    labels: str | Path | None = None,
+    *,
+    split: str | None = None,
+    options: ReadingOptions = AS_DETECTED,
+) -> Matched:
     """Return scores beside the labels of their images.
 
     Images are matched by path (see `match_paths`) where both sides name them, else row by row. Classes are matched by name
@@ -70,9 +84,10 @@ def match_labels(scores: ScoresFile, labels: str | Path | None = None, *, split:
         labels: a `.npy` or `.npz` file, a label file, a folder, a prepared folder, or the name of a data set; the labels in
             the file of scores unless given.
         split: of the labels; unless given the held-out split, or the one with as many images as there are scores.
+        options: how `labels` are read.
 
     Raises:
-        UsageError: there are no labels, or `split` is given for an array.
+        UsageError: there are no labels, `split` is given for an array, or an option has no effect.
         DataError: the labels are damaged, an image or a class has labels and no scores, the numbers of rows or columns
             differ, or a score is not a number in 0..1.
 
@@ -85,12 +100,13 @@ def match_labels(scores: ScoresFile, labels: str | Path | None = None, *, split:
     rows: Indices | None
     columns: Indices | None
     if labels is not None:
-        truth = _read_labels(str(labels), split, count=len(scores), by_row=scores.images is None)
+        truth = _read_labels(str(labels), split, options, count=len(scores), by_row=scores.images is None)
         rows, image_notes = _match_images(scores, truth)
         columns, class_notes = _match_classes(scores, truth)
         notes = image_notes + class_notes
     elif scores.targets is not None:
-        truth = _Labels(scores.targets, scores.classes, scores.images, "in the same file")
+        _refuse_options(options, "labels in the file of scores", but=OF_ARRAYS)
+        truth = _of_array(scores, "in the same file")
         rows, columns, notes = None, None, []
     else:
         raise UsageError(f"{scores.path} holds scores and no labels. Give the labels with --labels FILE.")
@@ -104,6 +120,7 @@ def match_labels(scores: ScoresFile, labels: str | Path | None = None, *, split:
         "; ".join([f"{kind} {scores.path} of {count:,} images and {width:,} classes, labels {truth.source}", *notes]),
         _warnings(scores, truth),
         truth.split,
+        truth.interpretation,
     )
 
 
@@ -270,36 +287,61 @@ def _few(what: str, names: Sequence[str], shown: int = 5) -> str:
     return what + ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
-def _read_labels(labels: str, split: str | None, *, count: int, by_row: bool) -> _Labels:
+def _read_labels(labels: str, split: str | None, options: ReadingOptions, *, count: int, by_row: bool) -> _Labels:
     """Read an array of labels, or any label file or data set; `count` images have scores, `by_row` without their names."""
     if Path(labels).suffix.lower() in (".npy", ".npz"):
         if split:
             raise UsageError(f"{labels} is an array and has no split {split!r}. Leave --split out.")
-        return _Labels(*read_label_array(Path(labels)), labels)
-    manifest, source, has_images = _read_manifest(labels)
+        _refuse_options(options, "an array of labels", but=("classes", *OF_ARRAYS))
+        return _of_array(read_label_array(Path(labels), options.reading()), labels)
+    manifest, source, has_images = _read_manifest(labels, options)
     images = manifest.split(split or _likely_split(manifest, count, by_row))
     divided = f", split {images.name}" if manifest.splits != [UNASSIGNED] else ""
-    return _Labels(images.all_targets(), manifest.classes, tuple(images), f"{source}{divided}", images if has_images else None)
+    return _Labels(
+        images.all_targets(),
+        manifest.classes,
+        tuple(images),
+        f"{source}{divided}",
+        images if has_images else None,
+        manifest.description.interpretation if manifest.folder is None else None,
+    )
 
 
-def _read_manifest(labels: str) -> tuple[Manifest, str, bool]:
+def _of_array(file: ScoresFile, source: str) -> _Labels:
+    """Return the labels of an array, with what its numbers mean."""
+    assert file.targets is not None, "asked for files with labels"
+    account = FileReading(str(file.path), images=len(file), values=file.label_values)
+    return _Labels(file.targets, file.classes, file.images, source, interpretation=Interpretation("array", (account,)))
+
+
+def _read_manifest(labels: str, options: ReadingOptions) -> tuple[Manifest, str, bool]:
     """Return the labels as they are, or as they were prepared; where from; and True if their images may be looked for."""
+    folder = Path(labels) if exists(Path(labels)) else PREPARED / labels
+    if is_address(labels) or is_prepared(folder):
+        _refuse_options(options, "labels that were prepared before")
     if is_address(labels):
         return open_shards(labels, PREPARED), labels, True
-    folder = Path(labels) if exists(Path(labels)) else PREPARED / labels
     if is_prepared(folder):
         manifest = load_manifest(folder)
         stale = changed(manifest.description.source) if manifest.description.shards is None else []
         return manifest, f"{folder}{f' (older than {stale[0]})' if stale else ''}", True
-    detected, source = find_labels(identify([labels], data=None))
-    read = reader(detected.format).read
-    try:
-        return read(source), labels, True
-    except DataError as error:
-        try:  # the images may have been on another machine
-            return read(replace(source, labels_only=True)), labels, False
-        except DataError:
-            raise error from None
+    with options.texts():
+        detected, source = find_labels(identify([labels], data=None), reading=options.reading())
+        read = reader(detected.format).read
+        try:
+            return read(source), labels, True
+        except DataError as error:
+            try:  # the images may have been on another machine
+                return read(replace(source, labels_only=True)), labels, False
+            except DataError:
+                raise DataError(str(error).replace("--threshold", "--label-threshold")) from None
+
+
+def _refuse_options(options: ReadingOptions, what: str, *, but: Sequence[str] = ()) -> None:
+    """Raise a UsageError if an option of reading is given that has no effect."""
+    for name in options.changed():
+        if name not in but:
+            raise UsageError(f"--{name.replace('_', '-')} has no effect on {what}. Leave it out.")
 
 
 def _likely_split(manifest: Manifest, count: int, by_row: bool) -> str:

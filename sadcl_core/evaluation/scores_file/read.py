@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from sadcl_core.data.formats.cells import find_values
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.tables import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
@@ -28,9 +30,11 @@ from sadcl_core.data.tables import (
 )
 from sadcl_core.errors import DataError
 
+AS_DETECTED = Reading()
 SCORE_COLUMNS = ("score", "scores", "probability", "prob", "confidence", "value", "logit", "prediction")  # of the long form
 TARGETS = ("targets", "labels")  # arrays of labels in an .npz file
 MISSING = ("", "na", "n/a", "null", "none", "<na>")  # cells without a value
+FLAGS = (-1, 0, 1)  # that arrays of labels hold
 HEAD = 20  # rows that show what each column holds
 
 
@@ -45,6 +49,7 @@ class ScoresFile:
         classes: K different names, or None.
         images: N different paths or names, or None.
         targets: (N, K) int8 of 1 (active), 0 (inactive) and -1 (unknown), or None.
+        label_values: `present`, `absent` or `unknown` by each number that the labels hold.
 
     Raises:
         DataError: the shapes do not fit each other, or a name is missing or given twice.
@@ -56,6 +61,7 @@ class ScoresFile:
     classes: tuple[str, ...] | None = None
     images: tuple[str, ...] | None = None
     targets: npt.NDArray[np.int8] | None = None
+    label_values: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or 0 in self.values.shape:
@@ -121,7 +127,7 @@ def is_scores_file(path: Path) -> bool:
     return path.suffix.lower() in READERS
 
 
-def read_scores(path: Path, *, logits: bool = False) -> ScoresFile:
+def read_scores(path: Path, *, logits: bool = False, reading: Reading = AS_DETECTED) -> ScoresFile:
     r"""Read a file of scores, of whatever program.
 
     Args:
@@ -129,9 +135,11 @@ def read_scores(path: Path, *, logits: bool = False) -> ScoresFile:
             `.parquet` with a header, a column per class and perhaps one of images, or a row per image and class;
             `.parquet` also with one column of lists.
         logits: the numbers are logits, not scores in 0..1; `ScoresFile.take` returns their sigmoid.
+        reading: what 0 and -1 in labels beside the scores mean.
 
     Raises:
-        DataError: the file is missing, damaged, in none of these forms, holds pickled objects, or names something twice.
+        DataError: the file is missing, damaged, in none of these forms, holds pickled objects, or names something twice; or the
+            labels may be meant in two ways.
 
     Example:
         >>> import tempfile
@@ -146,30 +154,36 @@ def read_scores(path: Path, *, logits: bool = False) -> ScoresFile:
     """
     if not is_scores_file(path):
         raise DataError(f"{path} cannot be read as scores, for its name. Save them as {', '.join(READERS)}.")
-    return READERS[path.suffix.lower()](path, logits)
+    file = READERS[path.suffix.lower()](path, logits)
+    return file if file.targets is None else replace(file, **_meaning(file.targets, path, reading, file.classes))
 
 
-def read_label_array(path: Path) -> tuple[npt.NDArray[np.int8], tuple[str, ...] | None, tuple[str, ...] | None]:
+def read_label_array(path: Path, reading: Reading = AS_DETECTED) -> ScoresFile:
     """Read labels from an `.npy` file, or from an `.npz` file with `targets` or `labels`, and perhaps `classes` and `images`.
 
+    Args:
+        path: of the file.
+        reading: what 0 and -1 mean, and names of the classes.
+
     Returns:
-        Labels (N, K) of 1, 0 and -1, where -1 is unknown unless there is no 0: labels of 1 and -1 alone say active and inactive;
-        the names of the K classes and of the N images, or None.
+        A file without scores: `targets` (N, K) of 1, 0 and -1, the names of classes and images, and what each number meant.
+        Where nothing is said, -1 is unknown beside 0, and absent where there is no 0, as in tables.
 
     Raises:
-        DataError: the file is missing, damaged, holds pickled objects, or other labels than 1, 0 and -1.
+        DataError: the file is missing, damaged, holds pickled objects, or other labels than 1, 0 and -1; or these may be meant in
+            two ways.
     """
     arrays = _read_arrays(path, TARGETS)
-    targets = _as_targets(next(arrays[name] for name in TARGETS if name in arrays), path)
-    checked = ScoresFile(path, targets, classes=_names(arrays, "classes", path), images=_names(arrays, "images", path))
-    return targets, checked.classes, checked.images
+    labels = next(arrays[name] for name in TARGETS if name in arrays)
+    classes = reading.classes or _names(arrays, "classes", path)
+    file = ScoresFile(path, labels, classes=classes, images=_names(arrays, "images", path))
+    return replace(file, **_meaning(labels, path, reading, classes))
 
 
 def _read_numpy(path: Path, logits: bool) -> ScoresFile:
     arrays = _read_arrays(path, ("scores",))
     labels = next((arrays[name] for name in TARGETS if name in arrays), None)
-    targets = None if labels is None else _as_targets(labels, path)
-    return ScoresFile(path, arrays["scores"], logits, _names(arrays, "classes", path), _names(arrays, "images", path), targets)
+    return ScoresFile(path, arrays["scores"], logits, _names(arrays, "classes", path), _names(arrays, "images", path), labels)
 
 
 def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
@@ -187,12 +201,15 @@ def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[A
             return {name: np.asarray(stored[name]) for name in names}
 
 
-def _as_targets(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int8]:
-    wrong = values[~np.isin(values, (1, 0, -1))] if values.dtype.kind in "fiub" else values.ravel()
+def _meaning(labels: npt.NDArray[Any], path: Path, reading: Reading, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Return targets and what each of their numbers means, as in a table of the same numbers."""
+    wrong = labels[~np.isin(labels, FLAGS)] if labels.dtype.kind in "fiub" else labels.ravel()
     if wrong.size:
-        raise DataError(f"{path} holds the label {wrong[0]}. Give 1 (active), 0 (inactive) and -1 (unknown) alone.")
-    targets = values.astype(np.int8)
-    return targets if (targets == 0).any() else np.maximum(targets, 0)  # of 1 and -1 alone, -1 is inactive
+        raise DataError(f"{path} holds the label {wrong[0]}. Give 1 (present), 0 and -1 (absent or unknown) alone.")
+    counts = Counter({str(flag): int((labels == flag).sum()) for flag in FLAGS})
+    values = find_values(+counts, reading, str(path), classes or ())
+    states = np.array([values.states[str(flag)] for flag in FLAGS], np.int8)
+    return {"targets": states[labels.astype(np.int8) - FLAGS[0]], "label_values": values.meanings(+counts)}
 
 
 def _names(arrays: dict[str, npt.NDArray[Any]], key: str, path: Path) -> tuple[str, ...] | None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.rows import Record
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file import Matched, match_labels, read_scores, write_scores
@@ -44,11 +46,12 @@ def matched(
     classes: tuple[str, ...] | None = CLASSES,
     images: tuple[str, ...] | None = IMAGES,
     split: str | None = None,
+    options: ReadingOptions | None = None,
 ) -> Matched:
     names = {"classes": classes, "images": images}
     arrays: dict[str, Any] = {name: np.array(value) for name, value in names.items() if value is not None}
     np.savez("s.npz", scores=scores, **arrays)
-    return match_labels(read_scores(Path("s.npz")), labels, split=split)
+    return match_labels(read_scores(Path("s.npz")), labels, split=split, options=options or ReadingOptions())
 
 
 def test_by_path_and_name_without_any_image_on_the_disk() -> None:
@@ -198,10 +201,57 @@ def test_arrays_of_labels() -> None:
     assert np.array_equal(result.scores, SCORES[::-1])
     assert np.array_equal(result.targets, TARGETS[::-1])
     np.save("l.npy", np.array([[0.5]]))
-    with pytest.raises(DataError, match=r"l.npy holds the label 0.5. Give 1 \(active\)"):
+    with pytest.raises(DataError, match=r"l.npy holds the label 0.5. Give 1 \(present\)"):
         matched("l.npy")
     with pytest.raises(UsageError, match="is an array and has no split"):
         matched("l.npy", split="val")
+
+
+def test_what_the_numbers_of_an_array_mean_is_decided_as_in_a_table() -> None:
+    signed = np.array([[1, -1, -1], [-1, 1, -1], [1, 1, -1]], np.int8)
+    np.save("l.npy", signed)
+    Path("l.csv").write_text(
+        "\n".join(["image,cat,dog,fish", *(f"{i},{a},{b},{c}" for i, (a, b, c) in zip(IMAGES, signed, strict=True))])
+    )
+    np.savez("both.npz", scores=SCORES, labels=signed)
+    for labels in ("l.npy", "l.csv"):
+        result = matched(labels)
+        assert np.array_equal(result.targets, np.maximum(signed, 0))
+        assert result.interpretation is not None
+        assert result.interpretation.files[0].values == {"-1": "absent", "1": "present"}
+        assert np.array_equal(matched(labels, options=ReadingOptions(unknown="-1")).targets, signed)
+    same = match_labels(read_scores(Path("both.npz"), reading=Reading(unknown=("-1",))))
+    assert np.array_equal(same.targets, signed)
+    difficult = np.array([[1, -1, -1], [0, 1, -1], [1, 1, -1]], np.int8)
+    np.save("l.npy", difficult)
+    with pytest.raises(DataError, match=r"l\.npy: 1, 0 and -1 occur 4, 1 and 4 times.*--absent 0 or --absent -1"):
+        matched("l.npy")
+    assert matched("l.npy", options=ReadingOptions(absent="-1")).targets.tolist() == [[1, 0, 0], [-1, 1, 0], [1, 1, 0]]
+    assert matched("l.npy", classes=None, options=ReadingOptions(absent="0", classes="a,b,c")).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("options", [ReadingOptions(delimiter=";"), ReadingOptions(long=True), ReadingOptions(encoding="cp1252")])
+def test_an_option_of_reading_without_effect_is_refused(options: ReadingOptions) -> None:
+    np.save("l.npy", TARGETS)
+    with pytest.raises(UsageError, match=r"--(delimiter|long|encoding) has no effect on an array of labels"):
+        matched("l.npy", options=options)
+    records = [Record(image, "val", (k,)) for k, image in enumerate(IMAGES)]
+    Manifest.from_records(Description("pets", Path("/gone"), CLASSES), records).save(Path("prepared/pets"))
+    with pytest.raises(UsageError, match="has no effect on labels that were prepared before"):
+        matched("pets", options=options)
+
+
+def test_a_label_file_is_read_with_the_options_that_prepare_data_takes() -> None:
+    rows = [f"{image};{cell};x" for image, cell in zip(IMAGES, ("Bär,dog", "dog", "Bär"), strict=True)]
+    Path("l.csv").write_bytes("\n".join(["image;what;label", *rows]).encode("cp1252"))
+    options = ReadingOptions(label_column="what", encoding="cp1252", delimiter=",")
+    result = matched("l.csv", SCORES[:, :2], classes=("dog", "Bär"), options=options)
+    assert result.targets.tolist() == [[1, 1], [0, 1], [1, 0]]
+    Path("l.csv").write_text("image;cat;dog\n" + "".join(f"{image};0,7;0,2\n" for image in IMAGES))
+    with pytest.raises(DataError, match=r"0,7 is a fraction.*--label-threshold"):
+        matched("l.csv", SCORES[:, :2], classes=("cat", "dog"), options=ReadingOptions(decimal=","))
+    result = matched("l.csv", SCORES[:, :2], classes=("cat", "dog"), options=ReadingOptions(decimal=",", threshold=0.5))
+    assert result.targets.tolist() == [[1, 0]] * 3
 
 
 def test_labels_in_the_same_file() -> None:
