@@ -73,7 +73,7 @@ app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("compare")(compare.compare)
 app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
-app.command("predict")(predict.predict)
+app.command("predict", cls=predict.PredictCommand)(predict.predict)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.add_typer(visualize.app, name="visualize")
@@ -81,7 +81,7 @@ app.command("doctor")(doctor.doctor)
 app.command("cache", cls=cache.CacheCommand)(cache.cache)
 for alias in ("val", "validate", "test"):
     app.command(alias, cls=evaluate.EvaluateCommand, hidden=True)(evaluate.evaluate_command)
-app.command("infer", hidden=True)(predict.predict)
+app.command("infer", cls=predict.PredictCommand, hidden=True)(predict.predict)
 
 
 def main() -> None:

@@ -144,8 +144,11 @@ def new_table(*columns: str, title: str | None = None, wrap: bool = False) -> Ta
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many of how many are done: a bar on a terminal, off it a plain line when it is over."""
+def counting(what: str, *, bar: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+    """Show how many of how many are done: a bar on a terminal, off it a plain line when it is over; without `bar` nothing."""
+    if not bar:
+        yield None
+        return
     with stages() as report:
         yield lambda done, total: report(what, done, total)
 
@@ -172,7 +175,9 @@ def _lines() -> Iterator[Callable[[str, int, int], None]]:
         what, done = current
         if done:
             amount = f"{done / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{done:,}"
-            say(f"{what}: {amount} in {time.perf_counter() - start:.1f} s")
+            seconds = time.perf_counter() - start
+            speed = "" if isinstance(what, Bytes) else f", {done / max(seconds, 1e-9):,.0f}/s"
+            say(f"{what}: {amount} in {seconds:.1f} s{speed}")
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal start, current
@@ -193,11 +198,21 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.text import Text
 
+    class Speed(ProgressColumn):
+        """Images, or whatever they are, per second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+    speed = Speed()
     with ExitStack() as stack:
         bars: dict[bool, Progress] = {}
         tasks: dict[str, TaskID] = {}
@@ -207,7 +222,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
             if what not in tasks:
                 if in_bytes not in bars:
                     stack.close()  # only one can be live at a time
-                    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+                    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(), speed)
                     columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
                     bars[in_bytes] = stack.enter_context(Progress(*columns, console=messages(), transient=True))
                 tasks[what] = bars[in_bytes].add_task(what, total=None)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from sadcl_cli.console import verbosity
 from sadcl_core.config.backbones import SIZES
@@ -62,6 +63,21 @@ def standing_alone(words: list[str], option: str, value: str, *, takes: Callable
         if word == option and (following[:1] in ("", "-") or not takes(following)):
             filled.append(value)
     return filled
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options in groups: `GROUPS` has the title and the parameters of each, the rest is last."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """See the class."""
+        left = {str(parameter.name): parameter.get_help_record(ctx) for parameter in self.get_params(ctx)}
+        for title, names in self.GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([record for name in names if (record := left.pop(name))])
+        with formatter.section("Other options"):
+            formatter.write_dl([record for record in left.values() if record])
 
 
 VERBOSITY = {

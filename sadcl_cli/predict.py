@@ -1,15 +1,53 @@
-"""sadcl predict: the labels of images and of folders of images."""
+"""sadcl predict: the labels of one image or of millions, to look at, as a table, beside and inside the images."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
-from sadcl_cli.console import one_line, say, show, show_json, warn
+from sadcl_cli.console import counting, messages, one_line, results, say, show, show_json, warn
 from sadcl_cli.display.model import open_model
-from sadcl_cli.options import BatchSize, Device, ImgSize, Precision, Threshold, Tta, Uncalibrated, Weights, takes_verbosity
+from sadcl_cli.options import (
+    BatchSize,
+    Device,
+    GroupedCommand,
+    ImgSize,
+    Precision,
+    Threshold,
+    Tta,
+    Uncalibrated,
+    Weights,
+    Workers,
+    takes_verbosity,
+)
+from sadcl_core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sadcl_core.inference.predict import Prediction
+    from sadcl_core.inference.predict_images import PredictedImages
+    from sadcl_core.inference.predictor import Predictor
+    from sadcl_core.inference.sinks import Sink
+
+MOST_WARNINGS = 10  # about images that cannot be read, where a file says it of all of them
+
+
+class PredictCommand(GroupedCommand):
+    """Show the options in groups."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "Images": ("images", "recursive", "column", "part"),
+        "Labels": ("threshold", "topk", "exclude", "uncalibrated"),
+        "Results": ("output", "json", "all_scores", "embed", "exist_ok"),
+        "Results beside and inside the images": (
+            *("save_txt", "txt_dir", "append", "underscore", "annotate", "sort", "keywords"),
+        ),
+        "Model and machine": ("weights", "img_size", "tta", "batch_size", "workers", "device", "precision"),
+    }
 
 
 @takes_verbosity
@@ -17,26 +55,60 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE|DIR|PATTERN|@LIST|TABLE|SHARD|ADDRESS|-...",
+            metavar="IMAGE|DIR|LIST...",
             help="Image files, folders to search, patterns, @FILE with a name a line, - for names on stdin, .csv .tsv .parquet "
             "with a column of paths or images, .tar shards; also s3://, gs://, hf://, https://.",
         ),
     ],
     weights: Weights = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help=".parquet, .jsonl or .csv. Stopped and started again with the same command, it goes on.",
+        ),
+    ] = None,
     threshold: Threshold = None,
     topk: Annotated[int | None, typer.Option("--topk", min=1, help="The k best labels, whatever their score.")] = None,
-    all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json: the score of every class.")] = False,
-    uncalibrated: Uncalibrated = False,
-    img_size: ImgSize = None,
-    tta: Tta = "none",
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="CLASS", help="Never give this label. May be repeated.")
+    ] = None,
+    all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json or -o: the score of every class.")] = False,
+    embed: Annotated[bool, typer.Option("--embed", help="With -o in Parquet: features of the image and of its labels.")] = False,
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Write over results that are there already.")] = False,
+    save_txt: Annotated[
+        bool, typer.Option("--save-txt", help="Write the labels of a.jpg beside it into a.txt, between commas.")
+    ] = False,
+    txt_dir: Annotated[
+        Path | None, typer.Option("--txt-dir", metavar="DIR", help="Write these texts into a folder instead.")
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the tags that a text has already.")] = False,
+    underscore: Annotated[bool, typer.Option("--underscore", help="Write _ for a space in these texts.")] = False,
+    annotate: Annotated[
+        Path | None,
+        typer.Option("--annotate", metavar="DIR", help="Draw pictures with the labels and where they were seen."),
+    ] = None,
+    sort: Annotated[
+        Path | None, typer.Option("--sort", metavar="DIR", help="Make a folder for each label, with links to its images.")
+    ] = None,
+    keywords: Annotated[
+        Literal["inside", "sidecar"] | None,
+        typer.Option("--keywords", help="Write labels as XMP and IPTC keywords into the images, or into a.xmp beside a.jpg."),
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search folders to the bottom.")] = True,
     column: Annotated[str, typer.Option("--column", help="Of a table: the one with the images.")] = "",
     part: Annotated[
         str, typer.Option("--part", metavar="I/N", help="Only the I-th of N parts, from 1, for several machines.")
     ] = "1/1",
+    uncalibrated: Uncalibrated = False,
+    img_size: ImgSize = None,
+    tta: Tta = "none",
+    batch_size: BatchSize = 32,
+    workers: Workers = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
 ) -> None:
     """Predict the labels of images.
@@ -44,13 +116,24 @@ def predict(
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
     from sadcl_core.data.image_stream import open_images
-    from sadcl_core.errors import DataError, UsageError
+    from sadcl_core.inference.prediction_file import check_target
     from sadcl_core.runtime.launcher import is_main_process
 
     if not is_main_process():
         return
-    if all_scores and not json:
-        raise UsageError("--all-scores is for the JSON. Give --json as well.")
+    for given, needs, words in (
+        (all_scores, json or output, "--all-scores is for the JSON. Give --json as well, or -o."),
+        (embed, output, "--embed writes features into a file. Give -o FILE.parquet as well."),
+        (
+            append or underscore,
+            save_txt or txt_dir,
+            "--append and --underscore are for texts. Give --save-txt or --txt-dir as well.",
+        ),
+    ):
+        if given and not needs:
+            raise UsageError(words)
+    if output is not None:
+        check_target(output, exist_ok=exist_ok, embed=embed)
     stream = open_images(images, recursive=recursive, column=column, part=parse_part(part))
     model = open_model(
         weights,
@@ -60,29 +143,104 @@ def predict(
         uncalibrated=uncalibrated,
         tta=tta,
         threshold=threshold or (),
+        labels=exclude or (),
     )
     if threshold or topk is None:
         say(f"labels above {model.choose_thresholds(threshold).description}")
-    done, broken, width = 0, 0, min(80, max(map(len, images)))
-    for prediction in model.iter_predict(stream, threshold=threshold or None, topk=topk, batch_size=batch_size):
-        done += 1
+
+    from sadcl_core.inference.predict_images import predict_images
+
+    sinks = _open_sinks(
+        model,
+        texts=(save_txt or txt_dir is not None, txt_dir, append, underscore),
+        annotate=annotate,
+        sort=sort,
+        keywords=keywords,
+        exist_ok=exist_ok,
+        labels={"threshold": [float(v) for v in model.choose_thresholds(threshold).values], "topk": topk, "exclude": exclude},
+    )
+    quiet = output is not None or bool(sinks)  # the lines are not what was asked for
+    lines = _Lines(model.classes if all_scores else (), json=json, quiet=quiet and not json, width=min(80, max(map(len, images))))
+    with counting("predicting", bar=lines.quiet or (messages().is_terminal and not results().is_terminal)) as progress:
+        done = predict_images(
+            model,
+            stream,
+            output=output,
+            exist_ok=exist_ok,
+            sinks=sinks,
+            each=lines,
+            threshold=threshold or None,
+            topk=topk,
+            exclude=exclude or (),
+            all_scores=all_scores,
+            embed=embed,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+    lines.end(done, output)
+
+
+class _Lines:
+    """Shows predictions one by one, and names the images that cannot be read."""
+
+    def __init__(self, classes: Sequence[str], *, json: bool, quiet: bool, width: int) -> None:
+        self.classes, self.json, self.quiet, self.width, self.broken = classes, json, quiet, width, 0
+
+    def __call__(self, prediction: Prediction) -> None:
         if prediction.error:
-            broken += 1
-            warn(prediction.error)
-        if json:
-            show_json(prediction.as_json(model.classes if all_scores else ()), indent=None)
-        elif not prediction.error:
+            self.broken += 1
+            if not self.quiet or self.broken <= MOST_WARNINGS:
+                warn(prediction.error)
+            elif self.broken == MOST_WARNINGS + 1:
+                warn("further images that cannot be read are not named here")
+        if self.json:
+            show_json(prediction.as_json(self.classes), indent=None)
+        elif not (prediction.error or self.quiet):
             labels = "  ".join(f"{one_line(name)} {score:.2f}" for name, score in prediction.labels)
-            width = max(width, min(80, len(prediction.name)))
-            show(f"{one_line(prediction.name):<{width}}  {labels or '(no label)'}")
-    if broken:
-        raise DataError(f"{broken:,} of {done:,} images could not be read; the others are done.")
+            self.width = max(self.width, min(80, len(prediction.name)))
+            show(f"{one_line(prediction.name):<{self.width}}  {labels or '(no label)'}")
+
+    def end(self, done: PredictedImages, output: Path | None) -> None:
+        """Say what was done; images that could not be read are an error."""
+        if done.resumed:
+            say(f"{done.resumed:,} of the images were done before")
+        if self.quiet:
+            show(f"{done.images:,} images{f' saved to {output}' if output is not None else ''}")
+        if done.errors:
+            raise DataError(f"{done.errors:,} of {done.images:,} images could not be read; the others are done.")
+
+
+def _open_sinks(
+    model: Predictor[Any],
+    *,
+    texts: tuple[bool, Path | None, bool, bool],
+    annotate: Path | None,
+    sort: Path | None,
+    keywords: Literal["inside", "sidecar"] | None,
+    exist_ok: bool,
+    labels: dict[str, Any],
+) -> list[Sink]:
+    """Return the places that labels go to beside the terminal and a file."""
+    if not (texts[0] or annotate or sort or keywords):
+        return []
+    from sadcl_core.inference.sinks import Annotated, Keywords, Sorted, Tags
+
+    job = {**model.settings, **labels}
+    sinks: list[Sink] = []
+    if texts[0]:
+        sinks.append(Tags(texts[1], append=texts[2], underscore=texts[3], exist_ok=exist_ok))
+    if sort:
+        sinks.append(Sorted(sort, model.classes, job, exist_ok=exist_ok))
+    if annotate:
+        sinks.append(Annotated(annotate, job, exist_ok=exist_ok))
+    if keywords:
+        sinks.append(Keywords(keywords))
+    return sinks
 
 
 def parse_part(text: str) -> tuple[int, int]:
     """Return the numbers of --part I/N."""
-    from sadcl_core.errors import UsageError
-
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if match is None:
         raise UsageError(f"--part {text}: write which of how many, such as 1/8.")

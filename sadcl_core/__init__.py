@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sadcl_core.data.image_stream import open_images
     from sadcl_core.data.prepare.prepare import prepare
     from sadcl_core.diagnosis.diagnose import diagnose
     from sadcl_core.evaluation.calibrate import calibrate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sadcl_core.experiments.compare import compare
     from sadcl_core.inference.feature_store import clear_features, stored_features
     from sadcl_core.inference.load import Model, load
+    from sadcl_core.inference.predict_images import predict_images
     from sadcl_core.inference.search import search
     from sadcl_core.training.train import configure_run, train
 
@@ -40,6 +42,8 @@ _PUBLIC: dict[str, str] = {
     "evaluate": "sadcl_core.evaluation.evaluate",
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "load": "sadcl_core.inference.load",
+    "open_images": "sadcl_core.data.image_stream",
+    "predict_images": "sadcl_core.inference.predict_images",
     "prepare": "sadcl_core.data.prepare.prepare",
     "search": "sadcl_core.inference.search",
     "stored_features": "sadcl_core.inference.feature_store",
@@ -58,6 +62,8 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "load",
+    "open_images",
+    "predict_images",
     "prepare",
     "search",
     "stored_features",

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.predict import Details
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.registry import TEST_VIEWS, suggest
 from sadcl_core.runs.card import ModelCard, read_card
@@ -154,6 +155,12 @@ class Model(Predictor["Tensor"]):
         """Return what is done to images before the network: size, mean and standard deviation."""
         return self.card.preprocessing
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what scores depend on beside the image, as for JSON."""
+        own = {"device": self.device.type, "precision": self.precision, "tta": self.tta, "img_size": self.card.img_size}
+        return {**super().settings, **own}
+
     @cached_property
     def forward(self) -> Forward:
         """Return the forward pass of the model: uint8 images (B, 3, S, S) -> logits, features, attention."""
@@ -171,6 +178,16 @@ class Model(Predictor["Tensor"]):
 
         logits = self.forward(torch.stack(images), refuse_nan=True).logits
         return np.asarray(self.card.scores(logits).cpu().numpy())
+
+    def details(self, images: list[Tensor]) -> Details:
+        """Return scores (B, K), features (B, D_b), embeddings (B, K, P) and attention (B, K, h, w) of images that `read` gave."""
+        import torch
+
+        output = self.forward(torch.stack(images), need_attention=True, refuse_nan=True)
+        assert output.attention is not None, "asked for"
+        embeddings = self.forward.project(output.label_features)
+        tensors = (self.card.scores(output.logits), output.image_features, embeddings, output.attention)
+        return Details(*(tensor.float().cpu().numpy() for tensor in tensors))
 
     def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
         """Return the features of N images and of each of their K labels.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,24 @@ from sadcl_core.data.images import NamedImage
 if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
 
+Floats: TypeAlias = npt.NDArray[np.float32]
 Pixels = TypeVar("Pixels")  # of one image: an array or a tensor
+
+
+class Details(NamedTuple):
+    """Everything that a model says of B images.
+
+    Attributes:
+        scores: (B, K) in 0..1.
+        features: (B, D_b), of the whole images.
+        embeddings: (B, K, P) of length 1, of every label.
+        attention: (B, K, h, w), where every label was read from; each map sums to 1.
+    """
+
+    scores: Floats
+    features: Floats
+    embeddings: Floats
+    attention: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +45,23 @@ class Prediction:
         labels: (name, probability in 0..1) of the labels that count, the most probable first.
         scores: (K,) float32, the probability of every class in the model's order; of length 0 where there is an error.
         error: why the image could not be read, or empty.
+        feature: (D_b,) of the whole image, where details were asked for.
+        embeddings: (n, P) of length 1, of each of the labels.
+        attention: (n, h, w), where each of the labels was read from; each map sums to 1.
     """
 
     image: str | Path | int
     labels: tuple[tuple[str, float], ...] = ()
     scores: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     error: str = ""
+    feature: Floats | None = None
+    embeddings: Floats | None = None
+    attention: Floats | None = None
 
     @property
     def name(self) -> str:
-        """Return the image as a text of a file or a terminal; bytes of a path that are no UTF-8 stand by their numbers."""
-        return str(self.image).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        """Return the image as a text, see `printable_name`."""
+        return printable_name(self.image)
 
     def as_json(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """Return a document for JSON; with the names of all K classes it holds every score.
@@ -59,20 +82,31 @@ class Prediction:
         return document
 
 
+def printable_name(image: object) -> str:
+    r"""Return the name of an image as a text that can be written; bytes of a path that are no UTF-8 stand by their numbers.
+
+    Example:
+        >>> printable_name("a\udcff.jpg")
+        'a\\xff.jpg'
+    """
+    return str(image).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def predict(
     images: Iterable[ImageSource],
     read: Callable[[ImageSource, object], Pixels],
-    score: Callable[[list[Pixels]], npt.NDArray[np.float32]],
+    score: Callable[[list[Pixels]], Floats | Details],
     classes: Sequence[str],
     *,
-    thresholds: npt.NDArray[np.float32],
+    thresholds: Floats,
     topk: int | None,
     batch_size: int,
     workers: int | None,
 ) -> Iterator[Prediction]:
-    """Yield the prediction of each image, in order; a label counts when its score is above its threshold (K,).
+    """Yield the prediction of each image, in order.
 
-    See `sadcl_core.inference.predictor.Predictor`, whose methods `read` and `score` are.
+    A label counts when its score is above its threshold (K,), and never where that is NaN. `read`, and `score` or `details`, are
+    methods of `sadcl_core.inference.predictor.Predictor`.
     """
     from sadcl_core.data.batches import read_batches
 
@@ -83,12 +117,23 @@ def predict(
             names.append(image.name if isinstance(image, NamedImage) else image if isinstance(image, str | Path) else number)
             yield image
 
+    possible = np.flatnonzero(~np.isnan(thresholds))
     for batch in read_batches(named(), read, batch_size=batch_size, workers=workers):
-        rows: Iterator[npt.NDArray[np.float32]] = iter(score(batch.images) if batch.images else ())
+        output = score(batch.images) if batch.images else np.empty((0, len(classes)), np.float32)
+        scores = output.scores if isinstance(output, Details) else output
+        rows = {index: row for row, index in enumerate(batch.indices)}
         for index in sorted((*batch.indices, *batch.errors)):
             if index in batch.errors:
                 yield Prediction(names.popleft(), error=batch.errors[index])
-            else:
-                scores = next(rows)
-                labels = [k for k in np.argsort(-scores, kind="stable")[:topk] if scores[k] > thresholds[k]]
-                yield Prediction(names.popleft(), tuple((classes[k], float(scores[k])) for k in labels), scores)
+                continue
+            row = rows[index]
+            order = possible[np.argsort(-scores[row, possible], kind="stable")[:topk]]
+            counting = order[scores[row, order] > thresholds[order]]
+            labels = tuple((classes[k], float(scores[row, k])) for k in counting)
+            # copies: a view would keep the batch
+            details = (
+                (output.features[row].copy(), output.embeddings[row, counting], output.attention[row, counting])
+                if isinstance(output, Details)
+                else ()
+            )
+            yield Prediction(names.popleft(), labels, scores[row], "", *details)

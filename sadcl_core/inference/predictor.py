@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.predict import Prediction, predict
+from sadcl_core.inference.predict import Details, Prediction, predict
 from sadcl_core.inference.thresholds import DEFAULT, ThresholdRequest, Thresholds, choose
 from sadcl_core.registry import suggest
 from sadcl_core.runs.card import ModelCard
@@ -61,6 +62,24 @@ class Predictor(ABC, Generic[Pixels]):
         Raises:
             NotFiniteError: the model gives NaN.
         """
+
+    def details(self, images: list[Pixels]) -> Details:
+        """Return scores, features and attention of images that `read` gave.
+
+        Raises:
+            NotFiniteError: the model gives NaN.
+            UsageError: the model file gives scores alone.
+        """
+        raise UsageError(f"{self.path} gives scores alone, no features and no attention. Give the run that it was made from.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what scores depend on beside the image, as for JSON: equal settings give equal scores."""
+        digest = hashlib.sha256()
+        if self.path.is_file():
+            with self.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        return {"model": digest.hexdigest(), "calibrated": bool(self.card.temperatures)}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -138,17 +157,41 @@ class Predictor(ABC, Generic[Pixels]):
         *,
         threshold: ThresholdRequest = None,
         topk: int | None = None,
+        exclude: Sequence[str] = (),
+        details: bool = False,
         batch_size: int = 32,
         workers: int | None = None,
     ) -> Iterator[Prediction]:
-        """Yield predictions one by one, with a batch or two in memory, for any number of images; otherwise as `predict`."""
+        """Yield predictions one by one, with a batch or two in memory, for any number of images.
+
+        Args:
+            images: as for `predict`, or a stream of `sadcl_core.open_images`.
+            threshold: as for `predict`.
+            topk: as for `predict`.
+            exclude: classes that are no labels, whatever their score.
+            details: also the features of the image and of its labels, and the attention of its labels.
+            batch_size: as for `predict`.
+            workers: as for `predict`.
+
+        Raises:
+            UsageError: as for `predict`, or the model gives no details.
+            NotFiniteError: the model gives NaN.
+        """
         if topk is not None and topk < 1:
             raise UsageError(f"--topk {topk}: at least one label must be asked for.")
         limits = np.full(len(self.classes), -np.inf, np.float32)
         if threshold is not None or topk is None:
-            limits = np.asarray(self.choose_thresholds(threshold).values, np.float32)
+            limits = np.array(self.choose_thresholds(threshold).values, np.float32)
+        limits[self.card.class_indices(exclude)] = np.nan
         return predict(
-            images, self.read, self.score, self.classes, thresholds=limits, topk=topk, batch_size=batch_size, workers=workers
+            images,
+            self.read,
+            self.details if details else self.score,
+            self.classes,
+            thresholds=limits,
+            topk=topk,
+            batch_size=batch_size,
+            workers=workers,
         )
 
     def __call__(

@@ -62,6 +62,12 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         (("predict", tmp_path / "none.jpg"), 3, "no image or folder"),
         (("predict", tmp_path / "empty"), 3, "holds no image"),
         (("predict", f"{IMAGES}/001.png", "--topk", "0"), 2, "--topk"),
+        (("predict", f"{IMAGES}/001.png", "--part", "2"), 2, "such as 1/8"),
+        (("predict", f"{IMAGES}/001.png", "--part", "2/1"), 2, "no such part"),
+        (("predict", f"{IMAGES}/001.png", "--embed"), 2, "Give -o FILE.parquet"),
+        (("predict", f"{IMAGES}/001.png", "--append"), 2, "--save-txt"),
+        (("predict", f"{IMAGES}/001.png", "--exclude", "cat"), 2, "no class 'cat'"),
+        (("predict", f"{IMAGES}/001.png", "-o", "labels.txt"), 2, "does not end in .parquet"),
     ]:
         ran = in_trained(*arguments)
         assert ran.exit_code == code, arguments
@@ -73,3 +79,65 @@ def test_no_run_yet(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("predict", coco / "val2017" / "001.png")
     assert ran.exit_code == 3
     assert "Train first: sadcl train digits" in ran.stderr
+
+
+def test_any_source_into_any_file(in_trained: Sadcl, tmp_path: Path) -> None:
+    names = [f"{IMAGES}/00{number}.png" for number in range(3)]
+    (tmp_path / "all.txt").write_text("\n".join(str(Path(name).absolute()) for name in names))
+    (tmp_path / "all.csv").write_text("file\n" + "\n".join(str(Path(name).absolute()) for name in names))
+    lines = in_trained("predict", *names, "--json", "--topk", "2").stdout.splitlines()
+    labels = [json.loads(line)["labels"] for line in lines]
+    for sources in ((f"@{tmp_path}/all.txt",), (tmp_path / "all.csv",), (f"{IMAGES}/00[0-2].png",)):
+        ran = in_trained("predict", *sources, "-o", tmp_path / "out.jsonl", "--topk", "2", "--exist-ok")
+        assert ran.exit_code == 0, ran.stderr
+        assert ran.stdout == f"3 images saved to {tmp_path}/out.jsonl\n"
+        assert [json.loads(line)["labels"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == labels
+    parts = [in_trained("predict", f"@{tmp_path}/all.txt", "--json", "--topk", "2", "--part", f"{k}/2").stdout for k in (1, 2)]
+    assert [json.loads(line)["labels"] for line in "".join(parts).splitlines()] == [labels[0], labels[2], labels[1]]
+
+
+def test_results_beside_the_images(in_trained: Sadcl, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        (photos / f"{number}.png").write_bytes(Path(IMAGES, f"00{number}.png").read_bytes())
+    (photos / "broken.png").write_bytes(b"")
+    options = ("--save-txt", "--sort", tmp_path / "sorted", "--annotate", tmp_path / "drawn", "--topk", "2", "--exclude", "one")
+    ran = in_trained("predict", photos, *options)
+    assert ran.exit_code == 3
+    assert ran.stdout == "3 images\n"
+    assert "1 of 3 images could not be read" in ran.stderr
+    predictions = [json.loads(line) for line in in_trained("predict", photos, "--json", *options[-4:]).stdout.splitlines()]
+    for prediction in predictions[:2]:
+        names = [label["name"] for label in prediction["labels"]]
+        assert "one" not in names
+        path = Path(prediction["image"])
+        assert path.with_suffix(".txt").read_text() == ", ".join(names)
+        assert all((tmp_path / "sorted" / name / path.name).resolve() == path for name in names)
+    assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 2
+    assert in_trained("predict", photos / "0.png", "--save-txt", "--topk", "3").exit_code == 2
+    assert in_trained("predict", photos / "0.png", "--txt-dir", tmp_path / "txt", "--topk", "3").exit_code == 0
+
+
+def test_the_same_command_goes_on(in_trained: Sadcl, tmp_path: Path) -> None:
+    """The state after a kill is that after an error in a list: finished chunks, and no file."""
+    more = tmp_path / "more.txt"
+    more.write_bytes("x.png".encode("utf-16"))
+    command = ("predict", IMAGES, more, "-o", tmp_path / "out.parquet", "--topk", "1")
+    ran = in_trained(*command)
+    assert ran.exit_code == 3
+    assert not (tmp_path / "out.parquet").exists()
+    more.write_text("")
+    assert in_trained(*command).exit_code == 0
+    ran = in_trained(*command)
+    assert ran.exit_code == 2
+    assert "is there already" in ran.stderr
+
+
+def test_help_shows_the_options_in_groups(sadcl: Sadcl) -> None:
+    text = sadcl("predict", "--help").stdout
+    titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [
+        *("Images", "Labels", "Results", "Results beside and inside the images", "Model and machine", "Other options"),
+    ]
+    assert "IMAGE|DIR" in text

@@ -87,6 +87,7 @@ def test_losses_and_metrics_stand_alone(path: Path) -> None:
         "sadcl_cli.app",
         "sadcl_core.data.prepare.prepare",
         "sadcl_core.data.statistics",
+        "sadcl_core.inference.predict_images",
         "sadcl_core.config.presets",
         "sadcl_core.runs.run_directory",
         "sadcl_core.inference.predictor",

@@ -50,18 +50,28 @@ def rows_of(manifest: Manifest, chunk: int = 4096) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
+def label_cell(classes: Sequence[str]) -> Callable[[Sequence[str]], str]:
+    """Return the function that writes labels into one cell, so that they are read as they were.
+
+    Example:
+        >>> label_cell(["cat", "dog"])(["dog", "cat"]), label_cell(["salt, pepper"])(["salt, pepper"])
+        ('dog|cat', '["salt, pepper"]')
+    """
+    if all(name.strip() == name and not any(mark in name for mark in DELIMITERS) for name in classes):
+        return "|".join
+    return lambda names: json.dumps(list(names), ensure_ascii=False)
+
+
 def write_csv(manifest: Manifest, folder: Path) -> list[Path]:
     """Write one `labels.csv` with image, split, labels and unknown, and the list of classes beside it."""
-    names = manifest.classes
-    plain = all(name.strip() == name and not any(mark in name for mark in DELIMITERS) for name in names)
+    names, join = manifest.classes, label_cell(manifest.classes)
     path, beside = folder / "labels.csv", _class_list(manifest, folder)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split", "labels", "unknown"])
         for row in rows_of(manifest):
             cells = ([names[k] for k in row[kind]] for kind in ("active", "unknown"))
-            texts = ("|".join(cell) if plain else json.dumps(cell, ensure_ascii=False) for cell in cells)
-            writer.writerow([row["image"], row["split"], *texts])
+            writer.writerow([row["image"], row["split"], *map(join, cells)])
     return [path, beside]
 
 
