@@ -23,7 +23,7 @@ from sadcl_core.runtime.threads import map_ahead
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """What was done.
+    """Numbers of images that were predicted.
 
     Attributes:
         images: how many, broken ones among them.
