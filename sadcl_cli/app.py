@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from sadcl_cli import cache, compare, doctor, embed, evaluate, predict, prepare_data, search, train, visualize
-from sadcl_cli.console import fail, messages, verbosity
+from sadcl_cli.console import end_of_pipe, fail, finish, messages, prepare_streams, silence, verbosity
 from sadcl_core import __version__
-from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, SadclError, Terminated
+from sadcl_core.errors import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    MachineError,
+    SadclError,
+    Terminated,
+    UsageError,
+)
 
 
 class Commands(TyperGroup):
     """Run a command and turn what it raises into one line on stderr and an exit code."""
 
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        """Parse the words; this shows the help of all commands as well."""
+        try:
+            return super().make_context(*words, **options)
+        except OSError as error:
+            _end(error)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty arguments: an empty path would be the folder that one stands in."""
+        for before, word in zip(["", *args], args, strict=False):
+            if not word or re.fullmatch(r"--[\w-]+=", word):
+                ctx.fail(f"{(word or before).rstrip('=') or 'An argument'} is empty. Give a value, or leave it out.")
+        return list(super().parse_args(ctx, args))
+
     def invoke(self, ctx: Any) -> Any:
         """See the class."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            finish()
+            return result
         except SadclError as error:
             _show_traceback()
             fail(str(error))
@@ -30,14 +56,29 @@ class Commands(TyperGroup):
             ended = isinstance(error, Terminated)
             fail("ended by SIGTERM." if ended else "interrupted.")
             raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
-        except BrokenPipeError:
-            raise typer.Exit(0) from None
+        except (OSError, MemoryError) as error:
+            _end(error)
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "show"):  # the parser's own, which it shows itself
                 raise
             _show_traceback()
             fail(f"{type(error).__name__}: {error}. This was not expected; --debug shows where it happened.")
             raise typer.Exit(EXIT_INTERNAL) from None
+
+
+def _end(error: OSError | MemoryError) -> NoReturn:
+    """End with a sentence about a path, a stream or a machine that does not do what it should."""
+    if isinstance(error, BrokenPipeError):
+        end_of_pipe()
+    _show_traceback()
+    silence()
+    if isinstance(error, MemoryError):
+        fail("there is not enough memory for this. Give less at a time, or use a larger machine.")
+        raise SystemExit(MachineError.exit_code)
+    what = str(error.filename)[:200] if error.filename else "the output"
+    fail(f"{what} cannot be read or written ({error.strerror or error}). Check the path, the disk and where the output goes.")
+    usage = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+    raise SystemExit(UsageError.exit_code if usage else MachineError.exit_code)
 
 
 def _show_traceback() -> None:
@@ -86,4 +127,5 @@ app.command("infer", cls=predict.PredictCommand, hidden=True)(predict.predict)
 
 def main() -> None:
     """Entry point of the `sadcl` program."""
+    prepare_streams()
     app(prog_name="sadcl")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from sadcl_core.errors import EXIT_PIPE
 from sadcl_core.runtime.progress import Bytes
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+NARROWEST = 40  # columns: tables cannot be read in fewer
 UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
 
 
@@ -48,16 +51,66 @@ def _console(stderr: bool) -> Console:
             return super().render_str(visible(text), **options)
 
         def on_broken_pipe(self) -> None:
-            """See the class; work goes on when nobody reads what is said about it, and ends when nobody wants its results."""
-            self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if stderr else sys.stdout).fileno())
-            if not stderr:
-                raise SystemExit(0)
+            """See the class; `prepare_streams` lets work go on when nobody reads what is said about it."""
+            end_of_pipe()
 
     console = Quiet(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=True)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED
+    console.width = max(console.width, NARROWEST)
     return console
+
+
+class _Unheard(io.TextIOWrapper):
+    """What is said about the work: where it cannot be written the work goes on without."""
+
+    def write(self, text: str, /) -> int:
+        """See the class."""
+        with suppress(OSError, ValueError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """See the class."""
+        with suppress(OSError, ValueError):
+            super().flush()
+
+
+def prepare_streams() -> None:
+    """Let names that a stream has no letters for be written all the same, and work go on without an stderr.
+
+    A closed stdout is one that cannot be written to, so that results are never lost in silence.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = sys.stderr.encoding
+        sys.stderr = _Unheard(sys.stderr.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
+def finish() -> None:
+    """Write what is left of the results.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    sys.stdout.flush()
+
+
+def silence() -> None:
+    """Throw away what is still to be written to stdout, which failed, so that the interpreter does not try again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end_of_pipe() -> NoReturn:
+    """End without a complaint when whoever reads the results has had enough, as programs do that the signal ends."""
+    silence()
+    raise SystemExit(EXIT_PIPE)
 
 
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -123,12 +176,15 @@ def fits(table: Table) -> bool:
 
 def show_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """One JSON document on stdout, never wrapped or coloured."""
-    write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+    ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
+    text = json.dumps(document, ensure_ascii=ascii_only, allow_nan=False, indent=indent)
+    sys.stdout.write(STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+    sys.stdout.flush()
 
 
 def write(text: str) -> None:
-    """Text of a format of its own on stdout, as it is."""
-    sys.stdout.write(text)
+    """Text of a format of its own on stdout, as it is but for what would steer a terminal."""
+    sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sadcl_cli.console import counting, say
-from sadcl_cli.options import BatchSize, Device, Json, Workers, complete_run, takes_verbosity
+from sadcl_cli.options import MOST, BatchSize, Device, Json, Workers, complete_run, takes_verbosity
 from sadcl_core.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def doctor(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where the run's images lie now, if they moved.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Held-out images that are scored at most.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MOST, help="Held-out images that are scored at most.")] = 1000,
     device: Device = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = None,

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from sadcl_cli.console import stages, verbosity
 from sadcl_cli.options import (
+    MOST,
     READING,
     BatchSize,
     Data,
@@ -56,7 +57,7 @@ IGNORED = {
         "format",
     ),
     SCORES: ("data", "img_size", "tta", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
-    MODELS: ("labels", "logits", "label_threshold", *(name for name in READING if name not in NO_READING)),
+    MODELS: ("labels", "logits", "by_order", "label_threshold", *(name for name in READING if name not in NO_READING)),
 }
 
 
@@ -100,7 +101,10 @@ def evaluate_command(
     ] = None,
     *,
     logits: Annotated[bool, typer.Option("--logits", help="The --scores are logits, before the sigmoid.")] = False,
-    topk: Annotated[int, typer.Option("--topk", min=1, help="Also count only the k best labels of each image.")] = 3,
+    by_order: Annotated[
+        bool, typer.Option("--by-order", help="Only one of --scores and --labels names its images; they are in the same order.")
+    ] = False,
+    topk: Annotated[int, typer.Option("--topk", min=1, max=MOST, help="Also count only the k best labels of each image.")] = 3,
     threshold: Threshold = None,
     objective: Annotated[
         str | None,
@@ -174,6 +178,7 @@ def evaluate_command(
             "labels": labels,
             "label_options": {"threshold": label_threshold, **label_options},
             "logits": logits,
+            "by_order": by_order,
             "img_size": img_size,
             "batch_size": batch_size,
             "limit": limit,

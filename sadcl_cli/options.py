@@ -15,6 +15,8 @@ from sadcl_cli.console import verbosity
 from sadcl_core.config.backbones import SIZES
 from sadcl_core.config.flags import DEVICES, FLAGS, PRECISION_HELP, PRECISIONS, Flag
 
+MOST = 1_000_000_000  # beyond what anybody has
+
 
 def complete_dataset(incomplete: str) -> list[str]:
     """Names of data sets, and paths, that start so."""
@@ -121,7 +123,7 @@ Threshold = Annotated[
 Uncalibrated = Annotated[
     bool, typer.Option("--uncalibrated", help="The model as it was trained, without what eval --calibrate put into it.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images at a time.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, max=MOST, help="Images at a time.")]
 ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")
 ]
@@ -137,7 +139,7 @@ DatasetFolder = Annotated[
 ]
 COMPLETIONS = {"method": complete_method, "preset": complete_preset, "size": complete_size, "init_from": complete_run}
 
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=MOST, help="Only the first so many images.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; inside the run unless given.")]
 
 

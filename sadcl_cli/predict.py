@@ -11,6 +11,7 @@ import typer
 from sadcl_cli.console import counting, messages, one_line, results, say, show, show_json, warn
 from sadcl_cli.display.model import open_model
 from sadcl_cli.options import (
+    MOST,
     BatchSize,
     Device,
     GroupedCommand,
@@ -71,7 +72,7 @@ def predict(
         ),
     ] = None,
     threshold: Threshold = None,
-    topk: Annotated[int | None, typer.Option("--topk", min=1, help="The k best labels, whatever their score.")] = None,
+    topk: Annotated[int | None, typer.Option("--topk", min=1, max=MOST, help="The k best labels, whatever their score.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="CLASS", help="Never give this label. May be repeated.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sadcl_cli.console import stages
-from sadcl_cli.options import Json, complete_dataset, takes_reading, takes_verbosity
+from sadcl_cli.options import MOST, Json, complete_dataset, takes_reading, takes_verbosity
 from sadcl_core.data.formats import DATASETS, FORMATS
 
 
@@ -45,7 +45,7 @@ def prepare_data(
         str,
         typer.Option("--split", metavar="0.8,0.1,0.1|NAME", help="Divide data that come without splits, or put all into one."),
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the division into splits.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the division into splits.")] = 0,
     *,
     merge: Annotated[
         list[str] | None, typer.Option("--merge", metavar="NEW=A,B", help="Make one class of several; may be given again.")
@@ -57,10 +57,13 @@ def prepare_data(
         str, typer.Option("--keep", metavar="FILE|A,B", help="Keep these classes alone: a file with one a line, or a,b.")
     ] = "",
     min_positives: Annotated[
-        int, typer.Option("--min-positives", metavar="N", min=0, help="Leave out classes with fewer images.")
+        int, typer.Option("--min-positives", metavar="N", min=0, max=MOST, help="Leave out classes with fewer images.")
     ] = 0,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=0, help="Take a part of the images in which every class keeps its share.")
+        int,
+        typer.Option(
+            "--limit", metavar="N", min=0, max=MOST, help="Take a part of the images in which every class keeps its share."
+        ),
     ] = 0,
     resize: Annotated[
         int, typer.Option("--resize", metavar="PIXELS", min=0, max=8192, help="Also write compact copies with this short side.")

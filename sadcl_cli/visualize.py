@@ -9,7 +9,7 @@ import typer
 
 from sadcl_cli.console import counting, say, show
 from sadcl_cli.display.model import open_model, open_model_and_split
-from sadcl_cli.options import BatchSize, Data, Device, ImgSize, Limit, Output, Split, Weights, Workers, takes_verbosity
+from sadcl_cli.options import MOST, BatchSize, Data, Device, ImgSize, Limit, Output, Split, Weights, Workers, takes_verbosity
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -24,7 +24,7 @@ def visualize() -> None:
 def prototypes(
     weights: Weights = None,
     output: Output = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")] = 0,
 ) -> None:
     """t-SNE of the class prototypes, coloured and shaped by superclass."""
     model = open_model(weights, device="cpu")
@@ -47,7 +47,7 @@ def embeddings(
     device: Device = "auto",
     workers: Workers = None,
     output: Output = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")] = 0,
 ) -> None:
     """t-SNE of the label-level features of active labels, coloured by class."""
     model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
@@ -76,7 +76,7 @@ def attention(
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="A,B", help="Classes to show; the best ones unless given.")
     ] = None,
-    topk: Annotated[int, typer.Option("--topk", min=1, help="How many of the best.")] = 3,
+    topk: Annotated[int, typer.Option("--topk", min=1, max=MOST, help="How many of the best.")] = 3,
     img_size: ImgSize = None,
     device: Device = "auto",
     output: Output = None,

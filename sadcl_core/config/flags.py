@@ -135,9 +135,9 @@ def epoch_counts(epochs: str | int | Sequence[int]) -> list[int]:
         ([20], [15, 5], [3])
     """
     parts, stages = str(epochs).strip("[()]").split(","), len(RunConfig().stages)
-    if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, stages):
+    if not all(part.strip().isdecimal() and len(part) < 20 for part in parts) or len(parts) not in (1, stages):
         raise UsageError(
-            f"--epochs {str(epochs)!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
+            f"--epochs {str(epochs)[:40]!r} is not a number of epochs, or one for each of the {stages} stages. Write 20 or 15,5."
         )
     return [int(part) for part in parts]
 

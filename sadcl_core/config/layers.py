@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sadcl_core.config.schema import LOSSES, RunConfig
+from sadcl_core.config.schema import LARGE, LOSSES, RunConfig
 from sadcl_core.config.yaml import UnreadableError, parse_yaml, read_table
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
@@ -258,6 +258,8 @@ def _describe_number(node: Mapping[str, Any], *, whole: bool) -> str:
     kind = "a whole number" if whole else "a number"
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
+    if high is not None and high >= LARGE:  # beyond what anybody wants: said where it is exceeded
+        high = None
     if whole and below is not None:
         high, below = below - 1, None
     if low is not None:
@@ -276,7 +278,8 @@ def _wrong_value(key: str, detail: ErrorDetails, source: str | None, node: Schem
     if "enum" in node and isinstance(value, str):
         return f"{key}={show(value)}{origin} is not valid. {suggest(value, node['enum'])}"
     quote = "; quote it" if node.get("type") == "string" and not isinstance(value, str | Mapping | list) else ""
-    return f"{key}={show(value)}{origin} is not valid. Give {describe(node)}{quote}."
+    most = f", {node['maximum']:,g} at most" if detail["type"] == "less_than_equal" and node.get("maximum", 0) >= LARGE else ""
+    return f"{key}={show(value)}{origin} is not valid. Give {describe(node)}{most}{quote}."
 
 
 def _unknown_key(key: str, value: Any, source: str, known: Mapping[str, Schema]) -> str:

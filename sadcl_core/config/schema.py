@@ -33,7 +33,9 @@ def _boolean(value: Any) -> Any:
 
 
 BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+LARGE, MANY, MOST = 1e6, 1_000_000, 1_000_000_000_000  # beyond what any run has
+WIDEST = 65_536  # of a layer
+Weight = Annotated[float, Field(ge=0, le=LARGE), BeforeValidator(_number)]
 
 
 class Section(BaseModel):
@@ -59,8 +61,10 @@ class DataSection(Section):
     train_split: str = Field("train", description="split that is trained on")
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
-    batch_size: int = Field(64, ge=1, description="images per step, over all processes")
-    limit: int = Field(0, ge=0, description="images of a part that is used, in which every class keeps its share; 0: all")
+    batch_size: int = Field(64, ge=1, le=MANY, description="images per step, over all processes")
+    limit: int = Field(
+        0, ge=0, le=MOST, description="images of a part that is used, in which every class keeps its share; 0: all"
+    )
     allow_overlap: bool = Field(
         False, description="hold out images that the model of model.init_from was trained on; else they are refused"
     )
@@ -90,16 +94,16 @@ class ModelSection(Section):
         "none",
         description="linear layer on the pooled feature whose logits are added to the head's, which start at zero; its pooling",
     )
-    projection_width: int = Field(1024, ge=1, description="P, width of the embeddings the contrastive losses compare")
+    projection_width: int = Field(1024, ge=1, le=WIDEST, description="P, width of the embeddings the contrastive losses compare")
 
 
 class AsymmetricOptions(Section):
     """Options of the classification loss."""
 
     gamma_neg: float = Field(
-        0.0, ge=0, description="focusing of inactive labels; 0: binary cross-entropy, as in the best published log"
+        0.0, ge=0, le=100, description="focusing of inactive labels; 0: binary cross-entropy, as in the best published log"
     )
-    gamma_pos: float = Field(0.0, ge=0, description="focusing of active labels")
+    gamma_pos: float = Field(0.0, ge=0, le=100, description="focusing of active labels")
     clip: float = Field(0.0, ge=0, lt=1, description="probability that is taken off inactive labels; easy ones drop out")
     class_weights: Literal["none", "neg-pos", "effective-number"] = Field(
         "none",
@@ -111,8 +115,8 @@ class AsymmetricOptions(Section):
 class SampleToSampleOptions(Section):
     """Options of the sample-to-sample loss and of its memory bank."""
 
-    temperature: float = Field(0.2, gt=0, description="similarities are divided by this; smaller: sharper contrast")
-    bank_slots: int = Field(16, ge=0, description="remembered features per class; 0: no bank")
+    temperature: float = Field(0.2, gt=0, le=LARGE, description="similarities are divided by this; smaller: sharper contrast")
+    bank_slots: int = Field(16, ge=0, le=4096, description="remembered features per class; 0: no bank")
     bank_classes: Literal["all", "present"] = Field(
         "all", description="entries an anchor is contrasted with: of every class, as published, or of those in the batch"
     )
@@ -122,7 +126,7 @@ class SampleToSampleOptions(Section):
 class PrototypeToSampleOptions(Section):
     """Options of the prototype-to-sample loss and of its prototypes."""
 
-    temperature: float = Field(0.07, gt=0, description="similarities are divided by this; smaller: sharper contrast")
+    temperature: float = Field(0.07, gt=0, le=LARGE, description="similarities are divided by this; smaller: sharper contrast")
     prototype_min_score: float = Field(
         0.85, ge=0, le=1, description="an image counts for the first prototypes when its score is above this"
     )
@@ -131,7 +135,7 @@ class PrototypeToSampleOptions(Section):
 class ImageToImageOptions(Section):
     """Options of the contrastive loss of whole-image features."""
 
-    temperature: float = Field(0.2, gt=0, description="similarities are divided by this; smaller: sharper contrast")
+    temperature: float = Field(0.2, gt=0, le=LARGE, description="similarities are divided by this; smaller: sharper contrast")
 
 
 class LossSection(Section):
@@ -149,22 +153,22 @@ LOSSES = (*LossSection.model_fields, "auxiliary")  # the loss terms; the auxilia
 class StageSection(Section):
     """One stage of training: how long, how fast, with which losses and which images."""
 
-    epochs: int = Field(80, ge=0, description="0: the stage is left out, as is one without a loss")
+    epochs: int = Field(80, ge=0, le=MANY, description="0: the stage is left out, as is one without a loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
-    lr: float = Field(5e-5, gt=0, description="peak learning rate")
-    backbone_lr_scale: float = Field(1.0, ge=0, description="learning rate of the backbone as a multiple; 0: frozen")
+    lr: float = Field(5e-5, gt=0, le=LARGE, description="peak learning rate")
+    backbone_lr_scale: float = Field(1.0, ge=0, le=LARGE, description="learning rate of the backbone as a multiple; 0: frozen")
     head_lr_scale: float = Field(
-        1.0, gt=0, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
+        1.0, gt=0, le=LARGE, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"
     )
-    classifier_lr_scale: float = Field(1.0, gt=0, description="learning rate of the linear classifier as a multiple")
-    global_lr_scale: float = Field(1.0, ge=0, description="learning rate of the global branch as a multiple; 0: frozen")
+    classifier_lr_scale: float = Field(1.0, gt=0, le=LARGE, description="learning rate of the linear classifier as a multiple")
+    global_lr_scale: float = Field(1.0, ge=0, le=LARGE, description="learning rate of the global branch as a multiple; 0: frozen")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="learning rate of each layer of the backbone, as a multiple of the next"
     )
     augment: str = Field("none", description="how training images are changed at random")
     views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al., ICLR 2018); 0: off")
-    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
+    mixup: float = Field(0.0, ge=0, le=LARGE, description="alpha of mixup (Zhang et al., ICLR 2018); 0: off")
+    cutmix: float = Field(0.0, ge=0, le=LARGE, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
     losses: dict[str, Weight] = Field(default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused")
 
     @property
@@ -184,7 +188,9 @@ class FeatureSection(Section):
     )
     precision: Literal["fp16", "fp32"] = Field("fp16", description="of the maps on the disk")
     cache: str = Field("", description="folder of the maps; empty: sadcl/features in the user's cache folder")
-    limit_gb: float = Field(100.0, gt=0, description="size of that folder in GB, above which maps used longest ago are removed")
+    limit_gb: float = Field(
+        100.0, gt=0, le=LARGE, description="size of that folder in GB, above which maps used longest ago are removed"
+    )
 
 
 class OptimSection(Section):
@@ -196,18 +202,21 @@ class OptimSection(Section):
         "as they are; L2 strength by cross-validation on training images",
     )
     time_budget: float = Field(
-        0.0, ge=0, description="seconds of the whole run, by which the epochs are chosen before the first stage; 0: as they are"
+        0.0,
+        ge=0,
+        le=MOST,
+        description="seconds of the whole run, by which the epochs are chosen before the first stage; 0: as they are",
     )
-    weight_decay: float = Field(5e-3, ge=0, description="of the optimiser")
+    weight_decay: float = Field(5e-3, ge=0, le=LARGE, description="of the optimiser")
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    clip_grad_norm: float = Field(0.0, ge=0, description="norm that the gradient is cut to; 0: not cut")
+    clip_grad_norm: float = Field(0.0, ge=0, le=LARGE, description="norm that the gradient is cut to; 0: not cut")
     ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")
     ema_warmup: bool = Field(False, description="let the EMA follow faster in the first steps; for short runs")
     select: Literal["best", "last"] = Field(
         "best", description="epoch that is kept: the best on the held-out images, whose mAP is then optimistic, or the last one"
     )
-    evaluate_every: int = Field(1, ge=1, description="epochs between two evaluations; the last epoch of a stage has one")
-    patience: int = Field(8, ge=1, description="epochs without a better EMA mAP before the stage ends")
+    evaluate_every: int = Field(1, ge=1, le=MANY, description="epochs between two evaluations; the last epoch of a stage has one")
+    patience: int = Field(8, ge=1, le=MANY, description="epochs without a better EMA mAP before the stage ends")
 
 
 class ComputeSection(Section):
@@ -216,7 +225,7 @@ class ComputeSection(Section):
     compile: bool = Field(False, description="compile the network with torch.compile")
     channels_last: bool = Field(True, description="memory layout of the convolutions")
     accumulate: int = Field(
-        1, ge=1, description="parts that a batch is cut into to save memory; one step of the optimiser for all"
+        1, ge=1, le=MANY, description="parts that a batch is cut into to save memory; one step of the optimiser for all"
     )
     gradient_checkpointing: bool = Field(False, description="compute the backbone twice instead of remembering it")
     shard: bool = Field(False, description="cut weights and optimiser over the processes (FSDP2), for networks that do not fit")
@@ -230,7 +239,9 @@ class RunConfig(Section):
     seed: int = Field(1, ge=0, lt=2**32, description="of every random choice")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda, or one GPU as cuda:1")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on a GPU, else fp32")
-    save_every: int = Field(0, ge=0, description="steps between two states to resume from; 0: one at the end of each epoch")
+    save_every: int = Field(
+        0, ge=0, le=MOST, description="steps between two states to resume from; 0: one at the end of each epoch"
+    )
     compute: ComputeSection = ComputeSection()
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()

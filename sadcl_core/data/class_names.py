@@ -9,8 +9,10 @@ from pathlib import Path
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runtime.files import regular
 
 MAX_NAMES = 200_000  # in a class map
+MAX_MAP = 1 << 25  # bytes of one
 
 # names of one thing in COCO, PASCAL VOC, NUS-WIDE, Open Images and everyday labels; spelling and plural rules are not guessed
 SYNONYMS = (
@@ -91,7 +93,7 @@ def load_class_map(path: Path) -> dict[str, str | None]:
         UsageError: the file is missing or not such a table.
     """
     try:
-        table = parse_yaml(path.read_text(encoding="utf-8"), max_values=MAX_NAMES)
+        table = parse_yaml(regular(path, most=MAX_MAP).read_text(encoding="utf-8"), max_values=MAX_NAMES)
     except (OSError, UnicodeDecodeError, UnreadableError) as error:
         raise UsageError(f"The class map {path} cannot be read ({type(error).__name__}). Check --class-map.") from None
     if not isinstance(table, dict) or not all(isinstance(x, str | None) for pair in table.items() for x in pair) or None in table:

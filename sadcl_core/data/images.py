@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2, TiffImageFile
 
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +69,7 @@ FORMATS = {  # of files that Pillow cannot read, or not without a package
 DIM = 4  # pixels of more than 8 bits that stay below this fraction of their range are nearly black, as those of satellites are
 SHARE = (1, 99)  # percent of such pixels between which they are stretched
 SAMPLES_PER_PIXEL = 277  # TIFF tag
+MAX_BYTES = 1 << 29  # of a file
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
 NO_FILE = ": no such file."  # the end of the message about an image that is missing
@@ -154,7 +156,7 @@ def open_image(source: str | Path | bytes | NamedImage | Image.Image, *, name: o
     with explained_image(name):
         if isinstance(source, Image.Image):
             return as_rgb(source)
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else image_file(Path(source))) as image:
             return as_rgb(image)
 
 
@@ -231,8 +233,17 @@ def image_size(path: Path) -> tuple[int, int]:
         ...     image_size(Path(folder, "a.png"))
         (9, 6)
     """
-    with explained_image(path), Image.open(path) as image:
+    with explained_image(path), Image.open(image_file(path)) as image:
         return stored_size(image)
+
+
+def image_file(path: Path) -> Path:
+    """Return a path that may be decoded.
+
+    Raises:
+        OSError: it is no regular file, or larger than any photograph; `explained_image` says so.
+    """
+    return regular(path, most=MAX_BYTES)
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from typing import Any
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runtime.files import regular
 
 # usual names of columns and keys, the likeliest first, as `find_column` compares them
 IMAGE_COLUMNS = (
@@ -47,6 +48,8 @@ def readable(path: Path, kind: str) -> Iterator[None]:
         DataError: the file cannot be opened, or is not what `kind` says.
     """
     try:
+        if not path.is_dir():
+            regular(path)
         yield
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Check the path, or unpack all label files.") from None
@@ -124,7 +127,10 @@ def read_json(path: Path) -> Any:
         DataError: the file cannot be opened or is not JSON.
     """
     with readable(path, "JSON"):
-        text = path.read_text(encoding=detect_encoding(path))
+        encoding = detect_encoding(path)
+        with path.open(encoding=encoding) as file:
+            start = file.read(MAX_LINE)  # before all of what may be large
+            text = start if "\0" in start else start + file.read()
         if not text.strip():
             raise DataError(f"{path} is empty. Export or fetch it again.")
         if "\0" in text[:MAX_LINE]:

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +19,12 @@ from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.runs.lock import runs_elsewhere
-from sadcl_core.runs.run_directory import FINISHED, LINEAR, RunDirectory, read_status
+from sadcl_core.runs.run_directory import FINISHED, LINEAR, MAX_BYTES, RunDirectory, read_status
+from sadcl_core.runtime.files import regular
 
 T = TypeVar("T")
 CLASSIFICATION = "asymmetric"  # the term that all methods share
+MAX_LINE = 1 << 16  # characters
 LAST = 3  # rows whose mean is the loss at the end of training
 
 
@@ -178,7 +181,7 @@ def read_history(run: RunDirectory) -> History:
         DataError: results.csv is missing or has no whole row.
     """
     try:
-        with run.results.open(newline="", encoding="utf-8", errors="replace") as file:
+        with regular(run.results, most=MAX_BYTES).open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [_record(row) for row in csv.DictReader(line.replace("\0", "") for line in file)]
     except FileNotFoundError:
         raise DataError(f"no epoch was finished (there is no {run.results})") from None
@@ -194,8 +197,8 @@ def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
     """Return the lines of metrics.jsonl that can be read."""
     records = []
     try:
-        with (run.path / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
-            for line in file:
+        with regular(run.path / "metrics.jsonl", most=4 * MAX_BYTES).open(encoding="utf-8", errors="replace") as file:
+            for line in iter(partial(file.readline, MAX_LINE), ""):
                 with suppress(ValueError, RecursionError):
                     values = json.loads(line)
                     records.append(_record(values) if isinstance(values, dict) else None)

@@ -144,8 +144,8 @@ def calibrate(
         img_size: the size that the model file is for; no other is allowed.
         output: folder for the file of thresholds; `eval` inside the run, or here, unless given.
         progress: called with what is done, how far, and of how many.
-        **scoring: data, split, labels, logits, batch_size, limit, device, precision, workers and listen, as of
-            `sadcl_core.evaluation.scored_split.score_or_read`.
+        **scoring: data, split, labels, logits, by_order, batch_size, limit, device, precision, workers and listen, as
+            of `sadcl_core.evaluation.scored_split.score_or_read`.
 
     Raises:
         DataError: there are too few images, or nothing is active.

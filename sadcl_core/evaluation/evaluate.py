@@ -39,6 +39,7 @@ def evaluate(
     labels: str | Path | None = None,
     label_options: Mapping[str, Any] | None = None,
     logits: bool = False,
+    by_order: bool = False,
     topk: int = PAPER_TOPK,
     threshold: ThresholdRequest = None,
     uncalibrated: bool = False,
@@ -70,6 +71,7 @@ def evaluate(
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
         label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`.
         logits: the file holds logits, before the sigmoid.
+        by_order: where only the scores or only the labels name their images, they are in the same order.
         topk: also count only the k best labels of each image, beside the 3 best of the published tables.
         threshold: a label counts when its score is above; unless given 0.5 for the published rows, and the model's own
             thresholds, where it has any, for the classes and a row beside the others.
@@ -119,6 +121,7 @@ def evaluate(
         labels=labels,
         label_options=label_options,
         logits=logits,
+        by_order=by_order,
         img_size=img_size,
         tta=tta,
         batch_size=batch_size,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sadcl_core.metrics.label_errors import SuspectedError
-from sadcl_core.runtime.files import replacing
+from sadcl_core.runtime.files import replacing, to_cell
 
 COLUMNS = ("image", "label", "kind", "score", "margin", "similarity", "suspicion", "rank")
 
@@ -31,4 +31,4 @@ def write_suspects(path: Path, suspects: Sequence[SuspectedError], images: Seque
         for rank, one in enumerate(suspects, start=1):
             similarity = "" if one.similarity is None else f"{one.similarity:.4f}"
             numbers = (f"{one.score:.6f}", f"{one.margin:.4f}", similarity, f"{one.suspicion:.4f}", rank)
-            writer.writerow((images[one.image], classes[one.label], one.kind, *numbers))
+            writer.writerow((to_cell(images[one.image]), to_cell(classes[one.label]), one.kind, *numbers))

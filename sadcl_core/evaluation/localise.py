@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sadcl_core.data.exif import upright_box, upright_size
-from sadcl_core.data.images import explained_image, orientation, stored_size
+from sadcl_core.data.images import explained_image, image_file, orientation, stored_size
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
@@ -56,7 +56,7 @@ class LocalisationObserver:
             if not boxes_of:
                 continue
             path = self.split.path(index)
-            with explained_image(path), Image.open(path) as image:
+            with explained_image(path), Image.open(image_file(path)) as image:
                 size, turned = stored_size(image), orientation(image)  # from the header
             maps = output.attention[row, list(boxes_of)].float().cpu().numpy()  # (n, h, w)
             for attention, (label, boxes) in zip(maps, boxes_of.items(), strict=True):

@@ -26,6 +26,7 @@ from sadcl_core.evaluation.published import (
     read_table,
 )
 from sadcl_core.inference.thresholds import DEFAULT
+from sadcl_core.runtime.files import to_cell
 
 if TYPE_CHECKING:
     from sadcl_core.evaluation.result import Evaluation
@@ -185,8 +186,11 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str: 
         | :-- | --: |
         | ours | 85.6 |
     """
+    if format == "csv":
+        rows = [{name: to_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
     table = [list(columns), *([print_cell(row.get(name), name) for name in columns] for row in rows)]
     if format == "csv":
+        table[0] = [*map(to_cell, columns)]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([" ".join(cell.splitlines()) for cell in row] for row in table)
         return text.getvalue()

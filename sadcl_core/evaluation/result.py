@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sadcl_core.errors import GateError
 from sadcl_core.evaluation.columns import INTERVAL, MEASURES, NUMBERS, PER_CLASS, plain
-from sadcl_core.runtime.files import write_json, write_text
+from sadcl_core.runtime.files import to_cell, write_json, write_text
 
 if TYPE_CHECKING:
     from sadcl_core.evaluation.published_rows import RowsWithOurs
@@ -117,7 +117,8 @@ class Evaluation:
         writer.writerow(["name", *header])
         for k in range(len(self.classes)):
             name, *values = self._class_as_json(k).values()
-            writer.writerow([name, *(cell for value in values for cell in (value if isinstance(value, list) else [value]))])
+            cells = [cell for value in values for cell in (value if isinstance(value, list) else [value])]
+            writer.writerow([to_cell(name), *cells])
         return text.getvalue()
 
     def save(self, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
-from sadcl_core.evaluation.scores_file import Matched, is_scores_file, match_labels, match_paths, read_scores
+from sadcl_core.evaluation.scores_file import Matched, ScoresFile, is_scores_file, match_labels, match_paths, read_scores
 from sadcl_core.inference.load import Model, ModelFile, find_card, load
 from sadcl_core.metrics.localisation import Localisation
 from sadcl_core.runs.card import ModelCard
@@ -38,6 +38,7 @@ class ScoringOptions(TypedDict, total=False):
     labels: str | Path | None
     label_options: Mapping[str, Any] | None
     logits: bool
+    by_order: bool
     batch_size: int
     limit: int | None
     device: str
@@ -167,6 +168,7 @@ def score_or_read(
     labels: str | Path | None = None,
     label_options: Mapping[str, Any] | None = None,
     logits: bool = False,
+    by_order: bool = False,
     img_size: int | None = None,
     tta: str = "none",
     batch_size: int = 32,
@@ -192,6 +194,7 @@ def score_or_read(
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
         label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`.
         logits: the file holds logits.
+        by_order: where only the scores or only the labels name their images, they are in the same order.
         img_size: of the images; that of the training unless given.
         tta: as of `sadcl_core.load`.
         batch_size: images at a time.
@@ -216,7 +219,8 @@ def score_or_read(
     if run_or_scores is not None and is_scores_file(Path(run_or_scores)):
         labels = None if labels is None else str(labels)
         options = ReadingOptions(**(label_options or {}))
-        return _read(Path(run_or_scores), labels, options, logits=logits, split=split, beside=beside, listen=listen)
+        scores = read_scores(Path(run_or_scores), logits=logits, reading=Reading() if labels else options.reading())
+        return _matched(scores, labels, options, split=split, by_order=by_order, beside=beside, listen=listen)
 
     check_device_and_precision(device, precision)
     file = find_card(run_or_scores, uncalibrated=uncalibrated)
@@ -247,22 +251,22 @@ def score_or_read(
         )
 
 
-def _read(
-    path: Path,
+def _matched(
+    file: ScoresFile,
     labels: str | None,
     options: ReadingOptions,
     *,
-    logits: bool,
     split: str | None,
+    by_order: bool,
     beside: ScoredSplit | None,
     listen: Listener,
 ) -> ScoredSplit:
-    """Read a file of scores, with the labels from a file, from the same file, or of the split beside it."""
-    file = read_scores(path, logits=logits, reading=Reading() if labels else options.reading())
+    """Return a file of scores with the labels from a file, from the same file, or of the split beside it."""
+    path = file.path
     shared = None if beside is None else beside.split
     if labels is None and file.targets is None and shared is not None and shared.manifest.folder is not None:
         labels, split = str(shared.manifest.folder), shared.name
-    matched = match_labels(file, labels, split=split, options=options)
+    matched = match_labels(file, labels, split=split, options=options, by_order=by_order)
     listen(matched)
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
     about |= {} if matched.split is None else difficult(matched.split)

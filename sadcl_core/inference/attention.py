@@ -36,7 +36,7 @@ def attention(
     rows = card.class_indices(labels) if labels is not None else list(range(len(card.classes)))
     parts = []
     for batch in read_all(images, forward, batch_size=batch_size, workers=workers):
-        maps = forward(batch, need_attention=True).attention
+        maps = forward(batch, need_attention=True, refuse_nan=True).attention
         assert maps is not None, "asked for"
         parts.append(maps[:, rows].float().cpu().numpy())
     return np.concatenate(parts) if parts else np.empty((0, len(rows), 0, 0), np.float32)
@@ -59,7 +59,7 @@ def attention_maps(
         UsageError: a name is no class of the model.
     """
     names = card.class_indices(labels)
-    output = forward(forward.read(image)[None], need_attention=True)
+    output = forward(forward.read(image)[None], need_attention=True, refuse_nan=True)
     assert output.attention is not None, "asked for"
     scores = card.scores(output.logits)[0].cpu().numpy()
     rows = names or [int(k) for k in np.argsort(-scores, kind="stable")[:topk]]

@@ -42,7 +42,7 @@ def embed(
     """Return the features of images; see `sadcl_core.inference.load.Model.embed`."""
     parts: list[tuple[Floats, ...]] = []
     for batch in read_all(images, forward, batch_size=batch_size, workers=workers):
-        output = forward(batch)
+        output = forward(batch, refuse_nan=True)
         tensors = (
             output.label_features,
             forward.project(output.label_features),

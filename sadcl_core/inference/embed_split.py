@@ -93,7 +93,7 @@ def label_features(
 
 
 def _features(model: Model, images: Tensor, targets: Tensor, rows: Tensor, pairs: Pairs) -> LabelFeatures:
-    output = model.forward(images)
+    output = model.forward(images, refuse_nan=True)
     scores = model.card.scores(output.logits).cpu()
     chosen = targets == 1
     if pairs == "every":

@@ -102,4 +102,7 @@ class Forward:
     def project(self, features: Tensor) -> Tensor:
         """Project label features (..., D) to embeddings (..., P) of length 1, float32; see `Classifier.project`."""
         with autocast(self.device, self.precision):
-            return self.classifier.project(features.to(self.device)).float()
+            embeddings = self.classifier.project(features.to(self.device)).float()
+        if not bool(embeddings.isfinite().all()):
+            raise NotFiniteError(NAN)
+        return embeddings

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
-from sadcl_core.runtime.files import safe_name, write_json
+from sadcl_core.runtime.files import regular, safe_name, write_json
 
 ThresholdRequest: TypeAlias = (
     float | str | Path | Mapping[str, float] | Sequence[str] | Sequence[float] | npt.NDArray[np.floating] | None
 )
 
 SCHEMA_VERSION = 1
+LARGEST = 1 << 27  # bytes of a file of thresholds
 DEFAULT = 0.5  # as in the published tables
 AUTO = "auto"
 SCALE = "scores"  # in a file of thresholds: which scores they are for
@@ -94,7 +95,7 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
         UsageError: it says that it is for calibrated scores and these are not, or the other way round.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8-sig"))
+        stored = json.loads(regular(path, most=LARGEST).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read as JSON ({type(error).__name__}). Give a file of sadcl eval --calibrate."

@@ -10,12 +10,14 @@ import json
 import logging
 import pickle
 import socket
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 import timm
+import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from timm.models import load_state_dict
@@ -24,6 +26,7 @@ from torch import Tensor
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.backbone import Backbone, plain
 
+BAD_ARCHIVE = (pickle.UnpicklingError, zipfile.BadZipFile, TypeError, OverflowError, MemoryError)
 MISSING = 0.4  # share of a backbone's tensors that may be missing; of a relative about half fit by accident
 
 
@@ -98,12 +101,34 @@ def load_file(backbone: Backbone, path: Path) -> LoadedWeights:
     if not path.is_file():
         raise DataError(f"There is no weights file {path}. Check --pretrained.")
     try:
+        _refuse_grown(path)
         stored = load_state_dict(str(path), use_ema=False, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError):
+        for tensor in stored.values():
+            _refuse_larger_than_stored(tensor)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, SafetensorError, *BAD_ARCHIVE):
         raise DataError(
             f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors."
         ) from None
     return load_tensors(backbone, stored, source=str(path))
+
+
+def _refuse_grown(path: Path) -> None:
+    """Raise a ValueError if an archive claims to hold more than it is long: torch compresses nothing, and a bomb does."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > size:
+                raise ValueError("it holds more than it is long")
+
+
+def _refuse_larger_than_stored(tensor: object) -> None:
+    """Raise a ValueError for a tensor that takes more memory than was read for it: sparse, expanded or without any."""
+    if isinstance(tensor, Tensor) and (
+        tensor.layout is not torch.strided
+        or tensor.is_meta
+        or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    ):
+        raise ValueError("a tensor is larger than what is stored of it")
 
 
 def load_from_hub(backbone: Backbone) -> LoadedWeights:

@@ -54,6 +54,12 @@ class ModelCard(Section):
                 raise ValueError(f"{len(getattr(self, name))} {name} for {len(self.classes)} classes")
         if any(not temperature > 0 for temperature in self.temperatures):
             raise ValueError("a temperature is not above 0")
+        if len(self.temperatures) != len(self.biases):
+            raise ValueError("temperatures and biases come together")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have one name")
+        if any(not deviation > 0 for deviation in self.std):
+            raise ValueError("a standard deviation is not above 0")
         return self
 
     @property

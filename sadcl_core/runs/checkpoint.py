@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sadcl_core.errors import DataError, MachineError, UsageError
+from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.card import CARD, ModelCard, open_tensors, read_card
 from sadcl_core.runtime.files import replacing
@@ -62,20 +64,33 @@ def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
     """
     card = read_card(path)
     with open_tensors(path, framework="pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    try:
-        classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
-    except UsageError as error:
-        raise DataError(f"{path} cannot be built by this version: {error}") from None
-    misfit = _misfit(classifier, tensors)
+        misfit = _misfit(_outline(card, path), {name: _about(stored.get_slice(name)) for name in stored.keys()})  # noqa: SIM118
+        tensors = {} if misfit else {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     if misfit:
         raise DataError(
             f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
             f"it {misfit}. Train or fetch it again."
         )
+    classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
     classifier.assign(tensors)
     model = LoadedModel(classifier.eval(), card, path)
     return model if img_size in (None, card.img_size) else _at_size(model, int(img_size))
+
+
+def _outline(card: ModelCard, path: Path) -> Classifier:
+    """Return the network of a card without memory: what a file claims is compared with its tensors before any is taken."""
+    try:
+        with torch.device("meta"):
+            return Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
+    except SadclError as error:
+        raise DataError(f"{path} cannot be built by this version: {error}") from None
+    except (RuntimeError, ValueError, TypeError, AssertionError, OverflowError) as error:
+        raise DataError(f"{path} describes a network that cannot be built ({str(error).splitlines()[0]}).") from None
+
+
+def _about(stored: Any) -> tuple[tuple[int, ...], bool]:
+    """Return the shape of a stored tensor, and whether it holds floating-point numbers."""
+    return tuple(stored.get_shape()), str(stored.get_dtype()).startswith(("F", "BF"))
 
 
 def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
@@ -89,7 +104,7 @@ def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
     inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     converted = classifier.backbone.convert(inside) if inside else {}
     tensors = {**tensors, **{f"{prefix}{name}": tensor for name, tensor in converted.items()}}
-    if _misfit(classifier, tensors):
+    if _misfit(classifier, {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}):
         raise UsageError(
             f"{card.model.backbone} cannot be used at {img_size} px: {model.path} was trained at {model.card.img_size} px "
             "and its positions cannot be resampled. Leave --img-size out."
@@ -98,13 +113,20 @@ def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:
     return LoadedModel(classifier.eval(), card, model.path)
 
 
-def _misfit(classifier: Classifier, tensors: dict[str, Tensor]) -> str:
-    """Return why tensors cannot be loaded, as the end of a sentence; empty if they can."""
+def _misfit(classifier: Classifier, tensors: Mapping[str, tuple[tuple[int, ...], bool]]) -> str:
+    """Return why tensors of these shapes and kinds cannot be loaded, as the end of a sentence; empty if they can."""
     own = classifier.state_dict()
     missing = sorted(set(own) - set(tensors))
     unexpected = sorted(set(tensors) - set(own))
-    other_shape = sorted(name for name in set(own) & set(tensors) if own[name].shape != tensors[name].shape)
-    for names, what in ((missing, "lacks"), (unexpected, "has the unexpected"), (other_shape, "has another shape of")):
+    shared = sorted(set(own) & set(tensors))
+    other_shape = [name for name in shared if tuple(own[name].shape) != tensors[name][0]]
+    other_kind = [name for name in shared if own[name].is_floating_point() != tensors[name][1]]
+    for names, what in (
+        (missing, "lacks"),
+        (unexpected, "has the unexpected"),
+        (other_shape, "has another shape of"),
+        (other_kind, "has other numbers in"),
+    ):
         if names:
             return f"{what} {names[0]}{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}"
     return ""

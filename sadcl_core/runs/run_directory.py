@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from typing import Any
 from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runs.lock import LOCK, lock_folder, this_process
-from sadcl_core.runtime.files import explained, remove_left, safe_name, write_json, write_text
+from sadcl_core.runtime.files import explained, regular, remove_left, safe_name, write_json, write_text
 from sadcl_core.runtime.launcher import is_main_process
 
 RUNS = Path("runs")
@@ -35,6 +36,12 @@ OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototy
 OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
 LINEAR = "linear"  # stage of the row in results.csv that the fitted linear layer has
 GROWING = ("results.csv", "metrics.jsonl")
+MAX_BYTES = 1 << 28  # of run.json or results.csv
+STATUS: dict[str, Any] = {  # kinds of the values in run.json
+    **dict.fromkeys(("status", "updated", "ended", "eval_split", "manifest", "data_fingerprint"), str),
+    **dict.fromkeys(("process", "versions", "weights_fingerprints"), dict | None),
+    **{"best": dict | None, "resumed": list, "order": int},
+}
 
 
 class RunDirectory:
@@ -151,6 +158,8 @@ class RunDirectory:
             return
         path = self.path / "run.json"
         stored = read_status(self.path) if path.is_file() else {"schema_version": SCHEMA_VERSION}
+        if "status" in values:  # the clock may have been set back meanwhile
+            values["order"] = 1 + max((order for _, (order, _), _ in _runs(self.path.absolute().parent)), default=0)
         write_json(path, {**stored, **values, "updated": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def append_result(self, row: Mapping[str, Any]) -> None:
@@ -181,15 +190,37 @@ class RunDirectory:
         """Read the rows of results.csv.
 
         Raises:
-            DataError: there is none.
+            DataError: there is none, or it is damaged.
         """
-        if not self.results.is_file():
-            raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.")
-        with self.results.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with regular(self.results, most=MAX_BYTES).open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.") from None
+        except (OSError, ValueError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.results} cannot be read ({reason}). Train again, or restore the file.") from None
         if not rows:
             raise DataError(f"{self.results} has no row: no epoch was finished.")
+        for number, row in enumerate(rows, start=2):
+            _check_result(row, f"{self.results}, row {number}")
         return rows
+
+
+def _check_result(row: Mapping[Any, Any], where: str) -> None:
+    """Raise a DataError unless a row of results.csv names its stage and epoch, and holds numbers otherwise."""
+    epoch = row.get("epoch")
+    wrong = next((name for name, cell in row.items() if name not in ("stage", "epoch") and not _is_number_or_blank(cell)), "")
+    if None in row or not row.get("stage") or not isinstance(epoch, str) or not re.fullmatch(r"\d{1,9}", epoch) or wrong:
+        what = f"{row[wrong]!r}"[:60] if wrong and None not in row else "not one cell of each column, stage and epoch among them"
+        raise DataError(f"{where} is damaged: {what}. Restore the file, or train again.")
+
+
+def _is_number_or_blank(cell: Any) -> bool:
+    try:
+        return cell in (None, "") or isinstance(float(cell), float)
+    except (ValueError, TypeError):
+        return False
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -198,15 +229,23 @@ def read_status(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing or damaged.
     """
+    file = path / "run.json"
     try:
-        stored = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        stored = json.loads(regular(file, most=MAX_BYTES).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        wrong = [key for key, kind in STATUS.items() if key in stored and not isinstance(stored[key], kind)]
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is not a run (no run.json). Give a run of sadcl train.") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / 'run.json'} cannot be read ({type(error).__name__}).") from None
-    if not isinstance(stored, dict):
-        raise DataError(f"{path / 'run.json'} cannot be read (not a table).")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"{file} cannot be read ({reason}). Restore it, or give another run.") from None
+    if not isinstance(stored, dict) or wrong:
+        reason = f"{wrong[0]} is {stored[wrong[0]]!r}"[:80] if isinstance(stored, dict) else "not a table"
+        raise DataError(f"{file} is damaged ({reason}). Restore it, or give another run.")
     return stored
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def new_run_path(name: str) -> Path:
@@ -247,12 +286,15 @@ def last_unfinished_run() -> RunDirectory:
     return RunDirectory(max(resumable)[2])
 
 
-def _runs() -> Iterator[tuple[str, str, Path]]:
-    """Yield status, time of the last update and path of every run whose run.json can be read."""
-    for path in sorted(RUNS.glob("*/run.json")):
+def _runs(folder: Path = RUNS) -> Iterator[tuple[str, tuple[int, str], Path]]:
+    """Yield status, order of its last change and path of every run whose run.json can be read.
+
+    The order is a number that grows with each change in the folder; where earlier versions wrote none, the time decides.
+    """
+    for path in sorted(folder.glob("*/run.json")):
         with suppress(DataError):
             status = read_status(path.parent)
-            yield str(status.get("status", "")), str(status.get("updated", "")), path.parent
+            yield status.get("status", ""), (status.get("order", 0), status.get("updated", "")), path.parent
 
 
 def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:

@@ -18,14 +18,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.runs.checkpoint import write_tensors
-from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runs.run_directory import LINEAR, RunDirectory
 
 SCHEMA_VERSION = 2
 CARD = "sadcl-state"  # key of the card in the header
@@ -45,7 +45,7 @@ class RunProgress(BaseModel):
         best_epoch: in which it was reached.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     stage: str
     epoch: int = Field(1, ge=1)
     step: int = Field(0, ge=0)
@@ -73,9 +73,9 @@ class BestEpoch(BaseModel):
         metrics: mAP_interpolated and mAP_non_interpolated of it, percent.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     stage: str = ""
-    epoch: int = 0
+    epoch: int = Field(0, ge=0)
     metrics: dict[str, float] = Field(default_factory=dict)
 
     @property
@@ -103,7 +103,7 @@ class StateCard(BaseModel):
         checksums: of each tensor.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     schema_version: int = SCHEMA_VERSION
     config: RunConfig
     sources: dict[str, str]
@@ -113,11 +113,24 @@ class StateCard(BaseModel):
     best: BestEpoch = BestEpoch()
     holds: tuple[str, int] = ("", 0)
     scaler: dict[str, int | float] = Field(default_factory=dict)
-    micro_batches: int = Field(1, ge=1)
+    micro_batches: int = Field(1, ge=1, le=1 << 20)
     processes: int = Field(1, ge=1)
-    workers: int | None = None
-    sizes: dict[str, int] = Field(default_factory=dict)
+    workers: int | None = Field(None, ge=0, le=256)
+    sizes: dict[str, NonNegativeInt] = Field(default_factory=dict)
     checksums: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _inside_the_run(self) -> StateCard:
+        """Refuse a place that the run does not have."""
+        stages = self.config.stages
+        for name in {self.progress.stage, self.best.stage, self.holds[0]} - {""}:
+            if name not in (*stages, LINEAR):
+                raise ValueError(f"there is no stage {name!r}")
+        progress = self.progress
+        last = stages[progress.stage].epochs if progress.stage in stages else 0
+        if progress.epoch > last + 1 or progress.step > self.steps or progress.best_epoch > progress.epoch:
+            raise ValueError(f"epoch {progress.epoch}, step {progress.step} is beyond the run")
+        return self
 
 
 def save_state(path: Path, card: StateCard, tensors: Mapping[str, Tensor]) -> None:
@@ -154,6 +167,8 @@ def read_state(run: RunDirectory) -> tuple[StateCard, dict[str, Tensor]]:
     for name in sorted({*tensors, *card.checksums}):
         if name not in tensors or checksum(tensors[name]) != card.checksums.get(name):
             raise DataError(f"{run.state} is damaged: {name} is not what was written. {RESTART}")
+        if tensors[name].is_floating_point() and not tensors[name].isfinite().all():
+            raise DataError(f"{run.state} is damaged: {name} holds numbers that are not finite. {RESTART}")
     return card, tensors
 
 
@@ -172,7 +187,11 @@ def read_state_card(run: RunDirectory) -> StateCard:
                 f"{RESTART}"
             )
         return StateCard.model_validate(values)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its place"
+        raise DataError(f"{run.state} is damaged: {where}: {first['msg']}. {RESTART}") from None
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{run.state} is damaged, or no state of a run ({type(error).__name__}). {RESTART}") from None
 
 

@@ -50,24 +50,31 @@ def safe_name(text: str, *, otherwise: str = "data") -> str:
     return name or otherwise
 
 
-def regular(path: Path) -> Path:
+def regular(path: Path, *, most: int | None = None) -> Path:
     """Return a path that is, or leads to, a regular file: a pipe may never begin, and a device never ends.
+
+    Args:
+        path: of a file that is to be read.
+        most: bytes that it may have.
 
     Raises:
         FileNotFoundError: there is nothing.
         IsADirectoryError: it is a folder.
-        OSError: it is a pipe, a socket or a device, or a link that leads round in circles.
+        OSError: it is a pipe, a socket or a device, a link that leads round in circles, or larger.
 
     Example:
         >>> regular(Path("/dev/null"))
         Traceback (most recent call last):
         OSError: [Errno 22] it is a pipe, a socket or a device and no file: '/dev/null'
     """
-    mode = path.stat().st_mode
+    about = path.stat()
+    mode = about.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
+    if most is not None and about.st_size > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
     return path
 
 

@@ -17,7 +17,7 @@ from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.class_names import load_class_map, match_classes
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, NotFiniteError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.runs.checkpoint import LoadedModel, load_model, read_card
@@ -99,6 +99,9 @@ def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str
             f"{path} has another backbone, {source.card.model.backbone} and not {config.backbone}: nothing of it can be "
             "carried over. Leave --backbone out, or give a model with this one."
         )
+    broken = next((name for name, tensor in source.classifier.state_dict().items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise NotFiniteError(f"{path} has numbers that are not finite in {broken}: it is damaged, or its training diverged.")
     class_map = load_class_map(Path(config.class_map)) if config.class_map else None
     matches = match_classes(classes, source.card.classes, class_map)
     random = _copy(classifier, source, matches)

@@ -56,7 +56,7 @@ def test_voc_has_its_own_convention_and_says_what_became_of_difficult(in_trained
     objects = {"train": {"1": [voc_object("dog")], "2": [voc_object("cat", difficult=1)]}, "test": {"3": [voc_object("dog")]}}
     voc = make_voc(tmp_path / "voc", objects)
     np.save(tmp_path / "s.npy", np.full((1, 2), 0.3))
-    ran = in_trained("eval", "--scores", tmp_path / "s.npy", "--labels", voc, "-o", tmp_path)
+    ran = in_trained("eval", "--scores", tmp_path / "s.npy", "--labels", voc, "--by-order", "-o", tmp_path)
     assert ran.exit_code == 0, ran.stderr
     assert "difficult ignored · 1 image" in ran.stdout
     assert "mAP 11-point 100.0 · F1 per image" in ran.stdout
@@ -381,6 +381,9 @@ def test_order_that_only_one_side_names_is_warned_of(sadcl: Sadcl) -> None:
     np.save("s.npy", np.random.default_rng(0).random((3, 2)))
     Path("labels.csv").write_text("image,labels\na.jpg,zebra\nb.jpg,ant\nc.jpg,zebra;ant\n")
     ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.csv", "-q")
+    assert ran.exit_code == 2
+    assert "s.npy does not name its images, and labels.csv does" in ran.stderr
+    ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.csv", "-q", "--by-order")
     assert ran.exit_code == 0, ran.stderr
     assert "Warning: only the labels name their classes, so columns are taken in that order: 1 ant, 2 zebra." in ran.stderr
     assert "Warning: only the labels name their images" in ran.stderr

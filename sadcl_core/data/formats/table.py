@@ -60,6 +60,7 @@ from sadcl_core.data.tables import (
     readable,
 )
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runtime.files import from_cell
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 OPTIONS = (
@@ -489,9 +490,19 @@ def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
     Raises:
         DataError: a row cannot be read.
     """
-    reader = csv.reader((line for _, line in read_lines(path)), delimiter=delimiter, skipinitialspace=True)
+    escaped = False  # a cell of the row may be one of `to_cell`
+
+    def lines() -> Iterator[str]:
+        nonlocal escaped
+        for _, line in read_lines(path):
+            escaped = escaped or "'" in line
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
+            if escaped:
+                row, escaped = [*map(from_cell, row)], False
             if any(cell.strip() for cell in row):
                 yield reader.line_num, row
     except csv.Error as error:

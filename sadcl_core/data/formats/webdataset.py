@@ -15,12 +15,12 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from sadcl_core.data.formats import jsonl
 from sadcl_core.data.formats.source import Source, label_files
 from sadcl_core.data.formats.unpack import as_unpacked, plain_path, unpack, unpack_folder
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.images import EXTENSIONS, MAX_BYTES
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import LABEL_COLUMNS, readable
 from sadcl_core.errors import DataError
@@ -60,6 +60,19 @@ def read(source: Source) -> Manifest:
     return as_unpacked(jsonl.read(replace(source, root=folder, files=files, parts=(), guess=False)), "webdataset", source)
 
 
+class _Bounded:
+    """A file that refuses to be read in one piece of a size that only a header claims."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """See the class."""
+        if not -1 < size <= MAX_BYTES:
+            raise tarfile.ReadError(f"a header claims {size:,} bytes")
+        return self.file.read(size)
+
+
 def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the key and the files of each image, by extension; they lie one after the other.
 
@@ -72,12 +85,14 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, by
     """
     last, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(fileobj=file) as shard:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Bounded(file)), mode="r:") as shard:
             for member in shard:
                 shard.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and a shard may have millions
                 stream = shard.extractfile(member) if member.isfile() else None
                 if stream is None:
                     continue
+                if member.size + sum(map(len, files.values())) > MAX_BYTES:
+                    raise tarfile.ReadError(f"{member.name[:60]!r} has more than {MAX_BYTES:,} bytes")
                 above, slash, base = member.name.rpartition("/")
                 stem, _, extension = base.partition(".")
                 key = f"{above}{slash}{stem}"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, is_deep, orientation
+from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, image_file, is_deep, orientation
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
@@ -143,7 +143,7 @@ def equal_groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
 def _decode(path: Path) -> _Check:
     """Read the pixels of one image."""
     with explained_image(path):
-        content = path.read_bytes()
+        content = image_file(path).read_bytes()
         if not content:
             raise DataError(f"{path}: an empty file.")
         with Image.open(io.BytesIO(content)) as image:

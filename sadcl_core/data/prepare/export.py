@@ -14,7 +14,7 @@ from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
-from sadcl_core.runtime.files import replacing, write_text
+from sadcl_core.runtime.files import replacing, to_cell, write_text
 
 DELIMITERS = ("|", ";", ",", " ", "[", "\t")  # a class name with one of them is written in a list
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ def write_csv(manifest: Manifest, folder: Path) -> list[Path]:
         writer.writerow(["image", "split", "labels", "unknown"])
         for row in rows_of(manifest):
             cells = ([names[k] for k in row[kind]] for kind in ("active", "unknown"))
-            writer.writerow([row["image"], row["split"], *map(join, cells)])
+            writer.writerow([to_cell(text) for text in (row["image"], row["split"], *map(join, cells))])
     return [path, beside]
 
 

@@ -18,6 +18,7 @@ from sadcl_core.data.class_names import match_classes
 from sadcl_core.data.formats import nuswide, voc
 from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import from_cell
 
 Cell = str | float | None
 Row = dict[str, Cell]
@@ -77,7 +78,7 @@ def read_table(path: Path) -> Table:
     with readable(path, "a table"):
         rows = list(csv.reader((line for _, line in read_lines(path)), skipinitialspace=True))
         rows = [row for row in rows if any(cell.strip() for cell in row)]
-    columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
+    columns = tuple(from_cell(cell.strip()) for cell in rows[0]) if rows else ()
     voc_columns = dict(zip(VOC_COLUMNS.split(), CLASSES["voc2007"], strict=True))  # both in the order of the data set
     class_columns = voc_columns if set(voc_columns) <= set(columns) else {}
     figures = {*COLUMNS[1:], *class_columns} & set(columns)
@@ -93,7 +94,7 @@ def _read_row(cells: Sequence[str], columns: Sequence[str], figures: set[str], w
     if len(cells) != len(columns):
         raise DataError(f"{where} has {len(cells)} cells where the header has {len(columns)}. Mend the row.")
     row: Row = {}
-    for name, text in zip(columns, map(str.strip, cells), strict=True):
+    for name, text in zip(columns, (from_cell(cell.strip()) for cell in cells), strict=True):
         row[name] = None if text in NOTHING else _figure(text, name, where) if name in figures else text
     if row[METHOD] is None:
         raise DataError(f"{where} names no method. Fill it in.")

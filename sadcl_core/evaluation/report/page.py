@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = "evaluation.html"
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what a page may not hold, and a terminal would obey
 
 
 class Series(NamedTuple):
@@ -111,7 +113,7 @@ def page_text(page: Page) -> str:
         "style_hash": _digest(style),
         "script_hash": _digest(script),
     }
-    return _environment().get_template(NAME).render(values).lstrip()
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", _environment().get_template(NAME).render(values).lstrip())
 
 
 def _classes(page: Page) -> list[dict[str, Any]]:

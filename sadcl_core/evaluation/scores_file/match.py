@@ -72,12 +72,13 @@ def match_labels(
     *,
     split: str | None = None,
     options: ReadingOptions = AS_DETECTED,
+    by_order: bool = False,
 ) -> Matched:
     """Return scores beside the labels of their images.
 
-    Images are matched by path (see `match_paths`) where both sides name them, else row by row. Classes are matched by name
-    where both sides name them (case, spaces and usual synonyms do not matter), else by position. Images and classes with
-    scores and without labels are left out. No image is opened or looked for.
+    Images are matched by path (see `match_paths`) where both sides name them, and row by row where neither does. Classes are
+    matched by name where both sides name them (case, spaces and usual synonyms do not matter), else by position. Images and
+    classes with scores and without labels are left out. No image is opened or looked for.
 
     Args:
         scores: from `read_scores`.
@@ -85,9 +86,11 @@ def match_labels(
             the file of scores unless given.
         split: of the labels; unless given the held-out split, or the one with as many images as there are scores.
         options: how `labels` are read.
+        by_order: where only one side names its images, they are in the same order on both.
 
     Raises:
-        UsageError: there are no labels, `split` is given for an array, or an option has no effect.
+        UsageError: there are no labels, `split` is given for an array, an option has no effect, or only one side names its
+            images without `by_order`.
         DataError: the labels are damaged, an image or a class has labels and no scores, the numbers of rows or columns
             differ, or a score is not a number in 0..1.
 
@@ -101,7 +104,7 @@ def match_labels(
     columns: Indices | None
     if labels is not None:
         truth = _read_labels(str(labels), split, options, count=len(scores), by_row=scores.images is None)
-        rows, image_notes = _match_images(scores, truth)
+        rows, image_notes = _match_images(scores, truth, by_order=by_order)
         columns, class_notes = _match_classes(scores, truth)
         notes = image_notes + class_notes
     elif scores.targets is not None:
@@ -203,11 +206,17 @@ def _only_matches(
     return np.array(list(first), np.int64)
 
 
-def _match_images(scores: ScoresFile, truth: _Labels) -> tuple[Indices | None, list[str]]:
+def _match_images(scores: ScoresFile, truth: _Labels, *, by_order: bool) -> tuple[Indices | None, list[str]]:
     """Return the row of each image with labels, None for all rows in their order, and notes on how they were matched."""
     count = len(truth.targets)
     if scores.images is None or truth.images is None:
         _check_counts(scores, truth, "images")
+        if scores.images is not truth.images and not by_order:
+            side, other = (scores.path, truth.source) if scores.images is None else (truth.source, scores.path)
+            raise UsageError(
+                f"{side} does not name its images, and {other} does. Name them in a column or array called image(s), or say "
+                "with --by-order that they are in the same order."
+            )
         return None, ["images row by row"]
     rows, how = match_paths(scores.images, truth.images, scores.path, truth.source)
     if rows is None and _are_counted(scores.images) and len(scores) == count:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -29,11 +31,13 @@ from sadcl_core.data.tables import (
     readable,
 )
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import from_cell
 
 AS_DETECTED = Reading()
 SCORE_COLUMNS = ("score", "scores", "probability", "prob", "confidence", "value", "logit", "prediction")  # of the long form
 TARGETS = ("targets", "labels")  # arrays of labels in an .npz file
 MISSING = ("", "na", "n/a", "null", "none", "<na>")  # cells without a value
+CELL = 8  # bytes of a number in memory
 FLAGS = (-1, 0, 1)  # that arrays of labels hold
 HEAD = 20  # rows that show what each column holds
 
@@ -189,6 +193,7 @@ def _read_numpy(path: Path, logits: bool) -> ScoresFile:
 def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of a NumPy file by name; a single array counts as the first of the needed ones."""
     with _damage_explained(path, "a NumPy file without pickled objects"):
+        _refuse_large(path)
         if path.suffix.lower() == ".npy":
             return {needed[0]: np.lib.format.open_memmap(path, mode="r")}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -199,6 +204,15 @@ def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, npt.NDArray[A
                 listed = ", ".join(map(repr, stored.files[:10])) or "nothing"
                 raise DataError(f"{path} has no array {' or '.join(map(repr, needed))}, only {listed}. Rename it.")
             return {name: np.asarray(stored[name]) for name in names}
+
+
+def _refuse_large(path: Path) -> None:
+    """Raise a DataError for an archive that is larger than memory when it is unpacked."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > psutil.virtual_memory().available:
+            raise DataError(f"{path} unpacks to {size:,} bytes, more than there is memory for. Save fewer images in a file.")
 
 
 def _meaning(labels: npt.NDArray[Any], path: Path, reading: Reading, classes: Sequence[str] | None) -> dict[str, Any]:
@@ -242,13 +256,37 @@ def _read_text(path: Path, logits: bool) -> ScoresFile:
             parse_options=parse,
             convert_options=pacsv.ConvertOptions(column_types={} if image is None else {header[image]: pa.string()}),
         )
+    table = table.rename_columns([from_cell(name) for name in table.column_names])
     return _from_table(path, table, image, logits)
 
 
 def _read_parquet(path: Path, logits: bool) -> ScoresFile:
     with _damage_explained(path, "Parquet"):
-        table = pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if CELL * cells > psutil.virtual_memory().available:  # a few bytes may stand for a column of any length
+            raise DataError(f"{path} has {cells:,} cells, more than there is memory for. Write the scores of fewer images.")
+        table = _with_names(file.read())
     return _from_table(path, table, _image_column(table), logits)
+
+
+def _with_names(table: pa.Table) -> pa.Table:
+    """Return a table with names as texts: pandas and other writers store them as bytes, or as numbers with a dictionary."""
+    for k, about in enumerate(table.schema):
+        column = table.column(k)
+        if pa.types.is_dictionary(about.type):
+            column = column.cast(about.type.value_type)
+        if _is_text(column.type):
+            with suppress(pa.ArrowInvalid):  # of bytes that are no names
+                column = column.cast(pa.binary()).cast(pa.string())
+        table = table.set_column(k, about.name, column)
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    kinds = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(is_kind(kind) for is_kind in (*kinds, types.is_string, types.is_large_string, types.is_string_view))
 
 
 def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) -> ScoresFile:
@@ -364,7 +402,7 @@ def _texts(path: Path, column: pa.ChunkedArray) -> tuple[str, ...]:
         values = column.cast(pa.string()).to_pylist()
     if None in values:
         raise DataError(f"{path}, row {values.index(None) + 1} names no image or class. Fill it in, or leave the row out.")
-    return tuple(str(value).strip() for value in values)
+    return tuple(from_cell(str(value).strip()) for value in values)
 
 
 @contextmanager

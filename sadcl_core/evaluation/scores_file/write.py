@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sadcl_core.data.tables import IMAGE_COLUMNS
 from sadcl_core.errors import UsageError
-from sadcl_core.runtime.files import replacing
+from sadcl_core.runtime.files import replacing, to_cell
 
 OPTION = "--save-scores"
 SUFFIXES = (".csv", ".parquet", ".npz")
@@ -61,9 +61,13 @@ def write_scores(
         lowered = {name.strip().lower() for name in classes}
         image_name = next((name for name in IMAGE_COLUMNS if name not in lowered), "image file")
         columns = [pa.array(column) for column in np.ascontiguousarray(scores.T)]
-        header = list(classes)
+        cell: Callable[[str], str] = to_cell if suffix == ".csv" else str
+        header = [*map(cell, classes)]
         if images is not None:
-            columns, header = [pa.array(list(images), pa.string()), *columns], [image_name, *header]
+            columns, header = (
+                [pa.array([*map(cell, images)], pa.string()), *columns],
+                [image_name, *header],
+            )
         table = pa.table(columns, names=header)
         if suffix == ".csv":
             pacsv.write_csv(table, temporary)

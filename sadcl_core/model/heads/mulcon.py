@@ -34,11 +34,11 @@ class MulConHead(Head):
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
 
-        token_width: int = Field(2048, ge=4, description="width of the locations while they look at each other")
-        width: int = Field(1024, ge=4, description="D, width of the label tokens and label features")
-        attention_heads: int = Field(4, ge=1, description="parallel attentions, each over a part of the width")
-        token_blocks: int = Field(2, ge=0, description="set-attention blocks among the locations")
-        label_blocks: int = Field(1, ge=0, description="set-attention blocks among the label features")
+        token_width: int = Field(2048, ge=4, le=65_536, description="width of the locations while they look at each other")
+        width: int = Field(1024, ge=4, le=65_536, description="D, width of the label tokens and label features")
+        attention_heads: int = Field(4, ge=1, le=65_536, description="parallel attentions, each over a part of the width")
+        token_blocks: int = Field(2, ge=0, le=64, description="set-attention blocks among the locations")
+        label_blocks: int = Field(1, ge=0, le=64, description="set-attention blocks among the label features")
         dropout: float = Field(0.0, ge=0, lt=1, description="of the label features before the linear units")
 
         @model_validator(mode="after")

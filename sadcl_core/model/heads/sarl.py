@@ -34,11 +34,11 @@ class SARLHead(Head):
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
 
-        width: int = Field(2048, ge=4, description="D, width of the label features")
-        attention_heads: int = Field(4, ge=1, description="parallel attentions, each over a part of the width")
-        feedforward: int = Field(8192, ge=1, description="width inside the feed-forward layers")
-        encoder_layers: int = Field(1, ge=0, description="layers among the locations; 0: SARL*")
-        decoder_layers: int = Field(2, ge=1, description="layers in which classes look at locations")
+        width: int = Field(2048, ge=4, le=65_536, description="D, width of the label features")
+        attention_heads: int = Field(4, ge=1, le=65_536, description="parallel attentions, each over a part of the width")
+        feedforward: int = Field(8192, ge=1, le=65_536, description="width inside the feed-forward layers")
+        encoder_layers: int = Field(1, ge=0, le=64, description="layers among the locations; 0: SARL*")
+        decoder_layers: int = Field(2, ge=1, le=64, description="layers in which classes look at locations")
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformer")
         self_attention: bool = Field(False, description="between classes in the decoder; true: Query2Label")
 

@@ -111,7 +111,7 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
         ),
         ("model.heads.sarl.widht=8", "There is no setting model.heads.sarl.widht ORIGIN. Did you mean 'model.heads.sarl.width'?"),
         ("model.heads.pooled.width=8", "There is no setting model.heads.pooled.width ORIGIN. Did you mean"),
-        ("model.heads.sarl.width=x", "model.heads.sarl.width='x' ORIGIN is not valid. Give a whole number, 4 or more."),
+        ("model.heads.sarl.width=x", "model.heads.sarl.width='x' ORIGIN is not valid. Give a whole number from 4 to 65,536."),
         ("model.heads.sarl.dropout=no", "model.heads.sarl.dropout='no' ORIGIN is not valid. Give a number from 0 to below 1."),
         ("model.heads.sarl.width={a: 1}", "model.heads.sarl.width ORIGIN is one value and no table. Give a whole number"),
         ("model.heads.mulcon=3", "model.heads.mulcon=3 ORIGIN is no table of settings. Set one that is in it, such as"),

@@ -188,7 +188,7 @@ def test_a_model_that_holds_no_numbers(run: Path) -> None:
         ({"status": "diverged", "ended": "The loss is not finite."}, "serious", "diverged: The loss is not finite."),
         ({"status": "running", "process": {"host": "elsewhere", "pid": 1}}, "serious", "elsewhere, where it may still work"),
         ({"status": "starting"}, "serious", "its process is gone"),
-        ({"status": None}, "serious", "is unknown"),
+        ({"status": ""}, "serious", "is unknown"),
     ],
 )
 def test_how_it_ended(run: Path, values: dict[str, Any], severity: str, words: str) -> None:

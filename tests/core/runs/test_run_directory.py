@@ -110,6 +110,6 @@ def test_rows_are_appended() -> None:
     with pytest.raises(DataError, match="has no row"):
         run.read_results()
     run.results.unlink()
-    run.append_result({"epoch": 1, "loss": 0.5})
-    run.append_result({"epoch": 2, "loss": ""})
-    assert run.read_results() == [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": ""}]
+    run.append_result({"stage": "first", "epoch": 1, "loss": 0.5})
+    run.append_result({"stage": "first", "epoch": 2, "loss": ""})
+    assert [(row["epoch"], row["loss"]) for row in run.read_results()] == [("1", "0.5"), ("2", "")]

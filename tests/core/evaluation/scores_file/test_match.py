@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -47,11 +49,12 @@ def matched(
     images: tuple[str, ...] | None = IMAGES,
     split: str | None = None,
     options: ReadingOptions | None = None,
+    by_order: bool = True,
 ) -> Matched:
     names = {"classes": classes, "images": images}
     arrays: dict[str, Any] = {name: np.array(value) for name, value in names.items() if value is not None}
     np.savez("s.npz", scores=scores, **arrays)
-    return match_labels(read_scores(Path("s.npz")), labels, split=split, options=options or ReadingOptions())
+    return match_labels(read_scores(Path("s.npz")), labels, split=split, options=options or ReadingOptions(), by_order=by_order)
 
 
 def test_by_path_and_name_without_any_image_on_the_disk() -> None:
@@ -157,6 +160,22 @@ def test_row_by_row_where_nobody_names_images() -> None:
         assert "images row by row" in result.description
     with pytest.raises(DataError, match=r"has scores of 2 images, but labels.csv has labels of 3. Name the image of each row"):
         matched(label_csv(), SCORES[:2], images=None)
+
+
+def test_names_on_one_side_alone_are_no_order() -> None:
+    with pytest.raises(UsageError, match=r"s\.npz does not name its images, and labels\.csv does.*--by-order"):
+        matched(label_csv(), images=None, by_order=False)
+    np.save("l.npy", TARGETS)
+    with pytest.raises(UsageError, match=r"l\.npy does not name its images, and s\.npz does"):
+        matched("l.npy", by_order=False)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(5), pa.dictionary(pa.int8(), pa.binary())], ids=str)
+def test_names_of_parquet_are_names_however_they_are_stored(kind: pa.DataType) -> None:
+    images = [b"a.jpg", b"b.jpg", b"c.jpg"]
+    column = pa.array(images).dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else pa.array(images, kind)
+    pq.write_table(pa.table({"image": column, "cat": [0.1, 0.2, 0.3]}), "s.parquet")
+    assert read_scores(Path("s.parquet")).images == ("a.jpg", "b.jpg", "c.jpg")
 
 
 def test_classes_by_position_number_and_synonym() -> None:
