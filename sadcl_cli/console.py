@@ -62,7 +62,7 @@ def _console(stderr: bool) -> Console:
 
 
 class _Unheard(io.TextIOWrapper):
-    """What is said about the work: where it cannot be written the work goes on without."""
+    """An stderr without which the work goes on, where it cannot be written."""
 
     def write(self, text: str, /) -> int:
         """See the class."""
