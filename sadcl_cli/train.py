@@ -197,3 +197,4 @@ def train(
     else:
         show(f"best EMA mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
         show(f"results saved to {result.run}")
+        display.show_time()

@@ -15,6 +15,7 @@ from sadcl_core.config.methods import SHORT
 from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
+from sadcl_core.training.time_budget import LONGER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,7 @@ class TrainingDisplay:
         self.since, self.images = 0.0, 0
         self.preparing = ExitStack()  # holds the bars of preparing data while that goes on
         self.report: Any = None
+        self.began, self.budget = time.perf_counter(), 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +67,8 @@ class TrainingDisplay:
             self.start_bar()
         elif isinstance(event, events.DataReady):
             self.end_progress()
+        elif isinstance(event, events.SettingsChosen):
+            self.budget = event.configured.config.optim.time_budget
         show: Any = {
             events.FeaturesPlanned: self.show_features,
             events.FeaturesProgress: self.show_computing,
@@ -101,6 +105,15 @@ class TrainingDisplay:
         if event.rows:
             speed = event.rows / max(event.seconds, 1e-9)
             say(f"features: {event.rows:,} views computed in {event.seconds:.0f} s, {speed:.0f} a second")
+
+    def show_time(self) -> None:
+        """Show how long a run with a time budget took, and what ten times as much would try."""
+        if self.budget:
+            took = time.perf_counter() - self.began
+            say(
+                f"took {spoken(took)} of at most {spoken(self.budget)}; ten times as long would try up to {LONGER} times the "
+                f"epochs (--time-budget {max(1, round(10 * took / 60))}m), then a larger backbone (--list-sizes)"
+            )
 
     def start_bar(self) -> None:
         """Start the live bar, on a terminal."""
@@ -262,6 +275,16 @@ def show_settings(event: events.SettingsChosen) -> None:
         say(f"auto: {what} ({why})")
 
 
+def show_views(event: events.ViewsPlanned) -> None:
+    """Show how many views the time budget leaves, where that is not as the recipe has it or takes long."""
+    fewer = f" in place of {event.most}" if event.views < event.most else ""
+    over = event.seconds > event.budget / 2
+    if fewer or over:
+        share = f", more than half of the time budget of {spoken(event.budget)}" if over else ""
+        text = f"features: about {spoken(event.seconds)} for {event.views} views of each training image{fewer}{share}"
+        (warn if over else say)(text)
+
+
 def show_note(event: Event) -> None:
     """Show the events that are one sentence."""
     match event:
@@ -302,6 +325,7 @@ SHOWN: dict[type, Any] = {
     events.WeightsLoaded: show_weights,
     events.Transferred: show_transfer,
     events.PrototypesBuilt: show_prototypes,
+    events.ViewsPlanned: show_views,
 }
 
 

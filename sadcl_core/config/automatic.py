@@ -40,7 +40,8 @@ BANK_CLASSES = 1000  # from here on the bank of every class costs more than all 
 CPU_SECONDS = 600.0  # of a run on a CPU, where nobody says how long it may take
 LINEAR_IMAGES, LINEAR_LABELS = 200_000, 20_000_000  # above which a fit takes long beside the rest: images, and images x classes
 # of the last stage of a backbone: on 942 photos, one seed (docs/results/frozen.md)
-LAST_EPOCHS, LAST_STEPS, LAST_LR = 4, 240, 3e-4
+LAST_EPOCHS, LAST_STEPS, LAST_LR = 4, 236, 3e-4
+LAST_SECOND = 0.25  # epochs of its second stage as a share
 GLOBAL_LR = 0.03  # of the fitted layer, as a multiple: it only follows the features as they change
 SIDES = {"cpu": 224, "mps": 320, "cuda": 448}  # px; 448 as published
 ONCE_SIDE = 288  # px, of features computed once: 3 points more than at 224, the size of the weights (docs/results/frozen.md)
@@ -147,7 +148,7 @@ def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
     Example:
         >>> recipe = choose(Facts(images=942, classes=20, short_side=216, pretrained=True))
         >>> recipe.layer["data"], recipe.layer["stages"]["classification"]["epochs"]
-        ({'img_size': 288, 'batch_size': 16}, 5)
+        ({'img_size': 288, 'batch_size': 16}, 4)
         >>> recipe.reasons[0]
         ('mobilenetv2_100', 'a CPU, 942 images')
     """
@@ -295,7 +296,7 @@ def _choose_features(choices: _Choices) -> None:
     refused = choices.given.get("model.init_from") or choices.given.get("features.once") is False
     if not (facts.pretrained and facts.device == "cpu" and fits) or refused:
         return
-    choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 2})
+    choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 4})
     choices.explain(
         "a CPU: in minutes, and what is left of ten for the last stage of the backbone",
         {"features.once": "features of the frozen layers computed once, in 3 views"},
@@ -331,7 +332,7 @@ def _choose_stages(choices: _Choices) -> None:
     lr, backbone_scale = _rates(facts, batch=batch, width=choices.value("model.heads.sarl.width"), steps=steps)
     if once:
         lr, backbone_scale = LAST_LR, 1.0
-    shorter = 1.0 if facts.published else SECOND_STAGE
+    shorter = 1.0 if facts.published else LAST_SECOND if once else SECOND_STAGE
     slower = 1.0 if facts.published else 0.2 if facts.pretrained else 0.5  # as the presets `small` and `digits`
     augment = ("shift-and-turn",) * 2 if facts.tiny else ("flip-and-crop",) * 2
     for name, change in zip(STAGES, ("cutout-randaugment", "fixed-crops") if facts.published else augment, strict=True):

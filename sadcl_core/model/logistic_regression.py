@@ -15,8 +15,8 @@ from torch import Tensor
 
 STRENGTHS = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)  # strong to weak; of 80 to 100,000 images one lies within
 FOLDS = 5
-ITERATIONS = 500  # of L-BFGS, which ends before where it has converged
-SKETCH = 25  # of a fold: its loss is known to three digits then, and the next strength goes on from there
+ITERATIONS = 200  # of L-BFGS, which ends before where it has converged
+SKETCH = 12  # of a fold: its loss is known to three digits then, and the next strength goes on from there
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +60,7 @@ def fit_logistic_regression(
     A label that is never active, or never inactive, gets no weights and the logarithm of its odds, half an image added to both.
 
     Args:
-        features: (N, V, D) of V views of N images, which stay in one fold; each view counts 1 / V.
+        features: (N, V, D) of V views of N images; each view counts 1 / V, and the strength is chosen on the first ones.
         targets: (N, K), 1, 0 or -1 for unknown, which counts nothing.
         strengths: strong to weak; weaker ones are not tried after the loss has risen twice. A single one is taken.
         folds: parts of the images, each left out once.
@@ -83,26 +83,31 @@ def fit_logistic_regression(
     mean, deviation = flat.mean(dim=0), flat.std(dim=0, correction=0)
     deviation = deviation.where(deviation > 1e-6, 1)
     flat = (flat - mean) / deviation
-    basis = None
-    if len(flat) < flat.shape[1]:  # the weights lie in the span of the features
-        left, singular, basis = torch.linalg.svd(flat, full_matrices=False)
-        flat = left * singular
+    basis = _principal_axes(flat)
+    flat = flat @ basis
     rows = targets.repeat_interleave(views, dim=0)
     solvable = ((targets == 1).any(dim=0) & (targets == 0).any(dim=0)).nonzero()[:, 0]
     losses: dict[float, float] = {}
     if len(strengths) > 1 and len(solvable):
         generator = torch.Generator().manual_seed(seed)
-        parts = (torch.randperm(count, generator=generator) % folds).repeat_interleave(views)
-        losses = _cross_validate(flat, rows[:, solvable], views, strengths, parts, progress)
+        parts = torch.randperm(count, generator=generator) % folds
+        losses = _cross_validate(flat[::views], targets[:, solvable], strengths, parts, progress)
     strength = min(losses, key=losses.__getitem__) if losses else strengths[-1]
     weight, bias = flat.new_zeros(targets.shape[1], flat.shape[1]), _log_odds(targets)
     if len(solvable):
         weight[solvable], bias[solvable] = _solve(flat, rows[:, solvable], views, strength, iterations=ITERATIONS)
-    return LogisticRegression(weight if basis is None else weight @ basis, bias, mean, deviation, strength, losses)
+    return LogisticRegression(weight @ basis.T, bias, mean, deviation, strength, losses)
+
+
+def _principal_axes(features: Tensor) -> Tensor:
+    """Return (D, R): the weights lie in its span, and columns of features (N, D) times it are uncorrelated; R <= min(N, D)."""
+    if len(features) < features.shape[1]:
+        return torch.linalg.svd(features, full_matrices=False).Vh.T
+    return torch.linalg.eigh(features.T @ features).eigenvectors
 
 
 def _cross_validate(
-    features: Tensor, targets: Tensor, views: int, strengths: Sequence[float], parts: Tensor, progress: Progress | None
+    features: Tensor, targets: Tensor, strengths: Sequence[float], parts: Tensor, progress: Progress | None
 ) -> dict[float, float]:
     """Return the log loss on the parts left out for each strength; each fit starts from the one of the strength before."""
     folds = int(parts.max()) + 1
@@ -112,7 +117,7 @@ def _cross_validate(
         total = 0.0
         for fold in range(folds):
             train, left_out = parts != fold, parts == fold
-            fit = _solve(features[train], targets[train], views, strength, iterations=SKETCH, start=fits[fold])
+            fit = _solve(features[train], targets[train], 1, strength, iterations=SKETCH, start=fits[fold])
             fits[fold] = fit
             total += float(_log_losses(F.linear(features[left_out], *fit), targets[left_out]).sum())
             if progress is not None:
@@ -132,28 +137,39 @@ def _solve(
     iterations: int,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return weights (K, D) and biases (K,) that minimise log losses over views plus strength / 2 times the squared weights."""
+    """Return weights (K, D) and biases (K,) that minimise log losses over views plus strength / 2 times the squared weights.
+
+    L-BFGS works on coordinates in which the curvature is about 1 in every direction: that of the loss where all features weigh
+    nothing. On principal axes it is a product of one factor a label and one a feature.
+    """
+    odds = _log_odds(targets)
     if start is None:
-        start = features.new_zeros(targets.shape[1], features.shape[1]), _log_odds(targets)
-    weight, bias = (tensor.clone().requires_grad_() for tensor in start)
+        start = features.new_zeros(targets.shape[1], features.shape[1]), odds
+    spread = (odds.sigmoid() * odds.sigmoid().neg().add(1))[:, None]
+    scales = (
+        (spread * features.square().sum(dim=0) / views + strength).rsqrt(),
+        (spread[:, 0] * len(features) / views).rsqrt(),
+    )
+    scaled_weight, scaled_bias = ((tensor / scale).requires_grad_() for tensor, scale in zip(start, scales, strict=True))
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
+        [scaled_weight, scaled_bias],
         max_iter=iterations,
         history_size=20,
-        tolerance_grad=1e-5 * len(features) / views,
+        tolerance_grad=1e-4,
         tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
+        weight, bias = scaled_weight * scales[0], scaled_bias * scales[1]
         total = _log_losses(F.linear(features, weight, bias), targets).sum() / views + strength / 2 * weight.square().sum()
         total.backward()
         return total
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return weight.detach(), bias.detach()
+    return (scaled_weight * scales[0]).detach(), (scaled_bias * scales[1]).detach()
 
 
 def _log_losses(logits: Tensor, targets: Tensor) -> Tensor:

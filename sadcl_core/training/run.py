@@ -26,7 +26,7 @@ from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirect
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
-from sadcl_core.training.features import open_features
+from sadcl_core.training.features import open_features, views_within_budget
 from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
@@ -86,8 +86,7 @@ def start_run(
     defaults = flatten(config.model_dump())
     config = complete_config(config, manifest)
     manifest = used_part(manifest, config)
-    values = config.model_dump()
-    changed = {key for key, value in flatten(values).items() if key in defaults and defaults[key] != value}
+    changed = {key for key, value in flatten(config.model_dump()).items() if key in defaults and defaults[key] != value}
     sources = {**sources, **dict.fromkeys(changed, "data set")}
     check_stages(config)
     device, precision = choose_compute(config)
@@ -108,9 +107,12 @@ def start_run(
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
     compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
+    planned = views_within_budget(config, sources, classifier, manifest, **compute, started=started)
+    if planned != config:
+        config, sources = planned, {**sources, "features.views": "time budget"}
     with open_features(config, classifier, manifest, **compute) as features, run.held():
         run.create(exist_ok=exist_ok)
-        run.write_config(values, sources)
+        run.write_config(config.model_dump(), sources)
         recipe = recipe_class(config, sources, classifier, manifest, run, **compute, features=features, started=started)
         listen(run_started(recipe))
         if loaded is not None:

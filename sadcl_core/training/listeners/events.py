@@ -156,6 +156,23 @@ class LinearFitted(Event):
 
 
 @dataclass(frozen=True)
+class ViewsPlanned(Event):
+    """The views of each training image were chosen by the time there is.
+
+    Attributes:
+        views: of each image.
+        most: that the recipe asks for.
+        seconds: to compute the features that are missing.
+        budget: seconds of the whole run.
+    """
+
+    views: int
+    most: int
+    seconds: float
+    budget: float
+
+
+@dataclass(frozen=True)
 class EpochsPlanned(Event):
     """The epochs were chosen by the time there is.
 

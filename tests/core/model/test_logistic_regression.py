@@ -53,7 +53,7 @@ def test_an_unknown_target_changes_nothing() -> None:
     np.testing.assert_allclose(fit.weight[1], expected.coef_[0], atol=2e-3)
 
 
-def test_views_of_an_image_count_as_one_image_and_stay_in_one_fold() -> None:
+def test_views_of_an_image_count_as_one_image() -> None:
     features, targets = scenes(images=40)
     doubled = fit_logistic_regression(features.expand(-1, 2, -1), targets)
     single = fit_logistic_regression(features, targets)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import prepare
@@ -18,8 +19,16 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.inference.feature_store import clear_features, stored_features
 from sadcl_core.runs.checkpoint import load_model
-from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, FeaturesProgress, StepDone
+from sadcl_core.training.listeners.events import (
+    Event,
+    FeaturesComputed,
+    FeaturesPlanned,
+    FeaturesProgress,
+    StepDone,
+    ViewsPlanned,
+)
 from sadcl_core.training.setup import check_stages
+from tests.conftest import make_coco
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -29,6 +38,7 @@ FROZEN: dict[str, Any] = {
     "model": {"freeze_stride": 64},
     "stages": {"contrastive": {"augment": "shift-and-turn"}},
 }
+PROBE: dict[str, Any] = {"method": "linear-probe", "stages": {"classification": {"augment": "shift-and-turn"}}}
 VIEWS = 24 * 5 + 12  # plain, mirror, crop-1, shift-1, shift-2 of images to train on, plain of those held out
 
 
@@ -69,6 +79,26 @@ def test_features_are_computed_once_and_runs_are_exact(manifest: Manifest) -> No
     for name in names:
         values = [value for key, value in backbone.items() if key.endswith(f"backbone.{name}")]
         assert all(torch.equal(values[0], value) for value in values[1:]), name
+
+
+def test_a_time_budget_leaves_fewer_views_where_many_are_missing(tmp_path: Path) -> None:
+    manifest = prepare("coco", data=make_coco(tmp_path / "coco", train=100), output=tmp_path / "prepared").manifest
+
+    def views(name: str, budget: float, source: str = "auto: a CPU") -> tuple[int, list[ViewsPlanned]]:
+        made = configured((0, 0), FROZEN, PROBE, {"optim": {"time_budget": budget}})
+        heard: list[Event] = []
+        start(type(made)(made.config, {**made.sources, "features.views": source}, made.why), manifest, Path(name), heard.append)
+        stored = load_config_file(Path(name) / "config.yaml")["features"]["views"]
+        return stored, [event for event in heard if isinstance(event, ViewsPlanned)]
+
+    assert views("own", 1e-3, "--set") == (3, [])
+    clear_features(Path("cache"))
+    count, (planned,) = views("short", 1e-3)
+    assert (count, planned.views, planned.most) == (1, 1, 3)
+    assert planned.seconds > 0
+    assert views("long", 1e6)[0] == 3
+    count, (planned,) = views("after", 1e-3)
+    assert (count, planned.seconds) == (3, 0)
 
 
 def test_an_interruption_while_features_are_computed_leaves_no_run(manifest: Manifest) -> None:
