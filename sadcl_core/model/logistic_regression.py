@@ -102,8 +102,10 @@ def fit_logistic_regression(
 def _principal_axes(features: Tensor) -> Tensor:
     """Return (D, R): the weights lie in its span, and columns of features (N, D) times it are uncorrelated; R <= min(N, D)."""
     if len(features) < features.shape[1]:
-        return torch.linalg.svd(features, full_matrices=False).Vh.T
-    return torch.linalg.eigh(features.T @ features).eigenvectors
+        rows: Tensor = torch.linalg.svd(features, full_matrices=False)[2]
+        return rows.T
+    axes: Tensor = torch.linalg.eigh(features.T @ features)[1]
+    return axes
 
 
 def _cross_validate(
