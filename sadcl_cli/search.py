@@ -10,7 +10,7 @@ import typer
 from sadcl_cli.console import counting, say, show_json
 from sadcl_cli.display.model import model_sentence
 from sadcl_cli.display.search import index_sentence, match_document, search_title, show_duplicates, show_matches
-from sadcl_cli.options import Device, Json, Weights, takes_verbosity
+from sadcl_cli.options import MOST, Device, Json, Weights, takes_verbosity
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
@@ -32,7 +32,7 @@ def search(
     prototype: Annotated[
         bool, typer.Option("--prototype", help="With --label and no image: compare with the prototype that the model learned.")
     ] = False,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Images to show; 20 unless given.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, max=MOST, help="Images to show; 20 unless given.")] = None,
     outliers: Annotated[
         bool, typer.Option("--outliers", help="Images whose label looks least like it does in the others; of each label 3.")
     ] = False,

@@ -1,44 +1,80 @@
-"""sadcl visualize: the figures of the paper and the training curves, as PNG."""
+"""sadcl visualize: the figures of the paper and of a run, as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sadcl_cli.console import counting, say, show
+from sadcl_cli.console import counting, say, show, show_json
 from sadcl_cli.display.model import open_model, open_model_and_split
-from sadcl_cli.options import MOST, BatchSize, Data, Device, ImgSize, Limit, Output, Split, Weights, Workers, takes_verbosity
+from sadcl_cli.options import (
+    MOST,
+    BatchSize,
+    Data,
+    Device,
+    ImgSize,
+    Json,
+    Limit,
+    Output,
+    Split,
+    Threshold,
+    Weights,
+    Workers,
+    complete_run,
+    takes_verbosity,
+)
+
+if TYPE_CHECKING:
+    from sadcl_core.inference.load import Model
+    from sadcl_core.metrics.separation import Separation
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Run = Annotated[
+    Path | None, typer.Option("--weights", "-w", metavar="RUN", help="A run; the one that finished last unless given.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")]
+NEAREST = 5  # classes named for each class
 
 
 @app.callback()
 def visualize() -> None:
-    """Draw a figure: prototypes, embeddings, attention or curves."""
+    """Draw a figure. The suffix of --output chooses PNG, SVG or PDF."""
 
 
 @app.command()
 @takes_verbosity
-def prototypes(
-    weights: Weights = None,
-    output: Output = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")] = 0,
-) -> None:
-    """t-SNE of the class prototypes, coloured and shaped by superclass."""
+def prototypes(weights: Weights = None, output: Output = None, seed: Seed = 0, json: Json = False) -> None:
+    """Draw the class prototypes: t-SNE, cosines and the classes most alike; --json: the nearest of each class."""
+    target = _place(output, "prototypes")
     model = open_model(weights, device="cpu")
 
     from sadcl_core.inference.figures import draw_prototypes
 
-    path = draw_prototypes(model, _target(output, model.folder("plots"), "prototypes.png"), seed=seed)
-    show(f"figure saved to {path}")
+    figure = draw_prototypes(model, target or model.folder("plots") / "prototypes.png", seed=seed)
+    nearest = {
+        model.classes[k]: {model.classes[other]: round(float(figure.cosines[k, other]), 4) for other in row[:NEAREST]}
+        for k, row in enumerate(figure.nearest)
+    }
+    _finish(figure.path, json=json, nearest=nearest)
 
 
 @app.command()
 @takes_verbosity
 def embeddings(
     weights: Weights = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against",
+            metavar="RUN_OR_FILE",
+            help="Another model beside it, such as one trained without contrastive losses. May be repeated.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
     data: Data = None,
     split: Split = None,
     limit: Limit = 1000,
@@ -47,80 +83,127 @@ def embeddings(
     device: Device = "auto",
     workers: Workers = None,
     output: Output = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")] = 0,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
-    """t-SNE of the label-level features of active labels, coloured by class."""
+    """Draw t-SNE of the label features of active labels, before and after projection, coloured by class."""
+    target = _place(output, "embeddings")
     model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
+    others = [open_model(path, device=device, img_size=img_size) for path in against or ()]
 
     from sadcl_core.inference.figures import draw_embeddings
 
+    models = [(_title(one) if others else "", one) for one in (model, *others)]
     with counting("embedding images") as progress:
-        path = draw_embeddings(
-            model,
+        figure = draw_embeddings(
+            models,
             images,
-            _target(output, model.folder("plots"), "embeddings.png"),
+            target or model.folder("plots") / "embeddings.png",
             limit=limit,
             batch_size=batch_size,
             workers=workers,
             seed=seed,
             progress=progress,
         )
-    show(f"figure saved to {path}")
+    separations = {
+        str(model.path): {"before": _numbers(before), "after": _numbers(after)}
+        for (_, model), (before, after) in zip(models, figure.separations, strict=True)
+    }
+    _finish(figure.path, json=json, split=images.name, separation=separations)
 
 
 @app.command()
 @takes_verbosity
 def attention(
-    image: Annotated[Path, typer.Argument(help="An image file.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Images, in every form that predict takes.")],
     weights: Weights = None,
-    labels: Annotated[
-        str | None, typer.Option("--labels", metavar="A,B", help="Classes to show; the best ones unless given.")
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="CLASS", help="Class to show. May be repeated.")
     ] = None,
-    topk: Annotated[int, typer.Option("--topk", min=1, max=MOST, help="How many of the best.")] = 3,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="A,B", help="Classes to show; those above their threshold unless given.")
+    ] = None,
+    threshold: Threshold = None,
+    topk: Annotated[int | None, typer.Option("--topk", min=1, max=MOST, help="The k best labels, whatever their score.")] = None,
+    limit: Limit = None,
     img_size: ImgSize = None,
     device: Device = "auto",
     output: Output = None,
 ) -> None:
-    """Draw over an image where each label was read from."""
+    """Draw over each image where its labels were read from: all labels above their threshold."""
+    from itertools import islice
+
+    from sadcl_core.data.image_stream import open_images
     from sadcl_core.data.images import image_size
+    from sadcl_core.errors import DataError, UsageError
 
-    image_size(image)  # raises for anything but an image before the model is loaded
-    names = [name.strip() for name in labels.split(",")] if labels else []
-    model = open_model(weights, device=device, img_size=img_size, labels=names)
+    single = output is not None and output.suffix != "" and not output.is_dir()
+    target = _place(output, "attention") if single else None
+    stream = list(islice(open_images(images), limit))
+    if single and len(stream) > 1:
+        raise UsageError(f"{output} is one figure, and {len(stream):,} images were given. Name a folder with -o.")
+    if len(stream) == 1 and isinstance(stream[0].source, Path):
+        image_size(stream[0].source)  # raises for anything but an image before the model is loaded
+    names = [*(label or ()), *([name.strip() for name in labels.split(",")] if labels else [])]
+    model = open_model(weights, device=device, img_size=img_size, labels=names, threshold=threshold or ())
 
-    from sadcl_core.inference.figures import draw_attention
-    from sadcl_core.runtime.files import safe_name
+    from sadcl_core.inference.figures import draw_attention, figure_names
 
-    path = draw_attention(
-        model,
-        image,
-        _target(output, model.folder("plots"), f"{safe_name(f'attention-{image.absolute().parent.name}-{image.stem}')}.png"),
-        labels=names,
-        topk=topk,
-    )
-    show(f"figure saved to {path}")
+    folder = output or model.folder("plots")
+    broken = 0
+    for image, name in zip(stream, figure_names(stream), strict=True):
+        try:
+            path = draw_attention(model, image, target or folder / name, labels=names, topk=topk, threshold=threshold or None)
+            show(f"figure saved to {path}")
+        except DataError as error:
+            if len(stream) == 1:
+                raise
+            broken += 1
+            say(f"{error}")
+    if broken:
+        raise DataError(f"{broken:,} of {len(stream):,} images could not be read; the others are drawn.")
 
 
 @app.command()
 @takes_verbosity
-def curves(
-    weights: Annotated[
-        Path | None, typer.Option("--weights", "-w", metavar="RUN", help="A run; the one that finished last unless given.")
-    ] = None,
-    output: Output = None,
-) -> None:
-    """Loss terms and EMA mAP over the epochs."""
+def curves(weights: Run = None, output: Output = None) -> None:
+    """Draw every loss, the EMA mAP and the learning rate over the epochs, each on an axis of its own."""
     from sadcl_core.plots.curves import plot_curves
-    from sadcl_core.runs.run_directory import RunDirectory, last_finished_run
+    from sadcl_core.runs.run_directory import RunDirectory, last_finished_run, read_status
 
+    target = _place(output, "curves")
     run = RunDirectory(weights) if weights is not None else last_finished_run()
     say(f"run {run.path}")
-    path = plot_curves(run.read_results(), _target(output, run.path / "plots", "curves.png"), title=str(run.path))
-    show(f"figure saved to {path}")
+    rows = run.read_results()
+    split = str(read_status(run.path).get("eval_split", ""))
+    _finish(plot_curves(rows, target or run.path / "plots" / "curves.png", title=str(run.path), split=split), json=False)
 
 
-def _target(output: Path | None, folder: Path, name: str) -> Path:
-    """Return where a figure goes: to the file or folder of `--output`, else into `folder`."""
+def _place(output: Path | None, name: str) -> Path | None:
+    """Return the path that --output names, a figure or a folder for it; None where it is not given. Another suffix is refused."""
+    from sadcl_core.plots.style import figure_format
+
     if output is None:
-        return folder / name
-    return output if output.suffix and not output.is_dir() else output / name
+        return None
+    target = output if output.suffix and not output.is_dir() else output / f"{name}.png"
+    figure_format(target)
+    return target
+
+
+def _title(model: Model) -> str:
+    method = model.card.trained.get("method", "")
+    return f"{(model.run.path if model.run is not None else model.path).name}{f' ({method})' if method else ''}"
+
+
+def _finish(path: Path, *, json: bool, **document: Any) -> None:
+    """Say where a figure is, or return it as a document with its numbers."""
+    if json:
+        show_json({"schema_version": 1, "figure": str(path), **document})
+    else:
+        show(f"figure saved to {path}")
+
+
+def _numbers(apart: Separation) -> dict[str, float | int | None]:
+    values = {"silhouette": apart.silhouette, "between_within": apart.between_within}
+    rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}
+    return {**rounded, "labels": apart.vectors, "classes": apart.classes}

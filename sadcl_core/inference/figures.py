@@ -1,48 +1,102 @@
-"""The figures of a trained model: its prototypes, its label features and its attention, each as a PNG."""
+"""The figures of a trained model: its prototypes, its label features and its attention, each as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from sadcl_core.data.images import open_image
+from sadcl_core.data.images import NamedImage, open_image
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.attention import attention_maps
-from sadcl_core.inference.coordinates import two_dimensions
+from sadcl_core.inference.coordinates import LEAST, two_dimensions
 from sadcl_core.inference.embed_split import label_features
 from sadcl_core.inference.load import Model
+from sadcl_core.inference.thresholds import ThresholdRequest
+from sadcl_core.metrics.separation import Separation, separation
 from sadcl_core.plots.attention import plot_attention
-from sadcl_core.plots.embeddings import plot_embeddings
+from sadcl_core.plots.embeddings import FeatureMap, plot_embeddings
 from sadcl_core.plots.prototypes import plot_prototypes
 from sadcl_core.runtime.progress import Progress
 
+Floats = npt.NDArray[np.float32]
 
-def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> Path:
-    """Draw a t-SNE map of the K class prototypes, coloured and shaped by superclass.
+MOST_PAIRS = 1000  # of classes most alike
+ORDERED = 2000  # classes, up to which those alike are put together
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeFigure:
+    """A figure of K prototypes.
+
+    Attributes:
+        path: of the figure.
+        cosines: (K, K).
+        nearest: of each class the others, the most alike first.
+    """
+
+    path: Path
+    cosines: npt.NDArray[np.float64]
+    nearest: tuple[tuple[int, ...], ...]
+
+
+def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> PrototypeFigure:
+    """Draw the class prototypes: a t-SNE map, coloured and shaped by superclass, their cosines and the pairs most alike.
 
     Args:
         model: from `sadcl_core.load`.
-        path: of the PNG.
+        path: of the figure.
         seed: of t-SNE.
 
     Raises:
-        DataError: the model has no prototypes, or fewer than 3 classes.
+        DataError: the model has no prototypes, or one class.
     """
     card = model.card
     if not card.has_prototypes:
         raise DataError(f"{model.path} has no prototypes: it was trained without contrastive losses.")
-    if len(card.classes) < 3:
-        raise DataError(f"{model.path} has {len(card.classes)} classes; a map needs at least 3.")
+    if len(card.classes) < 2:
+        raise DataError(f"{model.path} has one class; there is nothing to compare its prototype with.")
     embeddings = model.forward.project(model.classifier.prototypes).cpu().numpy()
-    title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, t-SNE"
-    return plot_prototypes(two_dimensions(embeddings, seed=seed), card.classes, card.superclasses, path, title=title)
+    cosines = (embeddings @ embeddings.T).astype(np.float64)
+    points = two_dimensions(embeddings, seed=seed) if len(embeddings) >= LEAST else None
+    title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, after projection"
+    order, pairs = _like_together(cosines), _most_alike(cosines)
+    plot_prototypes(points, cosines, order, pairs, card.classes, card.superclasses, path, title=title)
+    ranked = np.argsort(-(cosines - 4 * np.eye(len(cosines))), axis=1, kind="stable")[:, :-1]
+    return PrototypeFigure(path, cosines, tuple(tuple(int(k) for k in row) for row in ranked))
+
+
+def _like_together(cosines: npt.NDArray[np.float64]) -> list[int]:
+    """Return an order of the classes in which those alike follow each other: the leaves of average linkage."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    if not 2 < len(cosines) <= ORDERED:
+        return list(range(len(cosines)))
+    distances = squareform(np.clip(1 - (cosines + cosines.T) / 2, 0, None) * (1 - np.eye(len(cosines))), checks=False)
+    return [int(k) for k in leaves_list(optimal_leaf_ordering(linkage(distances, "average"), distances))]
+
+
+def _most_alike(cosines: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    first, second = np.triu_indices(len(cosines), 1)
+    best = np.argsort(-cosines[first, second], kind="stable")[:MOST_PAIRS]
+    return list(zip(first[best].tolist(), second[best].tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class EmbeddingFigure:
+    """A figure of label features, with the separation of the classes in each map: of each model before and after projection."""
+
+    path: Path
+    separations: tuple[tuple[Separation, Separation], ...]
 
 
 def draw_embeddings(
-    model: Model,
+    models: Sequence[tuple[str, Model]],
     split: Split,
     path: Path,
     *,
@@ -51,46 +105,115 @@ def draw_embeddings(
     workers: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Path:
-    """Draw a t-SNE map of the label features of active labels, coloured and shaped by class.
+) -> EmbeddingFigure:
+    """Draw t-SNE maps of the label features of active labels, before and after projection, of one model or several side by side.
+
+    A class embedding tells its class's features from those of other classes whatever the image shows, so that clusters alone
+    prove little; what the losses changed is seen beside a model that was trained without them.
 
     Args:
-        model: from `sadcl_core.load`.
+        models: names and models, all of the classes of the first.
         split: of images with labels.
-        path: of the PNG.
+        path: of the figure.
         limit: only the first so many images.
         batch_size: images at a time.
         workers: processes that read images; None chooses.
         seed: of t-SNE.
-        progress: called with how many images are done, of how many.
+        progress: called with how many images are done, of how many, for each model.
 
     Raises:
-        DataError: the images have fewer than 3 active labels.
+        DataError: the images have fewer than 3 active labels, or the models have other classes.
     """
+    columns, separations = [], []
+    for name, model in models:
+        if model.classes != models[0][1].classes:
+            raise DataError(f"{model.path} has other classes than {models[0][1].path}: their features cannot be compared.")
+        column, apart = _maps(name, model, split, limit, batch_size, workers, seed, progress)
+        columns.append(column)
+        separations.append(apart)
+    images = min(len(split), limit or len(split))
+    title = (
+        f"label features of {len(columns[0][0].labels):,} active labels in {images:,} images of "
+        f"{split.manifest.description.name}, split {split.name}, t-SNE"
+    )
+    plot_embeddings(list(zip(*columns, strict=True)), models[0][1].classes, path, title=title)
+    return EmbeddingFigure(path, tuple(separations))
+
+
+def _maps(
+    name: str,
+    model: Model,
+    split: Split,
+    limit: int | None,
+    batch_size: int,
+    workers: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[tuple[FeatureMap, FeatureMap], tuple[Separation, Separation]]:
+    """Return the maps of one model before and after projection."""
     batches = list(label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, progress=progress))
-    vectors = np.concatenate([batch.feature for batch in batches])
     labels = np.concatenate([batch.label for batch in batches])
-    if len(vectors) < 3:
-        raise DataError(f"Split {split.name} has {len(vectors)} active labels among these images; a map needs at least 3.")
-    title = f"label features of {len(vectors):,} active labels, {split.manifest.description.name} {split.name}, t-SNE"
-    return plot_embeddings(two_dimensions(vectors, seed=seed), labels, model.classes, path, title=title)
+    if len(labels) < LEAST:
+        raise DataError(f"Split {split.name} has {len(labels)} active labels among these images; a map needs at least {LEAST}.")
+    before, after = (np.concatenate([getattr(batch, kind) for batch in batches]) for kind in ("feature", "embedding"))
+    apart = (separation(before, labels), separation(after, labels))
+    titles = [f"{name}, {when}".removeprefix(", ") for when in ("before projection", "after projection")]
+    first, second = (
+        FeatureMap(
+            two_dimensions(vectors, seed=seed),
+            labels,
+            title,
+            f"silhouette {numbers.silhouette:.3f} · between/within {numbers.between_within:.2f}",
+        )
+        for vectors, title, numbers in zip((before, after), titles, apart, strict=True)
+    )
+    return (first, second), apart
 
 
-def draw_attention(model: Model, image: Path, path: Path, *, labels: Sequence[str] = (), topk: int = 3) -> Path:
+def draw_attention(
+    model: Model,
+    image: NamedImage | Path,
+    path: Path,
+    *,
+    labels: Sequence[str] = (),
+    topk: int | None = None,
+    threshold: ThresholdRequest = None,
+) -> Path:
     """Draw an image, and beside it where the model read labels from.
 
     Args:
         model: from `sadcl_core.load`.
-        image: a file.
-        path: of the PNG.
-        labels: class names; empty for those scored highest.
-        topk: how many of those.
+        image: a file, or another image with a name.
+        path: of the figure.
+        labels: class names; empty for those above their threshold, or the best one where there is none.
+        topk: how many of those, at most; without a threshold the best ones, whatever their score.
+        threshold: as for `Model.predict`.
 
     Raises:
         DataError: the image cannot be read.
         UsageError: a name is no class of the model.
     """
-    picture = open_image(image)
-    maps = attention_maps(model.forward, model.card, picture, labels=labels, topk=topk)
-    panels = [(model.classes[k], score, heat) for k, score, heat in zip(maps.labels, maps.scores, maps.maps, strict=True)]
-    return plot_attention(picture, panels, path, title=image.name)
+    named = NamedImage(str(image), image) if isinstance(image, Path) else image
+    picture = open_image(named.fetch(), name=named.name)
+    maps = attention_maps(model.forward, model.card, picture, labels=labels, topk=topk or len(model.classes))
+    chosen = list(zip(maps.labels, maps.scores, maps.maps, strict=True))
+    note = ""
+    if not labels and (topk is None or threshold is not None):
+        limits = model.choose_thresholds(threshold)
+        above = [one for one in chosen if one[1] > limits.values[one[0]]]
+        note = f"labels above {limits.description}" if above else f"the best label; none is above {limits.description}"
+        chosen = above or chosen[:1]
+    panels = [(model.classes[k], score, heat) for k, score, heat in chosen]
+    return plot_attention(picture, panels, path, title=Path(named.name).name, note=note)
+
+
+def figure_names(images: Sequence[NamedImage], suffix: str = ".png") -> Iterator[str]:
+    """Yield a name of a figure for each image: its folder and its name, with a number where that was taken before."""
+    from sadcl_core.runtime.files import safe_name
+
+    taken: dict[str, int] = {}
+    for image in images:
+        place = Path(image.name)
+        stem = safe_name(f"attention-{place.absolute().parent.name}-{place.stem}")
+        taken[stem] = taken.get(stem, 0) + 1
+        yield f"{stem}{'' if taken[stem] == 1 else f'-{taken[stem]}'}{suffix}"

@@ -10,8 +10,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,6 +20,7 @@ from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Transform
 from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.load import Model
+from sadcl_core.plots.overlay import attention_over
 from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.threads import map_ahead
 
@@ -105,26 +104,6 @@ def draw_thumbnails(
         if progress is not None:
             progress(done, len(labels))
     return Thumbnails(pictures, tuple(notes))
-
-
-def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Image.Image:
-    """Lay a map over a photo in grey: the higher, the redder, and the less of the photo is seen.
-
-    Args:
-        photo: of any size.
-        attention: (h, w), of any scale; NaN counts as 0.
-
-    Example:
-        >>> attention_over(Image.new("RGB", (8, 6)), np.eye(3, dtype=np.float32)).size
-        (8, 6)
-    """
-    finite = np.nan_to_num(attention, nan=0, posinf=0, neginf=0)
-    heat = Image.fromarray(finite / max(float(finite.max()), 1e-12)).resize(photo.size, Image.Resampling.BICUBIC)
-    strength = np.clip(np.asarray(heat), 0, 1)[..., None]
-    jet = np.clip(1.5 - np.abs(4 * strength - np.array([3, 2, 1])), 0, 1)  # red, green, blue
-    opacity = 0.15 + 0.5 * strength
-    grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
-    return Image.fromarray((grey * (1 - opacity) + 255 * jet * opacity).round().astype(np.uint8))
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""An image, and beside it the attention of its best labels over it."""
+"""An image, and beside it the attention of its labels over it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sadcl_core.plots.style import save, short
+from sadcl_core.plots.overlay import attention_over
+from sadcl_core.plots.style import bare, save, short
+
+COLUMNS = 4
+SIDE = 800  # pixels of a panel's longer side, at most
 
 
 def plot_attention(
-    image: Image.Image, labels: Sequence[tuple[str, float, npt.NDArray[np.float32]]], path: Path, *, title: str
+    image: Image.Image, labels: Sequence[tuple[str, float, npt.NDArray[np.float32]]], path: Path, *, title: str, note: str = ""
 ) -> Path:
     """Draw an image and one overlay per label, four panels to a row.
 
     Args:
         image: RGB.
         labels: name, score in 0..1 and attention (h, w), of any scale, of each label.
-        path: of the PNG.
-        title: above the image.
+        path: of the figure.
+        title: above the image, such as its name.
+        note: under all panels, such as the threshold of the labels.
     """
-    columns = min(4, len(labels) + 1)
+    photo = image.copy()
+    photo.thumbnail((SIDE, SIDE))
+    columns = min(COLUMNS, len(labels) + 1)
     rows = math.ceil((len(labels) + 1) / columns)
-    aspect = image.height / image.width
-    figure = Figure(figsize=(3 * columns, (3 * aspect + 0.45) * rows), layout="constrained")
-    figure.subplots(rows, columns, squeeze=False)
-    panels = figure.axes
-    for panel in panels:
-        panel.set_axis_off()
-    smooth = "nearest" if max(image.size) < 128 else "bilinear"
-    panels[0].imshow(image, interpolation=smooth)
-    panels[0].set_title(short(title, 60), fontsize=10)
+    tall = min(max(photo.height / photo.width, 0.3), 2.5)
+    figure = Figure(figsize=(3 * columns, (3 * tall + 0.4) * rows + 0.3), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    smooth = "nearest" if max(photo.size) < 128 else "auto"
+    for panel in panels[len(labels) + 1 :]:
+        panel.set_visible(False)
+    for panel in panels[: len(labels) + 1]:
+        bare(panel)
+    panels[0].imshow(np.asarray(photo), interpolation=smooth)
+    panels[0].set_title(short(title, 34, middle=True), fontsize=9)
     for panel, (name, score, attention) in zip(panels[1:], labels, strict=False):
-        heat = Image.fromarray(attention / max(float(attention.max()), 1e-12)).resize(image.size, Image.Resampling.BICUBIC)
-        strength = np.clip(np.asarray(heat), 0, 1)
-        panel.imshow(image.convert("L"), cmap="gray", interpolation=smooth)
-        panel.imshow(strength, cmap="jet", alpha=0.15 + 0.5 * strength, interpolation="bilinear", vmin=0, vmax=1)
-        panel.set_title(f"{short(name)}  {score:.2f}", fontsize=10)
+        panel.imshow(np.asarray(attention_over(photo, attention)), interpolation=smooth)
+        panel.set_title(f"{short(name, 28)}  {score:.2f}", fontsize=9)
+    if note:
+        figure.supxlabel(short(note, 40 * columns), x=0.01, ha="left", fontsize=8, color="#555555")
     return save(figure, path)

@@ -1,59 +1,76 @@
-"""The map of label features: one point per active label of an image, coloured and shaped by class."""
+"""Maps of label features: one point per active label of an image, coloured and shaped by class, several maps side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sadcl_core.plots.style import GREY, bare, colour, marker, save, short
 
 MOST_CLASSES = 24  # with a colour and a legend entry of their own
+SIDE = 5.0  # inches of a map
 
 
-def plot_embeddings(
-    points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str
-) -> Path:
-    """Draw n points; with many classes the rarer ones are grey.
+@dataclass(frozen=True)
+class FeatureMap:
+    """Points (n, 2), their class indices (n,), and the lines above them."""
+
+    points: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    title: str
+    note: str = ""
+
+
+def plot_embeddings(maps: Sequence[Sequence[FeatureMap]], classes: Sequence[str], path: Path, *, title: str) -> Path:
+    """Draw maps in rows and columns; with many classes the rarer ones are grey.
 
     Args:
-        points: (n, 2).
-        labels: (n,) class indices.
+        maps: rows of maps, all of the same classes.
         classes: K names.
-        path: of the PNG.
-        title: above the figure.
+        path: of the figure.
+        title: above all.
     """
-    present, counts = np.unique(labels, return_counts=True)
-    frequent = sorted(present[np.argsort(-counts, kind="stable")][:MOST_CLASSES])
-    figure = Figure(figsize=(8.5, 6.5))
-    axes = figure.add_subplot()
-    rest = ~np.isin(labels, frequent)
-    size = 22 if len(points) < 1500 else 9
-    if rest.any():
-        axes.scatter(
-            points[rest, 0],
-            points[rest, 1],
-            s=size * 0.6,
-            color=GREY,
-            alpha=0.25,
-            linewidths=0,
-            label=f"{len(present) - len(frequent)} other classes",
-        )
-    for number, k in enumerate(frequent):
-        axes.scatter(
-            points[labels == k, 0],
-            points[labels == k, 1],
-            s=size,
-            color=colour(number),
-            marker=marker(number),
-            alpha=0.8,
-            linewidths=0,
-            label=short(classes[k]),
-        )
-    axes.set_title(short(title, 120), loc="left", fontsize=12)
-    bare(axes)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, markerscale=1.6, fontsize=9)
+    everything = np.concatenate([one.labels for row in maps for one in row])
+    present, counts = np.unique(everything, return_counts=True)
+    frequent = [int(k) for k in present[np.argsort(-counts, kind="stable")][:MOST_CLASSES]]
+    rows, columns = len(maps), len(maps[0])
+    figure = Figure(figsize=(SIDE * columns + 2.2, SIDE * rows + 0.5), layout="constrained")
+    figure.suptitle(short(title, 60 * columns), x=0.01, ha="left", fontsize=12)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes_row, row in zip(grid, maps, strict=True):
+        for axes, one in zip(axes_row, row, strict=True):
+            _draw(axes, one, frequent, classes, others=len(present) - len(frequent))
+    entries: dict[str, Artist] = {}
+    for axes in grid.flat:
+        handles, names = axes.get_legend_handles_labels()
+        entries |= dict(zip(names, handles, strict=True))
+    names = [name for k in frequent if (name := short(classes[k])) in entries]
+    names += [name for name in entries if name not in names]
+    figure.legend(
+        [entries[name] for name in names], names, loc="outside right center", frameon=False, markerscale=1.5, fontsize=8
+    )
     return save(figure, path)
+
+
+def _draw(axes: Axes, one: FeatureMap, frequent: Sequence[int], classes: Sequence[str], *, others: int) -> None:
+    size = 18 if len(one.points) < 1500 else 7
+    rest = ~np.isin(one.labels, frequent)
+    if rest.any():
+        x, y = one.points[rest].T
+        axes.scatter(x, y, s=size * 0.6, color=GREY, alpha=0.25, linewidths=0, label=f"{others} other classes")
+    for number, k in enumerate(frequent):
+        chosen = one.labels == k
+        if chosen.any():
+            x, y = one.points[chosen].T
+            name = short(classes[k])
+            axes.scatter(x, y, s=size, alpha=0.8, linewidths=0, color=colour(number), marker=marker(number), label=name)
+    axes.set_title("\n".join(short(line, 70) for line in (one.title, one.note) if line), loc="left", fontsize=9)
+    bare(axes)
+    axes.set_box_aspect(1)

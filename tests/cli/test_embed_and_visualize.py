@@ -34,7 +34,14 @@ def test_embed_files_without_labels(in_trained: Sadcl, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("prototypes",), ("embeddings",), ("curves",), ("attention", IMAGE), ("attention", IMAGE, "--labels", "nine,two")],
+    [
+        ("prototypes",),
+        ("embeddings",),
+        ("curves",),
+        ("attention", IMAGE),
+        ("attention", IMAGE, "--labels", "nine,two"),
+        ("attention", IMAGE, "-l", "two"),
+    ],
 )
 def test_every_figure(in_trained: Sadcl, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "figure.png"
@@ -60,8 +67,10 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
     for arguments, code, words in [
         (("visualize", "prototype"), 2, "prototypes"),
         (("visualize", "attention"), 2, "Missing argument"),
-        (("visualize", "attention", tmp_path / "none.jpg"), 3, "no such file"),
+        (("visualize", "attention", tmp_path / "none.jpg"), 3, "There is no image"),
         (("visualize", "attention", IMAGE, "--labels", "tenn"), 2, "no class 'tenn'"),
+        (("visualize", "curves", "-o", tmp_path / "a.jpg"), 2, "png, svg, pdf"),
+        (("visualize", "attention", "my-coco/val2017", "-o", tmp_path / "a.png"), 2, "Name a folder"),
         (("visualize", "curves", "-w", tmp_path), 3, "no results.csv"),
         (("embed", "-w", tmp_path), 3, "has no weights"),
     ]:
@@ -69,3 +78,26 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         assert ran.exit_code == code, (arguments, ran.stderr)
         assert words in ran.stderr
         assert ran.stdout == ""
+
+
+def test_numbers_of_figures(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("visualize", "prototypes", "-o", tmp_path, "--json")
+    nearest = json.loads(ran.stdout)["nearest"]
+    assert len(nearest) == 10
+    for name, others in nearest.items():
+        assert name not in others
+        assert list(others.values()) == sorted(others.values(), reverse=True)
+    ran = in_trained(
+        "visualize", "embeddings", "--against", "runs/coco/weights/last.safetensors", "-o", tmp_path / "e.svg", "--json"
+    )
+    assert ran.exit_code == 0, ran.stderr
+    separations = json.loads(ran.stdout)["separation"]
+    assert [set(values) for values in separations.values()] == [{"before", "after"}] * 2
+    assert all(-1 <= one["silhouette"] <= 1 for values in separations.values() for one in values.values())
+    assert (tmp_path / "e.svg").is_file()
+
+
+def test_attention_of_a_folder(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("visualize", "attention", "my-coco/val2017", "--limit", "3", "--threshold", "0.9", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"attention-val2017-00{k}.png" for k in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sadcl_core.runs.run_directory import RunDirectory
-from sadcl_core.training.listeners.events import EpochDone, Event
+from sadcl_core.training.listeners.events import EpochDone, Event, RunStarted
 
 SHARE = 20  # curves are drawn when the last drawing took less than 1/SHARE of the time since
 
@@ -16,11 +16,14 @@ class Curves:
     def __init__(self, run: RunDirectory) -> None:
         """Draw nothing before the first epoch is done."""
         self.run = run
+        self.split = ""
         self.drawn, self.cost, self.behind = -float("inf"), 0.0, False
 
     def __call__(self, event: Event) -> None:
         """Draw when an epoch is done."""
-        if isinstance(event, EpochDone):
+        if isinstance(event, RunStarted):
+            self.split = event.config.data.eval_split
+        elif isinstance(event, EpochDone):
             self.behind = True
             if time.perf_counter() - self.drawn > SHARE * self.cost:
                 self.draw()
@@ -40,6 +43,6 @@ class Curves:
 
         start = time.perf_counter()
         self.behind = False
-        plot_curves(self.run.read_results(), self.run.path / "plots" / "curves.png", title=str(self.run.path))
+        plot_curves(self.run.read_results(), self.run.path / "plots" / "curves.png", title=str(self.run.path), split=self.split)
         self.drawn = time.perf_counter()
         self.cost = self.drawn - start

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -16,7 +15,8 @@ from sadcl_core.data.shards import write_shards
 from sadcl_core.data.split import Split
 from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.load import Model, load
-from sadcl_core.inference.thumbnails import attention_over, draw_thumbnails
+from sadcl_core.inference.thumbnails import draw_thumbnails
+from sadcl_core.plots.overlay import attention_over
 
 PAIRS = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
 
@@ -116,19 +116,3 @@ def test_the_shape_is_kept_and_what_is_broken_left_out(model: Model, tmp_path: P
     shutil.rmtree(tmp_path / "images")
     nothing = draw_thumbnails(model, split, pairs)
     assert (nothing.pictures, len(nothing.notes)) == ({}, 5)
-
-
-def test_the_map_is_red_where_it_is_high() -> None:
-    attention = np.zeros((4, 4), np.float32)
-    attention[0, 3] = 1e-3
-    pixels = np.asarray(attention_over(Image.new("RGB", (80, 40), (128, 128, 128)), attention)).astype(int)
-    assert pixels.shape == (40, 80, 3)
-    ys, xs = np.nonzero(pixels[..., 0] - pixels[..., 2] > 60)
-    assert ys.mean() < 10
-    assert xs.mean() > 60
-    assert tuple(pixels[35, 5]) == (109, 109, 128)  # 0.85 of grey, 0.15 of dark blue
-
-
-@pytest.mark.parametrize("attention", [np.zeros((3, 3)), np.full((3, 3), np.nan)])
-def test_a_map_of_nothing_is_drawn(attention: npt.NDArray[np.float64]) -> None:
-    assert attention_over(Image.new("RGB", (8, 8)), attention.astype(np.float32)).size == (8, 8)

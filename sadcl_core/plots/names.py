@@ -1,0 +1,92 @@
+"""Names beside points, none over another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from sadcl_core.plots.style import GREY, short
+
+Boxes = npt.NDArray[np.float64]  # (n, 4): left, bottom, right, top in pixels
+
+DISTANCES = (2, 4, 7, 12, 18, 26, 36, 50, 70, 95, 125, 160)  # pixels at 100 dpi between a point's mark and its name
+ANGLES = np.deg2rad([20, 160, -20, -160, 90, -90, 0, 180, 45, 135, -45, -135, 70, 110, -70, -110])  # the best ones first
+LEADER = 7  # distance from which on a line joins a name and its point
+
+
+def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str], *, size: float, mark: float = 10) -> int:
+    """Write the name of each point as near to it as there is room, within the axes; the figure's layout is settled before.
+
+    Args:
+        axes: with all marks drawn and its limits set.
+        points: (n, 2) in the units of the axes.
+        names: n.
+        size: of the letters, in points.
+        mark: width of a point's mark, in points.
+
+    Returns:
+        How many names found no room and are not drawn.
+    """
+    figure = cast("Figure", axes.get_figure(root=True))
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    unit = figure.dpi / 72
+    places = axes.transData.transform(points)
+    half = mark * unit / 2
+    marks = np.column_stack([places - half, places + half])
+    frame = axes.get_window_extent(renderer)
+    font = FontProperties(size=size)
+    texts = [short(name) for name in names]
+    sizes = np.array([renderer.get_text_width_height_descent(text, font, False)[:2] for text in texts]).reshape(-1, 2) + 2
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    crowded = np.argsort(-(gaps < 40 * unit).sum(axis=1), kind="stable")
+    taken = marks
+    left_out = 0
+    for k in crowded:
+        boxes, distances = _candidates(places[k], sizes[k], half, unit)
+        inside = (boxes[:, :2] >= [frame.x0, frame.y0]).all(axis=1) & (boxes[:, 2:] <= [frame.x1, frame.y1]).all(axis=1)
+        free = np.flatnonzero(inside & ~_overlap(boxes, taken))
+        if not len(free):
+            left_out += 1
+            continue
+        box, distance = boxes[free[0]], distances[free[0]]
+        taken = np.vstack([taken, box])
+        centre = (box[:2] + box[2:]) / 2
+        axes.annotate(
+            texts[k],
+            points[k],
+            xytext=tuple((centre - places[k]) / unit),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=size,
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": mark / 2}
+            if distance >= LEADER
+            else None,
+        )
+    return left_out
+
+
+def _candidates(place: npt.NDArray[np.float64], size: npt.NDArray[np.float64], half: float, unit: float) -> tuple[Boxes, Boxes]:
+    """Return places for a box of a size around a mark, the best first, and their distances from it."""
+    distances = np.repeat(np.array(DISTANCES, float), len(ANGLES))
+    angles = np.tile(ANGLES, len(DISTANCES))
+    away = (half + distances * unit / 1.39)[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+    centres = (
+        place + away + np.sign(np.round(away, 6)) * size / 2 * np.abs(np.column_stack([np.cos(angles), np.sin(angles)])) ** 0.5
+    )
+    return np.hstack([centres - size / 2, centres + size / 2]), distances
+
+
+def _overlap(boxes: Boxes, others: Boxes) -> npt.NDArray[np.bool_]:
+    """Return for each box whether it overlaps one of the others."""
+    apart = (boxes[:, None, 2:] <= others[None, :, :2]) | (boxes[:, None, :2] >= others[None, :, 2:])
+    return np.asarray(np.any(~np.any(apart, axis=2), axis=1))
