@@ -42,6 +42,7 @@ class PredictionFile:
         job: what the predictions depend on, as for JSON; a file that was begun with another job is not gone on with.
         batch_size: of the predictions.
         all_scores: write the score of every class.
+        features: write the features of the image and of its labels.
         chunk: images of a chunk, rounded up to whole batches.
 
     Example:
@@ -62,6 +63,7 @@ class PredictionFile:
     job: Mapping[str, Any]
     batch_size: int
     all_scores: bool = False
+    features: bool = False
     chunk: int = CHUNK
     _rows: list[Prediction] = field(default_factory=list)
     _count: int = 0  # finished chunks
@@ -95,7 +97,8 @@ class PredictionFile:
 
     def _check_job(self) -> None:
         path = self.folder / "job.json"
-        job = json.loads(json.dumps({**self.job, "chunk": self._chunk_size, "all_scores": self.all_scores}))  # as it is read
+        own = {"all_scores": self.all_scores, "features": self.features}
+        job = json.loads(json.dumps({**self.job, "chunk": self._chunk_size, **own}))  # as it is read
         if path.is_file():
             begun = json.loads(path.read_text(encoding="utf-8"))
             other = next((name for name in {**job, **begun} if job.get(name) != begun.get(name)), None)
@@ -146,7 +149,7 @@ class PredictionFile:
             self._rows = []
 
     def _table(self, rows: Sequence[Prediction]) -> pa.Table:
-        """Return predictions as a table; features only where a prediction has them."""
+        """Return predictions as a table."""
         columns: dict[str, pa.Array] = {
             "image": pa.array([row.name for row in rows], pa.string()),
             "labels": pa.array([[name for name, _ in row.labels] for row in rows], pa.list_(pa.string())),
@@ -156,7 +159,7 @@ class PredictionFile:
         if self.all_scores:
             vector = pa.list_(pa.float32(), len(self.classes))
             columns["scores"] = pa.array([None if row.error else row.scores for row in rows], vector)
-        if any(row.feature is not None for row in rows):
+        if self.features:
             columns["feature"] = pa.array([row.feature for row in rows], pa.list_(pa.float32()))
             embeddings = [None if row.embeddings is None else list(row.embeddings) for row in rows]
             columns["embeddings"] = pa.array(embeddings, pa.list_(pa.list_(pa.float32())))
@@ -179,18 +182,21 @@ class PredictionFile:
     def _write_parquet(self, path: Path) -> None:
         description = {"schema_version": SCHEMA_VERSION, "classes": self.classes, **self.job}
         metadata = {KEY: json.dumps(description, ensure_ascii=False).encode()}
-        # vectors of a known length are what indices of nearest neighbours read
-        lengths = (int(lengths[0]) for chunk in self._chunks() if (lengths := _lengths(chunk)))
-        length = next(lengths, None)
+        length = self._feature_length() if self.features else None
         writer: pq.ParquetWriter | None = None
         try:
             for chunk in self._chunks():
-                table = _with_features(chunk, length).replace_schema_metadata(metadata)
+                table = _with_length(chunk, length).replace_schema_metadata(metadata)
                 writer = writer or pq.ParquetWriter(path, table.schema)
                 writer.write_table(table, row_group_size=self._chunk_size)
         finally:
             if writer is not None:
                 writer.close()
+
+    def _feature_length(self) -> int | None:
+        """Return the length of features, None if no image could be read; indices of neighbours want vectors of a known length."""
+        features = (chunk["feature"].drop_null()[:1].to_pylist() for chunk in self._chunks(["feature"]))
+        return next((len(first[0]) for first in features if first), None)
 
     def _write_jsonl(self, path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
@@ -257,17 +263,9 @@ def write_csv(file: IO[str], rows: Iterator[Prediction], classes: Sequence[str],
         writer.writerow([to_cell(row.name), to_cell(join(names)), scores, to_cell(row.error), *every])
 
 
-def _lengths(table: pa.Table) -> list[int]:
-    """Return the lengths of the features in a chunk, if it has some."""
-    return [len(row) for row in table["feature"].drop_null()[:1]] if "feature" in table.column_names else []
-
-
-def _with_features(table: pa.Table, length: int | None) -> pa.Table:
-    """Return a chunk with features of a fixed length; where no image of it could be read they are missing."""
+def _with_length(table: pa.Table, length: int | None) -> pa.Table:
+    """Return a chunk with features of a fixed length."""
     if length is None:
         return table
-    if "feature" not in table.column_names:
-        table = table.append_column("feature", pa.nulls(table.num_rows, pa.list_(pa.float32())))
-        table = table.append_column("embeddings", pa.nulls(table.num_rows, pa.list_(pa.list_(pa.float32()))))
     index = table.column_names.index("feature")
     return table.set_column(index, "feature", table["feature"].combine_chunks().cast(pa.list_(pa.float32(), length)))
