@@ -93,8 +93,8 @@ def predict_images(
             asked = {"threshold": [float(value) for value in model.choose_thresholds(threshold).values], "topk": topk}
             places = {"images": images.places, "recursive": images.recursive, "column": images.column, "part": images.part}
             job = {**model.settings, **asked, "exclude": list(exclude), "batch_size": batch_size, **places}
-            columns = {"all_scores": all_scores, "features": embed}
-            file = stack.enter_context(PredictionFile(output, model.classes, job, batch_size, **columns, chunk=chunk))
+            written = PredictionFile(output, model.classes, job, batch_size, all_scores=all_scores, features=embed, chunk=chunk)
+            file = stack.enter_context(written)
             resumed, errors = file.skip(stream)
         for sink in sinks:
             stack.enter_context(sink.opened())

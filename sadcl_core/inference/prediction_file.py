@@ -65,8 +65,8 @@ class PredictionFile:
     all_scores: bool = False
     features: bool = False
     chunk: int = CHUNK
-    _rows: list[Prediction] = field(default_factory=list)
-    _count: int = 0  # finished chunks
+    _rows: list[Prediction] = field(default_factory=list, init=False)
+    _count: int = field(default=0, init=False)  # finished chunks
 
     @property
     def folder(self) -> Path:

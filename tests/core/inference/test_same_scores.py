@@ -126,8 +126,8 @@ def by_command(model: Model, folder: Path) -> Outcomes:
 
 def by_table(model: Model, folder: Path, *options: str) -> Outcomes:
     output = folder.with_name(f"{folder.name}{len(options)}.parquet")
-    arguments = ("-w", model.path, "-o", output, "--all-scores", "--device", "cpu", "--exist-ok", *options)
-    assert run_sadcl("predict", folder, *arguments).exit_code == 3
+    fixed = ("--all-scores", "--device", "cpu", "--exist-ok")
+    assert run_sadcl("predict", folder, "-w", model.path, "-o", output, *fixed, *options).exit_code == 3
     rows = pq.read_table(output).to_pylist()
     return {Path(row["image"]).name: row["error"] or np.array(row["scores"], np.float32) for row in rows}
 
