@@ -280,8 +280,9 @@ def show_views(event: events.ViewsPlanned) -> None:
     fewer = f" in place of {event.most}" if event.views < event.most else ""
     over = event.seconds > event.budget / 2
     if fewer or over:
+        views = f"{event.views} view{'s' if event.views > 1 else ''}"
         share = f", more than half of the time budget of {spoken(event.budget)}" if over else ""
-        text = f"features: about {spoken(event.seconds)} for {event.views} views of each training image{fewer}{share}"
+        text = f"features: about {spoken(event.seconds)} for {views} of each training image{fewer}{share}"
         (warn if over else say)(text)
 
 
