@@ -81,7 +81,7 @@ class MLDecoderHead(Head):
         """
         (feature_map,) = inputs.maps
         tokens = self.input_projection(feature_map.flatten(2).transpose(1, 2)).relu()  # (B, L, D)
-        queries = self.query_norm(self.queries + self.dropout(self.queries.expand(len(tokens), -1, -1)))  # (B, N, D)
+        queries = self.query_norm(self.queries + self.dropout(self.queries.expand(tokens.shape[0], -1, -1)))  # (B, N, D)
         attended, attention = self.attention(queries, tokens, tokens, need_weights=need_attention)
         features: Tensor = self.feedforward(self.norm(queries + self.dropout(attended)))  # (B, N, D)
         if attention is not None:

@@ -81,7 +81,7 @@ class SARLHead(Head):
         memory = x.flatten(2).transpose(1, 2)  # (B, L, D)
         for layer in self.encoder:
             memory = layer(memory, position=position)
-        target = memory.new_zeros(len(memory), len(self.class_embedding), self.width)  # (B, K, D)
+        target = memory.new_zeros(memory.shape[0], len(self.class_embedding), self.width)  # (B, K, D)
         attention = None
         for number, layer in enumerate(self.decoder, start=1):
             last = number == len(self.decoder)

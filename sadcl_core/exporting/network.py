@@ -1,0 +1,90 @@
+"""All of predicting as one network: uint8 images of any size in, probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from sadcl_core.exporting.resize import resize
+from sadcl_core.inference.load import Model
+
+OUTPUTS = ("probabilities", "logits", "label_features", "attention")
+LARGEST_LOGIT = 16.635532  # of a probability in float32 that is below 1: a calibration sees no larger one
+
+
+class WholeModel(nn.Module):
+    """Resizing, normalisation, network, sigmoid and calibration.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.config.schema import ModelSection
+        >>> from sadcl_core.model.classifier import Classifier
+        >>> from sadcl_core.runs.card import ModelCard
+        >>> section = ModelSection(backbone="test_resnet", stride=16, head="pooled")
+        >>> card = ModelCard(classes=("cat", "dog", "cow"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
+        >>> classifier = Classifier(section, num_classes=3, img_size=64).eval()
+        >>> model = Model(classifier, card, Path("pets.safetensors"), device=torch.device("cpu"))
+        >>> [tuple(tensor.shape) for tensor in WholeModel(model)(torch.zeros(2, 48, 80, 3, dtype=torch.uint8))]
+        [(2, 3), (2, 3), (2, 3, 96), (2, 3, 4, 4)]
+    """
+
+    mean: Tensor
+    std: Tensor
+    temperatures: Tensor
+    biases: Tensor
+
+    def __init__(self, model: Model, *, prepared: bool = False) -> None:
+        """Take over a model on the CPU.
+
+        Args:
+            model: from `sadcl_core.inference.load.load_trained`.
+            prepared: images come resized and normalised, float32 (B, 3, S, S), as programs expect that do this themselves.
+        """
+        super().__init__()
+        card = model.card
+        self.classifier = model.classifier
+        self.img_size, self.prepared = card.img_size, prepared
+        self.register_buffer("mean", torch.tensor(card.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(card.std).view(3, 1, 1))
+        self.register_buffer("temperatures", torch.tensor(card.temperatures or [1.0] * len(card.classes)))
+        self.register_buffer("biases", torch.tensor(card.biases or [0.0] * len(card.classes)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return probabilities (B, K), logits (B, K), label features (B, K, D) and attention (B, K, h, w).
+
+        Args:
+            images: (B, H, W, 3) uint8, RGB.
+        """
+        if not self.prepared:
+            images = (resize(images, self.img_size).float() / 255 - self.mean) / self.std
+        output = self.classifier(images, need_attention=True)
+        probabilities = (output.logits.clamp(max=LARGEST_LOGIT) / self.temperatures + self.biases).sigmoid()
+        return probabilities, output.logits, output.label_features, output.attention
+
+    def example(self) -> Tensor:
+        """Return a batch that it can be traced with."""
+        if self.prepared:
+            return torch.zeros(2, 3, self.img_size, self.img_size)
+        return torch.zeros(2, 70, 90, 3, dtype=torch.uint8)
+
+
+def trace(network: WholeModel) -> ExportedProgram:
+    """Return the operations of a network, for batches of any size and images of any height and width."""
+    dynamic = {0: Dim.DYNAMIC} if network.prepared else {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
+    with torch.no_grad(), _slow_attention():
+        return torch.export.export(network.eval(), (network.example(),), dynamic_shapes=(dynamic,), strict=False)
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Keep torch from its fused attention, which other programs do not have."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
