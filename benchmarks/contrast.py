@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.split import open_split
 from sadcl_core.losses import prototype_to_sample_loss, sample_to_sample_loss
 
@@ -77,7 +77,7 @@ def main(runs: list[str]) -> None:
         sys.exit("Name one or more runs of a method with contrastive losses, such as runs/digits.")
     print("| run | split | S2S | floor | absent | P2S |\n| --- | --- | --- | --- | --- | --- |")
     for run in runs:
-        opened = load(run)
+        opened = load_trained(run)
         for name in ("train", None):
             split = open_split(opened, split=name).split
             values = look(opened, split)

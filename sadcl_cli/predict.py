@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import typer
 
 from sadcl_cli.console import counting, messages, one_line, results, say, show, show_json, warn
-from sadcl_cli.display.model import open_model
+from sadcl_cli.display.model import open_predictor
 from sadcl_cli.options import (
     MOST,
     BatchSize,
@@ -136,7 +136,7 @@ def predict(
     if output is not None:
         check_target(output, exist_ok=exist_ok, embed=embed)
     stream = open_images(images, recursive=recursive, column=column, part=parse_part(part))
-    model = open_model(
+    model = open_predictor(
         weights,
         device=device,
         precision=precision,

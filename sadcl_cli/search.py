@@ -125,8 +125,8 @@ def _search(
 
     model = None
     if image is not None:
-        from sadcl_core.inference.load import load
+        from sadcl_core.inference.load import load_trained
 
-        model = load(weights or index.about.get("model") or None, device=device)
+        model = load_trained(weights or index.about.get("model") or None, device=device)
         say(model_sentence(model))
     return searching.search(index, image, label, model=model, prototype=prototype, count=count)

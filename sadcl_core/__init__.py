@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
     from sadcl_core.evaluation.two_models import compare_models
     from sadcl_core.experiments.compare import compare
+    from sadcl_core.exporting.export import export
     from sadcl_core.inference.feature_store import clear_features, stored_features
     from sadcl_core.inference.load import Model, load
+    from sadcl_core.inference.onnx_model import OnnxModel
     from sadcl_core.inference.predict_images import predict_images
     from sadcl_core.inference.search import search
     from sadcl_core.training.train import configure_run, train
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 # name -> the module that has it
 _PUBLIC: dict[str, str] = {
     "Model": "sadcl_core.inference.load",
+    "OnnxModel": "sadcl_core.inference.onnx_model",
     "calibrate": "sadcl_core.evaluation.calibrate",
     "clear_features": "sadcl_core.inference.feature_store",
     "compare": "sadcl_core.experiments.compare",
@@ -41,6 +44,7 @@ _PUBLIC: dict[str, str] = {
     "diagnose": "sadcl_core.diagnosis.diagnose",
     "evaluate": "sadcl_core.evaluation.evaluate",
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
+    "export": "sadcl_core.exporting.export",
     "load": "sadcl_core.inference.load",
     "open_images": "sadcl_core.data.image_stream",
     "predict_images": "sadcl_core.inference.predict_images",
@@ -52,6 +56,7 @@ _PUBLIC: dict[str, str] = {
 
 __all__ = [
     "Model",
+    "OnnxModel",
     "__version__",
     "calibrate",
     "clear_features",
@@ -61,6 +66,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "evaluate_scores",
+    "export",
     "load",
     "open_images",
     "predict_images",

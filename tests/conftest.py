@@ -19,6 +19,7 @@ from sadcl_cli.app import app
 from sadcl_cli.console import verbosity
 from sadcl_core.data.formats import digits
 from sadcl_core.data.rows import Box
+from sadcl_core.exporting.export import Export, export
 
 
 def pytest_collection_finish() -> None:
@@ -177,6 +178,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ran = run_sadcl("train", "coco", "--data", "my-coco", *QUICK)
     assert ran.exit_code == 0, ran.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path) -> Export:
+    """The ONNX file of the trained run, outside it, verified on its held-out images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        return export("runs/coco", output=trained / "exported" / "model.onnx")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import say, stages
 from sadcl_cli.display.prepare import say_origin
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from sadcl_core.data.split import Split
     from sadcl_core.inference.load import Model
+    from sadcl_core.inference.onnx_model import OnnxModel
+    from sadcl_core.inference.predictor import Predictor
     from sadcl_core.inference.split import OpenedSplit
 
 
-def open_model(
+def open_predictor(
     weights: Path | None,
     *,
     device: str,
@@ -26,16 +28,34 @@ def open_model(
     tta: str = "none",
     threshold: Sequence[str] = (),
     labels: Sequence[str] = (),
-) -> Model:
-    """Load a model and say which it is; thresholds and labels that it does not have are refused before."""
+) -> Model | OnnxModel:
+    """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before."""
     from sadcl_core.inference import load as loading
     from sadcl_core.inference.thresholds import choose
 
     if threshold or labels:
-        card = loading.find_card(weights, uncalibrated=uncalibrated)[2]
+        card = loading.find_card(weights, uncalibrated=uncalibrated).card
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
     model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
+    say(model_sentence(model))
+    return model
+
+
+def open_model(
+    weights: Path | None,
+    *,
+    device: str,
+    precision: str = "auto",
+    img_size: int | None = None,
+    labels: Sequence[str] = (),
+) -> Model:
+    """Load a model with its network in torch and say which it is; labels that it does not have are refused before."""
+    from sadcl_core.inference import load as loading
+
+    if labels:
+        loading.find_card(weights).card.class_indices(labels)
+    model = loading.load_trained(weights, device=device, precision=precision, img_size=img_size)
     say(model_sentence(model))
     return model
 
@@ -62,7 +82,7 @@ def open_model_and_split(
     return model, opened.split
 
 
-def model_sentence(model: Model) -> str:
+def model_sentence(model: Predictor[Any]) -> str:
     """Say which model this is."""
     card = model.card
     note = " (the run that finished last)" if model.is_last_run else ""
@@ -77,7 +97,7 @@ def model_sentence(model: Model) -> str:
     return f"{sentence}; calibrated for {made['objective']} on split {made['split']} of {made['dataset']}{elsewhere}"
 
 
-def say_split(model: Model, opened: OpenedSplit) -> None:
+def say_split(model: Predictor[Any], opened: OpenedSplit) -> None:
     """Say which images these are, how their labels were read just now, and what of them may be wrong."""
     if opened.origin is not None and opened.origin.kind == "now":
         say_origin(opened.origin)

@@ -155,6 +155,17 @@ def shards_of(split: Split, count: int) -> list[Shard]:
     return [Shard(name, start, images) for (name, images), start in zip(files, starts, strict=False) if start - first < count]
 
 
+def image_sources(split: Split, count: int) -> Iterator[Path | bytes]:
+    """Yield the first `count` images of a split, in its order: paths, or of shards the contents of files."""
+    if split.manifest.description.shards is None:
+        yield from (split.path(index) for index in range(count))
+        return
+    first = first_row(split)
+    for row, _, content in read_samples(split.manifest, shards_of(split, count)):
+        if row - first < count:
+            yield content
+
+
 def is_address(text: str) -> bool:
     """Return True if a text is an address that the library may open, and no path.
 

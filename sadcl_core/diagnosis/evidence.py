@@ -20,7 +20,7 @@ from sadcl_core.diagnosis.baselines import Baselines, baselines
 from sadcl_core.diagnosis.findings import Finding, not_checked
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
 from sadcl_core.errors import DataError, SadclError
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.score import score
 from sadcl_core.inference.split import number_as_model
 from sadcl_core.runs.card import ModelCard, read_card
@@ -138,7 +138,7 @@ def gather(
     state = attempt("state", lambda: read_state(run))
     config = attempt("config", lambda: read_config(run))
     manifest = attempt("manifest", lambda: _read_manifest(run.path, state, config, data))
-    model = attempt("broken_weights", lambda: load(run.path, device="cpu"))
+    model = attempt("broken_weights", lambda: load_trained(run.path, device="cpu"))
     tensors = {} if model is None else model.classifier.state_dict()
     broken = tuple(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
     train = held_out = limits = scored = None

@@ -20,7 +20,7 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.evaluate import refuse_bad_output, results_folder
 from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
-from sadcl_core.inference.load import Model, ModelFile, find_card, load
+from sadcl_core.inference.load import Model, ModelFile, find_card, load_trained
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.metrics.calibration import (
     CrossFit,
@@ -34,6 +34,7 @@ from sadcl_core.metrics.calibration import (
     parse_objective,
 )
 from sadcl_core.runs.card import read_card
+from sadcl_core.runs.onnx_file import is_onnx
 from sadcl_core.runtime.launcher import is_main_process
 from sadcl_core.runtime.progress import StagedProgress
 
@@ -180,7 +181,7 @@ def calibrate(
     calibration = fit_calibration(scored, aim)
     if is_main_process():
         calibration = replace(calibration, path=calibration.save(results_folder(scored, output)))
-        if scored.model is not None:
+        if isinstance(scored.model, Model):
             calibration.store(scored.model)
     return calibration
 
@@ -197,7 +198,7 @@ def remove_calibration(run_or_file: str | Path | None = None) -> Path:
     """
     path, _, _ = find_card(run_or_file)
     refuse_to_store(path)
-    _write(load(path, device="cpu"))
+    _write(load_trained(path, device="cpu"))
     return path
 
 
@@ -228,6 +229,8 @@ def make_folds(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 def refuse_to_store(path: Path, img_size: int | None = None) -> None:
     """Raise a UsageError when a model file cannot be written, or the model is run at another image size than it is for."""
+    if is_onnx(path):
+        raise UsageError(f"The calibration of {path} is a part of its network. Calibrate the run, and export it again.")
     folder = path.resolve().parent
     if not os.access(folder, os.W_OK):
         raise UsageError(

@@ -6,20 +6,25 @@ that boxes as shares of its sides, turned as the image is, lie where the model s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import torch
 from PIL import Image
-from torch import Tensor
 
 from sadcl_core.data.exif import upright_box, upright_size
 from sadcl_core.data.images import explained_image, image_file, orientation, stored_size
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
-from sadcl_core.model.classifier import Classifier, ClassifierOutput
-from sadcl_core.runtime.distributed import all_reduce
+from sadcl_core.runtime.launcher import is_launched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sadcl_core.model.classifier import Classifier, ClassifierOutput
 
 Floats = npt.NDArray[np.float64]
 CENTRE = ((0.5, 0.5),)
@@ -39,7 +44,7 @@ class LocalisationObserver:
         """
         self.split = split
         self.tolerance = tolerance
-        self.sums = torch.zeros(5, len(split.manifest.classes), dtype=torch.float64)  # as `Localisation` lists them
+        self.sums = np.zeros((5, len(split.manifest.classes)))  # as `Localisation` lists them
 
     def __call__(self, classifier: Classifier, output: ClassifierOutput, targets: Tensor, indices: Tensor) -> None:
         """Add a batch.
@@ -48,7 +53,15 @@ class LocalisationObserver:
             DataError: an image with boxes cannot be opened.
         """
         assert output.attention is not None, "needs_attention requests it"
-        for row, index in enumerate(indices.tolist()):
+        self.add(output.attention, targets.numpy(), indices.tolist())
+
+    def add(self, attention: Tensor | npt.NDArray[np.float32], targets: npt.NDArray[np.int8], indices: Sequence[int]) -> None:
+        """Add the maps (B, K, h, w) of a batch, with targets (B, K), and the index of each image in the split.
+
+        Raises:
+            DataError: an image with boxes cannot be opened.
+        """
+        for row, index in enumerate(indices):
             boxes_of: dict[int, list[Box]] = {}  # of the active labels
             for box in self.split.boxes(index) or ():
                 if targets[row, box.label] == 1:
@@ -58,33 +71,36 @@ class LocalisationObserver:
             path = self.split.path(index)
             with explained_image(path), Image.open(image_file(path)) as image:
                 size, turned = stored_size(image), orientation(image)  # from the header
-            maps = output.attention[row, list(boxes_of)].float().cpu().numpy()  # (n, h, w)
-            for attention, (label, boxes) in zip(maps, boxes_of.items(), strict=True):
-                self._add(label, attention, boxes, size, turned)
+            maps: Any = attention[row, list(boxes_of)]  # (n, h, w)
+            maps = maps if isinstance(maps, np.ndarray) else maps.float().cpu().numpy()
+            for one, (label, boxes) in zip(maps, boxes_of.items(), strict=True):
+                self._add(label, one, boxes, size, turned)
 
     def _add(self, label: int, attention: npt.NDArray[np.float32], boxes: list[Box], size: tuple[int, int], turned: int) -> None:
         corners = np.array([upright_corners(box, size, turned) for box in boxes])
         width, height = upright_size(size, turned)
         tolerance = (self.tolerance / width, self.tolerance / height)
         cover = box_cover(corners, *attention.shape)
-        self.sums[:, label] += torch.tensor(
-            [
-                pointing_hit(attention, corners, tolerance),
-                float(points_in_boxes(CENTRE, corners, tolerance)[0]),
-                box_energy(attention, cover),
-                float(cover.mean()),
-                1.0,
-            ],
-            dtype=torch.float64,
+        self.sums[:, label] += (
+            pointing_hit(attention, corners, tolerance),
+            float(points_in_boxes(CENTRE, corners, tolerance)[0]),
+            box_energy(attention, cover),
+            float(cover.mean()),
+            1.0,
         )
 
     def gather(self) -> None:
         """Add up the sums of all processes."""
-        self.sums = all_reduce(self.sums)
+        if is_launched():
+            import torch
+
+            from sadcl_core.runtime.distributed import all_reduce
+
+            self.sums = all_reduce(torch.from_numpy(self.sums)).numpy()
 
     def result(self) -> Localisation:
         """Return the means of each class over all images."""
-        sums = self.sums.numpy()
+        sums = self.sums
         pointing, centre, energy, area = np.divide(sums[:4], sums[4], out=np.full(sums[:4].shape, np.nan), where=sums[4] > 0)
         return Localisation(pointing, centre, energy, area, sums[4].astype(np.int64), self.tolerance)
 

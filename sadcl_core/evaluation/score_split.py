@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
-from sadcl_core.evaluation.scored_split import ScoredSplit, difficult
+from sadcl_core.evaluation.scored_split import ScoredSplit, describe
 from sadcl_core.evaluation.similarity import SimilarityObserver
 from sadcl_core.inference.feature_cache import open_stored
 from sadcl_core.inference.load import Model
@@ -61,20 +60,9 @@ def score_split(
             observers=observers,
             progress=progress,
         )
-    about: dict[str, Any] = {
-        "dataset": split.manifest.description.name,
-        "split": split.name,
-        "img_size": card.img_size,
-        "train_size": card.trained.get("img_size", card.img_size),
-        "model": str(model.path),
-        "limit": limit,
-        "data_fingerprint": split.manifest.fingerprint(),
-        **difficult(split),
-    }
+    about = describe(model, split, limit)
     if model.tta != "none":
         about["tta"] = model.tta
-    if card.calibrated:
-        about["calibrated"] = card.calibrated
     return ScoredSplit(
         name=str(model.path),
         scores=card.calibrated_scores(scored.scores),

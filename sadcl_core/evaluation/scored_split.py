@@ -15,7 +15,9 @@ from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.scores_file import Matched, ScoresFile, is_scores_file, match_labels, match_paths, read_scores
-from sadcl_core.inference.load import Model, ModelFile, find_card, load
+from sadcl_core.inference.load import ModelFile, find_card, load
+from sadcl_core.inference.onnx_model import OnnxModel
+from sadcl_core.inference.predictor import Predictor
 from sadcl_core.metrics.localisation import Localisation
 from sadcl_core.runs.card import ModelCard
 from sadcl_core.runtime.device import check_device_and_precision
@@ -25,7 +27,7 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 if TYPE_CHECKING:
     from sadcl_core.inference.split import OpenedSplit
 
-Fact: TypeAlias = "Model | tuple[Model, OpenedSplit] | Matched"
+Fact: TypeAlias = "Predictor[Any] | tuple[Predictor[Any], OpenedSplit] | Matched"
 Listener = Callable[[Fact], None]  # called with what is opened on the way: a model, its images, or a file of scores
 DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"}
 
@@ -76,7 +78,7 @@ class ScoredSplit:
     seconds: float = 0.0
     own_thresholds: tuple[float, ...] = ()
     as_trained: npt.NDArray[np.floating[Any]] | None = None
-    model: Model | None = None
+    model: Predictor[Any] | None = None
     split: Split | None = None
     localisation: Localisation | None = None
     similarity: npt.NDArray[np.float16] | None = None
@@ -238,6 +240,11 @@ def score_or_read(
         model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
         listen(model)
         listen((model, opened))
+        report = stage(progress, "scoring images")
+        if isinstance(model, OnnxModel):
+            from sadcl_core.evaluation.score_exported import score_exported
+
+            return score_exported(model, opened.split, workers=workers, limit=limit, progress=report)
         from sadcl_core.evaluation.score_split import score_split
 
         return score_split(
@@ -247,7 +254,7 @@ def score_or_read(
             workers=workers,
             limit=limit,
             similarity=similarity,
-            progress=stage(progress, "scoring images"),
+            progress=report,
         )
 
 
@@ -271,6 +278,24 @@ def _matched(
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
     about |= {} if matched.split is None else difficult(matched.split)
     return ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
+
+
+def describe(model: Predictor[Any], split: Split, limit: int | None) -> dict[str, Any]:
+    """Return the subject of an evaluation of a model on the first `limit` images of a split."""
+    card = model.card
+    about: dict[str, Any] = {
+        "dataset": split.manifest.description.name,
+        "split": split.name,
+        "img_size": card.img_size,
+        "train_size": card.trained.get("img_size", card.img_size),
+        "model": str(model.path),
+        "limit": limit,
+        "data_fingerprint": split.manifest.fingerprint(),
+        **difficult(split),
+    }
+    if card.calibrated:
+        about["calibrated"] = card.calibrated
+    return about
 
 
 def difficult(split: Split) -> dict[str, str]:

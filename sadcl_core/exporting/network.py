@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 from sadcl_core.exporting.resize import resize
 from sadcl_core.inference.load import Model
 
-OUTPUTS = ("probabilities", "logits", "label_features", "attention")
+DIMENSIONS = ("batch", "height", "width", "channels")  # of the input
 LARGEST_LOGIT = 16.635532  # of a probability in float32 that is below 1: a calibration sees no larger one
 
 

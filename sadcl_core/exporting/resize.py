@@ -1,8 +1,8 @@
-"""Resizing in plain arithmetic, the same to the last bit as the reader's, so that a network can do it in any runtime.
+"""Resizing in plain arithmetic, of the same pixels as the reader's, so that a network can do it in any runtime.
 
 Runtimes have antialiased resizing of their own, which rounds differently: a twentieth of the pixels of a photo is off by one, and
-probabilities by up to 0.007. Here the weights of the triangle filter are whole numbers, as in Pillow and in torch's kernel for uint8:
-as many bits as fit into 16 with a sign. Rows of pixels are made first, then columns, each rounded to 8 bits.
+probabilities by up to 0.007. Here the weights of the triangle filter are whole numbers of at most 15 bits, as in torch's kernel
+for uint8. Rows of pixels are resized first, then columns, each rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def _resize_length(images: Tensor, size: int) -> Tensor:
     """Return (B, 3, S, M) uint8 for (B, 3, L, M) uint8."""
     places, weights, scale = filter_weights(images.shape[2], size)
     near = images.index_select(2, places.flatten()).unflatten(2, (size, places.shape[1]))  # (B, 3, S, taps, M)
-    sums = (near.float() * weights[:, :, None]).sum(dim=3)  # whole numbers, exact in float32 where they are below 2^24
-    return ((sums + scale / 2) / scale).floor().to(torch.uint8)
+    sums = (near.float() * weights[:, :, None]).sum(dim=3)  # whole numbers, exact below 2^24: to a quarter of the size
+    resized: Tensor = ((sums + scale / 2) / scale).floor().to(torch.uint8)
+    return resized
 
 
 def filter_weights(length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,14 +10,10 @@ from torch import Tensor
 from sadcl_core.data.images import ImageSource, read_image
 from sadcl_core.data.transforms import Inputs, Preprocessing
 from sadcl_core.errors import NotFiniteError
+from sadcl_core.inference.predictor import NAN
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.registry import TEST_VIEWS, resolve
 from sadcl_core.runtime.device import autocast
-
-NAN = (
-    "The model gives NaN for some images: its weights are damaged, or its training diverged. "
-    "Take another model file, or train again."
-)
 
 
 def prepare_inputs(images: Inputs, preprocessing: Preprocessing, device: torch.device) -> Inputs:

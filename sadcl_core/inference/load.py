@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.onnx_model import OnnxModel, open_onnx
 from sadcl_core.inference.predict import Details
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.registry import TEST_VIEWS, suggest
 from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runs.onnx_file import is_onnx
 from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
 
@@ -42,11 +44,12 @@ def load(
     img_size: int | None = None,
     uncalibrated: bool = False,
     tta: str = "none",
-) -> Model:
-    """Load a trained model.
+) -> Model | OnnxModel:
+    """Load a trained model, or an exported one, which predicts without torch.
 
     Args:
-        run_or_file: a run (its best model), a model file, or None for the run under runs/ that finished last.
+        run_or_file: a run (its best model), a model file, an ONNX file of `sadcl export`, or None for the run under runs/ that
+            finished last.
         device: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.
         precision: auto, fp32, bf16 or fp16; auto takes half precision on CUDA.
         img_size: side in pixels that images are resized to; by default that of the training.
@@ -63,9 +66,39 @@ def load(
         >>> model.predict("img.jpg").labels  # doctest: +SKIP
         (('person', 0.98), ('dog', 0.71))
     """
+    arguments: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "img_size": img_size,
+        "uncalibrated": uncalibrated,
+        "tta": tta,
+    }
+    if run_or_file is not None and is_onnx(Path(run_or_file)):
+        return open_onnx(Path(run_or_file), **arguments)
+    return load_trained(run_or_file, **arguments)
+
+
+def load_trained(
+    run_or_file: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    img_size: int | None = None,
+    uncalibrated: bool = False,
+    tta: str = "none",
+) -> Model:
+    """Load a trained model, with its network in torch; arguments and errors are those of `load`.
+
+    Raises:
+        UsageError: the file is an exported one.
+    """
     check_device_and_precision(device, precision)
     if tta not in TEST_VIEWS:
         raise UsageError(f"There is no test-time augmentation {tta!r}. {suggest(tta, TEST_VIEWS)}")
+    if run_or_file is not None and is_onnx(Path(run_or_file)):
+        raise UsageError(
+            f"{run_or_file} is an exported model, which only predicts and is evaluated. Give the run or its model file."
+        )
     path, run, _ = find_card(run_or_file)
 
     from sadcl_core.runs.checkpoint import load_model

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     Images: TypeAlias = Iterable[ImageSource] | Tensor
 
 Pixels = TypeVar("Pixels")  # an image as `read` returns it
+NAN = (
+    "The model gives NaN for some images: its weights are damaged, or its training diverged. "
+    "Take another model file, or train again."
+)
 
 
 class Predictor(ABC, Generic[Pixels]):
@@ -36,7 +41,10 @@ class Predictor(ABC, Generic[Pixels]):
         path: of the model file.
         run: the run it belongs to, or None for a file on its own.
         is_last_run: nothing was named, and this is the run that finished last.
+        LARGEST_BATCH: images at most that wait and go through together, whatever is asked for.
     """
+
+    LARGEST_BATCH: ClassVar[int] = sys.maxsize
 
     card: ModelCard
     path: Path
@@ -190,7 +198,7 @@ class Predictor(ABC, Generic[Pixels]):
             self.classes,
             thresholds=limits,
             topk=topk,
-            batch_size=batch_size,
+            batch_size=min(batch_size, self.LARGEST_BATCH),
             workers=workers,
         )
 

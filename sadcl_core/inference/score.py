@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from sadcl_core.data.dataset import Batch
 from sadcl_core.errors import NotFiniteError
-from sadcl_core.inference.forward import NAN, Forward
+from sadcl_core.inference.forward import Forward
+from sadcl_core.inference.predictor import NAN
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.runs.checkpoint import ModelCard
 from sadcl_core.runtime.distributed import all_gather, any_rank, get_world_size, is_distributed

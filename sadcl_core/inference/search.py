@@ -293,11 +293,11 @@ def _mean(vectors: Floats, rows: Rows) -> Floats:
 def _query(index: EmbeddingIndex, image: str | Path | bytes | Image.Image, label: str | None, model: Model | None) -> Floats:
     """Return the vector of an image, or of a label in it."""
     if model is None:
-        from sadcl_core.inference.load import load
+        from sadcl_core.inference.load import load_trained
 
         if not index.about.get("model"):
             raise UsageError("The index does not say which model made it. Give the model.")
-        model = load(index.about["model"])
+        model = load_trained(index.about["model"])
     if index.about.get("fingerprint", "") not in ("", fingerprint(model.classifier.state_dict())):
         raise DataError(
             f"{index.folder} was made by another model than {model.path}: their features cannot be compared. Make the "

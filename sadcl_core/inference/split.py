@@ -15,7 +15,8 @@ from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import DataOrigin, find_or_prepare
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.load import Model, ModelFile
+from sadcl_core.inference.load import ModelFile
+from sadcl_core.inference.predictor import Predictor
 from sadcl_core.runs.card import ModelCard
 from sadcl_core.runs.run_directory import read_status
 from sadcl_core.runtime.progress import StagedProgress
@@ -47,7 +48,7 @@ class OpenedSplit:
 
 
 def open_split(
-    model: Model | ModelFile,
+    model: Predictor[Any] | ModelFile,
     *,
     data: str | None = None,
     split: str | None = None,
@@ -95,7 +96,7 @@ def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:
     return manifest if manifest.classes == card.classes else manifest.with_classes(card.classes, card.superclasses)
 
 
-def refuse_trained_on(model: Model | ModelFile, images: Split) -> None:
+def refuse_trained_on(model: Predictor[Any] | ModelFile, images: Split) -> None:
     """Raise a UsageError when images are among those that a model was trained on: it is surer of them than of others."""
     seen = _count_seen(images, _status(model))
     if seen:
@@ -105,7 +106,7 @@ def refuse_trained_on(model: Model | ModelFile, images: Split) -> None:
         )
 
 
-def _status(model: Model | ModelFile) -> dict[str, Any]:
+def _status(model: Predictor[Any] | ModelFile) -> dict[str, Any]:
     """Return what the run of a model wrote down, with the place where its prepared data are now; nothing for a lone file."""
     if model.run is None:
         return {}
@@ -124,7 +125,7 @@ def _count_seen(images: Split, status: dict[str, Any]) -> int:
     return sum(copy_name(image) in names for image in images)
 
 
-def _own_data(model: Model | ModelFile, status: dict[str, Any], data: str | None) -> Manifest:
+def _own_data(model: Predictor[Any] | ModelFile, status: dict[str, Any], data: str | None) -> Manifest:
     """Return the data that a model was trained on, with their images where they are now."""
     if "manifest" not in status:
         raise UsageError(f"{model.path} stands alone and does not say where its data lies. Give --data.")

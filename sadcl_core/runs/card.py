@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from sadcl_core.config.schema import ModelSection, Section
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runs.onnx_file import is_onnx, read_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,15 +103,18 @@ class ModelCard(Section):
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read the card of a model file, without its weights.
+    """Read the card of a model file or of its export, without its weights.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project or of a later version.
     """
-    with open_tensors(path, framework="np") as stored:
-        header: Mapping[str, str] = stored.metadata() or {}
+    if is_onnx(path):
+        header: Mapping[str, str] = read_metadata(path)
+    else:
+        with open_tensors(path, framework="np") as stored:
+            header = stored.metadata() or {}
     if CARD not in header:
-        raise DataError(f"{path} holds tensors but no description of a sadcl model. Give a file that sadcl train wrote.")
+        raise DataError(f"{path} holds no description of a sadcl model. Give a file that sadcl train or sadcl export wrote.")
     try:
         card = ModelCard.model_validate_json(header[CARD])
     except ValidationError as error:

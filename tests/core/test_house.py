@@ -32,6 +32,7 @@ FLOORS = {
     "sadcl_core.training": 7,
     "sadcl_core.evaluation": 7,
     "sadcl_core.experiments": 8,
+    "sadcl_core.exporting": 8,
     "sadcl_core.diagnosis": 8,
     "sadcl_cli": 9,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sadcl_core.evaluation.report.page import Page, Series
+from sadcl_core.inference.load import Model
 from sadcl_core.metrics import bin_sums, precision_recall_curves
 from sadcl_core.metrics.mistakes import confusions, pictured, worst_mistakes
 from sadcl_core.runtime.progress import Progress
@@ -38,7 +39,8 @@ def make_page(scored: ScoredSplit, result: Evaluation, progress: Progress | None
     else:
         from sadcl_core.inference.thumbnails import draw_thumbnails
 
-        drawn = draw_thumbnails(scored.model, scored.split, places, progress=progress)
+        model = scored.model if isinstance(scored.model, Model) else None
+        drawn = draw_thumbnails(model, scored.split, places, progress=progress)
         pictures, notes = drawn.pictures, [*notes, *drawn.notes]
     series = [("scores", scores)]
     if scored.as_trained is not None:

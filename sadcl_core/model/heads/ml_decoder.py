@@ -89,11 +89,11 @@ class MLDecoderHead(Head):
         if not self.grouped:
             return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, attention)
         group, weight = self.group % len(self.queries), self.weight if torch.is_grad_enabled() else self.weight.detach()
+        shared = None if attention is None else attention[:, group]
+        if torch.compiler.is_exporting():  # how many classes have a query would be a number of the program
+            own_features = features[:, group] * weight
+            return HeadOutput(own_features.sum(dim=-1) + self.bias, own_features, shared)
         order = group.argsort(stable=True)
         rows = weight[order].split(group.bincount(minlength=len(self.queries)).tolist())
         logits = torch.cat([feature @ own.T for feature, own in zip(features.unbind(1), rows, strict=True)], dim=1)
-        return HeadOutput(
-            logits[:, order.argsort()] + self.bias,
-            lambda: features[:, group] * weight,
-            None if attention is None else attention[:, group],
-        )
+        return HeadOutput(logits[:, order.argsort()] + self.bias, lambda: features[:, group] * weight, shared)

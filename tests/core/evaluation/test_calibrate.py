@@ -12,7 +12,7 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.calibrate import fit_calibration, make_folds
 from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.evaluation.scored_split import ScoredSplit
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.split import open_split
 from sadcl_core.inference.thresholds import read_thresholds
 from sadcl_core.metrics import average_precisions, precision_recall
@@ -70,7 +70,7 @@ def test_nothing_positive() -> None:
 def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
     monkeypatch.chdir(trained)
-    return load(tmp_path / "run")
+    return load_trained(tmp_path / "run")
 
 
 def test_a_stored_calibration_changes_scores_and_nothing_else(opened: Model, tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_a_stored_calibration_changes_scores_and_nothing_else(opened: Model, tmp
     stored = load_model(opened.path)
     for name, tensor in opened.classifier.state_dict().items():
         assert torch.equal(stored.classifier.state_dict()[name], tensor)
-    again = score_split(load(tmp_path / "run"), split)
+    again = score_split(load_trained(tmp_path / "run"), split)
     expected = apply_probabilities(scored.scores, made.probabilities.temperatures, made.probabilities.biases)
     np.testing.assert_allclose(again.scores, expected, rtol=2e-5, atol=1e-7)
     assert again.own_thresholds == tuple(made.thresholds.values)
-    plain = score_split(load(tmp_path / "run", uncalibrated=True), split)
+    plain = score_split(load_trained(tmp_path / "run", uncalibrated=True), split)
     assert np.array_equal(plain.scores, scored.scores)
     ap = [average_precisions(one.scores, one.targets).interpolated for one in (again, scored)]
     np.testing.assert_allclose(ap[0], ap[1])
@@ -95,7 +95,7 @@ def test_a_stored_calibration_changes_scores_and_nothing_else(opened: Model, tmp
 
 def test_thresholds_belong_to_an_image_size(opened: Model, tmp_path: Path) -> None:
     split = open_split(opened).split
-    other = load(tmp_path / "run", img_size=96)
+    other = load_trained(tmp_path / "run", img_size=96)
     made = fit_calibration(score_split(other, split), parse_objective("f1"))
     before = opened.path.read_bytes()
     with pytest.raises(UsageError, match="is for images of 64 px"):

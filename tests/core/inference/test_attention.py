@@ -8,14 +8,14 @@ from PIL import Image
 
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.attention import attention_maps
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco" / "weights" / "best.safetensors")
+    return load_trained(trained / "runs" / "coco" / "weights" / "best.safetensors")
 
 
 def test_the_best_labels_in_order(model: Model) -> None:

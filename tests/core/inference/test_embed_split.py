@@ -17,12 +17,12 @@ from sadcl_core.errors import DataError
 from sadcl_core.inference.coordinates import add_coordinates
 from sadcl_core.inference.embed_split import write_embeddings, write_image_embeddings
 from sadcl_core.inference.embedding_index import open_index
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco", device="cpu")
+    return load_trained(trained / "runs" / "coco", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.inference.load import Model, find_card, load
+from sadcl_core.inference.load import Model, find_card, load_trained
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (40 + 10 * i, 70, 3), dtype=np.uint8) for i in range(5)]
@@ -22,21 +22,21 @@ IMAGES = [RNG.integers(0, 256, (40 + 10 * i, 70, 3), dtype=np.uint8) for i in ra
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco", device="cpu")
+    return load_trained(trained / "runs" / "coco", device="cpu")
 
 
 def test_a_run_a_file_or_the_run_that_finished_last(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(trained)
     best = Path("runs/coco/weights/best.safetensors")
     for source in (None, "runs/coco", Path("runs/coco"), str(best)):
-        model = load(source, device="cpu")
+        model = load_trained(source, device="cpu")
         assert model.path == best
         assert model.run is not None
         assert model.run.path == Path("runs/coco")
         assert model.is_last_run == (source is None)
         assert model.folder("plots") == Path("runs/coco/plots")
     shutil.copy(best, tmp_path / "alone.safetensors")
-    alone = load(tmp_path / "alone.safetensors", device="cpu")
+    alone = load_trained(tmp_path / "alone.safetensors", device="cpu")
     assert alone.run is None
     assert alone.folder("plots") == Path("plots")
     assert len(alone.classes) == 10
@@ -45,17 +45,17 @@ def test_a_run_a_file_or_the_run_that_finished_last(trained: Path, monkeypatch: 
 
 def test_another_image_size_and_without_a_calibration(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
-    smaller = load(tmp_path / "run", device="cpu", img_size=48)
+    smaller = load_trained(tmp_path / "run", device="cpu", img_size=48)
     assert smaller.preprocessing.img_size == 48
     assert smaller.attention(IMAGES[0], ["one"]).shape == (1, 1, 3, 3)
     from sadcl_core.runs.checkpoint import save_model
 
     card = smaller.card.model_copy(update={"img_size": 64, "thresholds": (0.3,) * 10, "temperatures": (2.0,) * 10})
     save_model(smaller.path, smaller.classifier.state_dict(), card)
-    assert load(tmp_path / "run", device="cpu").card == card
-    assert load(tmp_path / "run", device="cpu").thresholds.tolist() == [0.3] * 10
+    assert load_trained(tmp_path / "run", device="cpu").card == card
+    assert load_trained(tmp_path / "run", device="cpu").thresholds.tolist() == [0.3] * 10
     for plain in (
-        load(tmp_path / "run", device="cpu", uncalibrated=True).card,
+        load_trained(tmp_path / "run", device="cpu", uncalibrated=True).card,
         find_card(tmp_path / "run", uncalibrated=True)[2],
     ):
         assert (plain.thresholds, plain.temperatures) == ((), ())
@@ -64,17 +64,17 @@ def test_another_image_size_and_without_a_calibration(trained: Path, tmp_path: P
 def test_mistakes(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="Train first"):
-        load()
+        load_trained()
     with pytest.raises(DataError, match="no weights"):
-        load(tmp_path)
+        load_trained(tmp_path)
     with pytest.raises(DataError, match="no model file"):
-        load("none.safetensors")
+        load_trained("none.safetensors")
     with pytest.raises(UsageError, match="no such kind of device"):
-        load(model.path, device="tpu")
+        load_trained(model.path, device="tpu")
     with pytest.raises(UsageError, match="choose from"):
-        load(model.path, precision="fp8")
+        load_trained(model.path, precision="fp8")
     with pytest.raises(MachineError, match="no device cuda:99"):
-        load(model.path, device="cuda:99")
+        load_trained(model.path, device="cuda:99")
     with pytest.raises(UsageError, match="no class 'tenn'"):
         model.attention(IMAGES, ["tenn"])
     with pytest.raises(UsageError, match="3 thresholds for 10 classes"):
@@ -135,7 +135,7 @@ def test_columns_in_and_out(model: Model, column: Any) -> None:
 
 def test_a_pickled_model_needs_no_file(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
-    model = load(tmp_path / "run", device="cpu", img_size=48)
+    model = load_trained(tmp_path / "run", device="cpu", img_size=48)
     expected = model({"image": IMAGES})["scores"]
     content = pickle.dumps(model)
     shutil.rmtree(tmp_path / "run")
@@ -155,10 +155,10 @@ def test_what_is_wrong_with_names_and_values_is_found_without_torch(tmp_path: Pa
     code = """
 import sys
 from sadcl_core.errors import SadclError
-from sadcl_core.inference.load import load
+from sadcl_core.inference.load import load_trained
 for options in ({}, {"run_or_file": "none"}, {"device": "tpu"}, {"precision": "fp8"}):
     try:
-        load(**options)
+        load_trained(**options)
     except SadclError:
         assert "torch" not in sys.modules, options
     else:

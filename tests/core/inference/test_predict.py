@@ -11,12 +11,12 @@ from PIL import Image
 
 from sadcl_core.data.image_stream import open_images
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco", device="cpu")
+    return load_trained(trained / "runs" / "coco", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_score_at_the_threshold_does_not_count(model: Model, images: list[Path
 
 
 def test_a_model_that_gives_nan_is_an_error(model: Model, images: list[Path]) -> None:
-    broken = load(model.path, device="cpu")
+    broken = load_trained(model.path, device="cpu")
     with torch.no_grad():
         broken.classifier.head.bias.fill_(float("nan"))
     with pytest.raises(DataError, match="gives NaN"):

@@ -12,7 +12,7 @@ import pytest
 
 from sadcl_core.data.image_stream import ImageStream, open_images
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.predict import Prediction
 from sadcl_core.inference.predict_images import PredictedImages, predict_images
 
@@ -21,7 +21,7 @@ ROWS = 13  # 12 images and a broken one
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco", device="cpu")
+    return load_trained(trained / "runs" / "coco", device="cpu")
 
 
 @pytest.fixture

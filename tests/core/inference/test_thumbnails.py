@@ -14,7 +14,7 @@ from sadcl_core.data.rows import Record
 from sadcl_core.data.shards import write_shards
 from sadcl_core.data.split import Split
 from sadcl_core.inference.attention import attention_maps
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.thumbnails import draw_thumbnails
 from sadcl_core.plots.overlay import attention_over
 
@@ -23,7 +23,7 @@ PAIRS = [(3, 1), (0, 2), (3, 5), (3, 1), (7, 0)]
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco" / "weights" / "best.safetensors")
+    return load_trained(trained / "runs" / "coco" / "weights" / "best.safetensors")
 
 
 @pytest.fixture(scope="module")

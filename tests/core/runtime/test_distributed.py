@@ -16,7 +16,7 @@ from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.data.shards import write_shards
 from sadcl_core.errors import NotFiniteError
 from sadcl_core.evaluation.score_split import score_split
-from sadcl_core.inference.load import load
+from sadcl_core.inference.load import load_trained
 from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.runtime.distributed import (
     all_gather,
@@ -133,7 +133,7 @@ def score_in_each_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     if rank >= 0:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    opened = load(Path(folder) / "run")
+    opened = load_trained(Path(folder) / "run")
     candidate = score_split(
         opened, load_manifest(Path(folder) / "prepared").split("train"), batch_size=5, workers=0, similarity=True
     )

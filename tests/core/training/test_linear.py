@@ -14,7 +14,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.load import load
+from sadcl_core.inference.load import load_trained
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.training.listeners.events import EpochDone, EpochsPlanned, Event, LinearFitted, StageStarted, StepDone
@@ -47,7 +47,7 @@ def test_a_linear_probe_is_logistic_regression_on_the_pooled_features(manifest: 
     assert (row["stage"], row["epoch"], float(row[MAP])) == ("linear", "1", fitted.map)
     assert json.loads(Path("probe/run.json").read_text())["best"]["stage"] == "linear"
 
-    model = load("probe")
+    model = load_trained("probe")
     split = manifest.split("train")
     pooled = []
     for mirrored in (False, True):  # the two views that it was fitted on

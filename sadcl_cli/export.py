@@ -1,0 +1,41 @@
+"""sadcl export: a trained model as a file for other programs, held against the trained one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sadcl_cli.console import show_json, stages
+from sadcl_cli.options import Data, ImgSize, Json, Split, Weights, takes_verbosity
+
+
+@takes_verbosity
+def export_command(
+    format: Annotated[Literal["onnx"], typer.Argument(help="One ONNX file, with preprocessing and probabilities inside.")],
+    weights: Weights = None,
+    data: Data = None,
+    split: Split = None,
+    images: Annotated[
+        int, typer.Option("--verify", metavar="N", min=0, help="Compare with the trained model on so many images; 0: do not.")
+    ] = 200,
+    img_size: ImgSize = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; export/ inside the run unless given.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Export a trained model: uint8 images of any size in, probabilities, logits, label features and attention out.
+
+    The file is compared with the trained model on held-out images. If it answers otherwise it is deleted, and the exit code is 6.
+    """
+    from sadcl_cli.display.export import show_export
+    from sadcl_core.exporting.export import export
+
+    with stages() as progress:
+        result = export(weights, output=output, data=data, split=split, images=images, img_size=img_size, progress=progress)
+    if json:
+        show_json(result.as_json())
+    else:
+        show_export(result)

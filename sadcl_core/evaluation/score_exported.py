@@ -1,0 +1,68 @@
+"""Score the images of a split with an exported model; imports no torch."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from sadcl_core.data.batches import read_batches
+from sadcl_core.data.shards import image_sources
+from sadcl_core.data.split import Split
+from sadcl_core.errors import DataError
+from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
+from sadcl_core.evaluation.scored_split import ScoredSplit, describe
+from sadcl_core.inference.onnx_model import ATTENTION, BATCH_SIZE, LOGITS, PROBABILITIES, OnnxModel, sigmoid
+from sadcl_core.runtime.progress import Progress
+
+
+def score_exported(
+    model: OnnxModel,
+    split: Split,
+    *,
+    workers: int | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> ScoredSplit:
+    """Return the scores of an exported model on a split; where images have boxes, its attention is compared with them.
+
+    Args:
+        model: from `sadcl_core.load`.
+        split: with the classes in the model's order.
+        workers: threads that read images.
+        limit: only the first images.
+        progress: called with how many images are scored, of how many.
+
+    Raises:
+        DataError: an image cannot be read.
+        NotFiniteError: the model gives NaN.
+    """
+    card, count = model.card, len(split) if limit is None else min(limit, len(split))
+    scores, as_trained = np.empty((2, count, len(card.classes)), np.float32)
+    targets = split.all_targets()[:count]
+    observer = None if cannot_be_localised(split) else LocalisationObserver(split)
+    names = (LOGITS, PROBABILITIES, *([] if observer is None else [ATTENTION]))
+    start = time.perf_counter()
+    for batch in read_batches(image_sources(split, count), model.read, batch_size=BATCH_SIZE, workers=workers):
+        if batch.errors:
+            raise DataError(batch.errors[min(batch.errors)])
+        logits, probabilities, *attention = model.outputs(batch.images, names)
+        scores[batch.indices], as_trained[batch.indices] = model.calibrated(logits, probabilities), sigmoid(logits)
+        if observer is not None:
+            observer.add(attention[0], targets[batch.indices], batch.indices)
+        if progress is not None:
+            progress(batch.indices[-1] + 1, count)
+    return ScoredSplit(
+        name=str(model.path),
+        scores=scores,
+        targets=targets,
+        classes=card.classes,
+        images=split if count == len(split) else [split[number] for number in range(count)],
+        about=describe(model, split, limit),
+        seconds=time.perf_counter() - start,
+        own_thresholds=card.thresholds,
+        as_trained=as_trained if card.temperatures else None,
+        model=model,
+        split=split,
+        localisation=None if observer is None else observer.result(),
+    )

@@ -1,0 +1,89 @@
+"""Write a traced network as one ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch.export import ExportedProgram
+
+from sadcl_core.errors import UsageError
+
+OPSET = 18  # the exporter's own: others are converted from it
+LARGEST = 2**31 - 2**20  # bytes of one file
+LOGGERS = ("onnxscript", "onnx_ir", "torch.onnx")
+
+
+def write_onnx(
+    program: ExportedProgram,
+    path: Path,
+    *,
+    inputs: Mapping[str, Sequence[str]],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a network, its names and its metadata.
+
+    Args:
+        program: traced, see `sadcl_core.exporting.network.trace`.
+        path: of the file.
+        inputs: name of the input, and names of its dimensions; those of constant ones are not used.
+        outputs: names, in their order.
+        metadata: for `metadata_props`.
+
+    Raises:
+        UsageError: the network is too large for one file.
+    """
+    with _silent():
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert written is not None, "with dynamo"
+    if sum(tensor.nbytes for tensor in program.state_dict.values()) > LARGEST:
+        raise UsageError("The network is larger than 2 GiB, which one ONNX file cannot be. Export it with --for torch.")
+    model = written.model_proto
+    names = {}
+    for value, dimensions in zip(model.graph.input, inputs.values(), strict=True):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, dimensions, strict=True):
+            names[dimension.dim_param] = name
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
+    del model.graph.value_info[:]  # shapes inside, which a reader infers
+    set_metadata(model, metadata)
+    onnx.save(model, str(path))
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Put entries into a model, in the place of all that are there."""
+    model.producer_name = "sadcl"
+    model.doc_string = metadata.get("description", "")
+    onnx.helper.set_model_props(model, dict(metadata))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the exporter from telling of every step on stderr."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

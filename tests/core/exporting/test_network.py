@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from sadcl_core.config.schema import ModelSection
+from sadcl_core.exporting.network import WholeModel, trace
+from sadcl_core.inference.load import Model
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runs.card import ModelCard
+
+HEADS: dict[str, dict[str, Any]] = {
+    "sarl": {"width": 8, "feedforward": 8, "self_attention": True},
+    "mulcon": {"width": 8, "token_width": 8},
+    "pooled": {"pooling": "max"},
+    "csra": {"attention_heads": 4},
+    "ml_decoder": {"width": 8, "feedforward": 8, "groups": 2},
+}
+
+
+def make_model(head: str, *, global_branch: str = "none") -> Model:
+    torch.manual_seed(0)
+    section = ModelSection(
+        backbone="test_resnet",
+        pretrained=False,
+        stride=16,
+        head=head,
+        heads={head: HEADS[head]},
+        global_branch=global_branch,
+    )
+    card = ModelCard(
+        classes=("a", "b", "c"),
+        img_size=48,
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.3, 0.25),
+        temperatures=(0.5, 1.0, 2.0),
+        biases=(0.0, -0.5, 1.0),
+        model=section,
+    )
+    classifier = Classifier(section, num_classes=3, img_size=48).eval()
+    return Model(classifier, card, Path("m.safetensors"), device=torch.device("cpu"))
+
+
+def scores_of(model: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.array([prediction.scores for prediction in model.iter_predict(pixels)])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_traced_for_batches_of_any_size(head: str) -> None:
+    model = make_model(head, global_branch="none" if head == "pooled" else "root-mean")
+    program = trace(WholeModel(model, prepared=True)).module()
+    for count in (1, 3):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+        images = model.preprocessing.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        probabilities, logits, features, attention = (output.detach().numpy() for output in program(images))
+        np.testing.assert_allclose(probabilities, scores_of(model, pixels), atol=1e-5)
+        assert logits.shape == (count, 3)
+        np.testing.assert_allclose(features, model.embed(pixels).label_features, atol=1e-4)
+        np.testing.assert_allclose(attention, model.attention(pixels), atol=1e-5)
