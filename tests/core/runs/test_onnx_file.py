@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -24,7 +24,8 @@ def content(entries: dict[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-@given(st.dictionaries(st.text(max_size=200), st.text(max_size=3000), max_size=5))
+@settings(max_examples=40, deadline=None)
+@given(entries=st.dictionaries(st.text(max_size=200), st.text(max_size=3000), max_size=5))
 def test_metadata_is_read_as_the_package_reads_it(entries: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("onnx") / "m.onnx"
     path.write_bytes(content(entries))
