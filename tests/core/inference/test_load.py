@@ -50,7 +50,9 @@ def test_another_image_size_and_without_a_calibration(trained: Path, tmp_path: P
     assert smaller.attention(IMAGES[0], ["one"]).shape == (1, 1, 3, 3)
     from sadcl_core.runs.checkpoint import save_model
 
-    card = smaller.card.model_copy(update={"img_size": 64, "thresholds": (0.3,) * 10, "temperatures": (2.0,) * 10})
+    card = smaller.card.model_copy(
+        update={"img_size": 64, "thresholds": (0.3,) * 10, "temperatures": (2.0,) * 10, "biases": (0.0,) * 10}
+    )
     save_model(smaller.path, smaller.classifier.state_dict(), card)
     assert load_trained(tmp_path / "run", device="cpu").card == card
     assert load_trained(tmp_path / "run", device="cpu").thresholds.tolist() == [0.3] * 10
