@@ -19,45 +19,44 @@ if TYPE_CHECKING:
 
 
 def open_predictor(
-    weights: Path | None,
-    *,
-    device: str,
-    precision: str = "auto",
-    img_size: int | None = None,
-    uncalibrated: bool = False,
-    tta: str = "none",
-    threshold: Sequence[str] = (),
-    labels: Sequence[str] = (),
+    weights: Path | None, *, threshold: Sequence[str] = (), labels: Sequence[str] = (), uncalibrated: bool = False, **options: Any
 ) -> Model | OnnxModel:
-    """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before."""
+    """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before.
+
+    Args:
+        weights: a run, a model file or an ONNX file.
+        threshold: that the model will be asked for.
+        labels: the same.
+        uncalibrated: leave out its calibration.
+        **options: of `sadcl_core.load`.
+    """
     from sadcl_core.inference import load as loading
+
+    _refuse_unknown(weights, threshold, labels, uncalibrated)
+    model = loading.load(weights, uncalibrated=uncalibrated, **options)
+    say(model_sentence(model))
+    return model
+
+
+def open_model(weights: Path | None, *, threshold: Sequence[str] = (), labels: Sequence[str] = (), **options: Any) -> Model:
+    """Load a model with its network in torch, otherwise as `open_predictor`."""
+    from sadcl_core.inference import load as loading
+
+    _refuse_unknown(weights, threshold, labels)
+    model = loading.load_trained(weights, **options)
+    say(model_sentence(model))
+    return model
+
+
+def _refuse_unknown(weights: Path | None, threshold: Sequence[str], labels: Sequence[str], uncalibrated: bool = False) -> None:
+    """Raise an error for thresholds and labels that a model does not have, before its weights are read."""
+    from sadcl_core.inference.load import find_card
     from sadcl_core.inference.thresholds import choose
 
     if threshold or labels:
-        card = loading.find_card(weights, uncalibrated=uncalibrated).card
+        card = find_card(weights, uncalibrated=uncalibrated).card
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
-    model = loading.load(weights, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
-    say(model_sentence(model))
-    return model
-
-
-def open_model(
-    weights: Path | None,
-    *,
-    device: str,
-    precision: str = "auto",
-    img_size: int | None = None,
-    labels: Sequence[str] = (),
-) -> Model:
-    """Load a model with its network in torch and say which it is; labels that it does not have are refused before."""
-    from sadcl_core.inference import load as loading
-
-    if labels:
-        loading.find_card(weights).card.class_indices(labels)
-    model = loading.load_trained(weights, device=device, precision=precision, img_size=img_size)
-    say(model_sentence(model))
-    return model
 
 
 def open_model_and_split(
