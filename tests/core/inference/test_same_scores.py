@@ -19,7 +19,7 @@ from PIL import Image
 
 from sadcl_core.data.image_stream import open_images
 from sadcl_core.data.images import read_image
-from sadcl_core.inference.load import Model, load
+from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.predict import Prediction
 from tests.conftest import run_sadcl
 
@@ -78,7 +78,7 @@ BROKEN = {"cut-short.jpg", "bomb.png", "text.jpg", "empty.jpg"}
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Model:
-    return load(trained / "runs" / "coco", device="cpu")
+    return load_trained(trained / "runs" / "coco", device="cpu")
 
 
 @pytest.fixture(scope="module")
