@@ -1,4 +1,4 @@
-"""What an exported file says of itself, in this project's form and in those that other programs read."""
+"""Entries by which an exported file describes itself, in this project's form and in those that other programs read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, read without the packages of ONNX and without the network in it."""
+"""The metadata of an ONNX file, read without the packages of ONNX and without the network in it."""
 
 from __future__ import annotations
 
