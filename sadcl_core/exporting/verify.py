@@ -23,7 +23,7 @@ WARMING = 2  # images that are predicted before the time counts
 
 @dataclass(frozen=True)
 class Verification:
-    """How an exported model differs from the one it was made from.
+    """Differences between an exported model and the one it was made from.
 
     Attributes:
         images: that both predicted.
