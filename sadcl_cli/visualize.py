@@ -179,6 +179,105 @@ def curves(weights: Run = None, output: Output = None) -> None:
     _finish(plot_curves(rows, target or run.path / "plots" / "curves.png", title=str(run.path), split=split), json=False)
 
 
+@app.command("co-occurrence")
+@takes_verbosity
+def co_occurrence(
+    weights: Weights = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option("--split", help="Split to count in.")] = "train",
+    output: Output = None,
+) -> None:
+    """Draw which labels come together: of the images with one label, the share that has another."""
+    from sadcl_core.inference.load import find_card
+    from sadcl_core.inference.split import open_split
+    from sadcl_core.plots.co_occurrence import plot_co_occurrence
+
+    target = _place(output, "co-occurrence")
+    model = find_card(weights)
+    images = open_split(model, data=data, split=split).split
+    folder = (model.run.path if model.run is not None else Path()) / "plots"
+    _finish(plot_co_occurrence(images, target or folder / "co-occurrence.png"), json=False)
+
+
+@app.command()
+@takes_verbosity
+def thresholds(
+    weights: Weights = None,
+    data: Data = None,
+    split: Split = None,
+    limit: Limit = None,
+    img_size: ImgSize = None,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    workers: Workers = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Draw precision against recall of every class, and F1 against the threshold; --json: the best thresholds."""
+    target = _place(output, "thresholds")
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
+
+    from sadcl_core.inference.figures import draw_thresholds
+
+    path = target or model.folder("plots") / "thresholds.png"
+    with counting("scoring images") as progress:
+        best = draw_thresholds(model, images, path, limit=limit, batch_size=batch_size, workers=workers, progress=progress)
+    numbers = {name: {"value": round(value, 6), "threshold": threshold} for name, (value, threshold) in best.items()}
+    _finish(path, json=json, split=images.name, best=numbers)
+
+
+@app.command()
+@takes_verbosity
+def predictions(
+    weights: Weights = None,
+    data: Data = None,
+    split: Split = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Images to draw.")] = 24,
+    threshold: Threshold = None,
+    img_size: ImgSize = None,
+    device: Device = "auto",
+    output: Output = None,
+) -> None:
+    """Draw held-out images with their predicted labels beside the true ones."""
+    target = _place(output, "predictions")
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
+
+    from sadcl_core.inference.figures import draw_predictions
+
+    path = target or model.folder("plots") / "predictions.png"
+    _finish(draw_predictions(model, images, path, count=count, threshold=threshold or None), json=False)
+
+
+@app.command()
+@takes_verbosity
+def batches(
+    weights: Run = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="Of the run; all that were trained unless given.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder; plots/ of the run unless given.")
+    ] = None,
+) -> None:
+    """Draw the first batch of each stage as the network sees it: augmented, in all views, mixed."""
+    from sadcl_core.config.layers import load_config_file, resolve_config
+    from sadcl_core.data.manifest import find_prepared, load_with_images
+    from sadcl_core.errors import UsageError
+    from sadcl_core.registry import suggest
+    from sadcl_core.runs.run_directory import RunDirectory, last_finished_run, read_status
+
+    run = RunDirectory(weights) if weights is not None else last_finished_run()
+    status = read_status(run.path)
+    say(f"run {run.path}")
+    config = resolve_config([("file", load_config_file(run.path / "config.yaml"))])[0]
+    if stage is not None and stage not in config.used_stages:
+        raise UsageError(f"{run.path} has no stage {stage!r}. {suggest(stage, config.used_stages)}")
+    manifest = load_with_images(find_prepared(Path(str(status.get("manifest", ""))), run.path))
+
+    from sadcl_core.training.batch_figure import draw_batch
+
+    for name in [stage] if stage is not None else config.used_stages:
+        _finish(draw_batch(config, manifest, name, (output or run.path / "plots") / f"batch-{name}.png"), json=False)
+
+
 def _place(output: Path | None, name: str) -> Path | None:
     """Return the path that --output names, a figure or a folder for it; None where it is not given. Another suffix is refused."""
     from sadcl_core.plots.style import figure_format

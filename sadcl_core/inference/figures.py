@@ -1,30 +1,41 @@
-"""The figures of a trained model: its prototypes, its label features and its attention, each as PNG, SVG or PDF."""
+"""The figures of a trained model, each as PNG, SVG or PDF: prototypes, label features, attention, thresholds, predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from sadcl_core.data.images import NamedImage, open_image
+from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.coordinates import LEAST, two_dimensions
 from sadcl_core.inference.embed_split import label_features
 from sadcl_core.inference.load import Model
+from sadcl_core.inference.score import score
 from sadcl_core.inference.thresholds import ThresholdRequest
+from sadcl_core.metrics.precision_recall import decision_counts, ratios
+from sadcl_core.metrics.precision_recall_curve import precision_recall_curves
 from sadcl_core.metrics.separation import Separation, separation
 from sadcl_core.plots.attention import plot_attention
+from sadcl_core.plots.contact_sheet import Tile, plot_contact_sheet
 from sadcl_core.plots.embeddings import FeatureMap, plot_embeddings
 from sadcl_core.plots.prototypes import plot_prototypes
+from sadcl_core.plots.style import short
+from sadcl_core.plots.thresholds import ThresholdCurves, plot_thresholds
 from sadcl_core.runtime.progress import Progress
 
 Floats = npt.NDArray[np.float32]
 
+THRESHOLDS = np.arange(1, 100) / 100
+LINES = 6  # labels of an image
 MOST_PAIRS = 1000  # of classes most alike
 ORDERED = 2000  # classes, up to which those alike are put together
 
@@ -205,6 +216,93 @@ def draw_attention(
         chosen = above or chosen[:1]
     panels = [(model.classes[k], score, heat) for k, score, heat in chosen]
     return plot_attention(picture, panels, path, title=Path(named.name).name, note=note)
+
+
+def draw_thresholds(
+    model: Model,
+    split: Split,
+    path: Path,
+    *,
+    limit: int | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Draw precision against recall of every class, and F1 against a threshold for all of them.
+
+    Args:
+        model: from `sadcl_core.load`.
+        split: of images with labels.
+        path: of the figure.
+        limit: only the first so many images.
+        batch_size: images at a time.
+        workers: processes that read images; None chooses.
+        progress: called with how many images are done, of how many.
+
+    Returns:
+        The best value of each kind of F1, in 0..1, and its threshold; chosen on the images themselves.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    loader = make_loader(split, model.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+    compute: dict[str, Any] = {"card": model.card, "device": model.device, "precision": model.precision}
+    result = score(model.classifier, loader, **compute, progress=progress)
+    counts = [decision_counts(result.scores, result.targets, threshold) for threshold in THRESHOLDS]
+    f1 = {name: np.array([ratios(one)[name] for one in counts]) for name in ("OF1", "CF1", "macro_F1")}
+    each = precision_recall_curves(result.scores, result.targets)
+    (together,) = precision_recall_curves(result.scores.reshape(-1, 1), result.targets.reshape(-1, 1))
+    numbers = ThresholdCurves(model.classes, each, together, THRESHOLDS, f1, model.card.thresholds)
+    title = f"{len(result.scores):,} images of {split.manifest.description.name}, split {split.name}"
+    plot_thresholds(numbers, path, title=title)
+    best = {name: int(np.nanargmax(values)) for name, values in f1.items() if np.isfinite(values).any()}
+    return {name: (float(f1[name][k]), float(THRESHOLDS[k])) for name, k in best.items()}
+
+
+def draw_predictions(model: Model, split: Split, path: Path, *, count: int = 24, threshold: ThresholdRequest = None) -> Path:
+    """Draw images of a split with their predicted labels beside the true ones.
+
+    Args:
+        model: from `sadcl_core.load`.
+        split: of images with labels.
+        path: of the figure.
+        count: images, at equal distances in the split; of images in shards the first ones.
+        threshold: as for `Model.predict`.
+
+    Raises:
+        DataError: an image cannot be read, or there is none.
+    """
+    limits = model.choose_thresholds(threshold)
+    if split.manifest.description.shards is not None:
+        loader = make_loader(split, model.preprocessing.resize, batch_size=count, workers=0, limit=count)
+        pixels, _, indices = next(iter(loader))
+        rows, inputs = indices.tolist(), list(pixels)
+        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in inputs]
+    else:
+        rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)).tolist()
+        pictures = [open_image(split.path(row)) for row in rows]
+        inputs = [model.read(picture) for picture in pictures]
+    scores = model.score(inputs)
+    tiles = [
+        Tile(picture, _compared(scores[number], split.targets(row), limits.values, model.classes))
+        for number, (row, picture) in enumerate(zip(rows, pictures, strict=True))
+    ]
+    where = f"{split.manifest.description.name}, split {split.name}"
+    title = f"{where}; labels above {limits.description}: \u2713 right, \u2717 wrong, \u25cb missed, ? not known"
+    return plot_contact_sheet(tiles, path, title=title)
+
+
+def _compared(scores: Floats, targets: npt.NDArray[np.int8], limits: Sequence[float], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return a line for each label that is predicted or active, the highest score first; at most LINES of them."""
+    signs = {1: "\u2713", 0: "\u2717", -1: "?"}
+    lines = []
+    for k in np.argsort(-scores, kind="stable"):
+        if scores[k] > np.float32(limits[k]):
+            lines.append(f"{signs[int(targets[k])]} {short(classes[k], 16)} {scores[k]:.2f}")
+        elif targets[k] == 1:
+            lines.append(f"\u25cb {short(classes[k], 16)} {scores[k]:.2f}")
+    more = f"and {len(lines) - LINES + 1} more"
+    return tuple(lines if len(lines) <= LINES else [*lines[: LINES - 1], more]) or ("(no label)",)
 
 
 def figure_names(images: Sequence[NamedImage], suffix: str = ".png") -> Iterator[str]:

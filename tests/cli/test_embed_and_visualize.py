@@ -41,6 +41,9 @@ def test_embed_files_without_labels(in_trained: Sadcl, tmp_path: Path) -> None:
         ("attention", IMAGE),
         ("attention", IMAGE, "--labels", "nine,two"),
         ("attention", IMAGE, "-l", "two"),
+        ("co-occurrence",),
+        ("thresholds", "-j", "0"),
+        ("predictions", "-n", "3"),
     ],
 )
 def test_every_figure(in_trained: Sadcl, tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -101,3 +104,18 @@ def test_attention_of_a_folder(in_trained: Sadcl, tmp_path: Path) -> None:
     ran = in_trained("visualize", "attention", "my-coco/val2017", "--limit", "3", "--threshold", "0.9", "-o", tmp_path)
     assert ran.exit_code == 0, ran.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"attention-val2017-00{k}.png" for k in range(3)]
+
+
+def test_batches_of_each_stage(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("visualize", "batches", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["batch-classification.png", "batch-contrastive.png"]
+    ran = in_trained("visualize", "batches", "--stage", "contrast", "-o", tmp_path)
+    assert (ran.exit_code, "Did you mean 'contrastive'" in ran.stderr) == (2, True)
+
+
+def test_the_best_thresholds(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("visualize", "thresholds", "-j", "0", "-o", tmp_path / "t.png", "--json")
+    best = json.loads(ran.stdout)["best"]
+    assert set(best) == {"OF1", "CF1", "macro_F1"}
+    assert all(0 < one["value"] <= 1 and 0 < one["threshold"] < 1 for one in best.values())

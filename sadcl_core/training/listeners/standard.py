@@ -13,6 +13,7 @@ from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.listeners.curves import Curves
 from sadcl_core.training.listeners.estimate import TimeEstimate
 from sadcl_core.training.listeners.events import Event, Listener, Problem
+from sadcl_core.training.listeners.figures import DataFigures
 from sadcl_core.training.listeners.tensorboard import TensorBoard
 
 
@@ -24,7 +25,12 @@ def standard_listeners(config: RunConfig, run: RunDirectory, listen: Listener) -
     """
     listeners: dict[str, Any] = {}
     if run.writes:
-        listeners = {"The estimate": TimeEstimate(listen), "curves.png": Curves(run), "TensorBoard": TensorBoard(config, run)}
+        listeners = {
+            "The estimate": TimeEstimate(listen),
+            "curves.png": Curves(run),
+            "Figures of the data": DataFigures(run),
+            "TensorBoard": TensorBoard(config, run),
+        }
 
     def call(name: str, work: Any) -> None:
         try:

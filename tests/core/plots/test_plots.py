@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.rows import Record
+from sadcl_core.data.split import Split
 from sadcl_core.errors import UsageError
+from sadcl_core.metrics.precision_recall_curve import precision_recall_curves
 from sadcl_core.plots.attention import plot_attention
+from sadcl_core.plots.co_occurrence import plot_co_occurrence
 from sadcl_core.plots.comparison import plot_comparison
+from sadcl_core.plots.contact_sheet import Tile, plot_contact_sheet
 from sadcl_core.plots.curves import plot_curves
 from sadcl_core.plots.embeddings import FeatureMap, plot_embeddings
 from sadcl_core.plots.prototypes import plot_prototypes
 from sadcl_core.plots.style import colour, marker
+from sadcl_core.plots.thresholds import ThresholdCurves, plot_thresholds
 
 RNG = np.random.default_rng(0)
 
@@ -135,3 +142,34 @@ def test_comparison(tmp_path: Path, values: dict[str, list[float]]) -> None:
     assert inked(path) > 0.005
     with Image.open(path) as image:
         assert (image.width > 1800) == ("c" in values)  # a second panel, only where some are far below
+
+
+def labelled(classes: int, images: int, *, superclasses: bool = False) -> Split:
+    names = tuple(f"{LONG}{k}" for k in range(classes))
+    groups = tuple(f"group {k % 3}" for k in range(classes)) if superclasses else ()
+    records = [Record(f"{i}.jpg", "train", tuple(sorted({i % classes, (i * i) % classes}))) for i in range(images)]
+    return Manifest.from_records(Description("many photos", Path(), names, groups), records).split("train")
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 1), (80, 200), (100, 300)])
+def test_co_occurrence(tmp_path: Path, classes: int, images: int) -> None:
+    split = labelled(classes, images, superclasses=classes == 80)
+    assert inked(plot_co_occurrence(split, tmp_path / "c.png")) > 0.05
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 1), (10, 50), (80, 100)])
+def test_thresholds(tmp_path: Path, classes: int, images: int) -> None:
+    scores, targets = RNG.random((images, classes)), RNG.integers(0, 2, (images, classes))
+    curves = precision_recall_curves(scores, targets)
+    (together,) = precision_recall_curves(scores.reshape(-1, 1), targets.reshape(-1, 1))
+    steps = np.linspace(0.01, 0.99, 99)
+    f1 = {"OF1": 1 - steps, "CF1": np.full(99, np.nan)}
+    numbers = ThresholdCurves([LONG] * classes, curves, together, steps, f1, own=[0.3] * classes)
+    assert inked(plot_thresholds(numbers, tmp_path / "t.png", title="a title")) > 0.005
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_contact_sheet(tmp_path: Path, count: int) -> None:
+    pictures = [Image.new("RGB", (300, 20 + 90 * k)) if k % 2 == 0 else None for k in range(count)]
+    tiles = [Tile(picture, (LONG, "1.00"), framed=k == 0) for k, picture in enumerate(pictures)]
+    assert inked(plot_contact_sheet(tiles, tmp_path / "s.png", title=LONG * 5)) > 0.02
