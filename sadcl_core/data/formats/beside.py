@@ -15,8 +15,8 @@ KINDS = {
     "a sample of a submission": re.compile(r"(sample_?)?submission([_-].*)?|.*_submission", re.IGNORECASE),
     "a list of splits": re.compile(r"list_eval_partition|.*partition", re.IGNORECASE),
     "a mapping of names": re.compile(r".*[_-]mapping|mapping([_-].*)?", re.IGNORECASE),
-    "a list of class names": re.compile(r"class[-_]descriptions([-_].*)?|classes", re.IGNORECASE),
-    "a list of boxes, landmarks or persons": re.compile(r"list_(bbox|landmarks)\w*|identity_celeba", re.IGNORECASE),
+    "a list of class names": re.compile(r"(.*[-_])?class[-_]descriptions([-_].*)?|classes", re.IGNORECASE),
+    "a list of boxes, landmarks or persons": re.compile(r"list_(bbox|landmarks)\w*|bbox_list\w*|identity_celeba", re.IGNORECASE),
 }
 ROWS = 5  # that are looked at
 TABLES = (".csv", ".tsv", ".txt")

@@ -3,7 +3,7 @@
 list_attr_celeba.txt       202599                                list_attr_celeba.csv
                            5_o_Clock_Shadow Arched_Eyebrows ...
                            000001.jpg -1  1 ...
-list_eval_partition.txt    000001.jpg 0                          0 train, 1 val, 2 test
+list_eval_partition.txt    000001.jpg 0                          0 train, 1 val, 2 test; beside it, or in Eval/ beside Anno/
 img_align_celeba/000001.jpg
 """
 
@@ -43,11 +43,12 @@ def _listing(path: Path) -> Listing:
     rows = _rows(path)
     first = next(rows, [])
     names = next(rows, []) if len(first) == 1 and first[0].isdecimal() else first[1:]  # of the text, of the CSV
-    beside = [path.with_name(f"{PARTITION}{suffix}") for suffix in SUFFIXES]
+    beside = [folder / f"{PARTITION}{suffix}" for folder in (path.parent, path.parent.parent / "Eval") for suffix in SUFFIXES]
     partition = next((file for file in beside if file.is_file()), None)
     splits = {} if partition is None else {row[0]: row[-1] for row in _rows(partition)}
     notes = [] if partition is None else [f"splits from {partition.name}"]
-    return Listing(names, _entries(path, rows, len(names), splits), notes)
+    values = {"1": "present", "-1": "absent"}
+    return Listing(names, _entries(path, rows, len(names), splits), notes, values, [] if partition is None else [partition])
 
 
 def _rows(path: Path) -> Iterator[list[str]]:

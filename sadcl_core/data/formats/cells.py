@@ -38,6 +38,9 @@ VOC = frozenset(
 )
 
 SEPARATORS = ("|", ";", ",", " ")
+UNUSUAL = ("/", "+", "&", " and ")  # separators that some use, and that are as often within a label
+JOINTS = ("_", "-")  # the same, where no other separator occurs
+WORDS_BETWEEN = ("+", "&", "/", "-", "and", "or")  # labels that are none
 TUPLES = ("('", '("', "{'", "()", "{}")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
@@ -239,10 +242,16 @@ def _are_words(texts: Sequence[str]) -> bool | None:
     return None if again or not repeated else False
 
 
-def refuse_mixed(names: Iterable[str], separator: str, where: str) -> None:
-    """Raise if a label is several of the others between another separator: cells were written in two ways."""
+def refuse_mixed(names: Iterable[str], separator: str, where: str, *, one_a_cell: bool) -> None:
+    """Raise if a label is several of the others between another separator, or is what stands between them."""
     known = set(names)
-    for mark in SEPARATORS[:-1]:
+    word = next((word for word in WORDS_BETWEEN if word in known), "")
+    if separator == " " and word:
+        raise DataError(
+            f"{where}: {word!r} would be a label, since a space stands between labels. If it stands between labels itself say "
+            f"--delimiter '{word}', else --delimiter ' '."
+        )
+    for mark in (*SEPARATORS[:-1], *(UNUSUAL if separator or one_a_cell else ()), *(JOINTS if one_a_cell else ())):
         for name in known:
             if mark in name and mark != separator and all(part in known for part in labels_of_text(name, mark, blanks=True)):
                 raise DataError(

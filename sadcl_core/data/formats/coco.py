@@ -4,8 +4,9 @@
     DIR/{train,val}{2014,2017}/*.jpg          or DIR/images/{train,val}...
     DIR/train/_annotations.coco.json          with its images beside it
 
-A label is active when the image has an annotation of its category. Classes are the categories in order of their id. An
-image may carry `unknown_category_ids`, which nothing but this program writes: COCO itself has no unknown labels.
+A label is active when the image has an annotation of its category, or a segment in a panoptic file. Classes are the categories
+in order of their id. An image may carry `unknown_category_ids`, which nothing but this program writes: COCO itself has no unknown
+labels. In LVIS, whose images say which categories were verified absent (`neg_category_ids`), all others are unknown.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _load(path: Path) -> COCO:
     if not isinstance(document.get("images"), list) or not document.get("categories"):
         raise DataError(f"{path} has no images or no categories. Give COCO's instances JSON.")
     coco = COCO()
-    coco.dataset = document
+    coco.dataset = {**document, "annotations": [*_objects(document.get("annotations", []))]}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress to stdout
         coco.createIndex()
     for what, index in (("images", coco.imgs), ("categories", coco.cats)):
@@ -103,6 +104,16 @@ def _load(path: Path) -> COCO:
             twice = Counter(entry["id"] for entry in document[what]).most_common(1)[0][0]
             raise DataError(f"{path}: several {what} have the id {twice}. Give each its own.")
     return coco
+
+
+def _objects(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield an annotation for each object; those of a panoptic file are the segments of an image."""
+    for number, entry in enumerate(annotations):
+        if isinstance(entry.get("segments_info"), list):
+            for place, segment in enumerate(entry["segments_info"]):
+                yield {**segment, "image_id": entry["image_id"], "id": f"{number}-{place}"}
+        else:
+            yield entry
 
 
 def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
@@ -142,17 +153,18 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
             raise DataError(f"{path}: annotation {own} belongs to the unknown image {owner}. Mend the file.")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
-        unknown = image.get("unknown_category_ids", ())
-        for category in unknown:
+        unknown, verified = image.get("unknown_category_ids", ()), image.get("neg_category_ids")
+        for category in (*unknown, *(verified or ())):
             if category not in index:
                 raise DataError(f"{where} has the unknown category {category}. Mend the file.")
         objects = coco.imgToAnns.get(image_id, [])
         rows.add(
-            image.get("file_name"),
+            image.get("file_name") or image.get("coco_url"),
             [index[o["category_id"]] for o in objects],
             row=number,
             split=split_name(str(image.get("split", ""))) or split,
             unknown=[index[category] for category in unknown],
+            absent=None if verified is None else [index[category] for category in verified],
             boxes=tuple(_boxes(objects, index, where)),
             where=where,
         )

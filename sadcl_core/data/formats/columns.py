@@ -51,6 +51,7 @@ DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
     r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
 )
+FEW = 4  # rows that may happen to be numbered
 SURE = frozenset(("1", "0"))
 Row = tuple[int, Sequence[Any]]
 
@@ -140,6 +141,12 @@ class _Columns:
             texts = Counter(cell_text(cell_at(row, k)).lower() for _, row in self.head)
             self._profiles[k] = _Profile(texts, self.words, self.reading.threshold)
         return self._profiles[k]
+
+    def numbers_rows(self, k: int) -> bool:
+        """Return True if a column counts the rows, as an index does."""
+        texts = [cell_text(cell_at(row, k)) for _, row in self.head]
+        first = int(texts[0]) if texts[0].isdecimal() and len(texts) > FEW else -1
+        return first in (0, 1) and all(text == str(first + number) for number, text in enumerate(texts))
 
     def give(self, k: int | None, role: Role, reason: str) -> int | None:
         """Give a column its role."""
@@ -327,7 +334,7 @@ class _Named(_Columns):
         if chosen is not None:
             return chosen
         named = self._label_column(free)
-        facts = [k for k in free if k != named and not _is_about(self.header[k])]
+        facts = [k for k in free if k != named and not _is_about(self.header[k]) and not self.numbers_rows(k)]
         flags = [k for k in facts if self.profile(k).is_flags]
         if named is not None and not self.profile(named).is_flags:
             return _Labels(self._in_a_cell(named, flags, image, free), value=self._value(image, named, free))
@@ -483,12 +490,17 @@ class _Headerless(_Columns):
         width = min(len(row) for _, row in self.head)
         split = next((k for k in range(width) if k != image and self._are_splits(k)), None)
         self.give(split, "split", "it holds names of splits")
-        others = [k for k in range(len(first)) if k not in (image, split)]
+        counted = [k for k in range(width) if k not in (image, split) and self.numbers_rows(k)]
+        for k in counted:
+            self.give(k, "metadata", "it counts the rows")
+        others = [k for k in range(len(first)) if k not in (image, split, *counted)]
+        if counted and not others:
+            raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
         same = all(len(row) == len(first) for _, row in self.head)
         if same and len(others) > 1 and all(self.profile(k).is_flags or set(self.profile(k).flags) == {BLANK} for k in others):
             return self._flags(image, split, others, len(first))
-        last = max(image, -1 if split is None else split)
-        labels = tuple(k for k in range(last) if k not in (image, split))
+        last = max(image, -1 if split is None else split, *counted)
+        labels = tuple(k for k in range(last) if k in others)
         rest = None if labels else last + 1
         for k in labels or others:
             self.give(k, "labels", "no other column is left")

@@ -9,7 +9,7 @@ img/a/img_00000001.jpg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
@@ -23,7 +23,9 @@ NAMES = "list_attr_cloth.txt"
 IMAGES = "list_attr_img.txt"
 PARTITION = "list_eval_partition.txt"
 FOLDERS = ("Anno_fine", "Anno_coarse", "Anno", "")
-FINE = {"train": "train", "val": "val", "test": "test"}
+SPLITS = ("train", "val", "test")
+FLAGS = {"1": "present", "0": "absent"}
+SIGNED = {"1": "present", "-1": "absent", "0": "unknown"}
 
 
 def recognises(folder: Path) -> bool:
@@ -32,7 +34,7 @@ def recognises(folder: Path) -> bool:
 
 
 def read(source: Source) -> Manifest:
-    """Read the finer labels where they are there, else the 1,000 attributes.
+    """Read the finer labels where they are there, else the 1,000 attributes, in which 0 is absent if there is no -1.
 
     Raises:
         DataError: a list is missing, or a row has another number of flags.
@@ -56,7 +58,14 @@ def _listing(path: Path) -> Listing:
     names = [" ".join(row[:-1]) for row in _rows(path, header=2)]
     folder = path.parent
     fine = (folder / "train_attr.txt").is_file()
-    return Listing(names, _fine(folder, len(names)) if fine else _coarse(folder, len(names)))
+    if fine:
+        return Listing(names, _fine(folder, len(names)), values=FLAGS)
+    signed = any("-1" in row for row in _rows(folder / IMAGES, header=2))
+    partition = next((place for place in (folder.parent / "Eval", folder / "Eval", folder, folder.parent) if _holds(place)), None)
+    beside = [] if partition is None else [partition / PARTITION]
+    splits = {row[0]: split_name(row[1]) for file in beside for row in _rows(file, header=2)}
+    rows = _coarse(folder, len(names), splits, unknown="0" if signed else "")
+    return Listing(names, rows, values=SIGNED if signed else FLAGS, beside=beside)
 
 
 def _rows(path: Path, *, header: int) -> Iterator[list[str]]:
@@ -67,26 +76,26 @@ def _rows(path: Path, *, header: int) -> Iterator[list[str]]:
 
 
 def _fine(folder: Path, count: int) -> Iterator[Entry]:
-    for split in FINE:
+    for split in SPLITS:
         images, flags = folder / f"{split}.txt", folder / f"{split}_attr.txt"
         if images.is_file():
             rows = zip(_rows(images, header=0), _rows(flags, header=0), strict=True)
             yield from (_entry(image[0], row, split, count, flags) for image, row in rows)
 
 
-def _coarse(folder: Path, count: int) -> Iterator[Entry]:
-    places = (folder.parent / "Eval" / PARTITION, folder / "Eval" / PARTITION, folder / PARTITION, folder.parent / PARTITION)
-    partition = next((place for place in places if place.is_file()), None)
-    splits = {} if partition is None else {row[0]: split_name(row[1]) for row in _rows(partition, header=2)}
+def _holds(folder: Path) -> bool:
+    return (folder / PARTITION).is_file()
+
+
+def _coarse(folder: Path, count: int, splits: Mapping[str, str], unknown: str) -> Iterator[Entry]:
     for image, *flags in _rows(folder / IMAGES, header=2):
-        yield _entry(image, flags, splits.get(image, ""), count, folder / IMAGES)
+        yield _entry(image, flags, splits.get(image, ""), count, folder / IMAGES, unknown)
 
 
-def _entry(image: str, flags: list[str], split: str, count: int, path: Path) -> Entry:
+def _entry(image: str, flags: list[str], split: str, count: int, path: Path, unknown: str = "") -> Entry:
     if len(flags) != count or not set(flags) <= {"1", "-1", "0"}:
         raise DataError(f"{path}: {image[:60]} has not {count} flags of 1, -1 and 0. Fetch it again.")
     if split and split not in SPLIT_NAMES.values():
         raise DataError(f"{path}: {image[:60]} is in the part {split[:60]!r}, not train, val or test. Fetch it again.")
-    unknown = "0" if "-1" in flags else ""  # the finer labels have no -1: there 0 is absent
     active = [k for k, flag in enumerate(flags) if flag == "1"]
     return Entry(image, active, [k for k, flag in enumerate(flags) if flag == unknown], split)

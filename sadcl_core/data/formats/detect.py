@@ -20,7 +20,7 @@ from sadcl_core.data.tables import read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
-BESIDE = ("annotations", "labels", "data")  # folders in which label files lie, beside those called after a split
+BESIDE = ("annotations", "labels", "data", "anno")  # folders in which label files lie, beside those called after a split
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
 LINES = (".jsonl", ".ndjson")

@@ -1,4 +1,4 @@
-"""JSON lines: an object per image.
+"""JSON lines, or a list in JSON: an object per image.
 
     {"image": "photos/a.jpg", "labels": ["cat", "dog"], "split": "train", "unknown": ["car"]}
     {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
@@ -21,7 +21,7 @@ from sadcl_core.data.formats.columns import SPLIT, UNKNOWN, Row
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.table import LOOKED_AT, OPTIONS, Opened, read_tables
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, read_lines
+from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_LINE, detect_encoding, read_json, read_lines, readable
 from sadcl_core.errors import DataError
 
 __all__ = ["OPTIONS", "SUFFIXES", "read", "recognises"]
@@ -31,13 +31,14 @@ ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket o
 IMAGE_KEYS = (*ELSEWHERE, *IMAGE_COLUMNS)
 VERTEX = {"classificationAnnotations": "labels", "classificationAnnotation": "labels"}
 LABEL_KEYS = (*LABEL_COLUMNS, *VERTEX)
+MAX_SPACE = 100  # characters that may stand before a list
 VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
 
 def recognises(path: Path) -> bool:
-    """Return True if the first line is an object that names an image, and labels where the file need not be of lines."""
+    """Return True if the first object names an image, and labels where the file need not be of lines."""
     try:
-        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
+        row = _first_of_list(path) if _is_list(path) else json.loads(next((t for _, t in read_lines(path) if t.strip()), "null"))
     except (DataError, ValueError, RecursionError):
         return False
     needed = (IMAGE_KEYS, LABEL_KEYS) if path.suffix.lower() == ".json" else (IMAGE_KEYS,)
@@ -53,9 +54,23 @@ def read(source: Source) -> Manifest:
     return read_tables(source, "jsonl", _open, words="JSON lines")
 
 
+def _is_list(path: Path) -> bool:
+    with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
+        return file.read(MAX_SPACE).lstrip().startswith("[")
+
+
+def _first_of_list(path: Path) -> Any:
+    with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
+        text = file.read(MAX_LINE)
+    return json.JSONDecoder().raw_decode(text, text.index("{"))[0]
+
+
 def _open(path: Path) -> Opened:
     """Open a file of JSON lines as a table whose columns are the keys."""
-    objects = ((number, _object(line, path, number)) for number, line in read_lines(path) if line.strip())
+    if _is_list(path):
+        objects = ((number, _checked(row, path, number)) for number, row in enumerate(read_json(path), start=1))
+    else:
+        objects = ((number, _object(line, path, number)) for number, line in read_lines(path) if line.strip())
     head = list(islice(objects, LOOKED_AT))
     if not head:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
@@ -71,11 +86,16 @@ def _open(path: Path) -> Opened:
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
-    """Return the object of a line, with what Vertex nests at the top."""
+    """Return the object of a line."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}, row {number} is no JSON ({str(error)[:100]}). Mend the line.") from None
+    return _checked(row, path, number)
+
+
+def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:
+    """Return an object with what Vertex nests at the top."""
     if not isinstance(row, dict):
         raise DataError(f"{path}, row {number} is no JSON object. Write one object per image.")
     outer, inner = VERTEX_SPLIT

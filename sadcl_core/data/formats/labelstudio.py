@@ -33,6 +33,10 @@ OPTIONS = ("label_column",)
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 ABOUT = ("created_at", "updated_at", "annotator", "image", "img")  # of a task, not labels
 MINIMAL = ("choice", "choices", "label", "labels")
+RESULTS = (  # keys of the values of results
+    *("choice", "choices", "taxonomy"),
+    *("rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels"),
+)
 OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal form has
 
 
@@ -48,7 +52,7 @@ def recognises(path: Path) -> bool:
     except (OSError, ValueError, DataError):
         return False
     tasks = mentions(path, "data", "annotations") or mentions(path, "data", "completions")
-    return tasks or mentions(path, *OF_A_ROW) or any(mentions(path, key) for key in MINIMAL)
+    return tasks or mentions(path, *OF_A_ROW) or any(mentions(path, key) for key in RESULTS)
 
 
 def read(source: Source) -> Manifest:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,11 +42,15 @@ class Listing:
         classes: in their order; empty where the file does not list them.
         entries: the images; None for one that nobody has annotated.
         notes: for the person who prepares the data.
+        values: `present`, `absent` or `unknown` by what the file holds of a class.
+        beside: files that were read with it, such as one of splits.
     """
 
     classes: Sequence[str]
     entries: Iterable[Entry | None]
     notes: Sequence[str] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    beside: Sequence[Path] = ()
 
 
 def read_listing(
@@ -75,6 +79,9 @@ def read_listing(
             if tuple(listing.classes) != listed:
                 raise DataError(f"{path} and {rows.first_file} list different classes. Use files of one data set.")
             rows.start(path, paths=paths)
+            rows.interpret(values=listing.values)
+            for file in listing.beside:
+                rows.watch(file)
             for note in listing.notes:
                 rows.note(f"{path.name}: {note}")
             without = _add(listing.entries, split, rows)

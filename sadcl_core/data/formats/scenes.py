@@ -40,7 +40,7 @@ def read(source: Source) -> Manifest:
 
     def parse(path: Path) -> Listing:
         listing = read_flags(path, images)
-        return Listing(sorted(listing.classes), listing.entries)
+        return Listing(sorted(listing.classes), listing.entries, values=listing.values)
 
     source = replace(source, parts=tuple((UNASSIGNED, path) for path in tables))
     return read_listing(source, "scenes", parse, content="a table of flags", paths="exact")

@@ -71,7 +71,7 @@ PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
 SNIFFED = 20  # lines from which the delimiter is detected
 LOOKED_AT = 10_000  # rows from which the columns are identified
-DESCRIPTIONS_OF_CLASSES = "class-descriptions*.csv"  # beside Open Images' labels: the name of each class
+DESCRIPTIONS_OF_CLASSES = "*class-descriptions*.csv"  # beside Open Images' labels: the name of each class
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ class _Reader:
         self._splits: dict[str, str] = {}  # by what stands in the column of splits of one table
         self.values, self.flags = self._values()
         self.vector = self._vector()
+        self.one_a_cell = False  # texts are one label each, as nothing stands between labels in any of them
         self.separator = self._separator()
         self.names = self._class_names() if any(table.columns.value is not None for table in tables) else {}
         in_cells = any(table.columns.labels or table.columns.rest is not None for table in tables)
@@ -239,9 +240,27 @@ class _Reader:
         tables = [table for table in self.tables if not table.columns.flags and table.columns.value is None]
         cells = [cell for table in tables for cell in table.label_cells()]
         texts = [cell for cell in cells if isinstance(cell, str)]
-        if any(table.opened.whole for table in self.tables) or any(not isinstance(opened_cell(text), str) for text in texts):
+        if any(not isinstance(opened_cell(text), str) for text in texts):
             return "none"
-        return find_separator([text for text in texts if not is_list(text)], self.paths)
+        texts = [text for text in texts if not is_list(text)]
+        self.one_a_cell = bool(texts)
+        if any(table.opened.whole for table in self.tables):
+            self._refuse_lists(texts)
+            return "none"
+        separator = find_separator(texts, self.paths)
+        self.one_a_cell &= not separator
+        return separator
+
+    def _refuse_lists(self, texts: Sequence[str]) -> None:
+        """Raise if texts are several labels each, where a list would be written as one; words between spaces may be one label."""
+        separator = ""
+        with suppress(DataError):
+            separator = find_separator(texts, self.paths)
+        if separator:
+            text = next(text for text in texts if separator in text)
+            raise DataError(
+                f"{self.paths}: {text[:60]!r} may be one label, or several. Say --delimiter none, or --delimiter '{separator}'."
+            )
 
     def _class_names(self) -> dict[str, str]:
         """Return names by what stands in the column of labels, from Open Images' list of classes beside the table."""
@@ -258,7 +277,7 @@ class _Reader:
         self.rows.start(table.path, paths="elsewhere" if table.opened.elsewhere else "near", split=table.split)
         self.rows.interpret(
             columns=table.columns.roles,
-            separator="" if table.columns.flags or self.vector else self.separator,
+            separator="" if table.columns.flags or self.vector else "none" if self.one_a_cell else self.separator,
             values=self.values.meanings(self.flags),
         )
         columns, rows = table.columns, self.rows
@@ -402,12 +421,12 @@ class _Reader:
         names, separator = list(self.rows.index), self.separator
         if self.rows.fixed or self.reading.delimiter or any(table.columns.flags for table in self.tables):
             return
-        refuse_mixed(names, separator, self.paths)
+        refuse_mixed(names, separator, self.paths, one_a_cell=self.one_a_cell)
         odd = odd_labels(names, separator)
         if odd and separator not in ("none", ""):
             self.rows.note(f"labels that hold another separator are kept whole: {', '.join(odd[:5])[:200]}")
         spaced = next((name for name in names if " " in name), None)
-        if spaced is not None and separator == "":
+        if spaced is not None and self.one_a_cell:
             self.rows.note(f"labels such as {spaced[:60]!r} are kept whole; --delimiter ' ' takes them apart")
 
 

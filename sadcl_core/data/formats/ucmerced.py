@@ -63,4 +63,4 @@ def read_flags(path: Path, images: dict[str, str]) -> Listing:
             name = images.get(image) or images.get(PurePosixPath(image).stem, image)
             yield Entry(name, [label for label, flag in zip(classes, flags, strict=True) if flag.startswith("1")])
 
-    return Listing(classes, entries())
+    return Listing(classes, entries(), values={"1": "present", "0": "absent"})

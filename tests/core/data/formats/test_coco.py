@@ -133,3 +133,32 @@ def test_the_category_that_roboflow_puts_above_all_others_is_no_class(tmp_path: 
     document = json.loads((tmp_path / "train" / "_annotations.coco.json").read_text())
     document["annotations"][0]["category_id"] = 0
     assert load(put(tmp_path / "mine.json", document), data=tmp_path).classes == ("animals-x1", "car", "dog")
+
+
+def test_in_lvis_only_what_was_verified_is_absent(tmp_path: Path) -> None:
+    draw_all(tmp_path / "val2017", ["1.jpg", "2.jpg"])
+    document = {
+        "images": [
+            {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/1.jpg", "neg_category_ids": [2]},
+            {"id": 2, "coco_url": "http://images.cocodataset.org/val2017/2.jpg", "neg_category_ids": []},
+        ],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}],
+        "categories": [{"id": k, "name": name} for k, name in ((1, "a"), (2, "b"), (3, "c"))],
+    }
+    manifest = load(put(tmp_path / "lvis_v1_val.json", document))
+    assert rows(manifest) == [("val2017/1.jpg", "val", ["a"], ["c"]), ("val2017/2.jpg", "val", [], ["a", "b", "c"])]
+
+
+def test_segments_of_a_panoptic_file(tmp_path: Path) -> None:
+    draw_all(tmp_path / "val2017", ["1.jpg", "2.jpg"])
+    segments = [{"id": 7, "category_id": 1, "bbox": [1, 1, 2, 2]}, {"id": 8, "category_id": 5, "bbox": [0, 0, 3, 3]}]
+    document = {
+        "images": [{"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "2.jpg"}],
+        "annotations": [
+            {"image_id": 1, "file_name": "1.png", "segments_info": segments},
+            {"image_id": 2, "file_name": "2.png", "segments_info": segments[:1]},
+        ],
+        "categories": [{"id": 1, "name": "person"}, {"id": 5, "name": "sky"}],
+    }
+    manifest = load(put(tmp_path / "panoptic_val2017.json", document))
+    assert [row[2] for row in rows(manifest)] == [["person", "sky"], ["person"]]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,6 @@ def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
         ({"label": 1, "name": None, "tag": "?"}, ["label"], ["name", "tag"]),
         ({"name": "cat"}, ["cat"], []),
         ([{"name": "cat"}, {"name": "dog"}], ["cat", "dog"], []),
-        ("cat, dog", ["cat, dog"], []),  # a list would be written as one
-        ("hot dog|cat", ["hot dog|cat"], []),
         ("hot dog", ["hot dog"], []),
         ("", [], []),
         ("  ", [], []),
@@ -91,6 +90,34 @@ def test_labels_that_are_null_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_what_labels_may_be(tmp_path: Path, value: Any, active: list[str], unknown: list[str]) -> None:
     manifest = load(put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": value}, {"image": "b.jpg", "labels": "x"}]))
     assert rows(manifest) == [("a.jpg", "", active, unknown), ("b.jpg", "", ["x"], [])]
+
+
+@pytest.mark.parametrize("text", ["cat, dog", "hot dog|cat"])
+def test_a_text_that_may_be_several_labels_is_a_question(tmp_path: Path, text: str) -> None:
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": text}, {"image": "b.jpg", "labels": "x"}])
+    with pytest.raises(DataError, match=r"may be one label, or several\. Say --delimiter none, or --delimiter '[,|]'"):
+        load(path)
+    assert rows(load(path, reading=Reading(delimiter="none")))[0][2] == [text]
+    assert len(rows(load(path, reading=Reading(delimiter="," if "," in text else "|")))[0][2]) == 2
+
+
+def test_tags_between_spaces_are_a_question_in_json_too(tmp_path: Path) -> None:
+    tags = ["1girl solo", "1girl hat solo", "hat", "solo hat", "1girl"] * 2
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": f"{k}.jpg", "tags": text} for k, text in enumerate(tags)])
+    with pytest.raises(DataError, match="--delimiter ' '"):
+        load(path)
+    assert load(path, reading=Reading(delimiter=" ")).classes == ("1girl", "hat", "solo")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_of_objects_in_json(tmp_path: Path, indent: int | None) -> None:
+    entries = [{"image": "a.jpg", "labels": ["cat"]}, {"image": "b.jpg", "labels": {"cat": 0, "dog": 1}}]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(entries, indent=indent))
+    assert rows(load(path)) == [("a.jpg", "", ["cat"], []), ("b.jpg", "", ["dog"], [])]
+    path.write_text(json.dumps([*entries, 5]))
+    with pytest.raises(DataError, match="row 3 is no JSON object"):
+        load(path)
 
 
 def test_a_json_suffix_will_do(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.errors import DataError
-from tests.core.data.formats.samples import all_images_are_there, load, put, put_lines, rows
+from tests.core.data.formats.samples import all_images_are_there, draw_all, load, put, put_lines, rows
 from tests.core.data.formats.samples_listing import ATLAS, LISTINGS, content, cvat_document, write_tar
 
 
@@ -167,3 +167,25 @@ def test_the_colours_of_an_image_are_put_together(folder: Path) -> None:
 
 def test_patches_that_are_not_on_the_disk_are_counted(folder: Path) -> None:
     assert any("1 patches are not on the disk" in note for note in load(LISTINGS["bigearthnet"].write(folder)).description.notes)
+
+
+def test_0_is_unknown_in_deepfashion_wherever_the_file_has_a_minus_1(folder: Path) -> None:
+    path = LISTINGS["deepfashion"].write(folder)
+    labels = path / "Anno" / "list_attr_img.txt"
+    labels.write_text(labels.read_text().replace("img/a.jpg  1 1", "img/a.jpg  1 0"))  # a row without any -1
+    manifest = load(path)
+    assert rows(manifest)[0][2:] == (["cat"], ["red dog"])
+    assert manifest.description.interpretation is not None
+    assert manifest.description.interpretation.files[0].values == {"1": "present", "-1": "absent", "0": "unknown"}
+    assert str(path / "Eval" / "list_eval_partition.txt") in manifest.description.source["files"]
+
+
+def test_celeba_in_the_folders_of_its_authors(folder: Path) -> None:
+    draw_all(folder / "Img" / "img_align_celeba", ["000001.jpg", "000002.jpg"])
+    put(folder / "Anno" / "list_attr_celeba.txt", "2\nBald Young\n000001.jpg  1 -1\n000002.jpg -1 -1\n")
+    put(folder / "Eval" / "list_eval_partition.txt", "000001.jpg 0\n000002.jpg 2\n")
+    place = "Img/img_align_celeba/"
+    assert [row[:3] for row in rows(load(folder))] == [
+        (f"{place}000001.jpg", "train", ["Bald"]),
+        (f"{place}000002.jpg", "test", []),
+    ]

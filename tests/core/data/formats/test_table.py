@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,42 @@ def test_notes_that_begin_with_an_image_are_not_the_table(tmp_path: Path) -> Non
     (tmp_path / "labels.csv").write_text("image,labels\na.jpg,cat\nb.jpg,dog\n")
     (tmp_path / "training notes.txt").write_text("a.jpg is the first picture I took\nand it was raining that day\n")
     assert [path.name for path in detect(tmp_path).files.values()] == ["labels.csv"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter"),
+    [
+        (["cat/dog", "dog", "cat"], "/"),
+        (["cat + dog", "dog", "cat", "cat + car"], "+"),
+        (["cat and dog", "dog", "cat", "cat and car"], " and "),
+        (["cat_dog", "dog", "cat"], "_"),
+        (["cat/dog;car", "dog", "cat;car"], "/"),
+    ],
+)
+def test_unusual_separators_are_a_question(tmp_path: Path, cells: list[str], delimiter: str) -> None:
+    path = put(tmp_path / "mine.csv", "image,labels\n" + "".join(f"{k}.jpg,{cell}\n" for k, cell in enumerate(cells)))
+    with pytest.raises(DataError, match=f"--delimiter ' ?{re.escape(delimiter.strip())} ?'"):
+        load(path)
+    assert len(rows(load(path, reading=Reading(delimiter=delimiter)))[0][2]) == 2
+    assert load(path, reading=Reading(delimiter="none")).classes
+
+
+@pytest.mark.parametrize("header", ["", "image,number\n"])
+def test_numbers_of_the_rows_are_no_labels(tmp_path: Path, header: str) -> None:
+    path = put(tmp_path / "images.csv", header + "".join(f"{k}.jpg,{k}\n" for k in range(1, 9)))
+    with pytest.raises(DataError, match=r"no labels|no column of labels"):
+        load(path)
+
+
+def test_an_index_before_the_images_is_not_read(tmp_path: Path) -> None:
+    path = put(tmp_path / "images.txt", "".join(f"{k} {k}.jpg {'cat' if k % 2 else 'dog'}\n" for k in range(1, 9)))
+    manifest = load(path)
+    assert manifest.classes == ("cat", "dog")
+    assert manifest.description.interpretation is not None
+    assert manifest.description.interpretation.files[0].columns[0].role == "metadata"
+
+
+def test_cells_of_one_label_each_are_said(tmp_path: Path) -> None:
+    manifest = load(put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n"))
+    assert manifest.description.interpretation is not None
+    assert manifest.description.interpretation.files[0].separator == "none"
