@@ -23,6 +23,8 @@ from sadcl_core.errors import (
     UsageError,
 )
 
+NO_MEMORY = re.compile(r"can't allocate memory|[Oo]ut of memory")  # in whatever a library raises
+
 
 class Commands(TyperGroup):
     """Run a command and turn what it raises into one line on stderr and an exit code."""
@@ -61,6 +63,8 @@ class Commands(TyperGroup):
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "show"):  # the parser's own, which it shows itself
                 raise
+            if NO_MEMORY.search(str(error)):
+                _end(MemoryError())
             _show_traceback()
             fail(f"{type(error).__name__}: {error}. This was not expected; --debug shows where it happened.")
             raise typer.Exit(EXIT_INTERNAL) from None

@@ -380,7 +380,7 @@ def parse_description(content: bytes, where: str) -> Description:
         stored = json.loads(content)
         version, shards, account = stored["schema_version"], stored.get("shards"), stored.get("interpretation")
         description = Description(
-            name=str(stored["name"]),
+            name=str(stored["name"]) or "data",
             root=Path(stored["root"]),
             classes=tuple(map(str, stored["classes"])),
             superclasses=tuple(map(str, stored["superclasses"])),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -307,7 +308,7 @@ def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
         DataError: there is no such model.
     """
     run = last_finished_run() if weights is None else RunDirectory(weights)
-    if weights is not None and not weights.is_dir():
+    if weights is not None and not os.path.isdir(weights):  # noqa: PTH112 (raises for no name)
         parent = weights.parent.parent
         return weights, RunDirectory(parent) if (parent / "run.json").is_file() else None
     model = run.best if run.best.is_file() else run.last

@@ -7,7 +7,6 @@ PETA.mat            a row of flags per image, names, partitions;                
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def _listing(path: Path) -> Listing:
 
     try:
         variables = loadmat(path)
-    except (NotImplementedError, zlib.error) as error:
+    except Exception as error:  # SciPy passes on whatever its parser raises
         raise DataError(f"{path} cannot be read as a MATLAB file ({str(error)[:100]}). Fetch it again.") from None
     if "attributes" in variables:
         return _pa100k(variables)

@@ -347,7 +347,7 @@ def _image_column(table: pa.Table) -> int | None:
     by_path = next((k for k, column in enumerate(cells) if column and all(map(looks_like_image, column))), by_number)
     if by_path is not None:
         return by_path
-    return 0 if text[0] and find_column(table.column_names[:1], LABEL_COLUMNS) is None else None
+    return 0 if text[:1] == [True] and find_column(table.column_names[:1], LABEL_COLUMNS) is None else None
 
 
 def _are_names(header: Sequence[str]) -> bool:

@@ -1,0 +1,285 @@
+"""The table of attempts: what is put where, and which command meets it. The table is the same every time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tests.hostile.inputs import CARDS, FILES, NAMES, STATE, STATES, TENSORS, edit_header, edit_json, replaced
+
+Words = tuple[str, ...]
+PICTURE = "my-coco/val2017/001.png"
+RUN = "runs/coco"
+BEST = f"{RUN}/weights/best.safetensors"
+QUICK = ("--device", "cpu", "-j", "0")
+FRESH = ("--backbone", "test_resnet", "--img-size", "64", "--epochs", "1", "--batch-size", "8", "--limit", "8", *QUICK)
+SCORES = ("eval", "--scores", "s.npz", "--bootstrap", "0")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt.
+
+    Attributes:
+        kind: of what is attempted.
+        name: among those of its kind.
+        words: of the command line.
+        arrange: prepares the folder that it runs in, a copy of one with a data set and a run.
+        streams: what its outputs are, one of STREAMS; empty for files.
+    """
+
+    kind: str
+    name: str
+    words: Words
+    arrange: Callable[[], object] = lambda: None
+    streams: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+# what takes the place of a file: slot -> path, and the command that reads it
+SLOTS: dict[str, tuple[str, Words]] = {
+    "predict": ("x.jpg", ("predict", "x.jpg", "-w", RUN)),
+    "predict-folder": ("pics/x.jpg", ("predict", "pics", "-w", RUN)),
+    "predict-weights": ("m.safetensors", ("predict", PICTURE, "-w", "m.safetensors")),
+    "predict-threshold": ("t.json", ("predict", PICTURE, "--threshold", "t.json")),
+    "predict-best": (BEST, ("predict", PICTURE)),
+    "attention": ("x.png", ("visualize", "attention", "x.png")),
+    "attention-output": ("out.png", ("visualize", "attention", PICTURE, "-o", "out.png")),
+    "embed-output": ("out", ("embed", "-o", "out", "--limit", "2", *QUICK)),
+    "run-predict": (f"{RUN}/run.json", ("predict", PICTURE)),
+    "run-eval": (f"{RUN}/run.json", ("eval", "-w", RUN, "--limit", "2", *QUICK)),
+    "run-doctor": (f"{RUN}/run.json", ("doctor", RUN, "--limit", "2", *QUICK)),
+    "run-resume": (f"{RUN}/run.json", ("train", "--resume", RUN)),
+    "run-other": ("runs/zzz/run.json", ("predict", PICTURE)),
+    "results-curves": (f"{RUN}/results.csv", ("visualize", "curves", "-w", RUN)),
+    "results-doctor": (f"{RUN}/results.csv", ("doctor", RUN, "--limit", "2", *QUICK)),
+    "metrics-doctor": (f"{RUN}/metrics.jsonl", ("doctor", RUN, "--limit", "2", *QUICK)),
+    "config-doctor": (f"{RUN}/config.yaml", ("doctor", RUN, "--limit", "2", *QUICK)),
+    "state-resume": (f"{RUN}/state/last.safetensors", ("train", "--resume", RUN)),
+    "state-doctor": (f"{RUN}/state/last.safetensors", ("doctor", RUN, "--limit", "2", *QUICK)),
+    **{
+        f"scores-{end}": (f"x.{end}", ("eval", "--scores", f"x.{end}", "--labels", "l.csv"))
+        for end in ("csv", "npy", "npz", "parquet")
+    },
+    **{f"labels-{end}": (f"x.{end}", (*SCORES, "--labels", f"x.{end}")) for end in ("csv", "json", "npy", "parquet", "xml")},
+    "against": ("a.csv", (*SCORES, "--against", "a.csv", "--format", "md")),
+    "save-scores": ("x.csv", (*SCORES, "--save-scores", "x.csv")),
+    "eval-output": ("out", (*SCORES, "-o", "out")),
+    "eval-data": ("x.csv", ("eval", "--data", "x.csv", *QUICK)),
+    "description": ("prepared/coco/dataset.json", ("eval", "--limit", "2", *QUICK)),
+    "rows": ("prepared/coco/manifest.arrow", ("eval", "--limit", "2", *QUICK)),
+    "eval-image": ("my-coco/val2017/000.png", ("eval", "--limit", "2", *QUICK)),
+    **{
+        f"prepare-{end}": (f"new/x.{end}", ("prepare-data", f"new/x.{end}"))
+        for end in ("csv", "json", "jsonl", "parquet", "tar", "xml")
+    },
+    "prepare-folder": ("new/labels.csv", ("prepare-data", "new")),
+    "prepare-image": ("new/b.png", ("prepare-data", "new/labels.csv", "--fast")),
+    "prepare-decoded": ("new/b.png", ("prepare-data", "new/labels.csv")),
+    "prepare-classes": ("c.txt", ("prepare-data", "new/labels.csv", "--classes", "c.txt")),
+    "prepare-output": ("out", ("prepare-data", "new/labels.csv", "-o", "out")),
+    "train-config": ("c.yaml", ("train", "--print-config", "-c", "c.yaml")),
+    "train-pretrained": ("p.pth", ("train", "coco", "--data", "my-coco", "--pretrained", "p.pth", *FRESH)),
+    "train-safetensors": ("p.safetensors", ("train", "coco", "--data", "my-coco", "--pretrained", "p.safetensors", *FRESH)),
+    "train-init": ("m.safetensors", ("train", "coco", "--data", "my-coco", "--init-from", "m.safetensors", *QUICK)),
+    "train-map": ("m.yaml", ("train", "--print-config", "--init-from", RUN, "--class-map", "m.yaml")),
+    "train-output": ("out", ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH, "-o", "out")),
+}
+
+# options, and the command with all that it needs beside them
+OPTIONS: dict[Words, Words] = {
+    ("predict", PICTURE): ("--threshold", "--topk", "--img-size", "--batch-size", "--device", "--precision", "--tta", "-w"),
+    SCORES: ("--topk", "--bootstrap", "--min-map", "--labels", "--threshold", "--against", "--save-scores", "-o", "--calibrate"),
+    ("eval", *QUICK): ("--split", "--data", "--limit", "--img-size", "-b"),
+    ("train", "--print-config"): (
+        *(
+            "--lr",
+            "--epochs",
+            "--batch-size",
+            "--img-size",
+            "--seed",
+            "--limit",
+            "--weight-decay",
+            "--time-budget",
+            "--clip-grad",
+        ),
+        *("--accumulate", "--save-every", "--backbone", "--method", "--preset", "--size", "--pretrained", "--init-from", "-c"),
+        *("--set", "--workers"),
+    ),
+    ("train", "--print-config", "--set"): ("model.projection_width=", "optim.ema_decay=", "stages=", "data.manifest="),
+    ("train",): ("--resume",),
+    ("visualize", "prototypes"): ("--seed", "-o", "-w"),
+    ("visualize", "attention", PICTURE): ("--topk", "--labels", "-o"),
+    ("embed", "--limit", "2", *QUICK): ("--split", "-o"),
+    ("prepare-data", "new/labels.csv"): (
+        *("--split", "--seed", "--classes", "--delimiter", "--name", "--label-column", "--absent", "--encoding", "--group-by"),
+        *("--merge", "--drop", "--keep", "--min-positives", "--limit", "--resize", "--export", "--threshold", "-o", "--data"),
+    ),
+    ("doctor",): ("--limit",),
+}
+VALUES = {
+    "empty": "",
+    "zero": "0",
+    "negative": "-1",
+    "huge": "1e308",
+    "400-digits": "9" * 400,
+    "5000-digits": "9" * 5000,
+    "nan": "nan",
+    "above": "../../../ESCAPED",
+    "300-letters": "x" * 300,
+    "no-utf8": "\udcff",
+    "escape": "a\n\x1b[2J",
+    "formula": "=1+1",
+    "commas": ",,,=,",
+}
+# commands that write or show names
+SHOWN: dict[str, Words] = {
+    "eval": ("eval", "--limit", "4", *QUICK),
+    "eval-report": ("eval", "--report", "--limit", "4", *QUICK),
+    "eval-errors": ("eval", "--label-errors", "--format", "csv", *QUICK),
+    "eval-md": ("eval", "--format", "md", "--limit", "4", *QUICK),
+    "eval-json": ("eval", "--json", "--limit", "4", *QUICK),
+    "eval-save": ("eval", "--save-scores", "out.csv", "--limit", "4", *QUICK),
+    "eval-data": ("eval", "-w", RUN, "--data", "prepared/coco", "--limit", "4", *QUICK),
+    "embed": ("embed", "--limit", "4", *QUICK),
+    "embeddings": ("visualize", "embeddings", "--limit", "12", *QUICK),
+    "train": ("train", "prepared/coco", "--no-pretrained", *FRESH),
+    "doctor": ("doctor", RUN, "--limit", "4", *QUICK),
+}
+OF_MODELS: dict[str, Words] = {
+    "predict": ("predict", PICTURE),
+    "predict-json": ("predict", PICTURE, "--json", "--all-scores"),
+    "prototypes": ("visualize", "prototypes"),
+    "attention": ("visualize", "attention", PICTURE),
+    "embed": ("embed", "--limit", "2", *QUICK),
+    "eval": ("eval", "--limit", "2", *QUICK),
+    "init": ("train", "coco", "--data", "my-coco", "--init-from", BEST, "--epochs", "1", "--limit", "8", *QUICK),
+}
+STREAMS = (
+    "stdout-full",
+    "stderr-full",
+    "stdout-closed",
+    "stderr-closed",
+    "stdout-pipe",
+    "stderr-pipe",
+    "ascii",
+    "strict",
+    "narrow",
+    "zero",
+)
+STREAMED: dict[str, Words] = {
+    "help": ("--help",),
+    "predict": ("predict", "pics"),
+    "predict-json": ("predict", "pics", "--json"),
+    "eval": ("eval", "--limit", "2", *QUICK),
+    "eval-csv": (*SCORES, "--format", "csv"),
+    "doctor": ("doctor", RUN, "--limit", "2", *QUICK),
+    "config": ("train", "--print-config"),
+    "usage": ("predict", "--nothing"),
+}
+
+
+def attempts() -> Iterator[Attempt]:
+    """Yield every attempt."""
+    yield from _files()
+    yield from _options()
+    yield from _names()
+    yield from _models()
+    for streams in STREAMS:
+        for command, words in STREAMED.items():
+            yield Attempt("stream", f"{command}-{streams}", words, _name_no_utf8, streams)
+
+
+def _files() -> Iterator[Attempt]:
+    for slot, (path, words) in SLOTS.items():
+        for name, make in FILES.items():
+            yield Attempt("file", f"{slot}-{name}", words, partial(replaced, Path(path), make))
+
+
+def _options() -> Iterator[Attempt]:
+    for words, options in OPTIONS.items():
+        for option in options:
+            for name, value in VALUES.items():
+                if name == "above" and option in ("-o", "--save-scores"):  # a person may write wherever a person wants to
+                    continue
+                last = (f"{option}{value}",) if option.endswith("=") else (option, value)
+                yield Attempt("option", f"{'-'.join(words[:2])}{option}-{name}", (*words, *last))
+
+
+def _names() -> Iterator[Attempt]:
+    for number, text in enumerate(NAMES):
+        for command, words in SHOWN.items():
+            yield Attempt("name", f"dataset-{number}-{command}", words, partial(_name_dataset, text))
+        for command in ("eval", "embed", "eval-report", "train"):
+            yield Attempt("name", f"class-{number}-{command}", SHOWN[command], partial(_name_class, text))
+        for command in ("predict", "predict-json", "prototypes", "attention"):
+            yield Attempt("name", f"card-{number}-{command}", OF_MODELS[command], partial(_name_class, text))
+        if text.strip() and "/" not in text and len(text.encode()) < 200:
+            shown = ("visualize", "attention", f"pics/{text}.png")
+            yield Attempt("name", f"image-{number}-predict", ("predict", "pics"), partial(_name_image, text))
+            yield Attempt("name", f"image-{number}-attention", shown, partial(_name_image, text))
+            listed = ("prepare-data", "made.csv", "--export", "csv")
+            yield Attempt("name", f"image-{number}-prepare", listed, partial(_list_image, text))
+
+
+def _models() -> Iterator[Attempt]:
+    for command, words in OF_MODELS.items():
+        for name, values in CARDS.items():
+            yield Attempt("card", f"{name}-{command}", words, partial(edit_header, Path(BEST), values))
+        for name, tensors in TENSORS.items():
+            yield Attempt("card", f"{name}-{command}", words, partial(edit_header, Path(BEST), {}, tensors=tensors))
+    for name, values in STATES.items():
+        for epochs in ((), ("--epochs", "3,2")):
+            arrange = partial(edit_header, Path(RUN, "state/last.safetensors"), values, STATE)
+            yield Attempt("state", f"{name}{'-longer' if epochs else ''}", ("train", "--resume", RUN, *epochs), arrange)
+
+
+def make_world(trained: Path, folder: Path) -> None:
+    """Copy a folder with a run and its data, and put other data beside them."""
+    shutil.copytree(trained / "my-coco", folder / "my-coco", copy_function=os.link)
+    for name in ("runs", "prepared"):
+        shutil.copytree(trained / name, folder / name)
+    for path in folder.glob("prepared/*/dataset.json"):
+        path.write_text(path.read_text().replace(str(trained.resolve()), str(folder.resolve())))
+    for path in (folder / RUN / "run.json", folder / RUN / "config.yaml"):
+        path.write_text(path.read_text().replace(str(trained.resolve()), str(folder.resolve())))
+    pictures = sorted((folder / "my-coco" / "val2017").iterdir())
+    for other in ("pics", "new"):
+        (folder / other).mkdir()
+        for name, picture in zip(("a.png", "b.png", "c.png"), pictures, strict=False):
+            os.link(picture, folder / other / name)
+    (folder / "new" / "labels.csv").write_text("image,labels,split\na.png,cat,train\nb.png,cat|dog,train\nc.png,dog,val\n")
+    (folder / "l.csv").write_text("image,labels\na.png,cat\nb.png,dog\n")
+    scores, targets = np.array([[0.9, 0.2], [0.1, 0.8]]), np.eye(2, dtype=np.int8)
+    np.savez(folder / "s.npz", scores=scores, targets=targets, classes=["cat", "dog"], images=["a.png", "b.png"])
+
+
+def _name_dataset(text: str) -> None:
+    edit_json(Path("prepared/coco/dataset.json"), lambda document: document.update(name=text))
+
+
+def _name_class(text: str) -> None:
+    edit_json(Path("prepared/coco/dataset.json"), lambda document: document["classes"].__setitem__(3, text))
+    edit_header(Path(BEST), {"classes": [*(str(k) for k in range(3)), text, *(str(k) for k in range(4, 10))]})
+
+
+def _name_image(text: str) -> None:
+    os.link(PICTURE, f"pics/{text}.png")
+
+
+def _list_image(text: str) -> None:
+    os.link(PICTURE, f"new/{text}.png")
+    cell = text.replace('"', '""')
+    Path("made.csv").write_text(f'image,labels\n"new/{cell}.png","{cell}"\nnew/a.png,cat\n')
+
+
+def _name_no_utf8() -> None:
+    os.link(PICTURE, b"pics/\xff.png")
