@@ -155,7 +155,7 @@ class StageSection(Section):
 
     epochs: int = Field(80, ge=0, le=MANY, description="0: the stage is left out, as is one without a loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
-    lr: float = Field(5e-5, gt=0, le=LARGE, description="peak learning rate")
+    lr: float = Field(5e-5, gt=0, le=1e30, description="peak learning rate")
     backbone_lr_scale: float = Field(1.0, ge=0, le=LARGE, description="learning rate of the backbone as a multiple; 0: frozen")
     head_lr_scale: float = Field(
         1.0, gt=0, le=LARGE, description="learning rate of the head below its linear classifier as a multiple, as in MulCon"

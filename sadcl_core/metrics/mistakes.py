@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from sadcl_core.metrics.arrays import COLUMN_BLOCK, Scores, all_classes, checked
 from sadcl_core.metrics.precision_recall import in_precision_of
 
 BLOCK = 1 << 21  # decisions counted together
+PAIRS = 1 << 22  # of classes, counted together
 BUDGET = 800  # pictures of a page
 
 
@@ -177,30 +179,46 @@ def confusions(
     score_array, target_array = checked(scores, targets)
     limits = in_precision_of(score_array, thresholds)
     count = score_array.shape[1]
-    # rows: class missed, class found; columns: fired though absent, absent
-    together = np.zeros((2 * count, 2 * count))
     wrong, absent = np.zeros(count), np.zeros(count)
     misses = np.zeros(count, dtype=np.int64)
     for rows in row_blocks(score_array.shape, block):
         fired, truth = score_array[rows] > limits, target_array[rows]
-        could = truth == 0
-        outcome = csr_array(np.hstack([(truth == 1) & ~fired, (truth == 1) & fired]), dtype=np.float32)
-        together += outcome.T @ np.hstack([fired & could, could]).astype(np.float32)  # exact: counts far below 2^24
         misses += ((truth == 1) & ~fired).sum(axis=0)
-        wrong += (fired & could).sum(axis=0)
-        absent += could.sum(axis=0)
-    overall = wrong / np.maximum(absent, 1)
+        wrong += (fired & (truth == 0)).sum(axis=0)
+        absent += (truth == 0).sum(axis=0)
+    overall, missed = wrong / np.maximum(absent, 1), np.flatnonzero(misses)
+    size = max(1, PAIRS // count)  # classes whose counts with all others are in memory at a time
+    parts = [missed[start : start + size] for start in range(0, len(missed), size)]
     return [
-        ClassConfusions(k, int(misses[k]), _instead(together[[k, count + k]], overall, most))
-        for k in np.flatnonzero(misses).tolist()
+        ClassConfusions(k, int(misses[k]), _instead(pair, overall, most))
+        for part in parts
+        for k, pair in zip(part.tolist(), _together(score_array, target_array, limits, part, block), strict=True)
     ]
+
+
+def _together(
+    scores: Scores, targets: npt.NDArray[np.int8], limits: npt.NDArray[Any], classes: npt.NDArray[np.intp], block: int
+) -> npt.NDArray[np.float64]:
+    """Return how often every class fired though absent, and was absent, where each of n classes was missed, and found.
+
+    Returns:
+        (n, 2, 2K): for each class the rows missed and found; the columns fired though absent, and absent.
+    """
+    together = np.zeros((2 * len(classes), 2 * scores.shape[1]))
+    for rows in row_blocks(scores.shape, block):
+        fired, truth = scores[rows] > limits, targets[rows]
+        could, own = truth == 0, truth[:, classes] == 1
+        outcome = csr_array(np.hstack([own & ~fired[:, classes], own & fired[:, classes]]), dtype=np.float32)
+        together += outcome.T @ np.hstack([fired & could, could]).astype(np.float32)  # exact: counts far below 2^24
+    return np.stack(np.split(together, 2), axis=1)
 
 
 def _instead(counts: npt.NDArray[np.float64], overall: npt.NDArray[np.float64], most: int) -> tuple[Confusion, ...]:
     """Return what fired, from the counts (2, 2K) of one class, see `confusions`, and the overall rates (K,)."""
     (fired, fired_found), (known, known_found) = np.split(counts, 2, axis=1)
     excess = fired - known * overall
-    order = np.argsort(-excess, kind="stable")[:most]
+    above = np.flatnonzero(excess > 1e-9 * known)  # not by rounding
+    order = above[np.argsort(-excess[above], kind="stable")[:most]]
     return tuple(
         Confusion(
             label=j,
@@ -210,5 +228,4 @@ def _instead(counts: npt.NDArray[np.float64], overall: npt.NDArray[np.float64], 
             lift=float(fired[j] / known[j] / overall[j]),
         )
         for j in order.tolist()
-        if excess[j] > 1e-9 * known[j]  # not by rounding
     )

@@ -1,0 +1,156 @@
+"""Time and memory of what grows with the number of classes, for 200 images of which each shows a few.
+
+Run: python benchmarks/classes.py [PART ...]. Each part runs in a process of its own for 625, 1,250, 2,500 and 5,000 classes; the
+last column is the power of the number of classes that time or memory grows with, from the last doubling: 1 is proportional.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SIZES = (625, 1250, 2500, 5000)
+IMAGES, PER_IMAGE, WIDTH, SLOTS, BATCH = 200, 4, 512, 16, 16
+Work = Callable[[], object]
+
+
+def labels(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
+    """Return targets of 200 images."""
+    targets = np.zeros((IMAGES, count), np.int8)
+    rng = np.random.default_rng(0)
+    for row in targets:
+        row[rng.choice(count, PER_IMAGE, replace=False)] = 1
+    return targets
+
+
+def bank(count: int) -> Work:
+    """Write the features of a batch into the memory bank, and contrast them with all of it."""
+    import torch
+
+    from sadcl_core.losses import sample_to_sample_loss
+    from sadcl_core.model.memory_bank import MemoryBank
+
+    memory = MemoryBank(slots=SLOTS, num_classes=count, width=WIDTH)
+    memory.start_from(torch.randn(count, WIDTH))
+    project = torch.nn.Linear(WIDTH, 128)
+
+    def work() -> None:
+        rows, classes = torch.randn(BATCH * PER_IMAGE, WIDTH, requires_grad=True), torch.randint(count, (BATCH * PER_IMAGE,))
+        entries = memory.features[memory.filled]
+        owners = memory.filled.nonzero()[:, 1]
+        loss = sample_to_sample_loss(project(rows), classes, bank=project(entries), bank_labels=owners)
+        loss.backward()
+        memory.write(rows.detach(), classes)
+
+    return work
+
+
+def step(count: int) -> Work:
+    """Make a step of the whole network."""
+    import torch
+
+    from sadcl_core.config.schema import ModelSection
+    from sadcl_core.model.classifier import Classifier
+
+    heads = {"sarl": {"width": WIDTH, "feedforward": WIDTH}}
+    section = ModelSection(backbone="test_resnet", stride=32, pretrained=False, heads=heads, projection_width=128)
+    classifier = Classifier(section, num_classes=count, img_size=64)
+
+    def work() -> None:
+        classifier(torch.zeros(BATCH, 3, 64, 64)).logits.sum().backward()
+
+    return work
+
+
+def tables(count: int) -> Work:
+    """Compute every number of an evaluation, and write its tables."""
+    from sadcl_core.evaluation.evaluate import evaluate_scores
+
+    scores, targets = np.random.default_rng(1).random((IMAGES, count), np.float32), labels(count)
+
+    def work() -> None:
+        result = evaluate_scores(scores, targets, [f"class {k}" for k in range(count)], subject={"name": "x"})
+        result.save(Path(tempfile.mkdtemp()))
+
+    return work
+
+
+def page(count: int) -> Work:
+    """Make the page of an evaluation."""
+    from sadcl_core.evaluation.evaluate import evaluate_scores
+    from sadcl_core.evaluation.report.build import make_page
+    from sadcl_core.evaluation.report.page import page_text
+    from sadcl_core.evaluation.scored_split import ScoredSplit
+
+    scores, targets = np.random.default_rng(1).random((IMAGES, count), np.float32), labels(count)
+    names = tuple(f"class {k}" for k in range(count))
+
+    def work() -> None:
+        result = evaluate_scores(scores, targets, names)
+        text = page_text(make_page(ScoredSplit("x", scores, targets, names, about={"dataset": "x"}), result))
+        print(f"    {count:,} classes: {len(text) / 2**20:.1f} MiB of HTML")
+
+    return work
+
+
+def figure(count: int) -> Work:
+    """Draw the map of the prototypes, without t-SNE."""
+    from sadcl_core.plots.prototypes import plot_prototypes
+
+    points = np.random.default_rng(1).random((count, 2))
+    path = Path(tempfile.mkdtemp()) / "p.png"
+    return lambda: plot_prototypes(points, [f"class {k}" for k in range(count)], (), path, title="x")
+
+
+def prototypes(count: int) -> Work:
+    """Place the prototypes by t-SNE."""
+    from sadcl_core.inference.figures import two_dimensions
+
+    vectors = np.random.default_rng(1).standard_normal((count, 128), np.float32)
+    return lambda: two_dimensions(vectors)
+
+
+PARTS: dict[str, Callable[[int], Work]] = {part.__name__: part for part in (step, bank, prototypes, tables, page, figure)}
+
+
+def measure(name: str, count: int, queue: multiprocessing.Queue[tuple[float, float]]) -> None:
+    """Put the seconds of one call, and the memory that it took at most, in MB, into a queue."""
+    work = PARTS[name](count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    queue.put((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+def main(names: list[str]) -> None:
+    """See the module."""
+    context = multiprocessing.get_context("spawn")
+    print(f"{'part':12}{'classes':>9}{'seconds':>10}{'MB more':>10}{'power':>14}")
+    for name in names or list(PARTS):
+        last: tuple[float, float] | None = None
+        for count in SIZES:
+            queue: multiprocessing.Queue[tuple[float, float]] = context.Queue()
+            process = context.Process(target=measure, args=(name, count, queue))
+            process.start()
+            process.join()
+            if process.exitcode:
+                print(f"{name:12}{count:9,}  ended with {process.exitcode}")
+                break
+            values = queue.get()
+            powers = [math.log2(max(now, 1e-9) / max(then, 1e-9)) for now, then in zip(values, last or values, strict=True)]
+            growth = f"{powers[0]:.1f}, {powers[1]:.1f}" if last else ""
+            print(f"{name:12}{count:9,}{values[0]:10.2f}{values[1]:10.0f}{growth:>14}", flush=True)
+            last = values
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
