@@ -105,14 +105,15 @@ def figure(count: int) -> Work:
     """Draw the map of the prototypes, without t-SNE."""
     from sadcl_core.plots.prototypes import plot_prototypes
 
-    points = np.random.default_rng(1).random((count, 2))
-    path = Path(tempfile.mkdtemp()) / "p.png"
-    return lambda: plot_prototypes(points, [f"class {k}" for k in range(count)], (), path, title="x")
+    rng = np.random.default_rng(1)
+    points, cosines = rng.random((count, 2)), rng.random((count, count))
+    names, path = [f"class {k}" for k in range(count)], Path(tempfile.mkdtemp()) / "p.png"
+    return lambda: plot_prototypes(points, cosines, range(count), [(0, 1)], names, (), path, title="x")
 
 
 def prototypes(count: int) -> Work:
     """Place the prototypes by t-SNE."""
-    from sadcl_core.inference.figures import two_dimensions
+    from sadcl_core.inference.coordinates import two_dimensions
 
     vectors = np.random.default_rng(1).standard_normal((count, 128), np.float32)
     return lambda: two_dimensions(vectors)

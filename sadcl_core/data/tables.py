@@ -158,6 +158,8 @@ def mentions(path: Path, *words: str) -> bool:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             encoding = BYTES.get(content[:2], "utf-8")
+            if encoding == "utf-8" and b"\0" in content[:MAX_LINE]:  # no text, and perhaps without end
+                return False
             return all(content.find(f'"{word}"'.encode(encoding)) >= 0 for word in words)
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False

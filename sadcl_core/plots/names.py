@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from scipy.spatial import KDTree
 
 from sadcl_core.plots.style import GREY, short
 
@@ -45,8 +46,8 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     font = FontProperties(size=size)
     texts = [short(name) for name in names]
     sizes = np.array([renderer.get_text_width_height_descent(text, font, False)[:2] for text in texts]).reshape(-1, 2) + 2
-    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    crowded = np.argsort(-(gaps < 40 * unit).sum(axis=1), kind="stable")
+    near = KDTree(places).query_ball_point(places, 40 * unit, return_length=True) if len(places) else np.empty(0, int)
+    crowded = np.argsort(-near, kind="stable")
     taken = marks
     left_out = 0
     for k in crowded:

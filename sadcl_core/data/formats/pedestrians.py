@@ -7,14 +7,14 @@ PETA.mat            a row of flags per image, names, partitions;                
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
+from sadcl_core.data.formats.matlab import read_matlab
 from sadcl_core.data.formats.source import UNASSIGNED, Source
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.manifest import Manifest
@@ -48,17 +48,12 @@ def read(source: Source) -> Manifest:
 def _listing(path: Path) -> Listing:
     if path.suffix.lower() != ".mat":
         return Listing((), _texts(path))
-    from scipy.io import loadmat
-
-    try:
-        variables = loadmat(path)
-    except Exception as error:  # SciPy passes on whatever its parser raises
-        raise DataError(f"{path} cannot be read as a MATLAB file ({str(error)[:100]}). Fetch it again.") from None
+    variables = read_matlab(path)
     if "attributes" in variables:
         return _pa100k(variables)
     if "peta" in variables:
-        return _peta(variables["peta"][0][0])
-    shown = ", ".join(name for name in variables if not name.startswith("__"))[:100]
+        return _peta(variables["peta"][0])
+    shown = ", ".join(variables)[:100]
     raise DataError(f"{path} holds {shown}, neither PA-100K nor PETA. Save the labels as CSV.")
 
 
@@ -78,9 +73,9 @@ def _peta(fields: Any) -> Listing:
     """Read rows of flags, names, and the first of five partitions, which papers use."""
     flags, names = np.asarray(fields[0]), _texts_of(fields[1])
     splits = np.full(len(flags), UNASSIGNED, dtype=object)
-    if len(fields) > 3 and fields[3].size:
-        partition = fields[3].flat[0][0][0]
-        for split, numbers in zip(SPLITS, list(partition)[:3], strict=True):
+    if len(fields) > 3 and fields[3]:
+        partition = fields[3][0][0]
+        for split, numbers in zip(SPLITS, partition[:3], strict=True):
             splits[np.asarray(numbers).ravel().astype(int) - 1] = split
     rows = (
         Entry(f"{number:05d}.png", _active(row[FIRST:], len(names)), split=split)
@@ -89,13 +84,13 @@ def _peta(fields: Any) -> Listing:
     return Listing(names, rows, ["the first of the partitions"] if splits[0] else [])
 
 
-def _texts_of(cells: npt.NDArray[Any]) -> list[str]:
+def _texts_of(cells: Sequence[Any]) -> list[str]:
     """Return the texts in a cell array of MATLAB."""
-    return [str(np.asarray(cell).ravel()[0]) for cell in np.asarray(cells).ravel()]
+    return [str(cell[0] if isinstance(cell, list) else cell) for cell in cells]
 
 
-def _active(row: npt.NDArray[Any], count: int) -> list[int]:
-    if len(row) < count or not np.isin(row[:count], (0, 1)).all():
+def _active(row: Sequence[Any], count: int) -> list[int]:
+    if len(row) < count or not {0, 1}.issuperset(row[:count]):
         raise ValueError(f"a row has not {count} flags of 1 and 0")
     return [int(k) for k in np.flatnonzero(row[:count])]
 

@@ -34,7 +34,7 @@ LABEL_FILES = {
     "yolo": "data.yaml",
     "yolo-flat": "a.txt",
     "captions": "a.txt",
-    **{name: sample.file for name, sample in LISTINGS.items()},
+    **{name: sample.file for name, sample in LISTINGS.items() if not sample.file.endswith(".mat")},  # a process for each example
 }
 WRITERS = {**SAMPLES, **{name: sample.write for name, sample in LISTINGS.items()}}
 FORMATS = {**FORMAT, **{name: sample.format for name, sample in LISTINGS.items()}}

@@ -1,0 +1,63 @@
+"""Variables of a MATLAB file, read by a process of its own: the parser is not Python, and a damaged file crashes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadcl_core.errors import DataError
+
+LONGEST = 600.0  # seconds
+
+
+def read_matlab(path: Path) -> dict[str, Any]:
+    """Return the variables of a file by name, as numbers, texts and lists.
+
+    An array of numbers is a list of its rows; the elements of a cell array or struct array are one list, row by row; a struct is
+    the list of its fields.
+
+    Raises:
+        DataError: the file is damaged, or of a version that SciPy does not read.
+    """
+    command = [sys.executable, "-m", __name__, str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=LONGEST, check=True)
+        variables: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+        reason = lines[-1][:100] if lines else "it ends its reader"
+        raise DataError(f"{path} cannot be read as a MATLAB file ({reason}). Fetch it again.") from None
+    return variables
+
+
+def plain(value: Any) -> Any:
+    """Return what a MATLAB value is in JSON; see `read_matlab`.
+
+    Example:
+        >>> plain(np.array([[1, 0]])), plain(np.array([np.array(["cat"])], dtype=object))
+        ([[1, 0]], ['cat'])
+    """
+    if isinstance(value, np.void):
+        return [plain(value[name]) for name in value.dtype.names or ()]
+    if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.names):
+        return [plain(item) for item in value.ravel()]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def main(path: Path) -> None:
+    """Write the variables of a file to stdout, as JSON."""
+    from scipy.io import loadmat
+
+    variables = {name: plain(value) for name, value in loadmat(path).items() if not name.startswith("__")}
+    json.dump(variables, sys.stdout, default=str)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
