@@ -14,6 +14,10 @@ from sadcl_cli.options import Data, ImgSize, Json, Split, Weights, takes_verbosi
 @takes_verbosity
 def export_command(
     format: Annotated[Literal["onnx"], typer.Argument(help="One ONNX file, with preprocessing and probabilities inside.")],
+    target: Annotated[
+        Literal["onnx", "torch", "triton", "imgutils", "openvino"],
+        typer.Option("--for", help="torch: torch.export; triton: a model repository; imgutils: a tagger's folder; openvino."),
+    ] = "onnx",
     weights: Weights = None,
     data: Data = None,
     split: Split = None,
@@ -34,7 +38,9 @@ def export_command(
     from sadcl_core.exporting.export import export
 
     with stages() as progress:
-        result = export(weights, output=output, data=data, split=split, images=images, img_size=img_size, progress=progress)
+        result = export(
+            weights, target, output=output, data=data, split=split, images=images, img_size=img_size, progress=progress
+        )
     if json:
         show_json(result.as_json())
     else:

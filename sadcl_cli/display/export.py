@@ -23,4 +23,5 @@ def show_export(result: Export) -> None:
             f"{checked.exported_speed:,.1f} images/s, the trained model {checked.speed:,.1f}"
         )
     for path, size in result.files.items():
-        show(f"{size / 2**20:,.1f} MiB saved to {one_line(str(path))}")
+        amount = f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 2**10:,.1f} KiB"
+        show(f"{amount} saved to {one_line(str(path))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.inference.load import ModelFile, find_card
-from sadcl_core.inference.onnx_model import OnnxModel, open_session
+from sadcl_core.registry import resolve, suggest
 from sadcl_core.runs.onnx_file import SUFFIX, is_onnx
 from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -19,10 +18,30 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
     from sadcl_core.exporting.verify import Verification
-    from sadcl_core.inference.load import Model
 
 IMAGES = 200  # that an export is verified on
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of program to export for: what writes its files, the packages that it needs, and the name of its file or folder."""
+
+    writer: str
+    packages: tuple[str, ...]
+    name: str
+    install: str = "'sadcl[export]'"
+
+
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+TARGETS = {
+    "onnx": Target("sadcl_core.exporting.targets:write_file", ONNX, f"model{SUFFIX}"),
+    "torch": Target("sadcl_core.exporting.targets:write_torch", (), "model.pt2"),
+    "triton": Target("sadcl_core.exporting.targets:write_triton", ONNX, "triton"),
+    "imgutils": Target("sadcl_core.exporting.targets:write_imgutils", ONNX, "imgutils"),
+    "openvino": Target(
+        "sadcl_core.exporting.targets:write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export]' openvino"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,7 @@ class Export:
 
 def export(
     run_or_file: str | Path | None = None,
+    target: str = "onnx",
     *,
     output: str | Path | None = None,
     data: str | Path | None = None,
@@ -62,11 +82,12 @@ def export(
     img_size: int | None = None,
     progress: StagedProgress | None = None,
 ) -> Export:
-    """Write a model as ONNX, and hold it against the trained one on held-out images.
+    """Write a model for other programs, and hold what was written against the trained one on held-out images.
 
     Args:
         run_or_file: a run, a model file, or None for the run that finished last.
-        output: the file; `export/model.onnx` inside the run, or here, unless given.
+        target: a row of TARGETS: onnx, torch (torch.export), triton (a repository), imgutils (a tagger's folder) or openvino.
+        output: the file, or the folder of several; inside `export/` of the run, or here, unless given.
         data: other images than the run's own: a name, a folder, a label file.
         split: of the images; the run's held-out split unless given.
         images: that it is verified on, spread evenly over the split; 0: none.
@@ -79,53 +100,49 @@ def export(
         UsageError: an argument makes no sense, or the file cannot be written.
         MachineError: a package is missing.
     """
-    _require(PACKAGES)
+    if target not in TARGETS:
+        raise UsageError(f"There is no target {target!r}. {suggest(target, TARGETS)}")
+    chosen = TARGETS[target]
+    missing = [name for name in chosen.packages if find_spec(name) is None]
+    if missing:
+        raise MachineError(f"This needs {', '.join(missing)}, which is not installed: pip install {chosen.install}")
     if run_or_file is not None and is_onnx(Path(run_or_file)):
         raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
-    target = None if output is None else Path(output)
-    if target is not None and not is_onnx(target):
-        raise UsageError(f"-o {target}: an ONNX file ends in {SUFFIX}. Name it so.")
+    _refuse_place(None if output is None else Path(output), Path(chosen.name).suffix)
     file = find_card(run_or_file)
+    folder = Path("export") if file.run is None else file.run.path / "export"
+    path = folder / chosen.name if output is None else Path(output)
+    _refuse_place(path, Path(chosen.name).suffix)
     sources, unverified = _held_out(file, data=data, split=split, images=images, progress=progress)
 
-    from sadcl_core.exporting.metadata import metadata
-    from sadcl_core.exporting.network import DIMENSIONS, WholeModel, trace
-    from sadcl_core.exporting.onnx_writer import write_onnx
     from sadcl_core.exporting.verify import verify
     from sadcl_core.inference.load import load_trained
-    from sadcl_core.inference.onnx_model import INPUT, OUTPUTS
 
     model = load_trained(run_or_file, device="cpu", precision="fp32", img_size=img_size)
-    path = target or model.folder("export") / f"model{SUFFIX}"
-    report = stage(progress, "tracing the network")
-    if report is not None:
-        report(0, 1)
-    program = trace(WholeModel(model))
+    report = stage(progress, "tracing the network") or (lambda done, total: None)
+    verification = None
     with replacing(path) as temporary:
-        write_onnx(program, temporary, inputs={INPUT: DIMENSIONS}, outputs=OUTPUTS, metadata=metadata(model))
-        if report is not None:
-            report(1, 1)
-        exported = open_exported(temporary, model)
-        verification = None
+        report(0, 1)
+        runner = resolve({target: chosen.writer}, target, kind="target")(model, temporary)
+        report(1, 1)
         if sources:
-            verification = verify(model, exported.read, exported.score, sources, progress=stage(progress, "comparing images"))
+            verification = verify(model, runner.read, runner.score, sources, progress=stage(progress, "comparing images"))
             unverified = "" if verification else "No image of the split can be read."
         if verification is not None:
             verification.require(path)
-        size = temporary.stat().st_size
-    return Export(path, verification, unverified, {path: size})
+        inside = [temporary] if temporary.is_file() else sorted(one for one in temporary.rglob("*") if one.is_file())
+        files = {path / one.relative_to(temporary): one.stat().st_size for one in inside}
+    return Export(path, verification, unverified, files)
 
 
-def open_exported(path: Path, model: Model) -> OnnxModel:
-    """Open what was written of a model, on the CPU."""
-    return OnnxModel(open_session(path, "cpu")[0], model.card, path, model.run)
-
-
-def _require(packages: Sequence[str]) -> None:
-    """Raise a MachineError where a package is missing; imports none."""
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise MachineError(f"Exporting needs {', '.join(missing)}. Install what is missing: pip install 'sadcl[export]'")
+def _refuse_place(path: Path | None, suffix: str) -> None:
+    """Raise a UsageError for a file of another kind, and for a folder that is there."""
+    if path is None:
+        return
+    if path.suffix.lower() != suffix and suffix:
+        raise UsageError(f"-o {path}: this file ends in {suffix}. Name it so.")
+    if path.exists() and (not suffix or not path.is_file()):
+        raise UsageError(f"{path} exists. Remove it, or choose another place with -o.")
 
 
 def _held_out(

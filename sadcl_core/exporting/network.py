@@ -53,7 +53,7 @@ class WholeModel(nn.Module):
         self.register_buffer("temperatures", torch.tensor(card.temperatures or [1.0] * len(card.classes)))
         self.register_buffer("biases", torch.tensor(card.biases or [0.0] * len(card.classes)))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return probabilities (B, K), logits (B, K), label features (B, K, D) and attention (B, K, h, w).
 
         Args:
@@ -62,14 +62,26 @@ class WholeModel(nn.Module):
         if not self.prepared:
             images = (resize(images, self.img_size).float() / 255 - self.mean) / self.std
         output = self.classifier(images, need_attention=True)
-        probabilities = (output.logits.clamp(max=LARGEST_LOGIT) / self.temperatures + self.biases).sigmoid()
-        return probabilities, output.logits, output.label_features, output.attention
+        return self.probabilities(output.logits), output.logits, output.label_features, output.attention
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return calibrated probabilities (B, K) for logits (B, K)."""
+        return (logits.clamp(max=LARGEST_LOGIT) / self.temperatures + self.biases).sigmoid()
 
     def example(self) -> Tensor:
         """Return a batch that it can be traced with."""
         if self.prepared:
             return torch.zeros(2, 3, self.img_size, self.img_size)
         return torch.zeros(2, 70, 90, 3, dtype=torch.uint8)
+
+
+class TaggerModel(WholeModel):
+    """Outputs of a tagger alone: probabilities (B, K), logits (B, K) and the feature of the image (B, D_b)."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return them for prepared images (B, 3, S, S)."""
+        output = self.classifier(images)
+        return self.probabilities(output.logits), output.logits, output.image_features
 
 
 def trace(network: WholeModel) -> ExportedProgram:

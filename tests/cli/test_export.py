@@ -33,9 +33,9 @@ def test_export_predict_and_evaluate(in_trained: Sadcl, exported: Export, tmp_pa
 def test_a_model_file_on_its_own_is_not_verified(in_trained: Sadcl, tmp_path: Path) -> None:
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(Path("runs/coco/weights/best.safetensors").read_bytes())
-    ran = in_trained("export", "onnx", "-w", alone, "-o", tmp_path / "m.onnx", "--json")
+    ran = in_trained("export", "onnx", "--for", "torch", "-w", alone, "-o", tmp_path / "m.pt2", "--json")
     assert ran.exit_code == 0, ran.stderr
     document = json.loads(ran.stdout)
     assert document["verification"] is None
     assert "Give --data" in document["unverified"]
-    assert document["files"] == {str(tmp_path / "m.onnx"): (tmp_path / "m.onnx").stat().st_size}
+    assert document["files"] == {str(tmp_path / "m.pt2"): (tmp_path / "m.pt2").stat().st_size}

@@ -126,13 +126,36 @@ def test_an_export_that_answers_otherwise_is_refused(model: Model, onnx_model: O
     assert verify(model, onnx_model.read, score, [b"broken"]) is None
 
 
+@pytest.mark.parametrize("target", ["torch", "imgutils"])
+def test_other_programs(target: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    result = export("runs/coco", target, output=tmp_path / ("m.pt2" if target == "torch" else target), images=4)
+    assert result.verification is not None
+    assert result.verification.largest < 1e-4
+    assert all(path.stat().st_size == size for path, size in result.files.items())
+    if target == "torch":
+        assert list(result.files) == [tmp_path / "m.pt2"]
+        return
+    assert (tmp_path / target / "selected_tags.csv").read_text().splitlines()[:2] == [
+        "tag_id,name,category,best_threshold",
+        "0,zero,0,0.5",
+    ]
+    session = onnxruntime.InferenceSession(str(tmp_path / target / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["prediction", "logits", "embedding"]
+    assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
+
+
 def test_mistakes(exported: Export, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for function in (export, load_trained):
         with pytest.raises(UsageError, match="is an exported model"):
             function(exported.path)
-    with pytest.raises(UsageError, match=r"an ONNX file ends in \.onnx"):
+    with pytest.raises(UsageError, match=r"this file ends in \.onnx"):
         export(trained / "runs" / "coco", output="model.bin")
+    with pytest.raises(UsageError, match="no target 'caffe'"):
+        export(trained / "runs" / "coco", "caffe")
+    with pytest.raises(UsageError, match="exists"):
+        export(trained / "runs" / "coco", "triton", output=tmp_path)
     with pytest.raises(DataError, match="no split 'tset'"):
         export(trained / "runs" / "coco", split="tset")
     for options in ({"img_size": 48}, {"precision": "bf16"}, {"tta": "flip"}):
