@@ -139,7 +139,7 @@ def open_image(source: str | Path | bytes | NamedImage | Image.Image, *, name: o
     """Decode an image to an RGB picture, with the EXIF rotation applied.
 
     Args:
-        source: a path, the bytes of a file, a `NamedImage`, or a PIL image.
+        source: a path, an address such as s3://bucket/a.jpg as a text, the bytes of a file, a `NamedImage`, or a PIL image.
         name: of the image in messages; by default its path.
 
     Raises:
@@ -149,6 +149,10 @@ def open_image(source: str | Path | bytes | NamedImage | Image.Image, *, name: o
         >>> open_image(Image.new("RGBA", (4, 2), (200, 100, 50, 7))).getpixel((0, 0))
         (200, 100, 50)
     """
+    if isinstance(source, str) and "://" in source:
+        from sadcl_core.data.remote import read_remote
+
+        name, source = name or source, read_remote(source)
     if isinstance(source, NamedImage):
         name, source = source.name, source.fetch()
     if name is None:

@@ -141,8 +141,8 @@ class Predictor(ABC, Generic[Pixels]):
         """Predict the labels of one image or of many, in order.
 
         Args:
-            images: paths, bytes of files, PIL images, uint8 arrays (H, W, 3) or uint8 tensors (3, H, W); one, or many in a list,
-                an iterator, an array (N, H, W, 3) or a tensor (N, 3, H, W).
+            images: paths, addresses, bytes of files, PIL images, uint8 arrays (H, W, 3) or uint8 tensors (3, H, W); one, or many
+                in a list, an iterator, an array (N, H, W, 3) or a tensor (N, 3, H, W).
             threshold: probability above which a label counts: a number, one for each class, a table by class name, "auto" for
                 the model's own, or a file of thresholds. By default the model's own, or 0.5 where it has none; with `topk` none.
             topk: only the k most probable labels.

@@ -136,6 +136,7 @@ def test_addresses_in_a_table(tmp_path: Path, bucket: str) -> None:
     for number in range(2):
         store.pipe(f"/bucket/{number}.jpg", picture(number))
     (tmp_path / "all.csv").write_text(f"url,kind\n{bucket}/0.jpg,x\n{bucket}/1.jpg,x\n{bucket}/gone.jpg,x\n,x\n")
+    assert open_image(f"{bucket}/1.jpg").getpixel((0, 0)) == (1, 0, 0)
     *there, gone, empty = open_images([tmp_path / "all.csv"], column="url")
     assert numbers(there) == [0, 1]
     with pytest.raises(DataError, match=r"gone\.jpg: no such file"):
