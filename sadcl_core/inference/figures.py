@@ -147,7 +147,8 @@ def draw_embeddings(
         f"label features of {len(columns[0][0].labels):,} active labels in {images:,} images of "
         f"{split.manifest.description.name}, split {split.name}, t-SNE"
     )
-    plot_embeddings(list(zip(*columns, strict=True)), models[0][1].classes, path, title=title)
+    rows = columns if len(columns) == 1 else list(zip(*columns, strict=True))  # one model: both maps beside each other
+    plot_embeddings(rows, models[0][1].classes, path, title=title)
     return EmbeddingFigure(path, tuple(separations))
 
 

@@ -33,7 +33,7 @@ def plot_co_occurrence(split: Split, path: Path) -> Path:
     side = max(4.5, min(0.26 * len(order) + 2.5, 14))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
-    shown = shares[np.ix_(order, order)].copy()
+    shown = 100 * shares[np.ix_(order, order)]
     shown[counts.active[order] == 0] = np.nan
     np.fill_diagonal(shown, np.nan)
     drawn = axes.imshow(shown, cmap="cividis", vmin=0, interpolation="nearest")
@@ -49,7 +49,7 @@ def plot_co_occurrence(split: Split, path: Path) -> Path:
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01)
     bar.ax.tick_params(labelsize=7)
     title = f"{short(description.name, 40)}, split {short(split.name)}: labels of {len(split):,} images{some}"
-    axes.set_title(f"{title}\nshare of the images with the row's label that have the column's", loc="left", fontsize=9)
+    axes.set_title(f"{title}\nof the images with the row's label, how many % have the column's", loc="left", fontsize=9)
     return save(figure, path)
 
 
@@ -58,4 +58,4 @@ def _write_shares(axes: Axes, shown: npt.NDArray[np.float64]) -> None:
     for (row, column), share in np.ndenumerate(shown):
         if np.isfinite(share):
             style = "white" if share < dark else "black"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=style)
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=style)
