@@ -1,9 +1,9 @@
 """What large label files cost: python benchmarks/prepare.py [SHARE].
 
-Generates annotations of COCO's size (118,000 images, 860,000 boxes, 80 classes) and a table of 1,000,000 rows with 1,000
-classes, or a SHARE of each, reads, divides and stores them, opens what was stored and loads a first batch; and looks at what
-another loader worker takes. Each step runs in a process of its own, so that peaks are its own. Times are also given as
-ratios to the time that reading the same file with the standard library alone (json, csv) takes, in the same run.
+Generates annotations of COCO's size (118,000 images, 860,000 boxes, 80 classes), a table of 1,000,000 rows with 1,000 classes
+and 500,000 JSON lines, or a SHARE of each, reads, divides and stores them, opens what was stored and loads a first batch; and
+looks at what another loader worker takes. Each step runs in a process of its own, so that peaks are its own. Times are also given
+as ratios to the time that reading the same file with the standard library alone (json, csv) takes, in the same run.
 """
 
 from __future__ import annotations
@@ -74,6 +74,19 @@ def write_csv(folder: Path, rows: int, classes: int = 1000) -> Path:
     return path
 
 
+def write_jsonl(folder: Path, rows: int, classes: int = 1000) -> Path:
+    """JSON lines with one to five labels each, in a list."""
+    rng = np.random.default_rng(0)
+    names = [f"{i // 1000:05d}/{i:09d}.jpg" for i in range(rows)]
+    path = folder / "labels.jsonl"
+    with path.open("w") as file:
+        for name in names:
+            labels = np.unique(np.minimum(rng.zipf(1.3, rng.integers(1, 6)) - 1, classes - 1))
+            file.write(json.dumps({"image": name, "labels": [f"class_{k}" for k in labels]}) + "\n")
+    write_images(folder, names)
+    return path
+
+
 def write_images(folder: Path, names: list[str]) -> None:
     """The images of a first batch, and some that the rule of paths is found by."""
     rng = np.random.default_rng(0)
@@ -87,6 +100,10 @@ def plain(path: Path) -> dict[str, float]:
     start = time.perf_counter()
     if path.suffix == ".json":
         json.loads(path.read_bytes())
+    elif path.suffix == ".jsonl":
+        with path.open() as file:
+            for line in file:
+                json.loads(line)
     else:
         with path.open(newline="") as file:
             for _ in csv.reader(file):
@@ -183,10 +200,11 @@ def main(share: float) -> None:
     """Generate, measure, print."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("coco", "csv"):
+        for part in ("coco", "csv", "jsonl"):
             (folder / part).mkdir()
         report(write_coco(folder / "coco", round(118_000 * share), round(860_000 * share)))
         report(write_csv(folder / "csv", round(1_000_000 * share)))
+        report(write_jsonl(folder / "jsonl", round(500_000 * share)))
 
 
 if __name__ == "__main__":

@@ -57,13 +57,18 @@ ImageSource: TypeAlias = "str | Path | bytes | NamedImage | Image.Image | npt.ND
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # of images that are refused, it writes to stderr as well
-with suppress(ImportError):  # where it is installed
+with suppress(ImportError):  # where it is installed, and else FORMATS says so
     importlib.import_module("pillow_heif").register_heif_opener()
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif")
 FORMATS = {  # of files that Pillow cannot read, or not without a package
     **dict.fromkeys((".dcm", ".dicom"), "DICOM, which is not supported: convert it to PNG"),
-    **dict.fromkeys((".heic", ".heif"), "HEIC, which is read where pillow-heif is installed: pip install 'sadcl[heif]'"),
+    **dict.fromkeys(
+        (".heic", ".heif"),
+        "damaged, or not the HEIC that its name says"
+        if "HEIF" in Image.OPEN
+        else "HEIC, which is read where pillow-heif is installed: pip install 'sadcl[heif]'",
+    ),
     ".avif": "no AVIF that Pillow can read: convert it, or install a Pillow of version 11.3 or later",
 }
 DIM = 4  # pixels of more than 8 bits that stay below this fraction of their range are nearly black, as those of satellites are

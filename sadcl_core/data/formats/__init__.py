@@ -6,9 +6,10 @@ A reader is a module with
     recognises(path) -> bool   of a label file or a folder
     read(source) -> Manifest
 
-and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DESCRIPTIONS (suffixes of a file
-that stands for the whole folder), PARTS (several files may belong to one split) and OPTIONS (fields of `Reading` that are for
-some formats alone). Most formats come down to a list of images with names: `listing.read_listing` reads those.
+and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (a pattern of label files
+further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split)
+and OPTIONS (fields of `Reading` that are for some formats alone). Most formats come down to a list of images with names:
+`listing.read_listing` reads those.
 A new format is a new file here, a row in FORMATS and a test file.
 """
 
@@ -34,6 +35,7 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "scenes": "sadcl_core.data.formats.scenes",
     "yaml": "sadcl_core.data.formats.yaml_lists",
     "labelstudio": "sadcl_core.data.formats.labelstudio",
+    "labelimg": "sadcl_core.data.formats.labelimg",
     "yolo": "sadcl_core.data.formats.yolo",
     "jsonl": "sadcl_core.data.formats.jsonl",
     "csv": "sadcl_core.data.formats.table",

@@ -47,7 +47,7 @@ NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s
 MISSING = frozenset(("", "nan", "n/a", "null", "()", "{}", "set()"))  # how programs write an image without labels
 MAX_LIST = 1 << 17  # characters of a list that is written out
 NAME_KEYS = ("displayName", "name", "label", "tag")  # of an object that is one label
-LIST_KEYS = ("choices", "labels")  # of an object that holds labels
+LIST_KEYS = ("choices", "labels", "category", "categories")  # of an object that holds labels
 BETWEEN = re.compile(r"[\s,;|]+")
 BITS = re.compile(r"[01]{3,}")
 

@@ -108,7 +108,8 @@ def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]
     for name, module in readers.items():
         if module.SUFFIXES:
             most = sys.maxsize if getattr(module, "PARTS", False) else MANY
-            candidates = (path for path in _candidates(folder, module.SUFFIXES, most=most) if path not in matched)
+            deeper = sorted(folder.glob(module.DEEPER)) if hasattr(module, "DEEPER") else []
+            candidates = (path for path in (*_candidates(folder, module.SUFFIXES, most=most), *deeper) if path not in matched)
             files = [path for path in candidates if _accepts(module, path)]
             if files:
                 matched.update(files)
@@ -210,6 +211,11 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     _explain(path)
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise DataError(f"{path} is a spreadsheet. Save it as CSV.")
+    if next(path.glob("*/*_labels_metadata.json"), None) is not None:
+        raise DataError(
+            f"{path} is BigEarthNet in its first version, with a JSON file per patch. Give the table of the second beside the "
+            "patches: metadata.parquet with patch_id, labels and split."
+        )
     if not path.exists():
         raise DataError(f"There is no file or folder {path}. Check the path.")
     what = f"is not in the format {expected}" if expected else "holds no labels in a known format"

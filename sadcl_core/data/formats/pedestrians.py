@@ -23,6 +23,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".mat", ".txt")
 PARTS = True
+DEEPER = "*/archive/Label.txt"  # of PETA's sources, each in a folder of its own
 SPLITS = ("train", "val", "test")
 FIRST = 4  # columns of PETA's rows that are no attributes
 

@@ -61,7 +61,7 @@ def read(source: Source) -> Manifest:
     for split, path in listed.items():
         rows.start(path, paths="exact")
         for number, name in _names(path):
-            active, unknown, boxes = _objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
+            active, unknown, boxes = read_objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
             image = f"{prefix}/{name}{_suffix(devkit, name)}"
             rows.add(image, active, row=number, split=split, unknown=unknown, boxes=tuple(boxes))
     superclasses = tuple(CLASSES.values()) if rows.listed == tuple(CLASSES) else ()
@@ -146,8 +146,17 @@ def _is_official(devkit: Path) -> bool:
     return devkit.name.lower() in NAMES and any(sets.glob("aeroplane_*.txt"))
 
 
-def _objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[str], list[str], list[Box]]:
-    """Classes and boxes of the objects that count, and between them the classes whose being difficult makes them unknown."""
+def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[str], list[str], list[Box]]:
+    """Return the classes of the objects of an XML file, those that are unknown because they are difficult, and the boxes.
+
+    Args:
+        path: of the file.
+        rows: number the classes.
+        difficult: what difficult objects count as.
+
+    Raises:
+        DataError: the file is missing or damaged, or an object has an unknown class.
+    """
     active: list[str] = []
     unknown: list[str] = []
     boxes: list[Box] = []

@@ -4,14 +4,16 @@
                           0002.jpg  0002.cls   3
                           0003.jpg  0003.txt   cat, dog
 
-The images are unpacked beside the manifest.
+Also compressed, as .tar.gz or .tgz. The images are unpacked beside the manifest.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import LABEL_COLUMNS, readable
 from sadcl_core.errors import DataError
 
-SUFFIXES = (".tar",)
+SUFFIXES = (".tar", ".gz", ".tgz")
 PARTS = True
 END = 512  # bytes of zeros that a complete file ends with
 
@@ -49,8 +51,8 @@ def read(source: Source) -> Manifest:
     files: dict[str, Path] = {}
     lines: dict[str, list[str]] = {}
     for split, path in label_files(source):
-        with readable(path, "a tar file"), path.open("rb") as shard:
-            for key, files_of_key in read_samples(shard, str(path)):
+        with readable(path, "a tar file"), path.open("rb") if path.suffix == ".tar" else gzip.open(path) as shard:
+            for key, files_of_key in read_samples(cast("IO[bytes]", shard), str(path)):
                 lines.setdefault(split, []).extend(_lines(source, path, key, files_of_key))
     for split, own in lines.items():
         files[split] = folder / f"{split or 'labels'}.jsonl"
@@ -71,6 +73,12 @@ class _Bounded:
         if not -1 < size <= MAX_BYTES:
             raise tarfile.ReadError(f"a header claims {size:,} bytes")
         return self.file.read(size)
+
+
+def _end_of(file: IO[bytes]) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-min(size, END), os.SEEK_END)
+    return file.read()
 
 
 def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -101,11 +109,12 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, by
                     files = {}
                 last = key
                 files[extension.lower()] = stream.read()
-        size = file.seek(0, os.SEEK_END)
-        file.seek(-min(size, END), os.SEEK_END)
-        if any(file.read()):  # the library takes a file that stops at a header for one that ends there
+        if isinstance(file, gzip.GzipFile):
+            while file.read(MAX_BYTES):  # raises where it is cut short
+                pass
+        elif any(_end_of(file)):  # the library takes a file that stops at a header for one that ends there
             raise DataError(f"{name}, after {last[:60]!r} is cut short. Fetch it again.")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         reason = str(error).partition("\n")[0][:100]
         raise DataError(f"{name}, after {last[:60]!r} cannot be read as a tar file ({reason}). Fetch it again.") from None
     if files:

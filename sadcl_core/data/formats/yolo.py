@@ -4,6 +4,7 @@
     train/images/a.jpg        images/train/a.jpg           or a.jpg
     train/labels/a.txt        labels/train/a.txt           and a.txt beside it
     images/a.jpg              object_detection/a.txt       object_detection/config.yaml
+    train/_darknet.labels     a name per line              (Roboflow)
     obj.data                  names = obj.names            train = train.txt, a list of images     (darknet)
 
 A line with more than four numbers is a polygon; its extent is the box. An image without a text has no label.
@@ -29,9 +30,18 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = ()
 DESCRIPTIONS = (".yaml", ".yml")
-DESCRIPTION_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "obj.data", "obj.names")
+DESCRIPTION_NAMES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "dataset.yml",
+    "obj.data",
+    "obj.names",
+    "train/_darknet.labels",
+    "_darknet.labels",
+)
 BESIDE_TEXTS = ("config.yaml", "config.yml")  # descriptions only where the texts lie, for much else is called so
-DARKNET = (".data", ".names")
+DARKNET = (".data", ".names", ".labels")
 LISTS = ("classes", "train", "val", "valid", "test")  # texts beside images that hold no boxes
 NAMED = 3  # texts without an image that a note shows
 SPLIT_KEYS = ("train", "val", "valid", "test")
@@ -126,7 +136,7 @@ def _content(description: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
         return content
-    if description.suffix == ".names":
+    if description.suffix in (".names", ".labels"):
         return {"names": list(read_classes(description))}
     pairs = (line.partition("=") for _, line in read_lines(description))
     values: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}

@@ -380,3 +380,14 @@ def test_a_bomb_is_refused_by_a_program_that_shows_warnings(tmp_path: Path) -> N
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.stderr.splitlines()[-1].endswith("a.png: more pixels than a photograph has, refused.")
     assert "Warning" not in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.avif"])
+def test_pictures_of_telephones(tmp_path: Path, name: str) -> None:
+    if name.lower().endswith("heic"):
+        pytest.importorskip("pillow_heif")
+    path = tmp_path / name
+    Image.new("RGB", (64, 48), (200, 40, 90)).save(path, format="AVIF" if name.endswith("avif") else "HEIF")
+    assert image_size(path) == (64, 48)
+    colour = read_image(path)[:, 20, 20].tolist()
+    assert np.abs(np.array(colour) - (200, 40, 90)).max() < 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 from pathlib import Path
 
@@ -189,3 +190,38 @@ def test_celeba_in_the_folders_of_its_authors(folder: Path) -> None:
         (f"{place}000001.jpg", "train", ["Bald"]),
         (f"{place}000002.jpg", "test", []),
     ]
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+def test_compressed_shards(folder: Path, suffix: str) -> None:
+    plain = write_tar(folder / "plain.tar", {"1.jpg": content(folder, "1"), "1.json": b'{"labels": ["cat"]}'})
+    path = folder / f"labels{suffix}"
+    packed = gzip.compress(plain.read_bytes())
+    path.write_bytes(packed)
+    plain.unlink()
+    assert [row[2] for row in rows(load(folder))] == [["cat"]]
+    path.write_bytes(packed[:-200])
+    with pytest.raises(DataError, match="cannot be read as a tar file"):
+        load(path)
+
+
+def test_all_sources_of_peta_together(folder: Path) -> None:
+    for name in ("3DPeS", "CUHK"):
+        draw_all(folder / name / "archive", ["1.jpg", "2.jpg"])
+        put(folder / name / "archive" / "Label.txt", "1.jpg hat\n2.jpg hat skirt\n")
+    found = rows(load(folder))
+    assert [row[0] for row in found] == [f"{name}/archive/{k}.jpg" for name in ("3DPeS", "CUHK") for k in (1, 2)]
+    assert [row[2] for row in found] == [["hat"], ["hat", "skirt"]] * 2
+
+
+def test_the_first_bigearthnet_is_named(folder: Path) -> None:
+    put(folder / "S2A_1" / "S2A_1_labels_metadata.json", {"labels": ["Pastures"]})
+    draw_all(folder / "S2A_1", ["S2A_1_B04.tif"])
+    with pytest.raises(DataError, match="BigEarthNet in its first version"):
+        load(folder)
+
+
+def test_labels_in_objects_of_lists(folder: Path) -> None:
+    draw_all(folder, ["a.jpg"])
+    path = put_lines(folder / "l.jsonl", [{"image": "a.jpg", "objects": {"category": ["cat"], "bbox": [[1, 2, 3, 4]]}}])
+    assert [row[2] for row in rows(load(path))] == [["cat"]]

@@ -8,7 +8,16 @@ from sadcl_core.data.formats.source import Difficult, Reading
 from sadcl_core.data.formats.voc import CLASSES
 from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
-from tests.core.data.formats.samples import load, put, rows, voc_xml, write_voc_official, write_voc_own, write_voc_own_splits
+from tests.core.data.formats.samples import (
+    draw,
+    load,
+    put,
+    rows,
+    voc_xml,
+    write_voc_official,
+    write_voc_own,
+    write_voc_own_splits,
+)
 
 
 def test_the_official_layout_has_all_of_vocs_classes(tmp_path: Path) -> None:
@@ -81,3 +90,23 @@ def test_an_annotation_in_the_encoding_it_names(tmp_path: Path, encoding: str) -
     head = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n'
     put(tmp_path / "Annotations" / "000009.xml", (head + voc_xml("000009", ("Bär", 0))).encode(encoding))
     assert rows(load(tmp_path))[2][2] == ["Bär"]
+
+
+def test_xml_files_beside_images(tmp_path: Path) -> None:
+    for split, name, text in (("train", "a", "cat"), ("train", "b", "dog"), ("valid", "c", "cat")):
+        draw(tmp_path / split / f"{name}.jpg")
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>"
+        xml = f"<annotation><filename>{name}.jpg</filename><object><name>{text}</name>{box}</object></annotation>"
+        put(tmp_path / split / f"{name}.xml", xml)
+    draw(tmp_path / "valid" / "d.jpg")
+    manifest = load(tmp_path)
+    assert rows(manifest) == [
+        ("train/a.jpg", "train", ["cat"], []),
+        ("train/b.jpg", "train", ["dog"], []),
+        ("valid/c.jpg", "val", ["cat"], []),
+        ("valid/d.jpg", "val", [], []),
+    ]
+    assert any("1 images have no XML file" in note for note in manifest.description.notes)
+    put(tmp_path / "train" / "a.xml", "<annotation>")
+    with pytest.raises(DataError, match=r"a\.xml cannot be read as a VOC annotation"):
+        load(tmp_path)

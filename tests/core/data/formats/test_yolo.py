@@ -166,3 +166,11 @@ def test_images_and_texts_without_the_other_are_counted(tmp_path: Path) -> None:
     notes = load(tmp_path).description.notes
     assert "1 label files without an image were left out (gone.txt)" in notes
     assert "1 images without a label file count as without labels" in notes
+
+
+def test_the_darknet_export_of_roboflow(tmp_path: Path) -> None:
+    draw(tmp_path / "train" / "a.jpg")
+    put(tmp_path / "train" / "a.txt", "1 0.5 0.5 0.2 0.2\n")
+    put(tmp_path / "train" / "_darknet.labels", "cat\ndog\n")
+    manifest = load(tmp_path)
+    assert (manifest.classes, rows(manifest)[0][2]) == (("cat", "dog"), ["dog"])
