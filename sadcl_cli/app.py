@@ -65,6 +65,8 @@ class Commands(TyperGroup):
                 raise
             if NO_MEMORY.search(str(error)):
                 _end(MemoryError())
+            if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # as pathlib says it
+                _end(OSError(errno.ELOOP, str(error)))
             _show_traceback()
             fail(f"{type(error).__name__}: {error}. This was not expected; --debug shows where it happened.")
             raise typer.Exit(EXIT_INTERNAL) from None

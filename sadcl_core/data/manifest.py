@@ -26,7 +26,7 @@ from sadcl_core.data.interpretation import Interpretation, parse_interpretation
 from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError
-from sadcl_core.runtime.files import replacing, write_json
+from sadcl_core.runtime.files import regular, replacing, write_json
 
 SCHEMA_VERSION = 2
 DESCRIPTION = "dataset.json"
@@ -257,7 +257,7 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
     """
     description = load_description(folder)
     try:
-        rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+        rows = pa.ipc.open_file(pa.memory_map(str(regular(folder / ROWS)))).read_all()
         if rows.schema != SCHEMA:
             raise DataError(f"{folder / ROWS} has other columns than a manifest. Run sadcl prepare-data again.")
         rows.validate(full=True)  # offsets and texts, which a damaged file may have beyond its end
@@ -358,7 +358,7 @@ def load_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{folder} is not a prepared data set (no {DESCRIPTION}). Run sadcl prepare-data first.") from None
     except OSError as error:
