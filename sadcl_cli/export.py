@@ -25,6 +25,9 @@ def export_command(
         int, typer.Option("--verify", metavar="N", min=0, help="Compare with the trained model on so many images; 0: do not.")
     ] = 200,
     img_size: ImgSize = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also in 8 bits: ranges from training images, thresholds anew, mAP before and after.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; export/ inside the run unless given.")
     ] = None,
@@ -39,7 +42,15 @@ def export_command(
 
     with stages() as progress:
         result = export(
-            weights, target, output=output, data=data, split=split, images=images, img_size=img_size, progress=progress
+            weights,
+            target,
+            output=output,
+            data=data,
+            split=split,
+            images=images,
+            img_size=img_size,
+            int8=int8,
+            progress=progress,
         )
     if json:
         show_json(result.as_json())

@@ -17,9 +17,12 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
+    from sadcl_core.exporting.quantise import Quantised
     from sadcl_core.exporting.verify import Verification
+    from sadcl_core.inference.split import OpenedSplit
 
 IMAGES = 200  # that an export is verified on
+RANGES = 128  # training images that set the scales of 8 bits
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Export:
         verification: how it differs from the trained model; None where there were no images.
         unverified: why there is no verification, as a sentence; else empty.
         files: all that were written, with their sizes in bytes.
+        quantised: the same model in 8 bits, where that was asked for.
     """
 
     path: Path
     verification: Verification | None
     unverified: str = ""
     files: dict[Path, int] = field(default_factory=dict)
+    quantised: Quantised | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return one document."""
@@ -68,6 +73,7 @@ class Export:
             "files": {str(path): size for path, size in self.files.items()},
             "verification": None if self.verification is None else self.verification.as_json(),
             "unverified": self.unverified,
+            "quantised": None if self.quantised is None else self.quantised.as_json(),
         }
 
 
@@ -80,6 +86,7 @@ def export(
     split: str | None = None,
     images: int = IMAGES,
     img_size: int | None = None,
+    int8: bool = False,
     progress: StagedProgress | None = None,
 ) -> Export:
     """Write a model for other programs, and hold what was written against the trained one on held-out images.
@@ -92,6 +99,7 @@ def export(
         split: of the images; the run's held-out split unless given.
         images: that it is verified on, spread evenly over the split; 0: none.
         img_size: side in pixels that the network resizes to; that of the training unless given.
+        int8: also write the ONNX file in 8 bits, thresholds chosen anew, and measure its mAP beside that of the trained one.
         progress: called with what is done, how far, and of how many.
 
     Raises:
@@ -108,6 +116,8 @@ def export(
         raise MachineError(f"This needs {', '.join(missing)}, which is not installed: pip install {chosen.install}")
     if run_or_file is not None and is_onnx(Path(run_or_file)):
         raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
+    if int8 and target != "onnx":
+        raise UsageError(f"--int8 is for the ONNX file, not for {target}. Leave one of both out.")
     _refuse_place(None if output is None else Path(output), Path(chosen.name).suffix)
     file = find_card(run_or_file)
     folder = Path("export") if file.run is None else file.run.path / "export"
@@ -132,7 +142,15 @@ def export(
             verification.require(path)
         inside = [temporary] if temporary.is_file() else sorted(one for one in temporary.rglob("*") if one.is_file())
         files = {path / one.relative_to(temporary): one.stat().st_size for one in inside}
-    return Export(path, verification, unverified, files)
+    quantised = None
+    if int8:
+        from sadcl_core.exporting.quantise import quantise
+
+        held_out, train = (_open(file, data, name, progress).split for name in (split, "train"))
+        small = path.with_name(f"{path.stem}-int8{path.suffix}")
+        quantised = quantise(model, path, small, ranges=spread(train, RANGES), held_out=held_out, progress=progress)
+        files[small] = quantised.size
+    return Export(path, verification, unverified, files, quantised)
 
 
 def _refuse_place(path: Path | None, suffix: str) -> None:
@@ -151,15 +169,19 @@ def _held_out(
     """Return images of the held-out split, spread evenly over it, or why there are none."""
     if not images:
         return [], "No images were asked for."
-    from sadcl_core.inference.split import open_split
-
     try:
-        opened = open_split(file, data=None if data is None else str(data), split=split, progress=progress)
+        opened = _open(file, data, split, progress)
     except (DataError, UsageError) as error:
         if data is not None or split is not None:
             raise
         return [], str(error)
     return spread(opened.split, images), ""
+
+
+def _open(file: ModelFile, data: str | Path | None, split: str | None, progress: StagedProgress | None) -> OpenedSplit:
+    from sadcl_core.inference.split import open_split
+
+    return open_split(file, data=None if data is None else str(data), split=split, progress=progress)
 
 
 def spread(split: Split, count: int) -> list[ImageSource]:
