@@ -58,7 +58,7 @@ def _scale(axes: Axes, values: Sequence[float], heading: str) -> None:
     positive = min(values, default=0) > 0
     if positive and "loss" in heading and max(values) > WIDE * min(values):
         axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(y=0.12)
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sadcl_core.plots.style import GREY, bare, colour, marker, save, short
 
@@ -46,31 +46,29 @@ def plot_embeddings(maps: Sequence[Sequence[FeatureMap]], classes: Sequence[str]
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes_row, row in zip(grid, maps, strict=True):
         for axes, one in zip(axes_row, row, strict=True):
-            _draw(axes, one, frequent, classes, others=len(present) - len(frequent))
-    entries: dict[str, Artist] = {}
-    for axes in grid.flat:
-        handles, names = axes.get_legend_handles_labels()
-        entries |= dict(zip(names, handles, strict=True))
-    names = [name for k in frequent if (name := short(classes[k])) in entries]
-    names += [name for name in entries if name not in names]
-    figure.legend(
-        [entries[name] for name in names], names, loc="outside right center", frameon=False, markerscale=1.5, fontsize=8
-    )
+            _draw(axes, one, frequent)
+    handles = [
+        Line2D([], [], linestyle="", color=colour(number), marker=marker(number), label=short(classes[k]))
+        for number, k in enumerate(frequent)
+    ]
+    if len(present) > len(frequent):
+        rest = f"{len(present) - len(frequent)} other classes"
+        handles.append(Line2D([], [], linestyle="", color=GREY, alpha=0.4, marker="o", label=rest))
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     return save(figure, path)
 
 
-def _draw(axes: Axes, one: FeatureMap, frequent: Sequence[int], classes: Sequence[str], *, others: int) -> None:
+def _draw(axes: Axes, one: FeatureMap, frequent: Sequence[int]) -> None:
     size = 18 if len(one.points) < 1500 else 7
     rest = ~np.isin(one.labels, frequent)
     if rest.any():
         x, y = one.points[rest].T
-        axes.scatter(x, y, s=size * 0.6, color=GREY, alpha=0.25, linewidths=0, label=f"{others} other classes")
+        axes.scatter(x, y, s=size * 0.6, color=GREY, alpha=0.25, linewidths=0)
     for number, k in enumerate(frequent):
         chosen = one.labels == k
         if chosen.any():
             x, y = one.points[chosen].T
-            name = short(classes[k])
-            axes.scatter(x, y, s=size, alpha=0.8, linewidths=0, color=colour(number), marker=marker(number), label=name)
+            axes.scatter(x, y, s=size, alpha=0.8, linewidths=0, color=colour(number), marker=marker(number))
     axes.set_title("\n".join(short(line, 70) for line in (one.title, one.note) if line), loc="left", fontsize=9)
     bare(axes)
     axes.set_box_aspect(1)
