@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 NARROWEST = 40  # columns: tables cannot be read in fewer
+MANY = 20  # of what is done; the speed of fewer says nothing
 UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
 
 
@@ -232,7 +233,7 @@ def _lines() -> Iterator[Callable[[str, int, int], None]]:
         if done:
             amount = f"{done / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{done:,}"
             seconds = time.perf_counter() - start
-            speed = "" if isinstance(what, Bytes) else f", {done / max(seconds, 1e-9):,.0f}/s"
+            speed = f", {done / max(seconds, 1e-9):,.0f}/s" if done >= MANY and not isinstance(what, Bytes) else ""
             say(f"{what}: {amount} in {seconds:.1f} s{speed}")
 
     def report(what: str, done: int, total: int) -> None:

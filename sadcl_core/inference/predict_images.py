@@ -85,6 +85,7 @@ def predict_images(
     """
     if output is not None:
         check_target(output, exist_ok=exist_ok, embed=embed)
+    batch_size = min(batch_size, model.LARGEST_BATCH)  # chunks are whole batches
     stream, resumed, errors = iter(images), 0, 0
     total = (images.count() or 0) if progress is not None else 0
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from sadcl_core.plots.style import colour, short
 
-LEVEL = 0.5  # of the largest attention: the line around a place
+LEVEL = 0.5  # between the smallest attention and the largest: the line around a place
 PLACES = 6  # labels whose places are drawn, the most probable; the others are listed
 NARROW = 240  # pixels; a smaller photo is enlarged, so that its labels can be read
 WHITE = (255, 255, 255)
@@ -46,9 +46,10 @@ def annotate(photo: Image.Image, labels: Sequence[tuple[str, float]], attention:
 
 
 def _outline(photo: Image.Image, heat: npt.NDArray[np.float32], line: str, *, width: int) -> None:
-    """Draw a line where attention falls to half of its largest value, between light edges."""
+    """Draw a line where attention is halfway between its smallest and its largest value, between light edges."""
     finite = np.nan_to_num(heat, nan=0, posinf=0, neginf=0)
-    smooth = Image.fromarray(finite / max(float(finite.max()), 1e-12)).resize(photo.size, Image.Resampling.BICUBIC)
+    low, high = float(finite.min()), float(finite.max())
+    smooth = Image.fromarray((finite - low) / max(high - low, 1e-12)).resize(photo.size, Image.Resampling.BICUBIC)
     inside = Image.fromarray(((np.asarray(smooth) >= LEVEL) * 255).astype(np.uint8))
     for fill, thick in ((WHITE, 2 * width + 1), (line, width)):
         wider, narrower = (inside.filter(kind(2 * (thick // 2) + 1)) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))

@@ -19,7 +19,8 @@ from PIL import Image
 
 from sadcl_core.data.image_stream import open_images
 from sadcl_core.data.images import read_image
-from sadcl_core.inference.load import Model, load_trained
+from sadcl_core.exporting.export import Export
+from sadcl_core.inference.load import Model, load, load_trained
 from sadcl_core.inference.predict import Prediction
 from tests.conftest import run_sadcl
 
@@ -179,6 +180,15 @@ def test_same_image_same_scores(model: Model, folder: Path, reference: Outcomes,
         else:
             assert not isinstance(found, str), found
             np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=name)
+
+
+def test_the_exported_model_has_them_within_a_thousandth(exported: Export, folder: Path, reference: Outcomes) -> None:
+    model = load(exported.path)
+    for prediction in model.iter_predict(open_images([folder]), batch_size=3):
+        name = Path(str(prediction.image)).name
+        assert bool(prediction.error) == (name in BROKEN)
+        if not prediction.error:
+            np.testing.assert_allclose(prediction.scores, reference[name], atol=1e-3, err_msg=name)  # type: ignore[arg-type]
 
 
 def test_the_kinds_are_read_as_people_see_them(reference: Outcomes) -> None:
