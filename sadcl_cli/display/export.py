@@ -40,7 +40,7 @@ def _show_quantised(result: Quantised) -> None:
     span = "" if math.isnan(change.low) else f" [{change.low:+.1f}, {change.high:+.1f}]"
     show(
         f"8 bits on {compared.images:,} held-out images: mAP {change.first:.1f} -> {change.second:.1f} "
-        f"({change.value:+.1f}{span}), {result.quantised_speed:,.1f} images/s, the trained model {result.speed:,.1f}"
+        f"({change.value:+.1f}{span}), {result.speed:,.1f} images/s"
     )
     say(f"thresholds of the 8 bits chosen anew on these images, for {result.objective}")
     lost = ", ".join(f"{one_line(name)} {value:+.1f}" for name, value in result.losses[:MOST_LOST])

@@ -42,8 +42,7 @@ class Quantised:
         size: in bytes.
         images: of the training split that gave the ranges.
         comparison: of the trained model, first, and the quantised one, second, on the held-out images.
-        speed: images per second of the trained model, reading included.
-        quantised_speed: the same of the quantised one.
+        speed: images per second of the quantised model, reading included.
         objective: that its thresholds were chosen for.
     """
 
@@ -52,7 +51,6 @@ class Quantised:
     images: int
     comparison: PairedComparison
     speed: float
-    quantised_speed: float
     objective: str
 
     @property
@@ -70,7 +68,6 @@ class Quantised:
             "calibration_images": self.images,
             "objective": self.objective,
             "images_per_second": round(self.speed, 3),
-            "quantised_images_per_second": round(self.quantised_speed, 3),
             **self.comparison.as_json(),
         }
 
@@ -138,8 +135,7 @@ def quantise(
             progress=stage(progress, "resampling images"),
         )
         size = temporary.stat().st_size
-    speed, quantised_speed = (len(one) / max(one.seconds, 1e-9) for one in (before, after))
-    return Quantised(path, size, len(ranges), comparison, speed, quantised_speed, objective)
+    return Quantised(path, size, len(ranges), comparison, len(after) / max(after.seconds, 1e-9), objective)
 
 
 def _calibrate(path: Path, model: Model, calibration: Any) -> None:
