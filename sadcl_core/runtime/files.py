@@ -183,4 +183,6 @@ def write_json(path: Path, value: Any, option: str = "-o") -> None:
     Raises:
         ValueError: a number is NaN or infinite, which JSON does not have.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", option)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = text.encode("utf-8", "backslashreplace").decode()  # of a path that is no UTF-8: the same escapes as JSON's
+    write_text(path, f"{text}\n", option)

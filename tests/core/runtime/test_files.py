@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -99,6 +100,11 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         write_text(tmp_path / ("x" * 300), "")
+
+
+def test_json_holds_paths_that_are_no_utf8(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"path": "b\udcff.png"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"path": "b\udcff.png"}
 
 
 KILLED = """
