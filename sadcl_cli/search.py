@@ -127,6 +127,7 @@ def _search(
     if image is not None:
         from sadcl_core.inference.load import load_trained
 
-        model = load_trained(weights or index.about.get("model") or None, device=device)
+        source = weights or index.about.get("model") or None
+        model = load_trained(source, device=device, img_size=index.about.get("img_size"))
         say(model_sentence(model))
     return searching.search(index, image, label, model=model, prototype=prototype, count=count)

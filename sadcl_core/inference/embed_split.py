@@ -219,6 +219,7 @@ def _write(
         **about,
         "classes": list(card.classes),
         "model": str(model.path.resolve()),
+        "img_size": card.img_size,
         "fingerprint": fingerprint(model.classifier.state_dict()),
     }
     thresholds = np.asarray(model.choose_thresholds().values, np.float32)

@@ -267,7 +267,8 @@ class Model(Predictor["Tensor"]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
-        return _rebuild, (weights, self.card, self.path, self.run, str(self.device), self.precision, self.is_last_run)
+        own = (str(self.device), self.precision, self.is_last_run, self.tta)
+        return _rebuild, (weights, self.card, self.path, self.run, *own)
 
 
 def _rebuild(
@@ -278,6 +279,7 @@ def _rebuild(
     device: str,
     precision: str,
     is_last_run: bool,
+    tta: str,
 ) -> Model:
     """Build a pickled model, on another device where its own is missing."""
     from sadcl_core.errors import MachineError
@@ -299,4 +301,5 @@ def _rebuild(
         device=chosen_device,
         precision=chosen_precision,
         is_last_run=is_last_run,
+        tta=tta,
     )

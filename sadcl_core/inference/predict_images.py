@@ -93,7 +93,8 @@ def predict_images(
         if output is not None:
             asked = {"threshold": [float(value) for value in model.choose_thresholds(threshold).values], "topk": topk}
             places = {"images": images.places, "recursive": images.recursive, "column": images.column, "part": images.part}
-            job = {**model.settings, **asked, "exclude": list(exclude), "batch_size": batch_size, **places}
+            beside = {"set_of_results": [sink.place for sink in sinks]}
+            job = {**model.settings, **asked, "exclude": list(exclude), "batch_size": batch_size, **places, **beside}
             written = PredictionFile(output, model.classes, job, batch_size, all_scores=all_scores, features=embed, chunk=chunk)
             file = stack.enter_context(written)
             resumed, errors = file.skip(stream)

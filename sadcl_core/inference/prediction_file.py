@@ -91,9 +91,9 @@ class PredictionFile:
 
     def __exit__(self, *_: object) -> None:
         """Unlock the file; what is finished of it stays for the next process, unless nothing is."""
-        self._lock.release()
         if not self._count:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
 
     def _check_job(self) -> None:
         path = self.folder / "job.json"

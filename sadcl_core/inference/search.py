@@ -297,11 +297,17 @@ def _query(index: EmbeddingIndex, image: str | Path | bytes | Image.Image, label
 
         if not index.about.get("model"):
             raise UsageError("The index does not say which model made it. Give the model.")
-        model = load_trained(index.about["model"])
+        model = load_trained(index.about["model"], img_size=index.about.get("img_size"))
     if index.about.get("fingerprint", "") not in ("", fingerprint(model.classifier.state_dict())):
         raise DataError(
             f"{index.folder} was made by another model than {model.path}: their features cannot be compared. Make the "
             "embeddings again: sadcl embed."
+        )
+    size = index.about.get("img_size", model.card.img_size)
+    if size != model.card.img_size:
+        raise DataError(
+            f"{index.folder} was made of images of {size} px, and the model takes {model.card.img_size}. "
+            f"Load it with img_size={size}."
         )
     features = model.embed(image)
     if label is None:

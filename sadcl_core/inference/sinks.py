@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,12 @@ class Sink(ABC):
     """A place that labels of images go to. It is called from several threads, in `with sink.opened()`."""
 
     needs_details = False
+    folder: Path | None = None  # that it fills
+
+    @property
+    def place(self) -> str:
+        """Return its kind and its folder: whoever goes on with a file gives the same, or the first images would lack there."""
+        return f"{type(self).__name__} {'' if self.folder is None else self.folder.absolute()}".strip()
 
     @abstractmethod
     def __call__(self, image: NamedImage, prediction: Prediction) -> None:
@@ -76,8 +82,11 @@ class Tags(Sink):
         path = tag_file(image, self.folder)
         tags = [self._tag(name) for name, _ in prediction.labels]
         with explained(path, "--txt-dir"):
-            before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+            content = path.read_bytes() if path.exists() else None
+        before = None if content is None else content.decode("utf-8-sig", errors="replace")
         if before is not None and self.append:
+            if "\ufffd" in before:
+                raise UsageError(f"{path} is not UTF-8, and --append would spoil its tags. Save it as UTF-8.")
             there = [tag.strip() for tag in before.replace("\n", ",").split(",") if tag.strip()]
             tags = [*there, *(tag for tag in tags if tag not in there)]
         text = ", ".join(tags)
@@ -196,6 +205,7 @@ class Keywords(Sink):
 
         Raises:
             UsageError: the image is no file on the disk, or exiftool cannot write into it.
+            MachineError: exiftool ended before it was told to.
         """
         if not isinstance(image.source, Path):
             raise UsageError(f"{image.name} is no file on the disk, so it has no keywords.")
@@ -215,13 +225,16 @@ class Keywords(Sink):
         assert self._tool.stdin is not None, "a pipe"
         assert self._tool.stdout is not None, "a pipe"
         with self._lock:
-            self._tool.stdin.write("\n".join(["-m", *lines, "-execute", ""]))
-            self._tool.stdin.flush()
+            with suppress(BrokenPipeError):  # it ended, as its output says below
+                self._tool.stdin.write("\n".join(["-m", *lines, "-execute", ""]))
+                self._tool.stdin.flush()
             answer = []
             for line in self._tool.stdout:
                 if line.startswith("{ready"):
                     break
                 answer.append(line.strip())
+            else:
+                raise MachineError(f"exiftool ended at {printable_name(image.name)} ({' '.join(answer)[:200]}). Try it again.")
         error = next((line for line in answer if line.startswith("Error")), None)
         if error is not None:
             raise UsageError(

@@ -69,3 +69,12 @@ def test_mistakes(in_trained: Sadcl, index: Path, arguments: tuple[str, ...], co
     ran = in_trained("search", *arguments, *(() if "--index" in arguments else ("--index", index)))
     assert (ran.exit_code, ran.stdout) == (code, ""), ran.stderr
     assert words in ran.stderr
+
+
+def test_an_image_is_compared_at_the_size_of_the_index(in_trained: Sadcl, tmp_path: Path) -> None:
+    folder, copy = tmp_path / "index", tmp_path / "copy.png"
+    assert in_trained("embed", "-o", folder, "--img-size", "48", "-j", "0").exit_code == 0
+    copy.write_bytes(Path(IMAGE).read_bytes())
+    ran = in_trained("search", copy, "--index", folder, "-n", "1", "--no-sheet", "--json")
+    (match,) = json.loads(ran.stdout)["matches"]
+    assert (Path(match["image"]).name, match["cosine"]) == ("001.png", pytest.approx(1, abs=1e-4))

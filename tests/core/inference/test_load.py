@@ -137,12 +137,12 @@ def test_columns_in_and_out(model: Model, column: Any) -> None:
 
 def test_a_pickled_model_needs_no_file(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
-    model = load_trained(tmp_path / "run", device="cpu", img_size=48)
+    model = load_trained(tmp_path / "run", device="cpu", img_size=48, tta="flip")
     expected = model({"image": IMAGES})["scores"]
     content = pickle.dumps(model)
     shutil.rmtree(tmp_path / "run")
     copy = pickle.loads(content)
-    assert (copy.card, copy.path, copy.precision) == (model.card, model.path, model.precision)
+    assert (copy.card, copy.path, copy.precision, copy.tta) == (model.card, model.path, model.precision, "flip")
     np.testing.assert_array_equal(copy({"image": IMAGES})["scores"], expected)
 
 

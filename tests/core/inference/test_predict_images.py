@@ -15,6 +15,7 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.predict import Prediction
 from sadcl_core.inference.predict_images import PredictedImages, predict_images
+from sadcl_core.inference.sinks import Tags
 
 ROWS = 13  # 12 images and a broken one
 
@@ -125,6 +126,8 @@ def test_a_file_goes_on_with_the_same_images_and_options_alone(model: Model, pho
     for options in ({"threshold": 0.3}, {"batch_size": 4}, {"topk": 1}, {"all_scores": True}, {"exclude": ["one"]}, {"chunk": 9}):
         with pytest.raises(UsageError, match="was begun with another"):
             run(model, open_images([photos]), output, **options)
+    with pytest.raises(UsageError, match="was begun with another set of results"):  # which the first images would lack
+        run(model, open_images([photos]), output, sinks=[Tags(tmp_path / "tags")])
     (photos / "000a.png").write_bytes((photos / "000.png").read_bytes())
     with pytest.raises(DataError, match=r"Image 2 is .*000a\.png and was .*001\.png"):
         run(model, open_images([photos]), output)

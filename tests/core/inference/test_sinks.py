@@ -54,6 +54,13 @@ def test_tags_that_are_there_stay(photo: NamedImage) -> None:
     assert text.read_text() == "me, sea lion, dog wet"
     give(Tags(exist_ok=True), photo)
     assert text.read_text() == "sea lion, dog wet"
+    text.write_text("dog wet", encoding="utf-8-sig")
+    give(Tags(append=True), photo)
+    assert text.read_text() == "dog wet, sea lion"
+    text.write_bytes("Katzenöhrchen".encode("cp1252"))
+    with pytest.raises(UsageError, match="not UTF-8"):
+        give(Tags(append=True), photo)
+    assert text.read_bytes() == "Katzenöhrchen".encode("cp1252")
 
 
 def test_two_images_of_one_stem_have_texts_of_their_own(photo: NamedImage) -> None:
@@ -145,3 +152,12 @@ def test_without_exiftool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match="exiftool"):
         Keywords("inside")
+
+
+def test_an_exiftool_that_ends_is_no_success(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photo: NamedImage) -> None:
+    program = tmp_path / "exiftool"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(MachineError, match="exiftool ended"):
+        give(Keywords("inside"), photo)
