@@ -30,12 +30,12 @@ class Sink(ABC):
     """A place that labels of images go to. It is called from several threads, in `with sink.opened()`."""
 
     needs_details = False
-    folder: Path | None = None  # that it fills
 
     @property
     def place(self) -> str:
         """Return its kind and its folder: whoever goes on with a file gives the same, or the first images would lack there."""
-        return f"{type(self).__name__} {'' if self.folder is None else self.folder.absolute()}".strip()
+        folder: Path | None = getattr(self, "folder", None)
+        return type(self).__name__ if folder is None else f"{type(self).__name__} {folder.absolute()}"
 
     @abstractmethod
     def __call__(self, image: NamedImage, prediction: Prediction) -> None:
