@@ -84,6 +84,7 @@ from sadcl_core.training.time_budget import free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 TIMED_STEPS = 8  # whose median is the time of a step
+SAVED = 2  # an epoch writes two or three models beside the state, which is as large as four
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 STARVED = (
     "could not create a primitive",
@@ -265,13 +266,14 @@ class TrainingRecipe:
         """Choose the epochs of the stages by the time that is left, from steps that are taken and then forgotten."""
         if not free_stages(self.config, self.sources):
             return
-        step_seconds = self.time_steps(self.config.used_stages[0])
+        step_seconds, saving_seconds = self.time_steps(self.config.used_stages[0])
         left = self.config.optim.time_budget - (time.perf_counter() - self.started)
         planned = within_budget(
             self.config,
             self.sources,
             float(broadcast(left)),
             step_seconds=float(broadcast(step_seconds)),
+            epoch_seconds=float(broadcast(saving_seconds)),
             steps=self.steps,
             train_images=len(self.train_split),
             eval_images=len(self.eval_split),
@@ -282,8 +284,8 @@ class TrainingRecipe:
         self.config = planned
         self.run_directory.write_config(planned.model_dump(), self.sources)
 
-    def time_steps(self, name: str) -> float:
-        """Return the seconds of a step of a stage, and leave the weights as they were."""
+    def time_steps(self, name: str) -> tuple[float, float]:
+        """Return the seconds of a step of a stage, and of saving after an epoch; leave the weights as they were."""
         weights = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}
         self.start_stage(name, number=1, stored=None)
         self.classifier.train()
@@ -295,9 +297,16 @@ class TrainingRecipe:
             self.interrupts.check_together()
             if step == TIMED_STEPS:
                 break
+        start = time.perf_counter()
+        tensors = state_tensors(self.classifier, self.ema.module, self.plain_optimizer, self.bank)
+        if self.run_directory.writes:
+            timed = self.run_directory.state.with_name("timed.safetensors")
+            write_tensors(timed, tensors)
+            timed.unlink()
+        saving = SAVED * (time.perf_counter() - start)
         self.accelerator.free_memory()
         self.classifier.load_state_dict(weights)
-        return float(np.median(seconds))
+        return float(np.median(seconds)), saving
 
     # -------------------------------------------------------------------------------------------------------------- the stage
 
@@ -442,8 +451,8 @@ class TrainingRecipe:
         last = self.config.optim.select == "last"
         best_of_stage = last or progress.best_map is None or not current <= progress.best_map
         best_of_run = not current <= self.best.map
-        if last:  # nothing is chosen on the held-out images but a fitted linear layer that is better than what follows it
-            best_of_run = self.best.stage != LINEAR or current >= self.best.map
+        if last:  # nothing is chosen on the held-out images but a fitted linear layer that is better than the end of a stage
+            best_of_run = self.best.stage != LINEAR or (current >= self.best.map and epoch >= self.stage.epochs)
         row: dict[str, float | int | str] = {
             **dict.fromkeys(self.result_columns(), ""),
             "stage": progress.stage,

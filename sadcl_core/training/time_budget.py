@@ -29,6 +29,7 @@ def within_budget(
     seconds: float,
     *,
     step_seconds: float,
+    epoch_seconds: float = 0.0,
     steps: int,
     train_images: int,
     eval_images: int,
@@ -43,6 +44,7 @@ def within_budget(
         sources: of each value.
         seconds: left for the stages.
         step_seconds: of a step of the first one.
+        epoch_seconds: of an epoch beside its steps and the evaluation.
         steps: of an epoch.
         train_images: of an epoch.
         eval_images: held out.
@@ -71,6 +73,7 @@ def within_budget(
                 steps=steps,
                 done=0,
                 step_seconds=step_seconds,
+                epoch_seconds=epoch_seconds,
                 train_images=train_images,
                 eval_images=eval_images,
             )

@@ -50,7 +50,15 @@ class TimeEstimate:
 
 
 def seconds_left(
-    config: RunConfig, stage: str, *, steps: int, done: int, step_seconds: float, train_images: int, eval_images: int
+    config: RunConfig,
+    stage: str,
+    *,
+    steps: int,
+    done: int,
+    step_seconds: float,
+    epoch_seconds: float = 0.0,
+    train_images: int,
+    eval_images: int,
 ) -> float:
     """Return the seconds until the end of the last stage.
 
@@ -60,6 +68,7 @@ def seconds_left(
         steps: of an epoch.
         done: of this stage.
         step_seconds: of one step in this stage.
+        epoch_seconds: of an epoch beside its steps and the evaluation.
         train_images: of an epoch.
         eval_images: evaluated every `optim.evaluate_every` epochs, and after the last one.
 
@@ -80,6 +89,8 @@ def seconds_left(
     left = -done * step_seconds - done // max(steps, 1) // every * eval_images * per_image
     for name in names[names.index(stage) :]:
         section = config.stages[name]
-        left += section.epochs * steps * per_view * section.views + -(-section.epochs // every) * eval_images * per_image
+        evaluations = -(-section.epochs // every)
+        left += section.epochs * steps * per_view * section.views + evaluations * eval_images * per_image
+        left += section.epochs * epoch_seconds
         left += train_images * per_image if name != stage else 0  # its prototypes
     return max(left, 0.0)

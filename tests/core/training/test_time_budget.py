@@ -45,6 +45,12 @@ def test_fewer_evaluations_leave_time_for_more_epochs() -> None:
     assert epochs(70, evaluate_every=6) > epochs(70)
 
 
+def test_what_an_epoch_takes_beside_its_steps_counts() -> None:
+    given = {"step_seconds": 1.0, "steps": 10, "train_images": 100, "eval_images": 30}
+    slow = within_budget(config(), RECIPE, 300, epoch_seconds=20.0, **given)  # type: ignore[arg-type]
+    assert sum(stage.epochs for stage in slow.stages.values()) < sum(epochs(300))
+
+
 def test_a_fitted_layer_stands_alone_where_there_is_no_time() -> None:
     assert epochs(1, solve_linear=True) == (0, 0)
 
