@@ -30,17 +30,25 @@ from sadcl_core.errors import DataError
 SUFFIXES = (".tar", ".gz", ".tgz")
 PARTS = True
 END = 512  # bytes of zeros that a complete file ends with
+PADDING = 2**20  # bytes after them, at most, of a compressed one
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file begins as tar files do."""
+    """Return True if a file begins as tar files do; of a compressed one, which may never end, a block is read."""
     try:
-        if path.is_file():
-            tarfile.open(path, "r:").close()  # compressed ones are not read, and may never end
-            return True
-    except (OSError, tarfile.TarError):
-        pass
-    return False
+        if not path.is_file():
+            return False
+        with _opened(path) as file:
+            block = file.read(tarfile.BLOCKSIZE)
+        if any(block) or not block:  # an empty one begins with zeros
+            tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except (OSError, EOFError, zlib.error, tarfile.TarError):
+        return False
+    return True
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb") if path.suffix == ".tar" else cast("IO[bytes]", gzip.open(path))
 
 
 def read(source: Source) -> Manifest:
@@ -54,8 +62,8 @@ def read(source: Source) -> Manifest:
     files: dict[str, Path] = {}
     lines: dict[str, list[str]] = {}
     for split, path in label_files(source):
-        with readable(path, "a tar file"), path.open("rb") if path.suffix == ".tar" else gzip.open(path) as shard:
-            for key, files_of_key in read_samples(cast("IO[bytes]", shard), str(path)):
+        with readable(path, "a tar file"), _opened(path) as shard:
+            for key, files_of_key in read_samples(shard, str(path)):
                 lines.setdefault(split, []).extend(_lines(source, path, key, files_of_key))
     for split, own in lines.items():
         files[split] = folder / f"{split or 'labels'}.jsonl"
@@ -113,8 +121,8 @@ def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, by
                 last = key
                 files[extension.lower()] = stream.read()
         if isinstance(file, gzip.GzipFile):
-            while file.read(MAX_BYTES):  # raises where it is cut short
-                pass
+            if len(file.read(PADDING + 1)) > PADDING:  # raises where it is cut short
+                raise tarfile.ReadError("it goes on after its end")
         elif any(_end_of(file)):  # the library takes a file that stops at a header for one that ends there
             raise DataError(f"{name}, after {last[:60]!r} is cut short. Fetch it again.")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

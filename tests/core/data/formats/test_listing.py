@@ -203,6 +203,9 @@ def test_compressed_shards(folder: Path, suffix: str) -> None:
     path.write_bytes(packed[:-200])
     with pytest.raises(DataError, match="cannot be read as a tar file"):
         load(path)
+    path.write_bytes(packed + gzip.compress(bytes(2**21)))
+    with pytest.raises(DataError, match="it goes on after its end"):
+        load(path)
 
 
 def test_all_sources_of_peta_together(folder: Path) -> None:
