@@ -51,6 +51,7 @@ DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
     r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
 )
+NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
 FEW = 4  # rows that may happen to be numbered
 SURE = frozenset(("1", "0"))
 Row = tuple[int, Sequence[Any]]
@@ -183,6 +184,7 @@ class _Profile:
         self.other: str | None = None
         self.fraction: str | None = None
         self.distinct = len(texts)
+        self.lists = bool(texts)  # every text is a list of whole numbers, or one of them
         self.sure = False
         for text, count in texts.items():
             flag = text if text in words and text not in ("", BLANK) else flag_of(text)
@@ -191,6 +193,7 @@ class _Profile:
                 self.sure = self.sure or (flag in SURE and text not in ("y", "n", "t", "f"))
                 continue
             number = number_of(text)
+            self.lists = self.lists and NUMBERS.fullmatch(text) is not None
             if number is None or not 0 < number < 1:
                 self.other = text if self.other is None else self.other
             elif threshold is None:
@@ -211,7 +214,8 @@ class _Profile:
     @property
     def is_partly_flags(self) -> bool:
         """True if some cells say 1 or 0, and others are numbers, fractions or texts."""
-        return (self.sure and not self.is_flags) or (self.fraction is not None and self.other is None)
+        several = self.lists and self.other is not None and not self.other.isdecimal()
+        return (self.sure and not self.is_flags and not several) or (self.fraction is not None and self.other is None)
 
 
 class _Named(_Columns):

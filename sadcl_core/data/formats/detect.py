@@ -24,6 +24,8 @@ BESIDE = ("annotations", "labels", "data", "anno")  # folders in which label fil
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
 LINES = (".jsonl", ".ndjson")
+LOOKED_AT = 1000  # files in the folders below one without labels
+SHOWN = 3  # of these that are named
 HEAD = 20  # lines of a file in an unknown format that are looked at
 
 
@@ -201,6 +203,15 @@ def _explain(path: Path) -> None:
                 json.loads(line)
 
 
+def _deeper(folder: Path, readers: Mapping[str, Any]) -> list[str]:
+    """Return a few files in the folders below one that a reader takes for labels."""
+    files = (path for pattern in ("*/*", "*/*/*") for path in islice(sorted(folder.glob(pattern)), LOOKED_AT))
+    tables = (path for path in files if path.suffix.lower() in (*LINES, ".csv", ".tsv", ".json", ".parquet"))
+    modules = [module for module in readers.values() if module.SUFFIXES]
+    accepted = (path for path in tables if not kind_beside(path) and any(_accepts(module, path) for module in modules))
+    return [str(path) for path in islice(accepted, SHOWN)]
+
+
 def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
     """Return the expected format if its reader can say what is wrong with the labels."""
     suffixes = readers[expected].SUFFIXES if expected else ()
@@ -218,6 +229,15 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
         )
     if not path.exists():
         raise DataError(f"There is no file or folder {path}. Check the path.")
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        header = next((line.strip() for _, line in read_lines(path)), "")
+        raise DataError(
+            f"{path} has no column of images ({header[:100]}): none holds paths that end in .jpg, .png or the like, "
+            "and none has a usual name. Say --image-column NAME."
+        )
+    deeper = _deeper(path, readers)
+    if deeper and not expected:
+        raise DataError(f"{path} has no labels in a known format at its top. Name those below it: {', '.join(deeper)}.")
     what = f"is not in the format {expected}" if expected else "holds no labels in a known format"
     if path.is_dir() and not expected and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a known format"

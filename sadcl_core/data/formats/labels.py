@@ -250,7 +250,7 @@ class LabelRows:
         if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
             raise DataError(
                 f"{where}: {record.image} was listed in row {self.row_numbers[place]} with other labels. "
-                + ONE_ROW[self.kind == "csv"]
+                + ONE_ROW[self.kind == "csv" and self._by_name]
             )
         return True
 

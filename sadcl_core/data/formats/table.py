@@ -144,7 +144,8 @@ def read(source: Source) -> Manifest:
     Raises:
         DataError: no column holds images or labels, or a row is not like the others.
     """
-    return read_tables(source, "csv", lambda path: _parquet(path) if path.suffix.lower() == ".parquet" else _text(path))
+    named = source.reading.image_column
+    return read_tables(source, "csv", lambda path: _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, named))
 
 
 def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened], *, words: str = "a table") -> Manifest:
@@ -192,6 +193,8 @@ class _Reader:
         self.one_a_cell = False  # texts are one label each, as nothing stands between labels in any of them
         self.separator = self._separator()
         self.names = self._class_names() if any(table.columns.value is not None for table in tables) else {}
+        if self.reading.long and all(table.columns.flags for table in self.tables):
+            raise UsageError(f"{self.paths}: --long has no effect, because each class has a column. Leave it out.")
         in_cells = any(table.columns.labels or table.columns.rest is not None for table in tables)
         for option, applies in {
             "delimiter": in_cells and not self.vector,
@@ -485,10 +488,10 @@ def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
         )
 
 
-def _text(path: Path) -> Opened:
+def _text(path: Path, image_column: str) -> Opened:
     """Open a delimited text file."""
     first = [line for _, line in islice(read_lines(path), SNIFFED)]
-    layout = find_layout(first)
+    layout = find_layout(first) or _with_column(first, image_column)
     if layout is None:
         if not any(line.strip() for line in first):
             raise DataError(f"{path} is empty. Give a table with a row per image.")
@@ -547,6 +550,15 @@ def find_layout(lines: Iterable[str]) -> tuple[str, bool] | None:
             return delimiter, False
         if len(rows[0]) > 1 and _is_header(rows, delimiter):
             return delimiter, True
+    return None
+
+
+def _with_column(lines: Sequence[str], name: str) -> tuple[str, bool] | None:
+    """Return the delimiter of a header with a column of a name; None if there is none."""
+    for delimiter in BETWEEN_CELLS if name else ():
+        with suppress(csv.Error):
+            if name in (cell.strip() for row in csv.reader(lines[:1], delimiter=delimiter) for cell in row):
+                return delimiter, True
     return None
 
 

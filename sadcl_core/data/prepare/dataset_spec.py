@@ -19,6 +19,7 @@ from sadcl_core.runtime.files import safe_name
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
 AS_DETECTED = Reading()
 PREPARED = Path("prepared")  # where manifests are written, by the data set's name, when no folder is given
+TEXTS = (".csv", ".tsv")
 VAGUE = re.compile(
     r"^_?(annotations?|labels?|metadata|_?classes|data|dataset|train\w*|val\w*|test\w*|instances\w*|result|export)\b", re.I
 )
@@ -86,6 +87,8 @@ def find_labels(
         DataError: the format is unknown, or several files may be meant.
     """
     public = spec.given[0] if not spec.paths else ""
+    if reading.image_column and not expected and spec.paths and all(path.suffix.lower() in TEXTS for path in spec.paths.values()):
+        expected = "csv"  # whatever its columns are called
     if public:
         if expected not in ("", DATASETS[public]):
             raise UsageError(f"{public} is in the format {DATASETS[public]}. Leave --format out, or give the path of the labels.")

@@ -13,7 +13,7 @@ from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.interpretation import FileReading
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 from tests.core.data.formats.samples import (
     Writer,
     draw,
@@ -446,3 +446,33 @@ def test_cells_of_one_label_each_are_said(tmp_path: Path) -> None:
     manifest = load(put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n"))
     assert manifest.description.interpretation is not None
     assert manifest.description.interpretation.files[0].separator == "none"
+
+
+def test_a_column_of_images_of_any_name_can_be_named(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "id_code,what\na,cat;dog\nb,dog\n")
+    with pytest.raises(DataError, match=r"has no column of images.*id_code,what.*Say --image-column NAME"):
+        load(path)
+    assert [row[2] for row in rows(load(path, reading=Reading(image_column="id_code")))] == [["cat", "dog"], ["dog"]]
+
+
+def test_numbers_of_classes_between_spaces(tmp_path: Path) -> None:
+    cells = ("0 2", "1", "2 1 0", "0") * 2
+    path = put(tmp_path / "train.csv", "id,attribute_ids\n" + "".join(f"x{k},{cell}\n" for k, cell in enumerate(cells)))
+    manifest = load(path)
+    assert manifest.classes == ("0", "1", "2")
+    assert rows(manifest)[2][2] == ["0", "1", "2"]
+
+
+def test_rows_of_several_readers_are_not_put_together_in_silence(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "image,reader_id,cat,dog\na.jpg,R1,1,0\na.jpg,R2,0,1\nb.jpg,R1,1,0\n")
+    with pytest.raises(DataError, match=r"was listed in row 2 with other labels\. Write all labels"):
+        load(path)
+    with pytest.raises(UsageError, match="--long has no effect, because each class has a column"):
+        load(path, reading=Reading(long=True))
+
+
+def test_tables_deeper_down_are_named(tmp_path: Path) -> None:
+    draw(tmp_path / "Training_Set" / "images" / "1.png")
+    table = put(tmp_path / "Training_Set" / "labels_of_all.csv", "image,cat,dog\n1.png,1,0\n")
+    with pytest.raises(DataError, match=f"Name those below it: {re.escape(str(table))}"):
+        load(tmp_path)
