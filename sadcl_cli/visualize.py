@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sadcl_cli.console import counting, say, show, show_json
+from sadcl_cli.console import counting, say, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
 from sadcl_cli.options import (
     MOST,
@@ -159,7 +159,7 @@ def attention(
             if len(stream) == 1:
                 raise
             broken += 1
-            say(f"{error}")
+            warn(f"{error}")
     if broken:
         raise DataError(f"{broken:,} of {len(stream):,} images could not be read; the others are drawn.")
 

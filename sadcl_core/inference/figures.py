@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,7 +262,9 @@ def draw_thresholds(
     return {name: (float(f1[name][k]), float(THRESHOLDS[k])) for name, k in best.items()}
 
 
-def draw_predictions(model: Model, split: Split, path: Path, *, count: int = 24, threshold: ThresholdRequest = None) -> Path:
+def draw_predictions(
+    model: Model, split: Split, path: Path, *, count: int = 24, threshold: ThresholdRequest = None, batch_size: int = 32
+) -> Path:
     """Draw images of a split with their predicted labels beside the true ones.
 
     Args:
@@ -269,21 +273,23 @@ def draw_predictions(model: Model, split: Split, path: Path, *, count: int = 24,
         path: of the figure.
         count: images, at equal distances in the split; of images in shards the first ones.
         threshold: as for `Model.predict`.
+        batch_size: images that go through the network at a time.
 
     Raises:
         DataError: an image cannot be read, or there is none.
     """
     limits = model.choose_thresholds(threshold)
     if split.manifest.description.shards is not None:
-        loader = make_loader(split, model.preprocessing.resize, batch_size=count, workers=0, limit=count)
-        pixels, _, indices = next(iter(loader))
-        rows, inputs = indices.tolist(), list(pixels)
+        loader = make_loader(split, model.preprocessing.resize, batch_size=batch_size, workers=0, limit=count)
+        batches = list(loader)
+        rows = [row for *_, indices in batches for row in indices.tolist()]
+        inputs = [image for pixels, _, _ in batches for image in pixels]
         pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in inputs]
     else:
         rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)).tolist()
         pictures = [open_image(split.path(row)) for row in rows]
         inputs = [model.read(picture) for picture in pictures]
-    scores = model.score(inputs)
+    scores = np.concatenate([model.score(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
     tiles = [
         Tile(picture, _compared(scores[number], split.targets(row), limits.values, model.classes))
         for number, (row, picture) in enumerate(zip(rows, pictures, strict=True))
@@ -307,12 +313,18 @@ def _compared(scores: Floats, targets: npt.NDArray[np.int8], limits: Sequence[fl
 
 
 def figure_names(images: Sequence[NamedImage], suffix: str = ".png") -> Iterator[str]:
-    """Yield a name of a figure for each image: its folder and its name, with a number where that was taken before."""
+    """Yield a name of a figure for each image: its folder, its name and a digest of its path; a number where images share it.
+
+    Example:
+        >>> list(figure_names([NamedImage("/a/x/1.jpg", Path("/a/x/1.jpg")), NamedImage("/b/x/1.jpg", Path("/b/x/1.jpg"))]))
+        ['attention-x-1-e703b6e7.png', 'attention-x-1-2af7355d.png']
+    """
     from sadcl_core.runtime.files import safe_name
 
     taken: dict[str, int] = {}
     for image in images:
         place = Path(image.name)
-        stem = safe_name(f"attention-{place.absolute().parent.name}-{place.stem}")
+        digest = hashlib.sha256(os.fsencode(place.absolute())).hexdigest()[:8]
+        stem = safe_name(f"attention-{place.absolute().parent.name}-{place.stem}-{digest}")
         taken[stem] = taken.get(stem, 0) + 1
         yield f"{stem}{'' if taken[stem] == 1 else f'-{taken[stem]}'}{suffix}"

@@ -21,7 +21,7 @@ SIDE = 800  # pixels of a panel's longer side, at most
 def plot_attention(
     image: Image.Image, labels: Sequence[tuple[str, float, npt.NDArray[np.float32]]], path: Path, *, title: str, note: str = ""
 ) -> Path:
-    """Draw an image and one overlay per label, four panels to a row.
+    """Draw an image and one overlay per label, in rows of the same length, of four panels at most.
 
     Args:
         image: RGB.
@@ -32,8 +32,8 @@ def plot_attention(
     """
     photo = image.copy()
     photo.thumbnail((SIDE, SIDE))
-    columns = min(COLUMNS, len(labels) + 1)
-    rows = math.ceil((len(labels) + 1) / columns)
+    rows = math.ceil((len(labels) + 1) / COLUMNS)
+    columns = math.ceil((len(labels) + 1) / rows)
     tall = min(max(photo.height / photo.width, 0.3), 2.5)
     figure = Figure(figsize=(3 * columns, (3 * tall + 0.4) * rows + 0.3), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -103,7 +103,23 @@ def test_numbers_of_figures(in_trained: Sadcl, tmp_path: Path) -> None:
 def test_attention_of_a_folder(in_trained: Sadcl, tmp_path: Path) -> None:
     ran = in_trained("visualize", "attention", "my-coco/val2017", "--limit", "3", "--threshold", "0.9", "-o", tmp_path)
     assert ran.exit_code == 0, ran.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"attention-val2017-00{k}.png" for k in range(3)]
+    assert sorted(path.name[:21] for path in tmp_path.iterdir()) == [f"attention-val2017-00{k}" for k in range(3)]
+
+
+def test_attention_of_images_of_the_same_name(in_trained: Sadcl, tmp_path: Path) -> None:
+    for name in ("a/x/1.png", "b/x/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(Path(IMAGE).read_bytes())
+        assert in_trained("visualize", "attention", tmp_path / name, "-o", tmp_path / "out").exit_code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_broken_image_is_named_though_quiet(in_trained: Sadcl, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    ran = in_trained("visualize", "attention", IMAGE, tmp_path / "broken.jpg", "-q", "-o", tmp_path / "out")
+    assert ran.exit_code == 3
+    assert "broken.jpg" in ran.stderr
+    assert "1 of 2 images could not be read" in ran.stderr
 
 
 def test_batches_of_each_stage(in_trained: Sadcl, tmp_path: Path) -> None:
