@@ -117,7 +117,6 @@ def predict(
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
     from sadcl_core.data.image_stream import open_images
-    from sadcl_core.inference.prediction_file import check_target
     from sadcl_core.runtime.launcher import is_main_process
 
     if not is_main_process():
@@ -134,6 +133,8 @@ def predict(
         if given and not needs:
             raise UsageError(words)
     if output is not None:
+        from sadcl_core.inference.prediction_file import check_target
+
         check_target(output, exist_ok=exist_ok, embed=embed)
     stream = open_images(images, recursive=recursive, column=column, part=parse_part(part))
     model = open_predictor(

@@ -6,6 +6,7 @@ that boxes as shares of its sides, turned as the image is, lie where the model s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from sadcl_core.data.images import explained_image, image_file, orientation, sto
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
-from sadcl_core.runtime.launcher import is_launched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class LocalisationObserver:
 
     def gather(self) -> None:
         """Add up the sums of all processes."""
-        if is_launched():
+        if "torch" in sys.modules:  # without it, as an exported model is scored, a process is alone
             import torch
 
             from sadcl_core.runtime.distributed import all_reduce

@@ -13,7 +13,6 @@ from sadcl_core.data.image_stream import ImageStream
 from sadcl_core.data.images import NamedImage
 from sadcl_core.errors import DataError
 from sadcl_core.inference.predict import Prediction
-from sadcl_core.inference.prediction_file import CHUNK, PredictionFile, check_target
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.inference.sinks import Sink
 from sadcl_core.inference.thresholds import ThresholdRequest
@@ -51,7 +50,7 @@ def predict_images(
     embed: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     progress: Progress | None = None,
 ) -> PredictedImages:
     """Predict the labels of any number of images in constant memory.
@@ -84,6 +83,8 @@ def predict_images(
         PredictedImages(images=100000, errors=2, resumed=0)
     """
     if output is not None:
+        from sadcl_core.inference.prediction_file import CHUNK, PredictionFile, check_target
+
         check_target(output, exist_ok=exist_ok, embed=embed)
     batch_size = min(batch_size, model.LARGEST_BATCH)  # chunks are whole batches
     stream, resumed, errors = iter(images), 0, 0
@@ -95,7 +96,9 @@ def predict_images(
             places = {"images": images.places, "recursive": images.recursive, "column": images.column, "part": images.part}
             beside = {"set_of_results": [sink.place for sink in sinks]}
             job = {**model.settings, **asked, "exclude": list(exclude), "batch_size": batch_size, **places, **beside}
-            written = PredictionFile(output, model.classes, job, batch_size, all_scores=all_scores, features=embed, chunk=chunk)
+            written = PredictionFile(
+                output, model.classes, job, batch_size, all_scores=all_scores, features=embed, chunk=chunk or CHUNK
+            )
             file = stack.enter_context(written)
             resumed, errors = file.skip(stream)
         for sink in sinks:

@@ -14,11 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from sadcl_core.data.formats.unpack import plain_path
 from sadcl_core.data.images import EXTENSIONS, NamedImage, open_image
 from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.predict import Prediction, printable_name
-from sadcl_core.runtime.files import explained, replacing, safe_name, write_json, write_text
+from sadcl_core.runtime.files import explained, plain_path, replacing, safe_name, write_json, write_text
 
 NO_LABEL = "no label"  # the folder of images without one
 JOB = ".sadcl.json"  # in a folder that this program fills: by what
@@ -198,7 +197,8 @@ class Keywords(Sink):
         try:
             yield self
         finally:
-            self._tool.communicate("-stay_open\nFalse\n")
+            if self._tool.returncode is None:  # it has not ended by itself
+                self._tool.communicate("-stay_open\nFalse\n")
 
     def __call__(self, image: NamedImage, prediction: Prediction) -> None:
         """Write the keywords of an image.
@@ -234,6 +234,10 @@ class Keywords(Sink):
                     break
                 answer.append(line.strip())
             else:
+                with suppress(BrokenPipeError):
+                    self._tool.stdin.close()
+                self._tool.stdout.close()
+                self._tool.wait()
                 raise MachineError(f"exiftool ended at {printable_name(image.name)} ({' '.join(answer)[:200]}). Try it again.")
         error = next((line for line in answer if line.startswith("Error")), None)
         if error is not None:

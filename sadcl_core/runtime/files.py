@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
@@ -76,6 +76,17 @@ def regular(path: Path, *, most: int | None = None) -> Path:
     if most is not None and about.st_size > most:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
     return path
+
+
+def plain_path(text: str) -> str:
+    """Return a path from a label file as one that stays below a folder.
+
+    Example:
+        >>> plain_path("../photos//a.jpg")
+        'photos/a.jpg'
+    """
+    parts = PurePosixPath(text.replace("\\", "/").replace("\0", "")).parts
+    return "/".join(part for part in parts if part not in ("..", ".", "/"))
 
 
 def to_cell(text: str) -> str:

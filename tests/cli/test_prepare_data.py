@@ -170,10 +170,14 @@ def test_classes_come_in_the_order_of_a_file(sadcl: Sadcl, pets: Path) -> None:
 
 @pytest.mark.parametrize(
     ("delimiter", "classes"),
-    [("", ["a bird", "cat", "dog"]), (";", ["a bird", "cat", "dog"]), ("none", ["cat", "cat;dog", "dog;a bird"])],
+    [
+        ((), ["a bird", "cat", "dog"]),
+        (("--delimiter", ";"), ["a bird", "cat", "dog"]),
+        (("--delimiter", "none"), ["cat", "cat;dog", "dog;a bird"]),
+    ],
 )
-def test_what_stands_between_labels_can_be_said(sadcl: Sadcl, pets: Path, delimiter: str, classes: list[str]) -> None:
-    ran = sadcl("prepare-data", "pets", "--delimiter", delimiter, "--json")
+def test_what_stands_between_labels_can_be_said(sadcl: Sadcl, pets: Path, delimiter: tuple[str, ...], classes: list[str]) -> None:
+    ran = sadcl("prepare-data", "pets", *delimiter, "--json")
     assert json.loads(ran.stdout)["classes"] == classes
 
 

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from sadcl_core.data.formats import table
 from sadcl_core.data.formats.source import Source, label_files
-from sadcl_core.data.formats.unpack import as_unpacked, plain_path, unpack, unpack_folder
+from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import IMAGE_COLUMNS, find_column, readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import plain_path
 
 SUFFIXES = (".parquet",)
 PARTS = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -101,14 +101,3 @@ def as_unpacked(manifest: Manifest, kind: str, source: Source) -> Manifest:
     note = f"the images were in {files[0].name}{' and other files' if len(files) > 1 else ''}; they are unpacked to {UNPACKED}/"
     manifest.description = replace(manifest.description, source=origin, notes=(note, *manifest.description.notes))
     return manifest
-
-
-def plain_path(text: str) -> str:
-    """Return a path from a label file as one that stays below a folder.
-
-    Example:
-        >>> plain_path("../photos//a.jpg")
-        'photos/a.jpg'
-    """
-    parts = PurePosixPath(text.replace("\\", "/").replace("\0", "")).parts
-    return "/".join(part for part in parts if part not in ("..", ".", "/"))

@@ -241,7 +241,7 @@ def test_labels_of_1_and_minus_1_alone_say_active_and_inactive(tmp_path: Path) -
         assert result.numbers["mAP_interpolated"] == expected
     rows = [f"{k}.jpg,{','.join(str(cell) for cell in row)}" for k, row in enumerate(2 * known - 1)]
     (tmp_path / "signed.csv").write_text("\n".join(["image,a,b,c", *rows]))
-    result = evaluate(tmp_path / "scores.npy", labels=tmp_path / "signed.csv", output=tmp_path, bootstrap=0)
+    result = evaluate(tmp_path / "scores.npy", labels=tmp_path / "signed.csv", output=tmp_path, bootstrap=0, by_order=True)
     assert result.numbers["mAP_interpolated"] == expected
 
 

@@ -19,6 +19,7 @@ from sadcl_core.evaluation.published import COLUMNS, Row, Table, published_table
 from sadcl_core.evaluation.published.tables import CLASSES
 from sadcl_core.evaluation.published_rows import find_table, render, row_of, rows_with_ours, set_beside
 from sadcl_core.evaluation.result import Evaluation
+from sadcl_core.runtime.files import from_cell
 
 VALUES = {"CP": 84.6, "CR": 76.0, "CF1": 80.0712, "macro_F1": 79.84, "OP": 86.0, "OR": 78.5, "OF1": 82.08}
 SUBJECT = {"img_size": 448, "train_size": 224}
@@ -141,7 +142,7 @@ def test_any_name_stays_in_its_cell(name: str) -> None:
     rows: list[Row] = [{"method": name, "mAP": 1.0}]
     columns = ["method", "mAP"]
     read = list(csv.reader(io.StringIO(render(rows, columns, "csv"), newline="")))
-    assert read[1:] == [[" ".join(name.splitlines()), "1.0"]]
+    assert [[from_cell(row[0]), row[1]] for row in read[1:]] == [[" ".join(name.splitlines()), "1.0"]]
     lines = render(rows, columns, "md").split("\n")
     assert len(lines) == 4
     assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", lines[2])) == 3
