@@ -62,7 +62,7 @@ def embed(
     sadcl search and any program that reads Parquet or NumPy arrays find alike images in them.
     """
     from sadcl_core.errors import DataError, UsageError
-    from sadcl_core.inference.coordinates import require_umap
+    from sadcl_core.inference.coordinates import check_rows, require_umap
 
     if images and (data or split or every_label):
         raise UsageError("IMAGE and DIR have no labels: leave out --data, --split and --every-label.")
@@ -99,6 +99,7 @@ def embed(
         from sadcl_core.inference.embed_split import write_embeddings
         from sadcl_core.runtime.files import safe_name
 
+        check_rows(min(len(opened), limit or len(opened)), coordinates)
         folder = output or model.folder("embeddings") / safe_name(opened.name)
         with counting("embedding images") as progress:
             rows = write_embeddings(

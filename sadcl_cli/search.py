@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,7 @@ def search(
     if json:
         show_json({"schema_version": 1, "search": title, "index": str(opened.folder), **document})
     elif duplicates:
-        show_duplicates(pairs)
+        show_duplicates(pairs, min_cosine)
     else:
         show_matches(matches)
     if sheet and matches:
@@ -102,11 +103,12 @@ def _open(index: Path | None, weights: Path | None, image: Path | None) -> Embed
 
     if image is not None:
         image_size(image)
+    remedy = "sadcl embed" if weights is None else f"sadcl embed -w {shlex.quote(str(weights))}"
     if index is None:
         run = find_model(weights)[1]
         index = Path() if run is None else run.path
         index /= "embeddings"
-    opened = open_index(index)
+    opened = open_index(index, remedy=remedy)
     say(index_sentence(opened))
     return opened
 

@@ -22,6 +22,8 @@ def show_export(result: Export) -> None:
     else:
         flips = f"{checked.flipped:,} labels flip" if checked.flipped else "no label flips"
         where = f" ({one_line(checked.label)} of {one_line(checked.image)})" if checked.largest else ""
+        if checked.left_out:
+            warn(f"{checked.left_out:,} images are left out: one of the models, or both, cannot read them")
         show(
             f"verified on {checked.images:,} images: largest difference of a probability {checked.largest:.1e}{where}, {flips}; "
             f"{checked.exported_speed:,.1f} images/s, the trained model {checked.speed:,.1f}"

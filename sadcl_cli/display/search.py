@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sadcl_cli.console import new_table, one_line, show_table
+from sadcl_cli.console import new_table, one_line, show, show_table
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
@@ -39,8 +39,11 @@ def show_matches(matches: Sequence[Match]) -> None:
     show_table(table)
 
 
-def show_duplicates(pairs: Sequence[Duplicates]) -> None:
-    """Show a row for each pair."""
+def show_duplicates(pairs: Sequence[Duplicates], least: float) -> None:
+    """Show a row for each pair, or say that there is none from a cosine on."""
+    if not pairs:
+        show(f"no two images at cosine {least:g} or above")
+        return
     table = new_table("image", "the same as", "cosine")
     for pair in pairs:
         first, second = (one_line(match.path or match.image) for match in (pair.image, pair.other))

@@ -137,7 +137,7 @@ def export(
         report(1, 1)
         if sources:
             verification = verify(model, runner.read, runner.score, sources, progress=stage(progress, "comparing images"))
-            unverified = "" if verification else "No image of the split can be read."
+            unverified = "" if verification else "There is no image of the split that both models can read."
         if verification is not None:
             verification.require(path)
         inside = [temporary] if temporary.is_file() else sorted(one for one in temporary.rglob("*") if one.is_file())

@@ -27,6 +27,7 @@ class Verification:
 
     Attributes:
         images: that both predicted.
+        left_out: images that one of them, or both, could not read.
         largest: difference of a probability, in 0..1.
         image: of the largest difference.
         label: of the largest difference.
@@ -37,6 +38,7 @@ class Verification:
     """
 
     images: int
+    left_out: int
     largest: float
     image: str
     label: str
@@ -62,6 +64,7 @@ class Verification:
         """Return the numbers."""
         return {
             "images": self.images,
+            "images_left_out": self.left_out,
             "largest_difference": self.largest,
             "image": self.image,
             "label": self.label,
@@ -86,11 +89,11 @@ def verify(
         model: on the CPU in fp32.
         read: of the exported model, see `sadcl_core.inference.predictor.Predictor`.
         score: of the exported model.
-        sources: images; those that cannot be read are left out.
+        sources: images; those that one of the models cannot read are left out.
         progress: called with how many images are done, of how many in both runs.
 
     Returns:
-        The comparison, or None where no image can be read.
+        The comparison, or None where there is no image that both can read.
 
     Raises:
         NotFiniteError: a model gives NaN.
@@ -115,7 +118,7 @@ def verify(
                     progress(number * len(sources) + len(predictions), 2 * len(sources))
         runs.append(predictions)
         speeds.append(len(sources) / max(time.perf_counter() - start, 1e-9))
-    pairs = [(one, other) for one, other in zip(*runs, strict=True) if not one.error]
+    pairs = [(one, other) for one, other in zip(*runs, strict=True) if not one.error and not other.error]
     if not pairs:
         return None
     first, second = (np.array([pair[place].scores for pair in pairs], np.float64) for place in (0, 1))
@@ -125,6 +128,7 @@ def verify(
     near = np.abs(first - model.thresholds) <= TOLERANCE
     return Verification(
         images=len(pairs),
+        left_out=len(sources) - len(pairs),
         largest=float(differences.max()),
         image=str(pairs[row][0].image),
         label=model.classes[column],

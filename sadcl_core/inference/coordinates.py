@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sadcl_core.errors import MachineError
+from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.embedding_index import ARRAYS, IMAGES, LABELS
 from sadcl_core.runtime.files import replacing
 
 Method = Literal["tsne", "umap"]
 LEAST = 3  # vectors, of which a map can be made
+MOST = 20_000  # vectors that t-SNE places in minutes
 
 
 def two_dimensions(vectors: npt.NDArray[np.float32], *, method: Method = "tsne", seed: int = 0) -> npt.NDArray[np.float64]:
@@ -56,6 +57,20 @@ def require_umap() -> None:
         raise MachineError("UMAP needs the package umap-learn. Install it: pip install 'sadcl[umap]', or take tsne.")
 
 
+def check_rows(rows: int, method: Method | None) -> None:
+    """Raise a UsageError if there are more rows than a method places in the plane within minutes.
+
+    Example:
+        >>> check_rows(20_000, "tsne"), check_rows(50_000, "umap")
+        (None, None)
+    """
+    if method == "tsne" and rows > MOST:
+        raise UsageError(
+            f"t-SNE of {rows:,} rows takes hours; {MOST:,} are the most. Embed fewer images with --limit, or take "
+            "--coordinates umap."
+        )
+
+
 def _umap(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
     require_umap()
     import warnings
@@ -79,8 +94,10 @@ def add_coordinates(folder: Path, *, method: Method = "tsne", seed: int = 0) -> 
         seed: of the map.
 
     Raises:
+        UsageError: a table has more rows than t-SNE places in minutes; no table is changed.
         MachineError: umap-learn is needed and not installed.
     """
+    check_rows(max(pq.read_metadata(folder / name).num_rows for name in (LABELS, IMAGES)), method)
     for name in (LABELS, IMAGES):
         vectors = np.load(folder / ARRAYS[name])
         places = np.full((len(vectors), 2), np.nan)

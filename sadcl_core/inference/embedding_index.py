@@ -83,40 +83,41 @@ class EmbeddingIndex:
         return rows
 
 
-def open_index(folder: Path) -> EmbeddingIndex:
+def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
     """Open the folder that `sadcl embed` wrote; the vectors stay on the disk until they are needed.
 
     Args:
         folder: one that holds the tables, or one of which a single folder inside does.
+        remedy: command that makes the index, for errors.
 
     Raises:
         DataError: there is no index, or a file of it is missing or damaged.
         UsageError: several folders inside hold an index.
     """
-    folder = find_index(folder)
+    folder = find_index(folder, remedy=remedy)
     about: dict[str, Any] = {}
     parts = []
     for name in (LABELS, IMAGES):
-        with explained_index(folder / name):
+        with explained_index(folder / name, remedy):
             schema = pq.read_schema(folder / name)
             about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
             columns = [column for column in COLUMNS[name] if column in schema.names]
             table = pq.read_table(folder / name, columns=columns)
-        with explained_index(folder / ARRAYS[name]):
+        with explained_index(folder / ARRAYS[name], remedy):
             vectors = np.load(folder / ARRAYS[name], mmap_mode="r" if table.num_rows else None)
             if vectors.ndim != 2 or len(vectors) != table.num_rows or vectors.dtype != np.float32:
                 raise ValueError(f"{len(vectors)} vectors for {table.num_rows} rows")
         parts.append(EmbeddedRows(table, vectors))
     prototypes: dict[str, Floats] = {}
     if (folder / PROTOTYPES).is_file():
-        with explained_index(folder / PROTOTYPES):
+        with explained_index(folder / PROTOTYPES, remedy):
             stored = pq.read_table(folder / PROTOTYPES)
             rows = np.array(stored["embedding"].to_pylist(), np.float32)
             prototypes = dict(zip(stored["class"].to_pylist(), rows, strict=True))
     return EmbeddingIndex(parts[0], parts[1], prototypes=prototypes, about=about, folder=folder)
 
 
-def find_index(folder: Path) -> Path:
+def find_index(folder: Path, *, remedy: str = "sadcl embed") -> Path:
     """Return the folder of an index: the one named, or the only one in it.
 
     Raises:
@@ -130,17 +131,17 @@ def find_index(folder: Path) -> Path:
         return inside[0]
     if inside:
         raise UsageError(f"{folder} holds several indexes: {', '.join(path.name for path in inside)}. Name one with --index.")
-    raise DataError(f"{folder} holds no embeddings ({LABELS}). Make them first: sadcl embed.")
+    raise DataError(f"{folder} holds no embeddings ({LABELS}). Make them first: {remedy}.")
 
 
 @contextmanager
-def explained_index(path: Path) -> Iterator[None]:
+def explained_index(path: Path, remedy: str) -> Iterator[None]:
     """Raise a DataError of one sentence if a file of an index cannot be read."""
     try:
         yield
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = "there is none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read ({reason}). Make the embeddings again: sadcl embed.") from None
+        raise DataError(f"{path} cannot be read ({reason}). Make the embeddings again: {remedy}.") from None
 
 
 def fingerprint(weights: Mapping[str, Any]) -> str:

@@ -52,6 +52,8 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
     assert len(pairs.stdout.splitlines()) == 5 + 4
     assert "contact sheet saved" in pairs.stderr
     assert (index / "search.png").is_file()
+    none = in_trained("search", "--duplicates", "--min-cosine", "1", "--index", index)
+    assert none.stdout == "no two images at cosine 1 or above\n"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,8 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
         (("--prototype",), 2, "--prototype goes with --label"),
         (("--label", "tow"), 2, "Did you mean 'two'"),
         (("none.jpg",), 3, "no such file"),
-        (("--label", "two", "--index", "my-coco"), 3, "Make them first: sadcl embed"),
+        (("--label", "two", "--index", "my-coco"), 3, "Make them first: sadcl embed."),
+        (("--label", "two", "-w", "runs/coco", "--index", "my-coco"), 3, "Make them first: sadcl embed -w runs/coco."),
     ],
 )
 def test_mistakes(in_trained: Sadcl, index: Path, arguments: tuple[str, ...], code: int, words: str) -> None:

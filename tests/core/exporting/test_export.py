@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from sadcl_core.data.images import ImageSource
 from sadcl_core.errors import DataError, GateError, MachineError, UsageError
 from sadcl_core.exporting.export import Export, export
 from sadcl_core.exporting.verify import verify
@@ -124,6 +126,17 @@ def test_an_export_that_answers_otherwise_is_refused(model: Model, onnx_model: O
     with pytest.raises(GateError, match=r"three of .* labels flip on 8 images\. m\.onnx was deleted"):
         checked.require(Path("m.onnx"))
     assert verify(model, onnx_model.read, score, [b"broken"]) is None
+
+
+def test_images_that_only_one_model_reads_are_left_out(model: Model, onnx_model: OnnxModel, odd_images: list[Path]) -> None:
+    def read(source: ImageSource, name: object) -> Any:
+        if source == odd_images[1]:
+            raise DataError("cannot be read")
+        return onnx_model.read(source, name)
+
+    checked = verify(model, read, onnx_model.score, [*odd_images[:3], b"broken"])
+    assert checked is not None
+    assert (checked.images, checked.left_out, checked.passed) == (2, 2, True)
 
 
 @pytest.mark.parametrize("target", ["torch", "imgutils"])

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from sadcl_core.errors import MachineError
-from sadcl_core.inference.coordinates import two_dimensions
+from sadcl_core.errors import MachineError, UsageError
+from sadcl_core.inference.coordinates import add_coordinates, two_dimensions
 
 
 def test_two_dimensions_keep_neighbours_and_repeat() -> None:
@@ -27,3 +30,12 @@ def test_umap_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "umap", None)  # as where it is not installed
     with pytest.raises(MachineError, match=r"sadcl\[umap\]"):
         two_dimensions(np.eye(5, dtype=np.float32), method="umap")
+
+
+def test_too_many_rows_for_tsne_are_refused_before_a_table_changes(tmp_path: Path) -> None:
+    for kind, rows in (("label", 20_001), ("image", 4)):
+        np.save(tmp_path / f"{kind}_embeddings.npy", np.ones((rows, 2), np.float32))
+        pq.write_table(pa.table({"image": ["a"] * rows}), tmp_path / f"{kind}_features.parquet")
+    with pytest.raises(UsageError, match=r"20,001 rows .* --limit, or take --coordinates umap"):
+        add_coordinates(tmp_path)
+    assert pq.read_schema(tmp_path / "image_features.parquet").names == ["image"]
