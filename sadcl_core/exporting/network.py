@@ -29,7 +29,7 @@ class WholeModel(nn.Module):
         >>> classifier = Classifier(section, num_classes=3, img_size=64).eval()
         >>> model = Model(classifier, card, Path("pets.safetensors"), device=torch.device("cpu"))
         >>> [tuple(tensor.shape) for tensor in WholeModel(model)(torch.zeros(2, 48, 80, 3, dtype=torch.uint8))]
-        [(2, 3), (2, 3), (2, 3, 96), (2, 3, 4, 4)]
+        [(2, 3), (2, 3), (2, 3, 192), (2, 3, 4, 4)]
     """
 
     mean: Tensor

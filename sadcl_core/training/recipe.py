@@ -450,9 +450,7 @@ class TrainingRecipe:
         current = metrics["mAP_interpolated"]
         last = self.config.optim.select == "last"
         best_of_stage = last or progress.best_map is None or not current <= progress.best_map
-        best_of_run = not current <= self.best.map
-        if last:  # nothing is chosen on the held-out images but a fitted linear layer that is better than the end of a stage
-            best_of_run = self.best.stage != LINEAR or (current >= self.best.map and epoch >= self.stage.epochs)
+        best_of_run = last or not current <= self.best.map
         row: dict[str, float | int | str] = {
             **dict.fromkeys(self.result_columns(), ""),
             "stage": progress.stage,

@@ -65,19 +65,6 @@ def test_a_linear_probe_is_logistic_regression_on_the_pooled_features(manifest: 
     torch.testing.assert_close(actual.logits.sigmoid(), expected, atol=2e-2, rtol=0)  # features are kept in half precision
 
 
-@pytest.mark.parametrize(("lr", "kept"), [(0.3, "linear"), (1e-9, "contrastive")])
-def test_the_last_epoch_is_kept_unless_the_fitted_layer_is_better(manifest: Manifest, lr: float, kept: str) -> None:
-    stages = {name: {"lr": lr, "head_lr_scale": 1.0} for name in ("classification", "contrastive")}
-    optim = {"select": "last", "ema_decay": 0.5}
-    model = {"freeze_batchnorm": True}
-    start(configured((2, 1), BRANCH, {"optim": optim, "stages": stages, "model": model}), manifest, Path("run"))
-    linear, *_, last = numbers(Path("run"))
-    assert (float(linear[MAP]) > float(last[MAP])) == (kept == "linear")
-    best = json.loads(Path("run/run.json").read_text())["best"]
-    assert best["stage"] == kept
-    assert load_model(Path("run/weights/best.safetensors")).card.trained["stage"] == kept
-
-
 @pytest.mark.parametrize("once", [{}, ONCE], ids=["from images", "from features"])
 def test_a_run_goes_on_from_the_fitted_layer_exactly(manifest: Manifest, once: dict[str, Any]) -> None:
     heard: list[Event] = []
