@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CLASSES = 40  # classes in the table; of more, the rarest
 PROBLEMS = 20  # images that were left out are named
 NAMED = 8  # columns, files or folders named in a sentence
+EXAMPLES = 3  # images or classes named of a finding
 ROLES: dict[Role, tuple[str, str]] = {
     "image": ("images in column", "images in columns"),
     "labels": ("labels in column", "labels in columns"),
@@ -67,8 +68,8 @@ def say_origin(origin: DataOrigin) -> None:
         return
     for finding in origin.report.findings:
         if finding.severity == "bad" or (finding.severity == "warning" and not verbosity.quiet):
-            examples = f" ({', '.join(finding.examples[:3])})" if finding.examples else ""
-            warn(f"{name}: {finding.count:,} {finding.text}{examples}")
+            examples = _examples(finding)
+            warn(f"{name}: {finding.count:,} {finding.text}{f' ({examples})' if examples else ''}")
     say(f"data {name}: more in {_draw_page(manifest, origin.report)}")
 
 
@@ -120,6 +121,12 @@ def _place(place: ImagePlace) -> str:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+
+
+def _examples(finding: Finding) -> str:
+    """Return a few examples of a finding, and how many more there are; blank if it has none."""
+    names = ", ".join(finding.examples[:EXAMPLES])
+    return f"{names} and {finding.count - EXAMPLES:,} more" if names and finding.count > EXAMPLES else names
 
 
 def origin_text(origin: DataOrigin) -> str:
@@ -174,8 +181,7 @@ def _show_findings(findings: tuple[Finding, ...]) -> None:
     """Show what to look at before training, the worst first."""
     table = new_table("", "number", "of", "for example", title="worth knowing", wrap=True)
     for finding in findings:
-        examples = ", ".join(finding.examples[:3]) + (", ..." if finding.count > 3 and len(finding.examples) > 2 else "")
-        table.add_row(finding.severity, f"{finding.count:,}", finding.text, examples, style=STYLES[finding.severity])
+        table.add_row(finding.severity, f"{finding.count:,}", finding.text, _examples(finding), style=STYLES[finding.severity])
     show_table(table)
 
 

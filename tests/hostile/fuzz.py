@@ -47,7 +47,7 @@ from sadcl_core.runs.state import CARD as STATE_CARD
 from sadcl_core.runs.state import RunProgress, StateCard, read_state
 from sadcl_core.training.train import configure_run
 from tests.core.data.formats.samples import load
-from tests.core.data.formats.test_any_bytes import FORMATS, LABEL_FILES, SNIPPETS, WRITERS, replace_one
+from tests.core.data.formats.test_any_bytes import FORMATS, LABEL_FILES, WRITERS, changed_bytes, replace_one
 
 EXAMPLES = 60  # of a target, before the next one has its turn
 
@@ -59,19 +59,7 @@ def mutated(content: bytes, data: Draw) -> bytes:
     """Return bytes with a few changes, or others."""
     if data.draw(st.integers(0, 9)) == 0:
         return data.draw(st.binary(max_size=300))
-    changed = bytearray(content)
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, max(len(changed) - 1, 0)))
-        change = data.draw(st.integers(0, 3))
-        if change == 0 and changed:
-            changed[place] ^= 1 << data.draw(st.integers(0, 7))
-        elif change == 1:
-            changed[place:place] = data.draw(st.sampled_from(SNIPPETS))
-        elif change == 2:
-            del changed[place:]
-        else:
-            del changed[place : place + data.draw(st.integers(1, 20))]
-    return bytes(changed)
+    return changed_bytes(content, data)
 
 
 def changed_json(document: Any, data: Draw) -> Any:

@@ -163,7 +163,7 @@ class _Columns:
         """Return the length of the vectors in the cells of labels; 0 if they are none."""
         filled: list[tuple[int, Any]] = []
         for row, cells in self.head:
-            own = [*(cells[k] for k in labels), *(cells[rest:] if rest is not None else ())] if len(cells) >= width else []
+            own = label_cells(cells, labels, rest) if len(cells) >= width else []
             if any(map(is_filled, own)):
                 filled.append((row, own[0] if len(own) == 1 else own))
         return find_vector(filled, str(self.path))
@@ -485,8 +485,8 @@ class _Headerless(_Columns):
 
     def columns(self) -> Columns:
         """Return the columns."""
-        for option in ("label_column", "image_column", "split_column", "group_by"):
-            if getattr(self.reading, option) not in ("", "none") and option != "group_by":
+        for option in ("label_column", "image_column", "split_column"):
+            if getattr(self.reading, option) not in ("", "none"):
                 raise DataError(f"{self.path} has no header, so no column has a name. Leave --{option.replace('_', '-')} out.")
         first = self.head[0][1]
         image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
@@ -536,6 +536,12 @@ class _Headerless(_Columns):
 
     def _roles(self) -> tuple[Column, ...]:
         return tuple(Column(f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons))
+
+
+def label_cells(cells: Sequence[Any], labels: Sequence[int], rest: int | None) -> list[Any]:
+    """Return the cells of a row that hold labels; see `Columns`."""
+    own = [cells[k] for k in labels]
+    return own if rest is None else [*own, *cells[rest:]]
 
 
 def _is_about(name: str) -> bool:

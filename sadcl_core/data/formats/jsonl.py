@@ -80,7 +80,6 @@ def _open(path: Path) -> Opened:
         ["image" if key == elsewhere else key for key in keys],
         _cells(chain(head, objects), keys, path, needed=elsewhere),
         elsewhere=elsewhere is not None,
-        ragged=False,
         whole=True,
     )
 

@@ -7,7 +7,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -289,18 +289,23 @@ class LabelRows:
 
     def _files(self, root: Path) -> tuple[FileReading, ...]:
         """Return how each label file was read."""
-        ends = [*(part.first for part in self._parts[1:]), len(self.rows)]
         return tuple(
             FileReading(
                 file=part.file.relative_to(root).as_posix() if part.file.is_relative_to(root) else str(part.file),
                 split=part.split,
-                images=end - part.first,
+                images=len(rows),
                 columns=part.columns,
                 separator=part.separator,
                 values=part.values,
             )
-            for part, end in zip(self._parts, ends, strict=True)
+            for part, rows in self._rows_of_parts()
         )
+
+    def _rows_of_parts(self) -> Iterator[tuple[_Part, range]]:
+        """Yield each label file with the numbers of its rows."""
+        ends = [*(part.first for part in self._parts[1:]), len(self.rows)]
+        for part, end in zip(self._parts, ends, strict=True):
+            yield part, range(part.first, end)
 
     def _unknown_of_open(self, count: int) -> dict[int, list[int]]:
         """Return the unknown labels of the rows of which only some labels are known, as they came up."""
@@ -317,15 +322,14 @@ class LabelRows:
         images = self.rows.images
         if self.source.labels_only:
             return self.source.root, ()
-        ends = [*(part.first for part in self._parts[1:]), len(images)]
         relative = [image for place, image in enumerate(images) if place not in self._addresses and not is_absolute(image)]
         droppable, every = common_folders(relative), Images(self.source.root)
         if not relative and not self._addresses and (written := self._as_written(every)) is not None:
             return written, (ImagePlace("", len(images)),)
         located: list[tuple[Located, list[int]]] = []
-        for part, end in zip(self._parts, ends, strict=True):
+        for part, rows in self._rows_of_parts():
             by_split: dict[int, list[int]] = {}
-            for place in range(part.first, end):
+            for place in rows:
                 by_split.setdefault(self.rows.split_codes[place], []).append(place)
             for code, places in by_split.items():
                 split = list(self.rows.splits)[code]

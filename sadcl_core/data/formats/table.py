@@ -43,7 +43,7 @@ from sadcl_core.data.formats.cells import (
     refuse_mixed,
     vector_in,
 )
-from sadcl_core.data.formats.columns import Columns, Row, find_columns
+from sadcl_core.data.formats.columns import Columns, Row, find_columns, label_cells
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.source import Source, label_files, split_name
 from sadcl_core.data.images import EXTENSIONS
@@ -83,15 +83,14 @@ class Opened:
         rows: number and cells of each row, all in the order of the columns.
         classes: names that the file itself gives.
         elsewhere: the images are named by their place on another machine or in a bucket.
-        ragged: the last cell may go on in the cells after it, as labels do that were not quoted.
-        whole: a text in a cell of labels is one label; several are written as a list.
+        whole: a text in a cell of labels is one label, since several are written as a list. Elsewhere the last cell may go on in
+            the cells after it, as labels do that were not quoted.
     """
 
     header: list[str] | None
     rows: Iterator[Row]
     classes: tuple[str, ...] = ()
     elsewhere: bool = False
-    ragged: bool = True
     whole: bool = False
 
 
@@ -109,7 +108,7 @@ class _Table:
         """Yield the first cells of labels, without those that are blank."""
         for _, cells in self.head:
             if len(cells) >= self.columns.width:
-                yield from filter(is_filled, _label_cells(self.columns, cells))
+                yield from filter(is_filled, label_cells(cells, self.columns.labels, self.columns.rest))
 
 
 @dataclass
@@ -168,7 +167,7 @@ def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened],
             opened = open_table(path)
             rows = rows or LabelRows(source, kind, classes=opened.classes)
             head = list(islice(opened.rows, LOOKED_AT))
-            columns = find_columns(opened.header, head, path, source.reading, rows.listed, ragged=opened.ragged)
+            columns = find_columns(opened.header, head, path, source.reading, rows.listed, ragged=not opened.whole)
             tables.append(_Table(path, split, opened, columns, head))
             _refuse_other_columns(tables, rows)
     if rows is None:
@@ -359,13 +358,13 @@ class _Reader:
 
             return read_flags
         if columns.vector:
-            return lambda cells, entry, where: self._read_vector(_label_cells(columns, cells), entry, where)
+            return lambda cells, entry, where: self._read_vector(label_cells(cells, columns.labels, columns.rest), entry, where)
         if columns.value is not None:
             value = columns.value
             return lambda cells, entry, where: self._read_value(columns, cells, cells[value], entry, where)
 
         def read_names(cells: Sequence[Any], entry: _Entry, where: str) -> None:
-            for cell in _label_cells(columns, cells):
+            for cell in label_cells(cells, columns.labels, columns.rest):
                 if not isinstance(cell, dict) and (not isinstance(cell, str) or cell[:1] != "{"):
                     entry.active += labels_in(cell, self.separator, where)
                     continue
@@ -431,12 +430,6 @@ class _Reader:
         spaced = next((name for name in names if " " in name), None)
         if spaced is not None and self.one_a_cell:
             self.rows.note(f"labels such as {spaced[:60]!r} are kept whole; --delimiter ' ' takes them apart")
-
-
-def _label_cells(columns: Columns, cells: Sequence[Any]) -> list[Any]:
-    """Return the cells of a row that hold labels."""
-    own = [cells[k] for k in columns.labels]
-    return own if columns.rest is None else [*own, *cells[columns.rest :]]
 
 
 def _object_flags(cell: Any) -> dict[str, Any]:

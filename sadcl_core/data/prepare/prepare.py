@@ -29,13 +29,12 @@ from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
-from sadcl_core.data.prepare.reading_options import ReadingOptions, are_names, names_or_file, split_words
+from sadcl_core.data.prepare.reading_options import ReadingOptions, class_names, names_or_file
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
 from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
-from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -408,7 +407,7 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
 def _shaped(manifest: Manifest, options: Options, merges: Mapping[str, Sequence[str]]) -> Manifest:
     """Return the classes and the part of the images that a person asked for."""
     if merges or options.drop or options.keep or options.min_positives:
-        keep = split_words(options.keep) if not options.keep or are_names(options.keep) else read_classes(Path(options.keep))
+        keep = class_names(options.keep)
         manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
     return take_part(manifest, options.limit, seed=options.seed) if options.limit else manifest
 

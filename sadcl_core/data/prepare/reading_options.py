@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -60,7 +60,7 @@ class ReadingOptions:
     @property
     def class_file(self) -> Path | None:
         """File of class names; None where there is none."""
-        return Path(self.classes) if self.classes and not are_names(self.classes) else None
+        return None if are_names(self.classes) else Path(self.classes)
 
     def reading(self) -> Reading:
         """Return what a reader of label files is given.
@@ -72,22 +72,17 @@ class ReadingOptions:
             >>> ReadingOptions(classes="cat,dog", absent="-1,blank").reading().absent
             ('-1', 'blank')
         """
-        options = {field.name: getattr(self, field.name) for field in fields(Reading)}
-        return Reading(
-            **{
-                **options,
-                "classes": split_words(self.classes) if self.class_file is None else read_classes(self.class_file),
-                "absent": split_words(self.absent),
-                "unknown": split_words(self.unknown),
-                "group_by": "" if is_pattern(self.group_by) else self.group_by,
-            }
-        )
+        options = {field.name: getattr(self, field.name) for field in fields(Reading)} | {
+            "classes": class_names(self.classes),
+            "absent": split_words(self.absent),
+            "unknown": split_words(self.unknown),
+            "group_by": "" if is_pattern(self.group_by) else self.group_by,
+        }
+        return Reading(**options)
 
-    @contextmanager
-    def texts(self) -> Iterator[None]:
+    def texts(self) -> AbstractContextManager[None]:
         """Read texts in their encoding, and numbers with their decimal mark."""
-        with read_as(self.encoding, decimal=self.decimal):
-            yield
+        return read_as(self.encoding, decimal=self.decimal)
 
     def changed(self) -> dict[str, Any]:
         """Return the options that are not as they are by default.
@@ -100,8 +95,21 @@ class ReadingOptions:
 
 
 def are_names(classes: str) -> bool:
-    """Return True if a list of classes is given as names with commas between them, not as a file."""
-    return "," in classes and not Path(classes).is_file()
+    """Return True if a list of classes is given as names with commas between them, or not at all; False if as a file."""
+    return not classes or ("," in classes and not Path(classes).is_file())
+
+
+def class_names(classes: str) -> tuple[str, ...]:
+    """Return a list of classes that is given as names with commas between them, or as a file of them.
+
+    Raises:
+        DataError: the file cannot be read.
+
+    Example:
+        >>> class_names("cat, dog"), class_names("")
+        (('cat', 'dog'), ())
+    """
+    return split_words(classes) if are_names(classes) else read_classes(Path(classes))
 
 
 def split_words(text: str) -> tuple[str, ...]:
@@ -111,4 +119,5 @@ def split_words(text: str) -> tuple[str, ...]:
 
 def names_or_file(classes: str | Path | None) -> str:
     """Return names with commas between them as they are, and a file as an absolute path."""
-    return str(classes or "") if not classes or are_names(str(classes)) else str(Path(classes).absolute())
+    text = str(classes or "")
+    return text if are_names(text) else str(Path(text).absolute())

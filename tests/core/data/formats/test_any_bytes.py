@@ -142,24 +142,7 @@ def test_any_bytes(name: str, written: Written, content: bytes, expected: bool) 
 def test_bytes_flipped_put_in_cut_off_and_lines_dropped_and_doubled(
     name: str, written: Written, data: st.DataObject, expected: bool
 ) -> None:
-    content = bytearray(written(name)[2])
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, max(len(content) - 1, 0)))
-        change = data.draw(st.integers(0, 5))
-        if change == 0 and content:
-            content[place] ^= 1 << data.draw(st.integers(0, 7))
-        elif change == 1:
-            content[place:place] = data.draw(st.sampled_from(SNIPPETS))
-        elif change == 2:
-            del content[place:]
-        elif change == 3:
-            del content[place : place + data.draw(st.integers(1, 10))]
-        else:
-            lines = content.splitlines(keepends=True)
-            chosen = data.draw(st.integers(0, max(len(lines) - 1, 0)))
-            lines[chosen : chosen + 1] = lines[chosen : chosen + 1] * (2 if change == 4 else 0)
-            content = bytearray(b"".join(lines))
-    read_with(bytes(content), name, written, expected)
+    read_with(changed_bytes(written(name)[2], data), name, written, expected)
 
 
 @pytest.mark.parametrize("name", OF_JSON)
@@ -173,6 +156,28 @@ def test_values_of_json_replaced_by_others(name: str, written: Written, data: st
     replace_one(document, data)
     texts[chosen] = json.dumps(document[""])
     read_with("\n".join(texts).encode(), name, written, expected)
+
+
+def changed_bytes(content: bytes, data: st.DataObject) -> bytes:
+    """Return bytes with a few of them flipped, put in, cut off or dropped, or with lines dropped or doubled."""
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, max(len(changed) - 1, 0)))
+        change = data.draw(st.integers(0, 5))
+        if change == 0 and changed:
+            changed[place] ^= 1 << data.draw(st.integers(0, 7))
+        elif change == 1:
+            changed[place:place] = data.draw(st.sampled_from(SNIPPETS))
+        elif change == 2:
+            del changed[place:]
+        elif change == 3:
+            del changed[place : place + data.draw(st.integers(1, 10))]
+        else:
+            lines = changed.splitlines(keepends=True)
+            chosen = data.draw(st.integers(0, max(len(lines) - 1, 0)))
+            lines[chosen : chosen + 1] = lines[chosen : chosen + 1] * (2 if change == 4 else 0)
+            changed = bytearray(b"".join(lines))
+    return bytes(changed)
 
 
 def replace_one(document: Any, data: st.DataObject) -> None:
