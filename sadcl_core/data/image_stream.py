@@ -35,7 +35,7 @@ BLOCK = 1 << 16  # bytes of a list that are read at a time
 
 @dataclass(frozen=True)
 class ImageStream:
-    """Images in a fixed order, read anew each time it is iterated.
+    """Images in a fixed order, read again each time it is iterated.
 
     Attributes:
         places: files, folders and addresses, one after the other; `-` is the standard input, `@FILE` a list.

@@ -31,7 +31,7 @@ LABEL_COLUMNS = (
     *("attributes", "labelname", "label_name"),
 )
 
-MAX_LINE = 1 << 20  # characters; a longer line is no list of labels
+MAX_LINE = 1 << 20  # characters; a longer line is not a list of labels
 EXCEL = re.compile(r"sep=.\s*", re.IGNORECASE)  # its own first line of a CSV
 MAX_YAML = 1 << 20  # bytes
 ENCODING: ContextVar[str] = ContextVar("encoding", default="utf-8")  # of texts without a mark

@@ -181,7 +181,7 @@ def test_mistakes_with_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
     for arguments, code, words in [
         (("eval", "--threshold", "7"), 2, "--threshold"),
         (("eval", "--split", "tset"), 3, "no split 'tset'"),
-        (("eval", "--data", tmp_path / "none"), 3, "no file or folder"),
+        (("eval", "--data", tmp_path / "none"), 3, "does not exist"),
         (("eval", "--device", "cuda:9"), 5, "no device cuda:9"),
         (("eval", "--device", "gpu"), 2, "no such kind of device"),
         (("eval", "--precision", "half"), 2, "choose from"),

@@ -92,7 +92,7 @@ def test_a_truncated_image_is_an_error_unless_skipped(sadcl: Sadcl, coco: Path) 
 def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, code, words in [
-        (("prepare-data", "coco", "--data", "nowhere"), 3, "There is no folder nowhere"),
+        (("prepare-data", "coco", "--data", "nowhere"), 3, "nowhere does not exist"),
         (("prepare-data", "coco", "--data", "empty"), 3, "not in COCO's layout"),
         (("prepare-data", "voc2007", "--data", "empty"), 3, "not in VOC's layout"),
         (("prepare-data", "coc"), 2, "Did you mean 'coco'"),
@@ -363,12 +363,12 @@ def test_mistakes_in_paths_and_options(sadcl: Sadcl, pets: Path) -> None:
         (("pets", "--difficult", "maybe"), 2, "--difficult"),
         (("pets", "--classes", "none.txt"), 3, "none.txt is missing."),
         (("pets", "--classes", "order.txt"), 3, "labels.csv, row 2: 'cat' is not one of the 2 classes (dog, fish"),
-        (("pets", "--data", "nowhere"), 3, "There is no folder nowhere. Check --data."),
+        (("pets", "--data", "nowhere"), 3, "nowhere does not exist. Check --data."),
         (("pets", "-o", "pets"), 2, "pets holds other files. Choose another place for the manifest with -o."),
         (("pets", "-o", "order.txt"), 2, "order.txt"),
         (("petz",), 2, "There is no data set 'petz', and no folder or file of that name."),
-        (("pets/none.csv",), 3, "There is no file or folder pets/none.csv. Check the path."),
-        (("train=pets/none.csv", "test=pets/labels.csv"), 3, "There is no file or folder pets/none.csv."),
+        (("pets/none.csv",), 3, "pets/none.csv does not exist. Check the path."),
+        (("train=pets/none.csv", "test=pets/labels.csv"), 3, "pets/none.csv does not exist."),
         (("pets", "other"), 2, "pets does not say which split it is. Give one path, or one file per split"),
         (("train=pets/labels.csv", "training=pets/labels.csv"), 2, "Split train is given twice."),
         (("empty.csv",), 3, "empty.csv is empty."),

@@ -199,7 +199,7 @@ def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
     Path("text.pth").write_text("hello")
     base = ("train", "coco", "--data", coco, *QUICK)
     for arguments, code, words in [
-        (("train", "coco"), 3, "There is no folder data/coco. Fetch it: sadcl prepare-data coco --download"),
+        (("train", "coco"), 3, "data/coco does not exist. Fetch it: sadcl prepare-data coco --download"),
         (("train", "coc"), 2, "Did you mean 'coco'"),
         ((*base, "-o", "taken"), 2, "The run directory taken exists"),
         ((*base, "--preset", "smal"), 2, "Did you mean 'small'"),

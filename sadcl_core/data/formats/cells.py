@@ -312,7 +312,7 @@ def _named(entries: Iterable[Any], where: str) -> list[Any]:
     labels = [_name_in(entry) if isinstance(entry, dict) else entry for entry in labels]
     labels = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
-        raise DataError(f'{where}: the labels are no list of names. Write ["cat", "dog"].')
+        raise DataError(f'{where}: the labels are not a list of names. Write ["cat", "dog"].')
     return labels
 
 

@@ -228,7 +228,7 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
             "patches: metadata.parquet with patch_id, labels and split."
         )
     if not path.exists():
-        raise DataError(f"There is no file or folder {path}. Check the path.")
+        raise DataError(f"{path} does not exist. Check the path.")
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         header = next((line.strip() for _, line in read_lines(path)), "")
         raise DataError(

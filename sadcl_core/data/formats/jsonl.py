@@ -89,14 +89,14 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, row {number} is no JSON ({str(error)[:100]}). Mend the line.") from None
+        raise DataError(f"{path}, row {number} is not JSON ({str(error)[:100]}). Mend the line.") from None
     return _checked(row, path, number)
 
 
 def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:
     """Return an object with what Vertex nests at the top."""
     if not isinstance(row, dict):
-        raise DataError(f"{path}, row {number} is no JSON object. Write one object per image.")
+        raise DataError(f"{path}, row {number} is not a JSON object. Write one object per image.")
     outer, inner = VERTEX_SPLIT
     if isinstance(vertex := row.get(outer), dict) and inner in vertex:
         del row[outer]

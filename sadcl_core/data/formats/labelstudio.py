@@ -66,7 +66,7 @@ def read(source: Source) -> Manifest:
         with readable(path, "a Label Studio export"):
             tasks = [*_tasks_of_rows(path)] if path.suffix.lower() == ".csv" else read_json(path)
             if not isinstance(tasks, list):
-                raise DataError(f"{path} is no list of tasks. Export as JSON or JSON-MIN.")
+                raise DataError(f"{path} is not a list of tasks. Export as JSON or JSON-MIN.")
             wrong = next((number for number, task in enumerate(tasks, start=1) if not isinstance(task, dict)), None)
             if wrong is not None:
                 raise DataError(f"{path}, task {wrong} is no object. Export as JSON or JSON-MIN.")

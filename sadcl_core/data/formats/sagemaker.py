@@ -51,7 +51,7 @@ def _entries(path: Path) -> Iterator[Entry | None]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, row {number} is no JSON ({str(error)[:100]}). Mend the line.") from None
+                raise DataError(f"{path}, row {number} is not JSON ({str(error)[:100]}). Mend the line.") from None
             jobs = [name for name in row if f"{name}{ABOUT}" in row]
             labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
             yield Entry(row[IMAGE], labels) if jobs else None

@@ -342,7 +342,7 @@ class _Reader:
         assert columns.split is not None, "asked for tables with a column of splits"
         cell = cells[columns.split]
         if isinstance(cell, (dict, list)):
-            raise DataError(f'{where}: the split is no text. Write "split": "train".')
+            raise DataError(f'{where}: the split is not text. Write "split": "train".')
         text = cell_text(cell)
         if text not in self._splits:
             self._splits[text] = columns.split_words.get(flag_of(text) or text, "") or split_name(text)
@@ -394,7 +394,7 @@ class _Reader:
         """Read the vector of 0 and 1 of a row."""
         vector = vector_in(cells[0] if len(cells) == 1 else cells)
         if vector is None or len(vector) != self.vector:
-            raise DataError(f"{where}: the labels are no 0/1 vector of length {self.vector}, as in other rows. Mend the row.")
+            raise DataError(f"{where}: the labels are not a 0/1 vector of length {self.vector}, as in other rows. Mend the row.")
         self._sort(zip(self.rows.listed, vector, strict=True), entry, where)
 
     def _read_value(self, columns: Columns, cells: Sequence[Any], value: Any, entry: _Entry, where: str) -> None:

@@ -47,7 +47,7 @@ def read(source: Source) -> Manifest:
     with readable(root / INDEX, "the index of VG500"):
         index = read_json(root / INDEX)
         if not isinstance(index, dict):
-            raise DataError(f"{root / INDEX} is no object of image and class numbers. Fetch it again.")
+            raise DataError(f"{root / INDEX} is not an object of image and class numbers. Fetch it again.")
         for split, name in LISTS.items():
             rows.start(root / name, paths="exact")
             for number, line in read_lines(root / name):
@@ -57,7 +57,7 @@ def read(source: Source) -> Manifest:
                 if image not in index:
                     raise DataError(f"{root / name}, row {number}: {image[:100]!r} is not in {INDEX}. Use files of one data set.")
                 if not isinstance(index[image], list):
-                    raise DataError(f"{root / INDEX}: the entry of {image} is no list of class numbers. Fetch it again.")
+                    raise DataError(f"{root / INDEX}: the entry of {image} is not a list of class numbers. Fetch it again.")
                 rows.add(_place(root, folders, image), index[image], row=number, split=split)
     return rows.manifest()
 

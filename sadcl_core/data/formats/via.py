@@ -78,7 +78,7 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 attributes = json.loads(row[column] or "{}")
             except ValueError:
-                raise DataError(f"{path}, row {rows.line_num}: {column} is no JSON. Export it again.") from None
+                raise DataError(f"{path}, row {rows.line_num}: {column} is not JSON. Export it again.") from None
             yield row.get("filename") or row["#filename"], attributes
 
 

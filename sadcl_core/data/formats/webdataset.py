@@ -151,7 +151,7 @@ def _labels(files: dict[str, bytes], where: str) -> dict[str, Any]:
         try:
             content = json.loads(files["json"])
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}.json is no JSON ({str(error)[:100]}). Fetch the shard again.") from None
+            raise DataError(f"{where}.json is not JSON ({str(error)[:100]}). Fetch the shard again.") from None
         content = content if isinstance(content, dict) else {"labels": content}
         if not {"cls", "txt"} & set(files) or any(name in content for name in LABEL_COLUMNS):
             return {name: value for name, value in content.items() if name not in jsonl.IMAGE_KEYS}

@@ -34,7 +34,7 @@ def read(source: Source) -> Manifest:
     """Read one file per split, or one of all.
 
     Raises:
-        DataError: a file is no list of images with their labels.
+        DataError: a file is not a list of images with their labels.
     """
     return read_listing(source, "yaml", _listing, content="a list of images in YAML", paths="near")
 
@@ -42,7 +42,7 @@ def read(source: Source) -> Manifest:
 def _listing(path: Path) -> Listing:
     document = read_yaml(path)
     if not _is_list(document):
-        raise DataError(f"{path} is no list of images with their labels. Write a.jpg: [cat, dog].")
+        raise DataError(f"{path} is not a list of images with their labels. Write a.jpg: [cat, dog].")
     return Listing(_classes(path), map(partial(_entry, path), document.items()))
 
 
@@ -54,7 +54,7 @@ def _entry(path: Path, item: tuple[str, Any]) -> Entry:
     image, labels = item
     names = labels if isinstance(labels, list) else [] if labels in (None, "") else [labels]
     if not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: the labels of {image[:60]} are no list of names. Write {image[:60]}: [cat, dog].")
+        raise DataError(f"{path}: the labels of {image[:60]} are not a list of names. Write {image[:60]}: [cat, dog].")
     return Entry(image, [name for name in names if name])
 
 

@@ -150,7 +150,7 @@ def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, .
     if isinstance(names, dict):
         names = [names.get(str(k)) for k in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{description}: names is no list of class names, or leaves a number out. Write names: [cat, dog].")
+        raise DataError(f"{description}: names is not a list of class names, or leaves a number out. Write names: [cat, dog].")
     return tuple(names)
 
 

@@ -60,7 +60,7 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Da
         return DatasetSpec(safe_name(name or dataset[0]), (dataset[0],), _data_folder(dataset[0], data), {}, guess=False)
     files = _files_by_split(dataset)
     if data is not None and not data.is_dir():
-        raise DataError(f"There is no folder {data}. Check --data.")
+        raise DataError(f"{data} {'is not a folder' if data.exists() else 'does not exist'}. Check --data.")
     first = next(iter(files.values()))
     root = data or (first if first.is_dir() else _common_folder(list(files.values())))
     given = tuple(f"{split}={path.resolve()}" if split else str(path.resolve()) for split, path in files.items())
@@ -132,7 +132,7 @@ def _data_folder(name: str, data: Path | None) -> Path:
 
         fetch = f"Fetch it: sadcl prepare-data {name} --download. Or say" if name in ARCHIVES else "Say"
         hint = "Check --data." if data else f"{fetch} where it lies with --data DIR, or link it to {DATA / name}."
-        raise DataError(f"There is no folder {folder}. {hint}")
+        raise DataError(f"{folder} does not exist. {hint}")
     return folder
 
 
@@ -168,7 +168,7 @@ def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:
         files[split] = file
     for path in files.values():
         if not exists(path) and (len(path.parts) > 1 or path.suffix):
-            raise DataError(f"There is no file or folder {path}. Check the path.")
+            raise DataError(f"{path} does not exist. Check the path.")
         if not exists(path):
             near = suggest(path.name, DATASETS)
             raise UsageError(f"There is no data set {path.name!r}, and no folder or file of that name. {near}")

@@ -132,7 +132,7 @@ def test_truncated_json(tmp_path: Path, name: str, share: float) -> None:
 
 
 def test_a_truncated_line(tmp_path: Path) -> None:
-    with refused(r"mine.jsonl, row 2 is no JSON \(.*\). Mend the line"):
+    with refused(r"mine.jsonl, row 2 is not JSON \(.*\). Mend the line"):
         load(put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": ["cat"]}\n{"image": "b.jp'))
     with refused(r"mine.jsonl cannot be read as JSON lines: row 1 \("):
         load(put(tmp_path / "mine.jsonl", '{"image": "b.jp'))
@@ -228,7 +228,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SadclError, match=r"There is no .*nowhere.csv"):
+    with pytest.raises(SadclError, match=r"nowhere.csv does not exist"):
         load(tmp_path / "nowhere.csv")
 
 
@@ -257,7 +257,7 @@ def test_numbers_of_classes_that_are_out_of_range(tmp_path: Path, number: str) -
     reading = Reading(classes=("cat", "dog"))
     with refused(r"mine.csv, row 2: .*(2 classes|-1 is not a label)"):
         load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,{number}\n"), reading=reading)
-    with refused(r"mine.jsonl, row 1: .*(2 classes|no list of names)"):
+    with refused(r"mine.jsonl, row 1: .*(2 classes|not a list of names)"):
         load(put(tmp_path / "mine.jsonl", f'{{"image": "a.jpg", "labels": [{number}]}}\n'), reading=reading)
 
 
@@ -420,7 +420,7 @@ def test_deeply_nested_json(tmp_path: Path, name: str, opening: str) -> None:
 
 
 def test_a_deeply_nested_line(tmp_path: Path) -> None:
-    with refused("row 2 is no JSON"):
+    with refused("row 2 is not JSON"):
         load(put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": []}\n' + "[" * 200_000))
 
 

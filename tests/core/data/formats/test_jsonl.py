@@ -116,7 +116,7 @@ def test_a_list_of_objects_in_json(tmp_path: Path, indent: int | None) -> None:
     path.write_text(json.dumps(entries, indent=indent))
     assert rows(load(path)) == [("a.jpg", "", ["cat"], []), ("b.jpg", "", ["dog"], [])]
     path.write_text(json.dumps([*entries, 5]))
-    with pytest.raises(DataError, match="row 3 is no JSON object"):
+    with pytest.raises(DataError, match="row 3 is not a JSON object"):
         load(path)
 
 
@@ -137,17 +137,17 @@ def test_a_json_suffix_will_do(tmp_path: Path) -> None:
         ({"image": "\ud800.jpg", "labels": ["cat"]}, "row 2: .* is not a path"),
         ({"image": "b.jpg", "labels": ["\ud800"]}, "row 2: a label is empty or not text"),
         ({"image": "b.jpg", "labels": [""]}, "row 2: a label is empty"),
-        ({"image": "b.jpg", "labels": [1.5]}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": [float("nan")]}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": [None]}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": [["cat"]]}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": [{"score": 1}]}, "row 2: the labels are no list of names"),
-        ({"image": "b.jpg", "labels": True}, "row 2: the labels are no list of names"),
+        ({"image": "b.jpg", "labels": [1.5]}, "row 2: the labels are not a list of names"),
+        ({"image": "b.jpg", "labels": [float("nan")]}, "row 2: the labels are not a list of names"),
+        ({"image": "b.jpg", "labels": [None]}, "row 2: the labels are not a list of names"),
+        ({"image": "b.jpg", "labels": [["cat"]]}, "row 2: the labels are not a list of names"),
+        ({"image": "b.jpg", "labels": [{"score": 1}]}, "row 2: the labels are not a list of names"),
+        ({"image": "b.jpg", "labels": True}, "row 2: the labels are not a list of names"),
         ({"image": "b.jpg", "labels": {"cat": 7}}, "row 2, column 'cat': '7' is not 1, 0, or unknown"),
         ({"image": "b.jpg", "labels": ["cat"], "split": "\ud800"}, "row 2: .* would be split 2"),
-        ({"image": "b.jpg", "labels": ["cat"], "split": ["train"]}, "row 2: the split is no text"),
-        ([], "row 2 is no JSON object. Write one object per image"),
-        (None, "row 2 is no JSON object"),
+        ({"image": "b.jpg", "labels": ["cat"], "split": ["train"]}, "row 2: the split is not text"),
+        ([], "row 2 is not a JSON object. Write one object per image"),
+        (None, "row 2 is not a JSON object"),
     ],
 )
 def test_a_row_that_is_none(tmp_path: Path, entry: Any, message: str) -> None:

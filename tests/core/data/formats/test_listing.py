@@ -70,7 +70,7 @@ def replaced(folder: Path, name: str, old: str, new: str) -> Path:
             r"attributes content, kind, and each may",
         ),
         ("via", '"content"', '"caption"', r"has no attribute with labels"),
-        ("via-csv", '{""type"": ""dog""}', "{type", r"row \d: region_attributes is no JSON. Export it again"),
+        ("via-csv", '{""type"": ""dog""}', "{type", r"row \d: region_attributes is not JSON. Export it again"),
         ("sagemaker", '"0": "cat"', '"5": "cat"', r"output.manifest cannot be read as a manifest of Ground Truth"),
         ("celeba", "-1 -1", "-1", r"image 3: c.jpg has not 2 attributes of 1 and -1. Fetch it again"),
         ("celeba", "-1 -1", "-1  0", r"image 3: c.jpg has not 2 attributes of 1 and -1. Fetch it again"),
@@ -81,7 +81,7 @@ def replaced(folder: Path, name: str, old: str, new: str) -> Path:
         ("ucmerced", "a\t1\t1", "a\t1\t2", r"image 1: a has not 2 flags of 1 and 0. Mend the row"),
         ("scenes", "b.jpg,0,1", "b.jpg,0,?", r"image 2: b.jpg has not 2 flags of 1 and 0. Mend the row"),
         ("hpa", "16 0", "16 28", r"train.csv, row 2: .* is not an image and numbers under 28. Mend the row"),
-        ("yaml", "[cat, dog]", "{cat: 1}", r"the labels of a.jpg are no list of names. Write a.jpg: \[cat, dog\]"),
+        ("yaml", "[cat, dog]", "{cat: 1}", r"the labels of a.jpg are not a list of names. Write a.jpg: \[cat, dog\]"),
     ],
 )
 def test_what_is_wrong_is_said(folder: Path, name: str, old: str, new: str, message: str) -> None:

@@ -32,12 +32,12 @@ def test_a_list_of_names_beside_the_index(tmp_path: Path) -> None:
     [
         ({"1.jpg": [500]}, "label 500, but there are 500 classes, counted from 0"),
         ({"1.jpg": [-1]}, "label -1, but there are 500 classes"),
-        ({"1.jpg": 12}, r"the entry of 1.jpg is no list of class numbers"),
-        ({"1.jpg": None}, r"the entry of 1.jpg is no list of class numbers"),
+        ({"1.jpg": 12}, r"the entry of 1.jpg is not a list of class numbers"),
+        ({"1.jpg": None}, r"the entry of 1.jpg is not a list of class numbers"),
         ({"1.jpg": ["cat"]}, "'cat' is not one of the 500 classes"),
         ({"2.jpg": [1]}, f"train_list_500.txt, row 1: '1.jpg' is not in {INDEX}"),
-        ([1], "is no object of image and class numbers"),
-        (None, "is no object of image and class numbers"),
+        ([1], "is not an object of image and class numbers"),
+        (None, "is not an object of image and class numbers"),
     ],
 )
 def test_a_damaged_index(tmp_path: Path, entries: Any, message: str) -> None:

@@ -96,10 +96,10 @@ def test_a_line_that_is_no_box(tmp_path: Path, line: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("names: cat\n", "names is no list of class names"),
-        ("names:\n", "names is no list of class names"),
-        ("names: {0: cat, 2: dog}\n", "names is no list of class names, or leaves a number out"),
-        ("names: [[cat]]\n", "names is no list of class names"),
+        ("names: cat\n", "names is not a list of class names"),
+        ("names:\n", "names is not a list of class names"),
+        ("names: {0: cat, 2: dog}\n", "names is not a list of class names, or leaves a number out"),
+        ("names: [[cat]]\n", "names is not a list of class names"),
         ("names: [cat, cat]\n", "class name 'cat' appears twice"),
         ("names: []\n", r"names no classes. Add a data.yaml"),
         ("- names\n", "is no description of a data set"),

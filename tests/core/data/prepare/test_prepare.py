@@ -157,10 +157,10 @@ def test_what_is_not_there() -> None:
     Path("file").write_text("")
     with pytest.raises(DataError, match="file is not a folder"):
         prepare("digits", data=Path("file"))
-    with pytest.raises(DataError, match=r"There is no folder nowhere. Check --data"):
+    with pytest.raises(DataError, match=r"nowhere does not exist. Check --data"):
         prepare("coco", data=Path("nowhere"))
     with pytest.raises(
-        DataError, match=r"There is no folder data/voc2007. Fetch it: sadcl prepare-data voc2007 --download. Or say where"
+        DataError, match=r"data/voc2007 does not exist. Fetch it: sadcl prepare-data voc2007 --download. Or say where"
     ):
         find_or_prepare("voc2007")
     with pytest.raises(UsageError, match="Did you mean 'voc2007'"):
