@@ -187,13 +187,14 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str: 
         | ours | 85.6 |
     """
     if format == "csv":
-        rows = [{name: to_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
-    table = [list(columns), *([print_cell(row.get(name), name) for name in columns] for row in rows)]
-    if format == "csv":
-        table[0] = [*map(to_cell, columns)]
+        cells = (
+            [_in_csv(cell) if isinstance(cell := row.get(name), str) else print_cell(cell, name) for name in columns]
+            for row in rows
+        )
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([" ".join(cell.splitlines()) for cell in row] for row in table)
+        csv.writer(text, lineterminator="\n").writerows([[*map(_in_csv, columns)], *cells])
         return text.getvalue()
+    table = [list(columns), *([print_cell(row.get(name), name) for name in columns] for row in rows)]
     if format == "md":
         header, *lines = [f"| {' | '.join(map(_in_markdown, row))} |" for row in table]
         return "\n".join([header, f"| {' | '.join([':--', *['--:'] * (len(columns) - 1)])} |", *lines, ""])
@@ -215,6 +216,10 @@ def print_cell(cell: Cell, column: str) -> str:
     if column.endswith("_size"):
         return f"{cell:g}"
     return f"{cell:+.1f}" if column.startswith(DIFFERENCE) else f"{cell:.1f}"
+
+
+def _in_csv(text: str) -> str:
+    return to_cell(" ".join(text.splitlines()))
 
 
 def _in_markdown(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sadcl_core.errors import UsageError
@@ -138,6 +138,8 @@ def test_markdown_and_latex_of_a_hostile_name() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@example("\r")
+@example("\t=1+1")
 def test_any_name_stays_in_its_cell(name: str) -> None:
     rows: list[Row] = [{"method": name, "mAP": 1.0}]
     columns = ["method", "mAP"]
