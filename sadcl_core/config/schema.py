@@ -33,7 +33,7 @@ def _boolean(value: Any) -> Any:
 
 
 BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
-LARGE, MANY, MOST = 1e6, 1_000_000, 1_000_000_000_000  # beyond what any run has
+LARGE, MOST = 1_000_000, 1_000_000_000_000  # beyond what any run has
 WIDEST = 65_536  # of a layer
 Weight = Annotated[float, Field(ge=0, le=LARGE), BeforeValidator(_number)]
 
@@ -61,7 +61,7 @@ class DataSection(Section):
     train_split: str = Field("train", description="split that is trained on")
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
-    batch_size: int = Field(64, ge=1, le=MANY, description="images per step, over all processes")
+    batch_size: int = Field(64, ge=1, le=LARGE, description="images per step, over all processes")
     limit: int = Field(
         0, ge=0, le=MOST, description="images of a part that is used, in which every class keeps its share; 0: all"
     )
@@ -153,7 +153,7 @@ LOSSES = (*LossSection.model_fields, "auxiliary")  # the loss terms; the auxilia
 class StageSection(Section):
     """One stage of training: how long, how fast, with which losses and which images."""
 
-    epochs: int = Field(80, ge=0, le=MANY, description="0: the stage is left out, as is one without a loss")
+    epochs: int = Field(80, ge=0, le=LARGE, description="0: the stage is left out, as is one without a loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
     lr: float = Field(5e-5, gt=0, le=1e30, description="peak learning rate")
     backbone_lr_scale: float = Field(1.0, ge=0, le=LARGE, description="learning rate of the backbone as a multiple; 0: frozen")
@@ -215,8 +215,10 @@ class OptimSection(Section):
     select: Literal["best", "last"] = Field(
         "best", description="epoch that is kept: the best on the held-out images, whose mAP is then optimistic, or the last one"
     )
-    evaluate_every: int = Field(1, ge=1, le=MANY, description="epochs between two evaluations; the last epoch of a stage has one")
-    patience: int = Field(8, ge=1, le=MANY, description="epochs without a better EMA mAP before the stage ends")
+    evaluate_every: int = Field(
+        1, ge=1, le=LARGE, description="epochs between two evaluations; the last epoch of a stage has one"
+    )
+    patience: int = Field(8, ge=1, le=LARGE, description="epochs without a better EMA mAP before the stage ends")
 
 
 class ComputeSection(Section):
@@ -225,7 +227,7 @@ class ComputeSection(Section):
     compile: bool = Field(False, description="compile the network with torch.compile")
     channels_last: bool = Field(True, description="memory layout of the convolutions")
     accumulate: int = Field(
-        1, ge=1, le=MANY, description="parts that a batch is cut into to save memory; one step of the optimiser for all"
+        1, ge=1, le=LARGE, description="parts that a batch is cut into to save memory; one step of the optimiser for all"
     )
     gradient_checkpointing: bool = Field(False, description="compute the backbone twice instead of remembering it")
     shard: bool = Field(False, description="cut weights and optimiser over the processes (FSDP2), for networks that do not fit")

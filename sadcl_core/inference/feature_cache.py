@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,23 +184,6 @@ class FeatureCache:
                 raise NotFiniteError(f"The features of {self.store.card.backbone} are not finite as they are kept. Use {advice}.")
             self.store.append([name for name, _ in batch], kept)
             progress(len(batch))
-
-    def seconds_of_view(
-        self, missing: Sequence[Missing], forward: Forward, *, batch_size: int = 32, workers: int | None = None
-    ) -> float:
-        """Compute and add maps as `compute` does; returns the seconds of a view, without those of the first batch."""
-        ends: list[float] = []
-        counts: list[int] = []
-
-        def progress(rows: int) -> None:
-            ends.append(time.perf_counter())
-            counts.append(rows)
-
-        start = time.perf_counter()
-        self.compute(missing, forward, batch_size=batch_size, workers=workers, progress=progress)
-        if len(ends) == 1:
-            return (ends[0] - start) / counts[0]
-        return (ends[-1] - ends[0]) / sum(counts[1:])
 
     def loader(
         self,

@@ -14,7 +14,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import PLAIN, kept_views
 from sadcl_core.inference.feature_cache import FeatureCache, cache_folder, feature_card
-from sadcl_core.inference.feature_store import FeatureCard, FeatureStore
+from sadcl_core.inference.feature_store import FeatureStore
 from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runtime.distributed import barrier, broadcast
@@ -39,23 +39,29 @@ Views = Mapping[Split, tuple[str, ...]]
 @contextmanager
 def open_features(
     config: RunConfig,
+    sources: Mapping[str, str],
     classifier: Classifier,
     manifest: Manifest,
     *,
     device: torch.device,
     precision: str,
+    started: float,
     listen: Listener,
-) -> Iterator[FeatureCache | None]:
+) -> Iterator[tuple[FeatureCache | None, RunConfig]]:
     """Yield the features of a run, all of them computed, and keep them from being removed in the block; None if none are frozen.
+
+    With them comes the configuration, whose number of views, unless it is the user's own, is what a time budget leaves.
 
     Of several processes the first of each machine computes; the others wait.
 
     Args:
         config: complete.
+        sources: of each value.
         classifier: with the weights of its backbone; moved to the device.
         manifest: the data.
         device: of this process.
         precision: fp32, bf16 or fp16.
+        started: when the time of the run began, as time.perf_counter counts.
         listen: receives what is planned and done.
 
     Raises:
@@ -66,85 +72,57 @@ def open_features(
         KeyboardInterrupt: what was computed is kept.
     """
     if not config.features.once:
-        yield None
+        yield None, config
         return
     if config.model.pretrained is False and not config.model.init_from:
         listen(Problem("The backbone has random weights and will keep them. Give it trained ones with --pretrained."))
-    forward, card = _forward_and_card(config, classifier, manifest, device=device, precision=precision)
+    preprocessing = make_card(config, classifier, manifest).preprocessing
+    forward = Forward(classifier.to(device), preprocessing, device=device, precision=precision)
+    card = feature_card(forward, stride=min(config.model.stride, config.model.freeze_stride), kept=config.features.precision)
+    first, budget = int(os.environ.get("LOCAL_RANK", "0")) == 0, config.optim.time_budget
     with FeatureStore(cache_folder(config.features), card) as store:
         cache = FeatureCache(store)
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if budget and sources.get("features.views", "").startswith(RECIPES):
+            left = FEATURES_SHARE * (budget - (time.perf_counter() - started))
+            views = _views_within(left, cache, forward, config, manifest, listen) if first else 0
+            config = _with_views(config, broadcast(views))
+        if first:
             _compute(cache, views_of_run(config, manifest), forward, config, listen)
         barrier()
         store.refresh()
-        yield cache
+        yield cache, config
 
 
-def views_within_budget(
-    config: RunConfig,
-    sources: Mapping[str, str],
-    classifier: Classifier,
-    manifest: Manifest,
-    *,
-    device: torch.device,
-    precision: str,
-    started: float,
-    listen: Listener,
-) -> RunConfig:
-    """Return the configuration with as many views of each image as a part of its time budget computes, one at least.
+def _views_within(
+    budget: float, cache: FeatureCache, forward: Forward, config: RunConfig, manifest: Manifest, listen: Listener
+) -> int:
+    """Return how many views of each training image a budget in seconds leaves, one at least.
 
-    Some views are computed to know the time of one; they are kept. The user's own number of views stays.
-
-    Args:
-        config: complete.
-        sources: of each value.
-        classifier: with the weights of its backbone; moved to the device.
-        manifest: the data.
-        device: of this process.
-        precision: fp32, bf16 or fp16.
-        started: when the time of the run began, as time.perf_counter counts.
-        listen: receives what was chosen.
+    Some views that are missing are computed to know the time of one.
     """
-    budget, most = config.optim.time_budget, config.features.views
-    if not (config.features.once and budget) or not sources.get("features.views", "").startswith(RECIPES):
-        return config
-    choice = most
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        forward, card = _forward_and_card(config, classifier, manifest, device=device, precision=precision)
-        with FeatureStore(cache_folder(config.features), card) as store:
-            costs = _seconds_of_views(FeatureCache(store), config, manifest, forward, listen)
-        left = max(0.0, FEATURES_SHARE * (budget - (time.perf_counter() - started)))
-        choice = max((count for count, cost in costs.items() if cost <= left), default=1)
-        listen(ViewsPlanned(choice, most, costs[choice], budget))
-    return _with_views(config, broadcast(choice))
-
-
-def _seconds_of_views(
-    cache: FeatureCache, config: RunConfig, manifest: Manifest, forward: Forward, listen: Listener
-) -> dict[int, float]:
-    """Return the seconds for the features that are missing, by the number of views; some are computed to know."""
-    missing = {
-        count: cache.missing(views_of_run(_with_views(config, count), manifest)) for count in range(1, config.features.views + 1)
-    }
+    most = config.features.views
+    missing = {count: cache.missing(views_of_run(_with_views(config, count), manifest)) for count in range(1, most + 1)}
+    timed = missing[1] if len(missing[1]) > TIMED_IMAGES else missing[most]
     seconds = 0.0
-    timed = missing[1] if len(missing[1]) > TIMED_IMAGES else missing[config.features.views]
     if len(timed) > TIMED_IMAGES:  # few take no time
+        ends: list[tuple[float, int]] = []
         with cache.store.writing(lambda: listen(FeaturesAwaited(cache.store.folder))):
-            seconds = cache.seconds_of_view(timed[:TIMED_IMAGES], forward, workers=config.data.workers)
-    return {count: seconds * sum(len(image.views) for image in images) for count, images in missing.items()}
+            cache.compute(
+                timed[:TIMED_IMAGES],
+                forward,
+                workers=config.data.workers,
+                progress=lambda rows: ends.append((time.perf_counter(), rows)),
+            )
+        (start, _), *rest = ends  # the first batch is slower
+        seconds = (ends[-1][0] - start) / max(sum(rows for _, rows in rest), 1)
+    costs = {count: seconds * sum(len(image.views) for image in images) for count, images in missing.items()}
+    choice = max((count for count, cost in costs.items() if cost <= max(budget, 0.0)), default=1)
+    listen(ViewsPlanned(choice, most, costs[choice], config.optim.time_budget))
+    return choice
 
 
 def _with_views(config: RunConfig, views: int) -> RunConfig:
     return config.model_copy(update={"features": config.features.model_copy(update={"views": views})})
-
-
-def _forward_and_card(
-    config: RunConfig, classifier: Classifier, manifest: Manifest, *, device: torch.device, precision: str
-) -> tuple[Forward, FeatureCard]:
-    preprocessing = make_card(config, classifier, manifest).preprocessing
-    forward = Forward(classifier.to(device), preprocessing, device=device, precision=precision)
-    stride = min(config.model.stride, config.model.freeze_stride)
-    return forward, feature_card(forward, stride=stride, kept=config.features.precision)
 
 
 def views_of_run(config: RunConfig, manifest: Manifest) -> Views:

@@ -26,7 +26,7 @@ from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirect
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
-from sadcl_core.training.features import open_features, views_within_budget
+from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
@@ -107,10 +107,10 @@ def start_run(
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
     compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
-    planned = views_within_budget(config, sources, classifier, manifest, **compute, started=started)
-    if planned != config:
-        config, sources = planned, {**sources, "features.views": "time budget"}
-    with open_features(config, classifier, manifest, **compute) as features, run.held():
+    opened = open_features(config, sources, classifier, manifest, **compute, started=started)
+    with opened as (features, planned), run.held():
+        if planned != config:
+            config, sources = planned, {**sources, "features.views": "time budget"}
         run.create(exist_ok=exist_ok)
         run.write_config(config.model_dump(), sources)
         recipe = recipe_class(config, sources, classifier, manifest, run, **compute, features=features, started=started)
@@ -169,7 +169,8 @@ def resume_run(
         if config.features.once:
             classifier.backbone.load_state_dict(strip_prefix("model.backbone", tensors))
         compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
-        features = stack.enter_context(open_features(config, classifier, manifest, **compute))
+        opened = open_features(config, resumed.sources, classifier, manifest, **compute, started=time.perf_counter())
+        features, _ = stack.enter_context(opened)
         barrier()  # until every process has read what the first one is about to change
         run.go_back(card.sizes)
         run.write_config(config.model_dump(), resumed.sources)

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import Section
+from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.layers import FeedForward
 
@@ -32,11 +32,11 @@ class MLDecoderHead(Head):
     class Options(Section):
         """Defaults are the paper's."""
 
-        width: int = Field(768, ge=1, le=65_536, description="D, width of the queries and label features")
-        attention_heads: int = Field(8, ge=1, le=65_536, description="parallel attentions, each over a part of the width")
-        feedforward: int = Field(2048, ge=1, le=65_536, description="width inside the feed-forward layer")
+        width: int = Field(768, ge=1, le=WIDEST, description="D, width of the queries and label features")
+        attention_heads: int = Field(8, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
+        feedforward: int = Field(2048, ge=1, le=WIDEST, description="width inside the feed-forward layer")
         groups: int = Field(
-            100, ge=1, le=65_536, description="queries; where there are more classes each query answers for several"
+            100, ge=1, le=WIDEST, description="queries; where there are more classes each query answers for several"
         )
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the decoder layer")
 

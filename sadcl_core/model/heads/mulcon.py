@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from sadcl_core.config.schema import Section
+from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.layers import SetAttention
 
@@ -34,9 +34,9 @@ class MulConHead(Head):
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
 
-        token_width: int = Field(2048, ge=4, le=65_536, description="width of the locations while they look at each other")
-        width: int = Field(1024, ge=4, le=65_536, description="D, width of the label tokens and label features")
-        attention_heads: int = Field(4, ge=1, le=65_536, description="parallel attentions, each over a part of the width")
+        token_width: int = Field(2048, ge=4, le=WIDEST, description="width of the locations while they look at each other")
+        width: int = Field(1024, ge=4, le=WIDEST, description="D, width of the label tokens and label features")
+        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
         token_blocks: int = Field(2, ge=0, le=64, description="set-attention blocks among the locations")
         label_blocks: int = Field(1, ge=0, le=64, description="set-attention blocks among the label features")
         dropout: float = Field(0.0, ge=0, lt=1, description="of the label features before the linear units")

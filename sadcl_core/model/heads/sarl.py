@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from sadcl_core.config.schema import Section
+from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.layers import DecoderLayer, EncoderLayer, sine_position_encoding
 
@@ -34,9 +34,9 @@ class SARLHead(Head):
     class Options(Section):
         """Defaults are the paper's for ResNet-101."""
 
-        width: int = Field(2048, ge=4, le=65_536, description="D, width of the label features")
-        attention_heads: int = Field(4, ge=1, le=65_536, description="parallel attentions, each over a part of the width")
-        feedforward: int = Field(8192, ge=1, le=65_536, description="width inside the feed-forward layers")
+        width: int = Field(2048, ge=4, le=WIDEST, description="D, width of the label features")
+        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
+        feedforward: int = Field(8192, ge=1, le=WIDEST, description="width inside the feed-forward layers")
         encoder_layers: int = Field(1, ge=0, le=64, description="layers among the locations; 0: SARL*")
         decoder_layers: int = Field(2, ge=1, le=64, description="layers in which classes look at locations")
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformer")
