@@ -111,7 +111,7 @@ class TrainingDisplay:
         if self.budget:
             took = time.perf_counter() - self.began
             say(
-                f"took {spoken(took)} of at most {spoken(self.budget)}; ten times as long would try up to {LONGER} times the "
+                f"took {spoken(took)}, time budget {spoken(self.budget)}; ten times as long would try up to {LONGER} times the "
                 f"epochs (--time-budget {max(1, round(10 * took / 60))}m), then a larger backbone (--list-sizes)"
             )
 

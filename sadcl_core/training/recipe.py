@@ -84,7 +84,7 @@ from sadcl_core.training.time_budget import free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 TIMED_STEPS = 8  # whose median is the time of a step
-SAVED = 2  # an epoch writes two or three models beside the state, which is as large as four
+SAVED = 4  # times writing the state, that an epoch takes to check, copy and write its models and to draw the curves
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 STARVED = (
     "could not create a primitive",
