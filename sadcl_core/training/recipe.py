@@ -8,6 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, to
 from sadcl_core.training.time_budget import free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
-TIMED_STEPS = 8  # whose median is the time of a step
+TIMED_STEPS = 10  # by which the time of a step is known, reading included
 SAVED = 4  # times writing the state, that an epoch takes to check, copy and write its models and to draw the curves
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 STARVED = (
@@ -289,14 +290,14 @@ class TrainingRecipe:
         weights = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}
         self.start_stage(name, number=1, stored=None)
         self.classifier.train()
-        seconds = []
-        for step, batch in enumerate(self.loader.epoch(1), start=1):
-            start = time.perf_counter()
+        ends = [time.perf_counter()]
+        most = min(TIMED_STEPS, self.config.stages[name].epochs * self.steps)
+        epochs = (batch for epoch in range(1, most + 1) for batch in self.loader.epoch(epoch))
+        for step, batch in enumerate(islice(epochs, most), start=1):
             self.train_step(batch, step)
-            seconds.append(time.perf_counter() - start)
+            ends.append(time.perf_counter())
             self.interrupts.check_together()
-            if step == TIMED_STEPS:
-                break
+        first = min(1, len(ends) - 2)  # the first step is slower, where there are others
         start = time.perf_counter()
         tensors = state_tensors(self.classifier, self.ema.module, self.plain_optimizer, self.bank)
         if self.run_directory.writes:
@@ -306,7 +307,7 @@ class TrainingRecipe:
         saving = SAVED * (time.perf_counter() - start)
         self.accelerator.free_memory()
         self.classifier.load_state_dict(weights)
-        return float(np.median(seconds)), saving
+        return (ends[-1] - ends[first]) / (len(ends) - 1 - first), saving
 
     # -------------------------------------------------------------------------------------------------------------- the stage
 
