@@ -234,7 +234,7 @@ def _lines() -> Iterator[Callable[[str, int, int], None]]:
             amount = f"{done / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{done:,}"
             seconds = time.perf_counter() - start
             speed = f", {done / max(seconds, 1e-9):,.0f}/s" if done >= MANY and not isinstance(what, Bytes) else ""
-            say(f"{what}: {amount} in {seconds:.1f} s{speed}")
+            say(f"{what}: {f'{amount} in ' if done > 1 else ''}{seconds:.1f} s{speed}")
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal start, current
@@ -267,7 +267,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         """Images, or whatever they are, per second."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+            return Text(f"{task.speed:,.0f}/s" if task.speed and task.total != 1 else "")
 
     speed = Speed()
     with ExitStack() as stack:

@@ -26,7 +26,7 @@ def export_command(
     ] = 200,
     img_size: ImgSize = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also in 8 bits: ranges from training images, thresholds anew, mAP before and after.")
+        bool, typer.Option("--int8", help="Also in 8 bits: ranges from training images, new thresholds, mAP before and after.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; export/ inside the run unless given.")

@@ -120,7 +120,8 @@ def _class_table(result: Evaluation) -> Table:
         kept = [column for column in columns if (column.rank or 0) <= rank]
         table = new_table("class", *(column.title for column in kept))
         for k, name in enumerate(result.classes):
-            table.add_row(name, *(_cell(column, result.per_class[column.key][k]) for column in kept))
+            if result.per_class["positives"][k]:  # the others are named below
+                table.add_row(name, *(_cell(column, result.per_class[column.key][k]) for column in kept))
         if fits(table):
             break
     return table

@@ -44,7 +44,7 @@ def _show_quantised(result: Quantised) -> None:
         f"8 bits on {compared.images:,} held-out images: mAP {change.first:.1f} -> {change.second:.1f} "
         f"({change.value:+.1f}{span}), {result.speed:,.1f} images/s"
     )
-    say(f"thresholds of the 8 bits chosen anew on these images, for {result.objective}")
+    say(f"thresholds for the 8 bits chosen again on these images, for {result.objective}")
     lost = ", ".join(f"{one_line(name)} {value:+.1f}" for name, value in result.losses[:MOST_LOST])
     if lost:
         show(f"classes that lose most AP: {lost}")

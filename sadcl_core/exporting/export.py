@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.inference.load import ModelFile, find_card
-from sadcl_core.registry import resolve, suggest
+from sadcl_core.inference.load import ModelFile, find_card, load_trained
+from sadcl_core.inference.split import open_split
+from sadcl_core.registry import suggest
 from sadcl_core.runs.onnx_file import SUFFIX, is_onnx
 from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sadcl_core.data.images import ImageSource
     from sadcl_core.exporting.quantise import Quantised
     from sadcl_core.exporting.verify import Verification
-    from sadcl_core.inference.split import OpenedSplit
 
 IMAGES = 200  # that an export is verified on
 RANGES = 128  # training images that set the scales of 8 bits
@@ -27,9 +27,16 @@ RANGES = 128  # training images that set the scales of 8 bits
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of program to export for: what writes its files, the packages that it needs, and the name of its file or folder."""
+    """What is written for a kind of program.
 
-    writer: str
+    Attributes:
+        write: function of `sadcl_core.exporting.targets` that does it.
+        packages: that it needs.
+        name: of the file or folder.
+        install: what pip installs for it.
+    """
+
+    write: str
     packages: tuple[str, ...]
     name: str
     install: str = "'sadcl[export]'"
@@ -37,13 +44,11 @@ class Target:
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 TARGETS = {
-    "onnx": Target("sadcl_core.exporting.targets:write_file", ONNX, f"model{SUFFIX}"),
-    "torch": Target("sadcl_core.exporting.targets:write_torch", (), "model.pt2"),
-    "triton": Target("sadcl_core.exporting.targets:write_triton", ONNX, "triton"),
-    "imgutils": Target("sadcl_core.exporting.targets:write_imgutils", ONNX, "imgutils"),
-    "openvino": Target(
-        "sadcl_core.exporting.targets:write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export]' openvino"
-    ),
+    "onnx": Target("write_file", ONNX, f"model{SUFFIX}"),
+    "torch": Target("write_torch", (), "model.pt2"),
+    "triton": Target("write_triton", ONNX, "triton"),
+    "imgutils": Target("write_imgutils", ONNX, "imgutils"),
+    "openvino": Target("write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export]' openvino"),
 }
 
 
@@ -99,7 +104,7 @@ def export(
         split: of the images; the run's held-out split unless given.
         images: that it is verified on, spread evenly over the split; 0: none.
         img_size: side in pixels that the network resizes to; that of the training unless given.
-        int8: also write the ONNX file in 8 bits, thresholds chosen anew, and measure its mAP beside that of the trained one.
+        int8: also write the ONNX file in 8 bits, thresholds chosen again, and measure its mAP beside that of the trained one.
         progress: called with what is done, how far, and of how many.
 
     Raises:
@@ -118,70 +123,60 @@ def export(
         raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
     if int8 and target != "onnx":
         raise UsageError(f"--int8 is for the ONNX file, not for {target}. Leave one of both out.")
-    _refuse_place(None if output is None else Path(output), Path(chosen.name).suffix)
     file = find_card(run_or_file)
     folder = Path("export") if file.run is None else file.run.path / "export"
     path = folder / chosen.name if output is None else Path(output)
     _refuse_place(path, Path(chosen.name).suffix)
-    sources, unverified = _held_out(file, data=data, split=split, images=images, progress=progress)
+    may_fail = not int8 and data is None and split is None
+    held_out, unverified = _open(file, data, split, progress, may_fail=may_fail) if images or int8 else (None, "")
+    train = _open(file, data, "train", progress)[0] if int8 else None
+    unverified = unverified if images else "No images were asked for."
 
+    from sadcl_core.exporting import targets
     from sadcl_core.exporting.verify import verify
-    from sadcl_core.inference.load import load_trained
 
     model = load_trained(run_or_file, device="cpu", precision="fp32", img_size=img_size)
     report = stage(progress, "tracing the network") or (lambda done, total: None)
     verification = None
     with replacing(path) as temporary:
         report(0, 1)
-        runner = resolve({target: chosen.writer}, target, kind="target")(model, temporary)
+        runner = getattr(targets, chosen.write)(model, temporary)
         report(1, 1)
-        if sources:
-            verification = verify(model, runner.read, runner.score, sources, progress=stage(progress, "comparing images"))
-            unverified = "" if verification else "There is no image of the split that both models can read."
+        if held_out is not None and images:
+            verification = verify(model, runner, spread(held_out, images), progress=stage(progress, "comparing images"))
+            unverified = "" if verification else "None of the images can be read by both models."
         if verification is not None:
             verification.require(path)
         inside = [temporary] if temporary.is_file() else sorted(one for one in temporary.rglob("*") if one.is_file())
         files = {path / one.relative_to(temporary): one.stat().st_size for one in inside}
     quantised = None
-    if int8:
+    if held_out is not None and train is not None:
         from sadcl_core.exporting.quantise import quantise
 
-        held_out, train = (_open(file, data, name, progress).split for name in (split, "train"))
         small = path.with_name(f"{path.stem}-int8{path.suffix}")
         quantised = quantise(model, path, small, ranges=spread(train, RANGES), held_out=held_out, progress=progress)
         files[small] = quantised.size
     return Export(path, verification, unverified, files, quantised)
 
 
-def _refuse_place(path: Path | None, suffix: str) -> None:
+def _open(
+    file: ModelFile, data: str | Path | None, split: str | None, progress: StagedProgress | None, *, may_fail: bool = False
+) -> tuple[Split | None, str]:
+    """Return the images of a split; where it may fail, None and the reason."""
+    try:
+        return open_split(file, data=None if data is None else str(data), split=split, progress=progress).split, ""
+    except (DataError, UsageError) as error:
+        if not may_fail:
+            raise
+        return None, str(error)
+
+
+def _refuse_place(path: Path, suffix: str) -> None:
     """Raise a UsageError for a file of another kind, and for a folder that is there."""
-    if path is None:
-        return
     if path.suffix.lower() != suffix and suffix:
         raise UsageError(f"-o {path}: this file ends in {suffix}. Name it so.")
     if path.exists() and (not suffix or not path.is_file()):
         raise UsageError(f"{path} exists. Remove it, or choose another place with -o.")
-
-
-def _held_out(
-    file: ModelFile, *, data: str | Path | None, split: str | None, images: int, progress: StagedProgress | None
-) -> tuple[list[ImageSource], str]:
-    """Return images of the held-out split, spread evenly over it, or why there are none."""
-    if not images:
-        return [], "No images were asked for."
-    try:
-        opened = _open(file, data, split, progress)
-    except (DataError, UsageError) as error:
-        if data is not None or split is not None:
-            raise
-        return [], str(error)
-    return spread(opened.split, images), ""
-
-
-def _open(file: ModelFile, data: str | Path | None, split: str | None, progress: StagedProgress | None) -> OpenedSplit:
-    from sadcl_core.inference.split import open_split
-
-    return open_split(file, data=None if data is None else str(data), split=split, progress=progress)
 
 
 def spread(split: Split, count: int) -> list[ImageSource]:

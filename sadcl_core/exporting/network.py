@@ -87,16 +87,21 @@ class TaggerModel(WholeModel):
 def trace(network: WholeModel) -> ExportedProgram:
     """Return the operations of a network, for batches of any size and images of any height and width."""
     dynamic = {0: Dim.DYNAMIC} if network.prepared else {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    with torch.no_grad(), _slow_attention():
+    with torch.no_grad(), _traceable(network):
         return torch.export.export(network.eval(), (network.example(),), dynamic_shapes=(dynamic,), strict=False)
 
 
 @contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Keep torch from its fused attention, which other programs do not have."""
+def _traceable(network: nn.Module) -> Iterator[None]:
+    """Keep torch from fused attention, which other programs lack, and from activations in place, which take longest to write."""
     before = torch.backends.mha.get_fastpath_enabled()
+    in_place = [module for module in network.modules() if getattr(module, "inplace", False)]
     torch.backends.mha.set_fastpath_enabled(False)
+    for module in in_place:
+        module.inplace = False  # type: ignore[assignment]
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        for module in in_place:
+            module.inplace = True  # type: ignore[assignment]

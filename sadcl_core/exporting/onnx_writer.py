@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
 import torch
 from torch.export import ExportedProgram
 
 from sadcl_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 18  # the exporter's own: others are converted from it
 LARGEST = 2**31 - 2**20  # bytes of one file
@@ -39,6 +42,8 @@ def write_onnx(
     Raises:
         UsageError: the network is too large for one file.
     """
+    import onnx
+
     with _silent():
         written = torch.onnx.export(
             program,
@@ -66,11 +71,13 @@ def write_onnx(
     onnx.save(model, str(path))
 
 
-def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+def set_metadata(model: ModelProto, metadata: Mapping[str, str]) -> None:
     """Put entries into a model, in the place of all that are there."""
+    from onnx.helper import set_model_props
+
     model.producer_name = "sadcl"
     model.doc_string = metadata.get("description", "")
-    onnx.helper.set_model_props(model, dict(metadata))
+    set_model_props(model, dict(metadata))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Static quantisation to 8 bits: ranges from training images, thresholds made anew, and the cost measured on held-out images."""
+"""Static quantisation to 8 bits: ranges from training images, new thresholds, and the cost measured on held-out images."""
 
 from __future__ import annotations
 

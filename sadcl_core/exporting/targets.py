@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sadcl_core.data.images import ImageSource, read_pixels
+from sadcl_core.data.images import read_pixels
 from sadcl_core.exporting.metadata import metadata
 from sadcl_core.exporting.network import DIMENSIONS, TaggerModel, WholeModel, trace
 from sadcl_core.exporting.onnx_writer import write_onnx
+from sadcl_core.exporting.verify import Runner
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.onnx_model import INPUT, OUTPUTS, OnnxModel, open_session
 from sadcl_core.runtime.files import safe_name, write_json, write_text
 
 Floats = npt.NDArray[np.float32]
 MOST_TOGETHER = 16  # images of a request to Triton
-
-
-@dataclass(frozen=True)
-class Runner:
-    """Reading and scoring with what was written, see `sadcl_core.inference.predictor.Predictor`."""
-
-    read: Callable[[ImageSource, object], Any]
-    score: Callable[[list[Any]], Floats]
 
 
 def write_file(model: Model, path: Path) -> Runner:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sadcl_core.data.images import ImageSource
 from sadcl_core.errors import GateError
@@ -19,6 +20,14 @@ from sadcl_core.runtime.progress import Progress
 TOLERANCE = 1e-3  # difference of a probability
 BATCH_SIZE = 8
 WARMING = 2  # images that are predicted before the time counts
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Reading and scoring with an exported model, see `sadcl_core.inference.predictor.Predictor`."""
+
+    read: Callable[[ImageSource, object], Any]
+    score: Callable[[list[Any]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,7 @@ class Verification:
 
 def verify(
     model: Model,
-    read: Callable[[ImageSource, object], Any],
-    score: Callable[[list[Any]], Any],
+    exported: Runner,
     sources: Sequence[ImageSource],
     *,
     progress: Progress | None = None,
@@ -87,10 +95,9 @@ def verify(
 
     Args:
         model: on the CPU in fp32.
-        read: of the exported model, see `sadcl_core.inference.predictor.Predictor`.
-        score: of the exported model.
+        exported: reading and scoring with the exported model.
         sources: images; those that one of the models cannot read are left out.
-        progress: called with how many images are done, of how many in both runs.
+        progress: called with how many images are done, of how many; half an image is one that the first model has done.
 
     Returns:
         The comparison, or None where there is no image that both can read.
@@ -99,14 +106,14 @@ def verify(
         NotFiniteError: a model gives NaN.
     """
     runs, speeds = [], []
-    for number, (reader, scorer) in enumerate(((model.read, model.score), (read, score))):
+    for number, runner in enumerate((model, exported)):
         for timed in (False, True):
             start = time.perf_counter()
             predictions: list[Prediction] = []
             for prediction in predict(
                 sources if timed else sources[:WARMING],
-                reader,
-                scorer,
+                runner.read,
+                runner.score,
                 model.classes,
                 thresholds=np.asarray(model.thresholds, np.float32),
                 topk=None,
@@ -115,7 +122,7 @@ def verify(
             ):
                 predictions.append(prediction)
                 if timed and progress is not None:
-                    progress(number * len(sources) + len(predictions), 2 * len(sources))
+                    progress((number * len(sources) + len(predictions)) // 2, len(sources))
         runs.append(predictions)
         speeds.append(len(sources) / max(time.perf_counter() - start, 1e-9))
     pairs = [(one, other) for one, other in zip(*runs, strict=True) if not one.error and not other.error]

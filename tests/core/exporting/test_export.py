@@ -19,7 +19,7 @@ from PIL import Image
 from sadcl_core.data.images import ImageSource
 from sadcl_core.errors import DataError, GateError, MachineError, UsageError
 from sadcl_core.exporting.export import Export, export
-from sadcl_core.exporting.verify import verify
+from sadcl_core.exporting.verify import Runner, verify
 from sadcl_core.inference.load import Model, find_card, load, load_trained
 from sadcl_core.inference.onnx_model import OnnxModel
 from sadcl_core.runs.onnx_file import read_metadata
@@ -120,12 +120,12 @@ def test_an_export_that_answers_otherwise_is_refused(model: Model, onnx_model: O
         scores[:, 3] = np.where(scores[:, 3] > 0.5, 0.4, 0.6)
         return scores
 
-    checked = verify(model, onnx_model.read, score, odd_images)
+    checked = verify(model, Runner(onnx_model.read, score), odd_images)
     assert checked is not None
     assert (checked.label, checked.flipped) == ("three", len(odd_images))
     with pytest.raises(GateError, match=r"three of .* labels flip on 8 images\. m\.onnx was deleted"):
         checked.require(Path("m.onnx"))
-    assert verify(model, onnx_model.read, score, [b"broken"]) is None
+    assert verify(model, Runner(onnx_model.read, score), [b"broken"]) is None
 
 
 def test_images_that_only_one_model_reads_are_left_out(model: Model, onnx_model: OnnxModel, odd_images: list[Path]) -> None:
@@ -134,7 +134,7 @@ def test_images_that_only_one_model_reads_are_left_out(model: Model, onnx_model:
             raise DataError("cannot be read")
         return onnx_model.read(source, name)
 
-    checked = verify(model, read, onnx_model.score, [*odd_images[:3], b"broken"])
+    checked = verify(model, Runner(read, onnx_model.score), [*odd_images[:3], b"broken"])
     assert checked is not None
     assert (checked.images, checked.left_out, checked.passed) == (2, 2, True)
 
