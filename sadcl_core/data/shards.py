@@ -29,7 +29,7 @@ from sadcl_core.data.manifest import (
     load_manifest,
     parse_description,
 )
-from sadcl_core.data.split import Split
+from sadcl_core.data.split import Split, spaced
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained, replacing, safe_name, write_json
 from sadcl_core.runtime.progress import Progress
@@ -164,6 +164,13 @@ def image_sources(split: Split, count: int) -> Iterator[Path | bytes]:
     for row, _, content in read_samples(split.manifest, shards_of(split, count)):
         if row - first < count:
             yield content
+
+
+def spaced_images(split: Split, count: int) -> dict[int, Path | bytes]:
+    """Return the paths of at most `count` images at equal distances, by index; of shards the contents of the first images."""
+    if split.manifest.description.shards is not None:
+        return dict(enumerate(image_sources(split, count)))
+    return {index: split.path(index) for index in spaced(range(len(split)), count)}
 
 
 def is_address(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,17 @@ NO_INACTIVE = (
 )
 
 Counts = npt.NDArray[np.int64]
+Item = TypeVar("Item")
+
+
+def spaced(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """Return at most `count` items at equal distances, the first and the last among them: items may be in order of their labels.
+
+    Example:
+        >>> spaced("abcdefghij", 4), spaced("ab", 4)
+        (['a', 'd', 'g', 'j'], 'ab')
+    """
+    return items if len(items) <= count else [items[place] for place in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 class Split(Sequence[str]):

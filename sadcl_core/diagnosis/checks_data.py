@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from shlex import quote
 
 import numpy as np
 
+from sadcl_core.data.split import spaced
 from sadcl_core.data.twins import find_twins
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
@@ -76,11 +76,6 @@ def images_of_init(evidence: Evidence) -> Finding:
         "Divide the data so that these images are in the training split, and train again.",
         **numbers,
     )
-
-
-def spaced(images: Sequence[str], count: int) -> Sequence[str]:
-    """Return at most `count` of the images, at equal distances."""
-    return images if len(images) <= count else [images[place] for place in np.linspace(0, len(images) - 1, count).astype(int)]
 
 
 def label_names(evidence: Evidence) -> Finding:

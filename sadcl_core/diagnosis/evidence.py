@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, find_prepared, load_manifest
-from sadcl_core.data.split import Split
+from sadcl_core.data.split import Split, spaced
 from sadcl_core.diagnosis.baselines import Baselines, baselines
 from sadcl_core.diagnosis.findings import Finding, not_checked
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
@@ -218,10 +218,9 @@ def _score(
 
 
 def spaced_split(split: Split, limit: int | None) -> Split:
-    """Return at most `limit` images at equal distances, since rows may be in the order of their labels; all of shards."""
+    """Return at most `limit` images at equal distances; all of shards."""
     if limit is None or len(split) <= limit or split.manifest.description.shards is not None:
         return split
     manifest = split.manifest
     rows = np.flatnonzero(pc.equal(manifest.rows["split"], split.name).to_numpy())
-    sample = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
-    return Manifest(manifest.description, manifest.rows.take(sample)).split(split.name)
+    return Manifest(manifest.description, manifest.rows.take(spaced(rows.tolist(), limit))).split(split.name)

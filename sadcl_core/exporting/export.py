@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sadcl_core.data.shards import spaced_images
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.inference.load import ModelFile, find_card, load_trained
@@ -143,7 +144,9 @@ def export(
         runner = getattr(targets, chosen.write)(model, temporary)
         report(1, 1)
         if held_out is not None and images:
-            verification = verify(model, runner, spread(held_out, images), progress=stage(progress, "comparing images"))
+            verification = verify(
+                model, runner, list(spaced_images(held_out, images).values()), progress=stage(progress, "comparing images")
+            )
             unverified = "" if verification else "None of the images can be read by both models."
         if verification is not None:
             verification.require(path)
@@ -154,7 +157,8 @@ def export(
         from sadcl_core.exporting.quantise import quantise
 
         small = path.with_name(f"{path.stem}-int8{path.suffix}")
-        quantised = quantise(model, path, small, ranges=spread(train, RANGES), held_out=held_out, progress=progress)
+        ranges = list(spaced_images(train, RANGES).values())
+        quantised = quantise(model, path, small, ranges=ranges, held_out=held_out, progress=progress)
         files[small] = quantised.size
     return Export(path, verification, unverified, files, quantised)
 
@@ -177,13 +181,3 @@ def _refuse_place(path: Path, suffix: str) -> None:
         raise UsageError(f"-o {path}: this file ends in {suffix}. Name it so.")
     if path.exists() and (not suffix or not path.is_file()):
         raise UsageError(f"{path} exists. Remove it, or choose another place with -o.")
-
-
-def spread(split: Split, count: int) -> list[ImageSource]:
-    """Return at most `count` images of a split at even distances; of shards the first."""
-    from sadcl_core.data.shards import image_sources
-
-    count = min(count, len(split))
-    if split.manifest.description.shards is not None:
-        return list(image_sources(split, count))
-    return [split.path(number * len(split) // count) for number in range(count)]

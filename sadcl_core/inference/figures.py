@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from sadcl_core.data.images import NamedImage, open_image
 from sadcl_core.data.loader import make_loader
+from sadcl_core.data.shards import spaced_images
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.attention import attention_maps
@@ -279,20 +279,12 @@ def draw_predictions(
         DataError: an image cannot be read, or there is none.
     """
     limits = model.choose_thresholds(threshold)
-    if split.manifest.description.shards is not None:
-        loader = make_loader(split, model.preprocessing.resize, batch_size=batch_size, workers=0, limit=count)
-        batches = list(loader)
-        rows = [row for *_, indices in batches for row in indices.tolist()]
-        inputs = [image for pixels, _, _ in batches for image in pixels]
-        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in inputs]
-    else:
-        rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)).tolist()
-        pictures = [open_image(split.path(row)) for row in rows]
-        inputs = [model.read(picture) for picture in pictures]
+    pictures = {row: open_image(source, name=split.path(row)) for row, source in spaced_images(split, count).items()}
+    inputs = [model.read(picture) for picture in pictures.values()]
     scores = np.concatenate([model.score(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)])
     tiles = [
-        Tile(picture, _compared(scores[number], split.targets(row), limits.values, model.classes))
-        for number, (row, picture) in enumerate(zip(rows, pictures, strict=True))
+        Tile(picture, _compared(each, split.targets(row), limits.values, model.classes))
+        for each, (row, picture) in zip(scores, pictures.items(), strict=True)
     ]
     where = f"{split.manifest.description.name}, split {split.name}"
     title = f"{where}; labels above {limits.description}: \u2713 right, \u2717 wrong, \u25cb missed, ? not known"

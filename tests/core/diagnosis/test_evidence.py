@@ -20,7 +20,7 @@ from safetensors import safe_open
 from sadcl_core.config.yaml import format_yaml, read_table
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
-from sadcl_core.diagnosis.checks_data import spaced
+from sadcl_core.data.split import spaced
 from sadcl_core.diagnosis.checks_run import model_file
 from sadcl_core.diagnosis.diagnose import find_run
 from sadcl_core.diagnosis.evidence import gather, spaced_split

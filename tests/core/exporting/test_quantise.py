@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sadcl_core.data.manifest import load_manifest
-from sadcl_core.exporting.export import Export, spread
+from sadcl_core.data.shards import spaced_images
+from sadcl_core.exporting.export import Export
 from sadcl_core.exporting.quantise import quantise
 from sadcl_core.inference.load import load, load_trained
 
@@ -17,7 +18,8 @@ def test_eight_bits(trained: Path, exported: Export, tmp_path: Path, monkeypatch
     model = load_trained("runs/coco", device="cpu")
     data = load_manifest(Path("prepared/coco"))
     train, held_out = data.split("train"), data.split("val")
-    result = quantise(model, exported.path, tmp_path / "small.onnx", ranges=spread(train, 8), held_out=held_out)
+    ranges = list(spaced_images(train, 8).values())
+    result = quantise(model, exported.path, tmp_path / "small.onnx", ranges=ranges, held_out=held_out)
     assert result.size == (tmp_path / "small.onnx").stat().st_size < exported.path.stat().st_size
     assert result.comparison.images == 12
     assert abs(result.comparison.map_interpolated.value) < 10
