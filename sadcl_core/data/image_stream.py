@@ -20,6 +20,7 @@ from typing import IO, Any
 from sadcl_core.data.images import EXTENSIONS, NamedImage
 from sadcl_core.data.remote import GLOB, files_under, is_remote, is_remote_folder, local_copy, open_binary, read_remote
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runtime.files import exists
 
 STDIN = "-"
 LIST = "@"  # before the name of a list of names
@@ -75,7 +76,7 @@ class ImageStream:
 
     def _matches(self, place: str) -> Iterable[str]:
         """Return the files and folders that a pattern stands for; any other place as it is."""
-        if place == STDIN or not GLOB.search(place) or (_exists(place.removeprefix(LIST)) and not is_remote(place)):
+        if place == STDIN or not GLOB.search(place) or (exists(place.removeprefix(LIST)) and not is_remote(place)):
             return (place,)
         if is_remote(place):
             folders = "**" not in place
@@ -87,9 +88,9 @@ class ImageStream:
         suffix = os.path.splitext(place)[1].lower()  # noqa: PTH122 # also of addresses
         if place == STDIN:
             return _listed(_split(sys.stdin.buffer, "the standard input"), "")
-        if place.startswith(LIST) and not _exists(place):
+        if place.startswith(LIST) and not exists(place):
             return _read_list(place.removeprefix(LIST))
-        if suffix in LISTS and not any(_exists(place.removesuffix(suffix) + image) for image in EXTENSIONS):  # or it holds tags
+        if suffix in LISTS and not any(exists(place.removesuffix(suffix) + image) for image in EXTENSIONS):  # or it holds tags
             return _read_list(place)
         if suffix == ".parquet":
             return _read_parquet(place, self.column)
@@ -164,20 +165,15 @@ def _check(place: str, stream: ImageStream) -> None:
         return
     if _is_folder(place):
         next(iter(ImageStream((place,), stream.recursive)))
-    elif not _exists(place) and not _exists(place.removeprefix(LIST)):
+    elif not exists(place) and not exists(place.removeprefix(LIST)):
         if not GLOB.search(place):
-            raise DataError(f"There is no image or folder {place}. Check the path.")
+            raise DataError(f"{place} does not exist. Check the path.")
         if not stream._matches(place):
             raise DataError(f"Nothing matches {place}. Check the pattern.")
 
 
-def _exists(path: str | Path) -> bool:
-    """Return True if something is at a path; False also for what can be no path."""
-    return os.path.exists(path)  # noqa: PTH110 # pathlib raises for a name that is too long
-
-
 def _is_folder(path: str) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 # as above
+    return os.path.isdir(path)  # noqa: PTH112 # pathlib raises for a name that is too long
 
 
 def _named(text: str, above: str = "") -> NamedImage:
@@ -186,7 +182,7 @@ def _named(text: str, above: str = "") -> NamedImage:
     if is_remote(address):
         return NamedImage(text, partial(read_remote, address))
     beside = Path(above, text)
-    return NamedImage(text, beside if _exists(beside) else Path(text))
+    return NamedImage(text, beside if exists(beside) else Path(text))
 
 
 def _unnamed(where: str) -> NamedImage:

@@ -78,6 +78,16 @@ def regular(path: Path, *, most: int | None = None) -> Path:
     return path
 
 
+def exists(path: str | Path) -> bool:
+    """Return True if something is at a path; False also for a name that is too long, and in a folder that cannot be read.
+
+    Example:
+        >>> exists("."), exists("x" * 999)
+        (True, False)
+    """
+    return os.path.exists(path)  # noqa: PTH110 # pathlib raises
+
+
 def plain_path(text: str) -> str:
     """Return a path from a label file as one that stays below a folder.
 

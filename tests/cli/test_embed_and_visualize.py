@@ -70,7 +70,7 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
     for arguments, code, words in [
         (("visualize", "prototype"), 2, "prototypes"),
         (("visualize", "attention"), 2, "Missing argument"),
-        (("visualize", "attention", tmp_path / "none.jpg"), 3, "There is no image"),
+        (("visualize", "attention", tmp_path / "none.jpg"), 3, "none.jpg does not exist"),
         (("visualize", "attention", IMAGE, "--labels", "tenn"), 2, "no class 'tenn'"),
         (("visualize", "curves", "-o", tmp_path / "a.jpg"), 2, "png, svg, pdf"),
         (("visualize", "attention", "my-coco/val2017", "-o", tmp_path / "a.png"), 2, "Name a folder"),

@@ -59,7 +59,7 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         (("predict", f"{IMAGES}/001.png", "--all-scores"), 2, "Give --json as well"),
         (("predict", f"{IMAGES}/001.png", "--threshold", "auto"), 2, "sadcl eval --calibrate"),
         (("predict", f"{IMAGES}/001.png", "--threshold", "cat=0.3"), 2, "no class 'cat'"),
-        (("predict", tmp_path / "none.jpg"), 3, "no image or folder"),
+        (("predict", tmp_path / "none.jpg"), 3, "does not exist. Check the path."),
         (("predict", tmp_path / "empty"), 3, "holds no image"),
         (("predict", f"{IMAGES}/001.png", "--topk", "0"), 2, "--topk"),
         (("predict", f"{IMAGES}/001.png", "--part", "2"), 2, "such as 1/8"),

@@ -47,7 +47,7 @@ def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
     refuse(
         trained,
         [
-            ("predict none.jpg", 3, "no image or folder none.jpg"),
+            ("predict none.jpg", 3, "none.jpg does not exist"),
             (f"predict {image} --threshold high", 2, "neither a number nor a file"),
             (f"predict {image} --threshold 1.5", 2, "between 0 and 1"),
             (f"predict {image} --threshold onee=0.5", 2, "Did you mean 'one'"),
@@ -62,7 +62,7 @@ def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
             ("embed -w none", 3, "no model file none"),
             ("visualize prototypes -w none", 3, "no model file none"),
             ("visualize embeddings --device tpu", 2, "no such kind of device"),
-            ("visualize attention none.jpg", 3, "no image or folder none.jpg"),
+            ("visualize attention none.jpg", 3, "none.jpg does not exist"),
             (f"visualize attention {tmp_path}/t.json", 3, "not an image"),
             (f"visualize attention {image} --labels tenn", 2, "no class 'tenn'"),
             ("embed --split tset", 3, "has no split 'tset'"),

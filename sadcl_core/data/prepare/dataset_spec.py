@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from sadcl_core.data.formats.source import UNASSIGNED, Reading, Source, split_na
 from sadcl_core.data.manifest import is_prepared, load_description
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
-from sadcl_core.runtime.files import safe_name
+from sadcl_core.runtime.files import exists, safe_name
 
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
 AS_DETECTED = Reading()
@@ -143,11 +142,6 @@ def _prepared_from(name: str) -> Path | None:
     except (DataError, KeyError, TypeError):
         return None
     return folder if folder.is_dir() else None
-
-
-def exists(path: Path) -> bool:
-    """Return True if there is a file or folder; False if the folder around it cannot be read."""
-    return os.path.exists(path)  # noqa: PTH110
 
 
 def _files_by_split(dataset: Sequence[str]) -> dict[str, Path]:

@@ -26,7 +26,7 @@ from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, l
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
-from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, exists, find_labels, identify
+from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
 from sadcl_core.data.prepare.reading_options import ReadingOptions, class_names, names_or_file
@@ -36,7 +36,7 @@ from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
 from sadcl_core.data.shards import is_address, open_shards, refuse_used, require_webdataset, write_shards
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.runtime.files import explained, write_json
+from sadcl_core.runtime.files import exists, explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage
 
 REPORT = "report.json"

@@ -16,12 +16,13 @@ from sadcl_core.data.formats.detect import reader
 from sadcl_core.data.formats.source import UNASSIGNED, changed
 from sadcl_core.data.interpretation import FileReading, Interpretation
 from sadcl_core.data.manifest import Manifest, is_prepared, load_manifest
-from sadcl_core.data.prepare.dataset_spec import PREPARED, exists, find_labels, identify
+from sadcl_core.data.prepare.dataset_spec import PREPARED, find_labels, identify
 from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.data.shards import is_address, open_shards
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
+from sadcl_core.runtime.files import exists
 
 AS_DETECTED = ReadingOptions()
 OF_ARRAYS = ("absent", "unknown")  # options for labels that are numbers alone

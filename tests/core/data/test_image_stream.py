@@ -178,9 +178,9 @@ def test_tags_beside_an_image_are_no_list(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "options", "error", "words"),
     [
-        ("none.jpg", {}, DataError, "no image or folder"),
-        ("x" * 300, {}, DataError, "no image or folder"),
-        ("@none", {}, DataError, "no image or folder"),
+        ("none.jpg", {}, DataError, "does not exist. Check the path."),
+        ("x" * 300, {}, DataError, "does not exist. Check the path."),
+        ("@none", {}, DataError, "does not exist. Check the path."),
         ("photos/*.gif", {}, DataError, "Nothing matches"),
         ("empty", {}, DataError, "empty holds no image"),
         ("photos", {"part": (3, 2)}, UsageError, "no such part"),

@@ -228,7 +228,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SadclError, match=r"nowhere.csv does not exist"):
+    with pytest.raises(SadclError, match=r"nowhere\.csv does not exist"):
         load(tmp_path / "nowhere.csv")
 
 
