@@ -56,7 +56,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             _show_traceback()
             ended = isinstance(error, Terminated)
-            fail("ended by SIGTERM." if ended else "interrupted.")
+            kept = f": {error}" if str(error) else ""
+            fail(f"{'ended by SIGTERM' if ended else 'interrupted'}{kept}.")
             raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
         except (OSError, MemoryError) as error:
             _end(error)

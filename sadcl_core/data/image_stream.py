@@ -297,5 +297,5 @@ def _read_shard(place: str) -> Iterator[NamedImage]:
     with open_binary(place) as file:
         for key, files in read_samples(file, place):
             for extension, content in files.items():
-                if f".{extension}".endswith(EXTENSIONS):
+                if f".{extension}" in EXTENSIONS:  # seg.png is a mask
                     yield NamedImage(f"{place}/{key}.{extension}", content)

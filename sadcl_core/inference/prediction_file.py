@@ -29,6 +29,8 @@ from sadcl_core.runtime.files import explained, replacing, to_cell, write_json
 
 CHUNK = 1024  # images, at least, between two times at which a killed process can go on
 SCHEMA_VERSION = 1
+IMAGES = ("images", "recursive", "column", "part")  # of a job: which images
+DIFFERENCES = {**dict.fromkeys(IMAGES, "other images"), "model": "another model", "set_of_results": "other places for labels"}
 KEY = b"sadcl"  # of the description in the metadata of a Parquet file
 
 
@@ -71,7 +73,7 @@ class PredictionFile:
     @property
     def folder(self) -> Path:
         """Return where the chunks are until all are done."""
-        return self.path.with_name(f".{self.path.name}.parts")
+        return chunk_folder(self.path)
 
     def __enter__(self) -> PredictionFile:
         """Lock the file.
@@ -99,17 +101,17 @@ class PredictionFile:
         path = self.folder / "job.json"
         own = {"all_scores": self.all_scores, "features": self.features}
         job = json.loads(json.dumps({**self.job, "chunk": self._chunk_size, **own}))  # as it is read
-        if path.is_file():
+        while (self.folder / f"{self._count:06d}.parquet").is_file():
+            self._count += 1
+        if self._count and path.is_file():
             begun = json.loads(path.read_text(encoding="utf-8"))
             other = next((name for name in {**job, **begun} if job.get(name) != begun.get(name)), None)
             if other is not None:
                 raise UsageError(
-                    f"{self.path} was begun with another {other.replace('_', ' ')} ({str(begun.get(other))[:100]}). "
-                    f"Give the same command again to go on, or remove {self.folder} to begin again."
+                    f"{self.folder.name} was begun with {DIFFERENCES.get(other, 'other options')}. "
+                    f"Give the command that began it to go on, or remove {self.folder} to begin again."
                 )
         write_json(path, job)
-        while (self.folder / f"{self._count:06d}.parquet").is_file():
-            self._count += 1
 
     @property
     def _chunk_size(self) -> int:
@@ -220,6 +222,26 @@ WRITERS: dict[str, Callable[[PredictionFile, Path], None]] = {
     ".jsonl": PredictionFile._write_jsonl,
     ".csv": PredictionFile._write_csv,
 }
+
+
+def chunk_folder(path: Path) -> Path:
+    """Return the folder beside a file of predictions that holds its chunks until all are done.
+
+    Example:
+        >>> chunk_folder(Path("results/all.csv")).as_posix()
+        'results/.all.csv.parts'
+    """
+    return path.with_name(f".{path.name}.parts")
+
+
+def count_kept(path: Path) -> int:
+    """Return the number of images in the finished chunks of a file that is not complete.
+
+    Example:
+        >>> count_kept(Path("nowhere/all.csv"))
+        0
+    """
+    return sum(pq.read_metadata(chunk).num_rows for chunk in chunk_folder(path).glob("[0-9]*.parquet"))
 
 
 def check_target(path: Path, *, exist_ok: bool = False, embed: bool = False) -> None:

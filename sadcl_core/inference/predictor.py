@@ -256,5 +256,5 @@ def _is_one(images: object) -> bool:
 
     if isinstance(images, str | Path | bytes | NamedImage | Image.Image):
         return True
-    dtype = getattr(images, "dtype", None)
-    return bool(getattr(images, "ndim", 4) <= 3 and dtype != np.dtype(object))
+    kind = getattr(getattr(images, "dtype", None), "kind", "")  # of a NumPy array: objects, bytes and texts are many images
+    return getattr(images, "ndim", 4) <= 3 and kind not in ("O", "S", "U", "T")

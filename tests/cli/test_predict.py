@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -141,3 +145,25 @@ def test_help_shows_the_options_in_groups(sadcl: Sadcl) -> None:
         *("Images", "Labels", "Results", "Results beside and inside the images", "Model and machine", "Other options"),
     ]
     assert "IMAGE|DIR" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_says_what_is_kept(in_trained: Sadcl, tmp_path: Path, number: int, code: int, words: str) -> None:
+    names = tmp_path / "names.txt"
+    os.mkfifo(names)
+
+    def interrupt() -> None:
+        with names.open("w"):
+            while not (tmp_path / ".all.csv.parts" / "job.json").exists():
+                time.sleep(0.01)
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    ran = in_trained("predict", names, "-o", tmp_path / "all.csv")
+    thread.join()
+    assert ran.exit_code == code
+    assert f"Error: {words}: no image is kept." in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]

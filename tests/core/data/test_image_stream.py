@@ -75,7 +75,7 @@ def write_parquet(folder: Path, column: pa.Array, name: str = "image") -> str:
 def write_shard(folder: Path) -> str:
     with tarfile.open(folder / "all.tar", "w") as shard:
         for number in range(3):
-            for suffix, content in (("jpg", picture(number)), ("json", b"{}"), ("txt", b"cat")):
+            for suffix, content in (("jpg", picture(number)), ("seg.png", b"a mask"), ("json", b"{}"), ("txt", b"cat")):
                 member = tarfile.TarInfo(f"x/{number}.{suffix}")
                 member.size = len(content)
                 shard.addfile(member, io.BytesIO(content))

@@ -15,6 +15,7 @@ from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.predict import Prediction
 from sadcl_core.inference.predict_images import PredictedImages, predict_images
+from sadcl_core.inference.prediction_file import chunk_folder, count_kept
 from sadcl_core.inference.sinks import Tags
 
 ROWS = 13  # 12 images and a broken one
@@ -110,6 +111,21 @@ def test_no_image_can_be_read(model: Model, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "a.parquet")["error"].to_pylist() == [f"{tmp_path}/a.jpg: not an image."]
 
 
+def test_a_folder_without_a_finished_chunk_blocks_nothing(model: Model, photos: Path, tmp_path: Path) -> None:
+    folder = chunk_folder(tmp_path / "a.csv")
+    folder.mkdir()
+    (folder / "job.json").write_text('{"images": ["others"]}')
+    with pytest.raises(KeyboardInterrupt):
+        run(model, open_images([photos]), tmp_path / "a.csv", each=stopped_after(1))
+    assert not folder.exists()
+    assert count_kept(tmp_path / "a.csv") == 0
+
+
+def test_an_array_of_texts_is_many_paths(model: Model, photos: Path) -> None:
+    paths = sorted(map(str, photos.glob("*.png")))[:2]
+    assert [prediction.name for prediction in model.predict(np.array(paths))] == paths
+
+
 def test_parts_are_the_whole(model: Model, photos: Path, tmp_path: Path) -> None:
     run(model, open_images([photos]), tmp_path / "all.parquet")
     rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
@@ -124,10 +140,13 @@ def test_a_file_goes_on_with_the_same_images_and_options_alone(model: Model, pho
     with pytest.raises(KeyboardInterrupt):
         run(model, open_images([photos]), output, each=stopped_after(9))
     for options in ({"threshold": 0.3}, {"batch_size": 4}, {"topk": 1}, {"all_scores": True}, {"exclude": ["one"]}, {"chunk": 9}):
-        with pytest.raises(UsageError, match="was begun with another"):
+        with pytest.raises(UsageError, match=r"^\.a\.parquet\.parts was begun with other options\. "):
             run(model, open_images([photos]), output, **options)
-    with pytest.raises(UsageError, match="was begun with another set of results"):  # which the first images would lack
+    with pytest.raises(UsageError, match="was begun with other places for labels"):  # which the first images would lack
         run(model, open_images([photos]), output, sinks=[Tags(tmp_path / "tags")])
+    with pytest.raises(UsageError, match=r"was begun with other images\. Give the command that began it to go on, or remove "):
+        run(model, open_images([photos], part=(1, 2)), output)
+    assert count_kept(output) == 8
     (photos / "000a.png").write_bytes((photos / "000.png").read_bytes())
     with pytest.raises(DataError, match=r"Image 2 is .*000a\.png and was .*001\.png"):
         run(model, open_images([photos]), output)
