@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
-import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Sadcl
@@ -150,20 +149,16 @@ def test_help_shows_the_options_in_groups(sadcl: Sadcl) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "words"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_signal_says_what_is_kept(in_trained: Sadcl, tmp_path: Path, number: int, code: int, words: str) -> None:
-    names = tmp_path / "names.txt"
-    os.mkfifo(names)
+def test_a_signal_says_what_is_kept(
+    in_trained: Sadcl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, words: str
+) -> None:
+    def interrupted(*_: object, **options: object) -> None:
+        folder = tmp_path / ".all.csv.parts"
+        folder.mkdir()
+        pq.write_table(pa.table({"image": ["a"] * 5}), folder / "000000.parquet")
+        signal.raise_signal(number)
 
-    def interrupt() -> None:
-        with names.open("w"):
-            while not (tmp_path / ".all.csv.parts" / "job.json").exists():
-                time.sleep(0.01)
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    ran = in_trained("predict", names, "-o", tmp_path / "all.csv")
-    thread.join()
-    assert ran.exit_code == code
-    assert f"Error: {words}: no image is kept." in ran.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]
+    monkeypatch.setattr("sadcl_core.inference.predict_images.predict_images", interrupted)
+    ran = in_trained("predict", f"{IMAGES}/001.png", "-o", tmp_path / "all.csv")
+    assert ran.exit_code == code, ran.stderr
+    assert f"Error: {words}: 5 images are kept; the same command goes on." in ran.stderr
