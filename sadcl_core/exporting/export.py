@@ -18,7 +18,6 @@ from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
-    from sadcl_core.data.images import ImageSource
     from sadcl_core.exporting.quantise import Quantised
     from sadcl_core.exporting.verify import Verification
 
