@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import traceback
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -56,8 +58,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             _show_traceback()
             ended = isinstance(error, Terminated)
-            kept = f": {error}" if str(error) else ""
-            fail(f"{'ended by SIGTERM' if ended else 'interrupted'}{kept}.")
+            notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+            fail(f"{'ended by SIGTERM' if ended else 'interrupted'}.{notes}")
             raise typer.Exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED) from None
         except (OSError, MemoryError) as error:
             _end(error)
@@ -86,6 +88,11 @@ def _end(error: OSError | MemoryError) -> NoReturn:
     fail(f"{what} cannot be read or written ({error.strerror or error}). Check the path, the disk and where the output goes.")
     usage = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
     raise SystemExit(UsageError.exit_code if usage else MachineError.exit_code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
+    raise Terminated
 
 
 def _show_traceback() -> None:
@@ -136,4 +143,6 @@ app.command("infer", cls=predict.PredictCommand, hidden=True)(predict.predict)
 def main() -> None:
     """Entry point of the `sadcl` program."""
     prepare_streams()
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)  # nothing half written stays behind
     app(prog_name="sadcl")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -28,7 +24,7 @@ from sadcl_cli.options import (
     Workers,
     takes_verbosity,
 )
-from sadcl_core.errors import DataError, Terminated, UsageError
+from sadcl_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,8 +163,7 @@ def predict(
     )
     quiet = output is not None or bool(sinks)  # the lines are not what was asked for
     lines = _Lines(model.classes if all_scores else (), json=json, quiet=quiet and not json, width=min(80, max(map(len, images))))
-    bar = lines.quiet or (messages().is_terminal and not results().is_terminal)
-    with _kept_on_signals(output), counting("predicting", bar=bar) as progress:
+    with counting("predicting", bar=lines.quiet or (messages().is_terminal and not results().is_terminal)) as progress:
         done = predict_images(
             model,
             stream,
@@ -186,29 +181,6 @@ def predict(
             progress=progress,
         )
     lines.end(done, output)
-
-
-@contextmanager
-def _kept_on_signals(output: Path | None) -> Iterator[None]:
-    """End at Ctrl-C and SIGTERM with a word on what is kept of a file of predictions."""
-    from sadcl_core.inference.prediction_file import count_kept
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if main else None
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if output is None:
-            raise
-        images = count_kept(output)
-        raise type(error)(f"{images:,} images are kept; the same command goes on" if images else "no image is kept") from None
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
 
 
 class _Lines:

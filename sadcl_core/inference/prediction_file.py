@@ -73,7 +73,7 @@ class PredictionFile:
     @property
     def folder(self) -> Path:
         """Return where the chunks are until all are done."""
-        return chunk_folder(self.path)
+        return self.path.with_name(f".{self.path.name}.parts")
 
     def __enter__(self) -> PredictionFile:
         """Lock the file.
@@ -91,8 +91,11 @@ class PredictionFile:
         self._check_job()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Unlock the file; what is finished of it stays for the next process, unless nothing is."""
+        if isinstance(error, KeyboardInterrupt):
+            kept = self._count * self._chunk_size
+            error.add_note(f"{kept:,} images are kept; the same command goes on." if kept else "No prediction is kept yet.")
         if not self._count:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
@@ -222,26 +225,6 @@ WRITERS: dict[str, Callable[[PredictionFile, Path], None]] = {
     ".jsonl": PredictionFile._write_jsonl,
     ".csv": PredictionFile._write_csv,
 }
-
-
-def chunk_folder(path: Path) -> Path:
-    """Return the folder beside a file of predictions that holds its chunks until all are done.
-
-    Example:
-        >>> chunk_folder(Path("results/all.csv")).as_posix()
-        'results/.all.csv.parts'
-    """
-    return path.with_name(f".{path.name}.parts")
-
-
-def count_kept(path: Path) -> int:
-    """Return the number of images in the finished chunks of a file that is not complete.
-
-    Example:
-        >>> count_kept(Path("nowhere/all.csv"))
-        0
-    """
-    return sum(pq.read_metadata(chunk).num_rows for chunk in chunk_folder(path).glob("[0-9]*.parquet"))
 
 
 def check_target(path: Path, *, exist_ok: bool = False, embed: bool = False) -> None:

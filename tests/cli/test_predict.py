@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Sadcl
+from tests.processes import end, start, wait_until
 
 IMAGES = "my-coco/val2017"
 
@@ -146,19 +147,18 @@ def test_help_shows_the_options_in_groups(sadcl: Sadcl) -> None:
     assert "IMAGE|DIR" in text
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "words"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
-)
-def test_a_signal_says_what_is_kept(
-    in_trained: Sadcl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, words: str
-) -> None:
-    def interrupted(*_: object, **options: object) -> None:
-        folder = tmp_path / ".all.csv.parts"
-        folder.mkdir()
-        pq.write_table(pa.table({"image": ["a"] * 5}), folder / "000000.parquet")
-        signal.raise_signal(number)
-
-    monkeypatch.setattr("sadcl_core.inference.predict_images.predict_images", interrupted)
-    ran = in_trained("predict", f"{IMAGES}/001.png", "-o", tmp_path / "all.csv")
-    assert ran.exit_code == code, ran.stderr
-    assert f"Error: {words}: 5 images are kept; the same command goes on." in ran.stderr
+@pytest.mark.slow
+def test_sigterm_says_what_is_kept(trained: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many.txt"
+    many.write_text(f"{trained / IMAGES / '001.png'}\n" * 100_000)
+    output = tmp_path / "all.csv"
+    process = start(trained, "predict", many, "-o", output)
+    wait_until((tmp_path / ".all.csv.parts" / "000000.parquet").is_file, process)
+    os.kill(process.pid, signal.SIGTERM)
+    code, stdout, stderr = end(process)
+    assert (code, stdout) == (143, "")
+    (kept,) = re.findall(
+        r"^Error: ended by SIGTERM\. ([\d,]+) images are kept; the same command goes on\.$", stderr, re.MULTILINE
+    )
+    assert int(kept.replace(",", "")) % 1024 == 0
+    assert not output.exists()
