@@ -106,7 +106,8 @@ def verify(
         NotFiniteError: a model gives NaN.
     """
     runs, speeds = [], []
-    for number, runner in enumerate((model, exported)):
+    runners: tuple[Model | Runner, ...] = (model, exported)
+    for number, runner in enumerate(runners):
         for timed in (False, True):
             start = time.perf_counter()
             predictions: list[Prediction] = []
