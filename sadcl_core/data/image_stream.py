@@ -272,10 +272,11 @@ def _read_parquet(place: str, column: str) -> Iterator[NamedImage]:
                 schema = content.schema_arrow
                 name = schema.names[_find(schema.names, column, place, image_column(schema))]
                 for batch in content.iter_batches(BATCH, columns=[name]):
+                    batch.validate(full=True)
                     for cell in batch.column(0).to_pylist():
                         row += 1
                         yield _of_cell(cell, f"{place}#{row}", _above(place))
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(f"{place}, after row {row} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
 
 

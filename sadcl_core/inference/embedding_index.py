@@ -103,6 +103,7 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
             about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
             columns = [column for column in COLUMNS[name] if column in schema.names]
             table = pq.read_table(folder / name, columns=columns)
+            table.validate(full=True)
         with explained_index(folder / ARRAYS[name], remedy):
             vectors = np.load(folder / ARRAYS[name], mmap_mode="r" if table.num_rows else None)
             if vectors.ndim != 2 or len(vectors) != table.num_rows or vectors.dtype != np.float32:

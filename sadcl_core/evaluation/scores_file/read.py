@@ -267,7 +267,9 @@ def _read_parquet(path: Path, logits: bool) -> ScoresFile:
         if CELL * cells > psutil.virtual_memory().available:  # a few bytes may stand for a column of any length
             raise DataError(f"{path} has {cells:,} cells, more than there is memory for. Write the scores of fewer images.")
         table = _with_names(file.read())
-    return _from_table(path, table, _image_column(table), logits)
+        table.validate(full=True)  # or texts that are no UTF-8 raise later
+        image = _image_column(table)
+    return _from_table(path, table, image, logits)
 
 
 def _with_names(table: pa.Table) -> pa.Table:

@@ -188,6 +188,7 @@ def test_tags_beside_an_image_are_no_list(photos: Path) -> None:
         ("photos/notes.csv", {"column": "url"}, DataError, "no column of images 'url'"),
         ("photos/table.csv", {"column": "file nam"}, DataError, "no column 'file nam'"),
         ("photos/broken.parquet", {}, DataError, "cannot be read as Parquet"),
+        ("photos/latin.parquet", {}, DataError, "after row 0 cannot be read as Parquet"),
         ("photos/numbers.parquet", {}, DataError, "Say which with --column"),
         ("photos/broken.tar", {}, DataError, "cannot be read as a tar file"),
         ("photos/wide.txt", {}, DataError, "Save it as UTF-8"),
@@ -202,6 +203,8 @@ def test_places_without_images(
 ) -> None:
     monkeypatch.chdir(photos.parent)
     (photos.parent / "empty").mkdir()
+    write_parquet(photos, pa.array([b"a\xbc.jpg"]).view(pa.string()), "path")
+    (photos / "all.parquet").rename(photos / "latin.parquet")
     for name in ("notes.csv", "broken.parquet", "broken.tar"):
         (photos / name).write_text("a,b\n1,2\n")
     (photos / "table.csv").write_text("id,file name\n1,a.jpg\n")

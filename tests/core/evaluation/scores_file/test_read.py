@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
@@ -289,6 +289,7 @@ def test_parquet_that_is_damaged(tmp_path: Path) -> None:
         ({"image": ["a"], "probs": pa.array([None], pa.list_(pa.float32()))}, "shape"),
         ({"probs": [[0.5], [0.5, 0.5]]}, "cannot be read as lists of one score per class"),
         ({"a": [[0.5]], "b": [[0.5]]}, "several columns of lists"),
+        ({"image": pa.array([b"a\xbc.jpg"]).view(pa.string()), "cat": [0.5]}, r"cannot be read as Parquet \(.*UTF8"),
         ({"image": ["a", None], "cat": [0.5, 0.5]}, "row 2 names no image"),
         ({"image": pa.array([], pa.string()), "cat": pa.array([], pa.float32())}, "has a header and no row"),
         ({"image": ["a"], "what": ["b"]}, "has no column of scores"),
@@ -315,6 +316,7 @@ def test_any_bytes(tmp_path: Path, content: bytes, suffix: str, start: bytes) ->
     places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=5),
     suffix=st.sampled_from([".npz", ".parquet", ".csv"]),
 )
+@example(places=[(89, 0)], suffix=".parquet")  # text that is no UTF-8
 def test_changed_bytes(tmp_path: Path, places: list[tuple[int, int]], suffix: str) -> None:
     path = tmp_path / f"s{suffix}"
     write_scores(path, SCORES, CLASSES, IMAGES)
