@@ -27,7 +27,7 @@ RANGES = 128  # training images that set the scales of 8 bits
 
 @dataclass(frozen=True)
 class Target:
-    """What is written for a kind of program.
+    """A kind of program to export for, and what is written for it.
 
     Attributes:
         write: function of `sadcl_core.exporting.targets` that does it.
