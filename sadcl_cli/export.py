@@ -15,8 +15,8 @@ from sadcl_cli.options import Data, ImgSize, Json, Split, Weights, takes_verbosi
 def export_command(
     format: Annotated[Literal["onnx"], typer.Argument(help="One ONNX file, with preprocessing and probabilities inside.")],
     target: Annotated[
-        Literal["onnx", "torch", "triton", "imgutils", "openvino"],
-        typer.Option("--for", help="torch: torch.export; triton: a model repository; imgutils: a tagger's folder; openvino."),
+        Literal["onnx", "torch", "triton", "imgutils", "openvino", "coreml"],
+        typer.Option("--for", help="torch: torch.export; triton: a model repository; imgutils: a tagger's folder."),
     ] = "onnx",
     weights: Weights = None,
     data: Data = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,12 +35,14 @@ class Target:
         packages: that it needs.
         name: of the file or folder.
         install: what pip installs for it.
+        platform: that alone can run it, as `sys.platform` names it; empty: each can.
     """
 
     write: str
     packages: tuple[str, ...]
     name: str
     install: str = "'sadcl[export]'"
+    platform: str = ""
 
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -49,7 +52,9 @@ TARGETS = {
     "triton": Target("write_triton", ONNX, "triton"),
     "imgutils": Target("write_imgutils", ONNX, "imgutils"),
     "openvino": Target("write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export]' openvino"),
+    "coreml": Target("write_coreml", ("coremltools",), "model.mlpackage", "'sadcl[coreml]'", "darwin"),
 }
+UNVERIFIABLE = "Core ML predicts on a Mac alone. Export it there to compare it with the trained model."
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def export(
 
     Args:
         run_or_file: a run, a model file, or None for the run that finished last.
-        target: a row of TARGETS: onnx, torch (torch.export), triton (a repository), imgutils (a tagger's folder) or openvino.
+        target: a row of TARGETS: onnx, torch (torch.export), triton (a repository), imgutils (a tagger's folder), openvino or
+            coreml.
         output: the file, or the folder of several; inside `export/` of the run, or here, unless given.
         data: other images than the run's own: a name, a folder, a label file.
         split: of the images; the run's held-out split unless given.
@@ -128,9 +134,13 @@ def export(
     path = folder / chosen.name if output is None else Path(output)
     _refuse_place(path, Path(chosen.name).suffix)
     may_fail = not int8 and data is None and split is None
-    held_out, unverified = _open(file, data, split, progress, may_fail=may_fail) if images or int8 else (None, "")
+    held_out, unverified = None, "No images were asked for."
+    if chosen.platform not in ("", sys.platform):
+        unverified = UNVERIFIABLE
+    elif images or int8:
+        held_out, reason = _open(file, data, split, progress, may_fail=may_fail)
+        unverified = reason if images else unverified
     train = _open(file, data, "train", progress)[0] if int8 else None
-    unverified = unverified if images else "No images were asked for."
 
     from sadcl_core.exporting import targets
     from sadcl_core.exporting.verify import verify

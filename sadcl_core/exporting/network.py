@@ -84,11 +84,26 @@ class TaggerModel(WholeModel):
         return self.probabilities(output.logits), output.logits, output.image_features
 
 
+class PictureModel(WholeModel):
+    """The whole model for one image (1, 3, S, S) that comes resized, as numbers in 0..255, as Core ML gives pictures."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the whole model returns."""
+        return super().forward((images / 255 - self.mean) / self.std)
+
+
 def trace(network: WholeModel) -> ExportedProgram:
-    """Return the operations of a network, for batches of any size and images of any height and width."""
-    dynamic = {0: Dim.DYNAMIC} if network.prepared else {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
+    """Return the operations of a network, for batches of any size and images of any height and width.
+
+    Those of a PictureModel are for one image at a time.
+    """
+    example, dynamic = network.example(), {0: Dim.DYNAMIC}
+    if isinstance(network, PictureModel):
+        example, dynamic = example[:1], {}
+    elif not network.prepared:
+        dynamic |= {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     with torch.no_grad(), _traceable(network):
-        return torch.export.export(network.eval(), (network.example(),), dynamic_shapes=(dynamic,), strict=False)
+        return torch.export.export(network.eval(), (example,), dynamic_shapes=(dynamic,), strict=False)
 
 
 @contextmanager

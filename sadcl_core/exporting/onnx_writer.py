@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 OPSET = 18  # the exporter's own: others are converted from it
 LARGEST = 2**31 - 2**20  # bytes of one file
-LOGGERS = ("onnxscript", "onnx_ir", "torch.onnx")
 
 
 def write_onnx(
@@ -44,7 +43,7 @@ def write_onnx(
     """
     import onnx
 
-    with _silent():
+    with silent():
         written = torch.onnx.export(
             program,
             dynamo=True,
@@ -81,16 +80,13 @@ def set_metadata(model: ModelProto, metadata: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Keep the exporter from telling of every step on stderr."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def silent() -> Iterator[None]:
+    """Keep libraries from telling of every step, and from giving advice, on stderr."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from sadcl_core.evaluation.score_exported import score_exported
 from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.evaluation.two_models import PairedComparison, compare_scored
 from sadcl_core.exporting.metadata import metadata
-from sadcl_core.exporting.onnx_writer import set_metadata
+from sadcl_core.exporting.onnx_writer import set_metadata, silent
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.onnx_model import INPUT, OnnxModel, open_session
 from sadcl_core.metrics.calibration import parse_objective
@@ -110,7 +108,7 @@ def quantise(
         UsageError: the file cannot be written.
     """
     with replacing(path) as temporary:
-        with _silent():
+        with silent():
             quantize_static(
                 str(exported),
                 str(temporary),
@@ -150,14 +148,3 @@ def _calibrate(path: Path, model: Model, calibration: Any) -> None:
     assert not values, "the network holds its calibration under these names"
     set_metadata(network, {**metadata(replace(model, card=card)), "quantised": "int8"})
     onnx.save(network, path)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep the library from giving advice on stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

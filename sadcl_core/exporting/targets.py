@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from sadcl_core.data.images import read_pixels
+from sadcl_core.errors import MachineError
 from sadcl_core.exporting.metadata import metadata
-from sadcl_core.exporting.network import DIMENSIONS, TaggerModel, WholeModel, trace
-from sadcl_core.exporting.onnx_writer import write_onnx
+from sadcl_core.exporting.network import DIMENSIONS, PictureModel, TaggerModel, WholeModel, trace
+from sadcl_core.exporting.onnx_writer import silent, write_onnx
 from sadcl_core.exporting.verify import Runner
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.onnx_model import INPUT, OUTPUTS, OnnxModel, open_session
@@ -34,8 +36,7 @@ def write_file(model: Model, path: Path) -> Runner:
 
 def write_torch(model: Model, path: Path) -> Runner:
     """Write a program of torch.export, which needs no code of this project: `torch.export.load(path).module()`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of shared weights
+    with silent():  # of shared weights
         torch.export.save(trace(WholeModel(model)), path, extra_files=metadata(model))
         network = torch.export.load(path).module()
 
@@ -117,6 +118,43 @@ def write_openvino(model: Model, folder: Path) -> Runner:
         return np.concatenate([np.asarray(compiled(image[None])[OUTPUTS[0]]).copy() for image in images])
 
     return Runner(read_pixels, score)
+
+
+def write_coreml(model: Model, folder: Path) -> Runner:
+    """Write an ML program for images of one size, which Apple's Vision resizes; the metadata is in its creator-defined part.
+
+    Raises:
+        MachineError: coremltools cannot convert the network.
+    """
+    size, name = model.card.img_size, "image"
+    with silent(), redirect_stderr(io.StringIO()):
+        import coremltools
+
+        program = trace(PictureModel(model, prepared=True)).run_decompositions({})
+        image = coremltools.ImageType(name, shape=(1, 3, size, size), color_layout=coremltools.colorlayout.RGB)
+        try:
+            written = coremltools.convert(
+                program,
+                inputs=[image],
+                outputs=[coremltools.TensorType(output) for output in OUTPUTS],
+                minimum_deployment_target=coremltools.target.iOS16,
+                compute_precision=coremltools.precision.FLOAT32,
+                compute_units=coremltools.ComputeUnit.CPU_ONLY,
+            )
+        except Exception as error:  # of many kinds, which have no base of their own
+            reason = str(error).partition("\n")[0][:200]
+            raise MachineError(f"coremltools cannot convert this network ({reason}). Export it with --for onnx.") from None
+        entries = metadata(model)
+        written.short_description, written.license = entries["description"], entries["license"]
+        written.user_defined_metadata.update(entries)
+        written.save(str(folder))
+    (folder / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # no part of the package
+
+    def score(images: list[torch.Tensor]) -> Floats:
+        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+        return np.concatenate([written.predict({name: picture})[OUTPUTS[0]] for picture in pictures])
+
+    return Runner(model.read, score)
 
 
 def _tensor(name: str, kind: str, shape: list[int], labels: str = "") -> str:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,35 @@ def test_other_programs(target: str, trained: Path, tmp_path: Path, monkeypatch:
     session = onnxruntime.InferenceSession(str(tmp_path / target / "model.onnx"), providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["prediction", "logits", "embedding"]
     assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
+
+
+def test_a_package_for_core_ml(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    path = tmp_path / "m.mlpackage"
+    if find_spec("coremltools") is None:
+        with pytest.raises(MachineError, match=r"pip install 'sadcl\[coreml\]'"):
+            export("runs/coco", "coreml", output=path)
+        pytest.skip("coremltools is not installed")
+    result = export("runs/coco", "coreml", output=path, images=4)
+    if sys.platform != "darwin":
+        assert result.verification is None
+        assert "on a Mac alone" in result.unverified
+    assert sum(result.files.values()) == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    from coremltools.models.utils import load_spec
+
+    description = load_spec(str(path)).description
+    (picture,) = description.input
+    assert (picture.name, picture.type.imageType.width, picture.type.imageType.height) == ("image", 64, 64)
+    shapes = {output.name: list(output.type.multiArrayType.shape) for output in description.output}
+    assert shapes == {
+        "probabilities": [1, 10],
+        "logits": [1, 10],
+        "label_features": [1, 10, 16],
+        "attention": [1, 10, 4, 4],
+    }
+    entries = description.metadata.userDefined
+    assert ast.literal_eval(entries["names"])[0] == "zero"
+    assert json.loads(entries["thresholds"])["zero"] == 0.5
 
 
 def test_mistakes(exported: Export, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

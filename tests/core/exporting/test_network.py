@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sadcl_core.config.schema import ModelSection
-from sadcl_core.exporting.network import WholeModel, trace
+from sadcl_core.exporting.network import PictureModel, WholeModel, trace
 from sadcl_core.inference.load import Model
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.card import ModelCard
@@ -62,3 +62,11 @@ def test_every_head_is_traced_for_batches_of_any_size(head: str) -> None:
         assert logits.shape == (count, 3)
         np.testing.assert_allclose(features, model.embed(pixels).label_features, atol=1e-4)
         np.testing.assert_allclose(attention, model.attention(pixels), atol=1e-5)
+
+
+def test_a_picture_in_the_numbers_of_its_pixels() -> None:
+    model = make_model("sarl")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3), dtype=np.uint8)
+    network = trace(PictureModel(model, prepared=True)).module()
+    outputs = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    np.testing.assert_allclose(outputs[0].detach().numpy(), scores_of(model, pixels), atol=1e-5)
