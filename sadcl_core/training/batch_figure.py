@@ -8,19 +8,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sadcl_core.config.schema import RunConfig, StageSection
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.images import read_image
-from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.mixing import mix
 from sadcl_core.data.sampling import EpochBatches
 from sadcl_core.data.split import Split
-from sadcl_core.data.statistics import repeat_factors
-from sadcl_core.data.transforms import augmentation, kept_view, kept_views
+from sadcl_core.data.transforms import kept_view, kept_views
 from sadcl_core.inference.feature_cache import cache_folder
 from sadcl_core.inference.feature_store import content_hashes
 from sadcl_core.plots.contact_sheet import Tile, plot_contact_sheet
 from sadcl_core.runtime.seeds import seed_of
+from sadcl_core.training.batches import flatten_views, mix_batch, training_loader
 from sadcl_core.training.setup import used_part
 
 MOST = 24  # pictures
@@ -50,26 +48,18 @@ def batch_tiles(config: RunConfig, manifest: Manifest, stage: str, *, most: int 
     manifest = used_part(manifest, config)
     split, section = manifest.split(config.data.train_split), config.stages[stage]
     seed = seed_of(config.seed, config.used_stages.index(stage) + 1)
-    weights = repeat_factors(split) if config.data.sampler == "repeat-factor" else None
+    loader = training_loader(config, split, section, seed=seed, workers=0, process=(0, 1))
     if config.features.once:
-        batches = EpochBatches(len(split), config.data.batch_size, seed=seed, weights=weights, process=(0, 1))
+        assert isinstance(loader.batch_sampler, EpochBatches), "shuffled, and of files"
+        rows = [index for index, _ in next(iter(loader.batch_sampler))]
         views = kept_views(section.augment, config.features.views)
-        images, targets = _kept(config, split, [index for index, _ in next(iter(batches))][: max(most // len(views), 1)], views)
+        images, targets = _kept(config, split, rows[: max(most // len(views), 1)], views)
         what = f"views that are kept of each image: {', '.join(views)}"
     else:
-        loader = make_loader(
-            split,
-            augmentation(section.augment, config.data.img_size),
-            batch_size=config.data.batch_size,
-            workers=0,
-            shuffle_seed=seed,
-            views=section.views,
-            weights=weights,
-            process=(0, 1),
-        )
-        batch, labels, _ = next(iter(loader.epoch(1)))
-        images = batch.flatten(0, 1) if batch.ndim == 5 else batch
-        images, targets = _mixed(images, labels.repeat_interleave(len(images) // len(labels), dim=0), section, seed)
+        pixels, labels = flatten_views(*next(loader.epoch(1))[:2])
+        assert isinstance(pixels, Tensor), "no features are kept"
+        mixed, targets = mix_batch(pixels.float(), labels, section, seed=seed, epoch=1, step=1)  # as well as after normalising
+        images = mixed.round().to(torch.uint8)
         what = f"augmentation {section.augment}"
         what += f", {section.views} views of each image" if section.views > 1 else ""
         what += f", mixup {section.mixup:g}" if section.mixup else ""
@@ -91,14 +81,6 @@ def _kept(config: RunConfig, split: Split, rows: list[int], views: tuple[str, ..
     ]
     targets = torch.stack([torch.from_numpy(split.targets(row)) for row in rows]).repeat_interleave(len(views), dim=0)
     return torch.stack(images), targets
-
-
-def _mixed(images: Tensor, targets: Tensor, section: StageSection, seed: int) -> tuple[Tensor, Tensor]:
-    """Return images (B, 3, S, S) uint8 and targets (B, K), mixed as in the first step."""
-    generator = torch.Generator().manual_seed(seed_of(seed, 1, 1, 0, "mix"))
-    # pixels may be mixed before they are normalised
-    mixed, labels = mix(images.float(), targets, mixup=section.mixup, cutmix=section.cutmix, generator=generator)
-    return mixed.round().to(torch.uint8), labels
 
 
 def _names(target: Tensor, classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,10 +24,8 @@ from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.loader import BatchLoader, make_loader
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.mixing import mix
 from sadcl_core.data.split import Split
-from sadcl_core.data.statistics import repeat_factors
-from sadcl_core.data.transforms import Inputs, augmentation, kept_views
+from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DataError, DivergedError, MachineError, NotFiniteError, SadclError, UsageError
 from sadcl_core.inference.feature_cache import FeatureCache
 from sadcl_core.inference.forward import prepare_inputs
@@ -51,6 +49,7 @@ from sadcl_core.runtime.distributed import (
     get_world_size,
 )
 from sadcl_core.runtime.seeds import seed_of
+from sadcl_core.training.batches import flatten_views, mix_batch, training_loader
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.listeners.events import (
@@ -339,7 +338,9 @@ class TrainingRecipe:
         config, stage = self.config, self.config.stages[name]
         self.seed = seed_of(config.seed, number)
         seed_everything(self.seed)
-        self.loader = self.training_loader(stage)
+        self.loader = training_loader(
+            config, self.train_split, stage, seed=self.seed, workers=config.data.workers, features=self.features
+        )
         self.steps = len(self.loader)
         self.eval_loader = self.plain_loader(self.eval_split)
         self.progress = RunProgress(stage=name) if stored is None else stored[0].progress
@@ -556,8 +557,7 @@ class TrainingRecipe:
         targets = targets.to(self.device, non_blocking=True)
         if isinstance(images, tuple):
             return images, targets
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), "mix"))
-        return mix(images, targets, mixup=self.stage.mixup, cutmix=self.stage.cutmix, generator=generator)
+        return mix_batch(images, targets, self.stage, seed=self.seed, epoch=self.progress.epoch, step=step)
 
     def update_weights(self, step: int) -> None:
         """Take one step of the optimiser, of its schedule and of the EMA."""
@@ -726,30 +726,6 @@ class TrainingRecipe:
         """Return where the best EMA weights of the stage are."""
         return self.run_directory.state.with_name(f"best-{self.progress.stage}-{epoch}.safetensors")
 
-    def training_loader(self, stage: StageSection) -> BatchLoader[Batch]:
-        """Return shuffled batches of the images to train on, in the views of a stage."""
-        data, split = self.config.data, self.train_split
-        weights = repeat_factors(split) if data.sampler == "repeat-factor" else None
-        if self.features is not None:
-            views = kept_views(stage.augment, self.config.features.views)
-            return self.features.loader(
-                split,
-                batch_size=data.batch_size,
-                views=views,
-                per_image=stage.views,
-                shuffle_seed=self.seed,
-                weights=weights,
-            )
-        return make_loader(
-            split,
-            augmentation(stage.augment, data.img_size),
-            batch_size=data.batch_size,
-            workers=data.workers,
-            shuffle_seed=self.seed,
-            views=stage.views,
-            weights=weights,
-        )
-
     def plain_loader(self, split: Split) -> BatchLoader[Batch]:
         """Return batches of a split in order, with the evaluation transform."""
         data = self.config.data
@@ -773,21 +749,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:
-    """Return images or maps (B * V, ...) and targets (B * V, K) of a batch with V views (B, V, ...) of each image, or with one.
-
-    Example:
-        >>> images, targets = flatten_views(torch.zeros(2, 3, 3, 8, 8), torch.tensor([[1], [0]]))
-        >>> tuple(images.shape), targets.flatten().tolist()
-        ((6, 3, 8, 8), [1, 1, 1, 0, 0, 0])
-    """
-    first = images[0] if isinstance(images, tuple) else images
-    if first.ndim != 5:
-        return images, targets
-    flat = tuple(maps.flatten(0, 1) for maps in images) if isinstance(images, tuple) else images.flatten(0, 1)
-    return flat, targets.repeat_interleave(first.shape[1], dim=0)
 
 
 def split_batch(images: Inputs, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Inputs, Tensor]]:

@@ -1,0 +1,84 @@
+"""The batches that a stage trains on: which images in which views, and how they are mixed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sadcl_core.config.schema import RunConfig, StageSection
+from sadcl_core.data.dataset import Batch
+from sadcl_core.data.loader import BatchLoader, make_loader
+from sadcl_core.data.mixing import mix
+from sadcl_core.data.split import Split
+from sadcl_core.data.statistics import repeat_factors
+from sadcl_core.data.transforms import Inputs, augmentation, kept_views
+from sadcl_core.inference.feature_cache import FeatureCache
+from sadcl_core.runtime.distributed import get_rank
+from sadcl_core.runtime.seeds import seed_of
+
+
+def training_loader(
+    config: RunConfig,
+    split: Split,
+    stage: StageSection,
+    *,
+    seed: int,
+    workers: int | None,
+    features: FeatureCache | None = None,
+    process: tuple[int, int] | None = None,
+) -> BatchLoader[Batch]:
+    """Return shuffled batches of the images to train on, in the views of a stage.
+
+    Args:
+        config: of the run, complete.
+        split: to train on.
+        stage: of the run.
+        seed: of the stage.
+        workers: processes that read images; None chooses.
+        features: whose maps are in the place of images, if they are computed once.
+        process: (rank, world_size); None: of this process.
+    """
+    data = config.data
+    weights = repeat_factors(split) if data.sampler == "repeat-factor" else None
+    if features is not None:
+        views = kept_views(stage.augment, config.features.views)
+        return features.loader(
+            split,
+            batch_size=data.batch_size,
+            views=views,
+            per_image=stage.views,
+            shuffle_seed=seed,
+            weights=weights,
+            process=process,
+        )
+    return make_loader(
+        split,
+        augmentation(stage.augment, data.img_size),
+        batch_size=data.batch_size,
+        workers=workers,
+        shuffle_seed=seed,
+        views=stage.views,
+        weights=weights,
+        process=process,
+    )
+
+
+def mix_batch(images: Tensor, targets: Tensor, stage: StageSection, *, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    """Return images (B, 3, S, S) of a floating type and targets (B, K) mixed as a stage asks in a step, both counted from 1."""
+    generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, get_rank(), "mix"))
+    return mix(images, targets, mixup=stage.mixup, cutmix=stage.cutmix, generator=generator)
+
+
+def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:
+    """Return images or maps (B * V, ...) and targets (B * V, K) of a batch with V views (B, V, ...) of each image, or with one.
+
+    Example:
+        >>> images, targets = flatten_views(torch.zeros(2, 3, 3, 8, 8), torch.tensor([[1], [0]]))
+        >>> tuple(images.shape), targets.flatten().tolist()
+        ((6, 3, 8, 8), [1, 1, 1, 0, 0, 0])
+    """
+    first = images[0] if isinstance(images, tuple) else images
+    if first.ndim != 5:
+        return images, targets
+    flat = tuple(maps.flatten(0, 1) for maps in images) if isinstance(images, tuple) else images.flatten(0, 1)
+    return flat, targets.repeat_interleave(first.shape[1], dim=0)
