@@ -17,9 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sadcl_core import __version__
+from sadcl_core.runtime.device import system_memory
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "scipy", "pyarrow", "pillow", "pydantic", "safetensors")
 IMPORTED = ("torch", "torchvision", "timm", "numpy", "pyarrow", "PIL", "pydantic", "safetensors")
@@ -126,14 +125,7 @@ def read_resources(folder: Path, *, shared: Path = Path("/dev/shm"), control_gro
         shared: where shared memory lies.
         control_group: says how much memory a container may take.
     """
-    memory = psutil.virtual_memory()
-    free, total = memory.available, memory.total
-    try:
-        limit, used = (int((control_group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
-        if limit < total:
-            free, total = min(free, max(limit - used, 0)), limit
-    except (OSError, ValueError):  # no container, or one without a limit
-        pass
+    free, total = system_memory(control_group)
     try:
         with tempfile.TemporaryFile(dir=folder):
             writable = True

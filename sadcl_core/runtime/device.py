@@ -6,7 +6,10 @@ import ctypes
 import re
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from sadcl_core.errors import MachineError, UsageError
 
@@ -70,6 +73,25 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_max = -1, -4  # names of glibc's malloc.h
     return bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
+
+
+def system_memory(control_group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
+    """Return the bytes of memory that are free, and all that there are, for this process: a container may have fewer.
+
+    Args:
+        control_group: says how much memory a container may take.
+
+    Example:
+        >>> free, total = system_memory()
+        >>> 0 < free <= total
+        True
+    """
+    memory = psutil.virtual_memory()
+    try:
+        limit, used = (int((control_group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return memory.available, memory.total
+    return min(memory.available, max(limit - used, 0)), min(memory.total, limit)
 
 
 def choose_precision(name: str, device: torch.device) -> str:

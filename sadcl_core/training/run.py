@@ -28,6 +28,7 @@ from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
 from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
+from sadcl_core.training.memory import refuse_too_large
 from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
@@ -90,6 +91,7 @@ def start_run(
     sources = {**sources, **dict.fromkeys(changed, "data set")}
     check_stages(config)
     device, precision = choose_compute(config)
+    refuse_too_large(config, manifest, device, precision)
     seed_everything(config.seed)
     classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
     make_ready(classifier, config)
@@ -164,6 +166,7 @@ def resume_run(
         config = config.model_copy(update={"data": config.data.model_copy(update=data)})
         check_stages(config)
         device, precision = choose_compute(config)
+        refuse_too_large(config, manifest, device, precision)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
         if config.features.once:

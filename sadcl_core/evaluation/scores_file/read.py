@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -31,6 +30,7 @@ from sadcl_core.data.tables import (
     readable,
 )
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.device import system_memory
 from sadcl_core.runtime.files import from_cell
 
 AS_DETECTED = Reading()
@@ -211,7 +211,7 @@ def _refuse_large(path: Path) -> None:
     if path.suffix.lower() == ".npz":
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > psutil.virtual_memory().available:
+        if size > system_memory()[0]:
             raise DataError(f"{path} unpacks to {size:,} bytes, more than there is memory for. Save fewer images in a file.")
 
 
@@ -264,7 +264,7 @@ def _read_parquet(path: Path, logits: bool) -> ScoresFile:
     with _damage_explained(path, "Parquet"):
         file = pq.ParquetFile(path)
         cells = file.metadata.num_rows * file.metadata.num_columns
-        if CELL * cells > psutil.virtual_memory().available:  # a few bytes may stand for a column of any length
+        if CELL * cells > system_memory()[0]:  # a few bytes may stand for a column of any length
             raise DataError(f"{path} has {cells:,} cells, more than there is memory for. Write the scores of fewer images.")
         table = _with_names(file.read())
         table.validate(full=True)  # or texts that are no UTF-8 raise later

@@ -1,0 +1,59 @@
+"""What training takes at least, against what PyTorch keeps for the backward pass on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.errors import MachineError
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.training.memory import refuse_too_large, training_memory
+
+CPU = torch.device("cpu")
+SMALL = {"backbone": "test_resnet", "head": "sarl", "heads": {"sarl": {"width": 16, "feedforward": 32}}, "projection_width": 8}
+
+
+def config(model: dict[str, object] | None = None, **data: int) -> RunConfig:
+    return RunConfig.model_validate({"model": {**SMALL, **(model or {})}, "data": {"img_size": 64, "batch_size": 64, **data}})
+
+
+def kept(classifier: Classifier, images: int) -> int:
+    """Return the bytes that are kept for the backward pass beside the weights."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*classifier.parameters(), *classifier.buffers())}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        classifier.train()(torch.zeros(images, 3, 64, 64))
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"head": "csra"}, {"backbone": "test_vit", "stride": 16, "head": "pooled"}], ids=["sarl", "csra", "vit"]
+)
+def test_what_is_kept_of_an_image_is_what_pytorch_keeps(model: dict[str, object]) -> None:
+    settings = config(model)
+    real = kept(Classifier(settings.model, num_classes=5, img_size=64), 8) / 8
+    views = max(stage.views for stage in settings.stages.values())
+    assert 0.6 * real < training_memory(settings, classes=5, images=4).image / views <= 1.05 * real
+
+
+def test_weights_are_counted_with_their_average_gradient_and_moments() -> None:
+    whole = sum(tensor.nbytes for tensor in Classifier(config().model, num_classes=5, img_size=64).state_dict().values())
+    assert 4.5 * whole < training_memory(config(), classes=5, images=4).weights <= 5 * whole
+
+
+def test_what_does_not_fit_is_refused_with_what_to_do(manifest: Manifest) -> None:
+    refuse_too_large(config(), manifest, CPU, "fp32")
+    refuse_too_large(config(batch_size=1_000_000), manifest, CPU, "fp32")  # there are not so many images
+    for large in (config(img_size=4096), config({"heads": {"sarl": {"width": 65_536}}})):
+        with pytest.raises(MachineError, match=r"GiB at least .* Use a smaller --batch-size"):
+            refuse_too_large(large, manifest, CPU, "fp32")
