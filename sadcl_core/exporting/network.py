@@ -29,7 +29,7 @@ class WholeModel(nn.Module):
         >>> classifier = Classifier(section, num_classes=3, img_size=64).eval()
         >>> model = Model(classifier, card, Path("pets.safetensors"), device=torch.device("cpu"))
         >>> [tuple(tensor.shape) for tensor in WholeModel(model)(torch.zeros(2, 48, 80, 3, dtype=torch.uint8))]
-        [(2, 3), (2, 3), (2, 3, 192), (2, 3, 4, 4)]
+        [(2, 3), (2, 3), (2, 3, 192), (2, 3, 4, 4), (2, 192), (2, 3, 1024)]
     """
 
     mean: Tensor
@@ -54,7 +54,10 @@ class WholeModel(nn.Module):
         self.register_buffer("biases", torch.tensor(card.biases or [0.0] * len(card.classes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return probabilities (B, K), logits (B, K), label features (B, K, D) and attention (B, K, h, w).
+        """Return what an exported file gives, in the order of `sadcl_core.inference.onnx_model.OUTPUTS`.
+
+        Probabilities (B, K), logits (B, K), label features (B, K, D), attention (B, K, h, w), image features (B, D_b) and
+        embeddings of the labels (B, K, P), of length 1.
 
         Args:
             images: (B, H, W, 3) uint8, RGB.
@@ -62,7 +65,9 @@ class WholeModel(nn.Module):
         if not self.prepared:
             images = (resize(images, self.img_size).float() / 255 - self.mean) / self.std
         output = self.classifier(images, need_attention=True)
-        return self.probabilities(output.logits), output.logits, output.label_features, output.attention
+        embeddings = self.classifier.project(output.label_features)
+        scores = (self.probabilities(output.logits), output.logits)
+        return *scores, output.label_features, output.attention, output.image_features, embeddings
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return calibrated probabilities (B, K) for logits (B, K)."""

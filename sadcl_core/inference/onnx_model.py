@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sadcl_core.data.images import read_pixels
 from sadcl_core.errors import DataError, MachineError, NotFiniteError, UsageError
+from sadcl_core.inference.predict import Details
 from sadcl_core.inference.predictor import NAN, Predictor
 from sadcl_core.runs.card import ModelCard, read_card
 from sadcl_core.runs.run_directory import RunDirectory, find_model
@@ -25,7 +26,9 @@ Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Floats = npt.NDArray[np.float32]
 
 INPUT = "images"
-PROBABILITIES, LOGITS, LABEL_FEATURES, ATTENTION = OUTPUTS = ("probabilities", "logits", "label_features", "attention")
+PROBABILITIES, LOGITS, LABEL_FEATURES, ATTENTION, IMAGE_FEATURES, EMBEDDINGS = OUTPUTS = (
+    *("probabilities", "logits", "label_features", "attention", "image_features", "embeddings"),
+)
 BATCH_SIZE = 8  # images at most that wait in memory in their own size; more are no faster on a processor
 MOST_PIXELS = 2**24  # of images that go through together: resizing in the network takes some 60 bytes for each
 NO_ONNXRUNTIME = "An ONNX file needs onnxruntime, which is not installed. Install it: pip install onnxruntime"
@@ -61,6 +64,18 @@ class OnnxModel(Predictor[Pixels]):
         """Return the probabilities (B, K) of images of any size."""
         (logits, probabilities) = self.outputs(images, (LOGITS, PROBABILITIES))
         return self.calibrated(logits, probabilities)
+
+    def details(self, images: list[Pixels]) -> Details:
+        """Return scores (B, K), features (B, D_b), embeddings (B, K, P) and attention (B, K, h, w) of images of any size.
+
+        Raises:
+            UsageError: the file was exported by a version that left features of images out.
+        """
+        if EMBEDDINGS not in {output.name for output in self.session.get_outputs()}:
+            return super().details(images)
+        names = (LOGITS, PROBABILITIES, IMAGE_FEATURES, EMBEDDINGS, ATTENTION)
+        logits, probabilities, *others = self.outputs(images, names)
+        return Details(self.calibrated(logits, probabilities), *others)
 
     def calibrated(self, logits: Floats, probabilities: Floats) -> Floats:
         """Return the probabilities (B, K) in the network, or those without its calibration where that is left out."""

@@ -78,7 +78,7 @@ class Predictor(ABC, Generic[Pixels]):
             NotFiniteError: the model gives NaN.
             UsageError: the model file gives scores alone.
         """
-        raise UsageError(f"{self.path} gives scores alone, no features and no attention. Give the run that it was made from.")
+        raise UsageError(f"{self.path} gives no features of images. Give the run that it was made from, or export that again.")
 
     @property
     def settings(self) -> dict[str, Any]:

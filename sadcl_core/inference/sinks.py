@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,10 +76,11 @@ class Tags(Sink):
     ) -> None:
         """See the class."""
         self.folder, self.append, self.underscore, self.exist_ok = folder, append, underscore, exist_ok
+        self._file_of = FileNames(".txt", folder, "--txt-dir")
 
     def __call__(self, image: NamedImage, prediction: Prediction) -> None:
         """Write the file of an image."""
-        path = tag_file(image, self.folder)
+        path = self._file_of(image)
         tags = [self._tag(name) for name, _ in prediction.labels]
         with explained(path, "--txt-dir"):
             content = path.read_bytes() if path.exists() else None
@@ -101,19 +103,49 @@ class Tags(Sink):
         return words.replace(" ", "_") if self.underscore else words
 
 
-def tag_file(image: NamedImage, folder: Path | None) -> Path:
-    """Return the path of the text file of an image; a.jpg.txt where a.png lies beside a.jpg, else a.txt.
+class FileNames:
+    """Paths of files about images: a.txt for a.jpg, but a.jpg.txt where a.png or A.JPG lies beside it, so that none is shared.
 
-    Raises:
-        UsageError: the image is no file on the disk, so that nothing is beside it.
+    Nobody can say what lies beside an image in a shard or at an address: theirs is 1.jpg.txt for 1.jpg.
+
+    Args:
+        suffix: of the files.
+        folder: for them, by the paths of the images; beside the images if None.
+        option: that chooses another folder.
     """
-    if folder is None and not isinstance(image.source, Path):
-        raise UsageError(f"{image.name} is no file that a text can lie beside. Give --txt-dir DIR.")
-    path = image.source if folder is None and isinstance(image.source, Path) else path_below(image, folder or Path())
-    file = image.source if isinstance(image.source, Path) else path
-    others = [suffix for suffix in EXTENSIONS if suffix != file.suffix.lower()]
-    twin = any(os.path.exists(file.with_suffix(suffix)) for suffix in others)  # noqa: PTH110 # pathlib raises for long names
-    return path.with_name(f"{path.name}.txt") if twin or not path.suffix else path.with_suffix(".txt")
+
+    def __init__(self, suffix: str, folder: Path | None = None, option: str = "-o") -> None:
+        """See the class."""
+        self.suffix, self.folder, self.option = suffix, folder, option
+        self._shared = lru_cache(maxsize=64)(_shared_stems)
+
+    def __call__(self, image: NamedImage) -> Path:
+        """Return the path of the file of an image.
+
+        Raises:
+            UsageError: the image is no file on the disk, so that nothing is beside it.
+        """
+        source = image.source
+        if not isinstance(source, Path):
+            if self.folder is None:
+                raise UsageError(f"{image.name} is no file that another can lie beside. Give {self.option} DIR.")
+            path = path_below(image, self.folder)
+            return path.with_name(f"{path.name}{self.suffix}")
+        path = source if self.folder is None else path_below(image, self.folder)
+        with explained(path, self.option):
+            shared = source.stem.lower() in self._shared(source.parent)
+        return path.with_name(f"{path.name}{self.suffix}") if shared else path.with_suffix(self.suffix)
+
+
+def _shared_stems(folder: Path) -> frozenset[str]:
+    """Return the stems, in lower case, that several images of a folder have, or that are the whole name of another."""
+    names = []
+    for entry in os.scandir(folder):
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 # of a name, not of a path
+        if suffix in EXTENSIONS or not (suffix or entry.is_dir()):
+            names.append(entry.name.lower())
+    stems = Counter(os.path.splitext(name)[0] for name in names)  # noqa: PTH122
+    return frozenset(stem for stem, times in stems.items() if times > 1) | (stems.keys() & set(names))
 
 
 class Sorted(Sink):
@@ -142,7 +174,7 @@ class Sorted(Sink):
                 self._put(image, folder, base)
 
     def _put(self, image: NamedImage, folder: Path, base: str) -> None:
-        digest = hashlib.sha256(image.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        digest = _digest(image)
         stem, suffix = os.path.splitext(base)  # noqa: PTH122 # of a name, not of a path
         if not isinstance(image.source, Path):
             path = folder / f"{stem}-{digest}{suffix}"
@@ -176,6 +208,7 @@ class Keywords(Sink):
     def __init__(self, where: Literal["inside", "sidecar"]) -> None:
         """See the class."""
         self.inside = where == "inside"
+        self._file_of = FileNames(".xmp")
         self._lock = threading.Lock()
         try:
             subprocess.run(["exiftool", "-ver"], check=True, capture_output=True)
@@ -209,9 +242,7 @@ class Keywords(Sink):
         """
         if not isinstance(image.source, Path):
             raise UsageError(f"{image.name} is no file on the disk, so it has no keywords.")
-        path = Path(os.path.abspath(image.source))  # noqa: PTH100 # not taken for an option
-        if not self.inside:
-            path = path.with_suffix(".xmp")
+        path = Path(os.path.abspath(image.source if self.inside else self._file_of(image)))  # noqa: PTH100 # not taken for an option
         tags = ("XMP-dc:Subject", "IPTC:Keywords") if self.inside else ("XMP-dc:Subject",)
         names = [" ".join(name.split()) for name, _ in prediction.labels]
         lines = [
@@ -284,18 +315,24 @@ class Annotated(Sink):
 
 
 def path_below(image: NamedImage, folder: Path) -> Path:
-    """Return a path in a folder for something that belongs to an image; no other image has the same.
+    """Return a path in a folder for something that belongs to an image; one that is no image of the working folder shares none.
 
     Example:
         >>> path_below(NamedImage("s3://bucket/a/b.jpg", b""), Path("out")).as_posix()
         'out/bucket/a/b.jpg'
     """
-    name = image.name.partition("://")[2] or image.name
+    name, here = image.name.partition("://")[2] or image.name, f"{os.getcwd()}/"  # noqa: PTH109 # as text
     if isinstance(image.source, Path):
         name = os.path.abspath(image.source)  # noqa: PTH100 # without what leads out of the folder
-        name = name.removeprefix(f"{os.getcwd()}/")  # noqa: PTH109 # as text
-    parts = plain_path(name).split("/")
+    parts = plain_path(name.removeprefix(here)).split("/")
+    if not name.startswith(here) and os.path.exists("/".join(parts)):  # noqa: PTH110 # pathlib raises for long names
+        parts.insert(0, _digest(image))
     return folder.joinpath(*(part if len(os.fsencode(part)) <= LONGEST else safe_name(printable_name(part)) for part in parts))
+
+
+def _digest(image: NamedImage) -> str:
+    """Return what tells an image from others of its name."""
+    return hashlib.sha256(image.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def claim_folder(folder: Path, job: Mapping[str, Any], *, option: str, exist_ok: bool = False) -> None:

@@ -86,6 +86,8 @@ def test_what_the_file_says_of_itself(exported: Export, model: Model) -> None:
         "logits": ["batch", 10],
         "label_features": ["batch", 10, 16],
         "attention": ["batch", 10, 4, 4],
+        "image_features": ["batch", 192],
+        "embeddings": ["batch", 10, 8],
     }
     assert find_card(exported.path).card == model.card
     assert ast.literal_eval(entries["names"]) == dict(enumerate(model.classes))
@@ -104,6 +106,14 @@ def test_the_model_is_used_like_a_trained_one(onnx_model: OnnxModel, exported: E
     assert [len(names) for names in result["labels"]] == [2] * len(odd_images) + [0]
     copy = pickle.loads(pickle.dumps(onnx_model))
     np.testing.assert_array_equal(copy(batch)["scores"], onnx_model(batch)["scores"])
+
+
+def test_features_and_attention_of_the_labels(onnx_model: OnnxModel, model: Model, odd_images: list[Path]) -> None:
+    for exported, trained in zip(
+        *(one.iter_predict(odd_images, topk=3, details=True) for one in (onnx_model, model)), strict=True
+    ):
+        for name in ("feature", "embeddings", "attention"):
+            np.testing.assert_allclose(getattr(exported, name), getattr(trained, name), atol=1e-4)
 
 
 def test_torch_is_not_imported(exported: Export, odd_images: list[Path]) -> None:
@@ -182,6 +192,8 @@ def test_a_package_for_core_ml(trained: Path, tmp_path: Path, monkeypatch: pytes
         "logits": [1, 10],
         "label_features": [1, 10, 16],
         "attention": [1, 10, 4, 4],
+        "image_features": [1, 192],
+        "embeddings": [1, 10, 8],
     }
     entries = description.metadata.userDefined
     assert ast.literal_eval(entries["names"])[0] == "zero"

@@ -57,10 +57,15 @@ def test_every_head_is_traced_for_batches_of_any_size(head: str) -> None:
     for count in (1, 3):
         pixels = np.random.default_rng(count).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
         images = model.preprocessing.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        probabilities, logits, features, attention = (output.detach().numpy() for output in program(images))
+        probabilities, logits, features, attention, image_features, embeddings = (
+            output.detach().numpy() for output in program(images)
+        )
         np.testing.assert_allclose(probabilities, scores_of(model, pixels), atol=1e-5)
         assert logits.shape == (count, 3)
-        np.testing.assert_allclose(features, model.embed(pixels).label_features, atol=1e-4)
+        expected = model.embed(pixels)
+        np.testing.assert_allclose(features, expected.label_features, atol=1e-4)
+        np.testing.assert_allclose(image_features, expected.image_features, atol=1e-4)
+        np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-4)
         np.testing.assert_allclose(attention, model.attention(pixels), atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sadcl_core.data.images import NamedImage
 from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.predict import Prediction
-from sadcl_core.inference.sinks import Annotated, Keywords, Sink, Sorted, Tags, path_below
+from sadcl_core.inference.sinks import Annotated, FileNames, Keywords, Sink, Sorted, Tags, path_below
 
 TWO = Prediction("a", (("sea lion", 0.9), ("dog, wet", 0.8)), attention=np.ones((2, 3, 3), np.float32))
 NONE = Prediction("a", attention=np.empty((0, 3, 3), np.float32))
@@ -39,7 +39,7 @@ def test_tags_beside_an_image_and_in_a_folder(photo: NamedImage) -> None:
     give(Tags(Path("out"), underscore=True), photo)
     assert Path("out/photos/x/a.txt").read_text() == "sea_lion, dog_wet"
     give(Tags(Path("out")), NamedImage("s3://b/1.jpg", b""), NONE)
-    assert Path("out/b/1.txt").read_text() == ""
+    assert Path("out/b/1.jpg.txt").read_text() == ""
     with pytest.raises(UsageError, match="--txt-dir"):
         give(Tags(), NamedImage("s3://b/1.jpg", b""))
 
@@ -69,6 +69,36 @@ def test_two_images_of_one_stem_have_texts_of_their_own(photo: NamedImage) -> No
     give(Tags(), photo)
     give(Tags(), NamedImage(str(other), other), NONE)
     assert (Path("photos/x/a.jpg.txt").read_text(), Path("photos/x/a.png.txt").read_text()) == ("sea lion, dog wet", "")
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["a.jpg", "b.png", "a.txt", "notes.md"], ["a.xmp", "b.xmp"]),
+        (["a.jpg", "a.png"], ["a.jpg.xmp", "a.png.xmp"]),
+        (["a.jpg", "A.JPG"], ["a.jpg.xmp", "A.JPG.xmp"]),
+        (["a.jpg", "A.PNG", "b.jpeg"], ["a.jpg.xmp", "A.PNG.xmp", "b.xmp"]),
+        (["a.jpg", "a.jpg.jpg"], ["a.xmp", "a.jpg.jpg.xmp"]),
+        (["a.jpg", "a"], ["a.jpg.xmp", "a.xmp"]),
+    ],
+)
+def test_no_two_images_share_a_file(names: list[str], files: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "b").mkdir()
+    name_of, below = FileNames(".xmp"), FileNames(".xmp", Path("out"))
+    images = [NamedImage(name, tmp_path / name) for name in names[: len(files)]]
+    assert [name_of(image) for image in images] == [tmp_path / file for file in files]
+    assert [below(image).name for image in images] == files
+
+
+def test_images_elsewhere_have_other_paths_than_those_here(photo: NamedImage) -> None:
+    here = path_below(photo, Path("out"))
+    assert here == Path("out/photos/x/a.jpg")
+    elsewhere = (NamedImage("s3://photos/x/a.jpg", b""), NamedImage("/photos/x/a.jpg", Path("/photos/x/a.jpg")))
+    paths = [path_below(image, Path("out")) for image in elsewhere]
+    assert len({here, *paths}) == 3
+    assert all(path.match("out/*/photos/x/a.jpg") for path in paths)
 
 
 def test_folders_by_label(photo: NamedImage) -> None:
