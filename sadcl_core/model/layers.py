@@ -147,7 +147,8 @@ class SetAttention(nn.Module):
     """Attention of each member of one set to the members of another, or of its own.
 
     The multihead attention block of the Set Transformer (Lee et al., ICML 2019): the residual is the projected query, not the
-    query itself, so that the width may change, and no positions are added, since a set has no order.
+    query itself, so that the width may change, no positions are added, since a set has no order, and products are divided by the
+    root of the whole width and not of that of a head.
 
     Example:
         >>> block = SetAttention(query_width=4, key_width=6, width=8, attention_heads=2)
@@ -160,6 +161,7 @@ class SetAttention(nn.Module):
         """Build; `width` must be a multiple of `attention_heads`."""
         super().__init__()
         self.attention_heads = attention_heads
+        self.scale = 1 / math.sqrt(width)
         self.query = nn.Linear(query_width, width)
         self.key = nn.Linear(key_width, width)
         self.value = nn.Linear(key_width, width)
@@ -173,10 +175,10 @@ class SetAttention(nn.Module):
         q, k, v = (self._split(x) for x in (query, self.key(members), self.value(members)))  # (B, heads, N or L, D / heads)
         weights = None
         if need_attention:
-            shares = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
+            shares = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
             weights, read = shares.mean(dim=1), shares @ v
         else:
-            read = nn.functional.scaled_dot_product_attention(q, k, v)
+            read = nn.functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
         x = self.norm(query + read.transpose(1, 2).flatten(2))
         result: Tensor = self.layer_norm(x + self.layer(x).relu())
         return result, weights

@@ -13,8 +13,10 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
@@ -25,6 +27,11 @@ from torch import Tensor
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.backbone import Backbone, plain
 
+NUMPY_SCALARS: list[Any] = [
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # of NumPy 1 and 2
+    np.dtype,
+    *(type(np.dtype(letter)) for letter in "?bBhHiIlLqQefd"),
+]
 MISSING = 0.4  # share of a backbone's tensors that may be missing; of a relative about half fit by accident
 
 
@@ -96,18 +103,33 @@ def load_file(backbone: Backbone, path: Path) -> LoadedWeights:
     Raises:
         DataError: the file is missing, holds no weights, or fits nowhere.
     """
+    stored = read_tensors(path)
+    return load_tensors(backbone, stored, source=str(path))
+
+
+def read_tensors(path: Path, *, ema: bool = False) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors or .pth file by their names; nothing that is pickled is run.
+
+    Args:
+        path: of the file.
+        ema: take the averaged weights where the file has both.
+
+    Raises:
+        DataError: the file is missing, or holds no weights that can be loaded safely.
+    """
     if not path.is_file():
-        raise DataError(f"There is no weights file {path}. Check --pretrained.")
+        raise DataError(f"There is no weights file {path}. Check the path.")
     try:
         _refuse_grown(path)
-        stored = load_state_dict(str(path), use_ema=False, weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_SCALARS):  # a best mAP beside the weights
+            stored: dict[str, Tensor] = load_state_dict(str(path), use_ema=ema, weights_only=True)
         for tensor in stored.values():
             _refuse_larger_than_stored(tensor)
     except Exception:  # the unpickler passes on whatever a damaged file makes it raise
         raise DataError(
             f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors."
         ) from None
-    return load_tensors(backbone, stored, source=str(path))
+    return stored
 
 
 def _refuse_grown(path: Path) -> None:
@@ -181,7 +203,7 @@ def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) 
         )
     if len(missing) > MISSING * len(counted):
         raise DataError(
-            f"{source} seems to hold the weights of {_likely_backbone(source)}: {len(missing):,} of the {len(counted):,} tensors "
+            f"{source} seems to hold the weights of {likely_backbone(source)}: {len(missing):,} of the {len(counted):,} tensors "
             f"of {backbone.name} are not in it. Give weights of {backbone.name}, or choose theirs with --backbone."
         )
     frozen = {id(tensor) for module in backbone.frozen for tensor in module.parameters()}
@@ -201,7 +223,7 @@ def _is_cached(hub_name: str) -> bool:
     return bool(hub_name) and any(isinstance(try_to_load_from_cache(hub_name, name), str) for name in files)
 
 
-def _likely_backbone(source: str) -> str:
+def likely_backbone(source: str) -> str:
     """Return the name of the model whose weights a file seems to hold: as config.json beside it says, else as it is called."""
     path = Path(source)
     with suppress(OSError, ValueError, KeyError, TypeError):

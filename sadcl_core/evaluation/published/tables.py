@@ -15,7 +15,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from sadcl_core.data.class_names import match_classes
-from sadcl_core.data.formats import nuswide, voc
+from sadcl_core.data.formats import coco, nuswide, voc
 from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import from_cell
@@ -27,15 +27,7 @@ METHOD = "method"
 SIZES = ("train_size", "test_size")  # pixels
 VALUES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 COLUMNS = (METHOD, *SIZES, "mAP", *VALUES, *(f"top3_{name}" for name in VALUES))  # of COCO's table, and of data without one
-COCO_CLASSES = tuple(
-    """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,
-cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,
-kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
-sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,
-keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,
-toothbrush""".replace("\n", "").split(",")
-)
-CLASSES: dict[str, tuple[str, ...]] = {"coco": COCO_CLASSES, "voc2007": tuple(voc.CLASSES), "nuswide": nuswide.CLASSES}
+CLASSES: dict[str, tuple[str, ...]] = {"coco": coco.CLASSES, "voc2007": tuple(voc.CLASSES), "nuswide": nuswide.CLASSES}
 VOC_COLUMNS = "aero bike bird boat bottle bus car cat chair cow table dog horse motor person plant sheep sofa train tv"
 NOTHING = ("", "-", "\u2013", "\u2014")  # how tables say that a figure was not printed
 

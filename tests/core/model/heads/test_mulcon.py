@@ -18,14 +18,14 @@ def make_head(channels: int = 6, classes: int = 3, **options: object) -> MulConH
 
 
 def test_set_attention_by_hand() -> None:
-    """Two heads: each half of the projected query looks at its half of the keys; the residual is the projected query."""
+    """Two heads: each half of the query looks at its half of the keys, over the root of the whole width, as in Set Transformer."""
     torch.manual_seed(1)
     block = SetAttention(query_width=5, key_width=7, width=4, attention_heads=2)
     queries, members = torch.randn(1, 3, 5), torch.randn(1, 6, 7)
     query, key, value = block.query(queries)[0], block.key(members)[0], block.value(members)[0]
     read, weights = [], []
     for half in (slice(0, 2), slice(2, 4)):
-        share = (query[:, half] @ key[:, half].T / 2**0.5).softmax(dim=-1)
+        share = (query[:, half] @ key[:, half].T / 4**0.5).softmax(dim=-1)
         weights.append(share)
         read.append(share @ value[:, half])
     x = block.norm(query + torch.cat(read, dim=-1))
