@@ -12,7 +12,20 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from sadcl_cli import cache, compare, doctor, embed, evaluate, export, predict, prepare_data, search, train, visualize
+from sadcl_cli import (
+    cache,
+    compare,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    import_checkpoint,
+    predict,
+    prepare_data,
+    search,
+    train,
+    visualize,
+)
 from sadcl_cli.console import end_of_pipe, fail, finish, messages, prepare_streams, silence, verbosity
 from sadcl_core import __version__
 from sadcl_core.errors import (
@@ -131,6 +144,7 @@ app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
 app.command("predict", cls=predict.PredictCommand)(predict.predict)
 app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
+app.command("import")(import_checkpoint.import_command)
 app.command("search")(search.search)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.onnx_model import OnnxModel
     from sadcl_core.inference.predict_images import predict_images
     from sadcl_core.inference.search import search
+    from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
     from sadcl_core.training.train import configure_run, train
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ _PUBLIC: dict[str, str] = {
     "evaluate": "sadcl_core.evaluation.evaluate",
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "export": "sadcl_core.exporting.export",
+    "import_checkpoint": "sadcl_core.runs.imports.import_checkpoint",
     "load": "sadcl_core.inference.load",
     "open_images": "sadcl_core.data.image_stream",
     "predict_images": "sadcl_core.inference.predict_images",
@@ -67,6 +69,7 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "export",
+    "import_checkpoint",
     "load",
     "open_images",
     "predict_images",

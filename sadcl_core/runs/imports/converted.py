@@ -45,7 +45,7 @@ def rename(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, str]:
     """Return the name here of each tensor that a rule fits, by its name there; the first pattern that fits the whole name counts.
 
     Example:
-        >>> rename({"fc.W": Tensor(), "other": Tensor()}, [(r"fc\\.W", "head.weight")])
+        >>> rename({"fc.W": Tensor(), "other": Tensor()}, [("fc[.]W", "head.weight")])
         {'fc.W': 'head.weight'}
     """
     matches = {name: next(((p, new) for p, new in rules if re.fullmatch(p, name)), None) for name in tensors}

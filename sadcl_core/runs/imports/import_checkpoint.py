@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from sadcl_core.runs.run_directory import FINISHED, RunDirectory
 FORMATS: tuple[ModuleType, ...] = (sadcl, query2label, mulcon, ml_decoder, csra, linear)
 CLASSES: dict[str, tuple[str, ...]] = {"coco": coco.CLASSES, "voc": tuple(voc.CLASSES)}
 BY_COUNT = {len(names): name for name, names in CLASSES.items()}
+SCHEMA_VERSION = 1  # of the JSON document
 SHOWN = 3  # names in a message
 
 
@@ -53,6 +55,17 @@ class Imported:
     tensors: int
     dropped: dict[str, str] = field(default_factory=dict)
     assumed: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as for JSON."""
+        card = self.card.model_dump(include={"classes", "img_size", "mean", "std", "model"})
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self),
+            "card": card,
+            "source": str(self.source),
+            "path": str(self.path),
+        }
 
 
 def import_checkpoint(

@@ -1,4 +1,4 @@
-"""Classifiers of timm and torchvision with a multi-label head, ASL's TResNets among them: one linear layer beside the backbone."""
+"""Classifiers of timm and torchvision with a multi-label head, such as ASL's TResNets: one linear layer beside the backbone."""
 
 from __future__ import annotations
 

@@ -64,4 +64,3 @@ def convert(tensors: Mapping[str, Tensor], channels: int) -> Converted:
         used=frozenset([*names, *slots]),
         assumed={"model.heads.ml_decoder.attention_heads": "8, as published"},
     )
-

@@ -18,7 +18,7 @@ def make_head(channels: int = 6, classes: int = 3, **options: object) -> MulConH
 
 
 def test_set_attention_by_hand() -> None:
-    """Two heads: each half of the query looks at its half of the keys, over the root of the whole width, as in Set Transformer."""
+    """Two heads: each half of the query looks at its half of the keys; the root is that of the whole width."""
     torch.manual_seed(1)
     block = SetAttention(query_width=5, key_width=7, width=4, attention_heads=2)
     queries, members = torch.randn(1, 3, 5), torch.randn(1, 6, 7)
