@@ -158,12 +158,12 @@ def test_a_file_of_each_format_gives_the_scores_of_the_same_weights(tmp_path: Pa
 def ml_decoder_by_hand(net: Any, head: Any, classes: int) -> Tensor:
     """Return the equations of the paper with the layers of timm's module."""
     layer = head.decoder.layers[0]
-    tokens = head.embed_standart(net.forward_features(IMAGES).flatten(2).transpose(1, 2)).relu()
-    query = layer.norm1(2 * head.query_embed.weight).expand(len(IMAGES), -1, -1)
+    tokens = head.embed_standart(net.forward_features(IMAGES).flatten(2).permute(2, 0, 1)).relu()  # (L, B, D)
+    query = layer.norm1(2 * head.query_embed.weight)[:, None].expand(-1, len(IMAGES), -1)  # (N, B, D)
     query = layer.norm2(query + layer.multihead_attn(query, tokens, tokens)[0])
     query = layer.norm3(query + layer.linear2(layer.linear1(query).relu()))
     size = head.duplicate_pooling.shape[2]
-    columns = [query[:, k // size] @ head.duplicate_pooling[k // size, :, k % size] for k in range(classes)]
+    columns = [query[k // size] @ head.duplicate_pooling[k // size, :, k % size] for k in range(classes)]
     result: Tensor = torch.stack(columns, dim=1) + head.duplicate_pooling_bias
     return result
 
