@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,6 +40,13 @@ def heed_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def coarse_figures() -> Iterator[None]:
+    """Draw figures of few pixels, where a test is not about them."""
+    with rc_context({"savefig.dpi": 40}):
+        yield
 
 
 @dataclass(frozen=True)

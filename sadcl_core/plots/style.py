@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from sadcl_core.errors import UsageError
 from sadcl_core.runtime.files import replacing
 
-DPI = 200
+DPI = 200  # unless savefig.dpi of matplotlib says otherwise
 FORMATS = ("png", "svg", "pdf")
 SETTINGS: Any = {"svg.hashsalt": "sadcl", "pdf.fonttype": 42}  # the same bytes each time; letters that journals take
 # of Okabe and Ito, without black and yellow, and three of Paul Tol's "muted" scheme
@@ -52,7 +52,8 @@ def save(figure: Figure, path: Path) -> Path:
     nothing = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}[kind]
     with rc_context(SETTINGS), replacing(path) as temporary:
         metadata = dict.fromkeys(nothing)
-        figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches="tight", facecolor="white", metadata=metadata)
+        dpi = DPI if rcParams["savefig.dpi"] == "figure" else rcParams["savefig.dpi"]
+        figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", facecolor="white", metadata=metadata)
     return path
 
 

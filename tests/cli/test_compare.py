@@ -30,7 +30,7 @@ def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coc
     assert ran.stderr.count("the first stage, shared") == 2
     folder = Path("runs/compare-coco")
     with Image.open(folder / "comparison.png") as figure:
-        assert figure.width > 500
+        assert figure.width > 100
     assert (folder / "comparison.csv").read_text().count("\n") == 7
     assert (folder / "sadcl-seed2" / "prototypes.json").is_file()
     assert len(list((folder / "mulcon-seed1" / "eval").glob("*.json"))) == 1

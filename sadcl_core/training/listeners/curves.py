@@ -8,16 +8,17 @@ from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.listeners.events import EpochDone, Event, RunStarted
 
 SHARE = 20  # curves are drawn when the last drawing took less than 1/SHARE of the time since
+FIRST = 1.0  # seconds that the first drawing is taken to need, so that a run of seconds draws once, at its end
 
 
 class Curves:
     """Draw losses and mAP after an epoch, so often that it costs little, and at the end."""
 
     def __init__(self, run: RunDirectory) -> None:
-        """Draw nothing before the first epoch is done."""
+        """Draw nothing yet."""
         self.run = run
         self.split = ""
-        self.drawn, self.cost, self.behind = -float("inf"), 0.0, False
+        self.drawn, self.cost, self.behind = time.perf_counter(), FIRST, False
 
     def __call__(self, event: Event) -> None:
         """Draw when an epoch is done."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 
 from sadcl_core.data.manifest import Description, Manifest
@@ -173,3 +174,14 @@ def test_contact_sheet(tmp_path: Path, count: int) -> None:
     pictures = [Image.new("RGB", (300, 20 + 90 * k)) if k % 2 == 0 else None for k in range(count)]
     tiles = [Tile(picture, (LONG, "1.00"), framed=k == 0) for k, picture in enumerate(pictures)]
     assert inked(plot_contact_sheet(tiles, tmp_path / "s.png", title=LONG * 5)) > 0.02
+
+
+def test_matplotlib_may_say_how_many_pixels_an_inch_has(tmp_path: Path) -> None:
+    def width(name: str) -> int:
+        rows = [{"stage": "classification", "epoch": "1", "loss": "0.5", "mAP_interpolated": "50"}]
+        with Image.open(plot_curves(rows, tmp_path / name, title="a run")) as figure:
+            return figure.width
+
+    fine = width("fine.png")
+    with rc_context({"savefig.dpi": 50}):
+        assert width("coarse.png") == pytest.approx(fine / 4, rel=0.02)
