@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
         for path in folder.rglob("*")
     }
+
+
+@pytest.fixture
+def coco(tmp_path: Path, drawn_coco: Path) -> Path:
+    """The small COCO data set, not prepared."""
+    return Path(shutil.copytree(drawn_coco, tmp_path / "my-coco"))
 
 
 @pytest.fixture

@@ -264,7 +264,6 @@ def test_splits_that_make_no_sense(sadcl: Sadcl, coco: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_an_image_that_vanished_after_preparing(sadcl: Sadcl, coco: Path, workers: str) -> None:
-    sadcl("prepare-data", "coco", "--data", coco)
     (coco / "train2017" / "005.png").unlink()
     ran = sadcl("train", "coco", *QUICK, "-j", workers)
     assert ran.exit_code == 3
