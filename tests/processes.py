@@ -98,7 +98,7 @@ def wait_until(condition: Callable[[], bool], process: Program) -> None:
             os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
             stdout, stderr = process.communicate()
             raise AssertionError(f"it did not come to that, exit {process.returncode}\n{stdout}\n{stderr}")
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def lines(path: Path) -> int:

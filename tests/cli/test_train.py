@@ -195,6 +195,7 @@ def test_divergence_names_the_term_and_keeps_the_run(sadcl: Sadcl, coco: Path) -
 
 
 def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
+    shutil.rmtree("prepared")
     Path("taken").mkdir()
     Path("text.pth").write_text("hello")
     base = ("train", "coco", "--data", coco, *QUICK)

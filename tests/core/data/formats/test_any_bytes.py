@@ -76,7 +76,7 @@ SNIPPETS = (
     ),
 )
 examples = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -147,7 +147,7 @@ def test_bytes_flipped_put_in_cut_off_and_lines_dropped_and_doubled(
 
 @pytest.mark.parametrize("name", OF_JSON)
 @given(data=st.data(), expected=st.booleans())
-@settings(examples, max_examples=100)
+@settings(examples, max_examples=60)
 def test_values_of_json_replaced_by_others(name: str, written: Written, data: st.DataObject, expected: bool) -> None:
     _, file, content = written(name)
     texts = content.decode().splitlines() if file.suffix == ".jsonl" else [content.decode()]
