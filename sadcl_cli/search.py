@@ -12,11 +12,16 @@ from sadcl_cli.console import counting, say, show_json
 from sadcl_cli.display.model import model_sentence
 from sadcl_cli.display.search import index_sentence, match_document, search_title, show_duplicates, show_matches
 from sadcl_cli.options import MOST, Device, Json, Weights, takes_verbosity
+from sadcl_core.errors import UsageError
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
     from sadcl_core.inference.search import Match
 
+EXCLUSIVE = (
+    *(("IMAGE", "--outliers"), ("IMAGE", "--duplicates"), ("IMAGE", "--prototype")),
+    *(("--label", "--duplicates"), ("--outliers", "--duplicates"), ("--outliers", "--prototype")),
+)
 COUNT, OF_EACH, PAIRS = 20, 3, 1000  # matches, outliers of each label, and pairs that are shown
 
 
@@ -54,14 +59,7 @@ def search(
     IMAGE --label dog: images whose dog looks like this dog. IMAGE: alike whole images. --label dog: the most typical dogs.
     The features are those that sadcl embed wrote.
     """
-    from sadcl_core.errors import UsageError
-
-    if outliers + duplicates == 2 or (image and (outliers or duplicates)) or (duplicates and label):
-        raise UsageError("--outliers takes no image, --duplicates neither an image nor a label, and they exclude each other.")
-    if prototype and (image or outliers or not label):
-        raise UsageError("--prototype goes with --label and without an image.")
-    if not (image or label or outliers or duplicates):
-        raise UsageError("Nothing to search for. Give an image, --label, --outliers or --duplicates.")
+    _check({"IMAGE": image, "--label": label, "--outliers": outliers, "--duplicates": duplicates, "--prototype": prototype})
     opened = _open(index, weights, image)
     if label is not None:
         opened.rows_of(label)  # before a model is loaded
@@ -93,6 +91,17 @@ def search(
         path = output or (opened.folder or Path()) / "search.png"
         searching.draw_matches(matches, path, title=title, query=image)
         say(f"contact sheet saved to {path}")
+
+
+def _check(given: dict[str, object]) -> None:
+    """Raise a UsageError for options that make no sense together, or do not say what to search for."""
+    for one, other in EXCLUSIVE:
+        if given[one] and given[other]:
+            raise UsageError(f"{one} and {other} exclude each other. Leave one of them out.")
+    if given["--prototype"] and not given["--label"]:
+        raise UsageError("--prototype is that of a label. Give --label CLASS as well.")
+    if not any(given.values()):
+        raise UsageError("Nothing to search for. Give an image, --label, --outliers or --duplicates.")
 
 
 def _open(index: Path | None, weights: Path | None, image: Path | None) -> EmbeddingIndex:

@@ -30,12 +30,12 @@ def search_title(image: Path | None, label: str | None, *, prototype: bool) -> s
 
 
 def show_matches(matches: Sequence[Match]) -> None:
-    """Show a row for each match."""
-    table = new_table("image", "label", "cosine", "score")
+    """Show a row for each match; whole images have no score."""
+    table = new_table("image", "label", "cosine", *(["score"] if any(match.score is not None for match in matches) else []))
     for match in matches:
         what = match.label or ", ".join(match.labels) or "(no label)"
-        score = "" if match.score is None else f"{match.score:.2f}"
-        table.add_row(one_line(match.path or match.image), one_line(what), f"{match.cosine:.3f}", score)
+        score = [] if match.score is None else [f"{match.score:.2f}"]
+        table.add_row(one_line(match.path or match.image), one_line(what), f"{match.cosine:.3f}", *score)
     show_table(table)
 
 

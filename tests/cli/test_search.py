@@ -47,6 +47,8 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
     ran = in_trained("search", "--label", "two", "--index", index, "--no-sheet")
     assert len(ran.stdout.splitlines()) == 12 + 4
     assert "12 images, 120 labels of coco, split val" in ran.stderr
+    assert "score" in ran.stdout.splitlines()[1]
+    assert "score" not in in_trained("search", IMAGE, "--index", index, "--no-sheet").stdout  # whole images have none
     assert not (index / "search.png").exists()
     pairs: Ran = in_trained("search", "--duplicates", "--min-cosine", "-1", "--index", index, "-n", "5")
     assert len(pairs.stdout.splitlines()) == 5 + 4
@@ -60,8 +62,10 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
     ("arguments", "code", "words"),
     [
         ((), 2, "Nothing to search for"),
-        ((IMAGE, "--outliers"), 2, "takes no image"),
-        (("--prototype",), 2, "--prototype goes with --label"),
+        ((IMAGE, "--outliers"), 2, "IMAGE and --outliers exclude each other"),
+        (("--label", "two", "--duplicates"), 2, "--label and --duplicates exclude each other"),
+        ((IMAGE, "--label", "two", "--prototype"), 2, "IMAGE and --prototype exclude each other"),
+        (("--prototype",), 2, "Give --label CLASS as well"),
         (("--label", "tow"), 2, "Did you mean 'two'"),
         (("none.jpg",), 3, "no such file"),
         (("--label", "two", "--index", "my-coco"), 3, "Make them first: sadcl embed."),
