@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sadcl_cli.console import say, stages
+from sadcl_cli.console import one_line, say, stages
 from sadcl_cli.display.prepare import say_origin
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def model_sentence(model: Predictor[Any]) -> str:
         f"model {model.path}{note}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
     )
     if not card.calibrated:
-        return sentence
+        scores = card.trained.get("scores")
+        return f"{sentence}; its scores are {one_line(str(scores))}: sadcl eval --calibrate" if scores else sentence
     size = card.calibrated.get("img_size", card.img_size)
     elsewhere = "" if size == card.img_size else f" at {size} px, which may not suit {card.img_size} px"
     made = {key: card.calibrated.get(key) for key in ("objective", "split", "dataset")}

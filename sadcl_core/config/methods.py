@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sadcl_core.config.layers import Layer
-from sadcl_core.config.schema import LossSection, RunConfig
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 
@@ -30,9 +30,16 @@ SHORT = {
     "sample_to_sample": "S2S",
     "prototype_to_sample": "P2S",
     "image_to_image": "I2I",
+    "two_way": "2WAY",
+    "hill": "HILL",
+    "splc": "SPLC",
+    "focal": "FOCAL",
+    "polynomial": "POLY",
+    "zlpr": "ZLPR",
     "auxiliary": "AUX",
 }  # as shown
 
+USED = ("asymmetric", "sample_to_sample", "prototype_to_sample", "image_to_image")  # by the methods
 CLASSIFICATION: dict[str, float] = {"asymmetric": 1.0}
 
 
@@ -80,7 +87,7 @@ def _layer(
     losses = {"classification": first, "contrastive": second or {}}
     stages = {
         name: {
-            "losses": {term: float(losses[name].get(term, 0.0)) for term in {**LossSection.model_fields, **losses[name]}},
+            "losses": {term: float(losses[name].get(term, 0.0)) for term in dict.fromkeys([*USED, *losses[name]])},
             "views": views if name == "contrastive" else 1,
         }
         for name in RunConfig().stages

@@ -138,6 +138,42 @@ class ImageToImageOptions(Section):
     temperature: float = Field(0.2, gt=0, le=LARGE, description="similarities are divided by this; smaller: sharper contrast")
 
 
+class TwoWayOptions(Section):
+    """Options of the two-way loss (Kobayashi, CVPR 2023), whose scores are no probabilities."""
+
+    active_temperature: float = Field(4.0, gt=0, le=LARGE, description="logits of active labels are divided by this")
+    inactive_temperature: float = Field(1.0, gt=0, le=LARGE, description="logits of inactive labels are divided by this")
+
+
+class HillOptions(Section):
+    """Options of the Hill loss (Zhang et al., 2021), for labels that were missed."""
+
+    margin: float = Field(1.0, ge=0, le=LARGE, description="taken off the logits of active labels")
+    height: float = Field(1.5, gt=0, le=LARGE, description="lambda; 1.5: no gradient for inactive labels scored 1")
+
+
+class SplcOptions(Section):
+    """Options of self-paced loss correction (Zhang et al., 2021), for labels that were missed."""
+
+    margin: float = Field(1.0, ge=0, le=LARGE, description="taken off the logits of active labels")
+    threshold: float = Field(0.6, ge=0, le=1, description="score above which an inactive label counts as an active one")
+    gamma: float = Field(2.0, ge=0, le=100, description="focusing of all labels")
+    from_epoch: int = Field(2, ge=1, le=LARGE, description="first epoch of a stage in which labels are corrected")
+
+
+class FocalOptions(Section):
+    """Options of the focal loss (Lin et al., ICCV 2017)."""
+
+    gamma: float = Field(2.0, ge=0, le=100, description="focusing of all labels")
+    alpha: float = Field(0.25, ge=0, le=1, description="share of the active labels in the loss")
+
+
+class PolynomialOptions(Section):
+    """Options of the polynomial loss (Leng et al., ICLR 2022)."""
+
+    epsilon: float = Field(1.0, gt=-1, le=LARGE, description="of the first term; 0: binary cross-entropy")
+
+
 class LossSection(Section):
     """Options of each loss term; the stages say which terms are used, with which weight."""
 
@@ -145,9 +181,14 @@ class LossSection(Section):
     sample_to_sample: SampleToSampleOptions = SampleToSampleOptions()
     prototype_to_sample: PrototypeToSampleOptions = PrototypeToSampleOptions()
     image_to_image: ImageToImageOptions = ImageToImageOptions()
+    two_way: TwoWayOptions = TwoWayOptions()
+    hill: HillOptions = HillOptions()
+    splc: SplcOptions = SplcOptions()
+    focal: FocalOptions = FocalOptions()
+    polynomial: PolynomialOptions = PolynomialOptions()
 
 
-LOSSES = (*LossSection.model_fields, "auxiliary")  # the loss terms; the auxiliary one has no options of its own
+LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary")  # the loss terms; the last two have no options of their own
 
 
 class StageSection(Section):

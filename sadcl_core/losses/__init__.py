@@ -2,8 +2,26 @@
 
 from sadcl_core.losses.asymmetric import asymmetric_loss
 from sadcl_core.losses.class_weights import class_weights
+from sadcl_core.losses.focal import focal_loss
+from sadcl_core.losses.hill import hill_loss
 from sadcl_core.losses.image_to_image import image_to_image_loss
+from sadcl_core.losses.polynomial import polynomial_loss
 from sadcl_core.losses.prototype_to_sample import prototype_to_sample_loss
 from sadcl_core.losses.sample_to_sample import sample_to_sample_loss
+from sadcl_core.losses.splc import splc_loss
+from sadcl_core.losses.two_way import two_way_loss
+from sadcl_core.losses.zlpr import zlpr_loss
 
-__all__ = ["asymmetric_loss", "class_weights", "image_to_image_loss", "prototype_to_sample_loss", "sample_to_sample_loss"]
+__all__ = [
+    "asymmetric_loss",
+    "class_weights",
+    "focal_loss",
+    "hill_loss",
+    "image_to_image_loss",
+    "polynomial_loss",
+    "prototype_to_sample_loss",
+    "sample_to_sample_loss",
+    "splc_loss",
+    "two_way_loss",
+    "zlpr_loss",
+]

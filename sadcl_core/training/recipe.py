@@ -122,7 +122,8 @@ class TrainingRecipe:
         loader: training batches of the stage.
         eval_loader: batches of the held-out split.
         steps: of an epoch.
-        model: computes the losses of the stage; wrapped for several processes.
+        training_step: computes the losses of the stage.
+        model: the same, wrapped for several processes.
         optimizer: of the stage, wrapped.
         schedule: of the learning rate.
         ema: exponential moving average of the weights.
@@ -135,6 +136,7 @@ class TrainingRecipe:
     loader: BatchLoader[Batch]
     eval_loader: BatchLoader[Batch]
     steps: int
+    training_step: TrainingStep
     model: nn.Module
     optimizer: Optimizer
     schedule: OneCycleLR
@@ -363,7 +365,7 @@ class TrainingRecipe:
             shard(self.classifier)
             shard(self.ema.module)
         optimizer = make_optimizer(self.classifier, stage, config.optim)
-        step = TrainingStep(
+        self.training_step = step = TrainingStep(
             self.classifier, terms=stage.weights, options=config.loss, bank=self.bank, class_weights=self.class_weights()
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
@@ -419,6 +421,8 @@ class TrainingRecipe:
     def train_epoch(self) -> dict[str, float]:
         """Take the steps that are left of an epoch; returns the means of the loss and of each term over all of its steps."""
         progress, every = self.progress, self.config.save_every
+        if "splc" in self.training_step.terms:  # the one that asks; a compiled step is compiled anew for another number
+            self.training_step.epoch = progress.epoch
         self.classifier.train()
         since = time.perf_counter()
         for step, batch in enumerate(self.loader.epoch(progress.epoch, skip=progress.step), start=progress.step + 1):

@@ -23,6 +23,8 @@ from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
 from sadcl_core.training.terms import TERMS
 
+SCORES = "no probabilities"  # of a model whose loss orders labels or weighs them, until it is calibrated
+
 
 def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     """Return the configuration with what depends on the data: their folder, the held-out split, every option of the head.
@@ -133,6 +135,7 @@ def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
     """Return the description that every model file of the run carries."""
     pretrained = classifier.backbone.pretrained_config
+    last = config.stages[config.used_stages[-1]].weights if config.used_stages else {}
     return ModelCard(
         classes=manifest.classes,
         superclasses=manifest.description.superclasses,
@@ -146,6 +149,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
             "method": config.method,
             "sadcl": __version__,
             "seed": config.seed,
+            **({"scores": SCORES} if any(not TERMS[name].probabilities for name in last) else {}),
         },
     )
 

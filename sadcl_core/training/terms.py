@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from sadcl_core.config.schema import LossSection
 from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DivergedError
-from sadcl_core.losses import asymmetric_loss, image_to_image_loss, prototype_to_sample_loss, sample_to_sample_loss
+from sadcl_core.losses import (
+    asymmetric_loss,
+    focal_loss,
+    hill_loss,
+    image_to_image_loss,
+    polynomial_loss,
+    prototype_to_sample_loss,
+    sample_to_sample_loss,
+    splc_loss,
+    two_way_loss,
+    zlpr_loss,
+)
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad, all_reduce
@@ -35,6 +46,7 @@ class LossInputs:
     Attributes:
         targets: (B, K), 1, 0 or -1 for unknown, or what lies between where images were mixed; of this process.
         class_weights: (K,) of active and of inactive labels, or None.
+        epoch: of the stage, from 1.
     """
 
     classifier: Classifier
@@ -43,6 +55,7 @@ class LossInputs:
     bank: MemoryBank | None
     options: LossSection
     class_weights: tuple[Tensor, Tensor] | None = None
+    epoch: int = 1
 
     @cached_property
     def active(self) -> Tensor:
@@ -86,6 +99,26 @@ def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
     )
 
 
+def _of_logits(loss: Callable[..., Tensor], name: str = "") -> Callable[[LossInputs], Tensor]:
+    """Return the term of a function of logits and targets, whose keywords are the options in a part of `LossSection`."""
+
+    def compute(inputs: LossInputs) -> Tensor:
+        options = getattr(inputs.options, name).model_dump() if name else {}
+        return loss(all_gather_with_grad(inputs.output.logits), inputs.all_targets, **options)
+
+    return compute
+
+
+def _splc(inputs: LossInputs) -> Tensor:
+    options = inputs.options.splc
+    return splc_loss(
+        all_gather_with_grad(inputs.output.logits),
+        inputs.all_targets,
+        correct=inputs.epoch >= options.from_epoch,
+        **options.model_dump(exclude={"from_epoch"}),
+    )
+
+
 def _sample_to_sample(inputs: LossInputs) -> Tensor:
     options, project = inputs.options.sample_to_sample, inputs.classifier.project
     bank, bank_labels = None, None
@@ -125,12 +158,13 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: its function, what it is a mean over, and what it trains beside backbone and head."""
+    """A loss term: its function, what it is a mean over, what it trains beside backbone and head, what its scores are."""
 
     compute: Callable[[LossInputs], Tensor]
     over: Counted
     projection: bool = False
     prototypes: bool = False
+    probabilities: bool = True
 
 
 TERMS: dict[str, Term] = {
@@ -138,6 +172,12 @@ TERMS: dict[str, Term] = {
     "sample_to_sample": Term(_sample_to_sample, over="active", projection=True),
     "prototype_to_sample": Term(_prototype_to_sample, over="active", projection=True, prototypes=True),
     "image_to_image": Term(_image_to_image, over="images", projection=True),
+    "two_way": Term(_of_logits(two_way_loss, "two_way"), over="images", probabilities=False),
+    "hill": Term(_of_logits(hill_loss, "hill"), over="known", probabilities=False),
+    "splc": Term(_splc, over="known", probabilities=False),
+    "focal": Term(_of_logits(focal_loss, "focal"), over="known", probabilities=False),
+    "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
+    "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
 }
 
@@ -208,6 +248,7 @@ class TrainingStep(nn.Module):
         self.options = options
         self.bank = bank
         self.class_weights = class_weights
+        self.epoch = 1
 
     def forward(self, images: Inputs, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute a batch, or a micro-batch.
@@ -221,7 +262,7 @@ class TrainingStep(nn.Module):
             (n, D), classes (n,).
         """
         output = self.classifier(images)
-        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights)
+        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch)
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:
             return terms, output.logits.new_empty(0, self.classifier.head.width), targets.new_empty(0)

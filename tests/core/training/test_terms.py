@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sadcl_core import losses
 from sadcl_core.config.methods import SHORT
 from sadcl_core.config.schema import AsymmetricOptions, LossSection, ModelSection
 from sadcl_core.errors import DivergedError
@@ -54,6 +55,11 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
             embeddings, inputs.targets, project(inputs.classifier.prototypes), temperature=0.07
         ),
         "image_to_image": image_to_image_loss(project(inputs.output.label_features.mean(dim=1)), inputs.targets, temperature=0.2),
+        **{
+            name: getattr(losses, f"{name}_loss")(inputs.output.logits, inputs.targets)
+            for name in ("two_way", "hill", "focal", "polynomial", "zlpr")
+        },
+        "splc": losses.splc_loss(inputs.output.logits, inputs.targets, correct=False),  # in the first epoch
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
 
@@ -96,4 +102,6 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
 
 
 def test_every_term_has_options_and_a_short_name() -> None:
-    assert set(TERMS) == {*LossSection.model_fields, "auxiliary"} == set(SHORT)  # whose options are those of the main term
+    assert (
+        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary"} == set(SHORT)
+    )  # whose options are those of the main term
