@@ -28,7 +28,7 @@ SECTION = ModelSection(
     freeze_batchnorm=True,
 )
 
-WEIGHTS = {"asymmetric": 1.0, "sample_to_sample": 0.5, "prototype_to_sample": 0.5, "image_to_image": 0.5}
+WEIGHTS = {name: 1.0 if name == "asymmetric" else 0.5 for name in TERMS if name != "auxiliary"}
 
 
 def make() -> TrainingStep:
@@ -37,9 +37,7 @@ def make() -> TrainingStep:
     torch.nn.init.normal_(classifier.prototypes)
     bank = MemoryBank(slots=3, num_classes=6, width=16)
     bank.start_from(torch.randn(6, 16))
-    return TrainingStep(
-        classifier, terms=[name for name in TERMS if name != "auxiliary"], options=LossSection(), bank=bank
-    ).train()
+    return TrainingStep(classifier, terms=WEIGHTS, options=LossSection(), bank=bank).train()
 
 
 def batch(kind: str) -> tuple[Tensor, Tensor]:
