@@ -15,7 +15,6 @@ from sadcl_core.config.methods import SHORT
 from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
-from sadcl_core.training.time_budget import LONGER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +45,7 @@ class TrainingDisplay:
         self.preparing = ExitStack()  # holds the bars of preparing data while that goes on
         self.report: Any = None
         self.began, self.budget = time.perf_counter(), 0.0
+        self.planned: events.EpochsPlanned | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +69,8 @@ class TrainingDisplay:
             self.end_progress()
         elif isinstance(event, events.SettingsChosen):
             self.budget = event.configured.config.optim.time_budget
+        elif isinstance(event, events.EpochsPlanned):
+            self.planned = event
         show: Any = {
             events.FeaturesPlanned: self.show_features,
             events.FeaturesProgress: self.show_computing,
@@ -108,12 +110,14 @@ class TrainingDisplay:
 
     def show_time(self) -> None:
         """Show how long a run with a time budget took, and what ten times as much would try."""
-        if self.budget:
-            took = time.perf_counter() - self.began
-            say(
-                f"took {spoken(took)}, time budget {spoken(self.budget)}; ten times as long would try up to {LONGER} times the "
-                f"epochs (--time-budget {max(1, round(10 * took / 60))}m), then a larger backbone (--list-sizes)"
-            )
+        if not self.budget:
+            return
+        took = time.perf_counter() - self.began
+        more = "a larger backbone (--list-sizes)"
+        if self.planned is not None and self.planned.epochs != self.planned.most:
+            epochs = " and ".join(map(str, self.planned.most.values()))
+            more = f"up to {epochs} epochs (--time-budget {max(1, round(10 * took / 60))}m), then {more}"
+        say(f"took {spoken(took)}, time budget {spoken(self.budget)}; ten times as long would try {more}")
 
     def start_bar(self) -> None:
         """Start the live bar, on a terminal."""

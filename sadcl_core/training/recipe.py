@@ -80,7 +80,7 @@ from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.setup import make_card
 from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
 from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
-from sadcl_core.training.time_budget import free_stages, within_budget
+from sadcl_core.training.time_budget import LONGER, free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 TIMED_STEPS = 10  # by which the time of a step is known, reading included
@@ -266,7 +266,8 @@ class TrainingRecipe:
 
     def plan_epochs(self) -> None:
         """Choose the epochs of the stages by the time that is left, from steps that are taken and then forgotten."""
-        if not free_stages(self.config, self.sources):
+        free = free_stages(self.config, self.sources)
+        if not free:
             return
         step_seconds, saving_seconds = self.time_steps(self.config.used_stages[0])
         left = self.config.optim.time_budget - (time.perf_counter() - self.started)
@@ -280,7 +281,9 @@ class TrainingRecipe:
             train_images=len(self.train_split),
             eval_images=len(self.eval_split),
         )
-        self.listen(EpochsPlanned({name: planned.stages[name].epochs for name in self.config.used_stages}, left, step_seconds))
+        names, stages = self.config.used_stages, self.config.stages
+        most = {name: stages[name].epochs * (LONGER if name in free else 1) for name in names}
+        self.listen(EpochsPlanned({name: planned.stages[name].epochs for name in names}, most, left, step_seconds))
         before, now = (flatten(config.model_dump()) for config in (self.config, planned))
         self.sources |= {key: "time budget" for key in now if now[key] != before[key]}
         self.config = planned

@@ -178,11 +178,13 @@ class EpochsPlanned(Event):
 
     Attributes:
         epochs: of each stage; none: there is no time for one.
+        most: that a budget may choose, of each stage.
         seconds: left for them.
         step_seconds: of a step, measured.
     """
 
     epochs: Mapping[str, int]
+    most: Mapping[str, int]
     seconds: float
     step_seconds: float
 

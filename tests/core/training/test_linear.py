@@ -133,7 +133,7 @@ def test_epochs_are_evaluated_every_so_often_and_the_last_one_always(manifest: M
 def test_a_time_budget_chooses_the_epochs_once_and_they_stay(manifest: Manifest) -> None:
     heard = planned(1e6, manifest, "long")
     (plan,) = [event for event in heard if isinstance(event, EpochsPlanned)]
-    assert plan.epochs == {"classification": 6, "contrastive": 3}  # three times as long, and no longer
+    assert plan.epochs == plan.most == {"classification": 6, "contrastive": 3}  # three times as long, and no longer
     config = RunConfig.model_validate(load_config_file(Path("long/config.yaml")))
     assert {name: stage.epochs for name, stage in config.stages.items()} == plan.epochs
     assert config.optim.time_budget == 0
@@ -145,6 +145,7 @@ def test_a_time_budget_chooses_the_epochs_once_and_they_stay(manifest: Manifest)
 def test_a_recipe_with_a_time_budget_of_its_own_is_only_made_shorter(manifest: Manifest) -> None:
     (plan,) = [event for event in planned(1e6, manifest, "run", source="auto: 24 images") if isinstance(event, EpochsPlanned)]
     assert plan.epochs == {"classification": 2, "contrastive": 1}
+    assert plan.most == {"classification": 6, "contrastive": 3}
 
 
 def test_without_time_one_epoch_is_trained_or_none_beside_a_fitted_layer(manifest: Manifest) -> None:
