@@ -248,6 +248,13 @@ class OptimSection(Section):
         le=MOST,
         description="seconds of the whole run, by which the epochs are chosen before the first stage; 0: as they are",
     )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="LoRA (Hu et al., ICLR 2022): rank of changes that are trained in the place of the backbone's linear layers, and "
+        "added to them in the model file; for transformers; 0: off",
+    )
     weight_decay: float = Field(5e-3, ge=0, le=LARGE, description="of the optimiser")
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     clip_grad_norm: float = Field(0.0, ge=0, le=LARGE, description="norm that the gradient is cut to; 0: not cut")

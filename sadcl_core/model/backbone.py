@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sadcl_core.errors import UsageError
 from sadcl_core.model.initialise import build, draw_on_meta
 
+ADAPTER = ".parametrizations.weight.0."  # in the names of parameters that `sadcl_core.model.lora` adds
 STEM, TOP = ("conv_stem", "bn1"), ("conv_head", "bn2")  # before and after the blocks of an EfficientNet
 
 
@@ -31,6 +32,7 @@ class Backbone(nn.Module):
         net: timm's network.
         channels: (D_1, ...), of each map.
         any_size: True if it takes images of any size; a vision transformer is built for one.
+        adapted: True if adapters are trained in the place of its weights, see `sadcl_core.model.lora`.
 
     Example:
         >>> backbone = Backbone("test_resnet", stride=32, img_size=64, levels=(2, 1))
@@ -106,7 +108,7 @@ class Backbone(nn.Module):
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.set_memory_format(torch.channels_last)  # a convolution is up to twice as fast in it
         self.freeze_batchnorm = freeze_batchnorm
-        self.frozen_entirely = False
+        self.frozen_entirely = self.adapted = False
         frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
         self.frozen_names = [name for name, module in self.net.named_modules() if any(module is other for other in frozen)]
         self.freeze(entirely=False)
@@ -127,7 +129,8 @@ class Backbone(nn.Module):
     def freeze(self, *, entirely: bool) -> None:
         """Take the whole backbone out of training, or only the layers that are frozen by the configuration."""
         self.frozen_entirely = entirely
-        self.net.requires_grad_(not entirely)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(not entirely and (not self.adapted or ADAPTER in name))
         for module in self.frozen:
             module.requires_grad_(False)
 

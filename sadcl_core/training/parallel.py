@@ -49,12 +49,14 @@ def check_compute(config: RunConfig, precision: str) -> None:
     """Refuse settings that do not go together.
 
     Raises:
-        UsageError: `compute.shard` in one process, in fp16 or with `compute.compile`.
+        UsageError: `compute.shard` in one process, in fp16, with `compute.compile` or with LoRA.
     """
     if config.compute.shard and not is_distributed():
         raise UsageError("compute.shard cuts a network over several processes. Start them with torchrun, or leave it off.")
     if config.compute.shard and (precision == "fp16" or config.compute.compile):
         raise UsageError("compute.shard goes with --precision bf16 or fp32, and without --compile.")
+    if config.compute.shard and config.optim.lora_rank:
+        raise UsageError("compute.shard cuts whole layers, and optim.lora_rank adapts them. Leave one of both out.")
 
 
 def make_ready(classifier: Classifier, config: RunConfig) -> None:

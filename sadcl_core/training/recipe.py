@@ -35,6 +35,7 @@ from sadcl_core.metrics import average_precisions
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.logistic_regression import fit_logistic_regression
+from sadcl_core.model.lora import beside_adapters, merge_adapters
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
 from sadcl_core.runs.run_directory import LINEAR, RunDirectory
@@ -209,7 +210,7 @@ class TrainingRecipe:
             DataError: its files are missing or damaged.
         """
         model = load_model(first.best)
-        self.classifier.load_state_dict(model.classifier.state_dict())
+        self.classifier.load_state_dict(beside_adapters(model.classifier.state_dict(), self.classifier.state_dict()))
         trained = model.card.trained
         self.best = BestEpoch(stage=trained["stage"], epoch=trained["epoch"], metrics={name: trained[name] for name in MAPS})
         self.holds = (self.best.stage, self.best.epoch)
@@ -604,7 +605,7 @@ class TrainingRecipe:
 
     def save_model(self, classifier: Classifier, epoch: BestEpoch, *, best: bool) -> None:
         """Write last.safetensors, and best.safetensors as well if it is the best, with what was measured in an epoch."""
-        weights = full_state_dict(classifier)
+        weights = merge_adapters(full_state_dict(classifier))
         if self.run_directory.writes:
             trained = {**self.card.trained, "stage": epoch.stage, "epoch": epoch.epoch, **epoch.metrics}
             card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})

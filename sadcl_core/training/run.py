@@ -20,6 +20,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, SadclError, Terminated
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.lora import add_adapters
 from sadcl_core.model.weights import load_pretrained, weights_source
 from sadcl_core.runs.lock import this_process
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory
@@ -104,6 +105,8 @@ def start_run(
     else:
         listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
         loaded = load_pretrained(classifier.backbone, config.model.pretrained)
+    if config.optim.lora_rank:
+        add_adapters(classifier.backbone, config.optim.lora_rank)
     classifier.prepare_head(manifest.split(config.data.train_split))
     hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
     if run.writes:
@@ -169,6 +172,8 @@ def resume_run(
         refuse_too_large(config, manifest, device, precision)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
+        if config.optim.lora_rank:
+            add_adapters(classifier.backbone, config.optim.lora_rank)
         if config.features.once:
             classifier.backbone.load_state_dict(strip_prefix("model.backbone", tensors))
         compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
