@@ -252,8 +252,8 @@ class OptimSection(Section):
         0,
         ge=0,
         le=4096,
-        description="LoRA (Hu et al., ICLR 2022): rank of changes that are trained in the place of the backbone's linear layers, and "
-        "added to them in the model file; for transformers; 0: off",
+        description="LoRA (Hu et al., ICLR 2022): rank of changes that are trained in the place of the backbone's linear layers "
+        "and added to them in the model file; for transformers; 0: off",
     )
     weight_decay: float = Field(5e-3, ge=0, le=LARGE, description="of the optimiser")
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
