@@ -180,8 +180,13 @@ METHODS: dict[str, Method] = {
         _linear_probe(),
     ),
     "query2label": Method(
-        "SARL whose classes look at each other",
+        "the network of SARL, which is Query2Label's default",
         "Query2Label",
+        _layer("sarl", SARL),
+    ),
+    "query2label-self-attention": Method(
+        "the same, whose classes look at each other",
+        "Query2Label, its switches on",
         _layer("sarl", {**SARL, "self_attention": True}),
     ),
     "csra": Method(

@@ -26,7 +26,7 @@ def _sadcl_r101(img_size: int) -> Layer:
         "seed": 1,
         "data": {"img_size": img_size, "batch_size": 64},
         "model": {
-            "backbone": "resnet101",
+            "backbone": "resnet101.tv_in1k",  # torchvision's first weights
             "stride": 32,
             "pretrained": True,
             "freeze_stride": 4,
@@ -39,7 +39,15 @@ def _sadcl_r101(img_size: int) -> Layer:
             "sample_to_sample": {"temperature": 0.2, "bank_min_score": 0.8},
             "prototype_to_sample": {"temperature": 0.07, "prototype_min_score": 0.85},
         },
-        "optim": {"weight_decay": 5e-3, "warmup": 0.2, "ema_decay": 0.9998, "ema_warmup": False, "patience": 8},
+        "optim": {
+            "weight_decay": 5e-3,
+            "decayed": "all",
+            "epsilon": 1e-11,
+            "warmup": 0.2,
+            "ema_decay": 0.9998,
+            "ema_warmup": False,
+            "patience": 8,
+        },
         "stages": {
             "classification": {**stage, "augment": "cutout-randaugment"},
             "contrastive": {**stage, "augment": "fixed-crops"},

@@ -256,6 +256,12 @@ class OptimSection(Section):
         "and added to them in the model file; for transformers; 0: off",
     )
     weight_decay: float = Field(5e-3, ge=0, le=LARGE, description="of the optimiser")
+    decayed: Literal["matrices", "all"] = Field(
+        "matrices", description="parameters that weight_decay shrinks; all: biases and norms too, as published with SADCL"
+    )
+    epsilon: float = Field(
+        1e-8, gt=0, le=1, description="of AdamW; 1e-11 is 1e-8 on the published loss, which is 1,000 times this one"
+    )
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     clip_grad_norm: float = Field(0.0, ge=0, le=LARGE, description="norm that the gradient is cut to; 0: not cut")
     ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")

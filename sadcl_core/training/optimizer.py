@@ -24,7 +24,7 @@ def set_trainable(classifier: Classifier, *, backbone: bool, projection: bool, p
 
 
 def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSection) -> Optimizer:
-    """Make the optimiser: backbone and head have their own rates; biases, norms and other vectors are not decayed.
+    """Make the optimiser: backbone and head have their own rates; biases, norms and other vectors are decayed if asked.
 
     Raises:
         UsageError: rates are to decay by layer, and timm does not know the layers of the backbone.
@@ -33,14 +33,20 @@ def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSect
     depths = classifier.backbone.depths() if stage.layer_decay < 1 and stage.backbone_lr_scale > 0 else {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            groups[stage.lr * lr_scale(classifier, stage, name, depths), parameter.ndim >= 2].append(parameter)
+            groups[stage.lr * lr_scale(classifier, stage, name, depths), optim.decayed == "all" or parameter.ndim >= 2].append(
+                parameter
+            )
     settings = [
         {"params": parameters, "lr": lr, "weight_decay": optim.weight_decay if decayed else 0.0}
         for (lr, decayed), parameters in groups.items()
     ]
     # on a CPU one loop over each tensor in place of ten: a step of AdamW takes a tenth of the time
     fused = next(classifier.parameters()).device.type == "cpu" or None
-    return AdamW(settings, fused=fused) if stage.optimizer == "adamw" else SGD(settings, momentum=MOMENTUM, fused=fused)
+    return (
+        AdamW(settings, eps=optim.epsilon, fused=fused)
+        if stage.optimizer == "adamw"
+        else SGD(settings, momentum=MOMENTUM, fused=fused)
+    )
 
 
 def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Mapping[str, int]) -> float:

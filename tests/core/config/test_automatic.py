@@ -85,7 +85,8 @@ def test_the_papers_data_gets_about_the_papers_recipe() -> None:
     published = flatten(resolve_config([("p", PRESETS["sadcl-r101-448"].layer)])[0].model_dump())
     own = flatten(config.model_dump())
     filled = {**own, **{f"model.heads.sarl.{key}": value for key, value in SARLHead.Options().model_dump().items()}}
-    assert {key: value for key, value in published.items() if filled[key] != value} == {}
+    differing = {key: value for key, value in published.items() if filled[key] != value}
+    assert differing == {"model.backbone": "resnet101.tv_in1k", "optim.decayed": "all", "optim.epsilon": 1e-11}
     assert config.model.heads["sarl"] == {"width": 2048, "feedforward": 8192}
     million = config_of(Facts(10**6, classes=80, short_side=480, pretrained=True, device="cuda"))
     assert million.stages["classification"].epochs == 6

@@ -332,6 +332,7 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("mulcon", "mulcon", {"asymmetric": 1}, {"asymmetric": 1, "sample_to_sample": 0.5}),
         ("mulcon-classification", "mulcon", {"asymmetric": 1}, {"asymmetric": 1}),
         ("query2label", "sarl", {"asymmetric": 1}, {}),
+        ("query2label-self-attention", "sarl", {"asymmetric": 1}, {}),
         ("baseline-max", "pooled", {"asymmetric": 1}, {}),
         ("baseline-gem", "pooled", {"asymmetric": 1}, {}),
         ("csra", "csra", {"asymmetric": 1}, {}),
@@ -346,7 +347,7 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
     assert config.stages["contrastive"].weights == second
     assert METHODS[method].stages == {name: losses for name, losses in zip(config.stages, (first, second), strict=True) if losses}
     options = config.model.heads.get("sarl", {})
-    assert options.get("self_attention", False) == (method == "query2label")
+    assert options.get("self_attention", False) == (method == "query2label-self-attention")
     assert (options.get("encoder_layers") == 0) == (method == "sarl-no-encoder")
     assert (config.loss.sample_to_sample.bank_slots > 0) == (method in ("sadcl", "sarl-s2s"))
     assert config.stages["contrastive"].views == (2 if method in TWO_VIEWS else 1)
@@ -432,7 +433,12 @@ def test_the_published_preset_spells_out_the_defaults(preset: str, size: int) ->
     assert losses == {name: stage.weights for name, stage in defaults.stages.items()}
     stages = {name: stage.model_copy(update={"losses": losses[name]}) for name, stage in config.stages.items()}
     assert config.model_copy(update={"model": model, "stages": stages}) == defaults.model_copy(
-        update={"preset": preset, "data": data, "model": defaults.model.model_copy(update={"heads": heads})}
+        update={
+            "preset": preset,
+            "data": data,
+            "model": defaults.model.model_copy(update={"heads": heads, "backbone": "resnet101.tv_in1k"}),
+            "optim": defaults.optim.model_copy(update={"decayed": "all", "epsilon": 1e-11}),
+        }
     )
 
 

@@ -31,6 +31,11 @@ def test_backbone_has_its_own_rate_and_vectors_are_not_decayed() -> None:
         assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0)
 
 
+def test_everything_is_decayed_as_published_with_sadcl_and_epsilon_is_on_our_scale() -> None:
+    optimizer = make_optimizer(make(), StageSection(), OptimSection(weight_decay=0.01, decayed="all", epsilon=1e-11))
+    assert {(group["weight_decay"], group["eps"]) for group in optimizer.param_groups} == {(0.01, 1e-11)}
+
+
 def test_the_head_below_its_classifier_has_its_own_rate() -> None:
     classifier = make()
     set_trainable(classifier, backbone=True, projection=True, prototypes=True)
