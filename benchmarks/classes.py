@@ -1,7 +1,8 @@
 """Time and memory of what grows with the number of classes, for 200 images of which each shows a few.
 
-Run: python benchmarks/classes.py [PART ...]. Each part runs in a process of its own for 625, 1,250, 2,500 and 5,000 classes; the
-last column is the power of the number of classes that time or memory grows with, from the last doubling: 1 is proportional.
+Run: python benchmarks/classes.py [PART ...]. Each part runs in a process of its own for 625, 1,250, 2,500 and 5,000 classes. The
+last columns are milliseconds and MB for each class, and the powers of the number of classes that time and memory grow with, from
+the last doubling: 1 is proportional. The part `epochs` trains an epoch of each stage as `sadcl train` does by default.
 """
 
 from __future__ import annotations
@@ -51,6 +52,25 @@ def bank(count: int) -> Work:
         memory.write(rows.detach(), classes)
 
     return work
+
+
+def epochs(count: int) -> Work:
+    """Train an epoch of each stage on drawn photos, with the settings that are chosen for them, from random weights."""
+    from PIL import Image
+
+    import sadcl_core.training.run  # noqa: F401 # with torch, which is not to be measured
+    from sadcl_core.training.train import train
+
+    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    lines = ["image,labels,split"]
+    for number, row in enumerate(labels(count)):
+        Image.fromarray(rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
+        lines.append(f"{number}.jpg,{'|'.join(f'class {k}' for k in row.nonzero()[0])},{'train' if number % 4 else 'val'}")
+    unused = "|".join(f"class {k}" for k in range(count))
+    Image.new("RGB", (160, 120)).save(folder / "all.jpg")
+    (folder / "labels.csv").write_text("\n".join([*lines, f"all.jpg,{unused},val"]) + "\n")
+    given = {"backbone": "test_resnet", "pretrained": False, "epochs": "1,1", "workers": 0, "device": "cpu"}
+    return lambda: train(folder / "labels.csv", output=folder / "run", **given)
 
 
 def step(count: int) -> Work:
@@ -119,7 +139,7 @@ def prototypes(count: int) -> Work:
     return lambda: two_dimensions(vectors)
 
 
-PARTS: dict[str, Callable[[int], Work]] = {part.__name__: part for part in (step, bank, prototypes, tables, page, figure)}
+PARTS: dict[str, Callable[[int], Work]] = {part.__name__: part for part in (epochs, step, bank, prototypes, tables, page, figure)}
 
 
 def measure(name: str, count: int, queue: multiprocessing.Queue[tuple[float, float]]) -> None:
@@ -135,7 +155,7 @@ def measure(name: str, count: int, queue: multiprocessing.Queue[tuple[float, flo
 def main(names: list[str]) -> None:
     """See the module."""
     context = multiprocessing.get_context("spawn")
-    print(f"{'part':12}{'classes':>9}{'seconds':>10}{'MB more':>10}{'power':>14}")
+    print(f"{'part':12}{'classes':>9}{'seconds':>10}{'MB more':>10}{'ms/class':>10}{'MB/class':>10}{'power':>14}")
     for name in names or list(PARTS):
         last: tuple[float, float] | None = None
         for count in SIZES:
@@ -149,7 +169,8 @@ def main(names: list[str]) -> None:
             values = queue.get()
             powers = [math.log2(max(now, 1e-9) / max(then, 1e-9)) for now, then in zip(values, last or values, strict=True)]
             growth = f"{powers[0]:.1f}, {powers[1]:.1f}" if last else ""
-            print(f"{name:12}{count:9,}{values[0]:10.2f}{values[1]:10.0f}{growth:>14}", flush=True)
+            each = f"{1000 * values[0] / count:10.2f}{values[1] / count:10.2f}"
+            print(f"{name:12}{count:9,}{values[0]:10.2f}{values[1]:10.0f}{each}{growth:>14}", flush=True)
             last = values
 
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import start_processes
 
 PROGRAM = (sys.executable, "-c", "from sadcl_cli.app import main; main()")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
-DEADLINE = 120.0  # seconds after which something hangs
+DEADLINE = 600.0  # seconds after which something hangs, also on a machine that has much else to do
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 IMPORTED = (
     *("sadcl_cli.app", "sadcl_core.training.train", "sadcl_core.training.run", "sadcl_core.evaluation.score_split"),

@@ -113,6 +113,7 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
     if (folder / PROTOTYPES).is_file():
         with explained_index(folder / PROTOTYPES, remedy):
             stored = pq.read_table(folder / PROTOTYPES)
+            stored.validate(full=True)
             rows = np.array(stored["embedding"].to_pylist(), np.float32)
             prototypes = dict(zip(stored["class"].to_pylist(), rows, strict=True))
     return EmbeddingIndex(parts[0], parts[1], prototypes=prototypes, about=about, folder=folder)

@@ -90,6 +90,8 @@ SLOTS: dict[str, tuple[str, Words]] = {
     "train-pretrained": ("p.pth", ("train", "coco", "--data", "my-coco", "--pretrained", "p.pth", *FRESH)),
     "train-safetensors": ("p.safetensors", ("train", "coco", "--data", "my-coco", "--pretrained", "p.safetensors", *FRESH)),
     "train-init": ("m.safetensors", ("train", "coco", "--data", "my-coco", "--init-from", "m.safetensors", *QUICK)),
+    **{f"import-{end}": (f"p.{end}", ("import", f"p.{end}", "--classes", "a,b", "-o", "out")) for end in ("pth", "safetensors")},
+    "import-classes": ("c.txt", ("import", BEST, "--classes", "c.txt", "-o", "out")),
     "train-map": ("m.yaml", ("train", "--print-config", "--init-from", RUN, "--class-map", "m.yaml")),
     "train-output": ("out", ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH, "-o", "out")),
 }
@@ -124,6 +126,7 @@ OPTIONS: dict[Words, Words] = {
         *("--merge", "--drop", "--keep", "--min-positives", "--limit", "--resize", "--export", "--threshold", "-o", "--data"),
     ),
     ("doctor",): ("--limit",),
+    ("import", BEST): ("--classes", "--backbone", "--img-size", "--mean", "--std", "--set", "--ignore"),
 }
 VALUES = {
     "empty": "",

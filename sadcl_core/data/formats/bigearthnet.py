@@ -51,6 +51,7 @@ def read(source: Source) -> Manifest:
     def parse(path: Path) -> Listing:
         try:
             rows = pq.read_table(path, columns=[name for name in (*COLUMNS, "split") if name in pq.read_schema(path).names])
+            rows.validate(full=True)  # or texts that are no UTF-8 raise later
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
         content = rows.to_pylist()

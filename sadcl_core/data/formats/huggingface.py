@@ -85,6 +85,7 @@ def _without_images(file: pq.ParquetFile, path: Path, prefix: str, source: Sourc
     row = 0
     try:
         for batch in file.iter_batches(BATCH):
+            batch.validate(full=True)  # or texts that are no UTF-8 raise later
             names = []
             for cell in batch.column(image).to_pylist():
                 row += 1

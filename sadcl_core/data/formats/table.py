@@ -582,6 +582,7 @@ def _parquet_rows(file: pq.ParquetFile, path: Path) -> Iterator[Row]:
     number = 0
     try:
         for batch in file.iter_batches():
+            batch.validate(full=True)  # or texts that are no UTF-8 raise later
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 number += 1
                 yield number, row

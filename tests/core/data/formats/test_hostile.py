@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sadcl_core.data.formats.source import Reading
@@ -485,3 +487,15 @@ def test_wrong_types_everywhere(tmp_path: Path, name: str, expected: bool) -> No
             except DataError as error:
                 assert str(tmp_path) in str(error) or tmp_path.name in str(error)  # noqa: PT017
                 assert str(error)[-1] in ".?"  # noqa: PT017
+
+
+@pytest.mark.parametrize("columns", ["image labels", "patch_id labels split", "bytes labels"])
+def test_parquet_texts_that_are_no_utf8(tmp_path: Path, columns: str) -> None:
+    image = draw(tmp_path / "a.jpg")
+    names = columns.split()
+    offsets, characters = (pa.py_buffer(content) for content in (b"\0\0\0\0\2\0\0\0\5\0\0\0", b"\xff\xfecat"))
+    text = pa.Array.from_buffers(pa.string(), 2, [None, offsets, characters])
+    table = {**dict.fromkeys(names, text), **({"bytes": [image.read_bytes()] * 2} if "bytes" in names else {})}
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    with refused("cannot be read as Parquet .*UTF8"):
+        load(tmp_path / "x.parquet")
