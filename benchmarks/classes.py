@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def epochs(count: int) -> Work:
     unused = "|".join(f"class {k}" for k in range(count))
     Image.new("RGB", (160, 120)).save(folder / "all.jpg")
     (folder / "labels.csv").write_text("\n".join([*lines, f"all.jpg,{unused},val"]) + "\n")
-    given = {"backbone": "test_resnet", "pretrained": False, "epochs": "1,1", "workers": 0, "device": "cpu"}
+    given: dict[str, Any] = {"backbone": "test_resnet", "pretrained": False, "epochs": "1,1", "workers": 0, "device": "cpu"}
     return lambda: train(folder / "labels.csv", output=folder / "run", **given)
 
 
