@@ -132,7 +132,9 @@ def open_tensors(path: Path, *, framework: str) -> Iterator[Any]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    advice = "Give a run of sadcl train, or its weights/best.safetensors."
+    advice = (
+        "Give a run of sadcl train, or its weights/best.safetensors; of another program's checkpoint sadcl import makes a run."
+    )
     if not os.path.isfile(path):  # noqa: PTH113 (raises for no name)
         raise DataError(f"There is no model file {path}. {advice}")
     try:
