@@ -90,7 +90,7 @@ def test_the_ablation_shares_one_first_stage_a_seed(manifest: Manifest) -> None:
 
 
 def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> None:
-    planned = plan(LAYERS, manifest, methods=("sarl", "query2label", "mulcon", "baseline"), seeds=(1,))
+    planned = plan(LAYERS, manifest, methods=("sarl", "query2label-self-attention", "mulcon", "baseline"), seeds=(1,))
     assert not planned.first_stages
     both = plan(LAYERS, manifest, methods=("baseline", "baseline-contrastive", "mulcon", "mulcon-classification"), seeds=(1,))
     shared = {run_.method: run_.first_stage for run_ in both.runs}
@@ -173,9 +173,9 @@ def test_a_run_whose_files_were_lost_is_trained_again(manifest: Manifest) -> Non
 @pytest.mark.parametrize(
     ("methods", "diverging", "lost"),
     [
-        (("query2label", "baseline"), "baseline", ["baseline"]),
-        (("baseline", "query2label"), "baseline", ["baseline"]),
-        (("sarl", "sadcl", "query2label"), "sarl", ["sarl", "sadcl"]),  # the first stage that two share
+        (("query2label-self-attention", "baseline"), "baseline", ["baseline"]),
+        (("baseline", "query2label-self-attention"), "baseline", ["baseline"]),
+        (("sarl", "sadcl", "query2label-self-attention"), "sarl", ["sarl", "sadcl"]),  # the first stage that two share
     ],
 )
 def test_a_divergence_is_no_number_and_the_others_go_on(
