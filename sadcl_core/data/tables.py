@@ -89,7 +89,7 @@ def read_as(encoding: str, *, decimal: str = ".") -> Iterator[None]:
     try:
         name = codecs.lookup(encoding or "utf-8").name
         "".encode(name)
-    except LookupError:  # also of what encodes no text
+    except (LookupError, ValueError):  # also of what encodes no text, and of names that are no text
         raise UsageError(f"There is no encoding called {encoding!r}. Write one such as cp1252 or latin-1.") from None
     tokens = ENCODING.set(name), DECIMAL.set(decimal)
     try:

@@ -27,6 +27,7 @@ from sadcl_core.errors import MachineError, UsageError
 LONGEST = 100  # bytes of a name that comes from a file, so that there is room for what is put before and behind it
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # begins a cell that a spreadsheet computes
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+NO_UTF8 = re.compile("[\ud800-\udfff]")  # in a path, which Arrow then cannot open
 LOCK = "lock"  # in a temporary folder, of the process that writes there
 
 
@@ -180,6 +181,10 @@ def explained(path: Path, option: str = "-o") -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeEncodeError:
+        if not NO_UTF8.search(str(path)):
+            raise
+        raise UsageError(f"{path} cannot be written (its name is no UTF-8). Choose another place with {option}.") from None
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         where = error.filename2 or error.filename or path  # filename2: the target of a renaming
         where = path if any(map(TEMPORARY.fullmatch, Path(os.fsdecode(where)).parts)) else where

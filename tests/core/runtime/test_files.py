@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +102,15 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         write_text(tmp_path / ("x" * 300), "")
+
+
+def test_a_place_that_a_library_cannot_name_is_the_users_mistake(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"\xff") / "x.parquet"
+    with pytest.raises(UsageError, match="its name is no UTF-8"), replacing(place) as temporary:
+        pq.write_table(pa.table({"a": [1]}), temporary)
+    assert not any(place.parent.iterdir())
+    with pytest.raises(UnicodeEncodeError), replacing(tmp_path / "x.txt"):  # of a content
+        "\udcff".encode()
 
 
 def test_json_holds_paths_that_are_no_utf8(tmp_path: Path) -> None:

@@ -517,8 +517,8 @@ def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         prepare("pets")
     assert prepare("pets", encoding="cp1252").manifest.classes == ("Bär", "Hund")
     assert find_or_prepare("pets").kind == "before"
-    for name in ("cp9999", "base64"):
-        with pytest.raises(UsageError, match=f"no encoding called '{name}'. Write one such as cp1252"):
+    for name in ("cp9999", "base64", "\udcff", "a\0"):
+        with pytest.raises(UsageError, match=r"no encoding called .*\. Write one such as cp1252"):
             prepare("pets", encoding=name)
 
 
