@@ -53,7 +53,8 @@ class ImagePlace:
         folder: relative to the root; empty for the root itself.
         images: found so.
         dropped: leading folders of their references that are not on this disk.
-        extension: that was appended to their references, or took the place of theirs.
+        extension: that was appended to their references, or took the place of theirs; in formats that name no path, that of
+            the images.
     """
 
     folder: str

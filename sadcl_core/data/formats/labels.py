@@ -21,6 +21,7 @@ from sadcl_core.data.formats.locate import (
     TRIED,
     Images,
     Located,
+    as_listed,
     cleaned,
     climbs_out,
     common_folders,
@@ -367,7 +368,7 @@ class LabelRows:
         """
         references = [self.rows.images[place] for place in places]
         if part.paths == "exact":
-            return Located(self.source.root, references)
+            return as_listed(self.source.root, references)
         elsewhere = all(place in self._addresses or is_absolute(self.rows.images[place]) for place in places)
         located = locate(self.source, part.file, references, images=every, split=split, droppable=droppable, elsewhere=elsewhere)
         for k in located.missing:

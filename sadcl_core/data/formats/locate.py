@@ -198,6 +198,17 @@ def locate(
     return Located(rule.root, paths, missing, found)
 
 
+def as_listed(root: Path, paths: Sequence[str]) -> Located:
+    """Return the places of images whose paths under the root are known: the folder that they have in common, by extension."""
+    listing = _Listing(root)
+    there = [listing.has(path) for path in paths]
+    extensions = Counter(os.path.splitext(path)[1] for path, here in zip(paths, there, strict=True) if here)  # noqa: PTH122 - many
+    folder = "/".join(paths[0].split("/")[: common_folders(paths)]) if paths else ""
+    places = Counter({ImagePlace(folder, 0, extension=extension): count for extension, count in extensions.items()})
+    missing = [k for k, here in enumerate(there) if not here]
+    return Located(root, list(paths), missing, places)
+
+
 def _split_of(path: str) -> str:
     """Return the split that the nearest folder above an image has in its name, as val2017 and stage_2_train have; else blank."""
     for folder in reversed(path.split("/")[:-1]):

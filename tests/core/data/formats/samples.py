@@ -49,6 +49,10 @@ def rows(manifest: Manifest) -> list[Row]:
 
 
 def all_images_are_there(manifest: Manifest) -> bool:
+    """Return True if all images exist, and the account of the reading says of each where it was found."""
+    account = manifest.description.interpretation
+    assert account is not None
+    assert sum(place.images for place in account.places) == len(manifest)
     return all((manifest.description.root / image).is_file() for image in manifest.rows["image"].to_pylist())
 
 
