@@ -154,11 +154,10 @@ def _refuse_other_classes(rows: LabelRows, categories: list[dict[str, Any]], pat
 
 def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapping[Any, int]) -> None:
     for annotation in coco.dataset.get("annotations", []):
-        own, category, owner = (annotation.get(key) for key in ("id", "category_id", "image_id"))
-        if category not in index:
-            raise DataError(f"{path}: annotation {own} has the unknown category {category}. Mend the file.")
-        if owner not in coco.imgs:
-            raise DataError(f"{path}: annotation {own} belongs to the unknown image {owner}. Mend the file.")
+        category, owner = annotation.get("category_id"), annotation.get("image_id")
+        if category not in index or owner not in coco.imgs:
+            wrong = f"belongs to the unknown image {owner}" if category in index else f"has the unknown category {category}"
+            raise DataError(f"{path}: annotation {annotation.get('id')} {wrong}. Mend the file.")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
         unknown, verified = image.get("unknown_category_ids", ()), image.get("neg_category_ids")

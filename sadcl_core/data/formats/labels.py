@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from array import array
@@ -412,7 +411,7 @@ def make_box(label: int, sides: Iterable[float], where: str) -> Box:
         DataError: a number is not finite, or not one of pixels.
     """
     x, y, width, height = sides
-    if not all(math.isfinite(side) and abs(side) <= MAX_PIXEL for side in (x, y, width, height)):
+    if not (abs(x) <= MAX_PIXEL and abs(y) <= MAX_PIXEL and abs(width) <= MAX_PIXEL and abs(height) <= MAX_PIXEL):
         raise DataError(f"{where}: the box {x:g}, {y:g}, {width:g}, {height:g} is not in pixels. Mend it.")
     return Box(label, x, y, width, height)
 
