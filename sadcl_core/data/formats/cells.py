@@ -114,6 +114,8 @@ class Values:
     def meanings(self, flags: Collection[str]) -> dict[str, str]:
         """Return `present`, `absent` or `unknown` for each of some flags, as people read it."""
         shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
+        if self.threshold is not None:
+            shown |= {f"{self.threshold:g} and above": MEANINGS[ACTIVE], f"below {self.threshold:g}": MEANINGS[INACTIVE]}
         return shown | {text: MEANINGS[state] for text, state in self.texts.items() if text in flags}
 
 

@@ -214,6 +214,13 @@ def test_two_readings_are_a_question_that_an_option_answers(
         load(path, reading=Reading(**{option: value}))
 
 
+def test_the_account_says_how_fractions_are_understood(tmp_path: Path) -> None:
+    manifest = load(put(tmp_path / "mine.csv", "image,a,b\n1.jpg,1,0.7\n2.jpg,0,0.2\n"), reading=Reading(threshold=0.5))
+    account = manifest.description.interpretation
+    assert account is not None
+    assert account.files[0].values == {"0": "absent", "1": "present", "0.5 and above": "present", "below 0.5": "absent"}
+
+
 VECTORS: dict[str, Callable[[list[str]], str]] = {
     "spaces": " ".join,
     "commas": ",".join,
