@@ -148,7 +148,7 @@ class SetAttention(nn.Module):
 
     The multihead attention block of the Set Transformer (Lee et al., ICML 2019): the residual is the projected query, not the
     query itself, so that the width may change, no positions are added, since a set has no order, and products are divided by the
-    root of the whole width and not of that of a head.
+    root of the whole width and not of that of a head, unless `scale_heads` is True.
 
     Example:
         >>> block = SetAttention(query_width=4, key_width=6, width=8, attention_heads=2)
@@ -157,11 +157,11 @@ class SetAttention(nn.Module):
         (torch.Size([2, 5, 8]), torch.Size([2, 5, 7]))
     """
 
-    def __init__(self, *, query_width: int, key_width: int, width: int, attention_heads: int) -> None:
+    def __init__(self, *, query_width: int, key_width: int, width: int, attention_heads: int, scale_heads: bool = False) -> None:
         """Build; `width` must be a multiple of `attention_heads`."""
         super().__init__()
         self.attention_heads = attention_heads
-        self.scale = 1 / math.sqrt(width)
+        self.scale = 1 / math.sqrt(width // attention_heads if scale_heads else width)
         self.query = nn.Linear(query_width, width)
         self.key = nn.Linear(key_width, width)
         self.value = nn.Linear(key_width, width)

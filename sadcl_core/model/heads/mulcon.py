@@ -9,7 +9,9 @@ information.
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +42,11 @@ class MulConHead(Head):
         token_blocks: int = Field(2, ge=0, le=64, description="set-attention blocks among the locations")
         label_blocks: int = Field(1, ge=0, le=64, description="set-attention blocks among the label features")
         dropout: float = Field(0.0, ge=0, lt=1, description="of the label features before the linear units")
+        attention_scale: Literal["whole-width", "head-width"] = Field(
+            "whole-width",
+            description="width by whose root attention is divided: of all heads, as in the Set Transformer, or of each, as in "
+            "model files that do not say",
+        )
 
         @model_validator(mode="after")
         def _divisible(self) -> MulConHead.Options:
@@ -57,16 +64,15 @@ class MulConHead(Head):
         (in_channels,) = channels
         self.width = width = options.width
         token_widths = [in_channels, *[options.token_width] * options.token_blocks]
-        heads = options.attention_heads
+        scale_heads = options.attention_scale == "head-width"
+        attention = partial(SetAttention, attention_heads=options.attention_heads, scale_heads=scale_heads)
         self.token_blocks = nn.ModuleList(
-            SetAttention(query_width=before, key_width=before, width=after, attention_heads=heads)
-            for before, after in pairwise(token_widths)
+            attention(query_width=before, key_width=before, width=after) for before, after in pairwise(token_widths)
         )
         self.label_tokens = nn.Parameter(torch.empty(num_classes, width))
-        self.label_attention = SetAttention(query_width=width, key_width=token_widths[-1], width=width, attention_heads=heads)
+        self.label_attention = attention(query_width=width, key_width=token_widths[-1], width=width)
         self.label_blocks = nn.ModuleList(
-            SetAttention(query_width=width, key_width=width, width=width, attention_heads=heads)
-            for _ in range(options.label_blocks)
+            attention(query_width=width, key_width=width, width=width) for _ in range(options.label_blocks)
         )
         self.dropout = nn.Dropout(options.dropout)
         self.weight = nn.Parameter(torch.empty(num_classes, width))

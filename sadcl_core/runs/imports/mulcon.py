@@ -40,6 +40,7 @@ def convert(tensors: Mapping[str, Tensor], channels: int) -> Converted:
         head="mulcon",
         options={
             "width": width,
+            "attention_scale": "whole-width",
             "token_width": ours["head.label_attention.key.weight"].shape[1],
             "token_blocks": layers(list(ours), "head.token_blocks"),
             "label_blocks": layers(list(ours), "head.label_blocks"),

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.runs.checkpoint import CARD, ModelCard, load_model, save_model
 
 
@@ -205,3 +206,15 @@ def test_a_head_that_does_not_fit_the_file(tmp_path: Path, section: dict[str, ob
     save_model(tmp_path / "m.safetensors", classifier.state_dict(), card)
     with pytest.raises(DataError, match=message):
         load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(("written", "divisor"), [({}, 4), ({"attention_scale": "whole-width"}, 8)])
+def test_mulcon_models_of_before_keep_their_scale_of_attention(tmp_path: Path, written: dict[str, str], divisor: int) -> None:
+    options = {"token_width": 8, "width": 8, "attention_heads": 2, **written}
+    section = ModelSection(backbone="test_resnet", stride=16, head="mulcon", heads={"mulcon": options}, projection_width=4)
+    _, card = make()
+    classifier = Classifier(section, num_classes=2, img_size=32)
+    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section}))
+    head = load_model(tmp_path / "m.safetensors").classifier.head
+    assert isinstance(head, MulConHead)
+    assert head.label_attention.scale == pytest.approx(divisor**-0.5)
