@@ -93,6 +93,7 @@ class PredictionFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Unlock the file; what is finished of it stays for the next process, unless nothing is."""
+        self._count_chunks()
         if isinstance(error, KeyboardInterrupt):
             kept = self._count * self._chunk_size
             error.add_note(f"{kept:,} images are kept; the same command goes on." if kept else "No prediction is kept yet.")
@@ -104,8 +105,7 @@ class PredictionFile:
         path = self.folder / "job.json"
         own = {"all_scores": self.all_scores, "features": self.features}
         job = json.loads(json.dumps({**self.job, "chunk": self._chunk_size, **own}))  # as it is read
-        while (self.folder / f"{self._count:06d}.parquet").is_file():
-            self._count += 1
+        self._count_chunks()
         if self._count and path.is_file():
             begun = json.loads(path.read_text(encoding="utf-8"))
             other = next((name for name in {**job, **begun} if job.get(name) != begun.get(name)), None)
@@ -115,6 +115,11 @@ class PredictionFile:
                     f"Give the command that began it to go on, or remove {self.folder} to begin again."
                 )
         write_json(path, job)
+
+    def _count_chunks(self) -> None:
+        """Count the chunks on the disk: a signal may come between a file and its number."""
+        while (self.folder / f"{self._count:06d}.parquet").is_file():
+            self._count += 1
 
     @property
     def _chunk_size(self) -> int:

@@ -123,12 +123,12 @@ class FileNames:
         """Return the path of the file of an image.
 
         Raises:
-            UsageError: the image is no file on the disk, so that nothing is beside it.
+            UsageError: the image is not on the disk, and no folder was given.
         """
         source = image.source
         if not isinstance(source, Path):
             if self.folder is None:
-                raise UsageError(f"{image.name} is no file that another can lie beside. Give {self.option} DIR.")
+                raise UsageError(f"{image.name} is not on the disk, so nothing can be written beside it. Give {self.option} DIR.")
             path = path_below(image, self.folder)
             return path.with_name(f"{path.name}{self.suffix}")
         path = source if self.folder is None else path_below(image, self.folder)
@@ -315,7 +315,9 @@ class Annotated(Sink):
 
 
 def path_below(image: NamedImage, folder: Path) -> Path:
-    """Return a path in a folder for something that belongs to an image; one that is no image of the working folder shares none.
+    """Return a path in a folder for something that belongs to an image, by the path of the image in the working folder.
+
+    An image from elsewhere gets a folder of its own where the working folder has an image of the same path.
 
     Example:
         >>> path_below(NamedImage("s3://bucket/a/b.jpg", b""), Path("out")).as_posix()

@@ -1,7 +1,11 @@
-"""Means over the known entries, of losses that cost each entry for itself; a target between 0 and 1 costs its share of both."""
+"""Parts of losses that cost each entry for itself: their mean over the known entries, and the focal term.
+
+A target between 0 and 1 costs its share of both answers.
+"""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,3 +28,14 @@ def mean_of_entries(as_active: Tensor, as_inactive: Tensor, share: Tensor) -> Te
     known = share >= 0
     cost = share * as_active + (1 - share) * as_inactive
     return cost.where(known, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def focal_term(x: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p with p = sigmoid(x), for logits x; of inactive labels for -x.
+
+    Example:
+        >>> import torch
+        >>> focal_term(torch.tensor([0.0]), gamma=1)  # log 2 / 2
+        tensor([0.3466])
+    """
+    return -((-x).sigmoid() ** gamma) * F.logsigmoid(x)

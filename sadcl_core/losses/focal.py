@@ -8,10 +8,9 @@ has a gradient. With gamma 0 and alpha 0.5 it is half of binary cross-entropy.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sadcl_core.losses.entries import mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries
 from sadcl_core.losses.precision import at_least_float32
 
 
@@ -33,7 +32,4 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: fl
     """
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
-        p = x.sigmoid()
-        active = -alpha * (1 - p) ** gamma * F.logsigmoid(x)
-        inactive = -(1 - alpha) * p**gamma * F.logsigmoid(-x)
-        return mean_of_entries(active, inactive, targets.to(x.dtype))
+        return mean_of_entries(alpha * focal_term(x, gamma), (1 - alpha) * focal_term(-x, gamma), targets.to(x.dtype))

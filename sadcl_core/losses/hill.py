@@ -8,10 +8,9 @@ goes back to 0 towards p = 1 for lambda 1.5, so that labels that were probably m
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sadcl_core.losses.entries import mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries
 from sadcl_core.losses.precision import at_least_float32
 
 
@@ -34,5 +33,4 @@ def hill_loss(logits: Tensor, targets: Tensor, *, margin: float = 1.0, height: f
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
         p = x.sigmoid()
-        active = -((1 - (x - margin).sigmoid()) ** 2) * F.logsigmoid(x - margin)
-        return mean_of_entries(active, (height - p) * p**2, targets.to(x.dtype))
+        return mean_of_entries(focal_term(x - margin, 2), (height - p) * p**2, targets.to(x.dtype))

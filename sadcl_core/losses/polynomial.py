@@ -1,4 +1,4 @@
-"""Polynomial loss: binary cross-entropy with the first term of its expansion weighted anew.
+"""Polynomial loss: binary cross-entropy with another weight of the first term of its expansion.
 
 Leng et al., "PolyLoss", ICLR 2022, equation 5: -log p_t + epsilon (1 - p_t) for each label, p_t that of the true answer.
 The function is timm's; a target between 0 and 1 costs its share of both.

@@ -8,10 +8,9 @@ corrects, an inactive label with a score above the threshold costs as an active 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sadcl_core.losses.entries import mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries
 from sadcl_core.losses.precision import at_least_float32
 
 
@@ -38,12 +37,7 @@ def splc_loss(
     """
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
-        active = _focal(x - margin, gamma)
-        inactive = _focal(-x, gamma)
+        inactive = focal_term(-x, gamma)
         if correct:
-            inactive = torch.where(x.detach().sigmoid() > threshold, _focal(x, gamma), inactive)
-        return mean_of_entries(active, inactive, targets.to(x.dtype))
-
-
-def _focal(x: Tensor, gamma: float) -> Tensor:
-    return -((1 - x.sigmoid()) ** gamma) * F.logsigmoid(x)
+            inactive = torch.where(x.detach().sigmoid() > threshold, focal_term(x, gamma), inactive)
+        return mean_of_entries(focal_term(x - margin, gamma), inactive, targets.to(x.dtype))

@@ -31,7 +31,7 @@ class LowRank(nn.Module):
 
 
 def add_adapters(backbone: Backbone, rank: int) -> None:
-    """Give each linear layer that is not frozen an adapter; of the backbone nothing else is trained.
+    """Give each linear layer that is not frozen an adapter; of the backbone nothing else is trained. Rank 0 changes nothing.
 
     Raises:
         UsageError: there is no such layer.
@@ -42,6 +42,8 @@ def add_adapters(backbone: Backbone, rank: int) -> None:
         >>> sum(p.numel() for p in backbone.parameters() if p.requires_grad) < sum(p.numel() for p in backbone.parameters()) / 10
         True
     """
+    if not rank:
+        return
     frozen = {id(inner) for module in backbone.frozen for inner in module.modules()}
     layers = [module for module in backbone.net.modules() if isinstance(module, nn.Linear) and id(module) not in frozen]
     if not layers:

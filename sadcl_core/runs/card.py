@@ -122,9 +122,8 @@ def read_card(path: Path) -> ModelCard:
         raise DataError(f"{path}: its description is damaged or of another version ({error.errors()[0]['msg']}).") from None
     if card.schema_version != SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {card.schema_version}, this program reads {SCHEMA_VERSION}.")
-    mulcon = card.model.heads.get("mulcon", {})
-    if card.model.head == "mulcon":  # files of before have all other options
-        heads = {**card.model.heads, "mulcon": {"attention_scale": "head-width", **mulcon}}
+    if card.model.head == "mulcon":  # files from before there was this option do not have it
+        heads = {**card.model.heads, "mulcon": {"attention_scale": "head-width", **card.model.heads.get("mulcon", {})}}
         card = card.model_copy(update={"model": card.model.model_copy(update={"heads": heads})})
     return card
 

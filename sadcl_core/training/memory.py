@@ -15,6 +15,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import MachineError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.lora import add_adapters
 from sadcl_core.runtime.device import system_memory
 from sadcl_core.runtime.distributed import get_world_size
 from sadcl_core.training.optimizer import set_trainable
@@ -68,6 +69,7 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
     model, side = config.model, config.data.img_size
     with torch.device("meta"):
         classifier = Classifier(model, num_classes=classes, img_size=side, initialise=False)
+        add_adapters(classifier.backbone, config.optim.lora_rank)
     if config.compute.gradient_checkpointing:
         classifier.backbone.checkpoint_gradients()
     weights = bank = image = 0

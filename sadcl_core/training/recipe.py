@@ -425,7 +425,7 @@ class TrainingRecipe:
     def train_epoch(self) -> dict[str, float]:
         """Take the steps that are left of an epoch; returns the means of the loss and of each term over all of its steps."""
         progress, every = self.progress, self.config.save_every
-        if "splc" in self.training_step.terms:  # the one that asks; a compiled step is compiled anew for another number
+        if any(TERMS[name].by_epoch for name in self.training_step.terms):  # a compiled step is compiled again for each number
             self.training_step.epoch = progress.epoch
         self.classifier.train()
         since = time.perf_counter()

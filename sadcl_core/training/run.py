@@ -105,8 +105,7 @@ def start_run(
     else:
         listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
         loaded = load_pretrained(classifier.backbone, config.model.pretrained)
-    if config.optim.lora_rank:
-        add_adapters(classifier.backbone, config.optim.lora_rank)
+    add_adapters(classifier.backbone, config.optim.lora_rank)
     classifier.prepare_head(manifest.split(config.data.train_split))
     hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
     if run.writes:
@@ -172,8 +171,7 @@ def resume_run(
         refuse_too_large(config, manifest, device, precision)
         classifier = Classifier(config.model, num_classes=len(manifest.classes), img_size=config.data.img_size)
         make_ready(classifier, config)
-        if config.optim.lora_rank:
-            add_adapters(classifier.backbone, config.optim.lora_rank)
+        add_adapters(classifier.backbone, config.optim.lora_rank)
         if config.features.once:
             classifier.backbone.load_state_dict(strip_prefix("model.backbone", tensors))
         compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}

@@ -158,13 +158,19 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: its function, what it is a mean over, what it trains beside backbone and head, what its scores are."""
+    """A loss term: its function, what it is a mean over, what it trains beside backbone and head.
+
+    Attributes:
+        probabilities: whether a model trained with it scores labels with probabilities.
+        by_epoch: whether it depends on the epoch.
+    """
 
     compute: Callable[[LossInputs], Tensor]
     over: Counted
     projection: bool = False
     prototypes: bool = False
     probabilities: bool = True
+    by_epoch: bool = False
 
 
 TERMS: dict[str, Term] = {
@@ -174,7 +180,7 @@ TERMS: dict[str, Term] = {
     "image_to_image": Term(_image_to_image, over="images", projection=True),
     "two_way": Term(_of_logits(two_way_loss, "two_way"), over="images", probabilities=False),
     "hill": Term(_of_logits(hill_loss, "hill"), over="known", probabilities=False),
-    "splc": Term(_splc, over="known", probabilities=False),
+    "splc": Term(_splc, over="known", probabilities=False, by_epoch=True),
     "focal": Term(_of_logits(focal_loss, "focal"), over="known", probabilities=False),
     "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
     "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),

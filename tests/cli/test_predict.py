@@ -153,7 +153,7 @@ def test_sigterm_says_what_is_kept(trained: Path, tmp_path: Path) -> None:
     many.write_text(f"{trained / IMAGES / '001.png'}\n" * 100_000)
     output = tmp_path / "all.csv"
     process = start(trained, "predict", many, "-o", output)
-    wait_until((tmp_path / ".all.csv.parts" / "000001.parquet").is_file, process)  # so the first is counted
+    wait_until((tmp_path / ".all.csv.parts" / "000000.parquet").is_file, process)
     os.kill(process.pid, signal.SIGTERM)
     code, stdout, stderr = end(process)
     assert (code, stdout) == (143, "")

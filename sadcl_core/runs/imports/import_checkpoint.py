@@ -110,12 +110,13 @@ def import_checkpoint(
     form, reason = recognise(source.rest, source.channels, file)
     converted = form.convert(source.rest, source.channels)
     _refuse_left(set(source.rest) - converted.used - set(converted.dropped), form, file)
-    config = _settings(converted, source, classes=classes, img_size=img_size, settings=settings, file=file)
+    names = _names(classes, converted.classes, file)
+    config = _settings(converted, source, img_size=img_size, settings=settings, file=file)
     classifier = _build(config, converted, source, file)
     config_of_weights = classifier.backbone.pretrained_config
     usual = ([converted.pixels[0]] * 3, [converted.pixels[1]] * 3) if converted.pixels else None
     card = ModelCard(
-        classes=_names(classes, converted.classes, file),
+        classes=names,
         img_size=config.data.img_size,
         mean=tuple(mean or (usual[0] if usual else config_of_weights.get("mean") or (0.485, 0.456, 0.406))),
         std=tuple(std or (usual[1] if usual else config_of_weights.get("std") or (0.229, 0.224, 0.225))),
@@ -180,10 +181,9 @@ def _names(classes: str, count: int, file: Path) -> tuple[str, ...]:
 
 
 def _settings(
-    converted: Converted, source: FoundBackbone, *, classes: str, img_size: int | None, settings: Sequence[str], file: Path
+    converted: Converted, source: FoundBackbone, *, img_size: int | None, settings: Sequence[str], file: Path
 ) -> RunConfig:
     """Return the settings of the model and its images; what the file does not say must be given."""
-    _names(classes, converted.classes, file)
     if converted.head == "csra" and not any(text.startswith(csra.LAMBDA) for text in settings):
         raise UsageError(
             f"{file} does not say CSRA's lambda. Give that of its training: --set {csra.LAMBDA}=0.1, as published for VOC 2007, "

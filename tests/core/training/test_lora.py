@@ -15,6 +15,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.lora import add_adapters, beside_adapters, merge_adapters
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.training.listeners.events import Event, StepDone
+from sadcl_core.training.memory import training_memory
 from sadcl_core.training.recipe import seed_everything
 from tests.core.training.resumable import configured, differences, go_on, start
 
@@ -25,6 +26,7 @@ LORA: dict[str, Any] = {
     "model": {"backbone": "test_vit", "freeze_stride": 0},
     "optim": {"lora_rank": 2},
 }
+OFF: dict[str, Any] = {"optim": {"lora_rank": 0}}
 
 
 def test_layers_change_by_a_small_rank_are_saved_merged_and_go_on_exactly(manifest: Manifest) -> None:
@@ -63,3 +65,8 @@ def test_a_later_stage_starts_from_a_merged_model(manifest: Manifest) -> None:
 def test_a_convolutional_network_has_nothing_to_adapt() -> None:
     with pytest.raises(UsageError, match="test_resnet has no linear layer to adapt"):
         add_adapters(Backbone("test_resnet", stride=16, img_size=32), rank=2)
+
+
+def test_the_memory_of_what_is_not_trained_is_not_asked_for() -> None:
+    whole, adapted = (training_memory(configured((1, 0), LORA, more).config, classes=4, images=2) for more in (OFF, {}))
+    assert adapted.weights < whole.weights
