@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from sadcl_core.data.transforms import Preprocessing
 
 SCHEMA_VERSION = 1
+MULCON_BEFORE = {
+    "token_width",
+    "width",
+    "attention_heads",
+    "token_blocks",
+    "label_blocks",
+    "dropout",
+}  # options in files from before `attention_scale`
 CARD = "sadcl"  # key of the card in the header
 
 
@@ -122,8 +130,9 @@ def read_card(path: Path) -> ModelCard:
         raise DataError(f"{path}: its description is damaged or of another version ({error.errors()[0]['msg']}).") from None
     if card.schema_version != SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {card.schema_version}, this program reads {SCHEMA_VERSION}.")
-    if card.model.head == "mulcon":  # files from before there was this option do not have it
-        heads = {**card.model.heads, "mulcon": {"attention_scale": "head-width", **card.model.heads.get("mulcon", {})}}
+    options = card.model.heads.get("mulcon", {})
+    if card.model.head == "mulcon" and options.keys() == MULCON_BEFORE:
+        heads = {**card.model.heads, "mulcon": {**options, "attention_scale": "head-width"}}
         card = card.model_copy(update={"model": card.model.model_copy(update={"heads": heads})})
     return card
 

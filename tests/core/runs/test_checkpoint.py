@@ -210,7 +210,15 @@ def test_a_head_that_does_not_fit_the_file(tmp_path: Path, section: dict[str, ob
 
 @pytest.mark.parametrize(("written", "divisor"), [({}, 4), ({"attention_scale": "whole-width"}, 8)])
 def test_mulcon_models_of_before_keep_their_scale_of_attention(tmp_path: Path, written: dict[str, str], divisor: int) -> None:
-    options = {"token_width": 8, "width": 8, "attention_heads": 2, **written}
+    options = {
+        "token_width": 8,
+        "width": 8,
+        "attention_heads": 2,
+        "token_blocks": 2,
+        "label_blocks": 1,
+        "dropout": 0.0,
+        **written,
+    }
     section = ModelSection(backbone="test_resnet", stride=16, head="mulcon", heads={"mulcon": options}, projection_width=4)
     _, card = make()
     classifier = Classifier(section, num_classes=2, img_size=32)
