@@ -35,10 +35,13 @@ class SplitDataset(Dataset[PixelBatch]):
     Requested as `(i, seed)`, the transform draws from that seed and from nothing else.
     """
 
-    def __init__(self, split: Split, transform: Transform, limit: int | None = None, views: int = 1) -> None:
-        """Keep the first `limit` images only, if it is given."""
+    def __init__(
+        self, split: Split, transform: Transform, limit: int | None = None, views: int = 1, at_least: int | None = None
+    ) -> None:
+        """Keep the first `limit` images only, if it is given; for `at_least`, see `sadcl_core.data.images.read_image`."""
         self.split = split
         self.transform = transform
+        self.at_least = at_least
         self.views = views
         self.count = len(split) if limit is None else min(limit, len(split))
 
@@ -47,7 +50,8 @@ class SplitDataset(Dataset[PixelBatch]):
 
     def __getitem__(self, key: int | Key) -> PixelBatch:
         index, seed = key if isinstance(key, tuple) else (key, None)
-        image = transform_views(read_image(self.split.path(index)), self.transform, self.views, seed)
+        pixels = read_image(self.split.path(index), at_least=self.at_least)
+        image = transform_views(pixels, self.transform, self.views, seed)
         return image, torch.from_numpy(self.split.targets(index)), torch.tensor(index)
 
 
@@ -67,6 +71,7 @@ class ShardDataset(IterableDataset[PixelBatch]):
         views: int = 1,
         shuffle_seed: int | None = None,
         process: tuple[int, int] | None = None,
+        at_least: int | None = None,
         piece: int = 16,
     ) -> None:
         """Find the shards of a split.
@@ -78,12 +83,14 @@ class ShardDataset(IterableDataset[PixelBatch]):
             views: of each image, transformed one by one.
             shuffle_seed: of the order; None: as stored.
             process: (rank, world_size); None: of this process.
+            at_least: see `sadcl_core.data.images.read_image`.
             piece: images that a worker hands over at a time.
         """
         self.split = split
         self.transform = transform
         self.views = views
         self.shuffle_seed = shuffle_seed
+        self.at_least = at_least
         self.piece = piece
         self.count = len(split) if limit is None else min(limit, len(split))
         self.first, self.files = first_row(split), shards_of(split, self.count)
@@ -116,7 +123,7 @@ class ShardDataset(IterableDataset[PixelBatch]):
         row, name, content = sample
         index = row - self.first
         seed = None if self.shuffle_seed is None else seed_of(self.shuffle_seed, passes, index)
-        image = transform_views(read_image(content, name=name), self.transform, self.views, seed)
+        image = transform_views(read_image(content, name, at_least=self.at_least), self.transform, self.views, seed)
         return image, torch.from_numpy(self.split.targets(index)), torch.tensor(index)
 
 

@@ -140,6 +140,7 @@ def make_loader(
     views: int = 1,
     weights: npt.NDArray[np.float64] | None = None,
     process: tuple[int, int] | None = None,
+    at_least: int | None = None,
 ) -> BatchLoader[PixelBatch]:
     """Return batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
 
@@ -157,6 +158,7 @@ def make_loader(
         views: of each image, transformed one by one.
         weights: (N,), for a shuffled order in which images are drawn in proportion to them.
         process: (rank, world_size); None: of this process.
+        at_least: pixels that the transform needs on both sides, see `sadcl_core.data.images.read_image`.
 
     Raises:
         UsageError: there are more processes than images or shards to share, or images in shards are to be drawn by weight.
@@ -182,10 +184,12 @@ def make_loader(
     if split.manifest.description.shards is not None:
         if weights is not None:
             raise UsageError("Images in shards come as a stream and cannot be drawn by weight. Leave data.sampler at uniform.")
-        stream = ShardDataset(split, transform, limit=limit, views=views, shuffle_seed=shuffle_seed, process=process)
+        stream = ShardDataset(
+            split, transform, limit=limit, views=views, shuffle_seed=shuffle_seed, process=process, at_least=at_least
+        )
         number = loader_workers(workers, len(stream))
         return ShardLoader(stream, size=batch_size, workers=min(number, len(stream.files)))
-    dataset = SplitDataset(split, transform, limit=limit, views=views)
+    dataset = SplitDataset(split, transform, limit=limit, views=views, at_least=at_least)
     count = len(dataset)
     number = loader_workers(workers, count)
     return BatchLoader(

@@ -16,6 +16,8 @@ from sadcl_core.inference.feature_cache import FeatureCache
 from sadcl_core.runtime.distributed import get_rank
 from sadcl_core.runtime.seeds import seed_of
 
+DECODED = 3  # times the side of the network's images: what a crop of half an image still has twice
+
 
 def training_loader(
     config: RunConfig,
@@ -60,6 +62,7 @@ def training_loader(
         views=stage.views,
         weights=weights,
         process=process,
+        at_least=DECODED * data.img_size,
     )
 
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from sadcl_core.data.images import image_size, open_image, read_image
+from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError
 from tests.core.data.tiff import write_bands
 
@@ -181,6 +182,45 @@ def test_an_image_is_the_same_wherever_it_is(tmp_path: Path) -> None:
         assert torch.equal(read_image(source), expected)
     with Image.open(tmp_path / "a.png") as opened:
         assert torch.equal(read_image(opened), expected)
+
+
+@pytest.mark.parametrize("turn", STORED)
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        *(("RGB", {"subsampling": kind}) for kind in (0, 1, 2)),
+        *(("RGB", {"keep_rgb": True}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {})),
+    ],
+)
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(tmp_path: Path, mode: str, options: dict[str, Any], turn: int) -> None:
+    picture = Image.fromarray(np.random.default_rng(turn).integers(0, 256, (33, 47, 3), dtype=np.uint8)).convert(mode)
+    save_turned(tmp_path / "a.jpg", picture, turn, **options)
+    content = (tmp_path / "a.jpg").read_bytes() + b"more"
+    for source in (tmp_path / "a.jpg", content):
+        expected = np.array(open_image(source))
+        assert expected.shape == (33, 47, 3)
+        assert np.array_equal(read_image(source).permute(1, 2, 0), expected)
+
+
+def test_a_jpeg_that_only_pillow_reads_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", "RGB")
+    content = (tmp_path / "a.jpg").read_bytes()
+    start = content.index(b"\xff\xdb")
+    odd = content[:start] + bytes(9) + content[start:]  # between two segments
+    assert np.array_equal(read_image(odd).permute(1, 2, 0), np.array(open_image(content)))
+
+
+@pytest.mark.parametrize("turn", STORED)
+def test_a_large_jpeg_is_made_smaller_while_it_is_decoded(tmp_path: Path, turn: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize((600, 800), Image.Resampling.BICUBIC)
+    save_turned(tmp_path / "a.jpg", picture, turn, quality=95)
+    whole, small = read_image(tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg", at_least=150)
+    assert whole.shape == (3, 800, 600)
+    assert 150 <= min(small.shape[1:]) < 200
+    resize = Preprocessing(img_size=64, mean=(0, 0, 0), std=(1, 1, 1)).resize
+    assert (resize(whole).float() - resize(small).float()).abs().mean() < 0.5  # of 255
+    assert torch.equal(read_image(tmp_path / "a.jpg", at_least=301), whole)
 
 
 def test_pixels_of_an_array_are_copied() -> None:
