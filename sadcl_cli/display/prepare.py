@@ -136,7 +136,7 @@ def origin_text(origin: DataOrigin) -> str:
         case "shards":
             return f"{origin.manifest.description.location}, {text}"
         case "before":
-            return f"{text}, prepared before"
+            return f"{text}, prepared before{f' from {origin.source}' if origin.source else ''}"
         case "now":
             return f"{text}, prepared now from {origin.source}"
         case "folder":

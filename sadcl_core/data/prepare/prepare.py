@@ -22,7 +22,7 @@ from sadcl_core.data.formats.labels import class_lists
 from sadcl_core.data.formats.locate import Images
 from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Reading, Source, changed, describe_source, split_name
 from sadcl_core.data.formats.unpack import UNPACKED
-from sadcl_core.data.manifest import ROWS, Description, Manifest, is_prepared, load_description, load_with_images, moved_along
+from sadcl_core.data.manifest import Description, Manifest, is_prepared, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.copies import compact
@@ -31,6 +31,7 @@ from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
 from sadcl_core.data.prepare.reading_options import ReadingOptions, class_names, names_or_file
 from sadcl_core.data.prepare.report import Report, make_report
+from sadcl_core.data.prepare.same_data import given_before, refuse_other
 from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
 from sadcl_core.data.prepare.split_lists import with_listed_splits
 from sadcl_core.data.prepare.stratify import parse_fractions
@@ -42,9 +43,6 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 REPORT = "report.json"
 DIVISION = "0.8,0.1,0.1"  # of data that come without splits
 WHOLE = "test"  # the split of all images, when such data are only to be evaluated
-MANIFESTS = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
-OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|unpacked|\.?images-\d+|\..*\.tmp")
-UNFINISHED = re.compile(r"unpacked|\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
 ORIGIN = ".origin.json"  # beside copies: of which data they are
 SHOWN = 3  # broken images named in an error
 
@@ -106,7 +104,7 @@ class DataOrigin:
     Attributes:
         manifest: stored in `manifest.folder`.
         kind: a prepared folder that was named, shards at an address, or data that were prepared before or just now.
-        source: the data that were prepared just now; empty otherwise.
+        source: the data that were prepared just now, or before in other words; empty otherwise.
         newer: a label file that changed after the prepared folder was made; empty when none did.
         report: of data that were prepared just now.
     """
@@ -295,22 +293,25 @@ def find_or_prepare(
     ways = [Options()]
     if whole and not is_prepared(folder):
         folder, ways = PREPARED / f"{spec.name}@{WHOLE}", [*_options_like(like, spec), Options(division=WHOLE)]
-    _refuse_other(folder, spec)
-    stored = _stored(folder)
+    stored = refuse_other(folder, spec)
+    source = str(spec.root) if dataset in DATASETS else dataset
     if stored is not None:
         options = Options.stored(stored.options)
         ways = [options]
-        if data is None and dataset not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
+        before = given_before(stored, folder)
+        if list(spec.given) != before:  # the same data in other words: they are taken as they were prepared
+            source = " ".join(before)
+        if data is None and before[0] not in DATASETS and stored.options.get("data"):  # a known name is looked for by itself
             data = Path(stored.options["data"])
-            spec = identify([dataset], data=data)
+        spec = identify(before, data=spec.root if before[0] in DATASETS else data)
         same_root = spec.guess or stored.options.get("root") == str(spec.root.resolve())
         if same_root and not changed(stored.source) and not _more_labels(spec, options, stored):
-            return DataOrigin(load_with_images(folder), "before")
+            return DataOrigin(load_with_images(folder), "before", "" if source == dataset else source)
     try:
         prepared = _prepare_in_one_way(spec, folder, data, ways, progress)
     except DataError as error:
         raise DataError(f"{error}{_hint(str(error), dataset)}") from None
-    return DataOrigin(prepared.manifest, "now", str(spec.root) if dataset in DATASETS else dataset, report=prepared.report)
+    return DataOrigin(prepared.manifest, "now", source, report=prepared.report)
 
 
 def _options_like(like: Description | None, spec: DatasetSpec) -> list[Options]:
@@ -350,7 +351,7 @@ def _download(name: str, data: Path | None, progress: StagedProgress | None) -> 
 
 def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Options, progress: StagedProgress | None) -> Prepared:
     """Prepare a data set into a folder; see `prepare`."""
-    _refuse_other(target, spec)
+    refuse_other(target, spec)
     if options.split:
         parse_fractions(options.split)  # a mistake in it is found before any long work
     earlier = division_of(target)
@@ -492,44 +493,6 @@ def _read_origin(marker: Path) -> Any:
     try:
         return json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-
-
-def _refuse_other(target: Path, spec: DatasetSpec) -> None:
-    """Raise if the folder of a manifest holds that of other data, or files that are not of a manifest."""
-    stored = _stored(target)
-    if stored is None:  # none, damaged, or of another version: nothing to keep, if nothing else is there
-        names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        foreign = any(not OURS.fullmatch(name) for name in names)
-        if foreign or (names and names.isdisjoint(MANIFESTS) and not all(map(UNFINISHED, names))):
-            raise UsageError(f"{target} holds other files. Choose another place for the manifest with -o.")
-        return
-    given = list(map(str, stored.options.get("dataset", ())))
-    same = stored.name == spec.name and list(spec.given) in (given, [_moved_given(text, stored.home, target) for text in given])
-    if spec.given[0] in DATASETS:  # which data a name stands for depends on where they lie
-        old = Path(str(stored.options.get("root")))
-        same = same and (old == spec.root.resolve() or not old.exists())
-    if not same:
-        old_given = " ".join(map(str, stored.options.get("dataset", [stored.name])))
-        where = "" if spec.guess or spec.paths else f" --data {quote(str(spec.root))}"
-        command = f"sadcl prepare-data {' '.join(map(quote, spec.given))}{where} -o {quote(f'{target}-2')}"
-        raise UsageError(
-            f"{target} is the manifest of {old_given} in {stored.options.get('root')}, not of {' '.join(spec.given)} in "
-            f"{spec.root}. Give this one another place: {command}, and train with {target}-2."
-        )
-
-
-def _moved_given(text: str, home: str, folder: Path) -> str:
-    """Return a path or SPLIT=PATH as it is where the project was copied with its data."""
-    split, equals, path = text.rpartition("=") if not text.startswith("/") else ("", "", text)
-    return f"{split}{equals}{moved_along(Path(path), home, folder)}" if path.startswith("/") else text
-
-
-def _stored(folder: Path) -> Description | None:
-    """Return the description of a manifest; None if there is none."""
-    try:
-        return load_description(folder) if is_prepared(folder) else None
-    except DataError:
         return None
 
 

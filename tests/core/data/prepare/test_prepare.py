@@ -19,6 +19,8 @@ from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco, make_voc, voc_object
 from tests.core.data.formats.samples import SAMPLES, draw_all, put
 
+PETS = ("cat", "dog", "cat;bird")
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +120,44 @@ def test_another_data_set_in_the_same_folder_does_not_overwrite_a_manifest(coco:
     prepare("coco", data=coco, output=Path("mine"))
     with pytest.raises(UsageError, match=r"mine is the manifest of coco in .*, not of coco2017"):
         prepare("coco2017", data=coco, output=Path("mine"))
+
+
+def put_pets(name: str, numbers: range) -> Path:
+    """A table of images of a cat or a dog, and of a bird on every third."""
+    draw_all(Path("pets"), [f"{k}.jpg" for k in numbers])
+    return put(Path("pets") / name, "image,labels\n" + "".join(f"{k}.jpg,{PETS[k % 3]}\n" for k in numbers))
+
+
+@pytest.mark.parametrize(("prepared", "named"), [("pets/labels.csv", "pets"), ("pets", "pets/labels.csv")])
+def test_the_same_labels_in_other_words_are_the_data_that_were_prepared(tmp_path: Path, prepared: str, named: str) -> None:
+    put_pets("labels.csv", range(8))
+    prepare(prepared, drop=["bird"])
+    origin = find_or_prepare(named)
+    assert (origin.kind, origin.source) == ("before", str(tmp_path / prepared))
+    put_pets("labels.csv", range(12))
+    origin = find_or_prepare(named)
+    assert (origin.kind, len(origin.manifest), origin.manifest.classes) == ("now", 12, ("cat", "dog"))
+    assert prepare(named).manifest.classes == ("bird", "cat", "dog")
+
+
+def test_a_table_that_was_chosen_among_several_is_the_data_of_its_folder() -> None:
+    prepare(put_pets("labels.csv", range(8)))
+    put_pets("metadata.csv", range(8))
+    assert find_or_prepare("pets").kind == "before"
+
+
+def test_a_part_of_the_labels_in_a_folder_is_not_taken_for_all() -> None:
+    prepare(put_pets("train.csv", range(8)))
+    put_pets("test.csv", range(8, 12))
+    with pytest.raises(UsageError, match=r"prepared/pets is the manifest of .*train\.csv .*Train with prepared/pets as it is"):
+        find_or_prepare("pets")
+
+
+def test_a_public_data_set_may_be_prepared_by_its_path(tmp_path: Path) -> None:
+    splits = {"trainval": {"000001": [voc_object("dog")]}, "test": {"000002": [voc_object("dog")]}}
+    prepare(make_voc(tmp_path / "place/voc2007", splits))
+    origin = find_or_prepare("voc2007")
+    assert (origin.kind, origin.source) == ("before", str(tmp_path / "place/voc2007"))
 
 
 def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
