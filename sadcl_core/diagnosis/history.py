@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +21,6 @@ from sadcl_core.runtime.files import regular
 
 T = TypeVar("T")
 CLASSIFICATION = "asymmetric"  # the term that all methods share
-MAX_LINE = 1 << 16  # characters
 LAST = 3  # rows whose mean is the loss at the end of training
 
 
@@ -190,21 +186,8 @@ def read_history(run: RunDirectory) -> History:
     epochs = {(row.stage, row.epoch): row for row in rows if row is not None and math.isfinite(row.held_out_map)}
     if not epochs:
         raise DataError(f"{run.results} has no row that can be read")
-    return History(tuple(epochs.values()), _read_steps(run))
-
-
-def _read_steps(run: RunDirectory) -> tuple[Record, ...]:
-    """Return the lines of metrics.jsonl that can be read."""
-    records = []
-    try:
-        with regular(run.path / "metrics.jsonl", most=4 * MAX_BYTES).open(encoding="utf-8", errors="replace") as file:
-            for line in iter(partial(file.readline, MAX_LINE), ""):
-                with suppress(ValueError, RecursionError):
-                    values = json.loads(line)
-                    records.append(_record(values) if isinstance(values, dict) else None)
-    except OSError:
-        return ()
-    return tuple(record for record in records if record is not None and record.step > 0)
+    steps = (_record(line) for line in run.read_metrics())
+    return History(tuple(epochs.values()), tuple(record for record in steps if record is not None and record.step > 0))
 
 
 def _record(values: Mapping[str, Any]) -> Record | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -16,35 +18,41 @@ MAPS = {"mAP_interpolated": "interpolated", "mAP_non_interpolated": "non-interpo
 NOT_LOSSES = {"stage", "epoch", "seconds", "images_per_second", "lr", *MAPS}
 COLUMNS = 3
 WIDE = 20  # times between the highest and the lowest loss, from which on the scale is logarithmic
+STEPS = 1000  # of a stage, that are drawn
+HUGE = 1e30  # a larger number is no value of a step
+LETTERS = 60  # of the stages' names, that fit under an axis
+
+Rows = Sequence[Mapping[str, str]]
+Points = Sequence[tuple[float, float]]
 
 
-def plot_curves(rows: Sequence[Mapping[str, str]], path: Path, *, title: str, split: str = "") -> Path:
-    """Draw the rows of a results.csv; an empty cell is a term the stage does not use.
+def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Draw the rows of a results.csv, a mark an epoch, joined across the stages; single steps are a thin line behind.
 
     Args:
-        rows: at least one.
+        rows: at least one; an empty cell is a term that the stage does not use.
         path: of the figure.
         title: above all.
         split: on which the mAP was measured.
+        steps: lines of a metrics.jsonl; those of stages without a row are left out.
     """
     losses = [name for name in rows[0] if name not in NOT_LOSSES and any(row.get(name) for row in rows)]
     panels: list[tuple[str, dict[str, str]]] = [(f"EMA mAP{f' on split {split}' if split else ''}, %", MAPS)]
     panels += [(_loss_title(name), {name: ""}) for name in losses]
-    panels += [("highest learning rate at the end of the epoch", {"lr": ""})] if any(row.get("lr") for row in rows) else []
+    panels += [("highest learning rate", {"lr": ""})] if any(row.get("lr") for row in rows) else []
     columns = min(COLUMNS, len(panels))
     count = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(4.3 * columns, 2.9 * count + 0.4), layout="constrained")
     figure.suptitle(short(title, 60 * columns), x=0.01, ha="left", fontsize=12)
     grid = list(figure.subplots(count, columns, squeeze=False).flat)
     epochs = epochs_of_run(rows)
-    for axes, (heading, columns_of_panel) in zip(grid, panels, strict=False):
-        for number, (name, label) in enumerate(columns_of_panel.items()):
-            _draw(axes, rows, epochs, name, label=label, number=number)
+    for axes, (heading, names) in zip(grid, panels, strict=False):
         axes.set_title(heading, loc="left", fontsize=9)
-        _scale(axes, [float(row[name]) for row in rows for name in columns_of_panel if row.get(name)], heading)
-        _mark_stages(axes, rows, epochs)
-        if any(columns_of_panel.values()):
-            axes.legend(frameon=False, fontsize=8)
+        for number, (name, label) in enumerate(names.items()):
+            points = [(epoch, float(row[name])) for epoch, row in zip(epochs, rows, strict=True) if row.get(name)]
+            _draw(axes, points, _of_steps(rows, epochs, steps, name), label=label, number=number)
+        _scale(axes, log="loss" in heading)
+        _mark_stages(axes, [row["stage"] for row in rows], epochs)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     return save(figure, path)
@@ -54,10 +62,41 @@ def _loss_title(name: str) -> str:
     return "total loss, weighted" if name == "loss" else f"{name.replace('_', '-')} loss, unweighted"
 
 
-def _scale(axes: Axes, values: Sequence[float], heading: str) -> None:
-    positive = min(values, default=0) > 0
-    if positive and "loss" in heading and max(values) > WIDE * min(values):
+def _of_steps(rows: Rows, epochs: Sequence[int], steps: Sequence[Mapping[str, Any]], name: str) -> Points:
+    """Return the values of single steps, those of an epoch around its mark, which is their mean, with a gap after each stage."""
+    points: list[tuple[float, float]] = []
+    before = {row["stage"]: epoch - int(row["epoch"]) for epoch, row in zip(epochs, rows, strict=True) if row.get("loss")}
+    for stage, start in before.items():
+        lines = [[line.get(key) for key in ("epoch", "step", name)] for line in steps if line.get("stage") == stage]
+        numbers = [[one for one in line if isinstance(one, float) and abs(one) < HUGE] for line in lines]
+        whole = [line for line in numbers if len(line) == 3]
+        most = max([step for _, step, _ in whole] + [1.0])  # of an epoch
+        some = whole[:: max(1, len(whole) // STEPS)]
+        points += [*sorted((start + epoch - 0.5 + step / most, value) for epoch, step, value in some), (math.nan, math.nan)]
+    return points
+
+
+def _draw(axes: Axes, points: Points, behind: Points, *, label: str, number: int) -> None:
+    """Draw one curve; its best value is said in the legend, or its last one beside it."""
+    if not points:
+        return
+    x, y = zip(*points, strict=True)
+    axes.plot(*zip(*behind, strict=True), color=colour(number), alpha=0.4, linewidth=0.7)
+    line, mark = (("-", "o"), ("--", "s"))[number]
+    axes.plot(x, y, line, marker=mark, markersize=3.5, linewidth=1.2, color=colour(number), label=f"{label}, best {max(y):.2f}")
+    if label:
+        axes.legend(frameon=False, fontsize=8)
+    else:
+        axes.set_title(f"{y[-1]:.3g} at the end", loc="right", fontsize=8, color=GREY)
+
+
+def _scale(axes: Axes, *, log: bool) -> None:
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()] or [np.zeros(1)])
+    values = values[np.isfinite(values)]
+    if log and 0 < values.min(initial=np.inf) * WIDE < values.max(initial=0):
         axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_formatter("{x:.4g}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(y=0.12)
     axes.grid(alpha=0.25)
@@ -65,35 +104,35 @@ def _scale(axes: Axes, values: Sequence[float], heading: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _mark_stages(axes: Axes, rows: Sequence[Mapping[str, str]], epochs: Sequence[int]) -> None:
-    """Draw a line where a stage ends, and write the names of the stages under the epochs."""
-    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    stages = [row["stage"] for row in rows]
-    starts = [k for k in range(len(rows)) if k == 0 or stages[k] != stages[k - 1]]
-    before = min(epochs) - 0.5
-    for k, following in zip(starts, [*starts[1:], len(rows)], strict=True):
-        end = epochs[following - 1] + 0.5
-        if following < len(rows):
+def _mark_stages(axes: Axes, stages: Sequence[str], epochs: Sequence[int]) -> None:
+    """Draw a line where a stage ends, and write the names of the stages under the epochs, in two lines where one is too short."""
+    first, last = min(epochs) - 0.5, max(epochs) + 0.5
+    axes.set_xlim(first, last)
+    names = list(dict.fromkeys(stages))
+    ends = [max(epoch for epoch, one in zip(epochs, stages, strict=True) if one == stage) + 0.5 for stage in names]
+    letters = [LETTERS * (end - start) / (last - first) for start, end in zip([first, *ends], ends, strict=False)]
+    lines = 2 if any(len(name) > room for name, room in zip(names, letters, strict=True)) else 1
+    for number, (name, start, end) in enumerate(zip(names, [first, *ends], ends, strict=False)):
+        if end < last:
             axes.axvline(end, color=GREY, linestyle=":", linewidth=1)
-        share = (end - before) / (max(epochs) + 1 - min(epochs))
+        room = letters[number] if lines == 1 else sum(letters[max(number - 1, 0) : number + 2])
         axes.annotate(
-            short(stages[k], max(6, int(46 * share))),
-            ((before + end) / 2, 0),
+            short(name, max(6, int(room))),
+            ((start + end) / 2, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -24),
+            xytext=(0, -24 - 9 * (number % lines)),
             textcoords="offset points",
             ha="center",
             va="top",
             color=GREY,
             fontsize=7,
         )
-        before = end
     axes.annotate(
         "epoch", (1, 0), xycoords="axes fraction", xytext=(2, -16), textcoords="offset points", ha="left", color=GREY, fontsize=7
     )
 
 
-def epochs_of_run(rows: Sequence[Mapping[str, str]]) -> list[int]:
+def epochs_of_run(rows: Rows) -> list[int]:
     """Return the epoch of each row of a results.csv, counted through all stages; 0 for what was fitted before the first one.
 
     Example:
@@ -108,14 +147,3 @@ def epochs_of_run(rows: Sequence[Mapping[str, str]]) -> list[int]:
             before, stage = epochs[-1], row["stage"]
         epochs.append(before + int(row["epoch"]) if row.get("loss") else 0)
     return epochs
-
-
-def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], epochs: Sequence[int], name: str, *, label: str, number: int) -> None:
-    marked = list(zip(epochs, rows, strict=True))
-    for stage in dict.fromkeys(row["stage"] for row in rows):  # a stage starts from another epoch than the last one drawn
-        points = [(epoch, float(row[name])) for epoch, row in marked if row.get(name) and row["stage"] == stage]
-        if points:
-            x, y = zip(*points, strict=True)
-            line, mark = (("-", "o"), ("--", "s"))[number]
-            axes.plot(x, y, linestyle=line, marker=mark, markersize=3.5, color=colour(number), label=label)
-            label = ""  # once in the legend

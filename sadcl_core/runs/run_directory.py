@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
 LINEAR = "linear"  # stage of the row in results.csv that the fitted linear layer has
 GROWING = ("results.csv", "metrics.jsonl")
 MAX_BYTES = 1 << 28  # of run.json or results.csv
+MAX_LINE = 1 << 16  # characters of a line of metrics.jsonl
 STATUS: dict[str, Any] = {  # kinds of the values in run.json
     **dict.fromkeys(("status", "updated", "ended", "eval_split", "manifest", "data_fingerprint"), str),
     **dict.fromkeys(("process", "versions", "weights_fingerprints"), dict | None),
@@ -181,6 +183,15 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read the lines of metrics.jsonl that can be read; none where there is no such file."""
+        path, lines = self.path / "metrics.jsonl", []
+        with suppress(OSError), regular(path, most=4 * MAX_BYTES).open(encoding="utf-8", errors="replace") as file:
+            for line in iter(partial(file.readline, MAX_LINE), ""):
+                with suppress(ValueError, RecursionError):
+                    lines.append(json.loads(line, parse_int=float))  # an integer may be longer than any number
+        return [line for line in lines if isinstance(line, dict)]
 
     def write_coverage(self, classes: list[dict[str, Any]]) -> None:
         """Write prototypes.json."""

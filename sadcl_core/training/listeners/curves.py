@@ -44,6 +44,7 @@ class Curves:
 
         start = time.perf_counter()
         self.behind = False
-        plot_curves(self.run.read_results(), self.run.path / "plots" / "curves.png", title=str(self.run.path), split=self.split)
+        rows, path = self.run.read_results(), self.run.path / "plots" / "curves.png"
+        plot_curves(rows, path, title=str(self.run.path), split=self.split, steps=self.run.read_metrics())
         self.drawn = time.perf_counter()
         self.cost = self.drawn - start

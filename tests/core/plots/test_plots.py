@@ -117,6 +117,17 @@ def test_a_loss_has_an_axis_of_its_own(tmp_path: Path) -> None:
     assert "prototype" not in text
 
 
+def test_single_steps_are_behind_the_epochs_and_odd_ones_are_left_out(tmp_path: Path) -> None:
+    good = [{"stage": "a", "epoch": 1.0, "step": float(step), "loss": 1 / step} for step in (10, 20)]
+    odd = [{**good[0], "loss": value} for value in (None, "x", float("nan"), 1e300)] + [{"stage": "b"}, {}]
+    paths = [
+        plot_curves(curve_rows({"a": 1}), tmp_path / f"{name}.svg", title="a run", steps=steps)
+        for name, steps in (("none", []), ("odd", odd), ("good", good), ("all", [*odd, *good]))
+    ]
+    none, only_odd, some, everything = (path.read_bytes() for path in paths)
+    assert none == only_odd != some == everything
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_the_same_figure_is_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     files = [plot_curves(curve_rows({"a": 3}), tmp_path / f"{k}.{suffix}", title="a run") for k in (1, 2)]

@@ -113,3 +113,12 @@ def test_rows_are_appended() -> None:
     run.append_result({"stage": "first", "epoch": 1, "loss": 0.5})
     run.append_result({"stage": "first", "epoch": 2, "loss": ""})
     assert [(row["epoch"], row["loss"]) for row in run.read_results()] == [("1", "0.5"), ("2", "")]
+
+
+def test_lines_of_metrics_that_break_off_are_left_out(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.read_metrics() == []
+    run.append_metrics({"stage": "a", "step": 10})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(f'[1]\n{{"step": {"9" * 5000}}}\n{{"stage": "a", "st')
+    assert run.read_metrics() == [{"stage": "a", "step": 10.0}, {"step": float("inf")}]
