@@ -29,6 +29,8 @@ Points = Sequence[tuple[float, float]]
 def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Draw the rows of a results.csv, a mark an epoch, joined across the stages; single steps are a thin line behind.
 
+    The mark of a loss is the mean of an epoch and lies in its middle; that of a learning rate is its last and lies at its end.
+
     Args:
         rows: at least one; an empty cell is a term that the stage does not use.
         path: of the figure.
@@ -49,7 +51,8 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
     for axes, (heading, names) in zip(grid, panels, strict=False):
         axes.set_title(heading, loc="left", fontsize=9)
         for number, (name, label) in enumerate(names.items()):
-            points = [(epoch, float(row[name])) for epoch, row in zip(epochs, rows, strict=True) if row.get(name)]
+            later = 0.5 if name == "lr" else 0.0
+            points = [(epoch + later, float(row[name])) for epoch, row in zip(epochs, rows, strict=True) if row.get(name)]
             _draw(axes, points, _of_steps(rows, epochs, steps, name), label=label, number=number)
         _scale(axes, log="loss" in heading)
         _mark_stages(axes, [row["stage"] for row in rows], epochs)
@@ -63,7 +66,7 @@ def _loss_title(name: str) -> str:
 
 
 def _of_steps(rows: Rows, epochs: Sequence[int], steps: Sequence[Mapping[str, Any]], name: str) -> Points:
-    """Return the values of single steps, those of an epoch around its mark, which is their mean, with a gap after each stage."""
+    """Return the values of single steps, those of epoch 1 between 0.5 and 1.5, with a gap after each stage."""
     points: list[tuple[float, float]] = []
     before = {row["stage"]: epoch - int(row["epoch"]) for epoch, row in zip(epochs, rows, strict=True) if row.get("loss")}
     for stage, start in before.items():
@@ -77,17 +80,19 @@ def _of_steps(rows: Rows, epochs: Sequence[int], steps: Sequence[Mapping[str, An
 
 
 def _draw(axes: Axes, points: Points, behind: Points, *, label: str, number: int) -> None:
-    """Draw one curve; its best value is said in the legend, or its last one beside it."""
+    """Draw one curve; its best value is said in the legend, or its last one at the right."""
     if not points:
         return
     x, y = zip(*points, strict=True)
     axes.plot(*zip(*behind, strict=True), color=colour(number), alpha=0.4, linewidth=0.7)
     line, mark = (("-", "o"), ("--", "s"))[number]
-    axes.plot(x, y, line, marker=mark, markersize=3.5, linewidth=1.2, color=colour(number), label=f"{label}, best {max(y):.2f}")
+    style: Any = {"marker": mark, "markersize": 3.5, "linewidth": 1.2, "color": colour(number), "clip_on": False}
+    axes.plot(x, y, line, label=f"{label}, best {max(y):.2f}", **style)
     if label:
         axes.legend(frameon=False, fontsize=8)
     else:
-        axes.set_title(f"{y[-1]:.3g} at the end", loc="right", fontsize=8, color=GREY)
+        at: Any = {"xycoords": ("axes fraction", "data"), "xytext": (5, 0), "textcoords": "offset points"}
+        axes.annotate(f"{y[-1]:.3g}", (1, y[-1]), va="center", fontsize=7, color=colour(number), **at)
 
 
 def _scale(axes: Axes, *, log: bool) -> None:
