@@ -84,7 +84,7 @@ def measure(asked: argparse.Namespace, device: torch.device, precision: str) -> 
     classifier = Classifier(section, num_classes=CLASSES, img_size=asked.img_size).to(device)
     torch.nn.init.normal_(classifier.prototypes)
     set_trainable(classifier, backbone=True, projection=True, prototypes=True)
-    ema = make_ema(classifier, decay=0.9998, warmup=False, shard=False)
+    ema = make_ema(classifier, config, warmup=False)
     make_ready(classifier, config)
     bank = MemoryBank(slots=16, num_classes=CLASSES, width=asked.width).to(device)
     bank.start_from(classifier.prototypes.detach())

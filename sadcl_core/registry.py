@@ -25,6 +25,7 @@ AUGMENTATIONS: dict[str, str] = {
     "shift-and-turn": "sadcl_core.data.transforms:shift_and_turn",
     "flip-and-crop": "sadcl_core.data.transforms:flip_and_crop",
     "cutout-randaugment": "sadcl_core.data.transforms:cutout_randaugment",
+    "clipped-cutout-randaugment": "sadcl_core.data.transforms:clipped_cutout_randaugment",
     "fixed-crops": "sadcl_core.data.transforms:fixed_crops",
 }
 

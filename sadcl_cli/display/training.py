@@ -177,7 +177,8 @@ class TrainingDisplay:
         terms = "  ".join(f"{NAMES[name]} {row[name]:.4f}" for name in NAMES if isinstance(row.get(name), float))
         best = "  best" if event.best else ""
         speed = f"{row['images_per_second']:>6.0f} images/s"
-        say(f"  epoch {row['epoch']:>3}/{epochs}  {speed}  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{best}")
+        network = f", network {row['mAP_interpolated_network']:.2f}" if "mAP_interpolated_network" in row else ""
+        say(f"  epoch {row['epoch']:>3}/{epochs}  {speed}  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{network}{best}")
         self.since, self.images = time.perf_counter(), 0
 
 

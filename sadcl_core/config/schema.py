@@ -1,7 +1,7 @@
 """The settings of a run: every value with its default and its bounds.
 
-The defaults are the published recipe of SADCL for ResNet-101 at 448 (ECAI 2023, and the authors' training script);
-`sadcl_core.config.layers` lays other values over them.
+The defaults are the recipe of SADCL for ResNet-101 at 448 as its paper states it (ECAI 2023); the preset `sadcl-r101-448` is the
+published one to the digit. `sadcl_core.config.layers` lays other values over them.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class DataSection(Section):
     sampler: Literal["uniform", "repeat-factor"] = Field(
         "uniform", description="repeat-factor: images of rare classes are drawn more often, as in LVIS"
     )
+    drop_last: bool = Field(False, description="leave out the last batch of an epoch where it is smaller than the others")
 
 
 class ModelSection(Section):
@@ -86,6 +87,7 @@ class ModelSection(Section):
         4, ge=0, le=64, description="layers up to this stride are frozen; 4: stem and first stage; 0: none"
     )
     freeze_batchnorm: bool = Field(True, description="keep the BatchNorm statistics of the backbone as loaded")
+    freeze_affine: bool = Field(False, description="keep the weights and biases of the backbone's BatchNorm as loaded, too")
     head: str = Field("sarl", description="from feature map to label features; a method brings its own")
     heads: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each head; only the chosen one's are used"
@@ -116,7 +118,12 @@ class SampleToSampleOptions(Section):
     """Options of the sample-to-sample loss and of its memory bank."""
 
     temperature: float = Field(0.2, gt=0, le=LARGE, description="similarities are divided by this; smaller: sharper contrast")
-    bank_slots: int = Field(16, ge=0, le=4096, description="remembered features per class; 0: no bank")
+    bank: Literal["ring", "batch"] = Field(
+        "ring",
+        description="ring: the last features of each class; batch: one for each place in the batch, compared where the image "
+        "there now has the label, as published",
+    )
+    bank_slots: int = Field(16, ge=0, le=4096, description="remembered features per class, of the ring; 0: no bank")
     bank_classes: Literal["all", "present"] = Field(
         "all", description="entries an anchor is contrasted with: of every class, as published, or of those in the batch"
     )
@@ -210,6 +217,9 @@ class StageSection(Section):
     views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
     mixup: float = Field(0.0, ge=0, le=LARGE, description="alpha of mixup (Zhang et al., ICLR 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, le=LARGE, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
+    gamma_neg: float | None = Field(
+        None, ge=0, le=100, description="focusing of inactive labels in this stage; null: loss.asymmetric.gamma_neg"
+    )
     losses: dict[str, Weight] = Field(default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused")
 
     @property
@@ -266,13 +276,21 @@ class OptimSection(Section):
     clip_grad_norm: float = Field(0.0, ge=0, le=LARGE, description="norm that the gradient is cut to; 0: not cut")
     ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")
     ema_warmup: bool = Field(False, description="let the EMA follow faster in the first steps; for short runs")
+    ema_start: Literal["after-first-step", "first-step"] = Field(
+        "after-first-step",
+        description="after-first-step: the EMA of a stage starts from the weights that its first step gives; first-step: from "
+        "those before it, as published",
+    )
+    evaluate: Literal["ema", "both"] = Field(
+        "ema", description="both: an epoch counts by the better of EMA and network, which is kept, as published"
+    )
     select: Literal["best", "last"] = Field(
         "best", description="epoch that is kept: the best on the held-out images, whose mAP is then optimistic, or the last one"
     )
     evaluate_every: int = Field(
         1, ge=1, le=LARGE, description="epochs between two evaluations; the last epoch of a stage has one"
     )
-    patience: int = Field(8, ge=1, le=LARGE, description="epochs without a better EMA mAP before the stage ends")
+    patience: int = Field(8, ge=1, le=LARGE, description="epochs without a better mAP before the stage ends")
 
 
 class ComputeSection(Section):
@@ -323,6 +341,18 @@ class RunConfig(Section):
             if not re.fullmatch(r"[\w-]{1,50}", name):
                 raise PydanticCustomError("stage_name", "a stage is called with letters, digits, _ and -, 50 at most")
         return stages
+
+    def loss_of(self, stage: StageSection) -> LossSection:
+        """Return the options of the losses in a stage.
+
+        Example:
+            >>> RunConfig().loss_of(StageSection(gamma_neg=4)).asymmetric.gamma_neg
+            4.0
+        """
+        if stage.gamma_neg is None:
+            return self.loss
+        asymmetric = self.loss.asymmetric.model_copy(update={"gamma_neg": stage.gamma_neg})
+        return self.loss.model_copy(update={"asymmetric": asymmetric})
 
     @property
     def used_stages(self) -> list[str]:

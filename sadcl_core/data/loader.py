@@ -70,7 +70,7 @@ class BatchLoader(DataLoader[Item]):
 class ShardLoader(BatchLoader[PixelBatch]):
     """Put the pieces that workers read from shards together to batches of one size."""
 
-    def __init__(self, dataset: ShardDataset, *, size: int, workers: int) -> None:
+    def __init__(self, dataset: ShardDataset, *, size: int, workers: int, drop_last: bool = False) -> None:
         """`size` is over all processes where the order is shuffled, of each process where it is not.
 
         Raises:
@@ -91,7 +91,7 @@ class ShardLoader(BatchLoader[PixelBatch]):
         self.shared = shuffled and world_size > 1
         self.size = size * (rank + 1) // world_size - size * rank // world_size if self.shared else size
         count = len(dataset) if self.shared else -(-len(dataset) // world_size)  # about: shards differ in size
-        self.whole_only = shuffled and count > size and count % size == 1
+        self.whole_only = shuffled and count > size and (count % size == 1 or drop_last)
         self.count = count // size if self.whole_only else -(-count // size)
         if self.shared and not (self.size and dataset.files[rank::world_size]):
             raise UsageError(
@@ -141,6 +141,7 @@ def make_loader(
     weights: npt.NDArray[np.float64] | None = None,
     process: tuple[int, int] | None = None,
     at_least: int | None = None,
+    drop_last: bool = False,
 ) -> BatchLoader[PixelBatch]:
     """Return batches of a split in order, or shuffled by a seed; from shards in no order, each image with its index.
 
@@ -159,6 +160,7 @@ def make_loader(
         weights: (N,), for a shuffled order in which images are drawn in proportion to them.
         process: (rank, world_size); None: of this process.
         at_least: pixels that the transform needs on both sides, see `sadcl_core.data.images.read_image`.
+        drop_last: leave out a last batch that is smaller than the others, when shuffled.
 
     Raises:
         UsageError: there are more processes than images or shards to share, or images in shards are to be drawn by weight.
@@ -188,13 +190,15 @@ def make_loader(
             split, transform, limit=limit, views=views, shuffle_seed=shuffle_seed, process=process, at_least=at_least
         )
         number = loader_workers(workers, len(stream))
-        return ShardLoader(stream, size=batch_size, workers=min(number, len(stream.files)))
+        return ShardLoader(stream, size=batch_size, workers=min(number, len(stream.files)), drop_last=drop_last)
     dataset = SplitDataset(split, transform, limit=limit, views=views, at_least=at_least)
     count = len(dataset)
     number = loader_workers(workers, count)
     return BatchLoader(
         dataset,
-        batch_sampler=make_batches(count, batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process),
+        batch_sampler=make_batches(
+            count, batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process, drop_last=drop_last
+        ),
         num_workers=number,
         worker_init_fn=_leave_signals_to_the_main_process,
         persistent_workers=number > 0 and shuffle_seed is not None,
@@ -209,6 +213,7 @@ def make_batches(
     shuffle_seed: int | None = None,
     weights: npt.NDArray[np.float64] | None = None,
     process: tuple[int, int] | None = None,
+    drop_last: bool = False,
 ) -> list[list[int]] | EpochBatches:
     """Return the batches of this process as lists of indices, in order; shuffled with the seed of each image's transform.
 
@@ -218,6 +223,7 @@ def make_batches(
         shuffle_seed: see there.
         weights: see there.
         process: see there.
+        drop_last: see there.
 
     Example:
         >>> make_batches(5, 2)
@@ -225,7 +231,7 @@ def make_batches(
     """
     rank, world_size = process = process or (get_rank(), get_world_size())
     if shuffle_seed is not None:
-        return EpochBatches(count, batch_size, seed=shuffle_seed, weights=weights, process=process)
+        return EpochBatches(count, batch_size, seed=shuffle_seed, weights=weights, process=process, drop_last=drop_last)
     starts = range(rank * batch_size, count, world_size * batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]
 

@@ -42,6 +42,7 @@ class EpochBatches(Sampler[list[Key]]):
         seed: int,
         weights: npt.NDArray[np.float64] | None = None,
         process: tuple[int, int] | None = None,
+        drop_last: bool = False,
     ) -> None:
         """Draw every image once an epoch; with `weights` as many, in proportion to them, some more than once.
 
@@ -51,11 +52,13 @@ class EpochBatches(Sampler[list[Key]]):
             seed: of the order.
             weights: (count,), of each image.
             process: (rank, world_size); None: of this process.
+            drop_last: leave out a last batch that is smaller than the others.
 
         Raises:
             UsageError: there are more processes than images in a batch.
         """
         self.count, self.batch_size, self.seed, self.weights = count, batch_size, seed, weights
+        self.drop_last = drop_last
         self.rank, self.world_size = process or (get_rank(), get_world_size())
         self.epoch, self.skip = 1, 0
         if min(count, batch_size) < self.world_size:
@@ -67,7 +70,7 @@ class EpochBatches(Sampler[list[Key]]):
     def __len__(self) -> int:
         """Count the batches of a whole epoch, without a last one too small for BatchNorm to learn from."""
         whole, rest = divmod(self.count, self.batch_size)
-        return whole + int(rest >= 2 * self.world_size or whole == 0)
+        return whole + int((rest >= 2 * self.world_size and not self.drop_last) or whole == 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()

@@ -6,6 +6,7 @@ the paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -146,6 +147,85 @@ def cutout_randaugment(img_size: int) -> Transform:
         T.RandomErasing(p=1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0)),
         T.RandAugment(),
     )
+
+
+def clipped_cutout_randaugment(img_size: int) -> Transform:
+    """Apply Cutout, clipped at the border and of any colour, and two of 15 operations, each half the time: stage 1 of SADCL."""
+    return _compose(T.Resize([img_size, img_size], antialias=True), ClippedCutout(), TwoOperations())
+
+
+class ClippedCutout(torch.nn.Module):
+    """Fill a hole of a random colour around any pixel, clipped at the border (DeVries and Taylor, 2017).
+
+    Half a side covers 19 % of the area on average, and 25 % at most.
+    """
+
+    def __init__(self, share: float = 0.5) -> None:
+        """`share` is of the side."""
+        super().__init__()
+        self.share = share
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return a copy of an image (3, H, W) uint8 with a hole."""
+        spans = []
+        for length in image.shape[-2:]:
+            side, centre = round(self.share * length), int(torch.randint(length, ()))
+            first = centre - side // 2
+            spans.append(slice(max(0, first), max(0, first + side)))
+        result = image.clone()
+        result[:, spans[0], spans[1]] = torch.randint(256, (3, 1, 1), dtype=image.dtype)
+        return result
+
+
+class TwoOperations(torch.nn.Module):
+    """Draw two of 15 operations, of any strength in their range, and apply each half the time.
+
+    RandAugment (Cubuk et al., 2020) as the published recipe has it; the operations and their ranges are those of AutoAugment
+    (Cubuk et al., CVPR 2019, table of the appendix), in shares of the side.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return an image (3, H, W) uint8."""
+        for number in torch.randint(len(OPERATIONS), (2,)).tolist():
+            applied, strength = torch.rand(2).tolist()
+            if applied < 0.5:
+                image = OPERATIONS[number](image, strength)
+        return image
+
+
+def _spread(strength: float, most: float) -> float:
+    """Return a number from -most to most for a strength in 0..1."""
+    return (2 * strength - 1) * most
+
+
+def _shear(image: Tensor, *, x: float = 0.0, y: float = 0.0) -> Tensor:
+    degrees = [math.degrees(math.atan(part)) for part in (x, y)]
+    sheared: Tensor = TF.affine(image, 0.0, [0, 0], 1.0, degrees, interpolation=T.InterpolationMode.BILINEAR)
+    return sheared
+
+
+def _move(image: Tensor, *, x: float = 0.0, y: float = 0.0) -> Tensor:
+    moved: Tensor = TF.affine(image, 0.0, [round(x * image.shape[-1]), round(y * image.shape[-2])], 1.0, [0.0, 0.0])
+    return moved
+
+
+OPERATIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    lambda image, strength: _shear(image, x=_spread(strength, 0.3)),
+    lambda image, strength: _shear(image, y=_spread(strength, 0.3)),
+    lambda image, strength: _move(image, x=_spread(strength, 0.45)),
+    lambda image, strength: _move(image, y=_spread(strength, 0.45)),
+    lambda image, strength: TF.rotate(image, _spread(strength, 30.0), interpolation=T.InterpolationMode.BILINEAR),
+    lambda image, strength: TF.autocontrast(image),
+    lambda image, strength: TF.invert(image),
+    lambda image, strength: TF.equalize(image),
+    lambda image, strength: TF.solarize(image, threshold=255 * strength),
+    lambda image, strength: TF.posterize(image, bits=4 + round(4 * strength)),
+    lambda image, strength: TF.adjust_contrast(image, 1 + _spread(strength, 0.9)),
+    lambda image, strength: TF.adjust_saturation(image, 1 + _spread(strength, 0.9)),
+    lambda image, strength: TF.adjust_brightness(image, 1 + _spread(strength, 0.9)),
+    lambda image, strength: TF.adjust_sharpness(image, 1 + _spread(strength, 0.9)),
+    lambda image, strength: ClippedCutout(0.2 * strength)(image),
+)
 
 
 def fixed_crops(img_size: int) -> Transform:

@@ -196,6 +196,7 @@ class FeatureCache:
         limit: int | None = None,
         weights: npt.NDArray[np.float64] | None = None,
         process: tuple[int, int] | None = None,
+        drop_last: bool = False,
     ) -> BatchLoader[FeatureBatch]:
         """Return batches as `sadcl_core.data.loader.make_loader` does, with maps in the place of images.
 
@@ -208,6 +209,7 @@ class FeatureCache:
             limit: only the first so many images.
             weights: (N,), for a shuffled order in which images are drawn in proportion to them.
             process: (rank, world_size); None: of this process.
+            drop_last: leave out a last batch that is smaller than the others, when shuffled.
 
         Raises:
             KeyError: maps are missing; see `compute`.
@@ -216,7 +218,9 @@ class FeatureCache:
         if (rows < 0).any():
             raise KeyError(f"{int((rows < 0).sum())} maps of {split.name} are not in {self.store.folder}")
         dataset = FeatureDataset(self.store, split, rows, per_image=per_image)
-        batches = make_batches(len(rows), batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process)
+        batches = make_batches(
+            len(rows), batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process, drop_last=drop_last
+        )
         return BatchLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is)
 
 

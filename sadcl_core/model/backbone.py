@@ -51,6 +51,7 @@ class Backbone(nn.Module):
         levels: tuple[int, ...] = (1,),
         freeze_stride: int = 0,
         freeze_batchnorm: bool = False,
+        freeze_affine: bool = False,
         initialise: bool = True,
     ) -> None:
         """Build with random weights.
@@ -62,6 +63,7 @@ class Backbone(nn.Module):
             levels: a map of the stride divided by each of these, shallow to deep: (2, 1) gives the one of half the stride too.
             freeze_stride: layers up to this stride are not trained.
             freeze_batchnorm: keep the statistics of BatchNorm as they are.
+            freeze_affine: keep its weights and biases as they are.
             initialise: False leaves the parameters without values where that is possible, for a state that is assigned.
 
         Raises:
@@ -107,7 +109,7 @@ class Backbone(nn.Module):
         self.channels: tuple[int, ...] = (*widths[:-1], _width(self.net)) if self.goes_on else tuple(widths)
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.set_memory_format(torch.channels_last)  # a convolution is up to twice as fast in it
-        self.freeze_batchnorm = freeze_batchnorm
+        self.freeze_batchnorm, self.freeze_affine = freeze_batchnorm, freeze_affine
         self.frozen_entirely = self.adapted = False
         frozen = [self.net] if freeze_stride >= stride else self._modules_up_to(freeze_stride, info)
         self.frozen_names = [name for name, module in self.net.named_modules() if any(module is other for other in frozen)]
@@ -131,8 +133,12 @@ class Backbone(nn.Module):
         self.frozen_entirely = entirely
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(not entirely and (not self.adapted or ADAPTER in name))
-        for module in self.frozen:
+        for module in (*self.frozen, *(self.batchnorms() if self.freeze_affine else ())):
             module.requires_grad_(False)
+
+    def batchnorms(self) -> list[nn.Module]:
+        """Return its layers of batch normalisation."""
+        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
 
     @property
     def pretrained_config(self) -> dict[str, Any]:
@@ -207,9 +213,8 @@ class Backbone(nn.Module):
             for module in self.frozen:
                 module.eval()
             if self.freeze_batchnorm:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                for module in self.batchnorms():
+                    module.eval()
         return self
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:

@@ -76,6 +76,7 @@ class Classifier(nn.Module):
             levels=head.LEVELS,
             freeze_stride=config.freeze_stride,
             freeze_batchnorm=config.freeze_batchnorm,
+            freeze_affine=config.freeze_affine,
             initialise=initialise,
         )
         options = head_options(config.head, config.heads.get(config.head, {}))

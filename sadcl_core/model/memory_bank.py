@@ -1,7 +1,8 @@
-"""Memory bank of SADCL (Ma et al., ECAI 2023): for each class, the last label features that were scored with confidence.
+"""Memory banks of SADCL (Ma et al., ECAI 2023): for each class, label features that were scored with confidence.
 
-Features are stored detached and before the projection, so that they are compared through the current projection. The number of
-slots per class does not depend on the batch size.
+Features are stored detached and before the projection, so that they are compared through the current projection. The ring keeps
+the last ones of each class, and the number of its slots does not depend on the batch size; the bank of the published recipe has
+a slot for each place in the batch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sadcl_core.runtime.distributed import all_gather
+from sadcl_core.runtime.distributed import all_gather, get_rank, get_world_size
 
 
 class MemoryBank(nn.Module):
@@ -23,7 +24,7 @@ class MemoryBank(nn.Module):
     Example:
         >>> bank = MemoryBank(slots=2, num_classes=3, width=4)
         >>> bank.start_from(torch.zeros(3, 4))
-        >>> bank.write(torch.arange(12.0).view(3, 4), torch.tensor([0, 0, 2]))  # features of classes 0, 0 and 2
+        >>> bank.write(torch.arange(12.0).view(3, 4), torch.tensor([[0, 0], [1, 0], [1, 2]]))  # of classes 0, 0 and 2
         >>> bank.filled.sum(dim=0).tolist(), bank.features[:, 0, 0].tolist()
         ([2, 1, 2], [4.0, 0.0])
     """
@@ -54,11 +55,15 @@ class MemoryBank(nn.Module):
         self.filled[0] = True
         self.cursor.fill_(1 % len(self.features))
 
+    def contrasted(self, active: Tensor, first: int = 0) -> Tensor:
+        """Return which entries (M, K) anchors are contrasted with, for the active labels (B, K) of images `first` and on."""
+        return self.filled
+
     @torch.no_grad()
-    def write(self, rows: Tensor, labels: Tensor) -> None:
-        """Write label features (n, D) of classes `labels` (n,), those of all processes, over the oldest; see `confident`."""
+    def write(self, rows: Tensor, places: Tensor) -> None:
+        """Write label features (n, D) of `places` (n, 2), those of all processes, over the oldest; see `confident`."""
         slots = len(self.features)
-        rows, labels = all_gather(rows.to(self.features.dtype)), all_gather(labels)
+        rows, labels = all_gather(rows.to(self.features.dtype)), all_gather(places[:, 1])
         rank = (labels[:, None] == labels[None, :]).tril(-1).sum(dim=1)  # rows of the same class before this one
         counts = torch.bincount(labels, minlength=len(self.cursor))  # (K,)
         last = rank >= counts[labels] - slots  # of more rows than the ring has slots, only the last are written
@@ -67,6 +72,45 @@ class MemoryBank(nn.Module):
         self.features[slot, labels] = rows
         self.filled[slot, labels] = True
         self.cursor.copy_((self.cursor + counts) % slots)
+
+
+class BatchBank(MemoryBank):
+    """Bank of the published recipe: a slot for each image of a batch, in which its confident features stay until others come.
+
+    All slots start as the prototypes. Anchors are contrasted with the slot of an image where the image that is in its place in
+    the batch now has the label. Several processes share the slots: place i of process r is slot i * processes + r.
+
+    Example:
+        >>> bank = BatchBank(slots=2, num_classes=3, width=4)
+        >>> bank.start_from(torch.zeros(3, 4))
+        >>> bank.write(torch.ones(1, 4), torch.tensor([[1, 2]]))  # of the second image, class 2
+        >>> bank.features[:, :, 0].tolist()
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+        >>> bank.contrasted(torch.tensor([[True, False, False], [False, False, True]])).nonzero().tolist()
+        [[0, 0], [1, 2]]
+    """
+
+    @torch.no_grad()
+    def start_from(self, prototypes: Tensor) -> None:
+        """Write the prototype of each class (K, D) into all of its slots."""
+        self.features[:] = prototypes
+        self.filled.fill_(True)
+
+    def contrasted(self, active: Tensor, first: int = 0) -> Tensor:
+        """Return the labels (M, K) of the images that are in the places of the slots."""
+        result = torch.zeros_like(self.filled)
+        places = torch.arange(first, first + len(active), device=active.device)
+        result[all_gather(self._slots(places))] = all_gather(active)
+        return result
+
+    @torch.no_grad()
+    def write(self, rows: Tensor, places: Tensor) -> None:
+        """Write label features (n, D) of `places` (n, 2), those of all processes; see `confident`."""
+        slots, labels = all_gather(self._slots(places[:, 0])), all_gather(places[:, 1])
+        self.features[slots, labels] = all_gather(rows.to(self.features.dtype))
+
+    def _slots(self, images: Tensor) -> Tensor:
+        return (images * get_world_size() + get_rank()) % len(self.features)
 
 
 @torch.no_grad()
@@ -80,13 +124,13 @@ def confident(label_features: Tensor, targets: Tensor, scores: Tensor, *, min_sc
         min_score: in 0..1.
 
     Returns:
-        Features (n, D), detached, and the class of each (n,).
+        Features (n, D), detached, and the image and class of each (n, 2).
 
     Example:
         >>> targets, scores = torch.tensor([[1, 0], [1, -1]]), torch.tensor([[0.9, 0.9], [0.6, 0.9]])
-        >>> features, labels = confident(torch.ones(2, 2, 3), targets, scores, min_score=0.8)
-        >>> features.tolist(), labels.tolist()
-        ([[1.0, 1.0, 1.0]], [0])
+        >>> features, places = confident(torch.ones(2, 2, 3), targets, scores, min_score=0.8)
+        >>> features.tolist(), places.tolist()
+        ([[1.0, 1.0, 1.0]], [[0, 0]])
     """
     selected = (targets == 1) & (scores > min_score)  # (B, K)
-    return label_features[selected].detach(), selected.nonzero()[:, 1]
+    return label_features[selected].detach(), selected.nonzero()

@@ -14,7 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 from sadcl_core.plots.style import GREY, colour, save, short
 
-MAPS = {"mAP_interpolated": "interpolated", "mAP_non_interpolated": "non-interpolated"}
+MAPS = {
+    "mAP_interpolated": "interpolated",
+    "mAP_non_interpolated": "non-interpolated",
+    "mAP_interpolated_network": "of the network itself, interpolated",
+}
 NOT_LOSSES = {"stage", "epoch", "seconds", "images_per_second", "lr", *MAPS}
 COLUMNS = 3
 WIDE = 20  # times between the highest and the lowest loss, from which on the scale is logarithmic
@@ -39,7 +43,8 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
         steps: lines of a metrics.jsonl; those of stages without a row are left out.
     """
     losses = [name for name in rows[0] if name not in NOT_LOSSES and any(row.get(name) for row in rows)]
-    panels: list[tuple[str, dict[str, str]]] = [(f"EMA mAP{f' on split {split}' if split else ''}, %", MAPS)]
+    maps = {name: label for name, label in MAPS.items() if name in rows[0]}
+    panels: list[tuple[str, dict[str, str]]] = [(f"EMA mAP{f' on split {split}' if split else ''}, %", maps)]
     panels += [(_loss_title(name), {name: ""}) for name in losses]
     panels += [("highest learning rate", {"lr": ""})] if any(row.get("lr") for row in rows) else []
     columns = min(COLUMNS, len(panels))

@@ -52,6 +52,7 @@ def training_loader(
             shuffle_seed=seed,
             weights=weights,
             process=process,
+            drop_last=data.drop_last,
         )
     return make_loader(
         split,
@@ -63,6 +64,7 @@ def training_loader(
         weights=weights,
         process=process,
         at_least=DECODED * data.img_size,
+        drop_last=data.drop_last,
     )
 
 

@@ -87,7 +87,9 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
         whole = sum(tensor.nbytes for tensor in classifier.state_dict().values())
         weights = max(weights, 2 * whole + GRADIENTS[stage.optimizer] * trained)
         if "sample_to_sample" in stage.weights:
-            bank = max(bank, config.loss.sample_to_sample.bank_slots * classifier.prototypes.nbytes)
+            options = config.loss.sample_to_sample
+            slots = config.data.batch_size * stage.views if options.bank == "batch" else options.bank_slots
+            bank = max(bank, slots * classifier.prototypes.nbytes)
         views = max(views, 1 if config.features.once else stage.views)
         trains = stage.backbone_lr_scale > 0
         saved[trains] = saved[trains] if trains in saved else _saved(classifier, side)

@@ -73,9 +73,11 @@ def make_ready(classifier: Classifier, config: RunConfig) -> None:
         classifier.compile()
 
 
-def make_ema(classifier: Classifier, *, decay: float, warmup: bool, shard: bool) -> ModelEmaV3:
+def make_ema(classifier: Classifier, config: RunConfig, *, warmup: bool) -> ModelEmaV3:
     """Make the EMA of a network's weights; shards are updated one by one, since lists of tensors may not mix kinds."""
-    return Ema(classifier, decay=decay, use_warmup=warmup, foreach=not shard)
+    optim = config.optim
+    copied = 0 if optim.ema_start == "after-first-step" else -1  # timm copies the weights after the step that follows this one
+    return Ema(classifier, decay=optim.ema_decay, use_warmup=warmup, foreach=not config.compute.shard, update_after_step=copied)
 
 
 class Ema(ModelEmaV3):

@@ -36,7 +36,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.model.lora import beside_adapters, merge_adapters
-from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.model.memory_bank import BatchBank, MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
 from sadcl_core.runs.run_directory import LINEAR, RunDirectory
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
@@ -84,6 +84,7 @@ from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, to
 from sadcl_core.training.time_budget import LONGER, free_stages, within_budget
 
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
+NETWORK_MAP = "mAP_interpolated_network"  # beside that of the EMA
 TIMED_STEPS = 10  # by which the time of a step is known, reading included
 SAVED = 4  # times writing the state, that an epoch takes to check, copy and write its models and to draw the curves
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
@@ -317,7 +318,7 @@ class TrainingRecipe:
     # -------------------------------------------------------------------------------------------------------------- the stage
 
     def train_stage(self, name: str, *, number: int, stages: int, stored: StoredState | None) -> None:
-        """Train one stage; leaves the classifier with the best EMA weights of the stage."""
+        """Train one stage; leaves the classifier with the best weights of the stage."""
         self.start_stage(name, number=number, stored=stored)
         stage = self.config.stages[name]
         self.listen(StageStarted(name, number, stages, stage.epochs, self.steps, stage.weights, done=self.steps_done))
@@ -363,14 +364,17 @@ class TrainingRecipe:
             prototypes=any(term.prototypes for term in terms),
         )
         share_batchnorm(self.classifier, frozen=config.model.freeze_batchnorm)
-        decay, warmup = config.optim.ema_decay, config.optim.ema_warmup and number == 1
-        self.ema = make_ema(self.classifier, decay=decay, warmup=warmup, shard=config.compute.shard)
+        self.ema = make_ema(self.classifier, config, warmup=config.optim.ema_warmup and number == 1)
         if config.compute.shard:
             shard(self.classifier)
             shard(self.ema.module)
         optimizer = make_optimizer(self.classifier, stage, config.optim)
         self.training_step = step = TrainingStep(
-            self.classifier, terms=stage.weights, options=config.loss, bank=self.bank, class_weights=self.class_weights()
+            self.classifier,
+            terms=stage.weights,
+            options=config.loss_of(stage),
+            bank=self.bank,
+            class_weights=self.class_weights(),
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
         if stored is not None:
@@ -406,8 +410,11 @@ class TrainingRecipe:
     def make_bank(self) -> MemoryBank:
         """Make a memory bank that starts from the prototypes."""
         prototypes = self.classifier.prototypes
-        slots = self.config.loss.sample_to_sample.bank_slots
-        bank = MemoryBank(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(self.device)
+        options = self.config.loss.sample_to_sample
+        kind, slots = MemoryBank, options.bank_slots
+        if options.bank == "batch":
+            kind, slots = BatchBank, self.config.data.batch_size * self.stage.views
+        bank = kind(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(self.device)
         bank.start_from(prototypes.detach())
         return bank
 
@@ -446,7 +453,7 @@ class TrainingRecipe:
         return {name: value / max(progress.step, 1) for name, value in progress.sums.items()}
 
     def finish_epoch(self, losses: Mapping[str, float]) -> None:
-        """Evaluate the EMA on the held-out split, write what an epoch brings, and move on to the next."""
+        """Evaluate the EMA, and the network itself if asked, write what an epoch brings, and move on to the next."""
         progress, epoch = self.progress, self.progress.epoch
         self.share_statistics()
         self.refuse_broken(full_state_dict(self.ema.module))
@@ -455,7 +462,13 @@ class TrainingRecipe:
                 self.progress = progress.model_copy(update={"epoch": epoch + 1, "step": 0, "sums": {}, "seconds": 0.0})
                 self.save_state()
             return
-        metrics = self.evaluate(self.unsharded(self.ema.module))
+        kept, metrics = self.ema.module, self.evaluate(self.unsharded(self.ema.module))
+        evaluated = dict(metrics)
+        if self.config.optim.evaluate == "both":
+            own = self.evaluate(self.unsharded(self.classifier))
+            evaluated[NETWORK_MAP] = own[MAPS[0]]
+            if own[MAPS[0]] > metrics[MAPS[0]]:
+                kept, metrics = self.classifier, own
         self.interrupts.check_together()
         current = metrics["mAP_interpolated"]
         last = self.config.optim.select == "last"
@@ -469,16 +482,16 @@ class TrainingRecipe:
             "images_per_second": round(len(self.train_split) / max(progress.seconds, 1e-9), 1),
             "lr": self.lr,
             **losses,
-            **metrics,
+            **evaluated,
         }
         with self.interrupts.waiting():
             done = BestEpoch(stage=progress.stage, epoch=epoch, metrics=metrics)
-            self.save_model(self.ema.module, done, best=best_of_run)
+            self.save_model(kept, done, best=best_of_run)
             if best_of_run:
                 self.best = done
                 self.run_directory.write_status(best=self.best_status())
             if best_of_stage:
-                weights = full_state_dict(self.ema.module)
+                weights = full_state_dict(kept)
                 if self.run_directory.writes:
                     write_tensors(self.best_of_stage_path(epoch), weights)
             self.run_directory.append_result(row)
@@ -533,13 +546,15 @@ class TrainingRecipe:
         parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[1]))
         batch_totals = totals([part for _, part in parts]) if len(parts) > 1 else {}
         values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        features, classes = [], []
+        features: list[Tensor] = []
+        places: list[Tensor] = []
+        first = 0  # image of the micro-batch
         self.optimizer.zero_grad()
         for number, (some_images, some_targets) in enumerate(parts, start=1):
             torch.manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), number))
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    terms, some_features, some_classes = self.model(some_images, some_targets)
+                    terms, some_features, some_places = self.model(some_images, some_targets, first)
                 if batch_totals:  # each term is a mean over a micro-batch, and is to be one over the batch
                     shares = totals([some_targets])
                     terms = {
@@ -550,12 +565,13 @@ class TrainingRecipe:
             for name, value in {"loss": loss, **terms}.items():
                 values[name] += value.detach()
             features.append(some_features)
-            classes.append(some_classes)
+            places.append(some_places)
+            first += len(some_targets)
         losses = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
         refuse_not_finite(losses, where=f"stage {self.progress.stage}, epoch {self.progress.epoch}, step {step}")
         self.update_weights(step)
         if self.bank is not None:
-            self.bank.write(torch.cat(features), torch.cat(classes))
+            self.bank.write(torch.cat(features), torch.cat(places))
         return losses
 
     def prepare_batch(self, batch: Batch, step: int) -> tuple[Inputs, Tensor]:
@@ -728,10 +744,11 @@ class TrainingRecipe:
     def result_columns(self) -> list[str]:
         """Return the columns of results.csv; a term that no stage uses has none."""
         terms = dict.fromkeys(name for stage in self.config.stages.values() for name in stage.weights)
-        return ["stage", "epoch", "seconds", "images_per_second", "lr", "loss", *terms, *MAPS]
+        network = [NETWORK_MAP] if self.config.optim.evaluate == "both" else []
+        return ["stage", "epoch", "seconds", "images_per_second", "lr", "loss", *terms, *MAPS, *network]
 
     def best_of_stage_path(self, epoch: int) -> Path:
-        """Return where the best EMA weights of the stage are."""
+        """Return where the best weights of the stage are."""
         return self.run_directory.state.with_name(f"best-{self.progress.stage}-{epoch}.safetensors")
 
     def plain_loader(self, split: Split) -> BatchLoader[Batch]:

@@ -47,6 +47,7 @@ class LossInputs:
         targets: (B, K), 1, 0 or -1 for unknown, or what lies between where images were mixed; of this process.
         class_weights: (K,) of active and of inactive labels, or None.
         epoch: of the stage, from 1.
+        first: place of the first of these images in the batch of this process.
     """
 
     classifier: Classifier
@@ -56,6 +57,7 @@ class LossInputs:
     options: LossSection
     class_weights: tuple[Tensor, Tensor] | None = None
     epoch: int = 1
+    first: int = 0
 
     @cached_property
     def active(self) -> Tensor:
@@ -123,7 +125,7 @@ def _sample_to_sample(inputs: LossInputs) -> Tensor:
     options, project = inputs.options.sample_to_sample, inputs.classifier.project
     bank, bank_labels = None, None
     if inputs.bank is not None:
-        slots = inputs.bank.filled  # (M, K)
+        slots = inputs.bank.contrasted(inputs.active, inputs.first)  # (M, K)
         if options.bank_classes == "present":
             slots = slots & (inputs.all_targets == 1).any(dim=0)
         bank, bank_labels = project(inputs.bank.features[slots]), slots.nonzero()[:, 1]
@@ -256,22 +258,24 @@ class TrainingStep(nn.Module):
         self.class_weights = class_weights
         self.epoch = 1
 
-    def forward(self, images: Inputs, targets: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def forward(self, images: Inputs, targets: Tensor, first: int = 0) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute a batch, or a micro-batch.
 
         Args:
             images: (B, 3, S, S), normalised, or maps in their place.
             targets: (B, K).
+            first: place of the first of them in the batch of this process.
 
         Returns:
             The terms of all processes together, without weights, and what the bank is to remember of this process: features
-            (n, D), classes (n,).
+            (n, D), their places in the batch and classes (n, 2).
         """
         output = self.classifier(images)
-        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch)
+        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch, first)
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:
-            return terms, output.logits.new_empty(0, self.classifier.head.width), targets.new_empty(0)
+            return terms, output.logits.new_empty(0, self.classifier.head.width), targets.new_empty(0, 2)
         scores = output.logits.detach().float().sigmoid()
         min_score = self.options.sample_to_sample.bank_min_score
-        return terms, *confident(output.label_features, targets, scores, min_score=min_score)
+        features, places = confident(output.label_features, targets, scores, min_score=min_score)
+        return terms, features, places + torch.tensor([first, 0], device=places.device)

@@ -9,7 +9,7 @@ the ablation; with `self_attention` it is the architecture of Query2Label (Liu e
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -41,6 +41,10 @@ class SARLHead(Head):
         decoder_layers: int = Field(2, ge=1, le=64, description="layers in which classes look at locations")
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformer")
         self_attention: bool = Field(False, description="between classes in the decoder; true: Query2Label")
+        initialisation: Literal["torch", "xavier"] = Field(
+            "torch",
+            description="of the transformer's matrices; torch: as its layers do; xavier: uniform, all of them, as published",
+        )
 
         @model_validator(mode="after")
         def _divisible(self) -> SARLHead.Options:
@@ -67,6 +71,10 @@ class SARLHead(Head):
         self.class_embedding = nn.Parameter(torch.empty(num_classes, width))
         self.weight = nn.Parameter(torch.empty(num_classes, width))
         self.bias = nn.Parameter(torch.empty(num_classes))
+        if options.initialisation == "xavier":
+            for parameter in (*self.encoder.parameters(), *self.decoder.parameters()):
+                if parameter.ndim > 1:
+                    nn.init.xavier_uniform_(parameter)
         nn.init.normal_(self.class_embedding)
         bound = 1 / math.sqrt(width)
         nn.init.uniform_(self.weight, -bound, bound)

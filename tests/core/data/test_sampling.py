@@ -35,6 +35,12 @@ def test_a_last_batch_of_one_image_is_left_out(count: int, size: int, expected: 
     assert len(batches) == len(images(batches)) == expected
 
 
+@pytest.mark.parametrize(("count", "size", "expected"), [(23, 5, 4), (25, 5, 5), (3, 5, 1)])
+def test_a_smaller_last_batch_is_left_out_where_asked(count: int, size: int, expected: int) -> None:
+    batches = EpochBatches(count, size, seed=0, drop_last=True)
+    assert len(batches) == len(images(batches)) == expected
+
+
 def test_the_rest_of_an_epoch_is_what_would_have_come() -> None:
     batches = EpochBatches(23, 5, seed=1)
     whole = list(of_epoch(batches, 3))

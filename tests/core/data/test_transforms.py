@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision.transforms.v2 as T
 
-from sadcl_core.data.transforms import CROP_SIDES, FixedPositionCrop, Preprocessing, augmentation
+from sadcl_core.data.transforms import CROP_SIDES, OPERATIONS, ClippedCutout, FixedPositionCrop, Preprocessing, augmentation
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import AUGMENTATIONS
 
@@ -40,6 +40,32 @@ def test_cutout_hides_a_square_of_half_the_side() -> None:
     erase = next(step for step in augmentation("cutout-randaugment", 32).transforms if isinstance(step, T.RandomErasing))  # type: ignore[attr-defined]
     erased = erase(torch.full((3, 32, 32), 200, dtype=torch.uint8))
     assert int((erased[0] == 0).sum()) == 16 * 16
+
+
+def test_the_published_cutout_covers_19_percent_on_average_and_25_at_most() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    shares, colours = [], set()
+    for _ in range(1000):
+        hole = ClippedCutout()(image)
+        hidden = hole.sum(dim=0) > 0
+        shares.append(hidden.float().mean().item())
+        colours.add(tuple(hole.amax(dim=(1, 2)).tolist()))
+        assert all(len(hole[channel][hidden].unique()) == 1 for channel in range(3))
+    assert max(shares) == 0.25
+    assert sum(shares) / len(shares) == pytest.approx(0.19, abs=0.006)
+    assert len(colours) > 900
+    assert not image.any()
+
+
+@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("strength", [0.0, 0.5, 0.999])
+def test_an_operation_of_the_published_randaugment_takes_any_strength(number: int, strength: float) -> None:
+    assert len(OPERATIONS) == 15
+    result = OPERATIONS[number](IMAGE, strength)
+    assert (result.shape, result.dtype) == (IMAGE.shape, torch.uint8)
+    if strength == 0.5 and number in (*range(5), *range(10, 14)):
+        assert torch.equal(result, IMAGE)  # in the middle of its range
 
 
 def test_fixed_crops_take_thirteen_places_and_sides_two_steps_apart() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sadcl_core.model.memory_bank import MemoryBank, confident
+from sadcl_core.model.memory_bank import BatchBank, MemoryBank, confident
 
 
 def features(count: int, *, start: int = 0) -> torch.Tensor:
@@ -71,3 +71,16 @@ def test_is_detached_and_saved_with_its_state() -> None:
 def test_refuses_no_slots() -> None:
     with pytest.raises(ValueError, match="positive"):
         MemoryBank(slots=0, num_classes=2, width=2)
+
+
+def test_of_the_published_recipe_has_a_slot_for_each_image_of_a_batch() -> None:
+    bank = BatchBank(slots=4, num_classes=2, width=2)
+    bank.start_from(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert bank.features.tolist() == [[[1, 2], [3, 4]]] * 4
+    scores = torch.tensor([[0.9, 0.9], [0.7, 0.9], [0.9, 0.9]])
+    targets = torch.tensor([[1, 0], [1, 1], [-1, 0]])
+    bank.write(*confident(features(3, start=10), targets, scores, min_score=0.8))
+    assert bank.features[:, 0, 0].tolist() == [10, 1, 1, 1]
+    assert bank.features[:, 1, 0].tolist() == [3, 11, 3, 3]
+    counted = bank.contrasted(targets == 1, first=1)  # of a micro-batch that begins with the second image
+    assert counted.nonzero().tolist() == [[1, 0], [2, 0], [2, 1]]

@@ -26,6 +26,18 @@ def test_logits_are_one_linear_classifier_per_class() -> None:
         torch.testing.assert_close(output.logits[:, k], expected)
 
 
+def test_every_matrix_of_the_transformer_is_initialised_as_published_where_asked() -> None:
+    head, usual = (make_head(initialisation=kind, width=32, feedforward=64) for kind in ("xavier", "torch"))
+    names = [name for name, tensor in head.named_parameters() if tensor.ndim > 1 and name.startswith(("encoder", "decoder."))]
+    assert len(names) == 3 * 4  # of three layers: the input and output of their attention, and both of their feed-forward
+    beyond = []
+    for name in names:
+        largest, bound = head.get_parameter(name).abs().max().item(), sum(head.get_parameter(name).shape) / 6
+        assert 0.95 < largest * bound**0.5 <= 1, name
+        beyond.append(usual.get_parameter(name).abs().max().item() * bound**0.5)
+    assert sum(share < 0.95 for share in beyond) == 3 * 3  # by torch all but the input of an attention are narrower
+
+
 def test_classes_do_not_look_at_each_other_unless_asked() -> None:
     feature_map = torch.randn(1, 6, 4, 4)
 
