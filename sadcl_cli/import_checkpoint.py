@@ -10,6 +10,7 @@ import typer
 from sadcl_cli.console import show_json
 from sadcl_cli.options import Json, takes_verbosity
 from sadcl_core.config.flags import FLAGS
+from sadcl_core.runtime.files import weights_file
 
 
 @takes_verbosity
@@ -38,6 +39,7 @@ def import_command(
     json: Json = False,
 ) -> None:
     """Import a checkpoint of SADCL, Query2Label, MulCon, ML-Decoder, ASL, CSRA, timm or torchvision."""
+    weights_file(file)  # before torch is imported
     colours = {name: _colours(value, f"--{name}") for name, value in (("mean", mean), ("std", std))}
 
     from sadcl_cli.display.imports import show_import

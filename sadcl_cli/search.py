@@ -108,13 +108,13 @@ def _open(index: Path | None, weights: Path | None, image: Path | None) -> Embed
     """Open the index of a run, unless another is named; an image that cannot be read is refused first."""
     from sadcl_core.data.images import image_size
     from sadcl_core.inference.embedding_index import open_index
-    from sadcl_core.runs.run_directory import find_model
+    from sadcl_core.inference.load import find_card
 
     if image is not None:
         image_size(image)
     remedy = "sadcl embed" if weights is None else f"sadcl embed -w {shlex.quote(str(weights))}"
     if index is None:
-        run = find_model(weights)[1]
+        run = find_card(weights).run
         index = Path() if run is None else run.path
         index /= "embeddings"
     opened = open_index(index, remedy=remedy)

@@ -87,7 +87,11 @@ def embeddings(
     json: Json = False,
 ) -> None:
     """Draw t-SNE of the label features of active labels, before and after projection, coloured by class."""
+    from sadcl_core.inference.load import find_card
+
     target = _place(output, "embeddings")
+    for path in against or ():
+        find_card(path)  # before torch is imported
     model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
     others = [open_model(path, device=device, img_size=img_size) for path in against or ()]
 

@@ -15,7 +15,7 @@ from sadcl_core.errors import UsageError
 from sadcl_core.runs.run_directory import RUNS
 from sadcl_core.runtime.files import safe_name
 from sadcl_core.training.listeners.events import ComparisonPlanned, Listener, SettingsChosen, ignore
-from sadcl_core.training.train import find_data
+from sadcl_core.training.train import find_data, refuse_missing
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
@@ -77,6 +77,7 @@ def compare(
         if flags.get(name) is not None:
             raise UsageError(f"A comparison has several: give {name}s instead of {name}.")
     layers = flag_layers(**flags)
+    refuse_missing(layers)
     manifest = find_data(dataset, data, listen=listen, progress=progress)
 
     from sadcl_core.experiments.plan import plan

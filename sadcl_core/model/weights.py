@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.model.backbone import Backbone, plain
+from sadcl_core.runtime.files import weights_file
 
 NUMPY_SCALARS: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # of NumPy 1 and 2
@@ -117,8 +118,7 @@ def read_tensors(path: Path, *, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         DataError: the file is missing, or holds no weights that can be loaded safely.
     """
-    if not path.is_file():
-        raise DataError(f"There is no weights file {path}. Check the path.")
+    weights_file(path)
     try:
         _refuse_grown(path)
         with torch.serialization.safe_globals(NUMPY_SCALARS):  # a best mAP beside the weights

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from sadcl_core.errors import MachineError, UsageError
+from sadcl_core.errors import DataError, MachineError, UsageError
 
 LONGEST = 100  # bytes of a name that comes from a file, so that there is room for what is put before and behind it
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # begins a cell that a spreadsheet computes
@@ -76,6 +76,22 @@ def regular(path: Path, *, most: int | None = None) -> Path:
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
     if most is not None and about.st_size > most:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return path
+
+
+def weights_file(path: Path) -> Path:
+    """Return the path of weights of another program, where there is a regular file.
+
+    Raises:
+        DataError: there is none.
+
+    Example:
+        >>> weights_file(Path("none.pth"))
+        Traceback (most recent call last):
+        sadcl_core.errors.DataError: There is no weights file none.pth. Check the path.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no weights file {path}. Check the path.")
     return path
 
 

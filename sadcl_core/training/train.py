@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sadcl_core.config.flags import epoch_counts, flag_layers
-from sadcl_core.config.layers import Layer, flatten
+from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.presets import Configured, configure
+from sadcl_core.data.class_names import load_class_map
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.load import find_card
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
+from sadcl_core.runtime.files import weights_file
 from sadcl_core.runtime.launcher import is_main_process, main_process_first, process_group
 from sadcl_core.training.listeners.events import DataReady, Listener, SettingsChosen, ignore
 
@@ -76,6 +79,7 @@ def train(
         raise UsageError("Name the data set, for example: sadcl train digits. See sadcl train --help.")
     else:
         layers = flag_layers(**flags)
+        refuse_missing(layers)
         if output is not None and is_main_process():  # before any long work
             RunDirectory(Path(output)).refuse_existing(exist_ok=exist_ok)
 
@@ -120,6 +124,22 @@ def _resume(
         manifest = find_data(dataset or resumed.config.data.dataset, data, listen=listen, progress=progress)
     with standard_listeners(resumed.config, resumed.run, listen) as tell:
         return resume_run(resumed, manifest, listen=tell)
+
+
+def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
+    """Refuse settings that name a file that cannot be read, before any long work.
+
+    Raises:
+        DataError: there are no such weights, or no such model.
+        UsageError: the class map cannot be read, or a setting is out of bounds.
+    """
+    model = resolve_config(layers)[0].model
+    if isinstance(model.pretrained, str):
+        weights_file(Path(model.pretrained))
+    if model.init_from:
+        find_card(Path(model.init_from))
+    if model.class_map:
+        load_class_map(Path(model.class_map))
 
 
 def configure_run(
