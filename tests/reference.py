@@ -42,6 +42,35 @@ def asymmetric(
     return torch.stack(losses).sum() / (len(losses) if known is None else known)
 
 
+def selective(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gammas: tuple[float, float, float],
+    clip: float,
+    left_out: int,
+    prior: Tensor,
+    max_prior: float,
+    active_weights: Tensor,
+    inactive_weights: Tensor,
+) -> float:
+    gamma_active, gamma_inactive, gamma_unknown = gammas
+    unknown = [(float(logits[b, k]), b, k) for b in range(len(logits)) for k in range(logits.shape[1]) if targets[b, k] < 0]
+    left = {(b, k) for _, b, k in sorted(unknown, reverse=True)[: left_out * len(logits)]}
+    left |= {(b, k) for _, b, k in unknown if prior[k] > max_prior}
+    total = 0.0
+    for b in range(len(logits)):
+        for k in range(logits.shape[1]):
+            p, share = 1 / (1 + math.exp(-float(logits[b, k]))), float(targets[b, k])
+            q = min(1 - p + clip, 1.0)
+            gamma = gamma_unknown if share < 0 else gamma_inactive
+            active = (1 - p) ** gamma_active * -math.log(p) * float(active_weights[k])
+            inactive = (1 - q) ** gamma * -math.log(q) * float(inactive_weights[k])
+            if (b, k) not in left:
+                total += inactive if share < 0 else share * active + (1 - share) * inactive
+    return total / logits.numel()
+
+
 def sample_to_sample(
     embeddings: Tensor,
     targets: Tensor,

@@ -67,6 +67,9 @@ FLAGS: dict[str, Flag] = {
     ),
     "batch_size": Flag("data.batch_size", int, "Images a step.", letter="b", least=1),
     "limit": Flag("data.limit", int, "Use a part of the images, in which every class keeps its share.", metavar="N", least=1),
+    "hide_labels": Flag(
+        "data.hide_labels", float, "Hide a share of the training labels, for studies; 0.5: every other one.", metavar="SHARE"
+    ),
     "img_size": Flag("data.img_size", int, "Side in pixels.", least=16, most=4096),
     "lr": Flag("stages.*.lr", float, "Peak learning rate of every stage."),
     "weight_decay": Flag("optim.weight_decay", float, "Of the optimiser."),

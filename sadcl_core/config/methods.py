@@ -33,6 +33,7 @@ SHORT = {
     "two_way": "2WAY",
     "hill": "HILL",
     "splc": "SPLC",
+    "selective": "CSL",
     "focal": "FOCAL",
     "polynomial": "POLY",
     "zlpr": "ZLPR",

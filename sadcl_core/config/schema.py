@@ -65,6 +65,13 @@ class DataSection(Section):
     limit: int = Field(
         0, ge=0, le=MOST, description="images of a part that is used, in which every class keeps its share; 0: all"
     )
+    hide_labels: float = Field(
+        0.0, ge=0, lt=1, description="share of the known training labels that is hidden at random, for studies; 0: none"
+    )
+    single_positive: bool = Field(False, description="hide all training labels but one active one of each image, for studies")
+    hidden_labels: Literal["unknown", "inactive"] = Field(
+        "unknown", description="what hidden labels become; inactive: as where annotators missed labels"
+    )
     allow_overlap: bool = Field(
         False, description="hold out images that the model of model.init_from was trained on; else they are refused"
     )
@@ -109,7 +116,7 @@ class AsymmetricOptions(Section):
     clip: float = Field(0.0, ge=0, lt=1, description="probability that is taken off inactive labels; easy ones drop out")
     class_weights: Literal["none", "neg-pos", "effective-number"] = Field(
         "none",
-        description="neg-pos: active labels count as often as there are inactive ones to one; "
+        description="of every classification loss; neg-pos: active labels count as often as there are inactive ones to one; "
         "effective-number: both count by the class-balanced weight (Cui et al., CVPR 2019)",
     )
 
@@ -168,6 +175,21 @@ class SplcOptions(Section):
     from_epoch: int = Field(2, ge=1, le=LARGE, description="first epoch of a stage in which labels are corrected")
 
 
+class SelectiveOptions(Section):
+    """Options of the selective loss (Ben-Baruch et al., CVPR 2022), for data of whose labels few are annotated."""
+
+    gamma_active: float = Field(0.0, ge=0, le=100, description="focusing of active labels")
+    gamma_inactive: float = Field(1.0, ge=0, le=100, description="focusing of inactive labels")
+    gamma_unknown: float = Field(4.0, ge=0, le=100, description="focusing of unknown labels, which count as inactive")
+    clip: float = Field(0.05, ge=0, lt=1, description="probability that is taken off inactive and unknown labels")
+    left_out: int = Field(
+        5, ge=0, le=WIDEST, description="unknown labels with the highest scores that take no part, for each image of a batch"
+    )
+    max_prior: float = Field(
+        0.5, ge=0, le=1, description="share of active among known labels above which unknown ones of a class take no part"
+    )
+
+
 class FocalOptions(Section):
     """Options of the focal loss (Lin et al., ICCV 2017)."""
 
@@ -191,6 +213,7 @@ class LossSection(Section):
     two_way: TwoWayOptions = TwoWayOptions()
     hill: HillOptions = HillOptions()
     splc: SplcOptions = SplcOptions()
+    selective: SelectiveOptions = SelectiveOptions()
     focal: FocalOptions = FocalOptions()
     polynomial: PolynomialOptions = PolynomialOptions()
 

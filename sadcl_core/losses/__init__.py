@@ -8,6 +8,7 @@ from sadcl_core.losses.image_to_image import image_to_image_loss
 from sadcl_core.losses.polynomial import polynomial_loss
 from sadcl_core.losses.prototype_to_sample import prototype_to_sample_loss
 from sadcl_core.losses.sample_to_sample import sample_to_sample_loss
+from sadcl_core.losses.selective import selective_loss
 from sadcl_core.losses.splc import splc_loss
 from sadcl_core.losses.two_way import two_way_loss
 from sadcl_core.losses.zlpr import zlpr_loss
@@ -21,6 +22,7 @@ __all__ = [
     "polynomial_loss",
     "prototype_to_sample_loss",
     "sample_to_sample_loss",
+    "selective_loss",
     "splc_loss",
     "two_way_loss",
     "zlpr_loss",

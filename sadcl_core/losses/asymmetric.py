@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sadcl_core.losses.entries import mean_of_entries, shares
 from sadcl_core.losses.precision import at_least_float32
 
 MIN_PROBABILITY = 1e-5  # floor under the logarithm, as published with SADCL
@@ -59,32 +60,28 @@ def asymmetric_loss(
         >>> round(asymmetric_loss(logits, targets, gamma_neg=4).item(), 4)  # an easy inactive label costs next to nothing
         0.0643
     """
-    if logits.shape != targets.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must have one shape")
     if gamma_neg < 0 or gamma_pos < 0 or not 0 <= clip < 1:
         raise ValueError(f"need gamma_neg >= 0, gamma_pos >= 0, 0 <= clip < 1; got {gamma_neg}, {gamma_pos}, {clip}")
-    for weights in (active_weights, inactive_weights):
-        if weights is not None and weights.shape != logits.shape[-1:]:
-            raise ValueError(f"class weights {tuple(weights.shape)} must be (K,) as in logits {tuple(logits.shape)}")
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
-        share = targets.to(logits.dtype)  # of the active label in an entry
+        share = shares(targets, logits, active_weights, inactive_weights)
         score_active = torch.sigmoid(logits)
         score_inactive = 1 - score_active
         if clip > 0:
             score_inactive = (score_inactive + clip).clamp(max=1)
-        as_active = _cost(score_active, gamma_pos, active_weights)
-        as_inactive = _cost(score_inactive, gamma_neg, inactive_weights)
-        loss = torch.where(share >= 0, share * as_active + (1 - share) * as_inactive, 0.0)
-        count = (share >= 0).sum() if known is None else torch.as_tensor(known, device=loss.device)
-        return loss.sum() / (count + (count == 0))  # nothing known: the sum is 0 already
+        return mean_of_entries(focused(score_active, gamma_pos), focused(score_inactive, gamma_neg), share, known)
 
 
-def _cost(right: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
-    """(B, K) focused negative logarithm of the probability given to the true answer, times the weight of its class."""
+def focused(right: Tensor, gamma: float) -> Tensor:
+    """Return (B, K) the negative logarithm of the probability given to the true answer, focused without a gradient.
+
+    Example:
+        >>> focused(torch.tensor([0.5]), gamma=1)  # log 2 / 2
+        tensor([0.3466])
+    """
     cost = -torch.log(right.clamp(min=MIN_PROBABILITY))
     if gamma > 0:
         with torch.no_grad():
             focus = (1 - right).pow(torch.full_like(right, gamma, dtype=torch.float32))
         cost = cost * focus
-    return cost if weights is None else cost * weights.to(cost.dtype)
+    return cost

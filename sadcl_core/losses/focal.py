@@ -10,11 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sadcl_core.losses.entries import focal_term, mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries, shares
 from sadcl_core.losses.precision import at_least_float32
 
 
-def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+) -> Tensor:
     """Mean focal loss over the known entries.
 
     Args:
@@ -22,6 +30,8 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: fl
         targets: (B, K) in [0, 1], or -1 for unknown.
         gamma: focusing parameter, >= 0.
         alpha: share of the active labels in the loss, 0..1.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar, 0 when every entry is unknown.
@@ -32,4 +42,5 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: fl
     """
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
-        return mean_of_entries(alpha * focal_term(x, gamma), (1 - alpha) * focal_term(-x, gamma), targets.to(x.dtype))
+        share = shares(targets, x, active_weights, inactive_weights)
+        return mean_of_entries(alpha * focal_term(x, gamma), (1 - alpha) * focal_term(-x, gamma), share)

@@ -10,11 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sadcl_core.losses.entries import focal_term, mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries, shares
 from sadcl_core.losses.precision import at_least_float32
 
 
-def hill_loss(logits: Tensor, targets: Tensor, *, margin: float = 1.0, height: float = 1.5) -> Tensor:
+def hill_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    margin: float = 1.0,
+    height: float = 1.5,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+) -> Tensor:
     """Mean Hill loss over the known entries; the authors take the sum.
 
     Args:
@@ -22,6 +30,8 @@ def hill_loss(logits: Tensor, targets: Tensor, *, margin: float = 1.0, height: f
         targets: (B, K) in [0, 1], or -1 for unknown.
         margin: taken off the logits of active labels.
         height: lambda.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar, 0 when every entry is unknown.
@@ -33,4 +43,5 @@ def hill_loss(logits: Tensor, targets: Tensor, *, margin: float = 1.0, height: f
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
         p = x.sigmoid()
-        return mean_of_entries(focal_term(x - margin, 2), (height - p) * p**2, targets.to(x.dtype))
+        share = shares(targets, x, active_weights, inactive_weights)
+        return mean_of_entries(focal_term(x - margin, 2), (height - p) * p**2, share)

@@ -10,17 +10,26 @@ import torch
 from timm.loss.poly_loss import PolyBinaryCrossEntropy
 from torch import Tensor
 
-from sadcl_core.losses.entries import mean_of_entries
+from sadcl_core.losses.entries import mean_of_entries, shares
 from sadcl_core.losses.precision import at_least_float32
 
 
-def polynomial_loss(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
+def polynomial_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    epsilon: float = 1.0,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+) -> Tensor:
     """Mean polynomial loss over the known entries.
 
     Args:
         logits: (B, K), before the sigmoid.
         targets: (B, K) in [0, 1], or -1 for unknown.
         epsilon: of the first term; 0: binary cross-entropy.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar, 0 when every entry is unknown.
@@ -32,4 +41,5 @@ def polynomial_loss(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) ->
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
         loss = PolyBinaryCrossEntropy(epsilon=epsilon, reduction="none")
-        return mean_of_entries(loss(x, torch.ones_like(x)), loss(x, torch.zeros_like(x)), targets.to(x.dtype))
+        share = shares(targets, x, active_weights, inactive_weights)
+        return mean_of_entries(loss(x, torch.ones_like(x)), loss(x, torch.zeros_like(x)), share)

@@ -10,12 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sadcl_core.losses.entries import focal_term, mean_of_entries
+from sadcl_core.losses.entries import focal_term, mean_of_entries, shares
 from sadcl_core.losses.precision import at_least_float32
 
 
 def splc_loss(
-    logits: Tensor, targets: Tensor, *, margin: float = 1.0, threshold: float = 0.6, gamma: float = 2.0, correct: bool = True
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    margin: float = 1.0,
+    threshold: float = 0.6,
+    gamma: float = 2.0,
+    correct: bool = True,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
 ) -> Tensor:
     """Mean SPLC loss over the known entries; the authors take the sum.
 
@@ -26,6 +34,8 @@ def splc_loss(
         threshold: score from which an inactive label is taken for an active one, 0..1.
         gamma: focusing parameter.
         correct: False in the first epoch, as published.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar, 0 when every entry is unknown.
@@ -40,4 +50,5 @@ def splc_loss(
         inactive = focal_term(-x, gamma)
         if correct:
             inactive = torch.where(x.detach().sigmoid() > threshold, focal_term(x, gamma), inactive)
-        return mean_of_entries(focal_term(x - margin, gamma), inactive, targets.to(x.dtype))
+        share = shares(targets, x, active_weights, inactive_weights)
+        return mean_of_entries(focal_term(x - margin, gamma), inactive, share)

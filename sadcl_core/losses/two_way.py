@@ -14,12 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sadcl_core.losses.entries import shares
 from sadcl_core.losses.precision import at_least_float32
 from sadcl_core.losses.zlpr import weighted
 
 
 def two_way_loss(
-    logits: Tensor, targets: Tensor, *, active_temperature: float = 4.0, inactive_temperature: float = 1.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    active_temperature: float = 4.0,
+    inactive_temperature: float = 1.0,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the two-way loss of a batch.
 
@@ -28,6 +35,8 @@ def two_way_loss(
         targets: (B, K) in [0, 1], or -1 for unknown; t between 0 and 1 counts t among the active and 1 - t among the inactive.
         active_temperature: Tp, > 0.
         inactive_temperature: Tn, > 0.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar, 0 without an active label.
@@ -39,12 +48,12 @@ def two_way_loss(
     """
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
-        share = targets.to(x.dtype)
-        active = weighted(-x / active_temperature, share.where(share >= 0, 0.0))
-        inactive = weighted(x / inactive_temperature, (1 - share).where(share >= 0, 0.0))
+        share = shares(targets, x, active_weights, inactive_weights)
+        active = weighted(-x / active_temperature, share.active)
+        inactive = weighted(x / inactive_temperature, share.inactive)
         total = x.sum() * 0
         for axis in (1, 0):
-            present = (share > 0).any(dim=axis)
+            present = (share.active > 0).any(dim=axis)
             n, p = (part if axis else part.T for part in (inactive, active))
             sums = inactive_temperature * n[present].logsumexp(dim=1) + active_temperature * p[present].logsumexp(dim=1)
             total = total + F.softplus(sums).sum() / present.sum().clamp(min=1)

@@ -12,15 +12,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sadcl_core.losses.entries import shares
 from sadcl_core.losses.precision import at_least_float32
 
 
-def zlpr_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def zlpr_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    active_weights: Tensor | None = None,
+    inactive_weights: Tensor | None = None,
+) -> Tensor:
     """Mean ZLPR loss over images.
 
     Args:
         logits: (B, K).
         targets: (B, K) in [0, 1], or -1 for unknown.
+        active_weights: (K,), >= 0, factor of each class as an active label; None: 1.
+        inactive_weights: (K,), >= 0, factor of each class as an inactive label; None: 1.
 
     Returns:
         A scalar; an image without a known label costs 0.
@@ -31,10 +40,10 @@ def zlpr_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     with torch.autocast(logits.device.type, enabled=False):
         x = at_least_float32(logits)
-        share = targets.to(x.dtype)
+        share = shares(targets, x, active_weights, inactive_weights)
         zero = x.new_zeros(len(x), 1)
-        above = torch.cat([zero, weighted(x, (1 - share).where(share >= 0, 0.0))], dim=1).logsumexp(dim=1)
-        below = torch.cat([zero, weighted(-x, share.where(share >= 0, 0.0))], dim=1).logsumexp(dim=1)
+        above = torch.cat([zero, weighted(x, share.inactive)], dim=1).logsumexp(dim=1)
+        below = torch.cat([zero, weighted(-x, share.active)], dim=1).logsumexp(dim=1)
         return (above + below).mean()
 
 

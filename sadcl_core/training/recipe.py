@@ -375,6 +375,7 @@ class TrainingRecipe:
             options=config.loss_of(stage),
             bank=self.bank,
             class_weights=self.class_weights(),
+            prior=self.prior() if "selective" in stage.weights else None,
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
         if stored is not None:
@@ -420,12 +421,15 @@ class TrainingRecipe:
 
     def class_weights(self) -> tuple[Tensor, Tensor] | None:
         """Return weights of active and of inactive labels (K,) on the device, as the configuration asks for; None: all are 1."""
-        kind, split = self.config.loss.asymmetric.class_weights, self.train_split
-        if kind == "none":
-            return None
-        active, unknown = (torch.from_numpy(counts) for counts in (split.class_counts(), split.unknown_counts()))
-        weights = class_weights(kind, active, len(split) - active - unknown)
+        split = self.train_split
+        active, inactive = (torch.from_numpy(counts) for counts in (split.class_counts(), split.inactive_counts()))
+        weights = class_weights(self.config.loss.asymmetric.class_weights, active, inactive)
         return None if weights is None else (weights[0].to(self.device), weights[1].to(self.device))
+
+    def prior(self) -> Tensor:
+        """Return the share of active labels among the known ones of each class (K,); 0 for a class of which none is known."""
+        active, inactive = self.train_split.class_counts(), self.train_split.inactive_counts()
+        return torch.from_numpy(active / np.maximum(active + inactive, 1)).to(self.device)
 
     # -------------------------------------------------------------------------------------------------------------- the epoch
 

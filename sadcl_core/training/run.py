@@ -34,7 +34,7 @@ from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
 from sadcl_core.training.resume import Resumed, refuse_other_data
-from sadcl_core.training.setup import check_stages, complete_config, file_fingerprints, used_part
+from sadcl_core.training.setup import check_labels, check_stages, complete_config, file_fingerprints, used_part
 from sadcl_core.training.transfer import transfer
 
 
@@ -91,6 +91,7 @@ def start_run(
     changed = {key for key, value in flatten(config.model_dump()).items() if key in defaults and defaults[key] != value}
     sources = {**sources, **dict.fromkeys(changed, "data set")}
     check_stages(config)
+    check_labels(config, manifest)
     device, precision = choose_compute(config)
     refuse_too_large(config, manifest, device, precision)
     seed_everything(config.seed)

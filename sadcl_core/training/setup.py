@@ -12,7 +12,7 @@ from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, resolve_config
 from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, StageSection
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.shape import take_part
+from sadcl_core.data.prepare.shape import hide_labels, take_part
 from sadcl_core.data.statistics import median_short_side
 from sadcl_core.data.transforms import kept_views
 from sadcl_core.errors import DataError, UsageError
@@ -52,8 +52,7 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
         raise DataError(
             f"Split {held_out} of {name} has no active label, so no mAP can be measured on it. Check its annotations."
         )
-    for split in (data.train_split, held_out):
-        manifest.split(split).require_inactive()
+    manifest.split(held_out).require_inactive()
     folder = str((manifest.folder or Path()).resolve())
     model = config.model
     options = head_options(model.head, model.heads.get(model.head, {}))
@@ -118,18 +117,49 @@ def _check_once(name: str, stage: StageSection, features: FeatureSection) -> Non
 
 
 def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
-    """Return the images that a run uses: all of them, or the part that `data.limit` asks for.
+    """Return the images and labels that a run uses: all of them, or those that `data.limit` and `data.hide_labels` leave.
 
     Raises:
         UsageError: the images are in shards, of which no part can be taken.
     """
-    if not config.data.limit:
+    data = config.data
+    if data.limit:
+        if manifest.description.shards is not None:
+            raise UsageError(
+                f"--limit takes a part of images that are files, and those of {manifest.description.name} are in shards."
+            )
+        manifest = take_part(manifest, data.limit, seed=config.seed)
+    if not data.hide_labels and not data.single_positive:
         return manifest
     if manifest.description.shards is not None:
+        raise UsageError(f"Labels are hidden of images that are files, and those of {manifest.description.name} are in shards.")
+    return hide_labels(
+        manifest,
+        data.train_split,
+        share=data.hide_labels,
+        single_positive=data.single_positive,
+        become=data.hidden_labels,
+        seed=config.seed,
+    )
+
+
+def check_labels(config: RunConfig, manifest: Manifest) -> None:
+    """Refuse training labels without an inactive one, from which only losses learn that use unknown labels.
+
+    Raises:
+        UsageError: inactive labels are hidden, and a stage has no such loss.
+        DataError: all labels are active or unknown, and a stage has no such loss.
+    """
+    if all(any(TERMS[name].uses_unknown for name in config.stages[stage].weights) for stage in config.used_stages):
+        return
+    split, data = manifest.split(config.data.train_split), config.data
+    if (data.single_positive or data.hide_labels) and not split.inactive_counts().any():
+        users = ", ".join(name for name, term in TERMS.items() if term.uses_unknown)
         raise UsageError(
-            f"--limit takes a part of images that are files, and those of {manifest.description.name} are in shards."
+            "Every inactive training label is hidden, so nothing can be learned. Give every stage a loss that uses unknown ones "
+            f"({users}), or let hidden ones count as inactive: --set data.hidden_labels=inactive."
         )
-    return take_part(manifest, config.data.limit, seed=config.seed)
+    split.require_inactive()
 
 
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:

@@ -28,6 +28,7 @@ from sadcl_core.losses import (
     polynomial_loss,
     prototype_to_sample_loss,
     sample_to_sample_loss,
+    selective_loss,
     splc_loss,
     two_way_loss,
     zlpr_loss,
@@ -48,6 +49,7 @@ class LossInputs:
         class_weights: (K,) of active and of inactive labels, or None.
         epoch: of the stage, from 1.
         first: place of the first of these images in the batch of this process.
+        prior: (K,) share of the images in which each class is active, by the labels that are known; or None.
     """
 
     classifier: Classifier
@@ -58,6 +60,12 @@ class LossInputs:
     class_weights: tuple[Tensor, Tensor] | None = None
     epoch: int = 1
     first: int = 0
+    prior: Tensor | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor | None]:
+        """The class weights, as every classification loss takes them."""
+        return dict(zip(("active_weights", "inactive_weights"), self.class_weights or (None, None), strict=True))
 
     @cached_property
     def active(self) -> Tensor:
@@ -89,15 +97,13 @@ def _auxiliary(inputs: LossInputs) -> Tensor:
 def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
     """Return the loss of logits (B, K) of the head or of one of its branches."""
     options = inputs.options.asymmetric
-    active, inactive = inputs.class_weights or (None, None)
     return asymmetric_loss(
         all_gather_with_grad(logits),
         inputs.all_targets,
         gamma_neg=options.gamma_neg,
         gamma_pos=options.gamma_pos,
         clip=options.clip,
-        active_weights=active,
-        inactive_weights=inactive,
+        **inputs.weights,
     )
 
 
@@ -106,7 +112,7 @@ def _of_logits(loss: Callable[..., Tensor], name: str = "") -> Callable[[LossInp
 
     def compute(inputs: LossInputs) -> Tensor:
         options = getattr(inputs.options, name).model_dump() if name else {}
-        return loss(all_gather_with_grad(inputs.output.logits), inputs.all_targets, **options)
+        return loss(all_gather_with_grad(inputs.output.logits), inputs.all_targets, **options, **inputs.weights)
 
     return compute
 
@@ -118,6 +124,17 @@ def _splc(inputs: LossInputs) -> Tensor:
         inputs.all_targets,
         correct=inputs.epoch >= options.from_epoch,
         **options.model_dump(exclude={"from_epoch"}),
+        **inputs.weights,
+    )
+
+
+def _selective(inputs: LossInputs) -> Tensor:
+    return selective_loss(
+        all_gather_with_grad(inputs.output.logits),
+        inputs.all_targets,
+        **inputs.options.selective.model_dump(),
+        **inputs.weights,
+        prior=inputs.prior,
     )
 
 
@@ -165,6 +182,7 @@ class Term:
     Attributes:
         probabilities: whether a model trained with it scores labels with probabilities.
         by_epoch: whether it depends on the epoch.
+        uses_unknown: whether it learns from unknown labels.
     """
 
     compute: Callable[[LossInputs], Tensor]
@@ -173,6 +191,7 @@ class Term:
     prototypes: bool = False
     probabilities: bool = True
     by_epoch: bool = False
+    uses_unknown: bool = False
 
 
 TERMS: dict[str, Term] = {
@@ -183,6 +202,7 @@ TERMS: dict[str, Term] = {
     "two_way": Term(_of_logits(two_way_loss, "two_way"), over="images", probabilities=False),
     "hill": Term(_of_logits(hill_loss, "hill"), over="known", probabilities=False),
     "splc": Term(_splc, over="known", probabilities=False, by_epoch=True),
+    "selective": Term(_selective, over="images", probabilities=False, uses_unknown=True),
     "focal": Term(_of_logits(focal_loss, "focal"), over="known", probabilities=False),
     "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
     "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
@@ -248,14 +268,16 @@ class TrainingStep(nn.Module):
         options: LossSection,
         bank: MemoryBank | None = None,
         class_weights: tuple[Tensor, Tensor] | None = None,
+        prior: Tensor | None = None,
     ) -> None:
-        """Take the names of rows of TERMS, and `class_weights` (K,) of active and of inactive labels."""
+        """Take the names of rows of TERMS, `class_weights` (K,) of active and of inactive labels, and `prior` (K,)."""
         super().__init__()
         self.classifier = classifier
         self.terms = tuple(terms)
         self.options = options
         self.bank = bank
         self.class_weights = class_weights
+        self.prior = prior
         self.epoch = 1
 
     def forward(self, images: Inputs, targets: Tensor, first: int = 0) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -271,7 +293,9 @@ class TrainingStep(nn.Module):
             (n, D), their places in the batch and classes (n, 2).
         """
         output = self.classifier(images)
-        inputs = LossInputs(self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch, first)
+        inputs = LossInputs(
+            self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch, first, self.prior
+        )
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:
             return terms, output.logits.new_empty(0, self.classifier.head.width), targets.new_empty(0, 2)

@@ -1,9 +1,10 @@
-"""Shape a data set: merge, leave out and keep classes, and take a part of the images."""
+"""Shape a data set: merge, leave out and keep classes, take a part of the images, hide labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,12 @@ import pyarrow as pa
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.stratify import rounded, starts, stratify
 from sadcl_core.data.rows import SCHEMA, Box, box_lists
+from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
 SHOWN = 5  # classes named in a note
+BLOCK = 1 << 12  # images whose labels are hidden at a time
 
 Integers = npt.NDArray[np.int64]
 
@@ -141,6 +144,59 @@ def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
     note = f"{len(rows):,} of {count:,} images, by iterative stratification, seed {seed}"
     description = replace(manifest.description, notes=(*manifest.description.notes, note))
     return Manifest(description, manifest.rows.take(pa.array(rows)))
+
+
+def hide_labels(
+    manifest: Manifest,
+    split: str,
+    *,
+    share: float = 0.0,
+    single_positive: bool = False,
+    become: Literal["unknown", "inactive"] = "unknown",
+    seed: int = 0,
+) -> Manifest:
+    """Return the same images with labels of one split hidden, for studies of what missing labels cost.
+
+    Args:
+        manifest: N images, with their labels.
+        split: whose labels are hidden.
+        share: probability in 0..1 with which each known label is hidden.
+        single_positive: hide every label of an image but one of its active ones.
+        become: what hidden labels are afterwards; inactive: as where annotators missed labels.
+        seed: of the draws.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sadcl_core.data.manifest import Description
+        >>> from sadcl_core.data.rows import Record
+        >>> record = Record("a.jpg", "train", (0, 2))
+        >>> manifest = Manifest.from_records(Description("pets", Path("photos"), ("cat", "cow", "dog")), [record])
+        >>> sorted(hide_labels(manifest, "train", single_positive=True).split("train").targets(0).tolist())
+        [-1, -1, 1]
+    """
+    rows = manifest.rows
+    hidden: dict[str, list[pa.ListArray]] = {"active": [], "unknown": []}
+    for start in range(0, len(manifest), BLOCK):
+        block = Manifest(manifest.description, rows.slice(start, BLOCK))
+        targets = Split(block, ALL).all_targets()
+        rng = np.random.default_rng((seed, start))
+        hide = rng.random(targets.shape) < share
+        if single_positive:
+            kept = np.where((targets == 1) & ~hide, rng.random(targets.shape), -1.0)
+            hide |= (kept < kept.max(axis=1, keepdims=True)) | (targets != 1)
+        hide &= (targets >= 0) & (block.rows["split"].to_numpy() == split)[:, None]
+        targets[hide] = -1 if become == "unknown" else 0
+        for name, value in (("active", 1), ("unknown", -1)):
+            lists, labels = np.nonzero(targets == value)
+            ends = np.searchsorted(lists, np.arange(len(targets) + 1)).astype(np.int32)
+            hidden[name].append(pa.ListArray.from_arrays(pa.array(ends), pa.array(labels.astype(np.int32))))
+    for name, parts in hidden.items():
+        rows = rows.set_column(
+            rows.column_names.index(name), SCHEMA.field(name), pa.chunked_array(parts, SCHEMA.field(name).type)
+        )
+    what = "all labels but one active one of each image" if single_positive else f"{share:.0%} of the labels"
+    note = f"{what} of split {split} hidden, seed {seed}, and {become} now"
+    return Manifest(replace(manifest.description, notes=(*manifest.description.notes, note)), rows)
 
 
 def _known(name: str, names: Sequence[str], option: str) -> None:

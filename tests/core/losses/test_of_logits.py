@@ -13,10 +13,20 @@ from timm.loss.zlpr_loss import ZlprLoss
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from sadcl_core.losses import focal_loss, hill_loss, polynomial_loss, splc_loss, two_way_loss, zlpr_loss
+from sadcl_core.losses import (
+    asymmetric_loss,
+    focal_loss,
+    hill_loss,
+    polynomial_loss,
+    selective_loss,
+    splc_loss,
+    two_way_loss,
+    zlpr_loss,
+)
+from tests import reference
 from tests.core.losses.test_asymmetric import random_batch, soft_batch
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal_loss,
     "hill": hill_loss,
     "polynomial": polynomial_loss,
@@ -25,6 +35,11 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "two_way": two_way_loss,
     "zlpr": zlpr_loss,
 }
+
+
+def class_weights(logits: Tensor) -> tuple[Tensor, Tensor]:
+    count = logits.shape[1]
+    return torch.linspace(0.5, 3, count), torch.linspace(2, 0.25, count)
 
 
 def sigmoid(x: float) -> float:
@@ -66,12 +81,15 @@ ENTRIES: dict[str, Callable[[float, bool], float]] = {
 def test_losses_of_entries_equal_a_naive_loop(name: str, make: Callable[[int], tuple[Tensor, Tensor]]) -> None:
     logits, targets = make(0)
     cost = ENTRIES[name]
+    active, inactive = class_weights(logits)
     costs = [
-        float(t) * cost(float(x), True) + (1 - float(t)) * cost(float(x), False)
-        for x, t in zip(logits.flatten(), targets.flatten(), strict=True)
+        float(t) * a * cost(float(x), True) + (1 - float(t)) * i * cost(float(x), False)
+        for row, labels in zip(logits, targets, strict=True)
+        for x, t, a, i in zip(row, labels, active.tolist(), inactive.tolist(), strict=True)
         if t >= 0
     ]
-    assert LOSSES[name](logits, targets).item() == pytest.approx(sum(costs) / len(costs))
+    loss = LOSSES[name](logits, targets, active_weights=active, inactive_weights=inactive)
+    assert loss.item() == pytest.approx(sum(costs) / len(costs))
 
 
 def set_of(logits: list[float], shares: list[float], tp: float, tn: float) -> float:
@@ -96,6 +114,42 @@ def test_losses_of_sets_equal_naive_loops(seed: int, make: Callable[[int], tuple
         above, below = (1 + sum((1 - b) * math.exp(a) for a, b in known), 1 + sum(b * math.exp(-a) for a, b in known))
         images.append(math.log(above) + math.log(below))
     assert zlpr_loss(logits, targets).item() == pytest.approx(sum(images) / len(images))
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, "zlpr"])
+def test_a_class_that_weighs_twice_counts_as_if_it_were_there_twice(name: str) -> None:
+    logits, targets = random_batch(4, unknown=True)
+    twice = torch.ones(logits.shape[1])
+    twice[0] = 2
+    weighted = LOSSES[name](logits, targets, active_weights=twice, inactive_weights=twice)
+    x, t = (torch.cat([values[:, :1], values], dim=1) for values in (logits, targets))
+    repeated = LOSSES[name](x, t)
+    known = (t >= 0).sum() / (targets >= 0).sum() if name in ENTRIES else 1
+    assert weighted.item() == pytest.approx((repeated * known).item())
+
+
+@pytest.mark.parametrize("make", [partial(random_batch, unknown=True), soft_batch])
+@pytest.mark.parametrize("left_out", [0, 1, 50])
+def test_selective_loss_equals_a_naive_loop(make: Callable[[int], tuple[Tensor, Tensor]], left_out: int) -> None:
+    logits, targets = make(5)
+    active, inactive = class_weights(logits)
+    prior = torch.linspace(0.3, 0.6, logits.shape[1])
+    options = {"clip": 0.05, "left_out": left_out, "prior": prior, "max_prior": 0.5}
+    weights = {"active_weights": active, "inactive_weights": inactive}
+    loss = selective_loss(logits, targets, gamma_active=0.5, gamma_inactive=1, gamma_unknown=4, **options, **weights)  # type: ignore[arg-type]
+    expected = reference.selective(logits, targets, gammas=(0.5, 1, 4), **options, **weights)  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_selective_loss_is_asymmetric_where_all_is_known_or_left_out() -> None:
+    logits, targets = random_batch(6)
+    options = {"gamma_neg": 2.0, "gamma_pos": 1.0, "clip": 0.05}
+    everything = selective_loss(logits, targets, gamma_inactive=2, gamma_active=1)
+    torch.testing.assert_close(everything, asymmetric_loss(logits, targets, **options))
+    logits, targets = random_batch(6, unknown=True)
+    alone = selective_loss(logits, targets, gamma_inactive=2, gamma_active=1, left_out=logits.shape[1])
+    share = (targets >= 0).float().mean()
+    torch.testing.assert_close(alone, asymmetric_loss(logits, targets, **options) * share, check_dtype=False)
 
 
 def test_equal_the_forms_of_timm_and_torchvision_where_every_label_is_known() -> None:

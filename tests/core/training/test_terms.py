@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from sadcl_core import losses
 from sadcl_core.config.methods import SHORT
@@ -14,6 +16,15 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.training.terms import TERMS, LossInputs, loss_terms, refuse_not_finite, weighted_sum
 
+CLASSIFICATION: dict[str, Callable[..., Tensor]] = {
+    name: getattr(losses, f"{name}_loss")
+    for name in ("asymmetric", "two_way", "hill", "splc", "selective", "focal", "polynomial", "zlpr")
+}
+OPTIONS: dict[str, dict[str, object]] = {
+    "asymmetric": {"gamma_neg": 0},
+    "splc": {"correct": False},
+    "selective": {"prior": torch.tensor([0.9, 0.1, 0.1])},
+}
 NAMES = [name for name in TERMS if name != "auxiliary"]  # which needs a head with branches
 
 
@@ -33,7 +44,8 @@ def inputs() -> LossInputs:
     bank = MemoryBank(slots=2, num_classes=3, width=8)
     bank.start_from(torch.randn(3, 8))
     targets = torch.tensor([[1, 0, -1], [1, 1, 0], [0, 0, 1], [0, 1, 1]])
-    return LossInputs(classifier, classifier(torch.randn(4, 3, 32, 32)), targets, bank, LossSection())
+    prior = torch.tensor([0.9, 0.1, 0.1])
+    return LossInputs(classifier, classifier(torch.randn(4, 3, 32, 32)), targets, bank, LossSection(), prior=prior)
 
 
 def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: LossInputs) -> None:
@@ -60,8 +72,20 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
             for name in ("two_way", "hill", "focal", "polynomial", "zlpr")
         },
         "splc": losses.splc_loss(inputs.output.logits, inputs.targets, correct=False),  # in the first epoch
+        "selective": losses.selective_loss(inputs.output.logits, inputs.targets, prior=torch.tensor([0.9, 0.1, 0.1])),
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_every_classification_loss_takes_the_class_weights(inputs: LossInputs, name: str) -> None:
+    weights = (torch.tensor([2.0, 1.0, 0.5]), torch.tensor([1.0, 3.0, 1.0]))
+    weighted = loss_terms(replace(inputs, class_weights=weights), [name])[name]
+    expected = CLASSIFICATION[name](
+        inputs.output.logits, inputs.targets, active_weights=weights[0], inactive_weights=weights[1], **OPTIONS.get(name, {})
+    )
+    assert weighted.item() == pytest.approx(expected.item())
+    assert weighted.item() != pytest.approx(loss_terms(inputs, [name])[name].item())
 
 
 def test_the_auxiliary_term_weights_the_classification_loss_of_each_branch(

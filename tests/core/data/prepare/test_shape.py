@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from sadcl_core.data.manifest import Description, Manifest
-from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
+from sadcl_core.data.prepare.shape import hide_labels, parse_merges, shape_classes, take_part
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError, UsageError
 
@@ -101,3 +102,27 @@ def test_a_part_has_each_split_and_class_in_its_share() -> None:
     assert take_part(data, 150).rows.equals(part.rows)
     assert not take_part(data, 150, seed=1).rows.equals(part.rows)
     assert take_part(data, 600) is data
+
+
+def test_a_share_of_the_known_labels_of_one_split_is_hidden() -> None:
+    data = manifest(5000)
+    hidden = hide_labels(data, "train", share=0.4, seed=1)
+    before, after = (some.split("train").all_targets() for some in (data, hidden))
+    assert ((after == before) | (after == -1)).all()
+    assert ((before >= 0) & (after < 0)).sum() / (before >= 0).sum() == pytest.approx(0.4, abs=0.02)
+    assert (hidden.split("val").all_targets() == data.split("val").all_targets()).all()
+    assert hide_labels(data, "train", share=0.4, seed=1).fingerprint() == hidden.fingerprint()
+    assert hide_labels(data, "train", share=0.4, seed=2).fingerprint() != hidden.fingerprint() != data.fingerprint()
+    missed = hide_labels(data, "train", share=0.4, become="inactive", seed=1).split("train").all_targets()
+    assert (missed == np.where((after < 0) & (before >= 0), 0, before)).all()
+
+
+@pytest.mark.parametrize("become", ["unknown", "inactive"])
+def test_a_single_active_label_of_each_image_is_kept(become: Literal["unknown", "inactive"]) -> None:
+    data = manifest(300)
+    before = data.split("train").all_targets()
+    after = hide_labels(data, "train", single_positive=True, become=become).split("train").all_targets()
+    assert ((after == 1).sum(axis=1) == (before == 1).any(axis=1)).all()
+    assert (before[after == 1] == 1).all()
+    assert (after[before < 0] == -1).all()
+    assert (after[(before >= 0) & (after != 1)] == (-1 if become == "unknown" else 0)).all()
