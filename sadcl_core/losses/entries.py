@@ -51,13 +51,12 @@ def shares(
         raise ValueError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must have one shape")
     share = targets.to(logits.dtype)
     known = share >= 0
-    parts = []
-    for part, weights in ((share, active_weights), (1 - share, inactive_weights)):
+    for weights in (active_weights, inactive_weights):
         if weights is not None and weights.shape != logits.shape[-1:]:
             raise ValueError(f"class weights {tuple(weights.shape)} must be (K,) as in logits {tuple(logits.shape)}")
-        counts = part if weights is None else part * weights.to(part.dtype)
-        parts.append(counts.where(known, 0.0))
-    return Shares(*parts, known)
+    active = share if active_weights is None else share * active_weights.to(share.dtype)
+    inactive = 1 - share if inactive_weights is None else (1 - share) * inactive_weights.to(share.dtype)
+    return Shares(active.where(known, 0.0), inactive.where(known, 0.0), known)
 
 
 def mean_of_entries(as_active: Tensor, as_inactive: Tensor, share: Shares, known: int | Tensor | None = None) -> Tensor:

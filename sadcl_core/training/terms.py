@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -107,35 +107,28 @@ def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
     )
 
 
+def _loss_of_logits(inputs: LossInputs, loss: Callable[..., Tensor], **options: Any) -> Tensor:
+    """Return a loss of the logits and targets of all processes, with the class weights."""
+    return loss(all_gather_with_grad(inputs.output.logits), inputs.all_targets, **options, **inputs.weights)
+
+
 def _of_logits(loss: Callable[..., Tensor], name: str = "") -> Callable[[LossInputs], Tensor]:
     """Return the term of a function of logits and targets, whose keywords are the options in a part of `LossSection`."""
 
     def compute(inputs: LossInputs) -> Tensor:
-        options = getattr(inputs.options, name).model_dump() if name else {}
-        return loss(all_gather_with_grad(inputs.output.logits), inputs.all_targets, **options, **inputs.weights)
+        return _loss_of_logits(inputs, loss, **(getattr(inputs.options, name).model_dump() if name else {}))
 
     return compute
 
 
 def _splc(inputs: LossInputs) -> Tensor:
     options = inputs.options.splc
-    return splc_loss(
-        all_gather_with_grad(inputs.output.logits),
-        inputs.all_targets,
-        correct=inputs.epoch >= options.from_epoch,
-        **options.model_dump(exclude={"from_epoch"}),
-        **inputs.weights,
-    )
+    correct = inputs.epoch >= options.from_epoch
+    return _loss_of_logits(inputs, splc_loss, correct=correct, **options.model_dump(exclude={"from_epoch"}))
 
 
 def _selective(inputs: LossInputs) -> Tensor:
-    return selective_loss(
-        all_gather_with_grad(inputs.output.logits),
-        inputs.all_targets,
-        **inputs.options.selective.model_dump(),
-        **inputs.weights,
-        prior=inputs.prior,
-    )
+    return _loss_of_logits(inputs, selective_loss, prior=inputs.prior, **inputs.options.selective.model_dump())
 
 
 def _sample_to_sample(inputs: LossInputs) -> Tensor:
