@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test format completions clean
+.PHONY: demo test bench format completions clean
 
 # A first run on the built-in data: prepare, train, evaluate, predict, embed, draw. Everything goes into demo/.
 demo: $(VENV)/.installed
@@ -26,6 +26,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python completions/generate.py --check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# What everything costs, beside its limits and beside other programs: half an hour, into docs/results/bench.md and bench.json.
+bench: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

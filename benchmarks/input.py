@@ -103,7 +103,9 @@ def report(label: str, paths: list[Path], side: int) -> None:
     }
     decoding = {name: cost(work, paths) for name, work in decoders.items()}
     least = min(decoding.values())
-    print(f"### {label}\n\n| | ms | of the fastest decoder | PIL and torchvision, ms | times faster |\n| --- | --- | --- | --- | --- |")
+    print(
+        f"### {label}\n\n| | ms | of the fastest decoder | PIL and torchvision, ms | times faster |\n| --- | --- | --- | --- | --- |"
+    )
     for name, spent in decoding.items():
         print(f"| decoding alone, {name} | {spent:.2f} | {spent / least:.2f} | | |")
     rows: dict[str, tuple[Callable[[Path], object], Callable[[Path], object] | None]] = {

@@ -1,0 +1,105 @@
+"""What a head costs, forward and backward, beside its matrix products alone and beside its backbone.
+
+python benchmarks/heads.py [--heads sarl,ml-decoder,csra] [--classes 80,374,1000,5000] [--backbone tf_efficientnet_lite0]
+
+One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (matrix products and attention) are recorded
+in a step, and made again by themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sadcl_core.config.schema import ModelSection
+from sadcl_core.model.classifier import Classifier
+
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+ATTENTION = "_scaled_dot_product"
+WIDTH = 256
+
+
+class Recorder(TorchDispatchMode):
+    """Keep the matrix products of what is called, so that they can be made again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operation, and keep it if it is a product."""
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS or name.startswith(ATTENTION):
+            self.products.append(partial(func, *args, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+def main() -> None:
+    """Everything, as one table in Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--heads", default="pooled,csra,sarl,mulcon,ml_decoder")
+    parser.add_argument("--classes", default="80,374,1000,5000")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print("| head | classes | ms an image | its products alone | ratio | its backbone | parameters, millions |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for head in asked.heads.split(","):
+        for classes in map(int, asked.classes.split(",")):
+            options = {} if head in ("pooled", "csra", "ml_decoder") else {head: {"width": WIDTH, "feedforward": 4 * WIDTH}}
+            section = ModelSection(backbone=asked.backbone, pretrained=False, head=head, heads=options)
+            print(f"| {head} | {classes} | {row(section, classes, asked.images, asked.steps)} |", flush=True)
+
+
+def row(section: ModelSection, classes: int, images: int, steps: int) -> str:
+    """The cells of one head."""
+    classifier = Classifier(section, num_classes=classes, img_size=224).train()
+    pixels = torch.randn(images, 3, 224, 224)
+    maps = tuple(one.detach() for one in classifier.features(pixels))
+
+    def head() -> Tensor:
+        leaves = tuple(one.clone().requires_grad_() for one in maps)
+        logits = classifier.classify(leaves).logits
+        logits.sum().backward()
+        return logits
+
+    with Recorder() as recorder:
+        head()
+
+    def products() -> None:
+        with torch.no_grad():
+            for product in recorder.products:
+                product()
+
+    def backbone() -> None:
+        torch.autograd.backward(classifier.features(pixels), [torch.ones_like(one) for one in maps])
+
+    whole, alone, before = (median(work, steps) / images * 1000 for work in (head, products, backbone))
+    count = sum(p.numel() for p in classifier.parameters()) - sum(p.numel() for p in classifier.backbone.parameters())
+    return f"{whole:.1f} | {alone:.1f} | {whole / alone:.2f} | {before:.1f} | {count / 1e6:.1f}"
+
+
+def median(work: Callable[[], object], steps: int) -> float:
+    """Seconds of the processor, the median of several after one that is not counted."""
+    spent = []
+    for number in range(steps + 1):
+        start = time.process_time()
+        work()
+        if number:
+            spent.append(time.process_time() - start)
+    return statistics.median(spent)
+
+
+if __name__ == "__main__":
+    main()
