@@ -2,7 +2,7 @@
 
 python benchmarks/heads.py [--heads sarl,ml-decoder,csra] [--classes 80,374,1000,5000] [--backbone tf_efficientnet_lite0]
 
-One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (matrix products and attention) are recorded
+One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (of matrices, convolutions, attention) are recorded
 in a step, and made again by themselves.
 """
 
@@ -31,6 +31,7 @@ class Recorder(TorchDispatchMode):
     """Keep the matrix products of what is called, so that they can be made again."""
 
     def __init__(self) -> None:
+        """Begin without any."""
         super().__init__()
         self.products: list[Callable[[], object]] = []
 

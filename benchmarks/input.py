@@ -2,9 +2,9 @@
 
 python benchmarks/input.py [--images 64] [--img-size 448]
 
-Milliseconds of one core for an image, the least of several passes: JPEGs of 640 x 480, the same through `prepare-data --resize`, and
-photos of 12 megapixels. Decoding alone is by the three decoders of this environment. A user would otherwise open files with PIL,
-resize, augment, and make tensors of them, as torchvision's own examples do. The last table is the difference in pixels.
+Milliseconds of one core for an image, the least of several passes: JPEGs of 640 x 480, the same as `prepare-data --resize` stores
+them, and photos of 12 megapixels. Decoding alone is by the three decoders of this environment. A user would otherwise open files
+with PIL, resize, augment, and make tensors of them, as torchvision's own examples do. The last table is the difference in pixels.
 """
 
 from __future__ import annotations
@@ -103,9 +103,8 @@ def report(label: str, paths: list[Path], side: int) -> None:
     }
     decoding = {name: cost(work, paths) for name, work in decoders.items()}
     least = min(decoding.values())
-    print(
-        f"### {label}\n\n| | ms | of the fastest decoder | PIL and torchvision, ms | times faster |\n| --- | --- | --- | --- | --- |"
-    )
+    print(f"### {label}\n\n| | ms | of the fastest decoder | PIL and torchvision, ms | times faster |")
+    print("| --- | --- | --- | --- | --- |")
     for name, spent in decoding.items():
         print(f"| decoding alone, {name} | {spent:.2f} | {spent / least:.2f} | | |")
     rows: dict[str, tuple[Callable[[Path], object], Callable[[Path], object] | None]] = {

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.transforms import Preprocessing
@@ -35,6 +39,13 @@ def test_the_classifier_on_normalised_images(classifier: Classifier) -> None:
         assert torch.equal(getattr(output, name), getattr(expected, name)), name
     assert not output.logits.requires_grad
     assert Forward(classifier, PREPROCESSING, device=CPU)(IMAGES).attention is None
+
+
+def test_a_large_photo_is_read_whole_as_an_array_of_it_would_be(classifier: Classifier, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 320, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg")
+    read = Forward(classifier, PREPROCESSING, device=CPU).read
+    assert torch.equal(read(tmp_path / "a.jpg"), read(np.array(Image.open(tmp_path / "a.jpg"))))
 
 
 @pytest.mark.parametrize(("tta", "views"), [("none", 1), ("flip", 2), ("crops", 6)])

@@ -29,6 +29,7 @@ def test_is_a_ring_per_class_at_any_batch_size() -> None:
     bank.start_from(torch.full((2, 2), -1.0))
     write(bank, 1, start=10)
     assert bank.features[:, 0, 0].tolist() == [-1, 10, 0]
+    assert bank.filled.tolist() == [[True, True], [True, False], [False, False]]
     write(bank, 2, start=20)
     assert bank.features[:, 0, 0].tolist() == [21, 10, 20]
     assert bank.features[0, 1, 0] == -1  # the other class was never active
