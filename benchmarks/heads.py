@@ -2,8 +2,8 @@
 
 python benchmarks/heads.py [--heads sarl,ml-decoder,csra] [--classes 80,374,1000,5000] [--backbone tf_efficientnet_lite0]
 
-One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (of matrices, convolutions, attention) are recorded
-in a step, and made again by themselves.
+One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (of matrices, convolutions, attention) are
+recorded in a step, and made again by themselves.
 """
 
 from __future__ import annotations
