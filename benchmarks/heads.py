@@ -30,10 +30,7 @@ WIDTH = 256
 class Recorder(TorchDispatchMode):
     """Keep the matrix products of what is called, so that they can be made again."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
-        super().__init__()
-        self.products: list[Callable[[], object]] = []
+    products: list[Callable[[], object]]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and keep it if it is a product."""
@@ -75,7 +72,9 @@ def row(section: ModelSection, classes: int, images: int, steps: int) -> str:
         logits.sum().backward()
         return logits
 
-    with Recorder() as recorder:
+    recorder = Recorder()  # type: ignore[no-untyped-call]
+    recorder.products = []
+    with recorder:
         head()
 
     def products() -> None:

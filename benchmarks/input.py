@@ -24,7 +24,7 @@ from PIL import Image
 from torchvision.io import decode_jpeg, read_file
 
 from sadcl_core.data.images import read_image
-from sadcl_core.data.transforms import Preprocessing, augmentation
+from sadcl_core.data.transforms import Preprocessing, Transform, augmentation
 from sadcl_core.training.batches import DECODED
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,7 +89,6 @@ def with_pil(path: Path) -> Image.Image:
 def report(label: str, paths: list[Path], side: int) -> None:
     """Print the costs of one kind of files."""
     resize = Preprocessing(img_size=side, mean=MEAN, std=STD).resize
-    stages = {"flip-and-crop": augmentation("flip-and-crop", side), "stage 1": augmentation("cutout-randaugment", side)}
     to_tensor = (T.PILToTensor(), T.ToDtype(torch.float32, scale=True), T.Normalize(MEAN, STD))
     plain = T.Compose([T.Resize([side, side]), *to_tensor])
     crops = T.Compose(
@@ -107,19 +106,21 @@ def report(label: str, paths: list[Path], side: int) -> None:
     print("| --- | --- | --- | --- | --- |")
     for name, spent in decoding.items():
         print(f"| decoding alone, {name} | {spent:.2f} | {spent / least:.2f} | | |")
-    rows: dict[str, tuple[Callable[[Path], object], Callable[[Path], object] | None]] = {
+
+    def train(transform: Transform) -> Callable[[Path], object]:
+        return lambda path: transform(read_image(path, at_least=DECODED * side))
+
+    def usual(transform: Callable[[Image.Image], object]) -> Callable[[Path], object]:
+        return lambda path: transform(with_pil(path))
+
+    rows: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
         "`read_image`": (read_image, with_pil),
-        "for evaluation": (lambda path: resize(read_image(path)), lambda path: plain(with_pil(path))),
-        **{
-            f"for training, {name}": (
-                lambda path, ours=ours: ours(read_image(path, at_least=DECODED * side)),
-                lambda path, theirs=theirs: theirs(with_pil(path)),
-            )
-            for (name, ours), theirs in zip(stages.items(), (crops, strong), strict=True)
-        },
+        "for evaluation": (lambda path: resize(read_image(path)), usual(plain)),
+        "for training, flip-and-crop": (train(augmentation("flip-and-crop", side)), usual(crops)),
+        "for training, stage 1": (train(augmentation("cutout-randaugment", side)), usual(strong)),
     }
     for name, (ours, theirs) in rows.items():
-        spent, other = cost(ours, paths), cost(theirs, paths) if theirs else 0
+        spent, other = cost(ours, paths), cost(theirs, paths)
         print(f"| {name} | {spent:.2f} | {spent / least:.2f} | {other:.2f} | {other / spent:.1f} |", flush=True)
     print()
 

@@ -20,6 +20,8 @@ from sadcl_core.runtime.threads import count_processors, map_ahead
 
 QUALITY = 95  # of JPEG, with its colours at full resolution
 JPEG = (".jpg", ".jpeg")
+DECODED = 2  # times the size of a copy that is decoded at least
+TURNED = 5  # EXIF orientation from which on width and height change places
 
 
 class Copy(NamedTuple):
@@ -93,10 +95,12 @@ def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copy:
         copy = Copy(name, orientation(image), size, min(1.0, short_side / min(size)))
         if target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:
             return copy
+        width, height = (max(1, round(side * copy.scale)) for side in size)
+        image.draft(None, (DECODED * width, DECODED * height))  # of a JPEG no more is decoded than this needs
         small = as_rgb(image)
         if copy.scale < 1:
-            width, height = (max(1, round(side * copy.scale)) for side in small.size)
-            small = small.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            upright = (width, height) if copy.orientation < TURNED else (height, width)
+            small = small.resize(upright, Image.Resampling.LANCZOS, reducing_gap=3.0)
     with replacing(target) as temporary:
         small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
         os.utime(temporary, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
