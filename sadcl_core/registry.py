@@ -18,6 +18,11 @@ HEADS: dict[str, str] = {
     "pooled": "sadcl_core.model.heads.pooled:PooledHead",
     "csra": "sadcl_core.model.heads.csra:CSRAHead",
     "ml_decoder": "sadcl_core.model.heads.ml_decoder:MLDecoderHead",
+    "generated": "sadcl_core.model.heads.generated:GeneratedHead",
+    "add_gcn": "sadcl_core.model.heads.add_gcn:ADDGCNHead",
+    "ssgrl": "sadcl_core.model.heads.ssgrl:SSGRLHead",
+    "c_tran": "sadcl_core.model.heads.c_tran:CTranHead",
+    "tdrg": "sadcl_core.model.heads.tdrg:TDRGHead",
 }
 
 AUGMENTATIONS: dict[str, str] = {

@@ -23,6 +23,13 @@ PAPERS = {
     "GeM": "Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019, arXiv 1711.02512",
     "CSRA": "Zhu and Wu, Residual Attention, ICCV 2021, arXiv 2108.02456",
     "ML-Decoder": "Ridnik et al., ML-Decoder, WACV 2023, arXiv 2111.12933",
+    "ML-GCN": "Chen et al., Multi-Label Image Recognition with Graph Convolutional Networks, CVPR 2019, arXiv 1904.03582",
+    "DSDL": "Zhou et al., Deep Semantic Dictionary Learning for Multi-label Image Classification, AAAI 2021, arXiv 2012.12509",
+    "ADD-GCN": "Ye et al., Attention-Driven Dynamic Graph Convolutional Network, ECCV 2020, arXiv 2012.02994",
+    "SSGRL": "Chen et al., Learning Semantic-Specific Graph Representation, ICCV 2019, arXiv 1908.07325",
+    "KGGR": "Chen et al., Knowledge-Guided Multi-Label Few-Shot Learning, TPAMI 2022, arXiv 2009.09450",
+    "C-Tran": "Lanchantin et al., General Multi-label Image Classification with Transformers, CVPR 2021, arXiv 2011.14027",
+    "TDRG": "Zhao et al., Transformer-based Dual Relation Graph, ICCV 2021, arXiv 2110.04722",
 }
 
 SHORT = {
@@ -38,6 +45,7 @@ SHORT = {
     "polynomial": "POLY",
     "zlpr": "ZLPR",
     "auxiliary": "AUX",
+    "dictionary": "DICT",
 }  # as shown
 
 USED = ("asymmetric", "sample_to_sample", "prototype_to_sample", "image_to_image")  # by the methods
@@ -83,6 +91,7 @@ def _layer(
     second: Mapping[str, float] | None = None,
     bank_slots: int = 0,
     views: int = 1,
+    known_share: float = 0.0,
 ) -> Layer:
     """Return every setting that tells methods apart, zeros included."""
     losses = {"classification": first, "contrastive": second or {}}
@@ -90,6 +99,7 @@ def _layer(
         name: {
             "losses": {term: float(losses[name].get(term, 0.0)) for term in dict.fromkeys([*USED, *losses[name]])},
             "views": views if name == "contrastive" else 1,
+            "known_share": known_share,
         }
         for name in RunConfig().stages
     }
@@ -199,6 +209,41 @@ METHODS: dict[str, Method] = {
         "fixed queries read from the locations, each for a group of classes",
         "ML-Decoder",
         _layer("ml_decoder"),
+    ),
+    "ml-gcn": Method(
+        "a graph of co-occurring classes makes the classifier from words",
+        "ML-GCN",
+        _layer("generated"),
+    ),
+    "dsdl": Method(
+        "scores are coefficients in a dictionary made from words",
+        "DSDL",
+        _layer("generated", {"generator": "dictionary"}, first={**CLASSIFICATION, "dictionary": 1.0}),
+    ),
+    "add-gcn": Method(
+        "class features by masks, then a static graph and one of the image",
+        "ADD-GCN",
+        _layer("add_gcn"),
+    ),
+    "ssgrl": Method(
+        "words say where to look, classes exchange what they see on a graph",
+        "SSGRL",
+        _layer("ssgrl"),
+    ),
+    "kggr": Method(
+        "SSGRL with a second graph over the classifier (our reading)",
+        "KGGR",
+        _layer("ssgrl", {"classifier_rounds": 3}),
+    ),
+    "c-tran": Method(
+        "labels and locations in one encoder; labels may be known",
+        "C-Tran",
+        _layer("c_tran", known_share=0.75),
+    ),
+    "tdrg": Method(
+        "a transformer over three scales and a graph of class features",
+        "TDRG",
+        _layer("tdrg", first={**CLASSIFICATION, "auxiliary": 1.0}),
     ),
 }
 

@@ -99,6 +99,11 @@ class ModelSection(Section):
     heads: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each head; only the chosen one's are used"
     )
+    word_vectors: str = Field(
+        "random",
+        min_length=1,
+        description="of class names, for heads that read words: random, cooccurrence, or a file of GloVe, fastText, .npz or .csv",
+    )
     global_branch: Literal["none", "mean", "root-mean", "max", "gem"] = Field(
         "none",
         description="linear layer on the pooled feature whose logits are added to the head's, which start at zero; its pooling",
@@ -218,7 +223,7 @@ class LossSection(Section):
     polynomial: PolynomialOptions = PolynomialOptions()
 
 
-LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary")  # the loss terms; the last two have no options of their own
+LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary", "dictionary")  # the loss terms; the last have no options of their own
 
 
 class StageSection(Section):
@@ -238,6 +243,9 @@ class StageSection(Section):
     )
     augment: str = Field("none", description="how training images are changed at random")
     views: int = Field(1, ge=1, le=8, description="augmented versions of each image in a batch")
+    known_share: float = Field(
+        0.0, ge=0, le=1, description="of the labels of an image that are revealed at most, to heads that take known labels"
+    )
     mixup: float = Field(0.0, ge=0, le=LARGE, description="alpha of mixup (Zhang et al., ICLR 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, le=LARGE, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
     gamma_neg: float | None = Field(

@@ -102,6 +102,7 @@ def trace(network: WholeModel) -> ExportedProgram:
 
     Those of a PictureModel are for one image at a time.
     """
+    network.classifier.head.precompute()
     example, dynamic = network.example(), {0: Dim.DYNAMIC}
     if isinstance(network, PictureModel):
         example, dynamic = example[:1], {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,11 @@ from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.initialise import build
 from sadcl_core.model.label_facts import label_facts
+from sadcl_core.model.word_vectors import word_vectors
 from sadcl_core.registry import HEADS, resolve, suggest
 
 if TYPE_CHECKING:
     from sadcl_core.data.split import Split
-
-COUNTED = frozenset({"names", "active", "together", "known"})  # facts about labels that a split gives
 
 
 @dataclass(frozen=True)
@@ -99,19 +98,30 @@ class Classifier(nn.Module):
         self.backbone.set_memory_format(self.backbone.memory_format)
 
     @torch.no_grad()
-    def prepare_head(self, train_split: Split) -> None:
+    def prepare_head(self, train_split: Split, *, words: str = "random") -> tuple[str, ...]:
         """Give a head that is built on facts about the labels those of the training split; others are left as they are.
 
         To be called once, on new weights or after a transfer, and before the weights are copied. A model file needs no data.
 
+        Args:
+            train_split: whose labels are counted.
+            words: source of the word vectors, see `sadcl_core.model.word_vectors.word_vectors`.
+
+        Returns:
+            The classes whose names have no vector in that source.
+
         Raises:
-            UsageError: the head needs a fact that cannot be counted.
+            DataError: the word vectors cannot be read.
         """
-        needs = self.head.NEEDS
-        if needs - COUNTED:
-            raise UsageError(f"{type(self.head).__name__} needs {', '.join(sorted(needs - COUNTED))}, which no data set gives.")
-        if needs:
-            self.head.prepare(label_facts(train_split))
+        if not self.head.NEEDS:
+            return ()
+        facts = label_facts(train_split)
+        missing: tuple[str, ...] = ()
+        if "vectors" in self.head.NEEDS:
+            vectors, missing = word_vectors(words, facts)
+            facts = replace(facts, vectors=vectors)
+        self.head.prepare(facts)
+        return missing
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the backbone's feature maps (B, D_i, h_i, w_i) of images (B, 3, H, W), shallow to deep; the head reads them."""

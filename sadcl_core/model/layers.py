@@ -8,11 +8,13 @@ in SADCL. `SetAttention` is MulCon's (Dao et al., Neurocomputing 2023).
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 TEMPERATURE = 10000.0
+Activation = Literal["relu", "gelu"]
 
 
 def sine_position_encoding(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
@@ -53,13 +55,14 @@ def _encode(length: int, channels: int, device: torch.device | None) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Linear - ReLU - Linear with residual and LayerNorm after it."""
+    """Linear - ReLU or GELU - Linear with residual and LayerNorm after it."""
 
-    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, *, width: int, hidden: int, dropout: float, activation: Activation = "relu") -> None:
         """Build; `hidden` is the inner width."""
         super().__init__()
+        unit = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.layers = nn.Sequential(
-            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+            nn.Linear(width, hidden), unit, nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -78,13 +81,15 @@ class EncoderLayer(nn.Module):
         torch.Size([2, 6, 8])
     """
 
-    def __init__(self, *, width: int, attention_heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(
+        self, *, width: int, attention_heads: int, feedforward: int, dropout: float, activation: Activation = "relu"
+    ) -> None:
         """Build; `width` must be a multiple of `attention_heads`."""
         super().__init__()
         self.attention = nn.MultiheadAttention(width, attention_heads, dropout=dropout, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
-        self.feedforward = FeedForward(width=width, hidden=feedforward, dropout=dropout)
+        self.feedforward = FeedForward(width=width, hidden=feedforward, dropout=dropout, activation=activation)
 
     def forward(self, x: Tensor, *, position: Tensor) -> Tensor:
         """Return (B, L, D) for locations x (B, L, D) with positions (L, D)."""

@@ -117,11 +117,15 @@ def wrap(accelerator: Accelerator, step: TrainingStep, optimizer: Optimizer, *, 
 
 
 def share_batchnorm(classifier: Classifier, *, frozen: bool) -> None:
-    """Let BatchNorm see the whole batch of several GPUs; on CPUs torch cannot, and statistics are averaged once an epoch."""
-    backbone = classifier.backbone
-    done = any(isinstance(module, nn.SyncBatchNorm) for module in backbone.modules())
-    if is_distributed() and not frozen and not done and next(classifier.parameters()).device.type == "cuda":
-        backbone.net = convert_sync_batchnorm(backbone.net)
+    """Let BatchNorm see the whole batch of several GPUs; on CPUs torch cannot, and statistics are averaged once an epoch.
+
+    That of the head is always trained; that of the backbone may be frozen.
+    """
+    if is_distributed() and next(classifier.parameters()).device.type == "cuda":
+        for part, name in ((classifier, "head"), *([] if frozen else [(classifier.backbone, "net")])):
+            network = getattr(part, name)
+            if not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
+                setattr(part, name, convert_sync_batchnorm(network))
 
 
 def shard(classifier: Classifier) -> None:

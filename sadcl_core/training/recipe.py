@@ -376,6 +376,7 @@ class TrainingRecipe:
             bank=self.bank,
             class_weights=self.class_weights(),
             prior=self.prior() if "selective" in stage.weights else None,
+            known_share=stage.known_share,
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
         if stored is not None:
@@ -702,10 +703,9 @@ class TrainingRecipe:
                 self.listen(Problem(f"{failure} The state saved before is kept."))
 
     def share_statistics(self) -> None:
-        """Let all processes hold the same BatchNorm statistics; where they are frozen, they do."""
-        if not self.config.model.freeze_batchnorm:
-            average_buffers(self.classifier)
-            average_buffers(self.ema.module)
+        """Let all processes hold the same BatchNorm statistics; where the backbone's are frozen, those of the head."""
+        for classifier in (self.classifier, self.ema.module):
+            average_buffers(classifier.head if self.config.model.freeze_batchnorm else classifier)
 
     def refuse_broken(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise a DivergedError if a tensor is not finite, in all processes, which hold the same."""

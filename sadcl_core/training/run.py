@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
 from sadcl_core.training.features import open_features
-from sadcl_core.training.listeners.events import Listener, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
+from sadcl_core.training.listeners.events import Listener, Problem, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.memory import refuse_too_large
 from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
@@ -107,7 +107,9 @@ def start_run(
         listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
         loaded = load_pretrained(classifier.backbone, config.model.pretrained)
     add_adapters(classifier.backbone, config.optim.lora_rank)
-    classifier.prepare_head(manifest.split(config.data.train_split))
+    wordless = classifier.prepare_head(manifest.split(config.data.train_split), words=config.model.word_vectors)
+    if wordless:
+        listen(Problem(missing_words(wordless, config.model.word_vectors)))
     hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
@@ -260,6 +262,19 @@ def recorded(recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Iterator[None]
             run.write_status(status=status, ended=ended, best=recipe.best_status())
         raise
     run.write_status(status=FINISHED, ended="all stages done", best=recipe.best_status())
+
+
+def missing_words(names: Sequence[str], source: str) -> str:
+    """Return the sentence about classes whose names have no word vector.
+
+    Example:
+        >>> missing_words(["okapi"], "glove.txt")
+        'glove.txt has no vector of 1 class, such as okapi: its vector is random.'
+    """
+    some = ", ".join(names[:5])
+    if len(names) == 1:
+        return f"{source} has no vector of 1 class, such as {some}: its vector is random."
+    return f"{source} has no vectors of {len(names):,} classes, such as {some}: theirs are random."
 
 
 def now() -> str:

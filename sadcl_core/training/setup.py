@@ -10,7 +10,7 @@ from pathlib import Path
 from sadcl_core import __version__
 from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, resolve_config
-from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, StageSection
+from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, Section, StageSection
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.shape import hide_labels, take_part
 from sadcl_core.data.statistics import median_short_side
@@ -89,19 +89,35 @@ def check_stages(config: RunConfig) -> None:
         raise UsageError(
             "No stage that has epochs has a loss. Give --epochs N,N, or set stages.classification.losses.asymmetric=1."
         )
-    branches = resolve(HEADS, config.model.head, kind="head").AUXILIARY
+    head = config.model.head
+    options = head_options(head, config.model.heads.get(head, {}))
+    if getattr(options, "norm", "") == "batch" and config.data.batch_size == 1 and config.used_stages:
+        raise UsageError(
+            f"The head {head} normalises over the images of a batch, and data.batch_size is 1. Give a larger one, or "
+            f"--set model.heads.{head}.norm=layer."
+        )
     for name, stage in config.stages.items():
         for loss in stage.weights:
-            if loss not in TERMS:
-                raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
-            if loss == "auxiliary" and not any(branches.values()):
-                raise UsageError(
-                    f"Stage {name}: the head {config.model.head} has no branches for the loss auxiliary. Leave it out."
-                )
+            _check_loss(name, loss, head, options)
+        if stage.known_share and not resolve(HEADS, head, kind="head").TAKES_KNOWN:
+            raise UsageError(
+                f"Stage {name}: the head {head} cannot use labels that are known. Set known_share to 0, or take --method c-tran."
+            )
         if config.features.once and stage.epochs:
             _check_once(name, stage, config.features)
         if stage.augment not in AUGMENTATIONS:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
+
+
+def _check_loss(name: str, loss: str, head: str, options: Section) -> None:
+    """Raise a UsageError if a loss of a stage is unknown, or reads what the head does not give."""
+    if loss not in TERMS:
+        raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
+    kind = resolve(HEADS, head, kind="head")
+    if loss == "auxiliary" and not any(kind.AUXILIARY.values()):
+        raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
+    if TERMS[loss].measures - kind.measured(options):
+        raise UsageError(f"Stage {name}: the head {head} with its options has nothing for the loss {loss}. Leave it out.")
 
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:
@@ -172,7 +188,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
         img_size=config.data.img_size,
         mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
         std=pretrained.get("std", (0.229, 0.224, 0.225)),
-        model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": ""}),
+        model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": "", "word_vectors": "random"}),
         trained={
             "dataset": config.data.dataset,
             "img_size": config.data.img_size,
@@ -194,7 +210,12 @@ def file_fingerprints(config: ModelSection) -> dict[str, str]:
         >>> file_fingerprints(ModelSection())
         {}
     """
-    files = {"pretrained": config.pretrained if isinstance(config.pretrained, str) else "", "class_map": config.class_map}
+    words = "" if config.word_vectors in ("random", "cooccurrence") else config.word_vectors
+    files = {
+        "pretrained": config.pretrained if isinstance(config.pretrained, str) else "",
+        "class_map": config.class_map,
+        "word_vectors": words,
+    }
     paths = {name: Path(value) for name, value in files.items() if value}
     if config.init_from:
         paths["init_from"] = find_model(Path(config.init_from))[0]

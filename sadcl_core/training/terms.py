@@ -34,10 +34,12 @@ from sadcl_core.losses import (
     zlpr_loss,
 )
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.model.known_labels import reveal
 from sadcl_core.model.memory_bank import MemoryBank, confident
 from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad, all_reduce
 
 Counted = Literal["known", "active", "images"]  # what a term is a mean over
+LEAST_COSINE = 0.1  # of words and decoded words, by which a loss is divided
 
 
 @dataclass
@@ -92,6 +94,21 @@ def _auxiliary(inputs: LossInputs) -> Tensor:
     weights = inputs.classifier.head.AUXILIARY
     terms = [weight * _classification(inputs, inputs.output.auxiliary[name]) for name, weight in weights.items() if weight]
     return torch.stack(terms).sum()
+
+
+def _dictionary(inputs: LossInputs) -> Tensor:
+    """Return what DSDL (Zhou et al., AAAI 2021) adds to the classification loss C: (C + beta R) / c - C.
+
+    R is the distance of feature and reconstruction plus lambda times the length of the coefficients, mean over the images; c is
+    the cosine of words and decoded words. Both norms are of a whole batch there, and do not depend on its size here.
+    """
+    options, measures = inputs.classifier.head.options, inputs.output.measures
+    residual, coefficients, words = (
+        all_gather_with_grad(measures[name]).mean() for name in ("residual", "coefficients", "words")
+    )
+    classification = _classification(inputs, inputs.output.logits)
+    reconstruction: Tensor = options.reconstruction * (residual + options.ridge * coefficients)
+    return (classification + reconstruction) / words.clamp(min=LEAST_COSINE) - classification
 
 
 def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
@@ -176,6 +193,7 @@ class Term:
         probabilities: whether a model trained with it scores labels with probabilities.
         by_epoch: whether it depends on the epoch.
         uses_unknown: whether it learns from unknown labels.
+        measures: what it reads of `HeadOutput.measures`.
     """
 
     compute: Callable[[LossInputs], Tensor]
@@ -185,6 +203,7 @@ class Term:
     probabilities: bool = True
     by_epoch: bool = False
     uses_unknown: bool = False
+    measures: frozenset[str] = frozenset()
 
 
 TERMS: dict[str, Term] = {
@@ -200,6 +219,7 @@ TERMS: dict[str, Term] = {
     "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
     "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
+    "dictionary": Term(_dictionary, over="known", measures=frozenset({"residual", "coefficients", "words"})),
 }
 
 
@@ -262,8 +282,9 @@ class TrainingStep(nn.Module):
         bank: MemoryBank | None = None,
         class_weights: tuple[Tensor, Tensor] | None = None,
         prior: Tensor | None = None,
+        known_share: float = 0.0,
     ) -> None:
-        """Take the names of rows of TERMS, `class_weights` (K,) of active and of inactive labels, and `prior` (K,)."""
+        """Take the names of rows of TERMS, weights of active and of inactive labels (K,), `prior` (K,), and the share to reveal."""
         super().__init__()
         self.classifier = classifier
         self.terms = tuple(terms)
@@ -271,6 +292,7 @@ class TrainingStep(nn.Module):
         self.bank = bank
         self.class_weights = class_weights
         self.prior = prior
+        self.known_share = known_share
         self.epoch = 1
 
     def forward(self, images: Inputs, targets: Tensor, first: int = 0) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -285,7 +307,10 @@ class TrainingStep(nn.Module):
             The terms of all processes together, without weights, and what the bank is to remember of this process: features
             (n, D), their places in the batch and classes (n, 2).
         """
-        output = self.classifier(images)
+        known = None
+        if self.known_share:
+            known, targets = reveal(targets, share=self.known_share)
+        output = self.classifier(images, known=known)
         inputs = LossInputs(
             self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch, first, self.prior
         )

@@ -117,18 +117,22 @@ def _copy(classifier: Classifier, source: LoadedModel, matches: Mapping[str, str
         theirs = {name: tensor for name, tensor in theirs.items() if name.startswith("backbone.")}
     per_class = {"prototypes", *(f"head.{name}" for name in head.PER_CLASS)}
     per_class |= {f"global_branch.{name}" for name in PooledHead.PER_CLASS}
+    per_pair = {f"head.{name}" for name in head.PER_PAIR}
     rows = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
     random = []
     for name, tensor in own.items():
         other = theirs.get(name)
-        first = 1 if name in per_class else 0
+        first = 2 if name in per_pair else 1 if name in per_class else 0
         if name.removeprefix("head.") in head.FROM_DATA:
             continue  # counted in the training split of this run
         if other is None or other.shape[first:] != tensor.shape[first:]:
             random.append(name)
-        elif name not in per_class:
+        elif not first:
             tensor.copy_(other)
         elif rows:
             here, there = (torch.tensor(numbers) for numbers in zip(*rows, strict=True))
-            tensor[here] = other[there]
+            if first == 2:
+                tensor[here[:, None], here] = other[there[:, None], there]
+            else:
+                tensor[here] = other[there]
     return tuple(random)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
@@ -68,6 +70,7 @@ class Head(nn.Module):
         TAKES_KNOWN: True if it reads `HeadInputs.known`.
         AUXILIARY: weight of the classification loss of each branch in `HeadOutput.auxiliary`.
         PER_CLASS: parameters and buffers with a row per class, which a transfer carries over by class name.
+        PER_PAIR: the same with a row and a column per class.
         CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
         FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
     """
@@ -78,14 +81,54 @@ class Head(nn.Module):
     TAKES_KNOWN: ClassVar[bool] = False
     AUXILIARY: ClassVar[Mapping[str, float]] = {}
     PER_CLASS: tuple[str, ...] = ()
+    PER_PAIR: ClassVar[tuple[str, ...]] = ()
     CLASSIFIER: ClassVar[tuple[str, ...]] = ()
     FROM_DATA: ClassVar[tuple[str, ...]] = ()
 
     width: int
 
+    @classmethod
+    def measured(cls, options: Section) -> frozenset[str]:
+        """Return the names in `HeadOutput.measures` of a head with these options, for losses that read them."""
+        return frozenset()
+
     def prepare(self, facts: LabelFacts) -> None:
         """Fill the buffers of `FROM_DATA`; called once, before training, and never on a loaded model."""
+
+    def precompute(self) -> None:
+        """Compute what depends on no image, once, before the network is exported."""
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return the result for one batch, with attention if it is asked for."""
         raise NotImplementedError
+
+
+def in_full_precision(tensor: Tensor) -> AbstractContextManager[None]:
+    """Return a context in which the device of a tensor computes in the precision of the numbers, without autocast."""
+    kind = tensor.device.type  # the meta device, on which memory is counted, has none
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def shares_of_activation(activation: Tensor) -> Tensor:
+    """Return the share of each location in the positive part of activations (B, K, h, w); flat where there is none.
+
+    Example:
+        >>> shares_of_activation(torch.tensor([[[[1.0, 3.0]], [[-1.0, -2.0]]]])).round(decimals=4)
+        tensor([[[[0.2500, 0.7500]],
+        <BLANKLINE>
+                 [[0.5000, 0.5000]]]])
+    """
+    positive = activation.relu() + 1e-6
+    return positive / positive.sum(dim=(2, 3), keepdim=True)
+
+
+def activation_maps(feature_map: Tensor, rows: Tensor, *, pooling: Literal["max", "mean"]) -> Tensor:
+    """Return attention (B, K, h, w) of a linear classifier with rows (K, D) on the pooled feature of a map (B, D, h, w).
+
+    The class activation map (Zhou et al., CVPR 2016): what each location adds to the logit; of a maximum, the largest ones.
+    """
+    parts = feature_map.flatten(2)
+    if pooling == "max":
+        largest, where = parts.max(dim=2, keepdim=True)
+        parts = torch.zeros_like(parts).scatter_(2, where, largest)
+    return shares_of_activation((rows.to(parts.dtype) @ parts).unflatten(2, feature_map.shape[-2:]))

@@ -336,6 +336,13 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("baseline-gem", "pooled", {"asymmetric": 1}, {}),
         ("csra", "csra", {"asymmetric": 1}, {}),
         ("ml-decoder", "ml_decoder", {"asymmetric": 1}, {}),
+        ("ml-gcn", "generated", {"asymmetric": 1}, {}),
+        ("dsdl", "generated", {"asymmetric": 1, "dictionary": 1}, {}),
+        ("add-gcn", "add_gcn", {"asymmetric": 1}, {}),
+        ("ssgrl", "ssgrl", {"asymmetric": 1}, {}),
+        ("kggr", "ssgrl", {"asymmetric": 1}, {}),
+        ("c-tran", "c_tran", {"asymmetric": 1}, {}),
+        ("tdrg", "tdrg", {"asymmetric": 1, "auxiliary": 1}, {}),
     ],
 )
 def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:
@@ -348,6 +355,7 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
     options = config.model.heads.get("sarl", {})
     assert options.get("self_attention", False) == (method == "query2label-self-attention")
     assert (options.get("encoder_layers") == 0) == (method == "sarl-no-encoder")
+    assert config.stages["classification"].known_share == (0.75 if method == "c-tran" else 0)
     assert (config.loss.sample_to_sample.bank_slots > 0) == (method in ("sadcl", "sarl-s2s"))
     assert config.stages["contrastive"].views == (2 if method in TWO_VIEWS else 1)
 

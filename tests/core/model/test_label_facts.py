@@ -114,12 +114,6 @@ def test_a_head_that_needs_nothing_counts_nothing() -> None:
     pooled.prepare_head(None)  # type: ignore[arg-type]
 
 
-def test_a_fact_that_no_split_gives_is_refused(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SmoothingHead, "NEEDS", frozenset({"together", "vectors"}))
-    with pytest.raises(UsageError, match="SmoothingHead needs vectors, which no data set gives"):
-        make().prepare_head(manifest.split("train"))
-
-
 def test_permuting_the_classes_permutes_the_logits(manifest: Manifest) -> None:
     order = [2, 0, 1]
     classifier, permuted, images = make().eval(), make().eval(), torch.randn(2, 3, 32, 32)

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from sadcl_core.model.classifier import head_options
-from sadcl_core.model.heads.interface import Head
+from sadcl_core.model.heads.interface import Head, HeadInputs
 from sadcl_core.registry import HEADS, resolve
-from tests.core.model.heads.inputs import KINDS, SMALL, see
+from tests.core.model.heads.inputs import CHANNELS, KINDS, SMALL, facts_of, inputs_of
 
+TRACED = ("sarl", "mulcon", "pooled", "csra", "ml_decoder")  # with their backbone, in tests/core/exporting/test_network.py
 every_head = pytest.mark.parametrize(("name", "options"), KINDS, ids=lambda value: str(value))
 
 
 def make(name: str, options: dict[str, Any], *, classes: int = 3) -> Head:
     torch.manual_seed(0)
     values = head_options(name, {**SMALL.get(name, {}), **options})
-    head: Head = resolve(HEADS, name, kind="head")(channels=(6,), num_classes=classes, options=values)
+    kind = resolve(HEADS, name, kind="head")
+    head: Head = kind(channels=CHANNELS[len(kind.LEVELS)], num_classes=classes, options=values)
+    head.prepare(facts_of(list(range(classes))))
     return head.eval()
 
 
@@ -28,7 +31,7 @@ def make(name: str, options: dict[str, Any], *, classes: int = 3) -> Head:
 def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
     head = make(name, options)
     for height, width in ((4, 4), (3, 5)):
-        output = head(see(torch.randn(2, 6, height, width)), need_attention=True)
+        output = head(inputs_of(head, torch.randn(2, 6, height, width)), need_attention=True)
         assert output.logits.shape == (2, 3)
         assert output.label_features.shape == (2, 3, head.width)
         assert output.attention is not None
@@ -40,7 +43,7 @@ def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
 @every_head
 def test_asking_for_attention_changes_no_logit(name: str, options: dict[str, Any]) -> None:
     head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
-    with_attention, without = head(see(feature_map), need_attention=True), head(see(feature_map))
+    with_attention, without = head(inputs_of(head, feature_map), need_attention=True), head(inputs_of(head, feature_map))
     assert without.attention is None
     torch.testing.assert_close(with_attention.logits, without.logits)
 
@@ -48,32 +51,33 @@ def test_asking_for_attention_changes_no_logit(name: str, options: dict[str, Any
 @every_head
 def test_batch_is_the_same_as_one_by_one(name: str, options: dict[str, Any]) -> None:
     head, feature_map = make(name, options), torch.randn(3, 6, 4, 4)
-    single = torch.cat([head(see(image[None])).logits for image in feature_map])
-    torch.testing.assert_close(head(see(feature_map)).logits, single, atol=1e-6, rtol=1e-5)
+    single = torch.cat([head(inputs_of(head, image[None])).logits for image in feature_map])
+    torch.testing.assert_close(head(inputs_of(head, feature_map)).logits, single, atol=1e-6, rtol=1e-5)
 
 
 @every_head
 def test_label_features_are_to_be_had_after_the_pass(name: str, options: dict[str, Any]) -> None:
     """Heads may compute them when they are asked for: the same, whatever the gradients and the precision then are."""
     head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
-    expected = head(see(feature_map)).label_features
-    assert expected.requires_grad or name in ("pooled", "csra")
+    expected = head(inputs_of(head, feature_map)).label_features
+    assert expected.requires_grad or name in ("pooled", "csra", "generated")
     with torch.inference_mode():
-        output = head(see(feature_map))
+        output = head(inputs_of(head, feature_map))
     torch.testing.assert_close(output.label_features, expected)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        output = head(see(feature_map))
+        output = head(inputs_of(head, feature_map))
     torch.testing.assert_close(output.label_features.float(), expected, atol=0.05, rtol=0.05)
 
 
 @every_head
 def test_permuting_the_classes_permutes_the_logits(name: str, options: dict[str, Any]) -> None:
     head, feature_map, order = make(name, options), torch.randn(2, 6, 4, 4), torch.tensor([2, 0, 1])
-    before = head(see(feature_map), need_attention=True)
+    before = head(inputs_of(head, feature_map), need_attention=True)
     features = before.label_features  # of these weights
-    state = head.state_dict()
-    head.load_state_dict({key: tensor[order] if key in head.PER_CLASS else tensor for key, tensor in state.items()})
-    after = head(see(feature_map), need_attention=True)
+    state = {key: tensor[order] if key in head.PER_CLASS else tensor for key, tensor in head.state_dict().items()}
+    head.load_state_dict({key: tensor[order][:, order] if key in head.PER_PAIR else tensor for key, tensor in state.items()})
+    head.prepare(facts_of(order.tolist()))
+    after = head(inputs_of(head, feature_map), need_attention=True)
     torch.testing.assert_close(after.logits, before.logits[:, order])
     torch.testing.assert_close(after.label_features, features[:, order])
     assert before.attention is not None
@@ -85,14 +89,59 @@ def test_permuting_the_classes_permutes_the_logits(name: str, options: dict[str,
 def test_every_parameter_that_is_per_class_has_a_row_for_each(name: str, options: dict[str, Any]) -> None:
     state, other = (make(name, options, classes=classes).state_dict() for classes in (3, 5))
     head = make(name, options)
-    assert {key for key in state if state[key].shape != other[key].shape} == set(head.PER_CLASS)
-    assert set(head.CLASSIFIER) <= set(head.PER_CLASS)
+    different = {key for key in state if state[key].shape != other[key].shape}
+    assert different == {*head.PER_CLASS, *head.PER_PAIR, *head.FROM_DATA}
+    assert all(tensor.shape[:2] == (3, 3) for key, tensor in state.items() if key in head.PER_PAIR)
+    assert set(head.CLASSIFIER) <= {key for key, _ in head.named_parameters()}
     assert set(head.FROM_DATA) <= {key for key, _ in head.named_buffers()}
 
 
 @every_head
+def test_a_head_that_is_built_again_needs_no_facts(name: str, options: dict[str, Any]) -> None:
+    head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
+    values = head_options(name, {**SMALL.get(name, {}), **options})
+    again = type(head)(channels=CHANNELS[len(head.LEVELS)], num_classes=3, options=values).eval()
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(inputs_of(head, feature_map)).logits, head(inputs_of(head, feature_map)).logits)
+
+
+@every_head
+def test_it_learns_from_a_single_image(name: str, options: dict[str, Any]) -> None:
+    head = make(name, options).train()
+    output = head(inputs_of(head, torch.randn(1, 6, 4, 4)))
+    torch.stack([output.logits, *output.auxiliary.values()]).square().sum().backward()
+    untrained = {key for key, parameter in head.named_parameters() if parameter.grad is None}
+    assert untrained <= {"states"}  # of labels that are given
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in TRACED])
+@pytest.mark.parametrize("options", [{}])
+def test_exported_for_batches_of_any_size_it_is_the_same(name: str, options: dict[str, Any]) -> None:
+    class Traced(torch.nn.Module):
+        def __init__(self, head: Head) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            output = self.head(HeadInputs(maps), need_attention=True)
+            assert output.attention is not None
+            return output.logits, output.label_features, output.attention
+
+    head = make(name, options)
+    head.precompute()
+    maps = inputs_of(head, torch.randn(2, 6, 4, 4)).maps
+    batch = torch.export.Dim("batch", min=1, max=64)
+    dynamic = {"maps": tuple({0: batch} for _ in maps)}
+    program = torch.export.export(Traced(head), maps, dynamic_shapes=dynamic, strict=False)
+    for count in (1, 3):
+        maps = inputs_of(head, torch.randn(count, 6, 4, 4)).maps
+        torch.testing.assert_close(program.module()(*maps), Traced(head)(*maps))
+
+
+@every_head
 def test_one_class(name: str, options: dict[str, Any]) -> None:
-    output = make(name, options, classes=1)(see(torch.randn(2, 6, 2, 2)), need_attention=True)
+    head = make(name, options, classes=1)
+    output = head(inputs_of(head, torch.randn(2, 6, 2, 2)), need_attention=True)
     assert output.logits.shape == (2, 1)
     assert output.logits.isfinite().all()
 
@@ -102,7 +151,7 @@ def test_one_class(name: str, options: dict[str, Any]) -> None:
 )
 def test_half_precision_stays_near_float32(name: str, dtype: torch.dtype) -> None:
     head, feature_map = make(name, {}), torch.randn(2, 6, 4, 4)
-    expected: Tensor = head(see(feature_map)).logits
+    expected: Tensor = head(inputs_of(head, feature_map)).logits
     with torch.autocast("cpu", dtype=dtype):
-        output = head(see(feature_map), need_attention=True)
+        output = head(inputs_of(head, feature_map), need_attention=True)
     torch.testing.assert_close(output.logits.float(), expected, atol=0.05, rtol=0.05)

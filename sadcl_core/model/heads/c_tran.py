@@ -1,0 +1,101 @@
+"""C-Tran: labels and locations in one transformer encoder, where labels that are known take part.
+
+Lanchantin et al., "General Multi-label Image Classification with Transformers", CVPR 2021. A label is a token: its embedding
+plus that of its state, which is unknown, inactive or active. Training reveals a random share of the labels (`known_share` of a
+stage) and learns the others; a label that is known when an image is scored changes the scores of all others.
+
+Certain in every detail. Departures: the embedding of `unknown` is zero, as the paper means it (the authors' program fixes a
+random vector, which the label's embedding absorbs); the loss is our mean over known labels, and not their sum; a map of another
+width than `width` is projected to it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sadcl_core.config.schema import WIDEST, Section
+from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.layers import EncoderLayer
+
+
+class CTranHead(Head):
+    """An encoder over locations and labels.
+
+    Example:
+        >>> options = CTranHead.Options(width=8, feedforward=16)  # 2048 in the paper
+        >>> head = CTranHead(channels=(16,), num_classes=3, options=options).eval()
+        >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
+        >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
+        [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
+    """
+
+    class Options(Section):
+        """Defaults are the paper's for ResNet-101."""
+
+        width: int = Field(2048, ge=1, le=WIDEST, description="D, width of the label features")
+        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
+        feedforward: int = Field(2048, ge=1, le=WIDEST, description="width inside the feed-forward layers")
+        layers: int = Field(3, ge=1, le=64, description="of the encoder")
+        dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformer")
+
+        @model_validator(mode="after")
+        def _divisible(self) -> CTranHead.Options:
+            if self.width % self.attention_heads:
+                raise ValueError(f"width {self.width} must be a multiple of attention_heads ({self.attention_heads})")
+            return self
+
+    TAKES_KNOWN = True
+    PER_CLASS = ("class_embedding", "weight", "bias")
+    CLASSIFIER = ("weight", "bias")
+
+    def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
+        """Build with random weights; `channels` is (D_b,)."""
+        super().__init__()
+        (in_channels,) = channels
+        self.width = width = options.width
+        self.input_projection: nn.Module = nn.Identity() if in_channels == width else nn.Conv2d(in_channels, width, 1)
+        self.class_embedding = nn.Parameter(torch.empty(num_classes, width))
+        self.states = nn.Parameter(torch.empty(2, width))  # inactive, active
+        self.norm = nn.LayerNorm(width)
+        layer = options.model_dump(include={"width", "attention_heads", "feedforward", "dropout"})
+        self.encoder = nn.ModuleList(EncoderLayer(**layer) for _ in range(options.layers))
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        bound = 1 / math.sqrt(width)
+        linear = [module.weight for module in self.encoder.modules() if type(module) is nn.Linear]
+        for parameter in (self.class_embedding, self.states, self.weight, self.bias, *linear):
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
+        """Return logits (B, K), label tokens (B, K, D) and their attention to locations (B, K, h, w) for a map (B, D_b, h, w).
+
+        The attention is that of the last layer, mean over heads; what goes to other labels is left out.
+        """
+        (feature_map,) = inputs.maps
+        locations = self.input_projection(feature_map).flatten(2).transpose(1, 2)  # (B, L, D)
+        labels = self.class_embedding.expand(locations.shape[0], -1, -1)  # (B, K, D)
+        if inputs.known is not None:
+            labels = labels + self._state(inputs.known.to(labels.dtype))
+        tokens = self.norm(torch.cat([locations, labels.to(locations.dtype)], dim=1))
+        no_position = tokens.new_zeros(())
+        before = tokens
+        for layer in self.encoder:
+            before, tokens = tokens, layer(tokens, position=no_position)
+        features = tokens[:, locations.shape[1] :]
+        attention = None
+        if need_attention:
+            last = self.encoder[-1]
+            assert isinstance(last, EncoderLayer)
+            asking = before[:, locations.shape[1] :]
+            _, weights = last.attention(asking, before, before)  # (B, K, L + K)
+            attention = weights[:, :, : locations.shape[1]].float() + 1e-9
+            attention = (attention / attention.sum(dim=-1, keepdim=True)).unflatten(2, feature_map.shape[-2:])
+        return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, attention)
+
+    def _state(self, known: Tensor) -> Tensor:
+        """Return the embedding (B, K, D) of the state of labels (B, K): zero where unknown."""
+        return (known == 0)[..., None] * self.states[0] + (known == 1)[..., None] * self.states[1]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sadcl_core.errors import UsageError
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.c_tran import CTranHead
+from sadcl_core.model.heads.interface import HeadInputs
+from sadcl_core.model.known_labels import reveal
+from tests.core.model.heads.inputs import fixed_logits, see
+
+SMALL = {"width": 8, "attention_heads": 1, "feedforward": 16, "layers": 2}
+
+
+def make_head(**options: Any) -> CTranHead:
+    torch.manual_seed(0)
+    return CTranHead(channels=(8,), num_classes=3, options=head_options("c_tran", {**SMALL, **options})).eval()
+
+
+def test_head_by_hand() -> None:
+    head, feature_map = make_head(), torch.randn(1, 8, 2, 2)
+    known = torch.tensor([[1, -1, 0]])
+    states = torch.stack([head.states[1], torch.zeros(8), head.states[0]])
+    x = head.norm(torch.cat([feature_map[0].flatten(1).T, head.class_embedding + states]))
+    for layer in head.encoder:
+        inner: Any = layer
+        q, k, v = (x @ inner.attention.in_proj_weight.T + inner.attention.in_proj_bias).chunk(3, dim=1)
+        shares = (q @ k.T / 8**0.5).softmax(dim=1)
+        x = inner.norm(x + inner.attention.out_proj(shares @ v))
+        x = inner.feedforward.norm(x + inner.feedforward.layers(x))
+    output = head(HeadInputs((feature_map,), known), need_attention=True)
+    torch.testing.assert_close(output.label_features[0], x[4:])
+    torch.testing.assert_close(output.logits[0], (x[4:] * head.weight).sum(dim=1) + head.bias)
+    assert output.attention is not None
+    torch.testing.assert_close(output.attention[0].flatten(1), shares[4:, :4] / shares[4:, :4].sum(dim=1, keepdim=True))
+
+
+def test_what_is_known_changes_the_other_labels_and_nothing_known_changes_none() -> None:
+    head, feature_map = make_head(), torch.randn(2, 8, 2, 2)
+    before = head(see(feature_map)).logits
+    nothing = head(HeadInputs((feature_map,), torch.full((2, 3), -1))).logits
+    assert torch.equal(before, nothing)
+    told = head(HeadInputs((feature_map,), torch.tensor([[1, -1, -1], [-1, -1, -1]]))).logits
+    assert not torch.allclose(told[0, 1:], before[0, 1:])
+    torch.testing.assert_close(told[1], before[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_revealed_labels_are_told_and_not_learned(share: float) -> None:
+    targets = torch.tensor([[1.0, 0.0, -1.0, 0.4]]).repeat(400, 1)
+    known, rest = reveal(targets, share=share, generator=torch.Generator().manual_seed(0))
+    revealed = known >= 0
+    assert torch.equal(torch.where(revealed, known, rest), targets)
+    assert not revealed[:, 2:].any()  # unknown, or mixed
+    assert (rest[revealed] == -1).all()
+    counts = revealed[:, :2].sum(dim=1).bincount(minlength=3)
+    assert (counts > 0).tolist() == [True, share > 0, share > 0]
+
+
+def test_golden_output() -> None:
+    head = CTranHead(channels=(6,), num_classes=3, options=head_options("c_tran", SMALL))
+    torch.testing.assert_close(fixed_logits(head), torch.tensor([[-1.04321, -0.04698, 1.25942]]), atol=1e-4, rtol=1e-4)
+
+
+def test_refuses_a_width_that_no_attention_divides() -> None:
+    with pytest.raises(UsageError, match="multiple of attention_heads"):
+        head_options("c_tran", {"width": 9})
