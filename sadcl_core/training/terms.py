@@ -284,7 +284,7 @@ class TrainingStep(nn.Module):
         prior: Tensor | None = None,
         known_share: float = 0.0,
     ) -> None:
-        """Take the names of rows of TERMS, weights of active and of inactive labels (K,), `prior` (K,), and the share to reveal."""
+        """Take names of rows of TERMS, weights of active and of inactive labels (K,), `prior` (K,), and the share to reveal."""
         super().__init__()
         self.classifier = classifier
         self.terms = tuple(terms)

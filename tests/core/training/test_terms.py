@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "splc": {"correct": False},
     "selective": {"prior": torch.tensor([0.9, 0.1, 0.1])},
 }
-NAMES = [name for name in TERMS if name != "auxiliary"]  # which needs a head with branches
+NAMES = [name for name in TERMS if name not in ("auxiliary", "dictionary")]  # which need a head with branches, or a dictionary
 
 
 @pytest.fixture
@@ -127,5 +127,5 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
 
 def test_every_term_has_options_and_a_short_name() -> None:
     assert (
-        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary"} == set(SHORT)
+        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary", "dictionary"} == set(SHORT)
     )  # whose options are those of the main term
