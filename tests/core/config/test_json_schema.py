@@ -107,7 +107,7 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
         ("model.heads.salr.width=8", "There is no setting model.heads.salr.width ORIGIN. Did you mean 'model.heads.sarl.width'?"),
         (
             "model.heads.resnet.a.b=8",
-            "There is no setting model.heads.resnet.a.b ORIGIN. Choose from: sarl, mulcon, pooled, csra, ml_decoder.",
+            "There is no setting model.heads.resnet.a.b ORIGIN. Choose from: sarl, mulcon, pooled, csra, ml_decoder, ",
         ),
         ("model.heads.sarl.widht=8", "There is no setting model.heads.sarl.widht ORIGIN. Did you mean 'model.heads.sarl.width'?"),
         ("model.heads.pooled.width=8", "There is no setting model.heads.pooled.width ORIGIN. Did you mean"),
