@@ -1,27 +1,22 @@
 """Time and memory of what grows with the number of classes, for 200 images of which each shows a few.
 
 Run: python benchmarks/classes.py [PART ...]. Each part runs in a process of its own for 625, 1,250, 2,500 and 5,000 classes. The
-last columns are milliseconds and MB for each class, and the powers of the number of classes that time and memory grow with, from
-the last doubling: 1 is proportional. The part `epochs` trains an epoch of each stage as `sadcl train` does by default.
+last columns are time and memory for each class, and the powers of the number of classes that they grow with, from the last
+doubling: 1 is proportional. The part `epochs` trains an epoch of each stage as `sadcl train` does by default.
 """
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-import resource
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from growth import Work, report
 
 SIZES = (625, 1250, 2500, 5000)
 IMAGES, PER_IMAGE, WIDTH, SLOTS, BATCH = 200, 4, 512, 16, 16
-Work = Callable[[], object]
 
 
 def labels(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
@@ -140,40 +135,7 @@ def prototypes(count: int) -> Work:
     return lambda: two_dimensions(vectors)
 
 
-PARTS: dict[str, Callable[[int], Work]] = {part.__name__: part for part in (epochs, step, bank, prototypes, tables, page, figure)}
-
-
-def measure(name: str, count: int, queue: multiprocessing.Queue[tuple[float, float]]) -> None:
-    """Put the seconds of one call, and the memory that it took at most, in MB, into a queue."""
-    work = PARTS[name](count)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
-    queue.put((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
-
-
-def main(names: list[str]) -> None:
-    """See the module."""
-    context = multiprocessing.get_context("spawn")
-    print(f"{'part':12}{'classes':>9}{'seconds':>10}{'MB more':>10}{'ms/class':>10}{'MB/class':>10}{'power':>14}")
-    for name in names or list(PARTS):
-        last: tuple[float, float] | None = None
-        for count in SIZES:
-            queue: multiprocessing.Queue[tuple[float, float]] = context.Queue()
-            process = context.Process(target=measure, args=(name, count, queue))
-            process.start()
-            process.join()
-            if process.exitcode:
-                print(f"{name:12}{count:9,}  ended with {process.exitcode}")
-                break
-            values = queue.get()
-            powers = [math.log2(max(now, 1e-9) / max(then, 1e-9)) for now, then in zip(values, last or values, strict=True)]
-            growth = f"{powers[0]:.1f}, {powers[1]:.1f}" if last else ""
-            each = f"{1000 * values[0] / count:10.2f}{values[1] / count:10.2f}"
-            print(f"{name:12}{count:9,}{values[0]:10.2f}{values[1]:10.0f}{each}{growth:>14}", flush=True)
-            last = values
-
+PARTS = {part.__name__: part for part in (epochs, step, bank, prototypes, tables, page, figure)}
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    report([PARTS[name] for name in sys.argv[1:] or PARTS], SIZES, "classes")

@@ -37,6 +37,7 @@ BENCHMARKS = {  # by name: what it answers, and its arguments
     "prepare": ("Reading labels", ("0.25",)),
     "search": ("Search", ()),
     "classes": ("Many classes", ()),
+    "growth": ("Many images", ()),
     "start_up": ("Start-up", ()),
 }
 PACKAGES = ("sadcl", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "pyarrow", "onnxruntime")
