@@ -11,8 +11,9 @@ import json
 import mmap
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def readable(path: Path, kind: str) -> Iterator[None]:
         DataError: the file cannot be opened, or is not what `kind` says.
     """
     try:
-        if not path.is_dir():
+        with suppress(IsADirectoryError):
             regular(path)
         yield
     except FileNotFoundError:
@@ -67,7 +68,10 @@ def readable(path: Path, kind: str) -> Iterator[None]:
 def detect_encoding(path: Path) -> str:
     """Return the encoding that the byte order mark of a file names; without a mark that of `read_as`, or UTF-8."""
     with path.open("rb") as file:
-        start = file.read(4)
+        return _encoding_of(file.read(4))
+
+
+def _encoding_of(start: bytes) -> str:
     return next((name for mark, name in MARKS.items() if start.startswith(mark)), ENCODING.get())
 
 
@@ -108,7 +112,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         DataError: the file cannot be opened, is not text, or has a line that is far too long.
     """
     number = 0
-    with readable(path, "text"), path.open(encoding=detect_encoding(path), newline="") as file:
+    with readable(path, "text"), path.open("rb") as content:
+        file = TextIOWrapper(content, _encoding_of(content.peek(4)), newline="")
         while line := file.readline(MAX_LINE):
             number += 1
             if number == 1 and EXCEL.fullmatch(line):

@@ -105,9 +105,9 @@ def _unpaired(texts: Collection[Path | None]) -> Iterator[str]:
     without = sum(text is None for text in texts)
     if without:
         yield f"{without:,} images without a label file count as without labels"
-    folders = {text.parent for text in texts if text is not None}
-    every = {path for folder in folders for path in folder.glob("*.txt") if path.stem not in LISTS and is_boxes(path)}
-    alone = sorted(every - set(texts))
+    paired = {str(text) for text in texts if text is not None}
+    every = (path for folder in {os.path.dirname(text) for text in paired} for path in Path(folder).glob("*.txt"))  # noqa: PTH120 - many
+    alone = sorted(path for path in every if str(path) not in paired and path.stem not in LISTS and is_boxes(path))
     if alone:
         shown = ", ".join(path.name for path in alone[:NAMED])
         yield f"{len(alone):,} label files without an image were left out ({shown}{', ...' if len(alone) > NAMED else ''})"
