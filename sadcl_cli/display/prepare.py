@@ -97,7 +97,9 @@ def _of_file(file: FileReading) -> Iterator[str]:
     for column in file.columns:
         by_role.setdefault((column.role, column.reason), []).append(column.name)
     for (role, reason), names in by_role.items():
-        if role == "group" and reason != "--group-by":
+        if role == "group" and reason == "--group-by":
+            yield f"groups in column {names[0]} ({reason})"
+        elif role == "group":
             yield f"{ROLES[role][len(names) != 1]} {_few(names)}: --group-by {quote(names[0])} keeps its images in one split"
         elif role != "metadata":
             yield f"{ROLES[role][len(names) != 1]} {_few(names)} ({reason})"

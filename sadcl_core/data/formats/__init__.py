@@ -15,6 +15,7 @@ A new format is a new file here, a row in FORMATS and a test file.
 
 FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "voc": "sadcl_core.data.formats.voc",
+    "voc_lists": "sadcl_core.data.formats.voc_lists",
     "nuswide": "sadcl_core.data.formats.nuswide",
     "vg500": "sadcl_core.data.formats.vg500",
     "coco": "sadcl_core.data.formats.coco",

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn
 
 from sadcl_core.data.formats.cells import BLANK, find_vector, flag_of, number_of
@@ -207,6 +208,11 @@ class _Profile:
         return self.other is None and self.fraction is None and any(self.flags[flag] for flag in ("1", "0", "-1"))
 
     @property
+    def below_one(self) -> str:
+        """A cell below 1 of a column of flags and fractions; empty where there is none, or the column holds something else."""
+        return "" if self.other is not None else (self.fraction or ("0" if self.flags["0"] else ""))
+
+    @property
     def is_unknown(self) -> bool:
         """True if all cells that are filled in say that nobody knows."""
         return self.other is None and self.fraction is None and set(self.flags) - {BLANK} == {"?"}
@@ -359,8 +365,18 @@ class _Named(_Columns):
             self._refuse_partly(facts[0])
         raise DataError(
             f"{self.path} has no column of labels ({', '.join(self.header)[:200]}). Call it labels, or have one of 1 and 0 per "
-            "class, or say --label-column NAME."
+            f"class, or say --label-column NAME.{self._hint(facts)}"
         )
+
+    def _hint(self, columns: Sequence[int]) -> str:
+        """Return how columns that may be meant as classes can be read as such; blank where none is."""
+        for k in columns:
+            profile, name = self.profile(k), self.header[k]
+            if profile.other is not None and re.fullmatch(r"[01],\d+", profile.other):
+                return f" If {profile.other} in column {name!r} is a number, say --decimal ,."
+            if profile.other is not None and set(profile.flags) <= {BLANK} and profile.distinct <= 2:
+                return f" If {profile.other!r} in column {name!r} marks a class, write 1 in its place, and 0 elsewhere."
+        return ""
 
     def _chosen(self, image: int, used: Sequence[int | None], free: Sequence[int]) -> _Labels | None:
         """Return the columns of labels that a person named, or lists as classes; None if there are none."""
@@ -397,13 +413,22 @@ class _Named(_Columns):
 
     def _value(self, image: int, labels: int, free: Sequence[int]) -> int | None:
         """Return the column that says 1 or 0 of the label of each row, in a table of one label a row."""
-        value = find_column([self.header[k] for k in free], VALUE)
-        several = self.profile(image).distinct < len(self.head)
-        if value is None or free[value] == labels or not (self.reading.long or several):
+        named = find_column([self.header[k] for k in free], VALUE)
+        value = None if named is None or free[named] == labels else free[named]
+        if value is None:
             if self.reading.long:
                 self._refuse_flags(labels, free)
             return None
-        return self.give(free[value], "value", "its name is that of the value of a label, and images come again")
+        several = self.profile(image).distinct < len(self.head)
+        if several or self.reading.long or self.reading.threshold is not None:
+            return self.give(value, "value", "its name is that of the value of a label")
+        if not self.reading.label_column and (low := self.profile(value).below_one):
+            raise DataError(
+                f"{self.path}: column {self.header[value]!r} may say of each label whether it is there, and holds {low}. Say "
+                f"--long if it does, with --threshold 0.5 for fractions, or --label-column {quote(self.header[labels])} if all "
+                "labels are present."
+            )
+        return None
 
     def _refuse_flags(self, labels: int, free: Sequence[int]) -> None:
         """Raise if a column beside the labels says 1 or 0 of each: labels with 0 would be read as present."""

@@ -253,6 +253,13 @@ class _Reader:
         self.one_a_cell &= not separator
         return separator
 
+    def _shown_separator(self, table: _Table) -> str:
+        """Return what stands between labels, for the account; empty where no cell holds them as a text."""
+        if table.columns.flags or self.vector:
+            return ""
+        lists = self.separator == "none" and not (self.reading.delimiter or self.reading.long)
+        return "none" if self.one_a_cell else "" if lists else self.separator
+
     def _refuse_lists(self, texts: Sequence[str]) -> None:
         """Raise if texts are several labels each, where a list would be written as one; words between spaces may be one label."""
         separator = ""
@@ -279,7 +286,7 @@ class _Reader:
         self.rows.start(table.path, paths="elsewhere" if table.opened.elsewhere else "near", split=table.split)
         self.rows.interpret(
             columns=table.columns.roles,
-            separator="" if table.columns.flags or self.vector else "none" if self.one_a_cell else self.separator,
+            separator=self._shown_separator(table),
             values=self.values.meanings(self.flags),
         )
         columns, rows = table.columns, self.rows

@@ -62,7 +62,7 @@ def read(source: Source) -> Manifest:
         rows.start(path, paths="exact")
         for number, name in _names(path):
             active, unknown, boxes = read_objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
-            image = f"{prefix}/{name}{_suffix(devkit, name)}"
+            image = f"{prefix}/{name}{image_suffix(devkit, name)}"
             rows.add(image, active, row=number, split=split, unknown=unknown, boxes=tuple(boxes))
     superclasses = tuple(CLASSES.values()) if rows.listed == tuple(CLASSES) else ()
     return rows.manifest(superclasses=superclasses)
@@ -133,8 +133,8 @@ def _names(path: Path) -> Iterator[tuple[int, str]]:
         yield row, fields[0]
 
 
-def _suffix(devkit: Path, name: str) -> str:
-    """VOC has JPEG files; others put what they have into the same layout."""
+def image_suffix(devkit: Path, name: str) -> str:
+    """Return the extension of an image: VOC has JPEG files; others put what they have into the same layout."""
     if (devkit / "JPEGImages" / f"{name}.jpg").is_file():
         return ".jpg"
     return next((suffix for suffix in EXTENSIONS if (devkit / "JPEGImages" / f"{name}{suffix}").is_file()), ".jpg")

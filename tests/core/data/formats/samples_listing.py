@@ -297,6 +297,19 @@ def write_ucmerced(folder: Path) -> Path:
     return folder
 
 
+def write_voc_lists(folder: Path) -> Path:
+    """Lists of three classes, and a mask of the name of each image."""
+    draw_all(folder / "VOC2007/JPEGImages", [f"{name}.jpg" for name in LABELS])
+    draw_all(folder / "VOC2007/SegmentationClass", [f"{name}.png" for name in LABELS])
+    for split, names in (("trainval", "ab"), ("test", "cd")):
+        put(folder / f"VOC2007/ImageSets/Main/{split}.txt", "".join(f"{name}\n" for name in names))
+        for label in ("cat", "cow", "dog"):
+            flags = {name: " 1" if label in LABELS[name] else " 0" if (name, label) == ("a", "cow") else "-1" for name in names}
+            text = "".join(f"{name} {flag}\n" for name, flag in flags.items())
+            put(folder / f"VOC2007/ImageSets/Main/{label}_{split}.txt", text)
+    return folder
+
+
 def write_scenes(folder: Path) -> Path:
     draw_all(folder / "Images" / "farm", ["a.jpg", "b.jpg"])
     draw_all(folder / "Images" / "beach", ["c.jpg", "d.jpg"])
@@ -418,6 +431,16 @@ LISTINGS: dict[str, Sample] = {
         "multilabels.txt",
         "ucmerced",
         sorted((f"Images/{'farm' if n in 'ab' else 'beach'}/{n}.tif", "", labels, []) for n, labels in LABELS.items()),
+    ),
+    "voc_lists": Sample(
+        write_voc_lists,
+        "VOC2007/ImageSets/Main/cat_trainval.txt",
+        "voc_lists",
+        [
+            (f"VOC2007/JPEGImages/{name}.jpg", "train" if name in "ab" else "test", labels, ["cow"] if name == "a" else [])
+            for name, labels in LABELS.items()
+        ],
+        ("cat", "cow", "dog"),
     ),
     "scenes": Sample(
         write_scenes,
