@@ -23,6 +23,7 @@ from tests.core.data.formats.samples import (
     all_images_are_there,
     coco_document,
     draw,
+    draw_all,
     load,
     put,
     put_lines,
@@ -424,6 +425,30 @@ def test_deeply_nested_json(tmp_path: Path, name: str, opening: str) -> None:
 def test_a_deeply_nested_line(tmp_path: Path) -> None:
     with refused("row 2 is not JSON"):
         load(put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": []}\n' + "[" * 200_000))
+
+
+def test_a_number_of_more_digits_than_are_read(tmp_path: Path) -> None:
+    with refused("row 2 is not JSON"):
+        load(put(tmp_path / "mine.jsonl", '{"image": "a.jpg", "labels": []}\n{"image": "a.jpg", "labels": ' + "1" * 5000 + "}\n"))
+
+
+@pytest.mark.parametrize("row", [2, 32])
+def test_a_cell_that_is_too_long_for_a_table(tmp_path: Path, row: int) -> None:
+    rows = [f"{k}.jpg,cat\n" for k in range(row - 2)]
+    with refused(f"mine.csv, row {row} cannot be read as a table"):
+        load(put(tmp_path / "mine.csv", "".join(["image,labels\n", *rows, f"a.jpg,{'x' * 140_000}\n"])))
+
+
+def test_a_header_that_is_too_long_for_a_table(tmp_path: Path) -> None:
+    with refused("mine.csv has no column of images"):
+        load(put(tmp_path / "mine.csv", f"{'x' * 140_000},labels\n"), reading=Reading(image_column="photo"))
+
+
+def test_a_damaged_parquet_file_beside_a_table(tmp_path: Path) -> None:
+    put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n")
+    put(tmp_path / "other.parquet", b"PAR1" * 20)
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    assert load(tmp_path).classes == ("cat", "dog")
 
 
 # ---- wrong types

@@ -162,6 +162,46 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         load(path, expected="csv")
 
 
+# ---- whether a label is there
+
+
+def put_values(folder: Path, name: str, values: list[str]) -> Path:
+    """A table of one label a row, each of an image of its own, with a value."""
+    draw_all(folder, [f"{k}.jpg" for k in range(len(values))])
+    rows = [f"{k}.jpg,{'dog' if k % 2 else 'cat'},{value}\n" for k, value in enumerate(values)]
+    return put(folder / "mine.csv", "".join([f"image,label,{name}\n", *rows]))
+
+
+@pytest.mark.parametrize(("name", "values"), [("confidence", ["1", "0.4", "0.9"]), ("present", ["1", "0", "1"])])
+def test_a_label_whose_value_is_below_one_is_a_question(tmp_path: Path, name: str, values: list[str]) -> None:
+    path = put_values(tmp_path, name, values)
+    with pytest.raises(
+        DataError, match=rf"column '{name}' may say of each label .*--long .*--threshold 0.5.*--label-column label"
+    ):
+        load(path)
+    assert labels(path, reading=Reading(label_column="label")) == [["cat"], ["dog"], ["cat"]]
+    assert labels(path, reading=Reading(long=True, threshold=0.5)) == [["cat"], [], ["cat"]]
+    assert labels(path, reading=Reading(threshold=0.5)) == [["cat"], [], ["cat"]]
+
+
+def test_labels_that_are_all_present_need_no_value(tmp_path: Path) -> None:
+    assert labels(put_values(tmp_path, "confidence", ["1", "1.0", "1"])) == [["cat"], ["dog"], ["cat"]]
+    assert labels(put_values(tmp_path, "score", ["7", "2", "0"])) == [["cat"], ["dog"], ["cat"]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (("0,9", "1,0"), r"If 0,9 in column 'cat' is a number, say --decimal ,"),
+        (("x", ""), r"If 'x' in column 'cat' marks a class"),
+    ],
+)
+def test_columns_that_may_be_meant_as_classes_are_hinted_at(tmp_path: Path, cells: tuple[str, str], hint: str) -> None:
+    rows = [f"{k}.jpg;{cells[k % 2]};{cells[k % 3 % 2]}\n" for k in range(6)]
+    with pytest.raises(DataError, match=rf"no column of labels .*{hint}"):
+        load(put(tmp_path / "mine.csv", "".join(["image;cat;dog\n", *rows])))
+
+
 # ---- which column is which
 
 
