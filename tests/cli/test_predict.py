@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import Sadcl
 from tests.processes import end, start, wait_until
@@ -54,6 +55,27 @@ def test_broken_images_are_named_and_the_others_done(in_trained: Sadcl, tmp_path
     broken, fine = map(json.loads, ran.stdout.splitlines())
     assert "broken.jpg: not an image" in broken["error"]
     assert "error" not in fine
+
+
+def test_pictures_of_telephones_from_labels_to_predictions(sadcl: Sadcl, trained: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    Path("phone").mkdir()
+    lines = ["image,labels"]
+    for number, path in enumerate(sorted((trained / IMAGES).iterdir())):
+        name = f"{path.stem}.{('heic', 'avif')[number % 2]}"
+        with Image.open(path) as image:
+            image.save(Path("phone") / name, format=("HEIF", "AVIF")[number % 2])
+        lines.append(f"{name},{'zero' if number % 3 else 'zero;seven'}")
+    Path("phone/labels.csv").write_text("\n".join(lines))
+    ran = sadcl("prepare-data", "phone", "--split", "test", "--json")
+    assert (ran.exit_code, json.loads(ran.stdout)["images"]) == (0, 12), ran.stderr
+    run = trained / "runs" / "coco"
+    assert sadcl("eval", run, "--data", "phone", "--device", "cpu").exit_code == 0
+    predictions = [
+        json.loads(line) for line in sadcl("predict", "phone", "-w", run, "--json", "--all-scores").stdout.splitlines()
+    ]
+    assert len(predictions) == 12
+    assert all(0 < prediction["scores"]["zero"] < 1 for prediction in predictions)
 
 
 def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
