@@ -374,7 +374,7 @@ class _Named(_Columns):
             profile, name = self.profile(k), self.header[k]
             if profile.other is not None and re.fullmatch(r"[01],\d+", profile.other):
                 return f" If {profile.other} in column {name!r} is a number, say --decimal ,."
-            if profile.other is not None and set(profile.flags) <= {BLANK} and profile.distinct <= 2:
+            if profile.other is not None and len(profile.other) == 1 and set(profile.flags) == {BLANK} and profile.distinct == 2:
                 return f" If {profile.other!r} in column {name!r} marks a class, write 1 in its place, and 0 elsewhere."
         return ""
 
@@ -392,9 +392,19 @@ class _Named(_Columns):
         return _Labels(flags=own) if own else None
 
     def _label_column(self, free: Sequence[int]) -> int | None:
-        """Return the column called as those of labels are, else the only one whose last word is such a name."""
+        """Return the column called as those of labels are, else the only one whose last word is such a name.
+
+        Raises:
+            DataError: several are called so and hold texts.
+        """
         named = find_column([self.header[k] for k in free], LABEL_COLUMNS)
         if named is not None:
+            called = [k for k in free if column_word(self.header[k]) in LABEL_COLUMNS and self.profile(k).other is not None]
+            if len(called) > 1 and free[named] in called:
+                shown = ", ".join(self.header[k] for k in called)[:200]
+                raise DataError(
+                    f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {quote(self.header[called[0]])}."
+                )
             return free[named]
         matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
         return matches[0] if len(matches) == 1 else None

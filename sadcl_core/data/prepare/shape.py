@@ -104,7 +104,7 @@ def shape_classes(
     gone = [name for name in merged if name not in left]
     if gone:
         shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-        notes.append(f"{len(gone):,} of {len(merged):,} classes were left out: {shown}")
+        notes.append(f"left out {len(gone):,} of {len(merged):,} classes: {shown}")
     shaped.description = replace(shaped.description, notes=(*shaped.description.notes, *notes))
     return shaped
 

@@ -60,7 +60,7 @@ def test_classes_left_out_leave_the_others_as_they_were(options: dict[str, tuple
     after = shape_classes(manifest(), merge={}, **options)  # type: ignore[arg-type]
     assert after.classes == ("bus", "dog")
     assert targets(after) == {image: [row[0], row[2]] for image, row in targets(manifest()).items()}
-    assert "2 of 4 classes were left out: car, cat" in after.description.notes
+    assert "left out 2 of 4 classes: car, cat" in after.description.notes
 
 
 def test_rare_classes_are_counted_in_the_training_split() -> None:
