@@ -402,9 +402,8 @@ class _Named(_Columns):
             called = [k for k in free if column_word(self.header[k]) in LABEL_COLUMNS and self.profile(k).other is not None]
             if len(called) > 1 and free[named] in called:
                 shown = ", ".join(self.header[k] for k in called)[:200]
-                raise DataError(
-                    f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {quote(self.header[called[0]])}."
-                )
+                example = quote(self.header[called[0]])
+                raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")
             return free[named]
         matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
         return matches[0] if len(matches) == 1 else None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.formats.listing import Listing, images_by_name, read_listing
+from sadcl_core.data.formats.listing import Listing, read_listing
 from sadcl_core.data.formats.source import UNASSIGNED, Source, split_of_file
 from sadcl_core.data.formats.ucmerced import read_flags
 from sadcl_core.data.manifest import Manifest
@@ -36,14 +36,13 @@ def read(source: Source) -> Manifest:
     tables = _tables(source.root)
     if not tables:
         raise DataError(f"{source.root} has no tables of the same classes, such as Labels/airport.csv. Name the file of labels.")
-    images = images_by_name(source)
 
     def parse(path: Path) -> Listing:
-        listing = read_flags(path, images)
-        return Listing(sorted(listing.classes), listing.entries, values=listing.values)
+        listing = read_flags(path)
+        return replace(listing, classes=sorted(listing.classes))
 
     source = replace(source, parts=tuple((UNASSIGNED, path) for path in tables))
-    return read_listing(source, "scenes", parse, content="a table of flags", paths="exact")
+    return read_listing(source, "scenes", parse, content="a table of flags", paths="near")
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
+from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
@@ -39,17 +38,11 @@ def read(source: Source) -> Manifest:
     Raises:
         DataError: a row has another number of flags.
     """
-    parse = partial(read_flags, images=images_by_name(source))
-    return read_listing(source, "ucmerced", parse, content="a table of flags", paths="exact")
+    return read_listing(source, "ucmerced", read_flags, content="a table of flags", paths="near")
 
 
-def read_flags(path: Path, images: dict[str, str]) -> Listing:
-    """Read a table of 1 and 0 with an image in the first column, and the classes in the header.
-
-    Args:
-        path: of the table.
-        images: paths by the name without extension, from `images_by_name`.
-    """
+def read_flags(path: Path) -> Listing:
+    """Read a table of 1 and 0 with an image in the first column, and the classes in the header."""
     lines = (line.strip() for _, line in read_lines(path) if line.strip())
     header = next(lines, "")
     delimiter = next((mark for mark in ("\t", ",", ";") if mark in header), " ")
@@ -60,7 +53,6 @@ def read_flags(path: Path, images: dict[str, str]) -> Listing:
             image, *flags = (cell.strip() for cell in row)
             if len(flags) != len(classes) or not set(flags) <= {"0", "1", "0.0", "1.0"}:
                 raise DataError(f"{path}, image {number}: {image[:60]} has not {len(classes)} flags of 1 and 0. Mend the row.")
-            name = images.get(image) or images.get(PurePosixPath(image).stem, image)
-            yield Entry(name, [label for label, flag in zip(classes, flags, strict=True) if flag.startswith("1")])
+            yield Entry(image, [label for label, flag in zip(classes, flags, strict=True) if flag.startswith("1")])
 
     return Listing(classes, entries(), values={"1": "present", "0": "absent"})

@@ -208,7 +208,7 @@ def test_columns_that_may_be_meant_as_classes_are_hinted_at(tmp_path: Path, cell
 def test_two_columns_that_are_called_as_labels_are_a_question(tmp_path: Path) -> None:
     draw_all(tmp_path, ["a.jpg", "b.jpg"])
     path = put(tmp_path / "mine.csv", "image,tag,category\na.jpg,new,cat\nb.jpg,old,dog\n")
-    with pytest.raises(DataError, match="columns tag, category may hold the labels. Say which: --label-column tag"):
+    with pytest.raises(DataError, match=r"columns tag, category may hold the labels\. Say which: --label-column tag"):
         load(path)
     assert labels(path, reading=Reading(label_column="category")) == [["cat"], ["dog"]]
 
