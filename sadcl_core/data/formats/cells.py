@@ -263,12 +263,6 @@ def refuse_mixed(names: Iterable[str], separator: str, where: str, *, one_a_cell
                 )
 
 
-def odd_labels(names: Iterable[str], separator: str) -> list[str]:
-    """Return labels that hold another separator than that between labels."""
-    marks = [mark for mark in SEPARATORS[:-1] if mark != separator]
-    return [name for name in names if any(mark in name for mark in marks)]
-
-
 def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str]:
     """Return the parts of a text between a separator and line breaks, without blank ones unless `blanks`."""
     if between == "none":
@@ -387,13 +381,8 @@ def vector_in(cell: Any) -> list[str] | None:
     else:
         return None
     numbers = [flag_of(part) or cell_text(part) for part in parts if not isinstance(part, (dict, list))]
-    valid = len(numbers) == len(parts) and all(number in ("0", "1", "-1") or _is_fraction(number) for number in numbers)
-    return numbers if valid and numbers else None
-
-
-def _is_fraction(text: str) -> bool:
-    number = number_of(text)
-    return number is not None and 0 <= number <= 1
+    valid = all(number == "-1" or ((value := number_of(number)) is not None and 0 <= value <= 1) for number in numbers)
+    return numbers if numbers and valid and len(numbers) == len(parts) else None
 
 
 def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:

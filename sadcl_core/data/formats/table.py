@@ -30,6 +30,7 @@ from sadcl_core.data.formats.cells import (
     ACTIVE,
     INACTIVE,
     NOT_KNOWN,
+    SEPARATORS,
     Values,
     find_separator,
     find_values,
@@ -38,7 +39,6 @@ from sadcl_core.data.formats.cells import (
     is_list,
     labels_in,
     number_of,
-    odd_labels,
     opened_cell,
     refuse_mixed,
     vector_in,
@@ -113,10 +113,10 @@ class _Table:
 
 @dataclass
 class _Entry:
-    """Content of a row about an image, or of all of them."""
+    """Content of a row about an image, or of all of them; as `LabelRows.add` takes it."""
 
-    row: int
     image: Any
+    row: int
     split: str
     group: str
     active: list[Any] = field(default_factory=list)
@@ -301,16 +301,8 @@ class _Reader:
         for entry in entries:
             if entry is None:
                 unlabelled += 1
-                continue
-            rows.add(
-                entry.image,
-                entry.active,
-                row=entry.row,
-                split=entry.split,
-                unknown=entry.unknown,
-                absent=entry.absent,
-                group=entry.group,
-            )
+            else:
+                rows.add(**vars(entry))
         if unlabelled:
             rows.leave_out("row", (), "their labels are null", count=unlabelled)
 
@@ -335,7 +327,7 @@ class _Reader:
             image = cells[image_column]
             split = table.split if columns.split is None else self._split_of(columns, cells, where) or table.split
             own = "" if group is None else cell_text(cells[group])
-            entry = _Entry(row, image.strip() if isinstance(image, str) else image, split, own)
+            entry = _Entry(image.strip() if isinstance(image, str) else image, row, split, own)
             if null and cells[columns.labels[0]] is None:
                 yield None
                 continue
@@ -431,7 +423,7 @@ class _Reader:
         if self.rows.fixed or self.reading.delimiter or any(table.columns.flags for table in self.tables):
             return
         refuse_mixed(names, separator, self.paths, one_a_cell=self.one_a_cell)
-        odd = odd_labels(names, separator)
+        odd = [name for name in names if any(mark in name for mark in SEPARATORS[:-1] if mark != separator)]
         if odd and separator not in ("none", ""):
             self.rows.note(f"labels that hold another separator are kept whole: {', '.join(odd[:5])[:200]}")
         spaced = next((name for name in names if " " in name), None)
@@ -491,7 +483,7 @@ def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
 def _text(path: Path, image_column: str) -> Opened:
     """Open a delimited text file."""
     first = [line for _, line in islice(read_lines(path), SNIFFED)]
-    layout = find_layout(first) or _with_column(first, image_column)
+    layout = find_layout(first, image_column)
     if layout is None:
         if not any(line.strip() for line in first):
             raise DataError(f"{path} is empty. Give a table with a row per image.")
@@ -531,8 +523,8 @@ def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
         raise DataError(f"{path}, row {reader.line_num} cannot be read as a table ({error}). Mend the row.") from None
 
 
-def find_layout(lines: Iterable[str]) -> tuple[str, bool] | None:
-    """Return the delimiter and whether the first row is a header; None if no cell is an image."""
+def find_layout(lines: Iterable[str], image_column: str = "") -> tuple[str, bool] | None:
+    """Return the delimiter and whether the first row is a header; None if no cell is an image, or such a column."""
     lines = [line for line in lines if line.strip()]
     tables: dict[str, list[list[str]]] = {}
     for delimiter in BETWEEN_CELLS:
@@ -550,16 +542,8 @@ def find_layout(lines: Iterable[str]) -> tuple[str, bool] | None:
             return delimiter, False
         if len(rows[0]) > 1 and _is_header(rows, delimiter):
             return delimiter, True
-    return None
-
-
-def _with_column(lines: Sequence[str], name: str) -> tuple[str, bool] | None:
-    """Return the delimiter of a header with a column of a name; None if there is none."""
-    for delimiter in BETWEEN_CELLS if name else ():
-        with suppress(csv.Error):
-            if name in (cell.strip() for row in csv.reader(lines[:1], delimiter=delimiter) for cell in row):
-                return delimiter, True
-    return None
+    named = (delimiter for delimiter, rows in tables.items() if image_column and image_column in map(str.strip, rows[0]))
+    return next(((delimiter, True) for delimiter in named), None)
 
 
 def _is_header(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
