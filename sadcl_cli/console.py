@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sadcl_core.errors import EXIT_PIPE
+from sadcl_core.runtime.files import STEERING, visible
 from sadcl_core.runtime.progress import Bytes
 
 if TYPE_CHECKING:
@@ -112,14 +112,6 @@ def end_of_pipe() -> NoReturn:
     """End without a complaint when whoever reads the results has had enough, as programs do that the signal ends."""
     silence()
     raise SystemExit(EXIT_PIPE)
-
-
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """Control characters, those that turn the direction of writing among them, by their numbers; line breaks stay."""
-    return STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def one_line(text: str) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sadcl_core.data.images import ImageSource, read_image
 from sadcl_core.data.transforms import Inputs, Preprocessing
-from sadcl_core.errors import NotFiniteError
+from sadcl_core.errors import MachineError, NotFiniteError
 from sadcl_core.inference.predictor import NAN
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.registry import TEST_VIEWS, resolve
-from sadcl_core.runtime.device import autocast
+from sadcl_core.runtime.device import autocast, system_memory
+
+LARGE = 2**26  # bytes of a batch of images, above which memory is counted before it is taken
+GIB = 2**30
 
 
 def prepare_inputs(images: Inputs, preprocessing: Preprocessing, device: torch.device) -> Inputs:
@@ -60,6 +65,7 @@ class Forward:
         self.preprocessing = preprocessing
         self.device = device
         self.precision = precision
+        self.fits = LARGE  # bytes of the largest batch that is known to fit
 
     def read(self, source: ImageSource, name: object = None) -> Tensor:
         """Read an image and resize it for the network: (3, S, S) uint8; see `sadcl_core.data.images.read_image`."""
@@ -76,8 +82,11 @@ class Forward:
 
         Raises:
             NotFiniteError: a logit is NaN, with `refuse_nan`.
+            MachineError: a batch of large images does not fit into the memory of this machine.
         """
         with autocast(self.device, self.precision):
+            if isinstance(images, Tensor) and images.nbytes > self.fits and self.device.type == "cpu":
+                self._refuse_too_large(images)
             inputs = prepare_inputs(images, self.preprocessing, self.device)
             output: ClassifierOutput = self.classifier(inputs, need_attention=need_attention)
             if isinstance(inputs, Tensor) and (views := self.views(inputs)):
@@ -86,6 +95,28 @@ class Forward:
         if refuse_nan and bool(output.logits.isnan().any()):
             raise NotFiniteError(NAN)
         return output
+
+    def _refuse_too_large(self, images: Tensor) -> None:
+        """Raise a MachineError if what a layer reads and writes does not fit: the system ends a process that takes too much."""
+        sizes: list[int] = []
+
+        def note(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            sizes.append(sum(tensor.nbytes for tensor in tree_leaves((inputs, outputs)) if isinstance(tensor, Tensor)))
+
+        layers = [module for module in self.classifier.modules() if next(module.children(), None) is None]
+        handles = [layer.register_forward_hook(note) for layer in layers]
+        try:
+            self.classifier(prepare_inputs(images[:1], self.preprocessing, self.device))
+        finally:
+            for handle in handles:
+                handle.remove()
+        needed, free = len(images) * max(sizes), system_memory()[0]
+        if needed > free:
+            raise MachineError(
+                f"{len(images):,} images of {images.shape[-1]} px at a time take {needed / GIB:,.1f} GiB at least, and "
+                f"{free / GIB:,.1f} GiB are free. Use a smaller --batch-size or --img-size."
+            )
+        self.fits = images.nbytes
 
     @torch.inference_mode()
     def frozen_features(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -54,7 +54,7 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
     grid = list(figure.subplots(count, columns, squeeze=False).flat)
     epochs = epochs_of_run(rows)
     for axes, (heading, names) in zip(grid, panels, strict=False):
-        axes.set_title(heading, loc="left", fontsize=9)
+        axes.set_title(short(heading, 60), loc="left", fontsize=9)
         for number, (name, label) in enumerate(names.items()):
             later = 0.5 if name == "lr" else 0.0
             points = [(epoch + later, float(row[name])) for epoch, row in zip(epochs, rows, strict=True) if row.get(name)]

@@ -76,7 +76,7 @@ def keep_freed_memory() -> bool:
 
 
 def system_memory(control_group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
-    """Return the bytes of memory that are free, and all that there are, for this process: a container may have fewer.
+    """Return the bytes of memory that are free, and all that there are, for this process: a container may have fewer, or ulimit.
 
     Args:
         control_group: says how much memory a container may take.
@@ -87,11 +87,24 @@ def system_memory(control_group: Path = Path("/sys/fs/cgroup")) -> tuple[int, in
         True
     """
     memory = psutil.virtual_memory()
+    free, total = memory.available, memory.total
+    for limit, used in _limits():
+        free, total = min(free, max(limit - used, 0)), min(total, limit)
     try:
         limit, used = (int((control_group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no container, or one without a limit
-        return memory.available, memory.total
-    return min(memory.available, max(limit - used, 0)), min(memory.total, limit)
+        return free, total
+    return min(free, max(limit - used, 0)), min(total, limit)
+
+
+def _limits() -> list[tuple[int, int]]:
+    """Return the bytes that this process may take, and has taken, by each limit that was set (ulimit -v and -d)."""
+    if not hasattr(psutil, "RLIMIT_AS"):  # of Linux
+        return []
+    process = psutil.Process()
+    about = process.memory_info()
+    limits = [(process.rlimit(psutil.RLIMIT_AS)[0], about.vms), (process.rlimit(psutil.RLIMIT_DATA)[0], about.data)]
+    return [(limit, used) for limit, used in limits if limit != psutil.RLIM_INFINITY]
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -28,6 +28,7 @@ LONGEST = 100  # bytes of a name that comes from a file, so that there is room f
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # begins a cell that a spreadsheet computes
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 NO_UTF8 = re.compile("[\ud800-\udfff]")  # in a path, which Arrow then cannot open
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # a terminal, or how a text is read
 LOCK = "lock"  # in a temporary folder, of the process that writes there
 
 
@@ -114,6 +115,16 @@ def plain_path(text: str) -> str:
     """
     parts = PurePosixPath(text.replace("\\", "/").replace("\0", "")).parts
     return "/".join(part for part in parts if part not in ("..", ".", "/"))
+
+
+def visible(text: str) -> str:
+    r"""Return a text with control characters by their numbers, and those that turn the direction of writing; line breaks stay.
+
+    Example:
+        >>> visible("\u202egnp.exe\x1b[2J")
+        '\\x202egnp.exe\\x1b[2J'
+    """
+    return STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def to_cell(text: str) -> str:

@@ -11,15 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
+from sadcl_core.config.json_schema import all_settings
+from sadcl_core.config.layers import settings_of
 from tests.hostile.inputs import CARDS, FILES, NAMES, STATE, STATES, TENSORS, edit_header, edit_json, replaced
 
 Words = tuple[str, ...]
 PICTURE = "my-coco/val2017/001.png"
 RUN = "runs/coco"
 BEST = f"{RUN}/weights/best.safetensors"
+INDEX = f"{RUN}/embeddings/val"
 QUICK = ("--device", "cpu", "-j", "0")
 FRESH = ("--backbone", "test_resnet", "--img-size", "64", "--epochs", "1", "--batch-size", "8", "--limit", "8", *QUICK)
+TRAIN = ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH)
+COMPARE = ("compare", "coco", "--data", "my-coco", "--seeds", "1", "--no-pretrained", *FRESH, "-o", "out")
 SCORES = ("eval", "--scores", "s.npz", "--bootstrap", "0")
+EXPORT = ("export", "onnx", "--verify", "0")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,21 @@ SLOTS: dict[str, tuple[str, Words]] = {
     "predict-weights": ("m.safetensors", ("predict", PICTURE, "-w", "m.safetensors")),
     "predict-threshold": ("t.json", ("predict", PICTURE, "--threshold", "t.json")),
     "predict-best": (BEST, ("predict", PICTURE)),
+    "predict-listed": ("x.csv", ("predict", "x.csv")),
+    "predict-table": ("x.parquet", ("predict", "x.parquet")),
+    "predict-shard": ("x.tar", ("predict", "x.tar")),
+    "predict-onnx": ("m.onnx", ("predict", PICTURE, "-w", "m.onnx")),
+    "predict-goes-on": ("out.jsonl", ("predict", "pics", "-o", "out.jsonl")),
+    "predict-writes": ("out.parquet", ("predict", "pics", "-o", "out.parquet", "--embed")),
+    "predict-tags": ("pics/a.txt", ("predict", "pics", "--save-txt", "--append")),
+    "predict-sidecar": ("pics/a.xmp", ("predict", "pics", "--keywords", "sidecar")),
+    **{f"predict{option}": ("out", ("predict", "pics", option, "out")) for option in ("--txt-dir", "--annotate", "--sort")},
+    "embed": ("x.jpg", ("embed", "x.jpg", *QUICK)),
+    "search": ("x.jpg", ("search", "x.jpg", "--device", "cpu")),
+    "search-labels": (f"{INDEX}/label_features.parquet", ("search", "--label", "one")),
+    "search-vectors": (f"{INDEX}/label_embeddings.npy", ("search", "--label", "one")),
+    "search-output": ("out.png", ("search", "--label", "one", "-o", "out.png")),
+    "export": ("out.onnx", (*EXPORT, "-o", "out.onnx")),
     "attention": ("x.png", ("visualize", "attention", "x.png")),
     "attention-output": ("out.png", ("visualize", "attention", PICTURE, "-o", "out.png")),
     "embed-output": ("out", ("embed", "-o", "out", "--limit", "2", *QUICK)),
@@ -93,11 +114,34 @@ SLOTS: dict[str, tuple[str, Words]] = {
     **{f"import-{end}": (f"p.{end}", ("import", f"p.{end}", "--classes", "a,b", "-o", "out")) for end in ("pth", "safetensors")},
     "import-classes": ("c.txt", ("import", BEST, "--classes", "c.txt", "-o", "out")),
     "train-map": ("m.yaml", ("train", "--print-config", "--init-from", RUN, "--class-map", "m.yaml")),
-    "train-output": ("out", ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH, "-o", "out")),
+    "train-output": ("out", (*TRAIN, "-o", "out")),
+    "compare-output": ("out", COMPARE),
+    "compare-run": ("out/sadcl-seed1/run.json", COMPARE),
+    "cache": ("features/abc/about.json", ("cache", "--cache", "features")),
+    "cache-output": ("out", (*TRAIN, "--frozen", "--cache", "out")),
 }
 
 # options, and the command with all that it needs beside them
 OPTIONS: dict[Words, Words] = {
+    ("predict", "pics"): (
+        "--part",
+        "--column",
+        "--exclude",
+        "-o",
+        "--txt-dir",
+        "--annotate",
+        "--sort",
+        "--keywords",
+        "--workers",
+    ),
+    ("search", "--device", "cpu"): ("--label", "--index", "-o"),
+    ("search", "--label", "one"): ("--count", "-w"),
+    ("search", "--duplicates"): ("--min-cosine",),
+    EXPORT: ("--for", "--img-size", "--split", "-o"),
+    COMPARE: ("--methods", "--seeds", "--size", "--limit", "--cache"),
+    ("cache",): ("--cache", "--clear"),
+    ("visualize", "embeddings", *QUICK): ("--limit", "--against", "--split"),
+    ("visualize", "co-occurrence"): ("--split", "--data", "-o"),
     ("predict", PICTURE): ("--threshold", "--topk", "--img-size", "--batch-size", "--device", "--precision", "--tta", "-w"),
     SCORES: ("--topk", "--bootstrap", "--min-map", "--labels", "--threshold", "--against", "--save-scores", "-o", "--calibrate"),
     ("eval", *QUICK): ("--split", "--data", "--limit", "--img-size", "-b"),
@@ -128,10 +172,13 @@ OPTIONS: dict[Words, Words] = {
     ("doctor",): ("--limit",),
     ("import", BEST): ("--classes", "--backbone", "--img-size", "--mean", "--std", "--set", "--ignore"),
 }
+WRITES = ("-o", "--save-scores", "--txt-dir", "--annotate", "--sort", "--cache")
 VALUES = {
     "empty": "",
     "zero": "0",
     "negative": "-1",
+    "many": "1000000",
+    "large": "4096",
     "huge": "1e308",
     "400-digits": "9" * 400,
     "5000-digits": "9" * 5000,
@@ -156,15 +203,27 @@ SHOWN: dict[str, Words] = {
     "embeddings": ("visualize", "embeddings", "--limit", "12", *QUICK),
     "train": ("train", "prepared/coco", "--no-pretrained", *FRESH),
     "doctor": ("doctor", RUN, "--limit", "4", *QUICK),
+    "co-occurrence": ("visualize", "co-occurrence"),
+    "thresholds": ("visualize", "thresholds", "--limit", "4", *QUICK),
 }
 OF_MODELS: dict[str, Words] = {
     "predict": ("predict", PICTURE),
     "predict-json": ("predict", PICTURE, "--json", "--all-scores"),
+    "predict-csv": ("predict", PICTURE, "--all-scores", "-o", "out.csv"),
+    **{f"predict{option}": ("predict", PICTURE, option, "out") for option in ("--txt-dir", "--annotate", "--sort")},
+    "predict-sidecar": ("predict", "pics", "--keywords", "sidecar"),
     "prototypes": ("visualize", "prototypes"),
     "attention": ("visualize", "attention", PICTURE),
     "embed": ("embed", "--limit", "2", *QUICK),
     "eval": ("eval", "--limit", "2", *QUICK),
     "init": ("train", "coco", "--data", "my-coco", "--init-from", BEST, "--epochs", "1", "--limit", "8", *QUICK),
+}
+PLACES: dict[str, Words] = {
+    "predict-csv": ("predict", "pics", "-o", "out.csv"),
+    "predict-tags": ("predict", "pics", "--save-txt"),
+    **{f"predict{option}": ("predict", "pics", option, "out") for option in ("--txt-dir", "--annotate", "--sort")},
+    "predict-sidecar": ("predict", "pics", "--keywords", "sidecar"),
+    "embed": ("embed", "pics", *QUICK),
 }
 STREAMS = (
     "stdout-full",
@@ -186,6 +245,15 @@ STREAMED: dict[str, Words] = {
     "eval-csv": (*SCORES, "--format", "csv"),
     "doctor": ("doctor", RUN, "--limit", "2", *QUICK),
     "config": ("train", "--print-config"),
+    "search": ("search", "--label", "one", "--no-sheet"),
+    "export": (*EXPORT, "-o", "out.onnx"),
+    "import": ("import", BEST, "--classes", "a,b"),
+    "cache": ("cache", "--cache", "features"),
+    "compare": COMPARE,
+    "train": TRAIN,
+    "prepare": ("prepare-data", "new/labels.csv"),
+    "embed": ("embed", "pics", *QUICK),
+    "prototypes": ("visualize", "prototypes"),
     "usage": ("predict", "--nothing"),
 }
 
@@ -194,6 +262,7 @@ def attempts() -> Iterator[Attempt]:
     """Yield every attempt."""
     yield from _files()
     yield from _options()
+    yield from _settings()
     yield from _names()
     yield from _models()
     for streams in STREAMS:
@@ -211,10 +280,28 @@ def _options() -> Iterator[Attempt]:
     for words, options in OPTIONS.items():
         for option in options:
             for name, value in VALUES.items():
-                if name == "above" and option in ("-o", "--save-scores"):  # a person may write wherever a person wants to
+                if name == "above" and option in WRITES:  # a person may write wherever a person wants to
                     continue
                 last = (f"{option}{value}",) if option.endswith("=") else (option, value)
                 yield Attempt("option", f"{'-'.join(words[:2])}{option}-{name}", (*words, *last))
+
+
+def _settings() -> Iterator[Attempt]:
+    """Yield a training with the largest and the smallest value of every setting that is a number, and one with many of each."""
+    for key, node in settings_of(all_settings()).items():
+        bounds = node.get("anyOf", [node])[0]
+        if bounds.get("type") not in ("integer", "number") or key.endswith(".epochs"):  # a person may train for as long as that
+            continue
+        least, most = (bounds.get(name, bounds.get(f"exclusive{name.title()}", 1e30)) for name in ("minimum", "maximum"))
+        values = {"least": least, "most": most, "many": round((max(least, 1) * most) ** 0.5)}
+        if "exclusiveMinimum" in bounds:
+            values["least"] = least + 1e-9
+        if "exclusiveMaximum" in bounds:
+            values["most"] = most - 1 if bounds["type"] == "integer" else most - 1e-9
+        head = ("--set", f"model.head={key.split('.')[2]}") if key.startswith("model.heads.") else ()
+        for name, value in values.items():
+            if name != "many" or bounds["type"] == "integer":
+                yield Attempt("setting", f"{key}-{name}", (*TRAIN, *head, "--set", f"{key}={value}"))
 
 
 def _names() -> Iterator[Attempt]:
@@ -223,10 +310,13 @@ def _names() -> Iterator[Attempt]:
             yield Attempt("name", f"dataset-{number}-{command}", words, partial(_name_dataset, text))
         for command in ("eval", "embed", "eval-report", "train"):
             yield Attempt("name", f"class-{number}-{command}", SHOWN[command], partial(_name_class, text))
-        for command in ("predict", "predict-json", "prototypes", "attention"):
-            yield Attempt("name", f"card-{number}-{command}", OF_MODELS[command], partial(_name_class, text))
+        for command, words in OF_MODELS.items():
+            if command not in ("embed", "eval", "init"):
+                yield Attempt("name", f"card-{number}-{command}", words, partial(_name_class, text))
         if text.strip() and "/" not in text and len(text.encode()) < 200:
             shown = ("visualize", "attention", f"pics/{text}.png")
+            for command, words in PLACES.items():
+                yield Attempt("name", f"image-{number}-{command}", words, partial(_name_image, text))
             yield Attempt("name", f"image-{number}-predict", ("predict", "pics"), partial(_name_image, text))
             yield Attempt("name", f"image-{number}-attention", shown, partial(_name_image, text))
             listed = ("prepare-data", "made.csv", "--export", "csv")
@@ -245,11 +335,12 @@ def _models() -> Iterator[Attempt]:
             yield Attempt("state", f"{name}{'-longer' if epochs else ''}", ("train", "--resume", RUN, *epochs), arrange)
 
 
-def make_world(trained: Path, folder: Path) -> None:
-    """Copy a folder with a run and its data, and put other data beside them."""
+def make_world(trained: Path, index: Path, folder: Path) -> None:
+    """Copy a folder with a run and its data, and the embeddings of the run, and put other data beside them."""
     shutil.copytree(trained / "my-coco", folder / "my-coco", copy_function=os.link)
     for name in ("runs", "prepared"):
         shutil.copytree(trained / name, folder / name)
+    shutil.copytree(index, folder / INDEX)
     for path in folder.glob("prepared/*/dataset.json"):
         path.write_text(path.read_text().replace(str(trained.resolve()), str(folder.resolve())))
     for path in (folder / RUN / "run.json", folder / RUN / "config.yaml"):

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +47,12 @@ from sadcl_core.runs.run_directory import RunDirectory, find_model, read_status
 from sadcl_core.runs.state import CARD as STATE_CARD
 from sadcl_core.runs.state import RunProgress, StateCard, read_state
 from sadcl_core.training.train import configure_run
-from tests.core.data.formats.samples import load
-from tests.core.data.formats.test_any_bytes import FORMATS, LABEL_FILES, WRITERS, changed_bytes, replace_one
+from tests.core.data.formats.test_any_bytes import LABEL_FILES, read_changed, write_once
+from tests.hostile.changes import Draw, changed, changed_values
 
 EXAMPLES = 60  # of a target, before the next one has its turn
 
-Draw = st.DataObject
 Target = Callable[[Draw], None]
-
-
-def mutated(content: bytes, data: Draw) -> bytes:
-    """Return bytes with a few changes, or others."""
-    if data.draw(st.integers(0, 9)) == 0:
-        return data.draw(st.binary(max_size=300))
-    return changed_bytes(content, data)
-
-
-def changed_json(document: Any, data: Draw) -> Any:
-    """Return a document with a few values replaced."""
-    holder = {"": json.loads(json.dumps(document))}
-    for _ in range(data.draw(st.integers(1, 3))):
-        replace_one(holder, data)
-    return holder.get("")
 
 
 def of_bytes(path: Path, use: Callable[[Path], object]) -> Target:
@@ -75,18 +60,7 @@ def of_bytes(path: Path, use: Callable[[Path], object]) -> Target:
     content = path.read_bytes()
 
     def target(data: Draw) -> None:
-        path.write_bytes(mutated(content, data))
-        use(path)
-
-    return target
-
-
-def of_json(path: Path, use: Callable[[Path], object]) -> Target:
-    """Return a target that reads a JSON file with changed values."""
-    document = json.loads(path.read_text())
-
-    def target(data: Draw) -> None:
-        path.write_text(json.dumps(changed_json(document, data)))
+        path.write_bytes(changed(content, data))
         use(path)
 
     return target
@@ -102,7 +76,7 @@ def of_header(path: Path, key: str, use: Callable[[Path], object]) -> Target:
 
     def target(data: Draw) -> None:
         path.unlink(missing_ok=True)
-        safetensors.numpy.save_file(arrays, path, metadata={key: json.dumps(changed_json(card, data))})
+        safetensors.numpy.save_file(arrays, path, metadata={key: json.dumps(changed_values(card, data))})
         use(path)
 
     return target
@@ -159,7 +133,7 @@ def evaluate(path: Path) -> None:
 
 def settings_of_values(data: Draw) -> None:
     """Configure a run with changed settings."""
-    document = changed_json(RunConfig().model_dump(mode="json"), data)
+    document = changed_values(RunConfig().model_dump(mode="json"), data)
     if isinstance(document, dict):
         configure_run(set={key: value for key, value in flat(document) if key not in ("preset", "method")})
 
@@ -185,12 +159,9 @@ def assignments(data: Draw) -> None:
 def targets(folder: Path) -> dict[str, Target]:
     """Return every target by its name."""
     every: dict[str, Target] = {}
-    for name, file in LABEL_FILES.items():
-        inside = folder / "labels" / name.replace("/", "-") / "mine"
-        inside.mkdir(parents=True)
-        path = WRITERS[name](inside)
-        expected = FORMATS[name]
-        every[f"labels {name}"] = of_bytes(inside / file, lambda _, path=path, expected=expected: load(path, expected=expected))  # type: ignore[misc]
+    written = write_once(folder / "labels")
+    for name in LABEL_FILES:
+        every[f"labels {name}"] = partial(read_changed, name, written)
     every |= of_a_run(folder / "run")
     every |= of_scores(folder / "scores")
     small = folder / "small"
@@ -200,8 +171,7 @@ def targets(folder: Path) -> dict[str, Target]:
     (small / "table.csv").write_text("method,train_size,mAP,CF1\nSADCL,448,86.1,-\n'x,448,99%,1\n")
     (small / "c.yaml").write_text("seed: 3\ndata:\n  img_size: 64\nstages: {classification: {epochs: 3, lr: 1e-3}}\n")
     every["class map"] = of_bytes(small / "map.yaml", load_class_map)
-    every["thresholds bytes"] = of_bytes(small / "t.json", lambda path: choose(str(path), ["cat", "dog"]))
-    every["thresholds values"] = of_json(small / "t.json", lambda path: choose(str(path), ["cat", "dog"]))
+    every["thresholds"] = of_bytes(small / "t.json", lambda path: choose(str(path), ["cat", "dog"]))
     every["published table"] = of_bytes(small / "table.csv", read_table)
     every["settings file"] = of_bytes(small / "c.yaml", lambda path: configure_run(config=path))
     every["settings values"] = settings_of_values
@@ -211,7 +181,7 @@ def targets(folder: Path) -> dict[str, Target]:
     ).save(small / "prepared")
     every["manifest rows"] = of_bytes(small / "prepared" / "manifest.arrow", lambda path: load_manifest(path.parent))
     Manifest.from_records(Description("pets", small, ("cat", "dog")), [Record("a.jpg", "train", (0,))]).save(small / "described")
-    every["manifest description"] = of_json(small / "described" / "dataset.json", lambda path: load_manifest(path.parent))
+    every["manifest description"] = of_bytes(small / "described" / "dataset.json", lambda path: load_manifest(path.parent))
     backbone = Backbone("test_resnet", stride=32, img_size=64)
     torch.save(backbone.net.state_dict(), small / "w.pth")
     every["weights"] = of_bytes(small / "w.pth", lambda path: load_file(backbone, path))
@@ -265,8 +235,7 @@ def of_a_run(folder: Path) -> dict[str, Target]:
         "model card": of_header(run.best, CARD, load_model),
         "model bytes": of_bytes(folder / "m" / "bytes.safetensors", load_model),
         "state card": of_header(run.state, STATE_CARD, lambda path: read_state(run)),
-        "run.json values": of_json(folder / "run.json", read_run),
-        "run.json bytes": of_bytes(folder / "run.json", read_run),
+        "run.json": of_bytes(folder / "run.json", read_run),
         "results.csv": of_bytes(folder / "results.csv", draw),
         "metrics.jsonl": of_bytes(folder / "metrics.jsonl", lambda path: read_history(run)),
         "config.yaml": of_bytes(folder / "config.yaml", lambda path: read_config(run)),

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.attempts import Attempt, attempts, make_world
+from tests.conftest import run_sadcl
+from tests.hostile.attempts import QUICK, Attempt, attempts, make_world
 from tests.processes import end, start
 
 pytestmark = pytest.mark.slow
@@ -92,11 +93,21 @@ def outside(folder: Path) -> set[str]:
     return {str(path) for path in folder.parents[3].rglob("*") if not path.is_relative_to(folder)}
 
 
+@pytest.fixture(scope="session")
+def index(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embeddings of the trained run."""
+    folder = tmp_path_factory.mktemp("index") / "val"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        assert run_sadcl("embed", "-o", folder, *QUICK).exit_code == 0
+    return folder
+
+
 @pytest.mark.parametrize("attempt", chosen(), ids=str)
-def test_it_ends_in_a_result_or_in_one_sentence(attempt: Attempt, trained: Path, tmp_path: Path) -> None:
+def test_it_ends_in_a_result_or_in_one_sentence(attempt: Attempt, trained: Path, index: Path, tmp_path: Path) -> None:
     folder = tmp_path / DEPTH / "here"
     folder.mkdir(parents=True)
-    make_world(trained, folder)
+    make_world(trained, index, folder)
     arranged(folder, attempt.arrange)
     before = outside(folder)
     process = start(folder, *attempt.words, before=partial(prepare_process, attempt.streams))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,14 +25,13 @@ from sadcl_core.evaluation.result import Evaluation, row_title
 from sadcl_core.metrics import Curve, Reliability
 from sadcl_core.metrics.label_errors import SuspectedError
 from sadcl_core.metrics.mistakes import ClassConfusions, ClassMistakes
-from sadcl_core.runtime.files import write_text
+from sadcl_core.runtime.files import visible, write_text
 
 if TYPE_CHECKING:
     from sadcl_core.inference.thumbnails import Thumbnail
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = "evaluation.html"
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what a page may not hold, and a terminal would obey
 
 
 class Series(NamedTuple):
@@ -113,7 +111,7 @@ def page_text(page: Page) -> str:
         "style_hash": _digest(style),
         "script_hash": _digest(script),
     }
-    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", _environment().get_template(NAME).render(values).lstrip())
+    return visible(_environment().get_template(NAME).render(values).lstrip())
 
 
 def _classes(page: Page) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.transforms import Preprocessing
-from sadcl_core.errors import NotFiniteError, UsageError
+from sadcl_core.errors import MachineError, NotFiniteError, UsageError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier
 
@@ -64,6 +64,13 @@ def test_logits_are_means_over_views(classifier: Classifier, tta: str, views: in
     torch.testing.assert_close(output.logits, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.label_features, plain(IMAGES).label_features)
     assert output.attention is not None
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_it_takes_memory(classifier: Classifier) -> None:
+    forward = Forward(classifier, PREPROCESSING, device=CPU)
+    with pytest.raises(MachineError, match=r"^10,000,000,000 images of 64 px at a time take .* GiB at least.*--batch-size"):
+        forward(IMAGES[:1].expand(10**10, 3, 64, 64))
+    assert forward(IMAGES).logits.shape == (3, 5)
 
 
 def test_an_unknown_augmentation_is_refused(classifier: Classifier) -> None:

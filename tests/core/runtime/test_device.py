@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import platform
+import resource
 import sys
 
 import pytest
 import torch
 
 from sadcl_core.errors import MachineError, UsageError
-from sadcl_core.runtime.device import autocast, choose_device, choose_precision, keep_freed_memory
+from sadcl_core.runtime.device import autocast, choose_device, choose_precision, keep_freed_memory, system_memory
 
 CPU = torch.device("cpu")
 
@@ -19,6 +20,17 @@ def test_auto_without_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux: what a process takes beside a limit")
+def test_memory_ends_where_a_limit_of_the_process_ends() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (2**34, before[1]))
+        free, total = system_memory()
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    assert free < total <= 2**34
 
 
 def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

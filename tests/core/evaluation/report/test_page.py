@@ -244,8 +244,8 @@ def test_a_thousand_classes() -> None:
 
 
 def test_written_whole_whatever_the_names(tmp_path: Path) -> None:
-    path = write_page(Page("caf\udce9 \x00 é", evaluated()), tmp_path / "new" / "report.html")
-    assert "caf? \ufffd é" in path.read_text(encoding="utf-8")
+    path = write_page(Page("caf\udce9 \x00 é \u202egpj.exe", evaluated()), tmp_path / "new" / "report.html")
+    assert r"caf? \x00 é \x202egpj.exe" in path.read_text(encoding="utf-8")
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Choose another place"):
         write_page(Page("t", evaluated()), tmp_path / "file" / "report.html")
