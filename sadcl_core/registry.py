@@ -53,8 +53,8 @@ def resolve(registry: Mapping[str, str], name: str, *, kind: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[object]) -> str:
     """One sentence that names the nearest of `known`, or all of them when none is near."""
-    names = list(known)
+    names = [str(one) for one in known]
     near = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(names)}."

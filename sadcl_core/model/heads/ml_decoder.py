@@ -94,6 +94,8 @@ class MLDecoderHead(Head):
             own_features = features[:, group] * weight
             return HeadOutput(own_features.sum(dim=-1) + self.bias, own_features, shared)
         order = group.argsort(stable=True)
-        rows = weight[order].split(group.bincount(minlength=len(self.queries)).tolist())
+        # without memory there are no values to count: then the classes are spread evenly, as when the head is built
+        spread = torch.arange(len(group), device="cpu") % len(self.queries) if group.is_meta else group
+        rows = weight[order].split(spread.bincount(minlength=len(self.queries)).tolist())
         logits = torch.cat([feature @ own.T for feature, own in zip(features.unbind(1), rows, strict=True)], dim=1)
         return HeadOutput(logits[:, order.argsort()] + self.bias, lambda: features[:, group] * weight, shared)

@@ -116,6 +116,10 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
         ("model.heads.sarl.width={a: 1}", "model.heads.sarl.width ORIGIN is one value and no table. Give a whole number"),
         ("model.heads.mulcon=3", "model.heads.mulcon=3 ORIGIN is no table of settings. Set one that is in it, such as"),
         ("stages.contrastive.augment=fixed", "stages.contrastive.augment='fixed' ORIGIN is not valid. Did you mean"),
+        (
+            "model.heads.csra.attention_heads=5",
+            "model.heads.csra.attention_heads=5 ORIGIN is not valid. Choose from: 1, 2, 4, 6, 8.",
+        ),
         ("model.head=sral", "model.head='sral' ORIGIN is not valid. Did you mean 'sarl'?"),
         ("method=mulcom", "method='mulcom' ORIGIN is not valid. Did you mean 'mulcon'?"),
         ("preset=smal", "preset='smal' ORIGIN is not valid. Did you mean 'small'?"),

@@ -37,7 +37,14 @@ def kept(classifier: Classifier, images: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"head": "csra"}, {"backbone": "test_vit", "stride": 16, "head": "pooled"}], ids=["sarl", "csra", "vit"]
+    "model",
+    [
+        {},
+        {"head": "csra"},
+        {"head": "ml_decoder", "heads": {"ml_decoder": {"width": 16, "feedforward": 32, "groups": 2}}},
+        {"backbone": "test_vit", "stride": 16, "head": "pooled"},
+    ],
+    ids=["sarl", "csra", "ml_decoder", "vit"],
 )
 def test_what_is_kept_of_an_image_is_what_pytorch_keeps(model: dict[str, object]) -> None:
     settings = config(model)
