@@ -78,17 +78,18 @@ def _mistakes(layers: Sequence[tuple[str, Layer]], schema: Schema, heads: dict[s
     if config is None:
         return mistakes
     settings = settings_of(schema)
+    named: dict[str, str] = {}
     for key, value in flatten(config.model_dump()).items():
         names = settings.get(key, {}).get("enum")
         if names and value not in names:
-            mistakes.append(f"{key}={show(value)} (from {sources[key]}) is not valid. {suggest(str(value), names)}")
+            named[key] = f"{key}={show(value)} (from {sources[key]}) is not valid. {suggest(str(value), names)}"
     for head, options in (heads or {}).items():
         try:
             options.model_validate(config.model.heads.get(head, {}))
         except ValidationError as error:
             wrong = wrong_values(error, sources, settings, above=("model", "heads", head))
-            mistakes += [sentence for key, sentence in wrong.items() if key != f"model.heads.{head}"]
-    return mistakes
+            named = {key: sentence for key, sentence in wrong.items() if key != f"model.heads.{head}"} | named
+    return [*mistakes, *named.values()]
 
 
 def _with_names(schema: Schema) -> Schema:

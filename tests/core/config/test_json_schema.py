@@ -129,6 +129,7 @@ def test_names_of_higher_floors_are_checked_early(text: str, message: str) -> No
     with pytest.raises(UsageError) as caught:
         check_settings([("--set", parse_assignment(text))])
     assert str(caught.value).startswith(message.replace("ORIGIN", "(from --set)"))
+    assert not str(caught.value).endswith("too.")
 
 
 def test_options_of_a_head_are_checked_together_only_with_the_preset() -> None:
