@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,20 @@ import safetensors.numpy
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.class_names import load_class_map
+from sadcl_core.data.image_stream import open_images
+from sadcl_core.data.images import read_image
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.diagnosis.history import read_config, read_history
 from sadcl_core.errors import SadclError
 from sadcl_core.evaluation.published import read_table
 from sadcl_core.evaluation.scores_file import match_labels, read_scores
+from sadcl_core.inference.embedding_index import ARRAYS, LABELS, open_index
+from sadcl_core.inference.feature_store import FeatureCard, stored_features
 from sadcl_core.inference.thresholds import choose
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
@@ -43,6 +50,7 @@ from sadcl_core.model.weights import load_file
 from sadcl_core.plots.curves import plot_curves
 from sadcl_core.runs.card import CARD
 from sadcl_core.runs.checkpoint import load_model, save_model
+from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
 from sadcl_core.runs.run_directory import RunDirectory, find_model, read_status
 from sadcl_core.runs.state import CARD as STATE_CARD
 from sadcl_core.runs.state import RunProgress, StateCard, read_state
@@ -163,6 +171,8 @@ def targets(folder: Path) -> dict[str, Target]:
     for name in LABEL_FILES:
         every[f"labels {name}"] = partial(read_changed, name, written)
     every |= of_a_run(folder / "run")
+    every |= of_images(folder / "images")
+    every |= of_embeddings(folder / "embeddings")
     every |= of_scores(folder / "scores")
     small = folder / "small"
     small.mkdir()
@@ -186,6 +196,68 @@ def targets(folder: Path) -> dict[str, Target]:
     torch.save(backbone.net.state_dict(), small / "w.pth")
     every["weights"] = of_bytes(small / "w.pth", lambda path: load_file(backbone, path))
     return every
+
+
+def of_images(folder: Path) -> dict[str, Target]:
+    """Return the targets that are images, and tables and archives of images."""
+    folder.mkdir()
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    made = {}
+    for end in ("png", "jpg", "webp", "tif", "gif", "bmp"):
+        pixels.save(folder / f"a.{end}")
+        made[f"image {end}"] = of_bytes(folder / f"a.{end}", read_image)
+    content = (folder / "a.png").read_bytes()
+    (folder / "l.csv").write_text("image,text\na.bmp,x\na.gif,y\n")
+    (folder / "l.txt").write_text("a.bmp\na.gif\n")
+    pq.write_table(pa.table({"image": [{"bytes": content, "path": "a.png"}] * 2}), folder / "l.parquet")
+    with tarfile.open(folder / "l.tar", "w") as archive:
+        archive.add(folder / "a.gif", "a.gif")
+    for end in ("csv", "txt", "parquet", "tar"):
+        made[f"images {end}"] = of_bytes(folder / f"l.{end}", read_stream)
+    return made
+
+
+def read_stream(path: Path) -> None:
+    """Read the images that a file names or holds."""
+    for image in islice(open_images([str(path)]), 10):
+        with suppress(SadclError):
+            read_image(image, image.name)
+
+
+def of_embeddings(folder: Path) -> dict[str, Target]:
+    """Return the targets that are embeddings, feature maps on the disk and checkpoints of other programs."""
+    rows = {"image": ["a.jpg", "b.jpg"], "label": ["cat", "dog"]}
+    made = {}
+    for name, array in ARRAYS.items():
+        for copy in (name, array):
+            inside = folder / copy
+            inside.mkdir(parents=True)
+            for other, vectors in ARRAYS.items():
+                pq.write_table(pa.table(rows if other == LABELS else {"image": rows["image"]}), inside / other)
+                np.save(inside / vectors, np.eye(2, 3, dtype=np.float32))
+            made[f"embeddings {copy}"] = of_bytes(inside / copy, lambda path: open_index(path.parent))
+    card = FeatureCard(
+        backbone="a",
+        weights="b",
+        img_size=64,
+        stride=4,
+        shapes=((2, 2, 3),),
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        computed="fp32",
+        kept="fp16",
+        timm="1",
+    )
+    store = folder / "cache" / "key"
+    store.mkdir(parents=True)
+    (store / "index.bin").write_bytes(bytes(64))
+    (store / "about.json").write_text(card.model_dump_json())
+    made["feature maps"] = of_bytes(store / "about.json", lambda path: stored_features(path.parent.parent))
+    torch.save({"state_dict": {"fc.weight": torch.ones(3, 2)}, "epoch": 3}, folder / "c.pth")
+    made["checkpoint"] = of_bytes(
+        folder / "c.pth", lambda path: import_checkpoint(path, folder / "out.safetensors", classes="a,b,c")
+    )
+    return made
 
 
 def of_scores(folder: Path) -> dict[str, Target]:

@@ -393,9 +393,9 @@ class LabelRows:
     def _refuse_same_place(self) -> None:
         """Raise if two references are one path, as a.jpg and ./a.jpg are."""
         seen: set[tuple[int, str]] = set()
-        for key in zip(self.rows.split_codes, self.rows.images, strict=True):
+        for place, key in enumerate(zip(self.rows.split_codes, self.rows.images, strict=True)):
             if key in seen:
-                raise DataError(f"{self.source.name}: {key[1]} is listed twice, in two files or spellings. Remove one row.")
+                raise DataError(f"{self._where(place)}: {key[1]} is listed twice, in two files or spellings. Remove one row.")
             seen.add(key)
 
 
