@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from sadcl_core.plots.style import colour, short
+from sadcl_core.plots.style import colour, font_with, short
 
 LEVEL = 0.5  # between the smallest attention and the largest: the line around a place
 PLACES = 6  # labels whose places are drawn, the most probable; the others are listed
@@ -81,7 +80,7 @@ def _with_list(photo: Image.Image, labels: Sequence[tuple[str, float]], size: in
     gap, line, mark = size, round(1.7 * size), round(1.5 * size)
     places, x, y = [], gap, gap // 2
     for text in texts:
-        width = mark + round(_font(size).getlength(text))
+        width = mark + round(_font(size, text).getlength(text))
         if x > gap and x + width + gap > photo.width:
             x, y = gap, y + line
         places.append((x, y))
@@ -95,10 +94,12 @@ def _with_list(photo: Image.Image, labels: Sequence[tuple[str, float]], size: in
             box = (left, middle - 0.6 * size, left + 1.2 * size, middle + 0.6 * size)
             draw.ellipse(box, fill=colour(number))
             draw.text((left + 0.6 * size, middle), str(number + 1), fill=WHITE, font=_font(round(0.8 * size)), anchor="mm")
-        draw.text((left + mark, middle), text, fill=BLACK, font=_font(size), anchor="lm")
+        draw.text((left + mark, middle), text, fill=BLACK, font=_font(size, text), anchor="lm")
     return picture
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """Return the font that the first letter needs which matplotlib's own does not have, or that one."""
+    own = font_with("a")
+    return ImageFont.truetype(next((file for letter in text if (file := font_with(letter)) not in (None, own)), own), size)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from scipy.spatial import KDTree
 
-from sadcl_core.plots.style import GREY, short
+from sadcl_core.plots.style import GREY, families, short
 
 Boxes = npt.NDArray[np.float64]  # (n, 4): left, bottom, right, top in pixels
 
@@ -43,8 +43,8 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     half = mark * unit / 2
     marks = np.column_stack([places - half, places + half])
     frame = axes.get_window_extent(renderer)
-    font = FontProperties(size=size)
     texts = [short(name) for name in names]
+    font = FontProperties(family=families(" ".join(texts)), size=size)
     sizes = np.array([renderer.get_text_width_height_descent(text, font, False)[:2] for text in texts]).reshape(-1, 2) + 2
     near = KDTree(places).query_ball_point(places, 40 * unit, return_length=True) if len(places) else np.empty(0, int)
     crowded = np.argsort(-near, kind="stable")

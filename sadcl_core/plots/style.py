@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ from typing import Any
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
 
 from sadcl_core.errors import UsageError
 from sadcl_core.runtime.files import replacing
@@ -21,7 +25,10 @@ SETTINGS: Any = {"svg.hashsalt": "sadcl", "pdf.fonttype": 42}  # the same bytes 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288", "#882255", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 GREY = "#555555"
-MISSING = "□"  # a letter that the font does not have
+ESCAPED = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
+ESCAPE_NOTE = "\\u and digits: a letter that no installed font has"
+SELECTORS = range(0xFE00, 0xFE10)  # they choose a form of the letter before them, and are not drawn
+NO_LETTERS = re.compile("last ?resort|blank|color|barcode", re.IGNORECASE)  # fonts of boxes, of nothing, of pictures
 
 
 def colour(index: int) -> str:
@@ -50,6 +57,13 @@ def save(figure: Figure, path: Path) -> Path:
     """
     kind = figure_format(path)
     nothing = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}[kind]
+    texts = figure.findobj(Text)
+    written = " ".join(text.get_text() for text in texts if isinstance(text, Text))
+    if ESCAPED.search(written):
+        figure.text(0.01, 0, ESCAPE_NOTE, ha="left", va="top", fontsize=7, color=GREY)
+    if others := families(written)[1:]:
+        for text in texts:
+            text.set(fontfamily=[*text.get_fontfamily(), *others])  # type: ignore[attr-defined]
     with rc_context(SETTINGS), replacing(path) as temporary:
         metadata = dict.fromkeys(nothing)
         dpi = DPI if rcParams["savefig.dpi"] == "figure" else rcParams["savefig.dpi"]
@@ -74,7 +88,7 @@ def figure_format(path: Path) -> str:
 
 
 def short(name: str, length: int = 24, *, middle: bool = False) -> str:
-    """A name as it can be drawn: on one line, not too long, of letters that the font has, and with no formula in it.
+    """A name as it can be drawn: on one line, not too long, a letter that no font has by its number, and with no formula in it.
 
     Args:
         name: any text.
@@ -84,14 +98,67 @@ def short(name: str, length: int = 24, *, middle: bool = False) -> str:
     Example:
         >>> short("a long name of a file.jpg", 12), short("a long name of a file.jpg", 12, middle=True)
         ('a long name…', 'a long…e.jpg')
+        >>> short("a\\x07b")
+        'a\\\\u0007b'
     """
-    line = " ".join(name.split())
-    if len(line) > length:
-        end = (length - 1) // 2 if middle else 0
-        line = f"{line[: length - 1 - end].rstrip()}…{line[len(line) - end :]}"
-    return "".join(letter if ord(letter) in _letters() else MISSING for letter in line).replace("$", "\\$")
+    letters = [_drawn(letter) for letter in " ".join(name.split())]
+    end = (length - 1) // 2 if middle else 0
+    if sum(map(len, letters)) > length:
+        letters = [*_first(letters, length - 1 - end), "…", *reversed(_first(letters[::-1], end))]
+    return "".join(letters).replace("$", "\\$")
+
+
+def _first(letters: list[str], length: int) -> list[str]:
+    """Return the first letters that are so long together, without a space at their end."""
+    count = 0
+    while count < len(letters) and (length := length - len(letters[count])) >= 0:
+        count += 1
+    return letters[: count - 1] if count and letters[count - 1] == " " else letters[:count]
+
+
+def _drawn(letter: str) -> str:
+    if font_with(letter) is not None:
+        return letter
+    if unicodedata.category(letter) == "Cf" or ord(letter) in SELECTORS:
+        return ""
+    return f"\\u{ord(letter):04x}" if ord(letter) < 1 << 16 else f"\\U{ord(letter):08x}"
+
+
+def families(text: str) -> list[str]:
+    """Return the fonts that have the letters of a text, matplotlib's own first.
+
+    Example:
+        >>> len(families("größe"))
+        1
+    """
+    files = {_own_font(): None} | {file: None for letter in sorted(set(text)) if (file := font_with(letter)) is not None}
+    return [get_font(file).family_name for file in files]
+
+
+def font_with(letter: str) -> str | None:
+    """Return the file of a font that has a letter: matplotlib's own, or the first one by name that is installed; None: no font has it.
+
+    Example:
+        >>> Path(font_with("ß")).name, font_with("\\x07")
+        ('DejaVuSans.ttf', None)
+    """
+    if get_font(_own_font()).get_char_index(ord(letter)):
+        return _own_font()
+    return _other_fonts().get(ord(letter)) if letter.isprintable() else None
 
 
 @cache
-def _letters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+def _own_font() -> str:
+    return str(findfont(FontProperties()))
+
+
+@cache
+def _other_fonts() -> dict[int, str]:
+    """Return a font for each letter that an installed one of upright letters of ordinary weight has."""
+    fonts: dict[int, str] = {}
+    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        if entry.style == "normal" and entry.weight in (400, "normal") and not NO_LETTERS.search(entry.name):
+            with suppress(OSError, RuntimeError):
+                for letter in get_font(entry.fname).get_charmap():
+                    fonts.setdefault(int(letter), entry.fname)
+    return fonts
