@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from scipy.spatial import KDTree
 
-from sadcl_core.plots.style import GREY, families, short
+from sadcl_core.plots.style import GREY, families, short, use_fonts
 
 Boxes = npt.NDArray[np.float64]  # (n, 4): left, bottom, right, top in pixels
 
@@ -37,6 +37,7 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     """
     figure = cast("Figure", axes.get_figure(root=True))
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    use_fonts(figure)
     figure.draw_without_rendering()
     unit = figure.dpi / 72
     places = axes.transData.transform(points)

@@ -57,13 +57,8 @@ def save(figure: Figure, path: Path) -> Path:
     """
     kind = figure_format(path)
     nothing = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}[kind]
-    texts = figure.findobj(Text)
-    written = " ".join(text.get_text() for text in texts if isinstance(text, Text))
-    if ESCAPED.search(written):
+    if ESCAPED.search(use_fonts(figure)):
         figure.text(0.01, 0, ESCAPE_NOTE, ha="left", va="top", fontsize=7, color=GREY)
-    if others := families(written)[1:]:
-        for text in texts:
-            text.set(fontfamily=[*text.get_fontfamily(), *others])  # type: ignore[attr-defined]
     with rc_context(SETTINGS), replacing(path) as temporary:
         metadata = dict.fromkeys(nothing)
         dpi = DPI if rcParams["savefig.dpi"] == "figure" else rcParams["savefig.dpi"]
@@ -122,6 +117,16 @@ def _drawn(letter: str) -> str:
     if unicodedata.category(letter) == "Cf" or ord(letter) in SELECTORS:
         return ""
     return f"\\u{ord(letter):04x}" if ord(letter) < 1 << 16 else f"\\U{ord(letter):08x}"
+
+
+def use_fonts(figure: Figure) -> str:
+    """Give every text of a figure the fonts that its letters need, and return all that is written."""
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    written = " ".join(text.get_text() for text in texts)
+    if len(fonts := families(written)) > 1:
+        for text in texts:
+            text.set_fontfamily(fonts)
+    return written
 
 
 def families(text: str) -> list[str]:
