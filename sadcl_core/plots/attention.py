@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sadcl_core.plots.overlay import attention_over
-from sadcl_core.plots.style import bare, save, short
+from sadcl_core.plots.overlay import attention_over, heat_colours
+from sadcl_core.plots.style import GREY, bare, save, short
 
 COLUMNS = 4
+PAPER = 0.8  # grey, on which the colours of the weights are explained
 SIDE = 800  # pixels of a panel's longer side, at most
 
 
@@ -35,7 +39,7 @@ def plot_attention(
     rows = math.ceil((len(labels) + 1) / COLUMNS)
     columns = math.ceil((len(labels) + 1) / rows)
     tall = min(max(photo.height / photo.width, 0.3), 2.5)
-    figure = Figure(figsize=(3 * columns, (3 * tall + 0.4) * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(3 * columns, (3 * tall + 0.3) * rows + 0.5), layout="compressed")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     smooth = "nearest" if max(photo.size) < 128 else "auto"
     for panel in panels[len(labels) + 1 :]:
@@ -47,6 +51,17 @@ def plot_attention(
     for panel, (name, score, attention) in zip(panels[1:], labels, strict=False):
         panel.imshow(np.asarray(attention_over(photo, attention)), interpolation=smooth)
         panel.set_title(f"{short(name, 28)}  {score:.2f}", fontsize=9)
-    if note:
-        figure.supxlabel(short(note, 40 * columns), x=0.01, ha="left", fontsize=8, color="#555555")
+    _explain(figure, panels, note)
     return save(figure, path)
+
+
+def _explain(figure: Figure, panels: Sequence[Axes], note: str) -> None:
+    """Draw under all panels which colour is which weight, and write the note."""
+    heat = heat_colours(np.linspace(0, 1, 256))
+    colours = ScalarMappable(cmap=ListedColormap(PAPER + heat[:, 3:] * (heat[:, :3] - PAPER)))
+    bar = figure.colorbar(colours, ax=list(panels), location="bottom", shrink=0.8, aspect=50, pad=0.02)
+    bar.set_ticks([0, 1], labels=["mean of the map, or less", "its highest weight"], fontsize=7)
+    bar.ax.tick_params(length=0)
+    bar.outline.set_edgecolor("#BBBBBB")
+    if note:
+        bar.set_label(short(note, 60), fontsize=8, color=GREY)

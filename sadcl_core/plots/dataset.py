@@ -16,12 +16,14 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.report import Counts, Report
 from sadcl_core.data.statistics import co_occurrence
 from sadcl_core.errors import DataError
-from sadcl_core.plots.style import GREY, bare, colour, save, short
+from sadcl_core.plots.co_occurrence import draw_shares, supported
+from sadcl_core.plots.contact_sheet import Tile, draw_tiles
+from sadcl_core.plots.style import GREY, colour, save, short
 
 CLASSES = 40  # in the bars; of more, the most and the least frequent
 TOGETHER = 25  # most frequent classes, in the matrix
-PICTURES = (2, 8)  # rows and columns of the montage
-SIDE = 224  # pixels of a picture's longer side
+PICTURES = 16  # in the montage
+COLUMNS = 8
 FEW = 10  # classes, under which bars are not made thicker
 LEGEND = 12  # splits in it
 WIDE = 100  # times between the most and the least frequent class, from which on counts are drawn on a log scale
@@ -82,19 +84,11 @@ def _draw_counts(axes: Axes, report: Report) -> None:
 
 def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     """Draw, of the images with the class of a row, the share that has the class of the column."""
-    frequent = np.argsort(-report.class_counts, kind="stable")[:TOGETHER]
-    both = sum(co_occurrence(manifest.split(name)) for name in manifest.splits)[frequent][:, frequent].toarray()
-    share = both / np.maximum(np.diag(both)[:, None], 1)
-    np.fill_diagonal(share, np.nan)
-    most = float(np.nanmax(share, initial=0.0)) or 1.0
-    shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
-    names = [short(report.classes[k], 16) for k in frequent]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    some = f" (the {TOGETHER} most frequent)" if len(report.classes) > TOGETHER else ""
-    axes.set_title(f"share of a row's images with the column's label{some}", loc="left", fontsize=11)
-    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.01)
-    bar.ax.tick_params(labelsize=8)
+    frequent, omitted = supported(report.class_counts, TOGETHER)
+    both = sum(co_occurrence(manifest.split(name)) for name in manifest.splits).toarray()
+    shares = both / np.maximum(np.diag(both)[:, None], 1)
+    draw_shares(axes, shares, report.class_counts, report.classes, frequent, size=7)
+    axes.set_title(f"of a row's images, how many % have the column's label; white: none{omitted}", loc="left", fontsize=10)
 
 
 def _draw_cardinality(axes: Axes, report: Report) -> None:
@@ -112,23 +106,14 @@ def _draw_cardinality(axes: Axes, report: Report) -> None:
 def _draw_montage(figure: SubFigure, manifest: Manifest) -> None:
     """Show images drawn at random, always the same ones, with their labels."""
     split = manifest.split(manifest.splits[0])
-    rows, columns = PICTURES
-    order = np.random.default_rng(0).permutation(len(split))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    sample = iter(order[: 4 * rows * columns].tolist())
-    for axes in grid.flat:
-        bare(axes)
-        picture = None
-        for i in sample:
-            with suppress(DataError):  # an image that was not checked
-                picture = open_image(split.path(i))
-                break
-        if picture is None:
-            axes.set_visible(False)
-            continue
-        picture.thumbnail((SIDE, SIDE))
-        axes.imshow(np.asarray(picture))
-        labels = ", ".join(short(manifest.classes[k], 60) for k in split.active(i)) or "(no label)"
-        lines = textwrap.wrap(labels, 24, break_on_hyphens=False)
-        axes.set_title("\n".join(lines[:3]) + (" …" if len(lines) > 3 else ""), fontsize=8)
+    tiles: list[Tile] = []
+    for i in np.random.default_rng(0).permutation(len(split))[: 4 * PICTURES].tolist():
+        with suppress(DataError):  # an image that was not checked
+            labels = ", ".join(manifest.classes[k] for k in split.active(i)) or "(no label)"
+            lines = textwrap.wrap(labels, 24, break_on_hyphens=False)
+            tiles.append(Tile(open_image(split.path(i)), (*lines[:3], *["…"] * (len(lines) > 3))))
+        if len(tiles) == PICTURES:
+            break
+    if tiles:
+        draw_tiles(figure, tiles, columns=COLUMNS, size=8)
     figure.suptitle(f"some images of split {short(split.name)}", x=0.01, ha="left", fontsize=11)

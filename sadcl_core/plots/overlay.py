@@ -30,9 +30,25 @@ def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Im
     relative = (finite - mean) / (most - mean) if most > mean * (1 + 1e-4) else np.zeros_like(finite)
     heat = Image.fromarray(relative.astype(np.float32)).resize(photo.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(heat), 0, 1)
-    colours = colormaps["inferno"](LOWEST + (HIGHEST - LOWEST) * strength)[..., :3] * 255
-    opacity = (OPAQUE * strength)[..., None]
+    drawn = heat_colours(strength)
+    colours, opacity = drawn[..., :3] * 255, drawn[..., 3:]
     pixels = np.asarray(photo.convert("RGB"), dtype=np.float32)
     grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
     pixels = pixels + GREY * (grey - pixels)
     return Image.fromarray((pixels * (1 - opacity) + colours * opacity).round().astype(np.uint8))
+
+
+def heat_colours(strength: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return what is laid over a photo, (..., 4) red, green, blue and opacity in 0..1, where a weight is so strong.
+
+    Args:
+        strength: (...) in 0..1, from the mean of a map to its highest weight.
+
+    Example:
+        >>> heat_colours([0, 1])[:, 3].tolist()
+        [0.0, 0.8]
+    """
+    relative = np.asarray(strength, dtype=np.float64)
+    colours = np.array(colormaps["inferno"](LOWEST + (HIGHEST - LOWEST) * relative))
+    colours[..., 3] = OPAQUE * relative
+    return colours

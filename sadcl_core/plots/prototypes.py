@@ -14,6 +14,7 @@ from sadcl_core.plots.names import name_points
 from sadcl_core.plots.style import GREY, bare, colour, marker, save, short
 
 PAIRS = 15  # most alike, as bars
+EQUAL = 0.95  # cosine, from which on prototypes are nearly equal
 NAMED = 100  # classes, up to which the rows of the matrix have names
 
 
@@ -88,7 +89,8 @@ def _draw_map(axes: Axes, points: npt.NDArray[np.float64], classes: Sequence[str
 def _draw_matrix(axes: Axes, cosines: npt.NDArray[np.float64], order: Sequence[int], classes: Sequence[str]) -> None:
     shown = cosines[np.ix_(order, order)].copy()
     np.fill_diagonal(shown, np.nan)
-    drawn = axes.imshow(shown, cmap="cividis", interpolation="nearest")
+    lowest, highest = float(np.nanmin(shown)), float(np.nanmax(shown))
+    drawn = axes.imshow(shown, cmap="cividis", vmin=min(0, lowest), vmax=1, interpolation="nearest")
     axes.set_facecolor("#DDDDDD")
     if len(order) <= NAMED:
         size = 8 if len(order) <= 25 else max(3.0, 260 / len(order))
@@ -98,7 +100,8 @@ def _draw_matrix(axes: Axes, cosines: npt.NDArray[np.float64], order: Sequence[i
         axes.tick_params(length=0, pad=2)
     else:
         bare(axes)
-    axes.set_title("cosine of each pair, like classes together", loc="left", fontsize=10)
+    equal = f": nearly equal, as none is below {EQUAL:g}" if lowest >= EQUAL else ""
+    axes.set_title(f"cosine of each pair, {lowest:.4g} to {highest:.4g}{equal}", loc="left", fontsize=10)
     bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01)
     bar.ax.tick_params(labelsize=7)
 
@@ -109,10 +112,11 @@ def _draw_pairs(axes: Axes, cosines: npt.NDArray[np.float64], pairs: Sequence[tu
     axes.plot(values, places, "o", color=colour(0), markersize=5)
     for place, value in zip(places, values, strict=True):
         at = (value, place)
-        axes.annotate(f"{value:.4f}", at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=7, color=GREY)
+        axes.annotate(f"{value:.5f}", at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=7, color=GREY)
     axes.set_yticks(places, [f"{short(classes[a], 20)} · {short(classes[b], 20)}" for a, b in pairs], fontsize=7)
     axes.set_ylim(max(len(pairs), 3) - 0.4, -0.6)
-    axes.margins(x=0.15)
+    axes.set_xlim(min(0, *values), 1.15)
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
     axes.grid(axis="y", alpha=0.25)
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title("cosine of the classes that are most alike", loc="left", fontsize=10)

@@ -26,6 +26,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#3
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 GREY = "#555555"
 ESCAPED = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
+UNESCAPED = re.compile(r"(?<!\\)\$")
 ESCAPE_NOTE = "\\u and digits: a letter that no installed font has"
 SELECTORS = range(0xFE00, 0xFE10)  # they choose a form of the letter before them, and are not drawn
 NO_LETTERS = re.compile("last ?resort|blank|color|barcode", re.IGNORECASE)  # fonts of boxes, of nothing, of pictures
@@ -83,7 +84,7 @@ def figure_format(path: Path) -> str:
 
 
 def short(name: str, length: int = 24, *, middle: bool = False) -> str:
-    """A name as it can be drawn: on one line, not too long, a letter that no font has by its number, and with no formula in it.
+    r"""A name as it can be drawn: on one line, not too long, a letter that no font has by its number, and with no formula in it.
 
     Args:
         name: any text.
@@ -93,14 +94,16 @@ def short(name: str, length: int = 24, *, middle: bool = False) -> str:
     Example:
         >>> short("a long name of a file.jpg", 12), short("a long name of a file.jpg", 12, middle=True)
         ('a long name…', 'a long…e.jpg')
-        >>> short("a\\x07b")
-        'a\\\\u0007b'
+        >>> print(short("5 $\x07"))
+        5 \$\u0007
     """
-    letters = [_drawn(letter) for letter in " ".join(name.split())]
+    line = " ".join(name.split())
+    seen = any(letter.isprintable() for letter in line)
+    letters = [_drawn(letter) if seen else _numbered(letter) for letter in line]
     end = (length - 1) // 2 if middle else 0
     if sum(map(len, letters)) > length:
         letters = [*_first(letters, length - 1 - end), "…", *reversed(_first(letters[::-1], end))]
-    return "".join(letters).replace("$", "\\$")
+    return UNESCAPED.sub(r"\\$", "".join(letters))
 
 
 def _first(letters: list[str], length: int) -> list[str]:
@@ -114,8 +117,10 @@ def _first(letters: list[str], length: int) -> list[str]:
 def _drawn(letter: str) -> str:
     if font_with(letter) is not None:
         return letter
-    if unicodedata.category(letter) == "Cf" or ord(letter) in SELECTORS:
-        return ""
+    return "" if unicodedata.category(letter) == "Cf" or ord(letter) in SELECTORS else _numbered(letter)
+
+
+def _numbered(letter: str) -> str:
     return f"\\u{ord(letter):04x}" if ord(letter) < 1 << 16 else f"\\U{ord(letter):08x}"
 
 
@@ -141,10 +146,10 @@ def families(text: str) -> list[str]:
 
 
 def font_with(letter: str) -> str | None:
-    """Return the file of a font that has a letter: matplotlib's own, or the first one by name that is installed; None: no font has it.
+    r"""Return the file of a font that has a letter: matplotlib's own, or the first that is installed; None where none has it.
 
     Example:
-        >>> Path(font_with("ß")).name, font_with("\\x07")
+        >>> Path(font_with("ß")).name, font_with("\x07")
         ('DejaVuSans.ttf', None)
     """
     if get_font(_own_font()).get_char_index(ord(letter)):

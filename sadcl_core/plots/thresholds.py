@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from sadcl_core.plots.style import COLOURS, GREY, colour, save, short
 
 Values = npt.NDArray[np.float64]
 
-NAMED = 10  # classes, up to which each curve has a colour and a name
+NAMED = 10  # classes, up to which each curve has a colour and a name; of more, half of them at each end
 SAME_F1 = (0.2, 0.4, 0.6, 0.8)
 LINES = ("-", "--", ":")
 
@@ -50,7 +51,7 @@ def plot_thresholds(numbers: ThresholdCurves, path: Path, *, title: str) -> Path
         path: of the figure.
         title: above them.
     """
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    figure = Figure(figsize=(12, 5.9), layout="constrained")
     figure.suptitle(short(title, 120), x=0.01, ha="left", fontsize=12)
     curves, f1 = figure.subplots(1, 2)
     _draw_curves(curves, numbers)
@@ -63,28 +64,35 @@ def plot_thresholds(numbers: ThresholdCurves, path: Path, *, title: str) -> Path
 
 
 def _draw_curves(axes: Axes, numbers: ThresholdCurves) -> None:
-    few = len(numbers.each) <= NAMED
     for level in SAME_F1:
         recall = np.linspace(level / 2, 1, 100)[1:]
         axes.plot(recall, level * recall / (2 * recall - level), color="#CCCCCC", linewidth=0.7, linestyle=":")
         axes.annotate(
             f"F1 {level:g}", (1, level / (2 - level)), xytext=(2, 0), textcoords="offset points", fontsize=6, color=GREY
         )
-    for k, curve in enumerate(numbers.each):
-        if len(curve.recall):
-            (line,) = axes.plot(curve.recall, curve.precision, linewidth=0.5, alpha=0.4, color="#888888")
-            if few:
-                line.set(
-                    linewidth=1.1, alpha=0.9, color=colour(k), linestyle=LINES[k // len(COLOURS)], label=short(numbers.classes[k])
-                )
+    drawn = [k for k, curve in enumerate(numbers.each) if len(curve.recall)]
+    areas = {k: float(np.trapezoid(numbers.each[k].precision, numbers.each[k].recall)) for k in drawn}
+    ranked = sorted(drawn, key=lambda k: -areas[k])
+    some = len(ranked) > NAMED
+    named = [*ranked[: NAMED // 2], *ranked[-(NAMED // 2) :]] if some else drawn
+    for k in drawn:
+        axes.plot(numbers.each[k].recall, numbers.each[k].precision, linewidth=0.5, alpha=0.4, color="#888888")
+    for number, k in enumerate(named):
+        style: Any = {"color": colour(number), "linestyle": LINES[number // len(COLOURS)], "linewidth": 1.1}
+        axes.plot(numbers.each[k].recall, numbers.each[k].precision, label=short(numbers.classes[k]), **style)
     axes.plot(numbers.together.recall, numbers.together.precision, color="black", linewidth=2.2, label="all decisions together")
     axes.set_xlim(0, 1)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    drawn = sum(len(curve.recall) > 0 for curve in numbers.each)
-    left_out = f", {len(numbers.each) - drawn} without a positive left out" if drawn < len(numbers.each) else ""
-    axes.set_title(f"precision and recall of {drawn} classes{left_out}", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=7, loc="lower left")
+    left_out = f", {len(numbers.each) - len(drawn)} without a positive left out" if len(drawn) < len(numbers.each) else ""
+    ends = f"\nnamed: the {NAMED // 2} with most area under their curve and the {NAMED // 2} with least" if some else ""
+    axes.set_title(f"precision and recall of {len(drawn)} classes{left_out}{ends}", loc="left", fontsize=9)
+    _legend(axes, columns=3)
+
+
+def _legend(axes: Axes, *, columns: int) -> None:
+    """Put the legend under the axes, where no curve is."""
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=columns)
 
 
 def _draw_f1(axes: Axes, numbers: ThresholdCurves) -> None:
@@ -103,5 +111,5 @@ def _draw_f1(axes: Axes, numbers: ThresholdCurves) -> None:
         )
     axes.set_xlim(0, 1)
     axes.set_xlabel("threshold, the same for all classes")
-    axes.set_title("F1, the best of each on these images marked", loc="left", fontsize=10)
-    axes.legend(framealpha=1, edgecolor="white", fontsize=8, loc="lower center")
+    axes.set_title("F1, the best of each on these images marked", loc="left", fontsize=9)
+    _legend(axes, columns=2)
