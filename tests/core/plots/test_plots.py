@@ -21,7 +21,7 @@ from sadcl_core.plots.contact_sheet import Tile, plot_contact_sheet
 from sadcl_core.plots.curves import plot_curves
 from sadcl_core.plots.embeddings import FeatureMap, plot_embeddings
 from sadcl_core.plots.prototypes import plot_prototypes
-from sadcl_core.plots.style import colour, marker
+from sadcl_core.plots.style import ESCAPE_NOTE, colour, families, font_with, marker
 from sadcl_core.plots.thresholds import ThresholdCurves, plot_thresholds
 
 RNG = np.random.default_rng(0)
@@ -196,3 +196,31 @@ def test_matplotlib_may_say_how_many_pixels_an_inch_has(tmp_path: Path) -> None:
     fine = width("fine.png")
     with rc_context({"savefig.dpi": 50}):
         assert width("coarse.png") == pytest.approx(fine / 4, rel=0.02)
+
+
+def test_letters_that_no_font_has_are_numbers_and_the_figure_says_so(tmp_path: Path) -> None:
+    plain, escaped = (
+        plot_curves(curve_rows({"a": 1}), tmp_path / f"{k}.svg", title=title).read_text()
+        for k, title in enumerate(("größe", "\U000e0fff \x07"))
+    )
+    assert "<!-- \\U000e0fff \\u0007 -->" in escaped
+    assert ESCAPE_NOTE in escaped
+    assert ESCAPE_NOTE not in plain
+
+
+def test_a_letter_of_another_font_is_drawn(tmp_path: Path) -> None:
+    letter = next(chr(k) for k in range(0x20D0, 0x2A00) if font_with(chr(k)) not in (None, font_with("a")))  # STIX comes along
+    assert len(families(f"a{letter}")) == 2
+    assert inked(plot_curves(curve_rows({"a": 1}), tmp_path / "c.png", title=letter)) > 0.005
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(0.96, True), (0.5, False)])
+def test_prototypes_that_are_nearly_equal_are_said_to_be(tmp_path: Path, lowest: float, expected: bool) -> None:
+    cosines = np.full((3, 3), lowest) + (1 - lowest) * np.eye(3)
+    path = plot_prototypes(None, cosines, range(3), [(0, 1)], ["a", "b", "c"], [], tmp_path / "p.svg", title="a title")
+    assert ("nearly equal" in path.read_text()) == expected
+
+
+def test_what_is_left_out_of_the_co_occurrences_is_said(tmp_path: Path) -> None:
+    text = plot_co_occurrence(labelled(100, 1200), tmp_path / "c.svg").read_text()
+    assert "20 less frequent classes left out" in text
