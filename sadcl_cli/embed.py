@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sadcl_cli.console import counting, say, show, show_json, warn
+from sadcl_cli.console import counting, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
 from sadcl_cli.options import (
     BatchSize,
@@ -23,6 +22,11 @@ from sadcl_cli.options import (
     Workers,
     takes_verbosity,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sadcl_core.inference.embed_split import Pairs
 
 
 @takes_verbosity
@@ -61,8 +65,9 @@ def embed(
 
     sadcl search and any program that reads Parquet or NumPy arrays find alike images in them.
     """
-    from sadcl_core.errors import DataError, UsageError
-    from sadcl_core.inference.coordinates import check_rows, require_umap
+    from sadcl_core.errors import UsageError
+    from sadcl_core.inference.coordinates import require_umap
+    from sadcl_core.runtime.files import safe_name
 
     if images and (data or split or every_label):
         raise UsageError("IMAGE and DIR have no labels: leave out --data, --split and --every-label.")
@@ -70,53 +75,37 @@ def embed(
         raise UsageError("--every-label and --predicted exclude each other.")
     if coordinates == "umap":
         require_umap()
+    loading: dict[str, Any] = {"device": device, "precision": precision, "img_size": img_size}
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "limit": limit}
+    options |= {"coordinates": coordinates, "seed": seed}
     errors: list[str] = []
     if images:
         from sadcl_core.data.image_stream import open_images
 
         stream = open_images(images)
-        count = stream.count()
-        model = open_model(weights, device=device, precision=precision, img_size=img_size)
+        model = open_model(weights, **loading)
 
         from sadcl_core.inference.embed_split import write_image_embeddings
 
         folder = output or model.folder("embeddings") / "images"
         with counting("embedding images") as progress:
-            rows, errors = write_image_embeddings(
-                model,
-                islice(stream, limit),
-                folder,
-                count=count if limit is None or count is None else min(count, limit),
-                batch_size=batch_size,
-                workers=workers,
-                progress=progress,
-            )
+            rows, errors = write_image_embeddings(model, stream, folder, progress=progress, **options)
     else:
-        model, opened = open_model_and_split(
-            weights, data=data, split=split, device=device, precision=precision, img_size=img_size
-        )
+        model, opened = open_model_and_split(weights, data=data, split=split, **loading)
 
         from sadcl_core.inference.embed_split import write_embeddings
-        from sadcl_core.runtime.files import safe_name
 
-        check_rows(min(len(opened), limit or len(opened)), coordinates)
         folder = output or model.folder("embeddings") / safe_name(opened.name)
+        pairs: Pairs = "every" if every_label else "predicted" if predicted else "active"
         with counting("embedding images") as progress:
-            rows = write_embeddings(
-                model,
-                opened,
-                folder,
-                batch_size=batch_size,
-                workers=workers,
-                limit=limit,
-                pairs="every" if every_label else "predicted" if predicted else "active",
-                progress=progress,
-            )
-    if coordinates:
-        from sadcl_core.inference.coordinates import add_coordinates
+            rows = write_embeddings(model, opened, folder, pairs=pairs, progress=progress, **options)
+    _show(rows, errors, json=json)
 
-        say(f"places in the plane by {coordinates}")
-        add_coordinates(folder, method=coordinates, seed=seed)
+
+def _show(rows: dict[Path, int], errors: list[str], *, json: bool) -> None:
+    """Show what was written; images that could not be read are an error."""
+    from sadcl_core.errors import DataError
+
     if json:
         show_json({"schema_version": 1, "files": {str(path): count for path, count in rows.items()}, "errors": errors})
     else:
@@ -125,5 +114,5 @@ def embed(
     for error in errors:
         warn(error)
     if errors:
-        done = rows[folder / "image_features.parquet"] + len(errors)
+        done = list(rows.values())[-1] + len(errors)  # the table of images is the last
         raise DataError(f"{len(errors):,} of {done:,} images could not be read; the others are done.")

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from sadcl_core.inference.predict import Prediction
     from sadcl_core.inference.predict_images import PredictedImages
-    from sadcl_core.inference.predictor import Predictor
-    from sadcl_core.inference.sinks import Sink
 
 MOST_WARNINGS = 10  # about images that cannot be read, where a file says it of all of them
 
@@ -117,21 +115,16 @@ def predict(
     An image that cannot be read is named, the others are done, and the exit code is 3.
     """
     from sadcl_core.data.image_stream import open_images
+    from sadcl_core.inference.sinks import Places, open_sinks
     from sadcl_core.runtime.launcher import is_main_process
 
     if not is_main_process():
         return
-    for given, needs, words in (
-        (all_scores, json or output, "--all-scores is for the JSON. Give --json as well, or -o."),
-        (embed, output, "--embed writes features into a file. Give -o FILE.parquet as well."),
-        (
-            append or underscore,
-            save_txt or txt_dir,
-            "--append and --underscore are for texts. Give --save-txt or --txt-dir as well.",
-        ),
-    ):
-        if given and not needs:
-            raise UsageError(words)
+    if all_scores and not (json or output):
+        raise UsageError("--all-scores is for the JSON. Give --json as well, or -o.")
+    if embed and output is None:
+        raise UsageError("--embed writes features into a file. Give -o FILE.parquet as well.")
+    places = Places(save_txt, txt_dir, append, underscore, annotate, sort, keywords)
     if output is not None:
         from sadcl_core.inference.prediction_file import check_target
 
@@ -152,15 +145,8 @@ def predict(
 
     from sadcl_core.inference.predict_images import predict_images
 
-    sinks = _open_sinks(
-        model,
-        texts=(save_txt or txt_dir is not None, txt_dir, append, underscore),
-        annotate=annotate,
-        sort=sort,
-        keywords=keywords,
-        exist_ok=exist_ok,
-        labels={"threshold": [float(v) for v in model.choose_thresholds(threshold).values], "topk": topk, "exclude": exclude},
-    )
+    rules: dict[str, Any] = {"threshold": threshold or None, "topk": topk, "exclude": exclude or ()}
+    sinks = open_sinks(places, model, **rules, exist_ok=exist_ok)
     quiet = output is not None or bool(sinks)  # the lines are not what was asked for
     lines = _Lines(model.classes if all_scores else (), json=json, quiet=quiet and not json, width=min(80, max(map(len, images))))
     with counting("predicting", bar=lines.quiet or (messages().is_terminal and not results().is_terminal)) as progress:
@@ -171,9 +157,7 @@ def predict(
             exist_ok=exist_ok,
             sinks=sinks,
             each=lines,
-            threshold=threshold or None,
-            topk=topk,
-            exclude=exclude or (),
+            **rules,
             all_scores=all_scores,
             embed=embed,
             batch_size=batch_size,
@@ -211,34 +195,6 @@ class _Lines:
             show(f"{done.images:,} images{f' saved to {output}' if output is not None else ''}")
         if done.errors:
             raise DataError(f"{done.errors:,} of {done.images:,} images could not be read; the others are done.")
-
-
-def _open_sinks(
-    model: Predictor[Any],
-    *,
-    texts: tuple[bool, Path | None, bool, bool],
-    annotate: Path | None,
-    sort: Path | None,
-    keywords: Literal["inside", "sidecar"] | None,
-    exist_ok: bool,
-    labels: dict[str, Any],
-) -> list[Sink]:
-    """Return the places that labels go to beside the terminal and a file."""
-    if not (texts[0] or annotate or sort or keywords):
-        return []
-    from sadcl_core.inference.sinks import Annotated, Keywords, Sorted, Tags
-
-    job = {**model.settings, **labels}
-    sinks: list[Sink] = []
-    if texts[0]:
-        sinks.append(Tags(texts[1], append=texts[2], underscore=texts[3], exist_ok=exist_ok))
-    if sort:
-        sinks.append(Sorted(sort, model.classes, job, exist_ok=exist_ok))
-    if annotate:
-        sinks.append(Annotated(annotate, job, exist_ok=exist_ok))
-    if keywords:
-        sinks.append(Keywords(keywords))
-    return sinks
 
 
 def parse_part(text: str) -> tuple[int, int]:

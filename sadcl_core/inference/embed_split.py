@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 
 from sadcl_core.data.batches import read_batches
+from sadcl_core.data.image_stream import ImageStream
 from sadcl_core.data.images import NamedImage
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
+from sadcl_core.inference.coordinates import Method, add_coordinates, check_rows
 from sadcl_core.inference.embedding_index import ABOUT, ARRAYS, IMAGES, LABELS, PROTOTYPES, SCHEMA_VERSION, fingerprint, unit
 from sadcl_core.inference.load import Model
 from sadcl_core.runtime.files import replacing
@@ -125,6 +128,8 @@ def write_embeddings(
     workers: int | None = None,
     limit: int | None = None,
     pairs: Pairs = "active",
+    coordinates: Method | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[Path, int]:
     """Write the features of a split as an index, batch by batch; see `sadcl_core.inference.embedding_index` for its files.
@@ -137,6 +142,8 @@ def write_embeddings(
         workers: processes that read images; None chooses.
         limit: only the first so many images.
         pairs: as for `label_features`.
+        coordinates: adds the places in the plane; see `sadcl_core.inference.coordinates.add_coordinates`, also for its errors.
+        seed: of the coordinates.
         progress: called with how many images are done, of how many.
 
     Returns:
@@ -145,32 +152,40 @@ def write_embeddings(
     Raises:
         DataError: the split is empty, or an image cannot be read.
     """
+    check_rows(min(len(split), limit or len(split)), coordinates)
     batches = label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, pairs=pairs, progress=progress)
     description = split.manifest.description
     paths = _Paths(split)
     about = {"dataset": description.name, "split": split.name, "pairs": pairs}
-    return _write(model, batches, split, paths, folder, about)
+    rows = _write(model, batches, split, paths, folder, about)
+    if coordinates is not None:
+        add_coordinates(folder, method=coordinates, seed=seed)
+    return rows
 
 
 def write_image_embeddings(
     model: Model,
-    images: Iterable[NamedImage],
+    images: ImageStream,
     folder: Path,
     *,
-    count: int | None = None,
     batch_size: int = 32,
     workers: int | None = None,
+    limit: int | None = None,
+    coordinates: Method | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[dict[Path, int], list[str]]:
     """Write the features of images without labels, and of the labels that the model predicts; otherwise as `write_embeddings`.
 
     Args:
         model: from `sadcl_core.load`.
-        images: such as a stream of `sadcl_core.data.image_stream.open_images`; those that cannot be read are left out.
+        images: of `sadcl_core.data.image_stream.open_images`; those that cannot be read are left out.
         folder: where the files go.
-        count: how many images there are, where that is known.
         batch_size: images at a time.
         workers: threads that read images; None chooses.
+        limit: only the first so many images.
+        coordinates: as for `write_embeddings`.
+        seed: of the coordinates.
         progress: called with how many images are done, of how many (0: not known).
 
     Returns:
@@ -179,12 +194,16 @@ def write_image_embeddings(
     Raises:
         DataError: no image could be read.
     """
+    count = images.count()
+    if count is not None:
+        count = min(count, limit or count)
+        check_rows(count, coordinates)
     names: list[str] = []
     paths: list[str] = []
     errors: list[str] = []
 
     def named() -> Iterator[NamedImage]:
-        for image in images:
+        for image in islice(images, limit):
             names.append(image.name)
             paths.append(str(image.source.absolute()) if isinstance(image.source, Path) else "")
             yield image
@@ -202,7 +221,10 @@ def write_image_embeddings(
         if errors and len(errors) == done:
             raise DataError(f"None of {done:,} images could be read. {errors[0]}")
 
-    return _write(model, batches(), names, paths, folder, {"dataset": "images without labels", "pairs": "predicted"}), errors
+    rows = _write(model, batches(), names, paths, folder, {"dataset": "images without labels", "pairs": "predicted"})
+    if coordinates is not None:
+        add_coordinates(folder, method=coordinates, seed=seed)
+    return rows, errors
 
 
 def _write(

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from typing import Any, Literal
 from sadcl_core.data.images import EXTENSIONS, NamedImage, open_image
 from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.predict import Prediction, printable_name
+from sadcl_core.inference.predictor import Predictor
+from sadcl_core.inference.thresholds import ThresholdRequest
 from sadcl_core.runtime.files import explained, plain_path, replacing, safe_name, write_json, write_text
 
 NO_LABEL = "no label"  # the folder of images without one
@@ -312,6 +315,65 @@ class Annotated(Sink):
         path = path_below(image, self.folder)
         with replacing(path.with_name(f"{path.name}.jpg"), "--annotate") as temporary:
             annotate(photo, prediction.labels, prediction.attention).save(temporary, "JPEG", quality=90)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places beside a table that labels are to go to.
+
+    Attributes:
+        save_txt: into texts, see `Tags`.
+        txt_dir: into texts in this folder.
+        append: as for `Tags`.
+        underscore: as for `Tags`.
+        annotate: a folder for `Annotated`.
+        sort: a folder for `Sorted`.
+        keywords: as for `Keywords`.
+    """
+
+    save_txt: bool = False
+    txt_dir: Path | None = None
+    append: bool = False
+    underscore: bool = False
+    annotate: Path | None = None
+    sort: Path | None = None
+    keywords: Literal["inside", "sidecar"] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise a UsageError for options of texts without texts."""
+        if (self.append or self.underscore) and not (self.save_txt or self.txt_dir):
+            raise UsageError("--append and --underscore are for texts. Give --save-txt or --txt-dir as well.")
+
+
+def open_sinks(
+    places: Places,
+    model: Predictor[Any],
+    *,
+    threshold: ThresholdRequest = None,
+    topk: int | None = None,
+    exclude: Sequence[str] = (),
+    exist_ok: bool = False,
+) -> list[Sink]:
+    """Return the sinks of some places, for the labels that a model gives with these options of `predict_images`.
+
+    Raises:
+        UsageError: a folder is filled with something else.
+        MachineError: exiftool is needed and not installed.
+    """
+    job: dict[str, Any] = {}
+    if places.sort is not None or places.annotate is not None:
+        values = [float(value) for value in model.choose_thresholds(threshold).values]
+        job = {**model.settings, "threshold": values, "topk": topk, "exclude": list(exclude) or None}
+    sinks: list[Sink] = []
+    if places.save_txt or places.txt_dir is not None:
+        sinks.append(Tags(places.txt_dir, append=places.append, underscore=places.underscore, exist_ok=exist_ok))
+    if places.sort is not None:
+        sinks.append(Sorted(places.sort, model.classes, job, exist_ok=exist_ok))
+    if places.annotate is not None:
+        sinks.append(Annotated(places.annotate, job, exist_ok=exist_ok))
+    if places.keywords is not None:
+        sinks.append(Keywords(places.keywords))
+    return sinks
 
 
 def path_below(image: NamedImage, folder: Path) -> Path:

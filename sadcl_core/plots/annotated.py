@@ -100,5 +100,5 @@ def _with_list(photo: Image.Image, labels: Sequence[tuple[str, float]], size: in
 @cache
 def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
     """Return the font that the first letter needs which matplotlib's own does not have, or that one."""
-    own = font_with("a")
-    return ImageFont.truetype(next((file for letter in text if (file := font_with(letter)) not in (None, own)), own), size)
+    own = str(font_with("a"))
+    return ImageFont.truetype(next((file for letter in text if (file := font_with(letter) or own) != own), own), size)

@@ -14,7 +14,6 @@ from sadcl_core.data.images import read_image
 from sadcl_core.data.manifest import load_manifest
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
-from sadcl_core.inference.coordinates import add_coordinates
 from sadcl_core.inference.embed_split import write_embeddings, write_image_embeddings
 from sadcl_core.inference.embedding_index import open_index
 from sadcl_core.inference.load import Model, load_trained
@@ -118,7 +117,7 @@ def test_files_without_labels_have_those_that_are_predicted(model: Model, split:
 def test_coordinates_are_columns(model: Model, split: Split, tmp_path: Path) -> None:
     write_embeddings(model, split, tmp_path, limit=2)
     before = pq.read_table(tmp_path / "label_features.parquet")
-    add_coordinates(tmp_path)
+    write_embeddings(model, split, tmp_path, limit=2, coordinates="tsne")
     after = pq.read_table(tmp_path / "label_features.parquet")
     assert after.drop_columns(["x", "y"]).equals(before)
     assert (np.isfinite(after["x"].to_numpy()).all()) == (before.num_rows >= 3)
