@@ -286,16 +286,14 @@ class _Named(_Columns):
         here = [k for k in paths if not ADDRESS.match(str(first[k]).strip())] or paths
         among = find_column([self.header[k] for k in here], IMAGE_COLUMNS)
         named = find_column(self.header, IMAGE_COLUMNS)
-        k, reason = (
-            (here[among], "its name is a usual one and it holds paths of images")
-            if among is not None
-            else (here[0], "it holds paths of images")
-            if here
-            else (named, "its name is a usual one")
-            if named is not None
-            else (0, "it is the first")
-        )
-        self.give(k, "image", reason)
+        if here:
+            k, reason = here[among or 0], "it holds paths of images"
+        elif named is not None:
+            k, reason = named, "its name is a usual one"
+        else:
+            shown = ", ".join(self.header)[:200]
+            raise DataError(f"{self.path} has no column of images ({shown}). Say which it is: --image-column NAME.")
+        self.give(k, "image", reason if among is None else "its name is a usual one and it holds paths of images")
         return k
 
     def _split(self, image: int) -> tuple[int | None, dict[str, str]]:
@@ -350,12 +348,8 @@ class _Named(_Columns):
             return _Labels(self._in_a_cell(named, flags, image, free), value=self._value(image, named, free))
         if named is not None and not flags:
             return self._of_one_column(named, image)
-        # a class called `unknown` or `label` among the others
-        more = [
-            k
-            for k in (unknown if unknown is not None and flags and self.profile(unknown).is_flags else None, named)
-            if k is not None
-        ]
+        named_as_others = [named, unknown if flags and unknown is not None and self.profile(unknown).is_flags else None]
+        more = [k for k in named_as_others if k is not None]  # a class called `unknown` or `label` among the others
         facts, flags = sorted([*facts, *more]), sorted([*flags, *more])
         if flags:
             return _Labels(flags=self._classes(facts, flags))

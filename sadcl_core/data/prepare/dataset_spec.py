@@ -18,7 +18,7 @@ from sadcl_core.runtime.files import exists, safe_name
 DATA = Path("data")  # where a data set is looked for, by its name, when no folder is given
 AS_DETECTED = Reading()
 PREPARED = Path("prepared")  # where manifests are written, by the data set's name, when no folder is given
-TEXTS = (".csv", ".tsv")
+BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # formats, whatever the columns are called
 VAGUE = re.compile(
     r"^_?(annotations?|labels?|metadata|_?classes|data|dataset|train\w*|val\w*|test\w*|instances\w*|result|export)\b", re.I
 )
@@ -86,8 +86,9 @@ def find_labels(
         DataError: the format is unknown, or several files may be meant.
     """
     public = spec.given[0] if not spec.paths else ""
-    if reading.image_column and not expected and spec.paths and all(path.suffix.lower() in TEXTS for path in spec.paths.values()):
-        expected = "csv"  # whatever its columns are called
+    if reading.image_column and not expected and spec.paths:
+        formats = {BY_SUFFIX.get(path.suffix.lower(), "") for path in spec.paths.values()}
+        expected = formats.pop() if len(formats) == 1 else ""
     if public:
         if expected not in ("", DATASETS[public]):
             raise UsageError(f"{public} is in the format {DATASETS[public]}. Leave --format out, or give the path of the labels.")

@@ -10,6 +10,7 @@ from sadcl_core.data.formats.source import Reading
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import (
     Writer,
+    draw_all,
     load,
     put,
     put_lines,
@@ -19,6 +20,14 @@ from tests.core.data.formats.samples import (
     write_jsonl,
     write_vertex,
 )
+
+
+def test_images_under_a_key_of_ones_own(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    path = put_lines(tmp_path / "mine.jsonl", [{"foto": "a", "labels": ["cat"]}, {"foto": "b", "labels": ["dog"]}])
+    with pytest.raises(DataError, match=r"has no column of images \(foto, labels\)\. Say which it is: --image-column NAME"):
+        load(path, expected="jsonl")
+    assert [row[0] for row in rows(load(path, reading=Reading(image_column="foto")))] == ["a.jpg", "b.jpg"]
 
 
 def test_labels_as_list_text_and_object(tmp_path: Path) -> None:
