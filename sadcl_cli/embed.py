@@ -10,6 +10,7 @@ from sadcl_cli.console import counting, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
 from sadcl_cli.options import (
     BatchSize,
+    Classes,
     Data,
     Device,
     ImgSize,
@@ -39,6 +40,7 @@ def embed(
         ),
     ] = None,
     weights: Weights = None,
+    classes: Classes = "",
     data: Data = None,
     split: Split = None,
     every_label: Annotated[
@@ -75,7 +77,7 @@ def embed(
         raise UsageError("--every-label and --predicted exclude each other.")
     if coordinates == "umap":
         require_umap()
-    loading: dict[str, Any] = {"device": device, "precision": precision, "img_size": img_size}
+    loading: dict[str, Any] = {"device": device, "precision": precision, "img_size": img_size, "classes": classes}
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "limit": limit}
     options |= {"coordinates": coordinates, "seed": seed}
     errors: list[str] = []

@@ -20,6 +20,7 @@ from sadcl_cli.options import (
     Limit,
     Output,
     Precision,
+    Resize,
     Split,
     Threshold,
     Tta,
@@ -42,7 +43,7 @@ COMPARING, CALIBRATING, SCORES, MODELS = "comparing two", "--calibrate", "--scor
 IGNORED = {
     COMPARING: (
         *("objective", "report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "output"),
-        *("tta", "format"),
+        *("tta", "resize", "format"),
     ),
     CALIBRATING: (
         "report",
@@ -54,9 +55,10 @@ IGNORED = {
         "topk",
         "bootstrap",
         "tta",
+        "resize",
         "format",
     ),
-    SCORES: ("data", "img_size", "tta", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
+    SCORES: ("data", "img_size", "tta", "resize", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
     MODELS: ("labels", "logits", "by_order", "label_threshold", *(name for name in READING if name not in NO_READING)),
 }
 
@@ -138,6 +140,7 @@ def evaluate_command(
     ] = None,
     img_size: ImgSize = None,
     tta: Tta = "none",
+    resize: Resize = 0,
     batch_size: BatchSize = 32,
     limit: Limit = None,
     device: Device = "auto",
@@ -205,6 +208,7 @@ def evaluate_command(
                 save_scores=save_scores,
                 output=output,
                 tta=tta,
+                resize=resize,
                 **how,
             )
     if not is_main_process():
@@ -227,6 +231,7 @@ def _refuse(context: typer.Context, subjects: list[Path], *, named: bool) -> Non
     """
     from sadcl_core.errors import DataError, UsageError
     from sadcl_core.evaluation.scores_file import is_scores_file
+    from sadcl_core.runs.card import is_checkpoint
 
     values = context.params
     scores, objective, least = values["scores"], values["objective"], values["min_map"]
@@ -243,6 +248,8 @@ def _refuse(context: typer.Context, subjects: list[Path], *, named: bool) -> Non
         raise UsageError(f"--json and --format {values['format']} are two forms of the same. Give one of them.")
     if values["format"] in ("text", "json"):
         given.pop("format", None)
+    if any(is_checkpoint(path) for path in subjects):
+        given.pop("classes", None)  # which it has no names of
     kinds = {is_scores_file(path) or path == scores for path in subjects} or {False}
     modes = {
         COMPARING: len(subjects) == 2,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sadcl_cli.console import show_json, stages
-from sadcl_cli.options import Data, ImgSize, Json, Split, Weights, takes_verbosity
+from sadcl_cli.options import Classes, Data, ImgSize, Json, Split, Weights, takes_verbosity
 
 
 @takes_verbosity
@@ -19,6 +19,7 @@ def export_command(
         typer.Option("--for", help="torch: torch.export; triton: a model repository; imgutils: a tagger's folder."),
     ] = "onnx",
     weights: Weights = None,
+    classes: Classes = "",
     data: Data = None,
     split: Split = None,
     images: Annotated[
@@ -49,6 +50,7 @@ def export_command(
             split=split,
             images=images,
             img_size=img_size,
+            classes=classes,
             int8=int8,
             progress=progress,
         )

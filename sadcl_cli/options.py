@@ -128,6 +128,22 @@ ImgSize = Annotated[
     int | None, typer.Option("--img-size", min=16, max=4096, help="Side in pixels; the training size unless given.")
 ]
 
+Resize = Annotated[
+    int,
+    typer.Option(
+        "--resize",
+        min=0,
+        max=4096,
+        metavar="SIDE",
+        help="Resize to this side first, and cut the centre of --img-size out: --resize 640 --img-size 576, as some papers test.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        "--classes", metavar="coco|voc|FILE|A,B", help="Names of the classes of another program's checkpoint, in order."
+    ),
+]
 Tta = Annotated[
     Literal["none", "flip", "crops"],
     typer.Option("--tta", help="Mean of the logits over an image and its mirror image, or five crops of it."),

@@ -13,10 +13,12 @@ from sadcl_cli.display.model import open_predictor
 from sadcl_cli.options import (
     MOST,
     BatchSize,
+    Classes,
     Device,
     GroupedCommand,
     ImgSize,
     Precision,
+    Resize,
     Threshold,
     Tta,
     Uncalibrated,
@@ -45,7 +47,7 @@ class PredictCommand(GroupedCommand):
         "Results beside and inside the images": (
             *("save_txt", "txt_dir", "append", "underscore", "annotate", "sort", "keywords"),
         ),
-        "Model and machine": ("weights", "img_size", "tta", "batch_size", "workers", "device", "precision"),
+        "Model and machine": ("weights", "classes", "img_size", "resize", "tta", "batch_size", "workers", "device", "precision"),
     }
 
 
@@ -102,7 +104,9 @@ def predict(
         str, typer.Option("--part", metavar="I/N", help="Only the I-th of N parts, from 1, for several machines.")
     ] = "1/1",
     uncalibrated: Uncalibrated = False,
+    classes: Classes = "",
     img_size: ImgSize = None,
+    resize: Resize = 0,
     tta: Tta = "none",
     batch_size: BatchSize = 32,
     workers: Workers = None,
@@ -124,6 +128,8 @@ def predict(
         raise UsageError("--all-scores is for the JSON. Give --json as well, or -o.")
     if embed and output is None:
         raise UsageError("--embed writes features into a file. Give -o FILE.parquet as well.")
+    if annotate and resize:
+        raise UsageError("--annotate draws on whole images, and --resize cuts out their centre. Leave one of both out.")
     places = Places(save_txt, txt_dir, append, underscore, annotate, sort, keywords)
     if output is not None:
         from sadcl_core.inference.prediction_file import check_target
@@ -137,6 +143,8 @@ def predict(
         img_size=img_size,
         uncalibrated=uncalibrated,
         tta=tta,
+        resize=resize,
+        classes=classes,
         threshold=threshold or (),
         labels=exclude or (),
     )

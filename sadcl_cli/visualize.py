@@ -13,6 +13,7 @@ from sadcl_cli.display.model import open_model, open_model_and_split
 from sadcl_cli.options import (
     MOST,
     BatchSize,
+    Classes,
     Data,
     Device,
     ImgSize,
@@ -47,10 +48,10 @@ def visualize() -> None:
 
 @app.command()
 @takes_verbosity
-def prototypes(weights: Weights = None, output: Output = None, seed: Seed = 0, json: Json = False) -> None:
+def prototypes(weights: Weights = None, classes: Classes = "", output: Output = None, seed: Seed = 0, json: Json = False) -> None:
     """Draw the class prototypes: t-SNE, cosines and the classes most alike; --json: the nearest of each class."""
     target = _place(output, "prototypes")
-    model = open_model(weights, device="cpu")
+    model = open_model(weights, device="cpu", classes=classes)
 
     from sadcl_core.inference.figures import draw_prototypes
 
@@ -66,6 +67,7 @@ def prototypes(weights: Weights = None, output: Output = None, seed: Seed = 0, j
 @takes_verbosity
 def embeddings(
     weights: Weights = None,
+    classes: Classes = "",
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -88,12 +90,14 @@ def embeddings(
 ) -> None:
     """Draw t-SNE of the label features of active labels, before and after projection, coloured by class."""
     from sadcl_core.inference.load import find_card
+    from sadcl_core.runs.card import is_checkpoint
 
     target = _place(output, "embeddings")
+    names = {path: classes if is_checkpoint(path) else "" for path in against or ()}
     for path in against or ():
-        find_card(path)  # before torch is imported
-    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
-    others = [open_model(path, device=device, img_size=img_size) for path in against or ()]
+        find_card(path, classes=names[path], img_size=img_size)  # before torch is imported
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size, classes=classes)
+    others = [open_model(path, device=device, img_size=img_size, classes=names[path]) for path in against or ()]
 
     from sadcl_core.inference.figures import draw_embeddings
 
@@ -121,6 +125,7 @@ def embeddings(
 def attention(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Images, in every form that predict takes.")],
     weights: Weights = None,
+    classes: Classes = "",
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", metavar="CLASS", help="Class to show. May be repeated.")
     ] = None,
@@ -149,7 +154,7 @@ def attention(
     if len(stream) == 1 and isinstance(stream[0].source, Path):
         image_size(stream[0].source)  # raises for anything but an image before the model is loaded
     names = [*(label or ()), *([name.strip() for name in labels.split(",")] if labels else [])]
-    model = open_model(weights, device=device, img_size=img_size, labels=names, threshold=threshold or ())
+    model = open_model(weights, device=device, img_size=img_size, classes=classes, labels=names, threshold=threshold or ())
 
     from sadcl_core.inference.figures import draw_attention, figure_names
 
@@ -187,6 +192,7 @@ def curves(weights: Run = None, output: Output = None) -> None:
 @takes_verbosity
 def co_occurrence(
     weights: Weights = None,
+    classes: Classes = "",
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="Split to count in.")] = "train",
     output: Output = None,
@@ -197,7 +203,7 @@ def co_occurrence(
     from sadcl_core.plots.co_occurrence import plot_co_occurrence
 
     target = _place(output, "co-occurrence")
-    model = find_card(weights)
+    model = find_card(weights, classes=classes)
     images = open_split(model, data=data, split=split).split
     folder = (model.run.path if model.run is not None else Path()) / "plots"
     _finish(plot_co_occurrence(images, target or folder / "co-occurrence.png"), json=False)
@@ -207,6 +213,7 @@ def co_occurrence(
 @takes_verbosity
 def thresholds(
     weights: Weights = None,
+    classes: Classes = "",
     data: Data = None,
     split: Split = None,
     limit: Limit = None,
@@ -219,7 +226,7 @@ def thresholds(
 ) -> None:
     """Draw precision against recall of every class, and F1 against the threshold; --json: the best thresholds."""
     target = _place(output, "thresholds")
-    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size, classes=classes)
 
     from sadcl_core.inference.figures import draw_thresholds
 
@@ -234,6 +241,7 @@ def thresholds(
 @takes_verbosity
 def predictions(
     weights: Weights = None,
+    classes: Classes = "",
     data: Data = None,
     split: Split = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Images to draw.")] = 24,
@@ -244,7 +252,7 @@ def predictions(
 ) -> None:
     """Draw held-out images with their predicted labels beside the true ones."""
     target = _place(output, "predictions")
-    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size)
+    model, images = open_model_and_split(weights, data=data, split=split, device=device, img_size=img_size, classes=classes)
 
     from sadcl_core.inference.figures import draw_predictions
 

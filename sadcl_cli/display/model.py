@@ -9,7 +9,7 @@ from sadcl_cli.console import one_line, say, stages
 from sadcl_cli.display.prepare import say_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sadcl_core.data.split import Split
     from sadcl_core.inference.load import Model
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def open_predictor(
-    weights: Path | None, *, threshold: Sequence[str] = (), labels: Sequence[str] = (), uncalibrated: bool = False, **options: Any
+    weights: Path | None,
+    *,
+    threshold: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    uncalibrated: bool = False,
+    **options: Any,
 ) -> Model | OnnxModel:
     """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before.
 
@@ -32,7 +37,7 @@ def open_predictor(
     """
     from sadcl_core.inference import load as loading
 
-    _refuse_unknown(weights, threshold, labels, uncalibrated)
+    _refuse_unknown(weights, threshold, labels, uncalibrated, options)
     model = loading.load(weights, uncalibrated=uncalibrated, **options)
     say(model_sentence(model))
     return model
@@ -42,19 +47,22 @@ def open_model(weights: Path | None, *, threshold: Sequence[str] = (), labels: S
     """Load a model with its network in torch, otherwise as `open_predictor`."""
     from sadcl_core.inference import load as loading
 
-    _refuse_unknown(weights, threshold, labels)
+    _refuse_unknown(weights, threshold, labels, False, options)
     model = loading.load_trained(weights, **options)
     say(model_sentence(model))
     return model
 
 
-def _refuse_unknown(weights: Path | None, threshold: Sequence[str], labels: Sequence[str], uncalibrated: bool = False) -> None:
+def _refuse_unknown(
+    weights: Path | None, threshold: Sequence[str], labels: Sequence[str], uncalibrated: bool, options: Mapping[str, Any]
+) -> None:
     """Raise an error for thresholds and labels that a model does not have, before its weights are read."""
     from sadcl_core.inference.load import find_card
     from sadcl_core.inference.thresholds import choose
 
     if threshold or labels:
-        card = find_card(weights, uncalibrated=uncalibrated).card
+        about = {name: options[name] for name in ("classes", "img_size") if name in options}
+        card = find_card(weights, uncalibrated=uncalibrated, **about).card
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
 
@@ -67,6 +75,7 @@ def open_model_and_split(
     device: str,
     precision: str = "auto",
     img_size: int | None = None,
+    classes: str = "",
 ) -> tuple[Model, Split]:
     """Find the images to go through, load the model, and say which they are."""
     from sadcl_core.inference.load import find_card
@@ -75,8 +84,9 @@ def open_model_and_split(
 
     check_device_and_precision(device, precision)
     with stages() as progress:
-        opened = open_split(find_card(weights), data=data, split=split, progress=progress)
-    model = open_model(weights, device=device, precision=precision, img_size=img_size)
+        file = find_card(weights, classes=classes, img_size=img_size)
+        opened = open_split(file, data=data, split=split, progress=progress)
+    model = open_model(weights, device=device, precision=precision, img_size=img_size, classes=classes)
     say_split(model, opened)
     return model, opened.split
 

@@ -56,7 +56,18 @@ FLAGS: dict[str, Flag] = {
         "model.pretrained", str, "Weights of the backbone: a .safetensors or .pth file, or the hub's.", metavar="FILE|hub"
     ),
     "no_pretrained": Flag("model.pretrained", bool, "Start from random weights."),
-    "init_from": Flag("model.init_from", Path, "Go on from a trained model, class by class name.", metavar="RUN_OR_FILE"),
+    "init_from": Flag(
+        "model.init_from",
+        Path,
+        "Go on from a trained model, or another program's checkpoint, class by class name.",
+        metavar="RUN_OR_FILE",
+    ),
+    "init_classes": Flag(
+        "model.init_classes",
+        str,
+        "Names of the classes of --init-from, of another program's checkpoint.",
+        metavar="coco|voc|FILE|A,B",
+    ),
     "allow_overlap": Flag("data.allow_overlap", bool, "Hold out images that the model of --init-from was trained on."),
     "class_map": Flag("model.class_map", Path, "Lines such as aeroplane: airplane, for --init-from.", metavar="FILE"),
     "frozen": Flag("features.once", bool, "Train the head alone, on features that are computed once."),
@@ -177,8 +188,8 @@ def _start(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError("--pretrained and --no-pretrained exclude each other. Give one of them.")
         flags["pretrained"] = False
     if "pretrained" in flags:
-        if "init_from" in flags or "class_map" in flags:
+        if {"init_from", "init_classes", "class_map"} & set(flags):
             raise UsageError("--init-from brings the weights of the backbone. Leave out --pretrained and --no-pretrained.")
         hub = flags["pretrained"] == "hub"
-        flags.update(init_from="", class_map="", pretrained=True if hub else flags["pretrained"])
+        flags.update(init_from="", init_classes="", class_map="", pretrained=True if hub else flags["pretrained"])
     return flags

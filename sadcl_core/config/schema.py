@@ -89,6 +89,9 @@ class ModelSection(Section):
     stride: int = Field(32, ge=1, le=64, description="image pixels per feature-map location")
     pretrained: bool | str = Field(True, description="true: the hub's weights; false: none; or a .safetensors/.pth file")
     init_from: str = Field("", description="run or model file whose weights are taken over, class by class name")
+    init_classes: str = Field(
+        "", description="names of the classes of init_from, of a checkpoint of another program: coco, voc, a file, or a,b"
+    )
     class_map: str = Field("", description="file of class names here and there, where the names differ")
     freeze_stride: int = Field(
         4, ge=0, le=64, description="layers up to this stride are frozen; 4: stem and first stage; 0: none"

@@ -36,6 +36,7 @@ class Preprocessing:
         img_size: side of the square, pixels.
         mean: of each channel, in 0..1.
         std: of each channel, in 0..1.
+        resized: side of a larger square whose centre is the image; 0: the image is resized as a whole.
 
     Example:
         >>> preprocessing = Preprocessing(img_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -47,11 +48,13 @@ class Preprocessing:
     img_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resized: int = 0
 
     def resize(self, image: Tensor) -> Tensor:
-        """Resize (3, H, W) uint8 to (3, S, S) uint8 with antialiasing; the aspect ratio is not kept."""
-        resized: Tensor = TF.resize(image, [self.img_size, self.img_size], antialias=True)
-        return resized
+        """Resize (3, H, W) uint8 to (3, S, S) uint8 with antialiasing, or cut that out; the aspect ratio is not kept."""
+        side = self.resized or self.img_size
+        resized: Tensor = TF.resize(image, [side, side], antialias=True)
+        return TF.center_crop(resized, [self.img_size, self.img_size]) if self.resized else resized
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (B, 3, S, S) uint8 as float32, less the mean and over the standard deviation, on the same device."""

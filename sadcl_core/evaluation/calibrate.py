@@ -33,7 +33,7 @@ from sadcl_core.metrics.calibration import (
     fit_probabilities,
     parse_objective,
 )
-from sadcl_core.runs.card import read_card
+from sadcl_core.runs.card import is_checkpoint, read_card
 from sadcl_core.runs.onnx_file import is_onnx
 from sadcl_core.runtime.launcher import is_main_process
 from sadcl_core.runtime.progress import StagedProgress
@@ -229,6 +229,8 @@ def make_folds(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 def refuse_to_store(path: Path, img_size: int | None = None) -> None:
     """Raise a UsageError when a model file cannot be written, or the model is run at another image size than it is for."""
+    if is_checkpoint(path):
+        raise UsageError(f"{path} is of another program, so no calibration is kept in it. Import it: sadcl import {path} -o RUN.")
     if is_onnx(path):
         raise UsageError(f"The calibration of {path} is a part of its network. Calibrate the run, and export it again.")
     folder = path.resolve().parent

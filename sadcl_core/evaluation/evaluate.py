@@ -50,6 +50,7 @@ def evaluate(
     save_scores: str | Path | None = None,
     img_size: int | None = None,
     tta: str = "none",
+    resize: int = 0,
     batch_size: int = 32,
     limit: int | None = None,
     device: str = "auto",
@@ -83,6 +84,7 @@ def evaluate(
         save_scores: also write all scores into this file.
         img_size: in pixels; that of the training unless given.
         tta: none, flip or crops: scores from the mean over an image and its mirror image, or five crops of it.
+        resize: side in pixels that images are resized to before their centre of `img_size` is cut out; 0: no centre is.
         batch_size: images at a time.
         limit: only the first images.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -124,6 +126,7 @@ def evaluate(
         by_order=by_order,
         img_size=img_size,
         tta=tta,
+        resize=resize,
         batch_size=batch_size,
         limit=limit,
         device=device,

@@ -44,13 +44,14 @@ def score_split(
         NotFiniteError: the model gives NaN.
     """
     card, count = model.card, len(split) if limit is None else min(limit, len(split))
-    attention = None if cannot_be_localised(split) else LocalisationObserver(split)
+    attention = None if model.resize or cannot_be_localised(split) else LocalisationObserver(split)  # boxes are of whole images
     cosines = SimilarityObserver(model.classifier, count) if similarity and card.has_prototypes else None
     observers: list[Observer] = [observer for observer in (attention, cosines) if observer is not None]
-    with open_stored(model, split, limit=limit) if model.tta == "none" else nullcontext() as features:
+    as_stored = model.tta == "none" and not model.resize
+    with open_stored(model, split, limit=limit) if as_stored else nullcontext() as features:
         scored = score(
             model.classifier,
-            make_loader(split, card.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
+            make_loader(split, model.preprocessing.resize, batch_size=batch_size, workers=workers, limit=limit)
             if features is None
             else features.loader(split, batch_size=batch_size, limit=limit),
             card=card.as_trained,
@@ -63,6 +64,8 @@ def score_split(
     about = describe(model, split, limit)
     if model.tta != "none":
         about["tta"] = model.tta
+    if model.resize:
+        about["resize"] = model.resize
     return ScoredSplit(
         name=str(model.path),
         scores=card.calibrated_scores(scored.scores),

@@ -19,7 +19,7 @@ from sadcl_core.inference.load import ModelFile, find_card, load
 from sadcl_core.inference.onnx_model import OnnxModel
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.metrics.localisation import Localisation
-from sadcl_core.runs.card import ModelCard
+from sadcl_core.runs.card import ModelCard, is_checkpoint
 from sadcl_core.runtime.device import check_device_and_precision
 from sadcl_core.runtime.files import safe_name
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -147,6 +147,8 @@ class ScoredSplit:
         parts = [about["dataset"], about["split"], str(about["img_size"])]
         if about.get("tta"):
             parts.append(about["tta"])
+        if about.get("resize"):
+            parts.append(f"centre-of-{about['resize']}")
         if about.get("calibrated"):
             parts.append("calibrated")
         if run is None:
@@ -173,6 +175,7 @@ def score_or_read(
     by_order: bool = False,
     img_size: int | None = None,
     tta: str = "none",
+    resize: int = 0,
     batch_size: int = 32,
     limit: int | None = None,
     device: str = "auto",
@@ -194,11 +197,13 @@ def score_or_read(
         data: other images than the run's own.
         split: of the images.
         labels: of a file of scores: any label file, folder or data set; those in the file unless given.
-        label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`.
+        label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`; `classes` are also the
+            names of the classes of a checkpoint of another program.
         logits: the file holds logits.
         by_order: where only the scores or only the labels name their images, they are in the same order.
         img_size: of the images; that of the training unless given.
         tta: as of `sadcl_core.load`.
+        resize: the same.
         batch_size: images at a time.
         limit: only the first images.
         device: where to compute.
@@ -225,7 +230,10 @@ def score_or_read(
         return _matched(scores, labels, options, split=split, by_order=by_order, beside=beside, listen=listen)
 
     check_device_and_precision(device, precision)
-    file = find_card(run_or_scores, uncalibrated=uncalibrated)
+    classes = str((label_options or {}).get("classes") or "")
+    if not is_checkpoint(Path(run_or_scores or "")):
+        classes = ""  # of two models one may need them
+    file = find_card(run_or_scores, uncalibrated=uncalibrated, classes=classes, img_size=img_size)
     if check_card is not None:
         check_card(file.path, file.card)
 
@@ -237,7 +245,16 @@ def score_or_read(
             opened = open_split(file, data=None if data is None else str(data), split=split, final=final, progress=progress)
             if check_split is not None:
                 check_split(file, opened.split)
-        model = load(run_or_scores, device=device, precision=precision, img_size=img_size, uncalibrated=uncalibrated, tta=tta)
+        model = load(
+            run_or_scores,
+            device=device,
+            precision=precision,
+            img_size=img_size,
+            uncalibrated=uncalibrated,
+            tta=tta,
+            resize=resize,
+            classes=classes,
+        )
         listen(model)
         listen((model, opened))
         report = stage(progress, "scoring images")

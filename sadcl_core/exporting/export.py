@@ -96,6 +96,7 @@ def export(
     split: str | None = None,
     images: int = IMAGES,
     img_size: int | None = None,
+    classes: str = "",
     int8: bool = False,
     progress: StagedProgress | None = None,
 ) -> Export:
@@ -110,6 +111,7 @@ def export(
         split: of the images; the run's held-out split unless given.
         images: that it is verified on, spread evenly over the split; 0: none.
         img_size: side in pixels that the network resizes to; that of the training unless given.
+        classes: their names, of a checkpoint of another program, as of `sadcl_core.load`.
         int8: also write the ONNX file in 8 bits, thresholds chosen again, and measure its mAP beside that of the trained one.
         progress: called with what is done, how far, and of how many.
 
@@ -129,7 +131,7 @@ def export(
         raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
     if int8 and target != "onnx":
         raise UsageError(f"--int8 is for the ONNX file, not for {target}. Leave one of both out.")
-    file = find_card(run_or_file)
+    file = find_card(run_or_file, classes=classes, img_size=img_size)
     folder = Path("export") if file.run is None else file.run.path / "export"
     path = folder / chosen.name if output is None else Path(output)
     _refuse_place(path, Path(chosen.name).suffix)
@@ -145,7 +147,7 @@ def export(
     from sadcl_core.exporting import targets
     from sadcl_core.exporting.verify import verify
 
-    model = load_trained(run_or_file, device="cpu", precision="fp32", img_size=img_size)
+    model = load_trained(run_or_file, device="cpu", precision="fp32", img_size=img_size, classes=classes)
     report = stage(progress, "tracing the network") or (lambda done, total: None)
     verification = None
     with replacing(path) as temporary:

@@ -6,7 +6,7 @@ Importing this module imports no torch, and `load` checks names and values befor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,17 +44,22 @@ def load(
     img_size: int | None = None,
     uncalibrated: bool = False,
     tta: str = "none",
+    resize: int = 0,
+    classes: str = "",
 ) -> Model | OnnxModel:
     """Load a trained model, or an exported one, which predicts without torch.
 
     Args:
-        run_or_file: a run (its best model), a model file, an ONNX file of `sadcl export`, or None for the run under runs/ that
-            finished last.
+        run_or_file: a run (its best model), a model file, an ONNX file of `sadcl export`, a checkpoint of another program that
+            `sadcl import` takes, or None for the run under runs/ that finished last.
         device: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.
         precision: auto, fp32, bf16 or fp16; auto takes half precision on CUDA.
         img_size: side in pixels that images are resized to; by default that of the training.
         uncalibrated: leave out the temperatures and thresholds that a calibration put into the file.
         tta: none, flip or crops: logits are means over the image and its mirror image, or five crops of it.
+        resize: side in pixels that images are resized to before their centre of `img_size` is cut out; 0: no centre is.
+        classes: their names, of a checkpoint of another program, which has none: coco, voc, a file, or names with commas between
+            them.
 
     Raises:
         DataError: there is no model, or it is damaged.
@@ -72,6 +77,8 @@ def load(
         "img_size": img_size,
         "uncalibrated": uncalibrated,
         "tta": tta,
+        "resize": resize,
+        "classes": classes,
     }
     if run_or_file is not None and is_onnx(Path(run_or_file)):
         return open_onnx(Path(run_or_file), **arguments)
@@ -86,6 +93,8 @@ def load_trained(
     img_size: int | None = None,
     uncalibrated: bool = False,
     tta: str = "none",
+    resize: int = 0,
+    classes: str = "",
 ) -> Model:
     """Load a trained model, with its network in torch; arguments and errors are those of `load`.
 
@@ -99,13 +108,17 @@ def load_trained(
         raise UsageError(
             f"{run_or_file} is an exported model, which only predicts and is evaluated. Give the run or its model file."
         )
-    path, run, _ = find_card(run_or_file)
+    path, run, card = find_card(run_or_file, classes=classes, img_size=img_size)
+    if resize and resize < (img_size or card.img_size):
+        raise UsageError(
+            f"--resize {resize} is less than the {img_size or card.img_size} px that are cut out of it. Give a larger one."
+        )
 
     from sadcl_core.runs.checkpoint import load_model
 
     chosen_device = choose_device(device)
     chosen_precision = choose_precision(precision, chosen_device)
-    loaded = load_model(path, img_size=img_size)
+    loaded = load_model(path, img_size=img_size, classes=classes)
     return Model(
         classifier=loaded.classifier.to(chosen_device),
         card=loaded.card.as_trained if uncalibrated else loaded.card,
@@ -115,6 +128,7 @@ def load_trained(
         precision=chosen_precision,
         is_last_run=run_or_file is None,
         tta=tta,
+        resize=resize,
     )
 
 
@@ -126,19 +140,40 @@ class ModelFile(NamedTuple):
     card: ModelCard
 
 
-def find_card(run_or_file: str | Path | None = None, *, uncalibrated: bool = False) -> ModelFile:
-    """Find a model and read its card, without torch.
+def find_card(
+    run_or_file: str | Path | None = None, *, uncalibrated: bool = False, classes: str = "", img_size: int | None = None
+) -> ModelFile:
+    """Find a model and read its card, without torch unless it is a checkpoint of another program.
 
     Args:
         run_or_file: as for `load`.
         uncalibrated: leave out of the card what a calibration added.
+        classes: as for `load`.
+        img_size: in pixels, for a checkpoint that does not say it.
 
     Raises:
         DataError: there is no model, or it is damaged.
+        UsageError: see `sadcl_core.runs.card.read_card`.
     """
     path, run = find_model(None if run_or_file is None else Path(run_or_file))
-    card = read_card(path)
+    card = read_card(path, classes=classes, img_size=img_size)
     return ModelFile(path, run, card.as_trained if uncalibrated else card)
+
+
+def read_card_of_init(given: Mapping[str, Any]) -> ModelCard | None:
+    """Return the card of the model that dotted settings name as `model.init_from`; None where they name none.
+
+    Raises:
+        DataError: there is no such model.
+        UsageError: a checkpoint of another program does not say something that is not given.
+    """
+    init_from = str(given.get("model.init_from") or "")
+    if not init_from:
+        return None
+    try:
+        return find_card(init_from, classes=str(given.get("model.init_classes") or ""), img_size=given.get("data.img_size")).card
+    except UsageError as error:
+        raise UsageError(str(error).replace("--classes", "--init-classes")) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +191,7 @@ class Model(Predictor["Tensor"]):
         precision: fp32, bf16 or fp16.
         is_last_run: nothing was named, and this is the run that finished last.
         tta: views that logits are means over, beside the image itself: none, flip or crops.
+        resize: side that images are resized to before their centre is cut out; 0: they are resized to the size of the model.
 
     Example:
         >>> import torch
@@ -182,17 +218,18 @@ class Model(Predictor["Tensor"]):
     precision: str = field(default="fp32", kw_only=True)
     is_last_run: bool = field(default=False, kw_only=True, repr=False)
     tta: str = field(default="none", kw_only=True)
+    resize: int = field(default=0, kw_only=True)
 
     @property
     def preprocessing(self) -> Preprocessing:
         """Return what is done to images before the network: size, mean and standard deviation."""
-        return self.card.preprocessing
+        return replace(self.card.preprocessing, resized=self.resize)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Return what scores depend on beside the image, as for JSON."""
         own = {"device": self.device.type, "precision": self.precision, "tta": self.tta, "img_size": self.card.img_size}
-        return {**super().settings, **own}
+        return {**super().settings, **own, **({"resize": self.resize} if self.resize else {})}
 
     @cached_property
     def forward(self) -> Forward:

@@ -128,6 +128,8 @@ def open_onnx(
     img_size: int | None = None,
     uncalibrated: bool = False,
     tta: str = "none",
+    resize: int = 0,
+    classes: str = "",
 ) -> OnnxModel:
     """Open an exported model; see `sadcl_core.load` for the arguments.
 
@@ -138,11 +140,12 @@ def open_onnx(
     """
     check_device_and_precision(device, precision)
     file, run = find_model(path)
-    card = read_card(file)
+    card = read_card(file, classes=classes)
     options = {
         f"--img-size {img_size}": img_size not in (None, card.img_size),
         f"--precision {precision}": precision not in ("auto", "fp32"),
         f"--tta {tta}": tta != "none",
+        f"--resize {resize}": resize,
     }
     for option in (option for option, used in options.items() if used):
         raise UsageError(

@@ -36,6 +36,7 @@ MULCON_BEFORE = {
     "dropout",
 }  # options in files from before `attention_scale`
 CARD = "sadcl"  # key of the card in the header
+CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar")  # ends of the names of files of other programs
 
 
 class ModelCard(Section):
@@ -111,12 +112,29 @@ class ModelCard(Section):
         return torch.from_numpy(self.calibrated_scores(scores.cpu().numpy())) if self.temperatures else scores
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read the card of a model file or of its export, without its weights.
+def is_checkpoint(path: Path) -> bool:
+    """Return True for a file of another program, by the end of its name."""
+    return path.suffix.lower() in CHECKPOINTS
+
+
+def read_card(path: Path, *, classes: str = "", img_size: int | None = None) -> ModelCard:
+    """Read the card of a model file or of its export, without its weights; make that of a checkpoint of another program.
+
+    Args:
+        path: of the file.
+        classes: their names, for a checkpoint, which has none: coco, voc, a file, or names with commas between them.
+        img_size: in pixels, for a checkpoint that does not say it.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project or of a later version.
+        UsageError: a checkpoint does not say something that is not given, or a model has names of classes and is given others.
     """
+    if is_checkpoint(path) and path.is_file():
+        from sadcl_core.runs.imports.import_checkpoint import card_of_checkpoint
+
+        return card_of_checkpoint(path, classes, img_size, modified=path.stat().st_mtime_ns)
+    if classes and path.is_file():
+        raise UsageError(f"{path} names its classes itself; --classes is for checkpoints of other programs. Leave it out.")
     if is_onnx(path):
         header: Mapping[str, str] = read_metadata(path)
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.runs.card import CARD, ModelCard, open_tensors, read_card
+from sadcl_core.runs.card import CARD, ModelCard, is_checkpoint, open_tensors, read_card
 from sadcl_core.runtime.files import replacing
 
 __all__ = ["CARD", "LoadedModel", "ModelCard", "load_model", "read_card", "save_model", "write_tensors"]
@@ -55,14 +55,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, s
         temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
 
 
-def load_model(path: Path, *, img_size: int | None = None) -> LoadedModel:
-    """Read a model file, for another image size than it was trained at where one is given.
+def load_model(path: Path, *, img_size: int | None = None, classes: str = "") -> LoadedModel:
+    """Read a model file, or a checkpoint of another program, for another image size than it was trained at where one is given.
+
+    Args:
+        path: of the file.
+        img_size: in pixels.
+        classes: see `read_card`.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.
-        UsageError: the backbone cannot be used at this image size.
+        UsageError: the backbone cannot be used at this image size; see also `read_card`.
     """
-    card = read_card(path)
+    if is_checkpoint(path) and path.is_file():
+        from sadcl_core.runs.imports.import_checkpoint import open_checkpoint
+
+        read = open_checkpoint(path, classes=classes, img_size=img_size)
+        return LoadedModel(read.classifier, read.card, path)
+    card = read_card(path, classes=classes)
     with open_tensors(path, framework="pt") as stored:
         misfit = _misfit(_outline(card, path), {name: _about(stored.get_slice(name)) for name in stored.keys()})  # noqa: SIM118
         tensors = {} if misfit else {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

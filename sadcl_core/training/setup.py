@@ -188,7 +188,9 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
         img_size=config.data.img_size,
         mean=pretrained.get("mean", (0.485, 0.456, 0.406)),
         std=pretrained.get("std", (0.229, 0.224, 0.225)),
-        model=config.model.model_copy(update={"pretrained": False, "init_from": "", "class_map": "", "word_vectors": "random"}),
+        model=config.model.model_copy(
+            update={"pretrained": False, "init_from": "", "init_classes": "", "class_map": "", "word_vectors": "random"}
+        ),
         trained={
             "dataset": config.data.dataset,
             "img_size": config.data.img_size,

@@ -15,7 +15,7 @@ from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.presets import Configured, configure
 from sadcl_core.data.class_names import load_class_map
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.load import find_card
+from sadcl_core.inference.load import read_card_of_init
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
 from sadcl_core.runtime.files import weights_file
 from sadcl_core.runtime.launcher import is_main_process, main_process_first, process_group
@@ -136,8 +136,7 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     model = resolve_config(layers)[0].model
     if isinstance(model.pretrained, str):
         weights_file(Path(model.pretrained))
-    if model.init_from:
-        find_card(Path(model.init_from))
+    read_card_of_init({key: value for _, layer in layers for key, value in flatten(layer).items()})
     if model.class_map:
         load_class_map(Path(model.class_map))
 

@@ -18,9 +18,10 @@ from sadcl_core.config.presets import PRESETS
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError, NotFiniteError
+from sadcl_core.inference.load import read_card_of_init
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
-from sadcl_core.runs.checkpoint import LoadedModel, load_model, read_card
+from sadcl_core.runs.checkpoint import LoadedModel, load_model
 from sadcl_core.runs.run_directory import find_model
 
 NETWORK = (
@@ -61,13 +62,13 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str,
 
     Raises:
         DataError: there is no such model.
+        UsageError: a checkpoint of another program does not say something that is not given.
     """
     given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
-    init_from = str(given.get("model.init_from") or "")
-    if not init_from:
+    card = read_card_of_init(given)
+    if card is None:
         return list(layers)
-    path, _ = find_model(Path(init_from))
-    card = read_card(path)
+    init_from = str(given["model.init_from"])
     fitting = [name for name, row in METHODS.items() if row.head == card.model.head]
     own = card.trained.get("method") if card.trained.get("method") in METHODS else fitting[0]
     named = str(given.get("preset") or "")
@@ -93,7 +94,7 @@ def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str
         UsageError: the class map cannot be read, or does not fit the classes.
     """
     path, _ = find_model(Path(config.init_from))
-    source = load_model(path, img_size=img_size)
+    source = load_model(path, img_size=img_size, classes=config.init_classes)
     if source.card.model.backbone != config.backbone:
         raise DataError(
             f"{path} has another backbone, {source.card.model.backbone} and not {config.backbone}: nothing of it can be "

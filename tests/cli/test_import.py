@@ -29,3 +29,25 @@ def test_imports_a_file_and_predicts(sadcl: Sadcl, tmp_path: Path, coco: Path) -
     again = sadcl(*words, "--classes", "cat,dog,cow", "--exist-ok", "--mean", "0,0,0", "--std", "1,1,1", "--json")
     assert json.loads(again.stdout)["card"]["std"] == [1, 1, 1]
     assert sadcl(*words, "--mean", "1,2").exit_code == 2
+
+
+def test_commands_read_a_checkpoint_in_the_place_of_a_model(in_trained: Sadcl, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "test_resnet.pth"  # the name says the backbone
+    torch.save({"state_dict": timm.create_model("test_resnet", num_classes=3).state_dict()}, path)
+    named, image = ("-w", path, "--classes", "one,two,red", "--img-size", "64"), "my-coco/val2017/001.png"
+    refused = in_trained("predict", image, "-w", path, "--img-size", "64")
+    assert (refused.exit_code, "Name them: --classes FILE" in refused.stderr) == (2, True)
+    for words in (
+        ("predict", image, *named, "--topk", "2", "--resize", "80", "--tta", "flip", "--device", "cpu"),
+        ("embed", image, *named, "--device", "cpu", "-o", tmp_path / "embeddings"),
+        ("export", "onnx", *named, "--verify", "0", "-o", tmp_path / "m.onnx"),
+        ("visualize", "attention", image, *named, "--labels", "red", "-o", tmp_path / "a.png"),
+    ):
+        ran = in_trained(*words)
+        assert ran.exit_code == 0, ran.stderr
+    start = ("train", "coco", "--init-from", path, "--img-size", "64", "--print-config")
+    refused = in_trained(*start)
+    assert (refused.exit_code, "--init-classes FILE" in refused.stderr) == (2, True)
+    ran = in_trained(*start, "--init-classes", "one,two,red")
+    assert "head: pooled  # init-from" in ran.stdout

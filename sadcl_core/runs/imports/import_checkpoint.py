@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,7 @@ CLASSES: dict[str, tuple[str, ...]] = {"coco": coco.CLASSES, "voc": tuple(voc.CL
 BY_COUNT = {len(names): name for name, names in CLASSES.items()}
 SCHEMA_VERSION = 1  # of the JSON document
 SHOWN = 3  # names in a message
+OF_IMPORT = ("--backbone", "--ignore", "--set")  # options that other commands do not have, or for something else
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,43 @@ def import_checkpoint(
     run = None if output.suffix == ".safetensors" else RunDirectory(output)
     if run is not None:
         run.refuse_existing(exist_ok=exist_ok)
+    read = read_checkpoint(
+        file, classes=classes, backbone=backbone, img_size=img_size, mean=mean, std=std, settings=settings, ignore=ignore
+    )
+    path = output if run is None else run.best
+    if run is not None:
+        run.create(exist_ok=exist_ok)
+    save_model(path, read.classifier.state_dict(), read.card)
+    if run is not None:
+        run.write_status(status=FINISHED, ended=f"imported from {file.name}")
+    return Imported(file, path, read.card, read.format, read.reason, read.tensors, read.dropped, read.assumed)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of another program as a model of this one: the network, and the rest as in `Imported`."""
+
+    classifier: Classifier
+    card: ModelCard
+    format: str
+    reason: str
+    tensors: int
+    dropped: dict[str, str]
+    assumed: dict[str, str]
+
+
+def read_checkpoint(
+    file: Path,
+    *,
+    classes: str = "",
+    backbone: str = "",
+    img_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    settings: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> Checkpoint:
+    """Read what `import_checkpoint` writes; arguments and errors are its own."""
     stored = read_tensors(file, ema=True)
     ignored = {name: "left out by --ignore" for name in stored if any(fnmatch.fnmatchcase(name, p) for p in ignore)}
     kept = {name: tensor for name, tensor in stored.items() if name not in ignored}
@@ -122,21 +161,41 @@ def import_checkpoint(
         std=tuple(std or (usual[1] if usual else config_of_weights.get("std") or (0.229, 0.224, 0.225))),
         model=config.model,
         has_prototypes="prototypes" in converted.tensors,
-        trained={"dataset": file.name, "img_size": config.data.img_size, "method": form.METHOD, "imported_from": form.NAME},
+        trained={
+            "dataset": file.name,
+            "img_size": _trained_size(converted, source) or config.data.img_size,
+            "method": form.METHOD,
+            "imported_from": form.NAME,
+        },
     )
-    path = output if run is None else run.best
-    if run is not None:
-        run.create(exist_ok=exist_ok)
-    save_model(path, classifier.state_dict(), card)
-    if run is not None:
-        run.write_status(status=FINISHED, ended=f"imported from {file.name}")
     values = {"mean": mean or f"{list(card.mean)}", "std": std or f"{list(card.std)}"}
     where = f"of {form.NAME}" if converted.pixels else f"of timm's {config.model.backbone}"
     assumed = {name: f"{value}, {where}" for name, value in values.items() if isinstance(value, str)}
     named = {text.partition("=")[0] for text in settings}
     assumed |= {name: value for name, value in converted.assumed.items() if name not in named}
     dropped = {**ignored, **converted.dropped}
-    return Imported(file, path, card, form.NAME, reason, len(stored) - len(dropped), dropped, assumed)
+    return Checkpoint(classifier.eval(), card, form.NAME, reason, len(stored) - len(dropped), dropped, assumed)
+
+
+@lru_cache(maxsize=8)
+def card_of_checkpoint(path: Path, classes: str, img_size: int | None, *, modified: int) -> ModelCard:
+    """Return the card of a checkpoint, read once for a file as it was `modified` (nanoseconds)."""
+    return open_checkpoint(path, classes=classes, img_size=img_size).card
+
+
+def open_checkpoint(path: Path, *, classes: str, img_size: int | None) -> Checkpoint:
+    """Read a checkpoint in the place of a model file, where options of the import are not at hand."""
+    try:
+        return read_checkpoint(path, classes=classes, img_size=img_size)
+    except (DataError, UsageError) as error:
+        if any(option in str(error) for option in OF_IMPORT):
+            raise type(error)(f"{error} This is an option of sadcl import {path} -o RUN; then name that run.") from None
+        raise
+
+
+def _trained_size(converted: Converted, source: FoundBackbone) -> int:
+    """Return the side of the images of the training in pixels; 0 where the file does not say it."""
+    return (converted.map_height or 0) * source.stride
 
 
 def recognise(tensors: Mapping[str, Tensor], channels: int, file: Path) -> tuple[ModuleType, str]:
@@ -190,7 +249,7 @@ def _settings(
             "or 0.5 for COCO."
         )
     stride = source.stride
-    size = img_size or (converted.map_height * stride if converted.map_height else 0)
+    size = img_size or _trained_size(converted, source)
     if not size:
         raise UsageError(f"{file} does not say the size of its images. Give it: --img-size 448.")
     model = {"model.backbone": source.name, "model.stride": stride, "model.head": converted.head, "model.pretrained": False}

@@ -31,6 +31,11 @@ def test_augmentations_differ_from_call_to_call_and_repeat_with_the_seed(name: s
     assert any(not torch.equal(first[0], other) for other in first[1:])
 
 
+def test_the_centre_of_a_larger_image_is_cut_out_where_asked() -> None:
+    whole, centre = (Preprocessing(size, (0.5,) * 3, (0.5,) * 3, resized) for size, resized in ((40, 0), (36, 40)))  # as 640, 576
+    assert torch.equal(centre.resize(IMAGE), whole.resize(IMAGE)[:, 2:-2, 2:-2])
+
+
 def test_unknown_augmentation() -> None:
     with pytest.raises(UsageError, match="Did you mean 'fixed-crops'"):
         augmentation("fixed-crop", 32)

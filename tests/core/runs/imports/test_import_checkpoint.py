@@ -16,15 +16,19 @@ from timm.layers import ml_decoder
 from torch import Tensor
 
 from sadcl_core.config.schema import ModelSection
+from sadcl_core.data.formats import digits
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.evaluation.calibrate import calibrate
+from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.inference.load import load
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.interface import HeadOutput
-from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.runs.card import read_card
+from sadcl_core.runs.checkpoint import load_model, save_model
 from sadcl_core.runs.imports.import_checkpoint import Imported, import_checkpoint
 
-CLASSES = 5
-NAMES = "ape,bee,cat,dog,eel"
+NAMES = ",".join(digits.CLASSES)
+CLASSES = len(digits.CLASSES)
 SMALL: dict[str, dict[str, Any]] = {
     "sarl": {"width": 8, "feedforward": 16},
     "mulcon": {"width": 8, "token_width": 12},
@@ -206,7 +210,7 @@ def test_a_resnet_is_known_by_its_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"classes": ""}, UsageError, "5 classes and no names of them. Name them: --classes FILE"),
+        ({"classes": ""}, UsageError, "10 classes and no names of them. Name them: --classes FILE"),
         ({"classes": "voc"}, UsageError, "--classes voc names 20"),
         ({"backbone": ""}, DataError, "Name its backbone: --backbone"),
         ({"backbone": "resnet18"}, DataError, "does not hold all tensors of resnet18"),
@@ -240,6 +244,40 @@ def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("pwned"),)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_of_each_format_is_evaluated_as_a_model_of_ours_with_its_weights(tmp_path: Path, trained: Path, name: str) -> None:
+    head, options, store, given = MADE[name]
+    own, size = make(head, **options), None if head == "sarl" else 64
+    theirs: Path = write(tmp_path / "test_resnet.pth", store(own))  # the name says the backbone
+    about: dict[str, Any] = {"data": trained / "prepared" / "coco", "bootstrap": 0, "device": "cpu", "img_size": size}
+    if head == "csra":
+        with pytest.raises(UsageError, match=r"CSRA's lambda.*an option of sadcl import"):
+            load(theirs, classes=NAMES, img_size=64)
+        theirs = bring(theirs, tmp_path / "run", **given).path
+    else:
+        with pytest.raises(UsageError, match="Name them: --classes FILE"):
+            load(theirs, img_size=64)
+        if size is not None:
+            with pytest.raises(UsageError, match="Give it: --img-size 448"):
+                load(theirs, classes=NAMES)
+        about |= {"label_options": {"classes": NAMES}}
+    card = read_card(theirs) if head == "csra" else read_card(theirs, classes=NAMES, img_size=size)
+    section = card.model.model_copy(update={"projection_width": 6})  # which most files do not have
+    save_model(tmp_path / "own.safetensors", own.state_dict(), card.model_copy(update={"model": section}))
+    results = [evaluate(path, output=tmp_path / path.stem, **about) for path in (theirs, tmp_path / "own.safetensors")]
+    assert 0 < results[0].map_interpolated == results[1].map_interpolated < 100
+    for column, values in results[0].per_class.items():
+        np.testing.assert_array_equal(values, results[1].per_class[column])
+
+
+def test_a_checkpoint_keeps_no_calibration_and_a_model_its_own_names(tmp_path: Path, trained: Path) -> None:
+    path = write(tmp_path / "test_resnet.pth", transformer_file(make("sarl"), sadcl=True))
+    with pytest.raises(UsageError, match="Import it: sadcl import"):
+        calibrate(path, "f1", data=trained / "prepared" / "coco", label_options={"classes": NAMES})
+    with pytest.raises(UsageError, match="names its classes itself"):
+        load(trained / "runs" / "coco", classes=NAMES)
 
 
 def test_nothing_pickled_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
