@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sadcl_core.evaluation.scored_split import Fact
     from sadcl_core.evaluation.two_models import Difference, PairedComparison
 
-SHORT_ROW = ("method", "note", "test_size", "mAP", "CF1", "OF1")  # of a printed table, on a narrow terminal
+SHORT_ROW = ("method", "note", "test_size", "mAP", "CF1", "OF1", "comparable")  # of a printed table, on a narrow terminal
 CLEAR = 0.5  # points of F1 that make a difference
 MOST_MOVED = 20  # classes of a comparison that are listed
 

@@ -6,7 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,11 +18,15 @@ from sadcl_core.errors import UsageError
 from sadcl_core.evaluation.published import (
     CLASSES,
     COLUMNS,
+    YES,
     Cell,
     Row,
     Table,
     ap_convention,
+    backbone_of,
     cf1_meaning,
+    comparable,
+    other_rows,
     published_table,
     read_table,
 )
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 Format = Literal["md", "latex", "csv"]
 PAPER = "paper"
 OURS = "ours"  # in the column `method`
+PRINTED_IN = "SADCL, ECAI 2023"  # the tables, unless a row says otherwise
+ABOUT = ("backbone", "AP", "comparable", "source")  # columns about a published row
 DIFFERENCE = "ours-"  # before a column's name: ours less theirs
 COMPARED = ("mAP", "CF1", "OF1", "top3_CF1", "top3_OF1")
 MACRO = {"CF1": "macro_F1", "top3_CF1": "top3_macro_F1"}  # what our row keeps beside the columns of the table
@@ -45,7 +52,8 @@ class RowsWithOurs:
     """Our row, and those of a table that it is set beside.
 
     Attributes:
-        columns: those of the table, then `ours-mAP` and the like where it is set beside others.
+        columns: those of the table, then `ours-mAP` and the like where it is set beside others, then what is known of the rows
+            that were published.
         rows: the printed ones in their order, ours last; differences are in points, ours less theirs, None where one lacks.
         description: what is compared with what; empty for our row alone.
     """
@@ -71,7 +79,26 @@ def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOu
     ours = row_of(result, table)
     if against is None or table is None:
         return RowsWithOurs(COLUMNS if table is None else table.columns, (ours,))
-    return set_beside(ours, table)
+    if against != PAPER:
+        return set_beside(ours, table)
+    rows = tuple(
+        {
+            **row,
+            "backbone": backbone_of(row),
+            "AP": ap_convention(row, table.name) or None,
+            "comparable": comparable(row, result.subject, data=table.name, images=int(result.numbers.get("images", 0))),
+            "source": row.get("source") or PRINTED_IN,
+        }
+        for row in (*table.rows, *other_rows(table.name))
+    )
+    beside = set_beside({**ours, "backbone": result.subject.get("backbone")}, replace(table, rows=rows))
+    names = list(dict.fromkeys(str(row["method"]) for row in rows if row["comparable"] == YES))
+    description = (
+        "Our row: mAP interpolated, CF1 the harmonic mean of CP and CR. A non-interpolated mAP is compared with our "
+        f"non-interpolated one, a macro CF1 with our macro-F1. Comparable with ours: {', '.join(names) or 'none'}; the column "
+        "comparable says what differs for the others."
+    )
+    return replace(beside, columns=(*beside.columns, *ABOUT), description=description)
 
 
 def find_table(against: str | None, classes: Sequence[str]) -> Table | None:
@@ -133,11 +160,13 @@ def set_beside(ours: Row, table: Table) -> RowsWithOurs:
         table: printed, or a person's own.
     """
     compared = [name for name in COMPARED if name in table.columns]
-    rows = [{**row, **{f"{DIFFERENCE}{name}": _difference(ours, row, name) for name in compared}} for row in table.rows]
+    rows = [
+        {**row, **{f"{DIFFERENCE}{name}": _difference(ours, row, name, table.name) for name in compared}} for row in table.rows
+    ]
     columns = (*table.columns, *(f"{DIFFERENCE}{name}" for name in compared))
     parts = ["Our row: mAP interpolated, CF1 the harmonic mean of CP and CR"]
     if "mAP" in table.columns:
-        conventions = _by_convention(table, "mAP", ap_convention)
+        conventions = _by_convention(table, "mAP", partial(ap_convention, data=table.name))
         parts.append(f"mAP, {conventions}: a non-interpolated one is compared with our non-interpolated mAP")
     if "CF1" in table.columns:
         conventions = _by_convention(table, "CF1", cf1_meaning)
@@ -145,10 +174,10 @@ def set_beside(ours: Row, table: Table) -> RowsWithOurs:
     return RowsWithOurs(columns, (*rows, ours), ". ".join(parts) + ".")
 
 
-def _difference(ours: Row, row: Row, name: str) -> float | None:
+def _difference(ours: Row, row: Row, name: str, data: str) -> float | None:
     """Return the figure of ours that means what this one of a row does, less it."""
     like = name
-    if name == "mAP" and ap_convention(row) == "non-interpolated":
+    if name == "mAP" and ap_convention(row, data) == "non-interpolated":
         like = NON_INTERPOLATED
     elif name in MACRO and cf1_meaning(row, name) == "macro":
         like = MACRO[name]
@@ -160,7 +189,7 @@ def _by_convention(table: Table, column: str, convention: Callable[[Row], str]) 
     """Return which rows of a table have which convention, as a part of a sentence."""
     methods: dict[str, list[str]] = {}
     for row in table.rows:
-        if row[column] is not None:
+        if row.get(column) is not None:
             size = row.get("test_size")
             method = f"{row['method']} at {size:g}" if isinstance(size, int | float) else str(row["method"])
             methods.setdefault(convention(row), []).append(method)

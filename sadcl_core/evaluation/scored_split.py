@@ -306,6 +306,7 @@ def describe(model: Predictor[Any], split: Split, limit: int | None) -> dict[str
         "img_size": card.img_size,
         "train_size": card.trained.get("img_size", card.img_size),
         "model": str(model.path),
+        "backbone": card.model.backbone,
         "limit": limit,
         "data_fingerprint": split.manifest.fingerprint(),
         **difficult(split),

@@ -16,15 +16,20 @@ Cf1Meaning = Literal["harmonic", "macro", ""]
 
 ROUNDING = 0.1001  # half a unit of CF1's last digit, and about as much from CP and CR
 INTERPOLATED = ("SADCL", "SSGRL", "Query2Label")
-NON_INTERPOLATED = ("ML-GCN", "ASL", "MulCon")
+NON_INTERPOLATED = (
+    *("ML-GCN", "ASL", "MulCon", "ADD-GCN", "TDRG", "DSDL", "CPCL", "MCAR", "CSRA", "ML-Decoder", "C-Tran", "CCD-R101", "CPSD"),
+)
+RUN_BY_OTHERS = {"nuswide": ("ADD-GCN", "TDRG", "CCD-R101")}  # by SADCL's authors, so not measured as in their own papers
 MACRO = ("SADCL", "SSGRL", "ResNet101", "ResNet-101")
 HARMONIC = ("ML-GCN", "MulCon", "C-Tran", "Query2Label")  # TDRG on NUS-WIDE was run by SADCL's authors, so not by its own paper
 
 
-def ap_convention(row: Row) -> ApConvention:
-    """Return which AP a method's paper reports; empty when that is not known."""
-    method = str(row["method"])
-    return "interpolated" if method in INTERPOLATED else "non-interpolated" if method in NON_INTERPOLATED else ""
+def ap_convention(row: Row, data: str = "") -> ApConvention:
+    """Return which AP a row reports: as it says, or as its method's paper does; empty when that is not known."""
+    method, own = str(row["method"]), row.get("AP")
+    if own is None and method not in RUN_BY_OTHERS.get(data, ()):
+        own = "interpolated" if method in INTERPOLATED else "non-interpolated" if method in NON_INTERPOLATED else None
+    return "interpolated" if own == "interpolated" else "non-interpolated" if own == "non-interpolated" else ""
 
 
 def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
@@ -36,7 +41,7 @@ def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
     if precision and recall:
         below = 2 * precision * recall / (precision + recall) - printed
         return "harmonic" if abs(below) <= ROUNDING else "macro" if below > 0 else ""
-    method = str(row["method"])
+    method = str(row["method"]).partition(":")[0]  # a part of an ablation is its method's
     return "macro" if method in MACRO else "harmonic" if method in HARMONIC else ""
 
 

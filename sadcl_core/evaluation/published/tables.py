@@ -2,7 +2,8 @@
 
 Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023 (arXiv 2307.09715), the
 comparisons on MS-COCO, NUS-WIDE and VOC 2007. Figures only, in percent; a figure that was not printed is blank. In `voc2007.csv`
-`starred` is a model that was pre-trained on COCO or reproduced by the authors.
+`starred` is a model that was pre-trained on COCO or reproduced by the authors. `others.csv` has the ablation of the paper, and
+what other papers and their authors' pages print, with backbone, sizes, the kind of AP and the source of each row.
 """
 
 from __future__ import annotations
@@ -57,6 +58,17 @@ def published_table(classes: Sequence[str]) -> Table | None:
             with as_file(files("sadcl_core.evaluation.published") / f"{name}.csv") as path:
                 return read_table(path)
     return None
+
+
+def other_rows(name: str) -> tuple[Row, ...]:
+    """Return the rows about a data set that its printed table does not have, with `backbone`, `AP` and `source`.
+
+    Example:
+        >>> [row["method"] for row in other_rows("nuswide")][-1]
+        'ASL'
+    """
+    with as_file(files("sadcl_core.evaluation.published") / "others.csv") as path:
+        return tuple(row for row in read_table(path).rows if row["data"] == name)
 
 
 def read_table(path: Path) -> Table:

@@ -109,7 +109,49 @@ def test_differences_are_like_for_like() -> None:
     assert re.search(
         r"CF1, harmonic: ML-GCN at 448.*; macro: ResNet101 at 448, CCD-R101 at 448, SADCL at 448", result.description
     )
-    assert "non-interpolated: ML-GCN at 448, MulCon at 448; not known: the others" in result.description
+    assert "non-interpolated: ML-GCN at 448, MCAR at 448, TDRG at 448" in result.description
+    assert by_method["TDRG", 448]["ours-mAP"] == pytest.approx(85.3 - 84.6)
+
+
+def test_published_rows_say_whether_they_are_comparable_and_where_they_are_from() -> None:
+    subject = {"img_size": 448, "train_size": 448, "backbone": "resnet101.tv_in1k"}
+    numbers = {"mAP_interpolated": 85.6412, "mAP_non_interpolated": 85.31, "images": 40_137}
+    result = rows_with_ours(evaluated(CLASSES["coco"], subject=subject, numbers=numbers), "paper")
+    assert result.columns[-4:] == ("backbone", "AP", "comparable", "source")
+    rows = {(row["method"], row["backbone"], row["test_size"]): row for row in result.rows}
+    about = {key: (row["AP"], row["comparable"], row["source"]) for key, row in rows.items() if key[0] != "ours"}
+    assert about["SADCL", "ResNet-101", 448] == ("interpolated", "yes", "SADCL, ECAI 2023")
+    assert about["SADCL", "ResNet-101", 576] == ("interpolated", "no: tested at 576 px and ours at 448", "SADCL, ECAI 2023")
+    assert about["Query2Label", "TResNet-L", 448][1:] == (
+        "no: on TResNet-L and ours on resnet101.tv_in1k",
+        "Query2Label, README",
+    )
+    assert about["CSRA", "ResNet-101 (CutMix)", 448][1] == "no: from weights of CutMix"
+    assert about["P-GCN", "ResNet-101", 448][1] == "perhaps: kind of AP not printed"
+    assert about["CNN-RNN", "VGG-16", None][1] == "no: on VGG-16 and ours on resnet101.tv_in1k"
+    assert rows["CSRA", "ResNet-101", 448]["ours-mAP"] == pytest.approx(85.3 - 83.3)  # non-interpolated
+    assert rows["SADCL: SARL", "ResNet-101", 448]["ours-CF1"] == pytest.approx(79.8 - 79.3)  # macro
+    assert rows["ours", "resnet101.tv_in1k", 448] is result.rows[-1]
+    assert "Comparable with ours: ML-GCN, " in result.description
+    few = rows_with_ours(evaluated(CLASSES["coco"], subject=subject, numbers={**numbers, "images": 5000}), "paper")
+    assert all(str(row["comparable"]).startswith("no: on 40,504 images and ours on 5,000") for row in few.rows[:-1])
+    assert "Comparable with ours: none" in few.description
+
+
+def test_rows_of_voc_and_nuswide_say_what_is_not_known() -> None:
+    for name, method, expected in (
+        (
+            "voc2007",
+            "ML-GCN",
+            "perhaps: size it was trained at, size it was tested at not printed; backbone of ours not known",
+        ),
+        ("voc2007", "SADCL", "no: pre-trained on COCO, or run by others"),
+        ("nuswide", "TDRG", "kind of AP not printed"),
+    ):
+        images = {"images": 4952}
+        numbers = {"mAP_interpolated": 85.6412, "mAP_non_interpolated": 85.31, **images}
+        rows = rows_with_ours(evaluated(CLASSES[name], numbers=numbers), "paper").rows
+        assert expected in str(next(row for row in rows if row["method"] == method)["comparable"])
 
 
 def test_tables_without_cf1_are_compared_by_what_they_have() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sadcl_core.evaluation.published import Row, Table, ap_convention, cf1_meani
 from sadcl_core.evaluation.published_rows import render
 
 PRINTED = Path(tables.__file__).parent
-SHARED = Path(__file__).parents[4] / "shared" / "paper"
+SHARED = Path(__file__).parents[5] / "shared" / "paper"
 
 
 def table_of(name: str) -> Table:
@@ -39,6 +40,29 @@ def test_a_table_is_found_by_the_classes_in_any_order(name: str, count: int, row
     assert published_table(classes[1:]) is None
     assert published_table([*classes[1:], "unicorn"]) is None
     assert published_table([*classes[1:], classes[1]]) is None
+
+
+@pytest.mark.parametrize(("name", "count"), [("coco", 25), ("voc2007", 4), ("nuswide", 5)])
+def test_rows_of_other_papers_name_what_they_were_measured_with(name: str, count: int) -> None:
+    rows = tables.other_rows(name)
+    assert len(rows) == count
+    for other in rows:
+        assert other["backbone"]
+        assert other["source"]
+        assert other["AP"] in ("interpolated", "non-interpolated", None)
+        assert isinstance(other["mAP"], float)
+    printed = {(one["method"], one.get("test_size"), one["mAP"]) for one in table_of(name).rows}
+    assert not printed & {(one["method"], one["test_size"], one["mAP"]) for one in rows}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the paper's tables are not here")
+def test_the_ablation_is_that_of_the_paper() -> None:
+    printed = list(csv.DictReader((SHARED / "ablation.csv").read_text().splitlines()))[
+        1:-1
+    ]  # the first and the last row are in the main table
+    for name in ("coco", "nuswide"):
+        ours = [tuple(one[column] for column in ("mAP", "OF1", "CF1")) for one in tables.other_rows(name)[:4]]
+        assert ours == [tuple(float(one[f"{name}_{column}"]) for column in ("mAP", "OF1", "CF1")) for one in printed]
 
 
 def test_classes_of_voc_under_the_names_of_coco() -> None:
