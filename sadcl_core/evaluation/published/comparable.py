@@ -1,4 +1,4 @@
-"""Whether a published row says something beside ours: the same images, size, backbone and measure, as far as it is known."""
+"""Say whether a published row is comparable with ours: the same images, size, backbone and measure, as far as it is known."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sadcl_core.config.layers import flatten, parse_assignment
 from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
@@ -200,3 +202,24 @@ def test_an_epoch_counts_by_the_better_of_ema_and_network(
     assert (best.card.trained["mAP_interpolated"], best.card.trained["epoch"]) == (60.0, 1)
     torch.testing.assert_close(best.classifier.state_dict(), kept[1], rtol=0, atol=0)
     assert len(numbers(run)) == 2
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "published.md"
+
+
+def test_the_page_names_what_the_preset_sets_and_its_values() -> None:
+    made = configure([], dataset="coco", split_sizes={"train": 8}, preset=PRESET)
+    values = flatten(made.config.model_dump())
+    table = PAGE.read_text(encoding="utf-8").split("\n## ")[0]
+    named = dict(re.findall(r"`([\w.]+)=([^`]+)`", table))
+    for key, text in named.items():
+        (given,) = flatten(parse_assignment(f"{key}={text}")).values()
+        assert values[key] == given, key
+    defaults = flatten(RunConfig().model_dump())
+    changed = {
+        key
+        for key, source in made.sources.items()
+        if source == f"preset {PRESET}" and key != "preset" and values[key] != defaults.get(key)
+    }
+    paper = {f"model.heads.sarl.{name}" for name in ("width", "attention_heads", "feedforward", "dropout")}
+    assert changed - set(named) <= paper
