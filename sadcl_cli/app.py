@@ -23,6 +23,7 @@ from sadcl_cli import (
     predict,
     prepare_data,
     search,
+    serve,
     train,
     visualize,
 )
@@ -146,6 +147,7 @@ app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
 app.command("import")(import_checkpoint.import_command)
 app.command("search")(search.search)
+app.command("serve")(serve.serve_command)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)
 app.command("cache", cls=cache.CacheCommand)(cache.cache)

@@ -117,7 +117,6 @@ def predict(
             names.append(image.name if isinstance(image, NamedImage) else image if isinstance(image, str | Path) else number)
             yield image
 
-    possible = np.flatnonzero(~np.isnan(thresholds))
     for batch in read_batches(named(), read, batch_size=batch_size, workers=workers):
         output = score(batch.images) if batch.images else np.empty((0, len(classes)), np.float32)
         scores = output.scores if isinstance(output, Details) else output
@@ -127,13 +126,29 @@ def predict(
                 yield Prediction(names.popleft(), error=batch.errors[index])
                 continue
             row = rows[index]
-            order = possible[np.argsort(-scores[row, possible], kind="stable")[:topk]]
-            counting = order[scores[row, order] > thresholds[order]]
-            labels = tuple((classes[k], float(scores[row, k])) for k in counting)
+            active = active_classes(scores[row], thresholds, topk)
+            labels = tuple((classes[k], float(scores[row, k])) for k in active)
             # copies: a view would keep the batch
             details = (
-                (output.features[row].copy(), output.embeddings[row, counting], output.attention[row, counting])
+                (output.features[row].copy(), output.embeddings[row, active], output.attention[row, active])
                 if isinstance(output, Details)
                 else ()
             )
             yield Prediction(names.popleft(), labels, scores[row], "", *details)
+
+
+def active_classes(scores: Floats, thresholds: Floats, topk: int | None = None) -> npt.NDArray[np.intp]:
+    """Return the indices of the classes that count in an image, the most probable first.
+
+    Args:
+        scores: (K,) of the image.
+        thresholds: (K,) above which a class counts; never where it is NaN.
+        topk: of the most probable, only so many.
+
+    Example:
+        >>> active_classes(np.float32([0.2, 0.9, 0.6, 0.8]), np.float32([0.5, 0.5, 0.5, np.nan])).tolist()
+        [1, 2]
+    """
+    possible = np.flatnonzero(~np.isnan(thresholds))
+    order = possible[np.argsort(-scores[possible], kind="stable")[:topk]]
+    return order[scores[order] > thresholds[order]]

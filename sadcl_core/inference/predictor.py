@@ -107,6 +107,22 @@ class Predictor(ABC, Generic[Pixels]):
         """Return a threshold for every class; see `sadcl_core.inference.thresholds.choose` for the forms of a request."""
         return choose(threshold, self.classes, self.card.thresholds, calibrated=bool(self.card.temperatures))
 
+    def limits(
+        self, threshold: ThresholdRequest = None, topk: int | None = None, exclude: Sequence[str] = ()
+    ) -> npt.NDArray[np.float32]:
+        """Return the score (K,) above which each class is a label: -inf for any score, NaN for none; see `iter_predict`.
+
+        Raises:
+            UsageError: there is no such class, a threshold is not in 0..1, or topk is below 1.
+        """
+        if topk is not None and topk < 1:
+            raise UsageError(f"--topk {topk}: at least one label must be asked for.")
+        limits = np.full(len(self.classes), -np.inf, np.float32)
+        if threshold is not None or topk is None:
+            limits = np.array(self.choose_thresholds(threshold).values, np.float32)
+        limits[self.card.class_indices(exclude)] = np.nan
+        return limits
+
     @overload
     def predict(  # type: ignore[overload-overlap]  # a text is an iterable of texts
         self,
@@ -185,12 +201,7 @@ class Predictor(ABC, Generic[Pixels]):
             UsageError: as for `predict`, or the model gives no details.
             NotFiniteError: the model gives NaN.
         """
-        if topk is not None and topk < 1:
-            raise UsageError(f"--topk {topk}: at least one label must be asked for.")
-        limits = np.full(len(self.classes), -np.inf, np.float32)
-        if threshold is not None or topk is None:
-            limits = np.array(self.choose_thresholds(threshold).values, np.float32)
-        limits[self.card.class_indices(exclude)] = np.nan
+        limits = self.limits(threshold, topk, exclude)
         return predict(
             images,
             self.read,

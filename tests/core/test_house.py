@@ -29,6 +29,7 @@ FLOORS = {
     "sadcl_core.plots": 4,
     "sadcl_core.runs": 5,
     "sadcl_core.inference": 6,
+    "sadcl_core.serving": 7,
     "sadcl_core.training": 7,
     "sadcl_core.evaluation": 7,
     "sadcl_core.experiments": 8,
@@ -93,6 +94,7 @@ def test_losses_and_metrics_stand_alone(path: Path) -> None:
         "sadcl_core.runs.run_directory",
         "sadcl_core.inference.predictor",
         "sadcl_core.data.batches",
+        "sadcl_core.serving.serve",
     ],
 )
 def test_torch_is_not_imported_by(module: str) -> None:

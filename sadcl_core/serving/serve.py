@@ -1,0 +1,82 @@
+"""Answer requests over HTTP until the process is asked to end."""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from sadcl_core.errors import MachineError, UsageError
+
+if TYPE_CHECKING:
+    from sadcl_core.inference.predictor import Predictor
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+END_SECONDS = 10  # that requests have to end in, once the process is asked to
+MOST_CONNECTIONS = 1000
+
+
+def listen(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
+    """Return a socket for `serve`; requests that come before it is served wait.
+
+    Args:
+        host: address to listen on; 0.0.0.0 is that of every network.
+        port: number, 0 for a free one.
+
+    Raises:
+        MachineError: a package is missing that serving needs, or the address cannot be listened on.
+        UsageError: there is no such host.
+
+    Example:
+        >>> with listen(port=0) as listening:
+        ...     address_of(listening).rpartition(":")[0]
+        'http://127.0.0.1'
+    """
+    if any(find_spec(name) is None for name in PACKAGES):
+        raise MachineError("A server needs packages that are not installed: pip install 'sadcl[serve]'.")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (socket.gaierror, UnicodeError, ValueError):
+        raise UsageError(f"There is no host {host!r}. Give an address of this machine, such as 127.0.0.1 or 0.0.0.0.") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise MachineError(f"{host}:{port} cannot be listened on ({reason}). Give another --port; 0 is a free one.") from None
+
+
+def address_of(listening: socket.socket) -> str:
+    """Return the address of a socket as a browser takes it."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(model: Predictor[Any], listening: socket.socket, **limits: Any) -> None:
+    """Answer requests until SIGINT or SIGTERM; those that are running are answered before this returns.
+
+    Args:
+        model: any that predicts, as `sadcl_core.load` gives it.
+        listening: a socket of `listen`.
+        **limits: of `sadcl_core.serving.application.build_application`.
+
+    Raises:
+        KeyboardInterrupt: afterwards, as the signal does it elsewhere.
+
+    Example:
+        >>> import sadcl_core as sadcl
+        >>> serve(sadcl.load("runs/coco"), listen(port=8000))  # doctest: +SKIP
+    """
+    import uvicorn
+
+    from sadcl_core.serving.application import build_application
+
+    config = uvicorn.Config(
+        build_application(model, **limits),
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=END_SECONDS,
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,84 @@
+"use strict";
+const SHOWN = 12; // classes of an image, the most probable ones
+const field = document.getElementById("files");
+const drop = document.getElementById("drop");
+const message = document.getElementById("message");
+const results = document.getElementById("results");
+const thresholds = new Map(); // class -> above which it is a label, on this page
+for (const pre of document.querySelectorAll("pre")) pre.textContent = pre.textContent.replace("ADDRESS", location.origin);
+
+function element(name, parent, text = "", kind = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  parent.append(made);
+  return made;
+}
+
+function mark() {
+  for (const row of results.querySelectorAll("tr[data-name]")) {
+    const threshold = thresholds.get(row.dataset.name);
+    row.classList.toggle("label", Number(row.dataset.score) > threshold);
+    row.querySelector("input").value = threshold;
+    row.querySelector("output").textContent = threshold.toFixed(2);
+  }
+}
+
+function show(file, prediction) {
+  const article = document.createElement("article");
+  element("h2", article, file.name);
+  const picture = element("img", article);
+  picture.alt = "";
+  picture.src = URL.createObjectURL(file);
+  picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
+  if (prediction.error) {
+    element("p", article, prediction.error, "error");
+  } else {
+    const table = element("table", article);
+    const head = element("tr", table);
+    for (const title of ["class", "score", "", "threshold", ""]) element("th", head, title);
+    const ranked = Object.entries(prediction.scores).sort((a, b) => b[1] - a[1]).slice(0, SHOWN);
+    for (const [name, score] of ranked) {
+      const row = element("tr", table);
+      row.dataset.name = name;
+      row.dataset.score = score;
+      element("td", row, name);
+      element("td", row, score.toFixed(3), "score");
+      element("meter", element("td", row)).value = score;
+      const slider = element("input", element("td", row));
+      Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.01, ariaLabel: `threshold of ${name}` });
+      slider.oninput = () => { thresholds.set(name, Number(slider.value)); mark(); };
+      element("output", element("td", row));
+    }
+  }
+  results.prepend(article);
+}
+
+async function ask(files) {
+  message.textContent = "…";
+  try {
+    if (!thresholds.size) {
+      const model = await (await fetch("/model")).json();
+      for (const [name, value] of Object.entries(model.thresholds)) thresholds.set(name, value);
+    }
+    for (const file of files) {
+      const body = new FormData();
+      body.append("images", file);
+      const document = await (await fetch("/predict?all_scores=true", { method: "POST", body })).json();
+      show(file, document.predictions ? document.predictions[0] : { error: String(document.detail) });
+    }
+    mark();
+    message.textContent = "";
+  } catch (error) {
+    message.textContent = `The server does not answer (${error.message}).`;
+  }
+}
+
+field.onchange = () => ask(field.files);
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragover");
+    if (kind === "drop") ask([...event.dataTransfer.files].filter((file) => file.size));
+  });
+}
