@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.predict_images import predict_images
     from sadcl_core.inference.search import search
     from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
+    from sadcl_core.serving.serve import listen, serve
     from sadcl_core.training.train import configure_run, train
 
 __version__ = "0.1.0"
@@ -47,11 +48,13 @@ _PUBLIC: dict[str, str] = {
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "export": "sadcl_core.exporting.export",
     "import_checkpoint": "sadcl_core.runs.imports.import_checkpoint",
+    "listen": "sadcl_core.serving.serve",
     "load": "sadcl_core.inference.load",
     "open_images": "sadcl_core.data.image_stream",
     "predict_images": "sadcl_core.inference.predict_images",
     "prepare": "sadcl_core.data.prepare.prepare",
     "search": "sadcl_core.inference.search",
+    "serve": "sadcl_core.serving.serve",
     "stored_features": "sadcl_core.inference.feature_store",
     "train": "sadcl_core.training.train",
 }
@@ -70,11 +73,13 @@ __all__ = [
     "evaluate_scores",
     "export",
     "import_checkpoint",
+    "listen",
     "load",
     "open_images",
     "predict_images",
     "prepare",
     "search",
+    "serve",
     "stored_features",
     "train",
 ]

@@ -67,7 +67,7 @@ def build_application(
         state["gate"] = Gate(inner, most_bytes=most_bytes, body_seconds=body_seconds)
         return state["gate"]  # type: ignore[no-any-return]
 
-    app.add_middleware(gate)  # type: ignore[arg-type]
+    app.add_middleware(gate)
 
     @app.post("/predict", summary="Labels of one image or several")
     async def predict(

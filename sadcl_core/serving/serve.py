@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -35,12 +36,13 @@ def listen(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     if any(find_spec(name) is None for name in PACKAGES):
         raise MachineError("A server needs packages that are not installed: pip install 'sadcl[serve]'.")
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (socket.gaierror, UnicodeError, ValueError):
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError, ValueError):
         raise UsageError(f"There is no host {host!r}. Give an address of this machine, such as 127.0.0.1 or 0.0.0.0.") from None
+    try:
+        return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno else error
         raise MachineError(f"{host}:{port} cannot be listened on ({reason}). Give another --port; 0 is a free one.") from None
 
 
@@ -63,7 +65,7 @@ def serve(model: Predictor[Any], listening: socket.socket, **limits: Any) -> Non
 
     Example:
         >>> import sadcl_core as sadcl
-        >>> serve(sadcl.load("runs/coco"), listen(port=8000))  # doctest: +SKIP
+        >>> sadcl.serve(sadcl.load("runs/coco"), sadcl.listen(port=8000))  # doctest: +SKIP
     """
     import uvicorn
 

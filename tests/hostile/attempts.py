@@ -182,6 +182,9 @@ OPTIONS: dict[Words, Words] = {
         *("--merge", "--drop", "--keep", "--min-positives", "--limit", "--resize", "--export", "--threshold", "-o", "--data"),
     ),
     ("doctor",): ("--limit",),
+    ("serve", "-w", "none", "--port", "0"): (
+        *("--host", "--port", "-b", "--max-images", "--max-mb", "--max-waiting", "--timeout", "-j", "--tta", "-w"),
+    ),
     ("import", BEST): ("--classes", "--backbone", "--img-size", "--mean", "--std", "--set", "--ignore"),
 }
 WRITES = ("-o", "--save-scores", "--txt-dir", "--annotate", "--sort", "--cache")
