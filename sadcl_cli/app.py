@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from sadcl_cli import (
     cache,
     compare,
+    demo,
     doctor,
     embed,
     evaluate,
@@ -147,6 +148,7 @@ app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
 app.command("import")(import_checkpoint.import_command)
 app.command("search")(search.search)
+app.command("demo")(demo.demo)
 app.command("serve")(serve.serve_command)
 app.add_typer(visualize.app, name="visualize")
 app.command("doctor")(doctor.doctor)

@@ -21,7 +21,7 @@ from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.evaluate import refuse_bad_output, results_folder
 from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
 from sadcl_core.inference.load import Model, ModelFile, find_card, load_trained
-from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
+from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, ThresholdRequest, write_thresholds
 from sadcl_core.metrics.calibration import (
     CrossFit,
     Objective,
@@ -41,6 +41,7 @@ from sadcl_core.runtime.progress import StagedProgress
 FOLDS = 5
 SEED = 0
 SCHEMA_VERSION = 1
+BY_HAND = "thresholds by hand"
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,26 @@ def remove_calibration(run_or_file: str | Path | None = None) -> Path:
     refuse_to_store(path)
     _write(load_trained(path, device="cpu"))
     return path
+
+
+def store_thresholds(model: Model, thresholds: ThresholdRequest) -> Model:
+    """Put thresholds of a person's choice into a model's file, and return the model with them.
+
+    Its weights and calibrated probabilities stay what they are; a class that is not named keeps its threshold.
+
+    Raises:
+        UsageError: there is no such class, a threshold is not in 0..1, or the file cannot be written.
+    """
+    refuse_to_store(model.path, model.card.img_size)
+    card = model.card
+    _write(
+        model,
+        temperatures=card.temperatures,
+        biases=card.biases,
+        thresholds=model.choose_thresholds(thresholds).values,
+        calibrated={**card.calibrated, "objective": BY_HAND} if card.calibrated else {},
+    )
+    return replace(model, card=read_card(model.path))
 
 
 def fit_calibration(scored: ScoredSplit, objective: Objective) -> Calibration:

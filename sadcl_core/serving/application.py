@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, File, HTTPException, Query, Response, UploadFile
@@ -20,8 +20,13 @@ from sadcl_core.inference.predictor import Predictor
 from sadcl_core.serving.batcher import Batcher, QueueFullError
 from sadcl_core.serving.gate import Gate
 
+if TYPE_CHECKING:
+    from sadcl_core.inference.embedding_index import EmbeddingIndex
+
 TEMPLATES = Path(__file__).with_name("templates")
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self'; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'"
+)
 NAME_LENGTH = 200  # letters of a file's name that come back
 
 
@@ -34,6 +39,8 @@ def build_application(
     most_waiting: int = 1024,
     body_seconds: float = 30,
     workers: int | None = None,
+    demo: bool = False,
+    index: EmbeddingIndex | None = None,
 ) -> FastAPI:
     """Return the ASGI application of a model.
 
@@ -45,17 +52,19 @@ def build_application(
         most_waiting: images of all requests together; more is answered with 503.
         body_seconds: within which a request must have come; else the answer is 408.
         workers: threads that decode images.
+        demo: the page also shows attention and keeps thresholds in the model, which is a `sadcl_core.inference.load.Model`, and
+            it answers this machine alone.
+        index: of `sadcl embed`, in which a demo looks for alike images.
     """
-    state: dict[str, Any] = {}
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Batcher(model, batch_size=batch_size, most_waiting=most_waiting, workers=workers) as batcher:
-            state["batcher"] = batcher
+            app.state.batcher = batcher
             yield
 
     app = FastAPI(
-        title="sadcl serve",
+        title="sadcl demo" if demo else "sadcl serve",
         version=__version__,
         description=f"Labels of images: {len(model.classes)} classes, {model.card.model.head} on {model.card.model.backbone}.",
         docs_url=None,  # its pages come from elsewhere
@@ -63,9 +72,11 @@ def build_application(
         lifespan=lifespan,
     )
 
+    app.state.model = model  # with the thresholds of now
+
     def gate(inner: Any) -> Gate:
-        state["gate"] = Gate(inner, most_bytes=most_bytes, body_seconds=body_seconds)
-        return state["gate"]  # type: ignore[no-any-return]
+        app.state.gate = made = Gate(inner, most_bytes=most_bytes, body_seconds=body_seconds)
+        return made
 
     app.add_middleware(gate)
 
@@ -82,8 +93,8 @@ def build_application(
         if len(images) > most_images:
             raise HTTPException(413, f"A request holds at most {most_images} images. Send them in several.")
         files = [NamedImage((image.filename or "image")[:NAME_LENGTH], await image.read()) for image in images]
-        limits = model.limits(threshold, topk)
-        results = await state["batcher"].score(files)
+        limits = app.state.model.limits(threshold, topk)
+        results = await app.state.batcher.score(files)
         predictions = [
             Prediction(file.name, error=str(result))
             if isinstance(result, DataError)
@@ -105,17 +116,18 @@ def build_application(
             "backbone": model.card.model.backbone,
             "img_size": model.card.img_size,
             "calibrated": bool(model.card.calibrated),
-            "thresholds": dict(zip(model.classes, np.round(model.thresholds, 6).tolist(), strict=True)),
+            "demo": demo,
+            "thresholds": dict(zip(model.classes, np.round(app.state.model.thresholds, 6).tolist(), strict=True)),
         }
 
     @app.get("/health", summary="Ready to answer")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "waiting": state["batcher"].waiting}
+        return {"status": "ok", "waiting": app.state.batcher.waiting}
 
     @app.get("/metrics", summary="Counters, as Prometheus reads them", response_class=PlainTextResponse)
     async def metrics() -> str:
-        batcher = state["batcher"]
-        lines = state["gate"].lines()
+        batcher = app.state.batcher
+        lines = app.state.gate.lines()
         for name, kind, value in (
             ("images_total", "counter", batcher.images),
             ("batches_total", "counter", batcher.batches),
@@ -124,6 +136,10 @@ def build_application(
             lines += [f"# TYPE sadcl_{name} {kind}", f"sadcl_{name} {value}"]
         return "\n".join([*lines, ""])
 
+    if demo:
+        from sadcl_core.serving.demo import add_demo
+
+        add_demo(app, index)
     _add_errors(app)
     _add_pages(app)
     return app
@@ -131,7 +147,7 @@ def build_application(
 
 def _add_errors(app: FastAPI) -> None:
     """Answer what the core raises with its sentence."""
-    for kind, status in ((QueueFullError, 503), (UsageError, 422), (NotFiniteError, 500)):
+    for kind, status in ((QueueFullError, 503), (UsageError, 422), (DataError, 422), (NotFiniteError, 500)):
 
         async def answer(_: Any, error: Exception, status: int = status) -> JSONResponse:
             return JSONResponse({"detail": str(error)}, status, headers={"Retry-After": "1"} if status == 503 else None)

@@ -1,4 +1,4 @@
-"""What every request passes: limits on its size and time, and the counters of /metrics."""
+"""Limits on the size and time of every request, and the counters of /metrics."""
 
 from __future__ import annotations
 

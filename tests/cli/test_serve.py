@@ -43,3 +43,11 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         assert "--host" in ran.stderr or "There is no host" in ran.stderr
     ran = in_trained("serve", "-w", tmp_path / "none", "--port", "0")
     assert ran.exit_code == 3
+
+
+def test_mistakes_of_demo(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained("demo", "-w", tmp_path / "none", "--port", "0")
+    assert ran.exit_code == 3
+    ran = in_trained("demo", "--index", tmp_path, "--port", "0")
+    assert ran.exit_code == 3
+    assert "no embeddings" in ran.stderr

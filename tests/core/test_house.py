@@ -29,7 +29,7 @@ FLOORS = {
     "sadcl_core.plots": 4,
     "sadcl_core.runs": 5,
     "sadcl_core.inference": 6,
-    "sadcl_core.serving": 7,
+    "sadcl_core.serving": 8,
     "sadcl_core.training": 7,
     "sadcl_core.evaluation": 7,
     "sadcl_core.experiments": 8,

@@ -15,6 +15,51 @@ function element(name, parent, text = "", kind = "") {
   return made;
 }
 
+let demo = false;
+
+function overlay(canvas, map) {
+  canvas.hidden = !map;
+  if (!map) return;
+  [canvas.width, canvas.height] = [map[0].length, map.length];
+  const pixels = new ImageData(canvas.width, canvas.height);
+  map.flat().forEach((value, number) => pixels.data.set([255, 40, 0, 200 * value], 4 * number));
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+async function explain(file, article) {
+  const body = new FormData();
+  body.append("image", file);
+  const details = await (await fetch("/details", { method: "POST", body })).json();
+  const canvas = article.querySelector("canvas");
+  const rows = [...article.querySelectorAll("tr[data-name]")];
+  for (const row of rows) {
+    row.tabIndex = 0;
+    row.onmouseenter = row.onfocus = () => {
+      overlay(canvas, details.attention[row.dataset.name]);
+      for (const other of rows) other.classList.toggle("seen", other === row);
+    };
+  }
+  if (rows.length) rows[0].onfocus();
+  if (details.note) element("p", article, details.note, "alike");
+  if (!details.alike.length) return;
+  const alike = element("div", article, "", "alike");
+  element("p", alike, "Alike:");
+  for (const match of details.alike) {
+    const figure = element("figure", alike);
+    const picture = element("img", figure);
+    picture.alt = match.image;
+    picture.src = `/alike?path=${encodeURIComponent(match.path)}`;
+    element("figcaption", figure, `${match.cosine.toFixed(2)} ${match.labels.join(", ")}`);
+  }
+}
+
+async function keep() {
+  const answer = await fetch("/thresholds", {
+    method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(Object.fromEntries(thresholds)),
+  });
+  message.textContent = answer.ok ? "The thresholds are in the model file: sadcl predict uses them." : (await answer.json()).detail;
+}
+
 function mark() {
   for (const row of results.querySelectorAll("tr[data-name]")) {
     const threshold = thresholds.get(row.dataset.name);
@@ -27,7 +72,9 @@ function mark() {
 function show(file, prediction) {
   const article = document.createElement("article");
   element("h2", article, file.name);
-  const picture = element("img", article);
+  const frame = element("div", article, "", "frame");
+  const picture = element("img", frame);
+  element("canvas", frame).hidden = true;
   picture.alt = "";
   picture.src = URL.createObjectURL(file);
   picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
@@ -52,6 +99,7 @@ function show(file, prediction) {
     }
   }
   results.prepend(article);
+  return article;
 }
 
 async function ask(files) {
@@ -60,14 +108,21 @@ async function ask(files) {
     if (!thresholds.size) {
       const model = await (await fetch("/model")).json();
       for (const [name, value] of Object.entries(model.thresholds)) thresholds.set(name, value);
+      demo = model.demo;
+      if (demo) {
+        const button = element("button", drop.parentNode, "Keep the thresholds in the model");
+        button.onclick = keep;
+        message.before(button);
+      }
     }
     for (const file of files) {
       const body = new FormData();
       body.append("images", file);
       const document = await (await fetch("/predict?all_scores=true", { method: "POST", body })).json();
-      show(file, document.predictions ? document.predictions[0] : { error: String(document.detail) });
+      const article = show(file, document.predictions ? document.predictions[0] : { error: String(document.detail) });
+      mark();
+      if (demo && article.querySelector("table")) await explain(file, article);
     }
-    mark();
     message.textContent = "";
   } catch (error) {
     message.textContent = `The server does not answer (${error.message}).`;
