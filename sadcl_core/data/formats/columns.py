@@ -336,7 +336,11 @@ class _Named(_Columns):
         return None
 
     def _labels(self, image: int, used: Sequence[int | None], unknown: int | None) -> _Labels:
-        """Return the column of labels, or those of the classes."""
+        """Return the column of labels, or those of the classes.
+
+        What a person named comes first; then a column that is called as those of labels are and holds texts; then columns of
+        1 and 0, as classes; then the only column that is left.
+        """
         free = [k for k in range(len(self.header)) if k not in used and k not in self.reasons and k != unknown]
         chosen = self._chosen(image, used, free)
         if chosen is not None:
