@@ -16,6 +16,7 @@ from sadcl_cli import (
     cache,
     compare,
     demo,
+    docs,
     doctor,
     embed,
     evaluate,
@@ -148,6 +149,7 @@ app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
 app.command("import")(import_checkpoint.import_command)
 app.command("search")(search.search)
+app.command("docs")(docs.docs)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve_command)
 app.add_typer(visualize.app, name="visualize")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def test_hidden_aliases_work_and_are_not_shown(sadcl: Sadcl) -> None:
     for alias, command in (("infer", "predict"), ("val", "eval"), ("validate", "eval"), ("test", "eval")):
         assert alias not in sadcl("--help").stdout.split()
         assert sadcl(alias, "--help").stdout.replace(f"sadcl {alias}", f"sadcl {command}") == sadcl(command, "--help").stdout
+
+
+def test_every_page_is_shown_and_packaged(sadcl: Sadcl) -> None:
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
+    files = {path for globs in packaged.values() for glob in globs for path in ROOT.glob(glob)}
+    assert files == {Path(line) for line in sadcl("docs", "--path").stdout.splitlines()}
+    assert {"README", "formats", "results/serve"} <= set(sadcl("docs").stdout.split())
+    assert sadcl("docs", "docs/formats.md").stdout == (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    ran = sadcl("docs", "format")
+    assert (ran.exit_code, "formats" in ran.stderr) == (2, True)
 
 
 def test_completions_are_current() -> None:

@@ -182,6 +182,7 @@ OPTIONS: dict[Words, Words] = {
         *("--merge", "--drop", "--keep", "--min-positives", "--limit", "--resize", "--export", "--threshold", "-o", "--data"),
     ),
     ("doctor",): ("--limit",),
+    ("docs", "--path"): ("--",),
     ("demo", "-w", "none", "--port", "0"): ("--port", "--index", "-w"),
     ("serve", "-w", "none", "--port", "0"): (
         *("--host", "--port", "-b", "--max-images", "--max-mb", "--max-waiting", "--timeout", "-j", "--tta", "-w"),

@@ -242,5 +242,6 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     if path.is_dir() and not expected and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a known format"
     raise DataError(
-        f"{path} {what}. Known are {', '.join(FORMATS)}: docs/formats.md shows an example of each, --format NAME insists on one."
+        f"{path} {what}. Known are {', '.join(FORMATS)}: `sadcl docs formats` shows an example of each, "
+        "--format NAME insists on one."
     )
