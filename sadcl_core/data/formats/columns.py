@@ -351,6 +351,7 @@ class _Named(_Columns):
         if named is not None and not self.profile(named).is_flags:
             return _Labels(self._in_a_cell(named, flags, image, free), value=self._value(image, named, free))
         if named is not None and not flags:
+            self._refuse_second([named, *(k for k in free if k != named and self._is_called_labels(k))])
             return self._of_one_column(named, image)
         named_as_others = [named, unknown if flags and unknown is not None and self.profile(unknown).is_flags else None]
         more = [k for k in named_as_others if k is not None]  # a class called `unknown` or `label` among the others
@@ -397,14 +398,21 @@ class _Named(_Columns):
         """
         named = find_column([self.header[k] for k in free], LABEL_COLUMNS)
         if named is not None:
-            called = [k for k in free if column_word(self.header[k]) in LABEL_COLUMNS and self.profile(k).other is not None]
-            if len(called) > 1 and free[named] in called:
-                shown = ", ".join(self.header[k] for k in called)[:200]
-                example = quote(self.header[called[0]])
-                raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")
+            called = [k for k in free if self._is_called_labels(k)]
+            self._refuse_second(called if free[named] in called else [])
             return free[named]
         matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
         return matches[0] if len(matches) == 1 else None
+
+    def _is_called_labels(self, k: int) -> bool:
+        """Return True if a column is called as those of labels are and holds texts."""
+        return column_word(self.header[k]) in LABEL_COLUMNS and self.profile(k).other not in (None, "[]", "{}")
+
+    def _refuse_second(self, columns: Sequence[int]) -> None:
+        """Raise if there are several columns of which each may hold the labels."""
+        if len(columns) > 1:
+            shown, example = ", ".join(self.header[k] for k in columns)[:200], quote(self.header[columns[-1]])
+            raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")
 
     def _in_a_cell(self, labels: int, flags: list[int], image: int, free: Sequence[int]) -> int:
         """Return the column of labels unless there are as good columns of classes beside it."""
@@ -427,9 +435,10 @@ class _Named(_Columns):
                 self._refuse_flags(labels, free)
             return None
         several = self.profile(image).distinct < len(self.head)
-        if several or self.reading.long or self.reading.threshold is not None:
+        low = self.profile(value).below_one
+        if several or self.reading.long or (low and self.reading.threshold is not None):
             return self.give(value, "value", "its name is that of the value of a label")
-        if not self.reading.label_column and (low := self.profile(value).below_one):
+        if low and not self.reading.label_column:
             raise DataError(
                 f"{self.path}: column {self.header[value]!r} may say of each label whether it is there, and holds {low}. Say "
                 f"--long if it does, with --threshold 0.5 for fractions, or --label-column {quote(self.header[labels])} if all "

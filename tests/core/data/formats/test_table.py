@@ -20,6 +20,7 @@ from tests.core.data.formats.samples import (
     draw_all,
     load,
     put,
+    put_lines,
     rows,
     write_chexpert,
     write_csv,
@@ -186,7 +187,10 @@ def test_a_label_whose_value_is_below_one_is_a_question(tmp_path: Path, name: st
 
 def test_labels_that_are_all_present_need_no_value(tmp_path: Path) -> None:
     assert labels(put_values(tmp_path, "confidence", ["1", "1.0", "1"])) == [["cat"], ["dog"], ["cat"]]
-    assert labels(put_values(tmp_path, "score", ["7", "2", "0"])) == [["cat"], ["dog"], ["cat"]]
+    path = put_values(tmp_path, "score", ["7", "2", "0"])
+    assert labels(path) == [["cat"], ["dog"], ["cat"]]
+    with pytest.raises(UsageError, match="--threshold has no effect"):
+        load(path, reading=Reading(threshold=0.5))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +212,14 @@ def test_columns_that_may_be_meant_as_classes_are_hinted_at(tmp_path: Path, cell
 def test_two_columns_that_are_called_as_labels_are_a_question(tmp_path: Path) -> None:
     draw_all(tmp_path, ["a.jpg", "b.jpg"])
     path = put(tmp_path / "mine.csv", "image,tag,category\na.jpg,new,cat\nb.jpg,old,dog\n")
-    with pytest.raises(DataError, match=r"columns tag, category may hold the labels\. Say which: --label-column tag"):
+    with pytest.raises(DataError, match=r"columns tag, category may hold the labels\. Say which: --label-column category"):
         load(path)
     assert labels(path, reading=Reading(label_column="category")) == [["cat"], ["dog"]]
+    path = put(tmp_path / "mine.csv", "image,label,label_name\na.jpg,0,cat\nb.jpg,1,dog\n")
+    with pytest.raises(DataError, match=r"columns label, label_name may hold the labels\. Say which: --label-column label_name"):
+        load(path)
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": f"{name}.jpg", "labels": [name], "tags": []} for name in "ab"])
+    assert labels(path) == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(
