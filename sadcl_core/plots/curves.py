@@ -90,7 +90,7 @@ def _draw(axes: Axes, points: Points, behind: Points, *, label: str, number: int
         return
     x, y = zip(*points, strict=True)
     axes.plot(*zip(*behind, strict=True), color=colour(number), alpha=0.4, linewidth=0.7)
-    line, mark = (("-", "o"), ("--", "s"))[number]
+    line, mark = (("-", "o"), ("--", "s"), (":", "^"))[number]
     style: Any = {"marker": mark, "markersize": 3.5, "linewidth": 1.2, "color": colour(number), "clip_on": False}
     axes.plot(x, y, line, label=f"{label}, best {max(y):.2f}", **style)
     if label:

@@ -70,6 +70,22 @@ def test_scores_over_an_image_and_its_mirror_image(in_trained: Sadcl, tmp_path: 
     assert not np.allclose(np.load(tmp_path / "flip.npz")["scores"], np.load(tmp_path / "plain.npz")["scores"])
 
 
+def test_scores_of_the_centre_of_a_larger_image(in_trained: Sadcl, tmp_path: Path) -> None:
+    sizes = ("--img-size", "64", "--resize", "96")
+    ran = in_trained("eval", *sizes, "--tta", "flip", "-o", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads((tmp_path / "coco-coco-val-64-flip-centre-of-96.json").read_text())
+    assert (document["resize"], document["tta"], document["img_size"]) == (96, "flip", 64)
+    assert document["backbone"] == "test_resnet"
+    assert "pointing" not in ran.stdout  # the boxes are those of whole images
+    for words, message in (
+        (("eval", "--resize", "48"), "--resize 48 is less than the 64 px that are cut out of it"),
+        (("predict", "my-coco/val2017/001.png", *sizes, "--annotate", "x"), "Leave one of both out"),
+    ):
+        refused = in_trained(*words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True)
+
+
 def test_batch_size_and_workers_change_nothing(in_trained: Sadcl, tmp_path: Path) -> None:
     first, second = (
         json.loads(in_trained("eval", "--json", "-o", tmp_path, *extra).stdout)

@@ -94,6 +94,12 @@ def test_curves_with_a_term_of_one_stage_only(tmp_path: Path) -> None:
     assert inked(plot_curves(rows, tmp_path / "c.png", title="a run")) > 0.005
 
 
+def test_curves_of_the_network_beside_its_ema(tmp_path: Path) -> None:
+    rows = [{**row, "mAP_interpolated_network": "41"} for row in curve_rows({"a": 2, "b": 1})]
+    plot_curves(rows, tmp_path / "c.svg", title="a run")
+    assert "of the network itself, interpolated, best 41.00" in (tmp_path / "c.svg").read_text()
+
+
 def curve_rows(stages: dict[str, int]) -> list[dict[str, str]]:
     rows = [(stage, epoch) for stage, count in stages.items() for epoch in range(1, count + 1)]
     maps = dict.fromkeys(("mAP_interpolated", "mAP_non_interpolated"), "40")

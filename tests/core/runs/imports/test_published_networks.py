@@ -46,11 +46,28 @@ def test_the_published_network_gives_these_numbers(name: str, dtype: torch.dtype
     head.to(dtype).eval()
     net = tiny_resnet(body).to(dtype) if body else nn.Identity()
     tolerance = 1e-12 if dtype is torch.float64 else 1e-4 if body else 1e-5
+    projection = None
+    if "prototypes" in converted.tensors:
+        projection = project(part(converted.tensors, "projection.")).to(dtype)
+        expected_prototypes = next(tensor for key, tensor in expected.items() if key.endswith(".projected_prototypes"))
+        close(projection(converted.tensors["prototypes"].to(dtype)), expected_prototypes, tolerance)
     for key, images in inputs.items():
         output = head(HeadInputs((net(images.to(dtype)),)), need_attention=True)
         for what in ("logits", "label_features", "attention"):
-            result = getattr(output, what)
-            torch.testing.assert_close(result, expected[f"{key.split('.')[0]}.{what}"].to(dtype), atol=tolerance, rtol=0)
+            close(getattr(output, what), expected[f"{key.split('.')[0]}.{what}"], tolerance)
+        if projection is not None:
+            close(projection(output.label_features), expected[f"{key.split('.')[0]}.projected"], tolerance)
+
+
+def close(result: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(result, expected.to(result.dtype), atol=tolerance, rtol=0)
+
+
+def project(tensors: dict[str, Tensor]) -> nn.Module:
+    widths = tensors["0.weight"].shape[0], tensors["2.weight"].shape[0]
+    layers = nn.Sequential(nn.Linear(widths[0], widths[0]), nn.ReLU(), nn.Linear(*widths))
+    layers.load_state_dict(tensors)
+    return layers
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
