@@ -10,7 +10,7 @@ import torch
 from sadcl_core.diagnosis.baselines import Baselines
 from sadcl_core.diagnosis.checks_run import ema, lower_rate
 from sadcl_core.diagnosis.checks_scores import SAME, spread, swapped_labels
-from sadcl_core.diagnosis.evidence import Evidence
+from sadcl_core.diagnosis.evidence import Evidence, classification_options
 from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
 from sadcl_core.diagnosis.history import History, Record
 from sadcl_core.losses import asymmetric_loss
@@ -214,7 +214,7 @@ def _nothing_carried_over(evidence: Evidence) -> Finding | None:
         return None
     if any(check(evidence).status != "passed" for check in (ema, swapped_labels)):  # which look the same
         return None
-    options = config.loss.asymmetric
+    options = classification_options(config)
     logits = torch.logit(torch.from_numpy(scored.as_trained.astype("float64")), eps=MIN_PROBABILITY)
     loss = asymmetric_loss(
         logits, torch.from_numpy(scored.targets), gamma_neg=options.gamma_neg, gamma_pos=options.gamma_pos, clip=options.clip

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.schema import AsymmetricOptions, RunConfig
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, find_prepared, load_manifest
 from sadcl_core.data.split import Split, spaced
@@ -190,7 +190,19 @@ def _baselines(config: RunConfig, train: Split) -> Baselines:
     """Return the losses that need no image, on the labels of the training split."""
     if config.data.sampler != "uniform":
         raise DataError(f"images were drawn by {config.data.sampler}, so classes had other shares than in the data")
-    return baselines(config.loss.asymmetric, train.class_counts(), train.inactive_counts())
+    return baselines(classification_options(config), train.class_counts(), train.inactive_counts())
+
+
+def classification_options(config: RunConfig) -> AsymmetricOptions:
+    """Return the options of the classification loss in the last stage that is trained, whose losses are compared.
+
+    Example:
+        >>> config = RunConfig.model_validate({"stages": {"classification": {"gamma_neg": 4}}})
+        >>> classification_options(config).gamma_neg
+        4.0
+    """
+    names = config.used_stages
+    return (config.loss_of(config.stages[names[-1]]) if names else config.loss).asymmetric
 
 
 def _score(
