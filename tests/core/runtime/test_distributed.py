@@ -17,7 +17,7 @@ from sadcl_core.data.shards import write_shards
 from sadcl_core.errors import NotFiniteError
 from sadcl_core.evaluation.score_split import score_split
 from sadcl_core.inference.load import load_trained
-from sadcl_core.model.memory_bank import MemoryBank, confident
+from sadcl_core.model.memory_bank import BatchBank, MemoryBank, confident
 from sadcl_core.runtime.distributed import (
     all_gather,
     all_gather_with_grad,
@@ -53,8 +53,13 @@ def in_each_process(rank: int, folder: str) -> None:
     bank = MemoryBank(slots=3, num_classes=3, width=2)
     bank.write(*confident(features, targets, scores, min_score=0.3))
     bank.write(*confident(features[:0], targets[:0], scores[:0], min_score=0.3))  # nothing anywhere
+    by_place = BatchBank(slots=10, num_classes=3, width=2)
+    by_place.write(*confident(features, targets, scores, min_score=0.3))
+    places = by_place.features, by_place.contrasted(targets == 1)
     total = all_reduce(torch.tensor([1.0 + rank]))
-    torch.save({"bank": bank.state_dict(), "rows": all_gather(features), "total": total}, Path(folder) / f"{rank}.pt")
+    torch.save(
+        {"bank": bank.state_dict(), "places": places, "rows": all_gather(features), "total": total}, Path(folder) / f"{rank}.pt"
+    )
     dist.destroy_process_group()
 
 
@@ -83,10 +88,15 @@ def test_two_processes_hold_the_bank_of_one(tmp_path: Path) -> None:
     alone = MemoryBank(slots=3, num_classes=3, width=2)
     alone.write(*confident(features, targets, scores, min_score=0.3))
     assert alone.filled.any()
+    slots = torch.tensor([0, 2, 4, 6, 8, 1, 3])  # of five images here and two there
+    active, remembered = torch.zeros(10, 3, dtype=torch.bool), torch.zeros(10, 3, 2)
+    active[slots] = targets == 1
+    remembered[slots] = features * ((targets == 1) & (scores > 0.3))[..., None]
     for rank in range(2):
         stored = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(stored["rows"], features)
         assert stored["total"].item() == 3
+        assert all(torch.equal(one, other) for one, other in zip(stored["places"], (remembered, active), strict=True))
         for name, tensor in alone.state_dict().items():
             assert torch.equal(stored["bank"][name], tensor), name
 
