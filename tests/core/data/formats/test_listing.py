@@ -79,6 +79,8 @@ def replaced(folder: Path, name: str, old: str, new: str) -> Path:
         ("peta", "2 dog", "3 dog", r"Label.txt, row 2: no image of '3' lies beside it. Unpack all images"),
         ("ucmerced", "a\t1\t1", "a\t1", r"image 1: a has not 2 flags of 1 and 0. Mend the row"),
         ("ucmerced", "a\t1\t1", "a\t1\t2", r"image 1: a has not 2 flags of 1 and 0. Mend the row"),
+        ("voc_lists", "a  1", "a  2", r"cat_trainval.txt, row 1: 'a  2' is not an image and 1, -1 or 0. Mend the row"),
+        ("voc_lists", "b -1", "z -1", r"cow_trainval.txt and .*cat_trainval.txt name different images. Unpack all lists"),
         ("scenes", "b.jpg,0,1", "b.jpg,0,?", r"image 2: b.jpg has not 2 flags of 1 and 0. Mend the row"),
         ("hpa", "16 0", "16 28", r"train.csv, row 2: .* is not an image and numbers under 28. Mend the row"),
         ("yaml", "[cat, dog]", "{cat: 1}", r"the labels of a.jpg are not a list of names. Write a.jpg: \[cat, dog\]"),
@@ -228,3 +230,10 @@ def test_labels_in_objects_of_lists(folder: Path) -> None:
     draw_all(folder, ["a.jpg"])
     path = put_lines(folder / "l.jsonl", [{"image": "a.jpg", "objects": {"category": ["cat"], "bbox": [[1, 2, 3, 4]]}}])
     assert [row[2] for row in rows(load(path))] == [["cat"]]
+
+
+def test_difficult_images_of_voc_lists(folder: Path) -> None:
+    path = LISTINGS["voc_lists"].write(folder)
+    first = rows(load(path, reading=Reading(difficult="positive")))[0]
+    assert first == ("VOC2007/JPEGImages/a.jpg", "train", ["cat", "cow", "dog"], [])
+    assert rows(load(path, reading=Reading(difficult="negative")))[0] == (*first[:2], ["cat", "dog"], [])
