@@ -28,7 +28,7 @@ FIGURES = {
     "search": ["search", IMAGE, "--label", "seven", "--count", "11"],
 }
 INCH = 80  # pixels
-COLOURS = 64
+COLOURS = (256, 128, 64)  # of a picture; the first number with which it is small enough
 MOST = 60_000  # bytes of a picture
 
 
@@ -52,12 +52,17 @@ def main() -> None:
             sadcl(folder, *arguments, "-w", "runs/digits", "-o", f"{scratch}/{name}.png")
         sadcl(folder, "visualize", "batches", "--stage", "contrastive", "-w", "runs/digits", "-o", scratch)
         for path in sorted(Path(scratch).glob("*.png")):
-            target = PAGES / path.name
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-            small.save(target, optimize=True)
-            if target.stat().st_size > MOST:
-                raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST:,}.")
+            shrink(path, PAGES / path.name)
+
+
+def shrink(path: Path, target: Path) -> None:
+    """Write a picture with as many colours as its size allows."""
+    for colours in COLOURS:
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(target, optimize=True)
+        if target.stat().st_size <= MOST:
+            return
+    raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST:,}.")
 
 
 if __name__ == "__main__":
