@@ -24,6 +24,7 @@ from sadcl_cli import (
     import_checkpoint,
     predict,
     prepare_data,
+    push,
     search,
     serve,
     train,
@@ -148,6 +149,7 @@ app.command("predict", cls=predict.PredictCommand)(predict.predict)
 app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
 app.command("import")(import_checkpoint.import_command)
+app.command("push")(push.push_command)
 app.command("search")(search.search)
 app.command("docs")(docs.docs)
 app.command("demo")(demo.demo)

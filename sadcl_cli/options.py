@@ -95,7 +95,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="RUN_OR_FILE",
-        help="Run or model file; the run that finished last unless given.",
+        help="Run or model file, or hf://USER/NAME; the run that finished last unless given.",
         autocompletion=complete_run,
     ),
 ]

@@ -27,6 +27,7 @@ from typing import Any
 
 from sadcl_core.config.yaml import format_yaml
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runs.hub import fetch_model, repository_of
 from sadcl_core.runs.lock import LOCK, lock_folder, this_process
 from sadcl_core.runtime.files import explained, regular, remove_left, safe_name, write_json, write_text
 from sadcl_core.runtime.launcher import is_main_process
@@ -313,11 +314,14 @@ def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
     """Return the model file that a command should use, and the run it belongs to, if any.
 
     Args:
-        weights: a run, a model file, or None for the run that finished last.
+        weights: a run, a model file, hf://user/name, or None for the run that finished last.
 
     Raises:
         DataError: there is no such model.
+        MachineError: it is on the hub, which cannot be reached.
     """
+    if weights is not None and (repository := repository_of(weights)):
+        return fetch_model(repository), None
     run = last_finished_run() if weights is None else RunDirectory(weights)
     if weights is not None and not os.path.isdir(weights):  # noqa: PTH112 (raises for no name)
         parent = weights.parent.parent

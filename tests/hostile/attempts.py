@@ -183,6 +183,7 @@ OPTIONS: dict[Words, Words] = {
     ),
     ("doctor",): ("--limit",),
     ("docs", "--path"): ("--",),
+    ("push", "a/b", "-o", "out"): ("-w", "-o", "--"),
     ("demo", "-w", "none", "--port", "0"): ("--port", "--index", "-w"),
     ("serve", "-w", "none", "--port", "0"): (
         *("--host", "--port", "-b", "--max-images", "--max-mb", "--max-waiting", "--timeout", "-j", "--tta", "-w"),
