@@ -116,7 +116,7 @@ def _draw_pairs(axes: Axes, cosines: npt.NDArray[np.float64], pairs: Sequence[tu
     axes.set_yticks(places, [f"{short(classes[a], 20)} · {short(classes[b], 20)}" for a, b in pairs], fontsize=7)
     axes.set_ylim(max(len(pairs), 3) - 0.4, -0.6)
     axes.set_xlim(min(0, *values), 1.15)
-    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick < 1.1])
     axes.grid(axis="y", alpha=0.25)
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title("cosine of the classes that are most alike", loc="left", fontsize=10)

@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sadcl_core.metrics.precision_recall_curve import Curve
-from sadcl_core.plots.style import COLOURS, GREY, colour, save, short
+from sadcl_core.plots.style import GREY, colour, save, short
 
 Values = npt.NDArray[np.float64]
 
 NAMED = 10  # classes, up to which each curve has a colour and a name; of more, half of them at each end
 SAME_F1 = (0.2, 0.4, 0.6, 0.8)
-LINES = ("-", "--", ":")
+LINES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _draw_curves(axes: Axes, numbers: ThresholdCurves) -> None:
     for k in drawn:
         axes.plot(numbers.each[k].recall, numbers.each[k].precision, linewidth=0.5, alpha=0.4, color="#888888")
     for number, k in enumerate(named):
-        style: Any = {"color": colour(number), "linestyle": LINES[number // len(COLOURS)], "linewidth": 1.1}
+        style: Any = {"color": colour(number), "linestyle": LINES[number % len(LINES)], "linewidth": 1.1}
         axes.plot(numbers.each[k].recall, numbers.each[k].precision, label=short(numbers.classes[k]), **style)
     axes.plot(numbers.together.recall, numbers.together.precision, color="black", linewidth=2.2, label="all decisions together")
     axes.set_xlim(0, 1)
@@ -102,7 +102,9 @@ def _draw_f1(axes: Axes, numbers: ThresholdCurves) -> None:
         best = int(np.nanargmax(values))
         at, most = numbers.thresholds[best], values[best]
         label = f"{name}: {most:.3f} at {at:.2f}"
-        axes.plot(numbers.thresholds, values, color=colour(number), linestyle=LINES[number % 3], linewidth=1.6, label=label)
+        axes.plot(
+            numbers.thresholds, values, color=colour(number), linestyle=LINES[number % len(LINES)], linewidth=1.6, label=label
+        )
         axes.plot([at], [most], "o", color=colour(number), markersize=5)
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     if len(numbers.own):
