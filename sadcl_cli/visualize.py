@@ -183,9 +183,9 @@ def curves(weights: Run = None, output: Output = None) -> None:
     target = _place(output, "curves")
     run = RunDirectory(weights) if weights is not None else last_finished_run()
     say(f"run {run.path}")
-    path = target or run.path / "plots" / "curves.png"
+    path, rows = target or run.path / "plots" / "curves.png", run.read_results()
     split = str(read_status(run.path).get("eval_split", ""))
-    _finish(plot_curves(run.read_results(), path, title=str(run.path), split=split, steps=run.read_metrics()), json=False)
+    _finish(plot_curves(rows, path, title=str(run.path), split=split, steps=run.read_metrics()), json=False)
 
 
 @app.command("co-occurrence")
