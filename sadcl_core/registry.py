@@ -23,6 +23,12 @@ HEADS: dict[str, str] = {
     "ssgrl": "sadcl_core.model.heads.ssgrl:SSGRLHead",
     "c_tran": "sadcl_core.model.heads.c_tran:CTranHead",
     "tdrg": "sadcl_core.model.heads.tdrg:TDRGHead",
+    "adahgnn": "sadcl_core.model.heads.adahgnn:AdaHGNNHead",
+    "sst": "sadcl_core.model.heads.sst:SSTHead",
+    "p_gcn": "sadcl_core.model.heads.p_gcn:PGCNHead",
+    "ms_cma": "sadcl_core.model.heads.ms_cma:MSCMAHead",
+    "debiased": "sadcl_core.model.heads.debiased:DebiasedHead",
+    "cpcl": "sadcl_core.model.heads.cpcl:CPCLHead",
 }
 
 AUGMENTATIONS: dict[str, str] = {

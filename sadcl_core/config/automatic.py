@@ -242,12 +242,15 @@ def _choose_head(choices: _Choices) -> None:
     if not facts.published:  # as narrow as SARL, but not for the number of classes, which its queries do not grow with
         for name, value in zip(("width", "feedforward"), _widths(facts), strict=True):
             choices.choose(f"model.heads.ml_decoder.{name}", value)
-        widths = {"c_tran": _widths(facts), "ssgrl": (own, own // 2), "tdrg": (own // 2, feedforward)}
+        widths = {"c_tran": _widths(facts), "ssgrl": (own, own // 2), "adahgnn": (own, own // 2), "tdrg": (own // 2, feedforward)}
         for head, (label_width, inner) in widths.items():
             choices.choose(f"model.heads.{head}.width", label_width)
-            choices.choose(f"model.heads.{head}.{'inner' if head == 'ssgrl' else 'feedforward'}", inner)
+            choices.choose(f"model.heads.{head}.{'inner' if head in ('ssgrl', 'adahgnn') else 'feedforward'}", inner)
         choices.choose("model.heads.add_gcn.width", own)
-        choices.choose("model.heads.generated.width", own)
+        for head in ("generated", "p_gcn", "ms_cma", "cpcl"):
+            choices.choose(f"model.heads.{head}.width", own)
+        choices.choose("model.heads.sst.width", min(own, 256))
+        choices.choose("model.heads.sst.feedforward", min(feedforward, 512))
     choices.choose("model.heads.mulcon.token_width", width)
     choices.choose("model.heads.mulcon.width", own // 2 if facts.published else width)
     choices.choose("model.projection_width", max(1, width // 2))

@@ -29,6 +29,12 @@ PAPERS = {
     "SSGRL": "Chen et al., Learning Semantic-Specific Graph Representation, ICCV 2019, arXiv 1908.07325",
     "KGGR": "Chen et al., Knowledge-Guided Multi-Label Few-Shot Learning, TPAMI 2022, arXiv 2009.09450",
     "C-Tran": "Lanchantin et al., General Multi-label Image Classification with Transformers, CVPR 2021, arXiv 2011.14027",
+    "AdaHGNN": "Wu et al., Adaptive Hypergraph Neural Networks for Multi-Label Image Classification, ACM MM 2020",
+    "SST": "Chen et al., Spatial and Semantic Transformers for Multi-Label Image Recognition, TIP 2022",
+    "P-GCN": "Chen et al., Learning Graph Convolutional Networks for Multi-Label Recognition, TPAMI 2023",
+    "MS-CMA": "You et al., Cross-Modality Attention with Semantic Graph Embedding, AAAI 2020, arXiv 1912.07872",
+    "CCD": "Liu et al., Contextual Debiasing for Visual Recognition with Causal Mechanisms, CVPR 2022",
+    "CPCL": "Zhou et al., Category Prototype Compositional Learning, TCSVT 2022",
     "TDRG": "Zhao et al., Transformer-based Dual Relation Graph, ICCV 2021, arXiv 2110.04722",
 }
 
@@ -46,6 +52,8 @@ SHORT = {
     "zlpr": "ZLPR",
     "auxiliary": "AUX",
     "dictionary": "DICT",
+    "penalty": "PEN",
+    "hinge": "HINGE",
 }  # as shown
 
 USED = ("asymmetric", "sample_to_sample", "prototype_to_sample", "image_to_image")  # by the methods
@@ -92,6 +100,7 @@ def _layer(
     bank_slots: int = 0,
     views: int = 1,
     known_share: float = 0.0,
+    loss: Layer | None = None,
 ) -> Layer:
     """Return every setting that tells methods apart, zeros included."""
     losses = {"classification": first, "contrastive": second or {}}
@@ -106,7 +115,7 @@ def _layer(
     model: dict[str, Any] = {"head": head}
     if options:
         model["heads"] = {head: dict(options)}
-    return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}}, "stages": stages}
+    return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}, **(loss or {})}, "stages": stages}
 
 
 def _linear_probe() -> Layer:
@@ -244,6 +253,36 @@ METHODS: dict[str, Method] = {
         "a transformer over three scales and a graph of class features",
         "TDRG",
         _layer("tdrg", first={**CLASSIFICATION, "auxiliary": 1.0}),
+    ),
+    "adahgnn": Method(
+        "words look at two scales, a learned hypergraph joins the classes",
+        "AdaHGNN",
+        _layer("adahgnn"),
+    ),
+    "sst": Method(
+        "a transformer over space, then one over classes (our reading)",
+        "SST",
+        _layer("sst"),
+    ),
+    "p-gcn": Method(
+        "class features by masks on ML-GCN's graph (our reading)",
+        "P-GCN",
+        _layer("p_gcn"),
+    ),
+    "ms-cma": Method(
+        "attention by the cosine with label embeddings (our reading)",
+        "MS-CMA",
+        _layer("ms_cma", first={**CLASSIFICATION, "penalty": 1.0}),
+    ),
+    "ccd": Method(
+        "cosine classifiers; the context that the first sees is removed",
+        "CCD",
+        _layer("debiased", second=CLASSIFICATION, loss={"prototype_to_sample": {"prototype_min_score": 0.0}}),
+    ),
+    "cpcl": Method(
+        "distances of class features to compositions with prototypes",
+        "CPCL",
+        _layer("cpcl", first={**CLASSIFICATION, "hinge": 1.0}),
     ),
 }
 

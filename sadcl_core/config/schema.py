@@ -174,6 +174,12 @@ class HillOptions(Section):
     height: float = Field(1.5, gt=0, le=LARGE, description="lambda; 1.5: no gradient for inactive labels scored 1")
 
 
+class HingeOptions(Section):
+    """Options of the hinge loss, CPCL's (Zhou et al., TCSVT 2022) on its own head."""
+
+    margin: float = Field(2.0, ge=0, le=LARGE, description="that logits are to be above, or below its negative")
+
+
 class SplcOptions(Section):
     """Options of self-paced loss correction (Zhang et al., 2021), for labels that were missed."""
 
@@ -220,13 +226,20 @@ class LossSection(Section):
     image_to_image: ImageToImageOptions = ImageToImageOptions()
     two_way: TwoWayOptions = TwoWayOptions()
     hill: HillOptions = HillOptions()
+    hinge: HingeOptions = HingeOptions()
     splc: SplcOptions = SplcOptions()
     selective: SelectiveOptions = SelectiveOptions()
     focal: FocalOptions = FocalOptions()
     polynomial: PolynomialOptions = PolynomialOptions()
 
 
-LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary", "dictionary")  # the loss terms; the last have no options of their own
+LOSSES = (
+    *LossSection.model_fields,
+    "zlpr",
+    "auxiliary",
+    "penalty",
+    "dictionary",
+)  # the loss terms; the last have no options of their own
 
 
 class StageSection(Section):

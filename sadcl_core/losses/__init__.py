@@ -4,6 +4,7 @@ from sadcl_core.losses.asymmetric import asymmetric_loss
 from sadcl_core.losses.class_weights import class_weights
 from sadcl_core.losses.focal import focal_loss
 from sadcl_core.losses.hill import hill_loss
+from sadcl_core.losses.hinge import hinge_loss
 from sadcl_core.losses.image_to_image import image_to_image_loss
 from sadcl_core.losses.polynomial import polynomial_loss
 from sadcl_core.losses.prototype_to_sample import prototype_to_sample_loss
@@ -18,6 +19,7 @@ __all__ = [
     "class_weights",
     "focal_loss",
     "hill_loss",
+    "hinge_loss",
     "image_to_image_loss",
     "polynomial_loss",
     "prototype_to_sample_loss",

@@ -354,7 +354,8 @@ class TrainingRecipe:
         self.consistent = True
         terms = [TERMS[term] for term in stage.weights]
         with_bank = "sample_to_sample" in stage.weights and config.loss.sample_to_sample.bank_slots > 0
-        if stored is None and (with_bank or any(term.prototypes for term in terms)):
+        read = number > 1 and self.classifier.head.READS_PROTOTYPES
+        if stored is None and (with_bank or read or any(term.prototypes for term in terms)):
             self.start_prototypes()
         self.bank = self.make_bank() if with_bank else None
         set_trainable(

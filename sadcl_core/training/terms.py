@@ -24,6 +24,7 @@ from sadcl_core.losses import (
     asymmetric_loss,
     focal_loss,
     hill_loss,
+    hinge_loss,
     image_to_image_loss,
     polynomial_loss,
     prototype_to_sample_loss,
@@ -94,6 +95,11 @@ def _auxiliary(inputs: LossInputs) -> Tensor:
     weights = inputs.classifier.head.AUXILIARY
     terms = [weight * _classification(inputs, inputs.output.auxiliary[name]) for name, weight in weights.items() if weight]
     return torch.stack(terms).sum()
+
+
+def _penalty(inputs: LossInputs) -> Tensor:
+    """Return the mean over the images of what the head itself wants to be small."""
+    return all_gather_with_grad(inputs.output.measures["penalty"]).mean()
 
 
 def _dictionary(inputs: LossInputs) -> Tensor:
@@ -213,12 +219,14 @@ TERMS: dict[str, Term] = {
     "image_to_image": Term(_image_to_image, over="images", projection=True),
     "two_way": Term(_of_logits(two_way_loss, "two_way"), over="images", probabilities=False),
     "hill": Term(_of_logits(hill_loss, "hill"), over="known", probabilities=False),
+    "hinge": Term(_of_logits(hinge_loss, "hinge"), over="known", probabilities=False),
     "splc": Term(_splc, over="known", probabilities=False, by_epoch=True),
     "selective": Term(_selective, over="images", probabilities=False, uses_unknown=True),
     "focal": Term(_of_logits(focal_loss, "focal"), over="known", probabilities=False),
     "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
     "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
+    "penalty": Term(_penalty, over="images", measures=frozenset({"penalty"})),
     "dictionary": Term(_dictionary, over="known", measures=frozenset({"residual", "coefficients", "words"})),
 }
 

@@ -343,6 +343,12 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("kggr", "ssgrl", {"asymmetric": 1}, {}),
         ("c-tran", "c_tran", {"asymmetric": 1}, {}),
         ("tdrg", "tdrg", {"asymmetric": 1, "auxiliary": 1}, {}),
+        ("adahgnn", "adahgnn", {"asymmetric": 1}, {}),
+        ("sst", "sst", {"asymmetric": 1}, {}),
+        ("p-gcn", "p_gcn", {"asymmetric": 1}, {}),
+        ("ms-cma", "ms_cma", {"asymmetric": 1, "penalty": 1}, {}),
+        ("ccd", "debiased", {"asymmetric": 1}, {"asymmetric": 1}),
+        ("cpcl", "cpcl", {"asymmetric": 1, "hinge": 1}, {}),
     ],
 )
 def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:

@@ -17,6 +17,7 @@ from sadcl_core.losses import (
     asymmetric_loss,
     focal_loss,
     hill_loss,
+    hinge_loss,
     polynomial_loss,
     selective_loss,
     splc_loss,
@@ -29,6 +30,7 @@ from tests.core.losses.test_asymmetric import random_batch, soft_batch
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal_loss,
     "hill": hill_loss,
+    "hinge": hinge_loss,
     "polynomial": polynomial_loss,
     "splc": splc_loss,
     "splc, first epoch": partial(splc_loss, correct=False),
@@ -67,8 +69,13 @@ def splc(x: float, active: bool, *, correct: bool = True) -> float:
     return -((1 - p) ** 2) * math.log(p) if as_active else -p * p * math.log(1 - p)
 
 
+def hinge(x: float, active: bool) -> float:
+    return max(0.0, 2 - x if active else 2 + x)
+
+
 ENTRIES: dict[str, Callable[[float, bool], float]] = {
     "hill": hill,
+    "hinge": hinge,
     "focal": focal,
     "polynomial": polynomial,
     "splc": splc,

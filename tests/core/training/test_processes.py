@@ -28,7 +28,7 @@ SECTION = ModelSection(
     freeze_batchnorm=True,
 )
 
-WEIGHTS = {name: 1.0 if name == "asymmetric" else 0.5 for name in TERMS if name not in ("auxiliary", "dictionary")}
+WEIGHTS = {name: 1.0 if name == "asymmetric" else 0.5 for name in TERMS if name not in ("auxiliary", "penalty", "dictionary")}
 
 
 def make() -> TrainingStep:

@@ -18,14 +18,16 @@ from sadcl_core.training.terms import TERMS, LossInputs, loss_terms, refuse_not_
 
 CLASSIFICATION: dict[str, Callable[..., Tensor]] = {
     name: getattr(losses, f"{name}_loss")
-    for name in ("asymmetric", "two_way", "hill", "splc", "selective", "focal", "polynomial", "zlpr")
+    for name in ("asymmetric", "two_way", "hill", "hinge", "splc", "selective", "focal", "polynomial", "zlpr")
 }
 OPTIONS: dict[str, dict[str, object]] = {
     "asymmetric": {"gamma_neg": 0},
     "splc": {"correct": False},
     "selective": {"prior": torch.tensor([0.9, 0.1, 0.1])},
 }
-NAMES = [name for name in TERMS if name not in ("auxiliary", "dictionary")]  # which need a head with branches, or a dictionary
+NAMES = [
+    name for name in TERMS if name not in ("auxiliary", "penalty", "dictionary")
+]  # which need a head with branches, or a dictionary
 
 
 @pytest.fixture
@@ -127,5 +129,5 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
 
 def test_every_term_has_options_and_a_short_name() -> None:
     assert (
-        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary", "dictionary"} == set(SHORT)
+        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary", "penalty", "dictionary"} == set(SHORT)
     )  # whose options are those of the main term

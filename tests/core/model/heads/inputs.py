@@ -21,6 +21,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "ssgrl": {"width": 8, "inner": 4},
     "c_tran": {"width": 8, "attention_heads": 2, "feedforward": 16},
     "tdrg": {"width": 8, "attention_heads": 2, "feedforward": 16, "layers": 1},
+    "adahgnn": {"width": 8, "inner": 4, "edges": 5},
+    "sst": {"width": 8, "attention_heads": 2, "feedforward": 16, "layers": 1, "grid": 3},
+    "p_gcn": {"width": 8},
+    "ms_cma": {"width": 8},
+    "debiased": {"parts": 2},
+    "cpcl": {"width": 8},
 }
 KINDS = [
     *((name, {}) for name in HEADS),

@@ -60,7 +60,7 @@ def test_label_features_are_to_be_had_after_the_pass(name: str, options: dict[st
     """Heads may compute them when they are asked for: the same, whatever the gradients and the precision then are."""
     head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
     expected = head(inputs_of(head, feature_map)).label_features
-    assert expected.requires_grad or name in ("pooled", "csra", "generated")
+    assert expected.requires_grad or name in ("pooled", "csra", "generated", "debiased")
     with torch.inference_mode():
         output = head(inputs_of(head, feature_map))
     torch.testing.assert_close(output.label_features, expected)
@@ -111,7 +111,7 @@ def test_it_learns_from_a_single_image(name: str, options: dict[str, Any]) -> No
     output = head(inputs_of(head, torch.randn(1, 6, 4, 4)))
     torch.stack([output.logits, *output.auxiliary.values()]).square().sum().backward()
     untrained = {key for key, parameter in head.named_parameters() if parameter.grad is None}
-    assert untrained <= {"states"}  # of labels that are given
+    assert untrained <= {"states", "second", "context.weight", "context.bias"}  # of labels, and of prototypes, that are given
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name not in TRACED])

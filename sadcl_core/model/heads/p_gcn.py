@@ -1,0 +1,78 @@
+"""P-GCN, our reading: class features by masks, then graph convolutions on the co-occurrence of the labels.
+
+Chen et al., "Learning Graph Convolutional Networks for Multi-Label Recognition and Applications", TPAMI 2023. Known in outline:
+what its classes see goes through a graph convolutional network on a matrix of correlations, and each node gives a score. Not
+known are the split of the features, the matrix and the widths: the masks here are those of ADD-GCN, the matrix and the two
+layers those of ML-GCN, and the score of a node is linear with weights of its class.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sadcl_core.config.schema import WIDEST, Section
+from sadcl_core.model.graphs import conditional_probabilities, reweighted_adjacency
+from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, in_full_precision
+from sadcl_core.model.label_facts import LabelFacts
+
+
+class PGCNHead(Head):
+    """Masks of classes, and graph convolutions of what they show.
+
+    Example:
+        >>> head = PGCNHead(channels=(16,), num_classes=3, options=PGCNHead.Options(width=8))
+        >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
+        >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
+        [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
+    """
+
+    class Options(Section):
+        """Defaults are those of ADD-GCN and ML-GCN."""
+
+        width: int = Field(1024, ge=1, le=WIDEST, description="D, width of the label features")
+        threshold: float = Field(0.4, ge=0, le=1, description="P(j | i) from which on class j hears class i")
+        share: float = Field(0.2, ge=0, lt=1, description="of a class that comes from those it hears")
+
+    NEEDS = frozenset({"together"})
+    PER_CLASS = ("masks.weight", "weight", "bias")
+    CLASSIFIER = ("weight", "bias")
+    FROM_DATA = ("graph",)
+
+    graph: Tensor
+
+    def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
+        """Build with random weights; `channels` is (D_b,)."""
+        super().__init__()
+        (in_channels,) = channels
+        self.width = width = options.width
+        self.threshold, self.share = options.threshold, options.share
+        self.register_buffer("graph", torch.eye(num_classes))
+        self.masks = nn.Conv2d(in_channels, num_classes, 1, bias=False)
+        self.projection = nn.Conv2d(in_channels, width, 1)
+        self.first = nn.Linear(width, width, bias=False)
+        self.second = nn.Linear(width, width, bias=False)
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        bound = 1 / math.sqrt(width)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def prepare(self, facts: LabelFacts) -> None:
+        """Store the graph."""
+        self.graph.copy_(reweighted_adjacency(conditional_probabilities(facts), threshold=self.threshold, share=self.share))
+
+    def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
+        """Return logits (B, K), label features (B, K, D) and the masks as attention (B, K, h, w) for a map (B, D_b, h, w)."""
+        (feature_map,) = inputs.maps
+        masks = self.masks(feature_map).sigmoid()
+        with in_full_precision(feature_map):  # sums over the locations grow with their number
+            nodes = masks.float().flatten(2) @ self.projection(feature_map.float()).flatten(2).transpose(1, 2)
+        hidden = F.leaky_relu(self.graph @ self.first(nodes), 0.2)
+        features = self.graph @ self.second(hidden)
+        attention = masks / masks.sum(dim=(2, 3), keepdim=True) if need_attention else None
+        return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, attention)
