@@ -60,7 +60,8 @@ class DebiasedHead(Head):
         (feature_map,) = inputs.maps
         mean, largest = feature_map.mean(dim=(2, 3)), feature_map.amax(dim=(2, 3))
         first = self._cosines(mean, self.first)
-        features, rows = mean, self.first
+        features = mean
+        rows: Tensor = self.first
         logits = first
         if inputs.prototypes is not None:
             memory = inputs.prototypes.to(mean.dtype)
@@ -78,4 +79,5 @@ class DebiasedHead(Head):
         x = F.normalize(features.float().unflatten(1, (self.parts, -1)), dim=-1)
         w = weight.float().unflatten(1, (self.parts, -1))
         w = w / (w.norm(dim=-1, keepdim=True) + self.margin)
-        return self.scale / self.parts * x.flatten(1) @ w.flatten(1).T
+        cosines: Tensor = x.flatten(1) @ w.flatten(1).T
+        return self.scale / self.parts * cosines

@@ -77,7 +77,7 @@ class SSTHead(Head):
         (feature_map,) = inputs.maps
         size = feature_map.shape[-2:]
         locations = self.projection(feature_map).flatten(2).transpose(1, 2)
-        position = sine_position_encoding(*size, self.width, device=locations.device).to(locations.dtype)
+        position = sine_position_encoding(size[0], size[1], self.width, device=locations.device).to(locations.dtype)
         for layer in self.space:
             locations = layer(locations, position=position)
         maps = self.maps(locations.transpose(1, 2).unflatten(2, size)).relu()  # (B, K, h, w)
