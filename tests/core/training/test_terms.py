@@ -71,7 +71,7 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
         "image_to_image": image_to_image_loss(project(inputs.output.label_features.mean(dim=1)), inputs.targets, temperature=0.2),
         **{
             name: getattr(losses, f"{name}_loss")(inputs.output.logits, inputs.targets)
-            for name in ("two_way", "hill", "focal", "polynomial", "zlpr")
+            for name in ("two_way", "hill", "hinge", "focal", "polynomial", "zlpr")
         },
         "splc": losses.splc_loss(inputs.output.logits, inputs.targets, correct=False),  # in the first epoch
         "selective": losses.selective_loss(inputs.output.logits, inputs.targets, prior=torch.tensor([0.9, 0.1, 0.1])),
