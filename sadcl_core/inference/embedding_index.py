@@ -25,12 +25,17 @@ import pyarrow.parquet as pq
 
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runtime.files import regular
 
 Floats = npt.NDArray[np.float32]
 
 LABELS, IMAGES, PROTOTYPES = "label_features.parquet", "image_features.parquet", "prototypes.parquet"
 ARRAYS = {LABELS: "label_embeddings.npy", IMAGES: "image_embeddings.npy"}
-COLUMNS = {LABELS: ("image", "path", "label", "score"), IMAGES: ("image", "path", "labels", "predicted")}
+TEXT, TEXTS = pa.string(), pa.list_(pa.string())
+COLUMNS: dict[str, dict[str, pa.DataType]] = {  # that a search reads
+    LABELS: {"image": TEXT, "label": TEXT, "path": TEXT, "score": pa.float32()},
+    IMAGES: {"image": TEXT, "path": TEXT, "labels": TEXTS, "predicted": TEXTS},
+}
 ABOUT = b"sadcl"  # key of the metadata
 SCHEMA_VERSION = 1
 
@@ -100,9 +105,12 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
     for name in (LABELS, IMAGES):
         with explained_index(folder / name, remedy):
             schema = pq.read_schema(folder / name)
-            about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
-            columns = [column for column in COLUMNS[name] if column in schema.names]
-            table = pq.read_table(folder / name, columns=columns)
+            about = dict(json.loads((schema.metadata or {}).get(ABOUT, b"{}")))
+            columns = {column: kind for column, kind in COLUMNS[name].items() if column in schema.names}
+            lacking = {"image", *(["label"] if name == LABELS else [])} - set(columns)
+            if lacking:
+                raise ValueError(f"it has no column {min(lacking)}")
+            table = pq.read_table(folder / name, columns=list(columns)).cast(pa.schema(columns))
             table.validate(full=True)
         with explained_index(folder / ARRAYS[name], remedy):
             vectors = np.load(folder / ARRAYS[name], mmap_mode="r" if table.num_rows else None)
@@ -115,6 +123,8 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
             stored = pq.read_table(folder / PROTOTYPES)
             stored.validate(full=True)
             rows = np.array(stored["embedding"].to_pylist(), np.float32)
+            if rows.shape[1:] != parts[0].vectors.shape[1:]:
+                raise ValueError(f"prototypes of another width than {ARRAYS[LABELS]}")
             prototypes = dict(zip(stored["class"].to_pylist(), rows, strict=True))
     return EmbeddingIndex(parts[0], parts[1], prototypes=prototypes, about=about, folder=folder)
 
@@ -140,9 +150,10 @@ def find_index(folder: Path, *, remedy: str = "sadcl embed") -> Path:
 def explained_index(path: Path, remedy: str) -> Iterator[None]:
     """Raise a DataError of one sentence if a file of an index cannot be read."""
     try:
+        regular(path)
         yield
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = "there is none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+    except Exception as error:  # a damaged file makes its library raise whatever it likes
+        reason = "there is none" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read ({reason}). Make the embeddings again: {remedy}.") from None
 
 

@@ -43,6 +43,7 @@ from sadcl_core.evaluation.published import read_table
 from sadcl_core.evaluation.scores_file import match_labels, read_scores
 from sadcl_core.inference.embedding_index import ARRAYS, LABELS, open_index
 from sadcl_core.inference.feature_store import FeatureCard, stored_features
+from sadcl_core.inference.search import duplicates, outliers
 from sadcl_core.inference.thresholds import choose
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
@@ -224,6 +225,14 @@ def read_stream(path: Path) -> None:
             read_image(image, image.name)
 
 
+def search_index(path: Path) -> None:
+    """Search in embeddings."""
+    index = open_index(path.parent)
+    for label in ("cat", None):
+        outliers(index, label, count=3)
+    duplicates(index, cosine=-1, count=3)
+
+
 def of_embeddings(folder: Path) -> dict[str, Target]:
     """Return the targets that are embeddings, feature maps on the disk and checkpoints of other programs."""
     rows = {"image": ["a.jpg", "b.jpg"], "label": ["cat", "dog"]}
@@ -235,7 +244,7 @@ def of_embeddings(folder: Path) -> dict[str, Target]:
             for other, vectors in ARRAYS.items():
                 pq.write_table(pa.table(rows if other == LABELS else {"image": rows["image"]}), inside / other)
                 np.save(inside / vectors, np.eye(2, 3, dtype=np.float32))
-            made[f"embeddings {copy}"] = of_bytes(inside / copy, lambda path: open_index(path.parent))
+            made[f"embeddings {copy}"] = of_bytes(inside / copy, search_index)
     card = FeatureCard(
         backbone="a",
         weights="b",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -115,6 +116,33 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         open_index(tmp_path)
     with pytest.raises(DataError, match=r"label_features\.parquet cannot be read"):
         open_index(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("label_features.parquet", {"image": ["a.jpg"], "path": ["a.jpg"]}, "it has no column label"),
+        ("image_features.parquet", {"path": ["a.jpg"]}, "it has no column image"),
+        ("image_features.parquet", {"image": ["a.jpg"], "labels": ["dog"]}, "Unsupported cast"),
+        ("prototypes.parquet", {"class": ["dog"], "embedding": [[1.0, 0.0]]}, "another width"),
+        ("label_embeddings.npy", None, "No data left in file"),
+    ],
+)
+def test_a_damaged_file_of_an_index_is_named(
+    tmp_path: Path, name: str, content: dict[str, list[object]] | None, words: str
+) -> None:
+    pq.write_table(pa.table({"image": ["a.jpg"], "label": ["dog"]}), tmp_path / "label_features.parquet")
+    pq.write_table(pa.table({"image": ["a.jpg"]}), tmp_path / "image_features.parquet")
+    for array in ("label_embeddings.npy", "image_embeddings.npy"):
+        np.save(tmp_path / array, vectors(1))
+    assert duplicates(open_index(tmp_path)) == []
+    if content is None:
+        (tmp_path / name).write_bytes(b"")
+    else:
+        pq.write_table(pa.table(content), tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name} cannot be read .*{words}") as caught:
+        open_index(tmp_path)
+    assert str(caught.value).endswith("sadcl embed.")
 
 
 def test_a_contact_sheet_has_a_place_for_what_cannot_be_read(tmp_path: Path) -> None:
