@@ -209,6 +209,8 @@ class RunDirectory:
             with regular(self.results, most=MAX_BYTES).open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
         except (FileNotFoundError, NotADirectoryError):
+            if not self.path.is_dir():
+                raise DataError(f"{self.path} is not a run. Give a run of sadcl train.") from None
             raise DataError(f"{self.path} has no results.csv: no epoch was finished in it.") from None
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error

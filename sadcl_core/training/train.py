@@ -137,7 +137,7 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     if isinstance(model.pretrained, str):
         weights_file(Path(model.pretrained))
     read_card_of_init({key: value for _, layer in layers for key, value in flatten(layer).items()})
-    if model.class_map:
+    if model.class_map and model.init_from:
         load_class_map(Path(model.class_map))
 
 

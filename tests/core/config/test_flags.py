@@ -20,13 +20,16 @@ def layer_of(**flags: Any) -> Layer:
     return layer
 
 
+NO_MODEL = {"init_from": "", "init_classes": "", "class_map": ""}
+
+
 @pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if flag.setting])
 def test_every_flag_sets_its_setting_and_nothing_else(name: str) -> None:
     flag = FLAGS[name]
     value = NAMES.get(name, VALUES[flag.kind])
     values = flatten(layer_of(**{name: value}))
     keys = {flag.setting.replace("*", stage) for stage in RunConfig().stages}
-    replaced = {"model.init_from", "model.class_map"} if "pretrained" in name else set()
+    replaced = {"model.init_from", "model.init_classes", "model.class_map"} if "pretrained" in name else set()
     replaced |= {"model.freeze_stride"} if name == "frozen" else set()
     assert set(values) == keys | replaced
     config, sources = resolve_config([("flag", layer_of(**{name: value}))])
@@ -61,9 +64,9 @@ def test_a_size_names_a_backbone() -> None:
 
 
 def test_weights_asked_for_replace_the_model_of_a_file() -> None:
-    assert layer_of(pretrained="hub")["model"] == {"pretrained": True, "init_from": "", "class_map": ""}
+    assert layer_of(pretrained="hub")["model"] == {"pretrained": True, **NO_MODEL}
     assert layer_of(pretrained="w.pth")["model"]["pretrained"] == "w.pth"
-    assert layer_of(no_pretrained=True)["model"] == {"pretrained": False, "init_from": "", "class_map": ""}
+    assert layer_of(no_pretrained=True)["model"] == {"pretrained": False, **NO_MODEL}
     assert layer_of(init_from=Path("runs/a"))["model"] == {"init_from": "runs/a"}
 
 

@@ -218,7 +218,11 @@ def of(node: Schema, name: str) -> st.SearchStrategy[Any]:
     if node["type"] == "number":
         numbers = st.floats(low, high, allow_nan=False, allow_infinity=False) | st.sampled_from([0.1 + 0.2, 1e-05, 1e-300])
         return numbers.filter(lambda value: value not in (node.get("exclusiveMinimum"), node.get("exclusiveMaximum")))
-    simple: dict[str, st.SearchStrategy[Any]] = {"boolean": st.booleans(), "null": st.none(), "string": TEXT}
+    simple: dict[str, st.SearchStrategy[Any]] = {
+        "boolean": st.booleans(),
+        "null": st.none(),
+        "string": TEXT.filter(bool) if node.get("minLength") else TEXT,
+    }
     return simple[node["type"]]
 
 
