@@ -16,6 +16,7 @@ from matplotlib import rc_context
 from PIL import Image
 from typer.testing import CliRunner
 
+from sadcl_cli import console
 from sadcl_cli.app import app
 from sadcl_cli.console import verbosity
 from sadcl_core.data.formats import digits
@@ -73,6 +74,7 @@ def sadcl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sadcl:
     """Run the program in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
+    console._console.cache_clear()  # it keeps the width it was made for
     return run_sadcl
 
 
@@ -201,4 +203,5 @@ def in_trained(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Sadcl:
     """Run the program where a run has been finished; what it writes goes elsewhere by -o."""
     monkeypatch.chdir(trained)
     monkeypatch.setenv("COLUMNS", "160")
+    console._console.cache_clear()  # it keeps the width it was made for
     return run_sadcl
