@@ -99,10 +99,8 @@ def check_stages(config: RunConfig) -> None:
     for name, stage in config.stages.items():
         for loss in stage.weights:
             _check_loss(name, loss, head, options)
-        if stage.known_share and not resolve(HEADS, head, kind="head").TAKES_KNOWN:
-            raise UsageError(
-                f"Stage {name}: the head {head} cannot use labels that are known. Set known_share to 0, or take --method c-tran."
-            )
+        if stage.known_share:
+            _check_known(name, stage, head)
         if config.features.once and stage.epochs:
             _check_once(name, stage, config.features)
         if stage.augment not in AUGMENTATIONS:
@@ -118,6 +116,20 @@ def _check_loss(name: str, loss: str, head: str, options: Section) -> None:
         raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
     if TERMS[loss].measures - kind.measured(options):
         raise UsageError(f"Stage {name}: the head {head} with its options has nothing for the loss {loss}. Leave it out.")
+
+
+def _check_known(name: str, stage: StageSection, head: str) -> None:
+    """Raise a UsageError if the head of a stage that reveals labels does not take them, or a loss mistakes them for unknown."""
+    if not resolve(HEADS, head, kind="head").TAKES_KNOWN:
+        raise UsageError(
+            f"Stage {name}: the head {head} cannot use labels that are known. Set known_share to 0, or take --method c-tran."
+        )
+    for loss in stage.weights:
+        if TERMS[loss].uses_unknown:
+            raise UsageError(
+                f"Stage {name}: the loss {loss} would count the labels that known_share reveals as not annotated. Set "
+                f"stages.{name}.known_share=0, or take another loss."
+            )
 
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:

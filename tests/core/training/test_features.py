@@ -144,6 +144,16 @@ def test_what_features_cannot_do_is_refused(stage: dict[str, Any], match: str) -
         check_stages(config)
 
 
+@pytest.mark.parametrize(
+    ("head", "loss", "match"),
+    [("sarl", "asymmetric", "cannot use labels that are known"), ("c_tran", "selective", "reveals as not annotated")],
+)
+def test_revealed_labels_are_refused_where_they_would_be_lost(head: str, loss: str, match: str) -> None:
+    stage = {"losses": {loss: 1.0}, "known_share": 0.5}
+    with pytest.raises(UsageError, match=match):
+        check_stages(RunConfig.model_validate({"model": {"head": head}, "stages": {"classification": stage}}))
+
+
 def test_two_views_of_a_batch_are_different_views_of_the_cache(manifest: Manifest) -> None:
     loss = {"losses": {"asymmetric": 1.0, "image_to_image": 0.5}, "views": 2, "augment": "flip-and-crop"}
     heard: list[Event] = []
