@@ -233,13 +233,8 @@ class LossSection(Section):
     polynomial: PolynomialOptions = PolynomialOptions()
 
 
-LOSSES = (
-    *LossSection.model_fields,
-    "zlpr",
-    "auxiliary",
-    "penalty",
-    "dictionary",
-)  # the loss terms; the last have no options of their own
+# the loss terms; those named here have no options of their own
+LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary", "penalty", "dictionary")
 
 
 class StageSection(Section):

@@ -1,4 +1,4 @@
-"""Losses: pure functions of tensors. Targets are 1 (active), 0 (inactive) or -1 (unknown, takes part in nothing)."""
+"""Losses: pure functions of tensors. Targets are 1 (active), 0 (inactive) or -1 (unknown, read by `selective_loss` alone)."""
 
 from sadcl_core.losses.asymmetric import asymmetric_loss
 from sadcl_core.losses.class_weights import class_weights

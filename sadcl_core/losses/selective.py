@@ -62,9 +62,8 @@ def selective_loss(
         wrong = (1 - right + clip).clamp(max=1)
         as_inactive = torch.where(unknown, focused(wrong, gamma_unknown), focused(wrong, gamma_inactive))
         cost = share.active * focused(right, gamma_active) + share.inactive * as_inactive
-        return cost.masked_fill(_probably_active(x.detach(), unknown, left_out, prior, max_prior), 0.0).sum() / max(
-            cost.numel(), 1
-        )
+        outside = _probably_active(x.detach(), unknown, left_out, prior, max_prior)
+        return cost.masked_fill(outside, 0.0).sum() / max(cost.numel(), 1)
 
 
 def _probably_active(x: Tensor, unknown: Tensor, left_out: int, prior: Tensor | None, max_prior: float) -> Tensor:
