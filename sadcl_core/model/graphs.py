@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sadcl_core.config.schema import Section
 from sadcl_core.model.label_facts import LabelFacts
 
 PART = 1 << 22  # numbers of one image that `WordAttention` computes at a time
-Norm = Literal["batch", "layer", "none"]
+Norm = Annotated[
+    Literal["batch", "layer", "none"],
+    Field(description="of the image's feature in the graph; batch: as published, for batches of 2 and more"),
+]
 
 
 def conditional_probabilities(facts: LabelFacts) -> Tensor:
@@ -47,6 +52,17 @@ def reweighted_adjacency(conditional: Tensor, *, threshold: float = 0.4, share: 
     adjacency.diagonal().fill_(1 - share)
     degree = adjacency.sum(dim=1).rsqrt()
     return degree[:, None] * adjacency.T * degree
+
+
+class GraphOptions(Section):
+    """Options of `reweighted_adjacency`; defaults are ML-GCN's."""
+
+    threshold: float = Field(0.4, ge=0, le=1, description="of ML-GCN's graph: P(j | i) from which on class j hears class i")
+    share: float = Field(0.2, ge=0, lt=1, description="of ML-GCN's graph: of a class that comes from those it hears")
+
+    def graph(self, facts: LabelFacts) -> Tensor:
+        """Return the graph (K, K) of the training labels."""
+        return reweighted_adjacency(conditional_probabilities(facts), threshold=self.threshold, share=self.share)
 
 
 class WordAttention(nn.Module):

@@ -17,6 +17,20 @@ TEMPERATURE = 10000.0
 Activation = Literal["relu", "gelu"]
 
 
+def draw_uniform(*parameters: Tensor, inputs: int) -> None:
+    """Draw parameters as `nn.Linear` of so many inputs does: uniform within 1 / sqrt(inputs) of zero.
+
+    Example:
+        >>> weight = nn.Parameter(torch.empty(3, 4))
+        >>> draw_uniform(weight, inputs=4)
+        >>> bool(weight.abs().max() <= 0.5)
+        True
+    """
+    bound = 1 / math.sqrt(inputs)
+    for parameter in parameters:
+        nn.init.uniform_(parameter, -bound, bound)
+
+
 def sine_position_encoding(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
     """Encode the h x w locations of a feature map.
 

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.graphs import WordAttention
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
-from sadcl_core.model.label_facts import LabelFacts
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead
 from sadcl_core.model.word_vectors import NORM, WIDTH
 
 
-class AdaHGNNHead(Head):
+class AdaHGNNHead(LinearHead):
     """Word-guided attention on two maps, then a learned hypergraph.
 
     Example:
@@ -43,7 +42,6 @@ class AdaHGNNHead(Head):
     NEEDS = frozenset({"vectors"})
     LEVELS = (2, 1)
     PER_CLASS = ("incidence", "weight", "bias")
-    CLASSIFIER = ("weight", "bias")
     FROM_DATA = ("words",)
 
     words: Tensor
@@ -61,17 +59,8 @@ class AdaHGNNHead(Head):
         self.incidence = nn.Parameter(torch.empty(num_classes, options.edges))
         self.layers = nn.ModuleList(nn.ModuleList(nn.Linear(count, count) for _ in range(2)) for count in channels)
         self.output = nn.Linear(shallow + 2 * deep, width)
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
         nn.init.normal_(self.incidence, std=NORM / math.sqrt(WIDTH))
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
-
-    def prepare(self, facts: LabelFacts) -> None:
-        """Store the word vectors."""
-        assert facts.vectors is not None, "asked for"
-        self.words.copy_(facts.vectors)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and the attention to the deeper of two maps (B, K, h, w)."""
@@ -86,4 +75,4 @@ class AdaHGNNHead(Head):
             heard.append(graph @ second((graph @ first(seen)).relu()))
         features = self.output(torch.cat([*heard, seen], dim=-1)).tanh()
         shown = attention.unflatten(2, inputs.maps[-1].shape[-2:]) if need_attention else None
-        return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, shown)
+        return HeadOutput(self.logits_of(features), features, shown)

@@ -7,7 +7,6 @@ two branches are there to be looked at; their mean alone is trained, as publishe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -18,10 +17,11 @@ from torch import nn
 
 from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.graphs import DynamicGraph, Norm
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, in_full_precision
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead, in_full_precision
+from sadcl_core.model.layers import draw_uniform
 
 
-class ADDGCNHead(Head):
+class ADDGCNHead(LinearHead):
     """Masks of classes, and a graph of their features that depends on the image.
 
     Example:
@@ -35,14 +35,11 @@ class ADDGCNHead(Head):
         """Defaults are the paper's."""
 
         width: int = Field(1024, ge=1, le=WIDEST, description="D, width of the label features")
-        norm: Norm = Field(
-            "batch", description="of the image's feature in the graph; batch: as published, for batches of 2 and more"
-        )
+        norm: Norm = "batch"
 
     AUXILIARY: ClassVar[Mapping[str, float]] = {"masks": 0.0, "graph": 0.0}
     PER_CLASS = ("masks.weight", "dynamic.weight", "dynamic.bias", "weight", "bias")
     PER_PAIR = ("static",)
-    CLASSIFIER = ("weight", "bias")
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,)."""
@@ -54,11 +51,8 @@ class ADDGCNHead(Head):
         self.static = nn.Parameter(torch.empty(num_classes, num_classes))
         self.static_layer = nn.Linear(width, width)
         self.dynamic = DynamicGraph(width=width, num_classes=num_classes, norm=options.norm)
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        for parameter, inputs in ((self.static, num_classes), (self.weight, width), (self.bias, width)):
-            bound = 1 / math.sqrt(inputs)
-            nn.init.uniform_(parameter, -bound, bound)
+        draw_uniform(self.static, inputs=num_classes)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D), the masks as attention (B, K, h, w) and the logits of both branches."""
@@ -70,6 +64,6 @@ class ADDGCNHead(Head):
         static = F.leaky_relu(self.static @ nodes, 0.2)
         hidden = nodes + F.leaky_relu(self.static_layer(static), 0.2)
         features = nodes + self.dynamic(hidden, hidden.mean(dim=1))
-        branches = {"masks": scores.amax(dim=(2, 3)), "graph": (features * self.weight).sum(dim=-1) + self.bias}
+        branches = {"masks": scores.amax(dim=(2, 3)), "graph": self.logits_of(features)}
         attention = masks / masks.sum(dim=(2, 3), keepdim=True) if need_attention else None
         return HeadOutput((branches["masks"] + branches["graph"]) / 2, features, attention, branches)

@@ -11,18 +11,16 @@ width than `width` is projected to it.
 
 from __future__ import annotations
 
-import math
-
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
-from sadcl_core.model.layers import EncoderLayer
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.heads.interface import AttentionOptions, HeadInputs, HeadOutput, LinearHead
+from sadcl_core.model.layers import EncoderLayer, draw_uniform
 
 
-class CTranHead(Head):
+class CTranHead(LinearHead):
     """An encoder over locations and labels.
 
     Example:
@@ -33,24 +31,16 @@ class CTranHead(Head):
         [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(AttentionOptions):
         """Defaults are the paper's for ResNet-101."""
 
         width: int = Field(2048, ge=1, le=WIDEST, description="D, width of the label features")
-        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
         feedforward: int = Field(2048, ge=1, le=WIDEST, description="width inside the feed-forward layers")
         layers: int = Field(3, ge=1, le=64, description="of the encoder")
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformer")
 
-        @model_validator(mode="after")
-        def _divisible(self) -> CTranHead.Options:
-            if self.width % self.attention_heads:
-                raise ValueError(f"width {self.width} must be a multiple of attention_heads ({self.attention_heads})")
-            return self
-
     TAKES_KNOWN = True
     PER_CLASS = ("class_embedding", "weight", "bias")
-    CLASSIFIER = ("weight", "bias")
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,)."""
@@ -63,12 +53,9 @@ class CTranHead(Head):
         self.norm = nn.LayerNorm(width)
         layer = options.model_dump(include={"width", "attention_heads", "feedforward", "dropout"})
         self.encoder = nn.ModuleList(EncoderLayer(**layer) for _ in range(options.layers))
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(width)
-        linear = [module.weight for module in self.encoder.modules() if type(module) is nn.Linear]
-        for parameter in (self.class_embedding, self.states, self.weight, self.bias, *linear):
-            nn.init.uniform_(parameter, -bound, bound)
+        draw_uniform(self.class_embedding, self.states, inputs=width)
+        self.add_classifier(num_classes)
+        draw_uniform(*(module.weight for module in self.encoder.modules() if type(module) is nn.Linear), inputs=width)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label tokens (B, K, D) and their attention to locations (B, K, h, w) for a map (B, D_b, h, w).
@@ -94,7 +81,7 @@ class CTranHead(Head):
             _, weights = last.attention(asking, before, before)  # (B, K, L + K)
             attention = weights[:, :, : locations.shape[1]].float() + 1e-9
             attention = (attention / attention.sum(dim=-1, keepdim=True)).unflatten(2, feature_map.shape[-2:])
-        return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, attention)
+        return HeadOutput(self.logits_of(features), features, attention)
 
     def _state(self, known: Tensor) -> Tensor:
         """Return the embedding (B, K, D) of the state of labels (B, K): zero where unknown."""

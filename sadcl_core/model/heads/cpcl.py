@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.graphs import conditional_probabilities, reweighted_adjacency
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.graphs import GraphOptions
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.label_facts import LabelFacts
 from sadcl_core.model.word_vectors import WIDTH
@@ -29,12 +29,10 @@ class CPCLHead(Head):
         [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(GraphOptions):
         """Defaults are the paper's."""
 
         width: int = Field(1024, ge=2, le=WIDEST, description="D, width of the label features and prototypes")
-        threshold: float = Field(0.4, ge=0, le=1, description="P(j | i) from which on class j hears class i")
-        share: float = Field(0.2, ge=0, lt=1, description="of a class that comes from those it hears")
 
     NEEDS = frozenset({"together", "vectors"})
     CLASSIFIER = ("composed.weight", "composed.bias", "decomposed.weight", "decomposed.bias")
@@ -48,7 +46,7 @@ class CPCLHead(Head):
         super().__init__()
         (in_channels,) = channels
         self.width = width = options.width
-        self.threshold, self.share = options.threshold, options.share
+        self.options = options
         self.register_buffer("words", torch.zeros(num_classes, WIDTH))
         self.register_buffer("graph", torch.eye(num_classes))
         self.image = nn.Linear(in_channels, width, bias=False)
@@ -61,9 +59,8 @@ class CPCLHead(Head):
 
     def prepare(self, facts: LabelFacts) -> None:
         """Store the word vectors and the graph."""
-        assert facts.vectors is not None, "asked for"
-        self.words.copy_(facts.vectors)
-        self.graph.copy_(reweighted_adjacency(conditional_probabilities(facts), threshold=self.threshold, share=self.share))
+        super().prepare(facts)
+        self.graph.copy_(self.options.graph(facts))
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and flat attention (B, K, h, w) for a map (B, D_b, h, w)."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.layers import draw_uniform
 
 # factor of the scores in the softmax of each head, by the number of heads; an infinite one takes the largest score
 TEMPERATURES = {
@@ -53,8 +54,7 @@ class CSRAHead(Head):
         self.temperatures = TEMPERATURES[options.attention_heads]
         self.attention_weight = options.attention_weight
         self.weight = nn.Parameter(torch.empty(num_classes, options.attention_heads, self.width))
-        bound = 1 / math.sqrt(self.width)
-        nn.init.uniform_(self.weight, -bound, bound)
+        draw_uniform(self.weight, inputs=self.width)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D_b) and attention, mean over heads (B, K, h, w), for a map (B, D_b, h, w).

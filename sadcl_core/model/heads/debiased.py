@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, activation_maps
+from sadcl_core.model.layers import draw_uniform
 
 
 class DebiasedHead(Head):
@@ -51,9 +52,7 @@ class DebiasedHead(Head):
         self.first = nn.Parameter(torch.empty(num_classes, self.width))
         self.second = nn.Parameter(torch.empty(num_classes, self.width))
         self.context = nn.Linear(self.width, self.width)
-        bound = 1 / math.sqrt(self.width)
-        for parameter in (self.first, self.second):
-            nn.init.uniform_(parameter, -bound, bound)
+        draw_uniform(self.first, self.second, inputs=self.width)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), the feature that is scored for each label (B, K, D_b) and activation maps (B, K, h, w)."""

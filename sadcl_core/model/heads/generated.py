@@ -12,7 +12,6 @@ and the norms of DSDL's loss are of each image and their mean, where theirs are 
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -21,9 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.graphs import conditional_probabilities, reweighted_adjacency
+from sadcl_core.model.graphs import GraphOptions
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, activation_maps, in_full_precision
 from sadcl_core.model.label_facts import LabelFacts
+from sadcl_core.model.layers import draw_uniform
 from sadcl_core.model.word_vectors import WIDTH
 
 SLOPE = 0.2  # of LeakyReLU
@@ -39,14 +39,12 @@ class GeneratedHead(Head):
         [(2, 3), (2, 3, 16), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(GraphOptions):
         """Defaults are ML-GCN's; DSDL has the same widths."""
 
         generator: Literal["gcn", "dictionary"] = Field("gcn", description="gcn: ML-GCN; dictionary: DSDL")
         pooling: Literal["max", "mean"] = Field("max", description="over the locations; ML-GCN owes most of its gain to max")
         width: int = Field(1024, ge=1, le=WIDEST, description="inner width of the generator")
-        threshold: float = Field(0.4, ge=0, le=1, description="gcn: P(j | i) from which on class j hears class i")
-        share: float = Field(0.2, ge=0, lt=1, description="gcn: of a class that comes from those it hears")
         ridge: float = Field(0.1, gt=0, description="dictionary: lambda; 0.1 for COCO, 10 for VOC")
         reconstruction: float = Field(1e-6, ge=0, description="dictionary: beta; 1e-6 for COCO, 1e-4 for VOC")
 
@@ -68,8 +66,7 @@ class GeneratedHead(Head):
         self.first = nn.Parameter(torch.empty(WIDTH, options.width))
         self.second = nn.Parameter(torch.empty(options.width, self.width))
         for parameter in (self.first, self.second):
-            bound = 1 / math.sqrt(parameter.shape[1])
-            nn.init.uniform_(parameter, -bound, bound)
+            draw_uniform(parameter, inputs=parameter.shape[1])
 
     @classmethod
     def measured(cls, options: Section) -> frozenset[str]:
@@ -79,11 +76,9 @@ class GeneratedHead(Head):
 
     def prepare(self, facts: LabelFacts) -> None:
         """Store the word vectors and, for a GCN, the graph."""
-        assert facts.vectors is not None, "asked for"
-        self.words.copy_(facts.vectors)
+        super().prepare(facts)
         if self.options.generator == "gcn":
-            own = {"threshold": self.options.threshold, "share": self.options.share}
-            self.graph.copy_(reweighted_adjacency(conditional_probabilities(facts), **own))
+            self.graph.copy_(self.options.graph(facts))
 
     @torch.no_grad()
     def precompute(self) -> None:

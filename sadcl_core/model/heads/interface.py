@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import Section
+from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.label_facts import LabelFacts
+from sadcl_core.model.layers import draw_uniform
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ class Head(nn.Module):
         return frozenset()
 
     def prepare(self, facts: LabelFacts) -> None:
-        """Fill the buffers of `FROM_DATA`; called once, before training, and never on a loaded model."""
+        """Fill the buffers of `FROM_DATA`, here `words`; called once, before training, and never on a loaded model."""
+        if "words" in self.FROM_DATA:
+            assert facts.vectors is not None, "asked for by NEEDS"
+            self.get_buffer("words").copy_(facts.vectors)
 
     def precompute(self) -> None:
         """Compute what depends on no image, once, before the network is exported."""
@@ -103,6 +108,38 @@ class Head(nn.Module):
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return the result for one batch, with attention if it is asked for."""
         raise NotImplementedError
+
+
+class LinearHead(Head):
+    """A head that scores the label feature of each class by a linear classifier of this class."""
+
+    CLASSIFIER: ClassVar[tuple[str, ...]] = ("weight", "bias")
+
+    def add_classifier(self, num_classes: int) -> None:
+        """Add weights (K, D) and biases (K,), drawn as those of `nn.Linear`."""
+        self.weight = nn.Parameter(torch.empty(num_classes, self.width))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        draw_uniform(self.weight, self.bias, inputs=self.width)
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Return logits (B, K) of label features (B, K, D)."""
+        return (features * self.weight).sum(dim=-1) + self.bias
+
+
+class AttentionOptions(Section):
+    """Options of a head whose width is cut over parallel attentions."""
+
+    MULTIPLE: ClassVar[int] = 1  # of which the width is one; 4 where positions are encoded
+
+    width: int = Field(ge=1, le=WIDEST, description="D, width of the label features")
+    attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.MULTIPLE or self.width % self.attention_heads:
+            also = f"{self.MULTIPLE} and of " if self.MULTIPLE > 1 else ""
+            raise ValueError(f"width {self.width} must be a multiple of {also}attention_heads ({self.attention_heads})")
+        return self
 
 
 def in_full_precision(tensor: Tensor) -> AbstractContextManager[None]:

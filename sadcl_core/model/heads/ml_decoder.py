@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.heads.interface import AttentionOptions, Head, HeadInputs, HeadOutput
 from sadcl_core.model.layers import FeedForward
 
 
@@ -29,7 +29,7 @@ class MLDecoderHead(Head):
         [(2, 3), (2, 3, 16), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(AttentionOptions):
         """Defaults are the paper's."""
 
         width: int = Field(768, ge=1, le=WIDEST, description="D, width of the queries and label features")
@@ -39,12 +39,6 @@ class MLDecoderHead(Head):
             100, ge=1, le=WIDEST, description="queries; where there are more classes each query answers for several"
         )
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the decoder layer")
-
-        @model_validator(mode="after")
-        def _divisible(self) -> MLDecoderHead.Options:
-            if self.width % self.attention_heads:
-                raise ValueError(f"width {self.width} must be a multiple of attention_heads ({self.attention_heads})")
-            return self
 
     CLASSIFIER = ("weight", "bias")
 

@@ -9,8 +9,6 @@ linear layers, with ML-GCN's threshold.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -20,6 +18,7 @@ from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.graphs import conditional_probabilities
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
 from sadcl_core.model.label_facts import LabelFacts
+from sadcl_core.model.layers import draw_uniform
 from sadcl_core.model.word_vectors import WIDTH
 
 
@@ -64,9 +63,7 @@ class MSCMAHead(Head):
         self.projections = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
         self.weight = nn.Parameter(torch.empty(num_classes, self.width))
         self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        draw_uniform(self.weight, self.bias, inputs=width)
 
     @classmethod
     def measured(cls, options: Section) -> frozenset[str]:
@@ -75,8 +72,7 @@ class MSCMAHead(Head):
 
     def prepare(self, facts: LabelFacts) -> None:
         """Store the word vectors and P(j | i), mean of both directions."""
-        assert facts.vectors is not None, "asked for"
-        self.words.copy_(facts.vectors)
+        super().prepare(facts)
         conditional = conditional_probabilities(facts)
         self.graph.copy_((conditional + conditional.T) / 2)
 

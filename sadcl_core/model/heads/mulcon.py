@@ -8,7 +8,6 @@ information.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -18,11 +17,11 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead
 from sadcl_core.model.layers import SetAttention
 
 
-class MulConHead(Head):
+class MulConHead(LinearHead):
     """Label features by attention of label tokens to the locations.
 
     Example:
@@ -56,7 +55,6 @@ class MulConHead(Head):
             return self
 
     PER_CLASS = ("label_tokens", "weight", "bias")
-    CLASSIFIER = ("weight", "bias")
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,)."""
@@ -75,12 +73,8 @@ class MulConHead(Head):
             attention(query_width=width, key_width=width, width=width) for _ in range(options.label_blocks)
         )
         self.dropout = nn.Dropout(options.dropout)
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
         nn.init.xavier_uniform_(self.label_tokens)
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and attention of the tokens (B, K, h, w) for a map (B, D_b, h, w)."""
@@ -92,7 +86,7 @@ class MulConHead(Head):
         label_features, attention = self.label_attention(queries, tokens, need_attention=need_attention)
         for block in self.label_blocks:
             label_features, _ = block(label_features, label_features)
-        logits = (self.dropout(label_features) * self.weight).sum(dim=-1) + self.bias  # (B, K)
+        logits = self.logits_of(self.dropout(label_features))
         if attention is not None:
             attention = attention.view(*attention.shape[:2], *feature_map.shape[-2:])
         return HeadOutput(logits, label_features, attention)

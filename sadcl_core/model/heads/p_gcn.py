@@ -8,20 +8,18 @@ layers those of ML-GCN, and the score of a node is linear with weights of its cl
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.graphs import conditional_probabilities, reweighted_adjacency
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, in_full_precision
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.graphs import GraphOptions
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead, in_full_precision
 from sadcl_core.model.label_facts import LabelFacts
 
 
-class PGCNHead(Head):
+class PGCNHead(LinearHead):
     """Masks of classes, and graph convolutions of what they show.
 
     Example:
@@ -31,16 +29,13 @@ class PGCNHead(Head):
         [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(GraphOptions):
         """Defaults are those of ADD-GCN and ML-GCN."""
 
         width: int = Field(1024, ge=1, le=WIDEST, description="D, width of the label features")
-        threshold: float = Field(0.4, ge=0, le=1, description="P(j | i) from which on class j hears class i")
-        share: float = Field(0.2, ge=0, lt=1, description="of a class that comes from those it hears")
 
     NEEDS = frozenset({"together"})
     PER_CLASS = ("masks.weight", "weight", "bias")
-    CLASSIFIER = ("weight", "bias")
     FROM_DATA = ("graph",)
 
     graph: Tensor
@@ -50,21 +45,17 @@ class PGCNHead(Head):
         super().__init__()
         (in_channels,) = channels
         self.width = width = options.width
-        self.threshold, self.share = options.threshold, options.share
+        self.options = options
         self.register_buffer("graph", torch.eye(num_classes))
         self.masks = nn.Conv2d(in_channels, num_classes, 1, bias=False)
         self.projection = nn.Conv2d(in_channels, width, 1)
         self.first = nn.Linear(width, width, bias=False)
         self.second = nn.Linear(width, width, bias=False)
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
 
     def prepare(self, facts: LabelFacts) -> None:
         """Store the graph."""
-        self.graph.copy_(reweighted_adjacency(conditional_probabilities(facts), threshold=self.threshold, share=self.share))
+        self.graph.copy_(self.options.graph(facts))
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and the masks as attention (B, K, h, w) for a map (B, D_b, h, w)."""
@@ -75,4 +66,4 @@ class PGCNHead(Head):
         hidden = F.leaky_relu(self.graph @ self.first(nodes), 0.2)
         features = self.graph @ self.second(hidden)
         attention = masks / masks.sum(dim=(2, 3), keepdim=True) if need_attention else None
-        return HeadOutput((features * self.weight).sum(dim=-1) + self.bias, features, attention)
+        return HeadOutput(self.logits_of(features), features, attention)

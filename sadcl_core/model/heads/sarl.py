@@ -8,19 +8,18 @@ the ablation; with `self_attention` it is the architecture of Query2Label (Liu e
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.heads.interface import AttentionOptions, HeadInputs, HeadOutput, LinearHead
 from sadcl_core.model.layers import DecoderLayer, EncoderLayer, sine_position_encoding
 
 
-class SARLHead(Head):
+class SARLHead(LinearHead):
     """Label features by cross-attention of class embeddings to the feature map.
 
     Example:
@@ -31,11 +30,12 @@ class SARLHead(Head):
         [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(AttentionOptions):
         """Defaults are the paper's for ResNet-101."""
 
+        MULTIPLE = 4
+
         width: int = Field(2048, ge=4, le=WIDEST, description="D, width of the label features")
-        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
         feedforward: int = Field(8192, ge=1, le=WIDEST, description="width inside the feed-forward layers")
         encoder_layers: int = Field(1, ge=0, le=64, description="layers among the locations; 0: SARL*")
         decoder_layers: int = Field(2, ge=1, le=64, description="layers in which classes look at locations")
@@ -46,14 +46,7 @@ class SARLHead(Head):
             description="of the transformer's matrices; torch: as its layers do; xavier: uniform, all of them, as published",
         )
 
-        @model_validator(mode="after")
-        def _divisible(self) -> SARLHead.Options:
-            if self.width % 4 or self.width % self.attention_heads:
-                raise ValueError(f"width {self.width} must be a multiple of 4 and of attention_heads ({self.attention_heads})")
-            return self
-
     PER_CLASS = ("class_embedding", "weight", "bias")
-    CLASSIFIER = ("weight", "bias")
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,)."""
@@ -69,16 +62,12 @@ class SARLHead(Head):
         )
         self.decoder_norm = nn.LayerNorm(width)
         self.class_embedding = nn.Parameter(torch.empty(num_classes, width))
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
         if options.initialisation == "xavier":
             for parameter in (*self.encoder.parameters(), *self.decoder.parameters()):
                 if parameter.ndim > 1:
                     nn.init.xavier_uniform_(parameter)
         nn.init.normal_(self.class_embedding)
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and attention, last layer (B, K, h, w), for a map (B, D_b, h, w)."""
@@ -97,7 +86,6 @@ class SARLHead(Head):
                 target, query=self.class_embedding, memory=memory, position=position, need_attention=need_attention and last
             )
         label_features = self.decoder_norm(target)
-        logits = (label_features * self.weight).sum(dim=-1) + self.bias  # (B, K)
         if attention is not None:
             attention = attention.view(*attention.shape[:2], height, width)
-        return HeadOutput(logits, label_features, attention)
+        return HeadOutput(self.logits_of(label_features), label_features, attention)

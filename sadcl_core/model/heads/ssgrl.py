@@ -12,8 +12,6 @@ widths and rounds of the second network are not known.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -21,12 +19,12 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.graphs import GatedGraph, WordAttention, conditional_probabilities
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead
 from sadcl_core.model.label_facts import LabelFacts
 from sadcl_core.model.word_vectors import WIDTH
 
 
-class SSGRLHead(Head):
+class SSGRLHead(LinearHead):
     """Word-guided attention, then a gated graph network.
 
     Example:
@@ -47,7 +45,6 @@ class SSGRLHead(Head):
 
     NEEDS = frozenset({"together", "vectors"})
     PER_CLASS = ("weight", "bias")
-    CLASSIFIER = ("weight", "bias")
     FROM_DATA = ("words", "graph")
 
     words: Tensor
@@ -65,11 +62,7 @@ class SSGRLHead(Head):
         self.attention = WordAttention(width=width, inner=options.inner, word_width=WIDTH)
         self.network = GatedGraph(width=width, rounds=options.rounds)
         self.output = nn.Linear(2 * width, width)
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
         self.classifier_network = self.classifier_output = None
         if options.classifier_rounds:
             self.classifier_network = GatedGraph(width=width, rounds=options.classifier_rounds)
@@ -77,8 +70,7 @@ class SSGRLHead(Head):
 
     def prepare(self, facts: LabelFacts) -> None:
         """Store the word vectors and P(j | i)."""
-        assert facts.vectors is not None, "asked for"
-        self.words.copy_(facts.vectors)
+        super().prepare(facts)
         self.graph.copy_(conditional_probabilities(facts))
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
@@ -96,8 +88,7 @@ class SSGRLHead(Head):
         attention = None
         if need_attention:
             coarse = shares.unflatten(2, pooled.shape[-2:])
-            fine = F.interpolate(
-                coarse.float(), size=feature_map.shape[-2:]
-            )  # nearest: a share of the pooled map is of its cells
+            # the nearest: a share of the pooled map is of its cells
+            fine = F.interpolate(coarse.float(), size=feature_map.shape[-2:])
             attention = fine / fine.sum(dim=(2, 3), keepdim=True)
         return HeadOutput((features * weight).sum(dim=-1) + self.bias, features, attention)

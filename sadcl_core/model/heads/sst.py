@@ -9,45 +9,39 @@ over the batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
-from sadcl_core.config.schema import WIDEST, Section
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, shares_of_activation
+from sadcl_core.config.schema import WIDEST
+from sadcl_core.model.heads.interface import AttentionOptions, HeadInputs, HeadOutput, LinearHead, shares_of_activation
 from sadcl_core.model.layers import EncoderLayer, sine_position_encoding
 
 
-class SSTHead(Head):
+class SSTHead(LinearHead):
     """An encoder over space and one over classes, whose logits are added.
 
     Example:
+        >>> import torch
         >>> head = SSTHead(channels=(16,), num_classes=3, options=SSTHead.Options(width=8, feedforward=16))
         >>> output = head(HeadInputs((torch.randn(2, 16, 14, 14),)), need_attention=True)
         >>> [tuple(tensor.shape) for tensor in (output.logits, output.label_features, output.attention)]
         [(2, 3), (2, 3, 8), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(AttentionOptions):
         """Defaults are those of the re-implementation, but for the grid."""
 
+        MULTIPLE = 4
+
         width: int = Field(256, ge=4, le=WIDEST, description="D, width of locations and label features")
-        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
         feedforward: int = Field(512, ge=1, le=WIDEST, description="width inside the feed-forward layers")
         layers: int = Field(3, ge=1, le=64, description="of each encoder")
         grid: int = Field(14, ge=1, le=256, description="locations a side of the map that a class token is made of")
         dropout: float = Field(0.1, ge=0, lt=1, description="inside the transformers")
-
-        @model_validator(mode="after")
-        def _divisible(self) -> SSTHead.Options:
-            if self.width % 4 or self.width % self.attention_heads:
-                raise ValueError(f"width {self.width} must be a multiple of 4 and of attention_heads ({self.attention_heads})")
-            return self
 
     AUXILIARY: ClassVar[Mapping[str, float]] = {"space": 0.0, "classes": 0.0}
     PER_CLASS = ("spatial.weight", "spatial.bias", "maps.weight", "maps.bias", "weight", "bias")
@@ -66,11 +60,7 @@ class SSTHead(Head):
         self.maps = nn.Conv2d(width, num_classes, 1)
         self.token = nn.Linear(options.grid**2, width)
         self.classes = nn.ModuleList(EncoderLayer(**layer) for _ in range(options.layers))
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), class tokens (B, K, D), shares of the class maps (B, K, h, w) and both kinds of logits."""
@@ -87,7 +77,7 @@ class SSTHead(Head):
             tokens = layer(tokens, position=tokens.new_zeros(()))
         branches = {
             "space": self.spatial(locations.amax(dim=1)),
-            "classes": (tokens * self.weight).sum(dim=-1) + self.bias,
+            "classes": self.logits_of(tokens),
         }
         attention = shares_of_activation(maps.float()) if need_attention else None
         return HeadOutput(branches["space"] + branches["classes"], tokens, attention, branches)

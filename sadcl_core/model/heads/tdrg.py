@@ -8,24 +8,23 @@ before the coarsest scale is made of them; a training batch of one image is norm
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from sadcl_core.config.schema import WIDEST, Section
+from sadcl_core.config.schema import WIDEST
 from sadcl_core.model.graphs import DynamicGraph, Norm
-from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput, in_full_precision
+from sadcl_core.model.heads.interface import AttentionOptions, HeadInputs, HeadOutput, LinearHead, in_full_precision
 from sadcl_core.model.layers import EncoderLayer
 
 NEAREST = 0.05  # share of the locations that a mask is trained on: the best ones
 
 
-class TDRGHead(Head):
+class TDRGHead(LinearHead):
     """Structural and semantic relations: logits of a transformer over scales, and of a graph.
 
     Example:
@@ -35,22 +34,13 @@ class TDRGHead(Head):
         [(2, 3), (2, 3, 16), (2, 3, 14, 14)]
     """
 
-    class Options(Section):
+    class Options(AttentionOptions):
         """Defaults are the paper's."""
 
         width: int = Field(512, ge=1, le=WIDEST, description="of each scale; label features are twice as wide")
-        attention_heads: int = Field(4, ge=1, le=WIDEST, description="parallel attentions, each over a part of the width")
         feedforward: int = Field(2048, ge=1, le=WIDEST, description="width inside the feed-forward layers")
         layers: int = Field(3, ge=1, le=64, description="of the encoder, which all scales share")
-        norm: Norm = Field(
-            "batch", description="of the image's feature in the graph; batch: as published, for batches of 2 and more"
-        )
-
-        @model_validator(mode="after")
-        def _divisible(self) -> TDRGHead.Options:
-            if self.width % self.attention_heads:
-                raise ValueError(f"width {self.width} must be a multiple of attention_heads ({self.attention_heads})")
-            return self
+        norm: Norm = "batch"
 
     LEVELS = (2, 1)
     AUXILIARY: ClassVar[Mapping[str, float]] = {"structural": 1.0, "graph": 1.0, "masks": 1.0}
@@ -76,11 +66,7 @@ class TDRGHead(Head):
         self.content = nn.Conv2d(deep, width, 1)
         self.context = nn.Linear(width, width)
         self.dynamic = DynamicGraph(width=2 * width, num_classes=num_classes, norm=options.norm, image_width=3 * width)
-        self.weight = nn.Parameter(torch.empty(num_classes, self.width))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        bound = 1 / math.sqrt(self.width)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.add_classifier(num_classes)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D), masks as attention (B, K, h, w) and the logits of the branches."""
@@ -97,7 +83,7 @@ class TDRGHead(Head):
         nodes = torch.cat([content, context], dim=-1)
         image = torch.cat([features.detach().mean(dim=1) for features in scales], dim=-1)
         features = nodes + self.dynamic(nodes, image)
-        graph = (features * self.weight).sum(dim=-1) + self.bias
+        graph = self.logits_of(features)
         branches = {"structural": structural, "graph": graph, "masks": scores.flatten(2).topk(best, dim=-1).values.mean(dim=-1)}
         attention = masks / masks.sum(dim=(2, 3), keepdim=True) if need_attention else None
         return HeadOutput(0.7 * structural + 0.3 * graph, features, attention, branches)
