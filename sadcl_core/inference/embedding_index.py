@@ -54,7 +54,8 @@ class EmbeddedRows:
 
     def of_label(self, label: str) -> npt.NDArray[np.int64]:
         """Return the numbers of the rows of a label."""
-        return np.flatnonzero(pc.equal(self.table["label"], label).to_numpy(zero_copy_only=False))
+        labels = self.table["label"].cast(pa.binary())  # a label from the command line may be no UTF-8
+        return np.flatnonzero(pc.equal(labels, label.encode("utf-8", "surrogatepass")).to_numpy(zero_copy_only=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +119,7 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
                 raise ValueError(f"{len(vectors)} vectors for {table.num_rows} rows")
         parts.append(EmbeddedRows(table, vectors))
     prototypes: dict[str, Floats] = {}
-    if (folder / PROTOTYPES).is_file():
+    if (folder / PROTOTYPES).exists():
         with explained_index(folder / PROTOTYPES, remedy):
             stored = pq.read_table(folder / PROTOTYPES)
             stored.validate(full=True)
@@ -136,7 +137,7 @@ def find_index(folder: Path, *, remedy: str = "sadcl embed") -> Path:
         DataError: there is none.
         UsageError: there are several.
     """
-    if (folder / LABELS).is_file():
+    if (folder / LABELS).exists():
         return folder
     inside = sorted(path.parent for path in folder.glob(f"*/{LABELS}"))
     if len(inside) == 1:

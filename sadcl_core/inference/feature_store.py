@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sadcl_core.data.images import explained_image
 from sadcl_core.errors import DataError, MachineError, UsageError
-from sadcl_core.runtime.files import explained, write_json
+from sadcl_core.runtime.files import explained, regular, write_json
 from sadcl_core.runtime.threads import map_ahead
 
 ABOUT, ROWS, INDEX, LOCK, USERS, CONTENTS = "about.json", "rows.bin", "index.bin", ".lock", "users", "contents.sqlite"
@@ -170,6 +170,7 @@ class FeatureStore:
                     write_json(self.folder / ABOUT, card.model_dump(), OPTION)
                 for name in (ABOUT, ROWS, INDEX):  # the first to note the time
                     (self.folder / name).touch()
+                    regular(self.folder / name)
         self._count = 0
         self._numbers: dict[bytes, int] = {}  # record -> row
         self._rows: npt.NDArray[Any] = np.empty((0, card.numbers), card.dtype)
@@ -315,8 +316,8 @@ def stored_features(root: Path | None = None) -> tuple[StoredFeatures, ...]:
     entries = []
     for path in sorted(root.glob(f"*/{ABOUT}")):
         try:
-            card = FeatureCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
-            content = (path.parent / INDEX).read_bytes()
+            card = FeatureCard.model_validate(json.loads(regular(path).read_text(encoding="utf-8")))
+            content = regular(path.parent / INDEX).read_bytes()
             size = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
             last_used = path.stat().st_mtime
         except (OSError, ValueError, ValidationError):
@@ -400,7 +401,7 @@ def content_hashes(root: Path, paths: Sequence[Path], *, read: bool = True) -> l
 
 def _hash(path: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        content = regular(Path(path)).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     return hashlib.blake2b(content, digest_size=DIGEST).digest()

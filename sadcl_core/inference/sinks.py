@@ -126,8 +126,15 @@ class FileNames:
         """Return the path of the file of an image.
 
         Raises:
-            UsageError: the image is not on the disk, and no folder was given.
+            UsageError: the image is not on the disk, and no folder was given, or a pipe, a device or a folder is at the path.
         """
+        path = self._path(image)
+        with explained(path, self.option):
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is not a regular file. Remove or rename it.")
+        return path
+
+    def _path(self, image: NamedImage) -> Path:
         source = image.source
         if not isinstance(source, Path):
             if self.folder is None:

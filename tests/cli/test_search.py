@@ -67,6 +67,7 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
         ((IMAGE, "--label", "two", "--prototype"), 2, "IMAGE and --prototype exclude each other"),
         (("--prototype",), 2, "Give --label CLASS as well"),
         (("--label", "tow"), 2, "Did you mean 'two'"),
+        (("--label", "\udcff"), 2, "No image of the index has the label '\\udcff'"),
         (("none.jpg",), 3, "no such file"),
         (("--label", "two", "--index", "my-coco"), 3, "Make them first: sadcl embed."),
         (("--label", "two", "-w", "runs/coco", "--index", "my-coco"), 3, "Make them first: sadcl embed -w runs/coco."),

@@ -153,6 +153,8 @@ def test_damaged_folders_are_left_out(tmp_path: Path) -> None:
     fill(tmp_path, 1)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "about.json").write_text("{")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "about.json")
     assert len(stored_features(tmp_path)) == 1
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,12 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         ("image_features.parquet", {"path": ["a.jpg"]}, "it has no column image"),
         ("image_features.parquet", {"image": ["a.jpg"], "labels": ["dog"]}, "Unsupported cast"),
         ("prototypes.parquet", {"class": ["dog"], "embedding": [[1.0, 0.0]]}, "another width"),
-        ("label_embeddings.npy", None, "No data left in file"),
+        *(("label_embeddings.npy", b"", "No data left in file"), ("label_features.parquet", b"", "size is 0 bytes")),
+        *((name, None, "pipe") for name in ("label_features.parquet", "label_embeddings.npy", "prototypes.parquet")),
     ],
 )
 def test_a_damaged_file_of_an_index_is_named(
-    tmp_path: Path, name: str, content: dict[str, list[object]] | None, words: str
+    tmp_path: Path, name: str, content: dict[str, list[object]] | bytes | None, words: str
 ) -> None:
     pq.write_table(pa.table({"image": ["a.jpg"], "label": ["dog"]}), tmp_path / "label_features.parquet")
     pq.write_table(pa.table({"image": ["a.jpg"]}), tmp_path / "image_features.parquet")
@@ -137,7 +139,10 @@ def test_a_damaged_file_of_an_index_is_named(
         np.save(tmp_path / array, vectors(1))
     assert duplicates(open_index(tmp_path)) == []
     if content is None:
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+    elif isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
     else:
         pq.write_table(pa.table(content), tmp_path / name)
     with pytest.raises(DataError, match=rf"{name} cannot be read .*{words}") as caught:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,16 @@ def test_no_two_images_share_a_file(names: list[str], files: list[str], tmp_path
     images = [NamedImage(name, tmp_path / name) for name in names[: len(files)]]
     assert [name_of(image) for image in images] == [tmp_path / file for file in files]
     assert [below(image).name for image in images] == files
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_only_a_regular_file_is_written_over(make: Callable[[Path], None], photo: NamedImage) -> None:
+    for folder in (Path("photos/x"), Path("out/photos/x")):
+        folder.mkdir(parents=True, exist_ok=True)
+        make(folder / "a.xmp")
+    for file_of in (FileNames(".xmp"), FileNames(".xmp", Path("out"))):
+        with pytest.raises(UsageError, match=r"x/a\.xmp is not a regular file"):
+            file_of(photo)
 
 
 def test_images_elsewhere_have_other_paths_than_those_here(photo: NamedImage) -> None:
