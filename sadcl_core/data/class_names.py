@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 from sadcl_core.runtime.files import regular
 
@@ -84,6 +84,27 @@ def match_classes(
     alike = {_same_thing(name): name for name in reversed(there)}
     matched = {name: name if name in same else plain.get(_plain(name)) or alike.get(_same_thing(name)) for name in here}
     return {**matched, **(class_map or {})}
+
+
+def vectors_file(source: str) -> Path | None:
+    """Return the file that word vectors come from, None where they are made here.
+
+    Args:
+        source: `random`, `cooccurrence`, or the path of a file.
+
+    Raises:
+        DataError: the file is missing, or a folder, a pipe or a device.
+
+    Example:
+        >>> vectors_file("random")
+    """
+    if source in ("random", "cooccurrence"):
+        return None
+    try:
+        return regular(Path(source).expanduser())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"model.word_vectors={source} cannot be read ({reason}). Give random, cooccurrence or a file.") from None
 
 
 def load_class_map(path: Path) -> dict[str, str | None]:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sadcl_core.data.class_names import vectors_file
 from sadcl_core.errors import DataError
 from sadcl_core.model.label_facts import LabelFacts
-from sadcl_core.runtime.files import regular
 
 WIDTH = 300  # W, of the vectors, as GloVe's in the papers
 NORM = 6.5  # about the mean length of GloVe's vectors of the classes of COCO and VOC
@@ -52,8 +52,8 @@ def word_vectors(source: str, facts: LabelFacts) -> tuple[Tensor, tuple[str, ...
     """
     if source == "random":
         return torch.stack([random_vector(name) for name in facts.names]), ()
-    by_counts = source == "cooccurrence"
-    rows = _co_occurrence_vectors(facts) if by_counts else _from_file(Path(source).expanduser(), facts.names)
+    path = vectors_file(source)
+    rows = _co_occurrence_vectors(facts) if path is None else _from_file(path, facts.names)
     present = rows.any(dim=1)
     vectors = [
         row if there else random_vector(name) for name, row, there in zip(facts.names, rows, present.tolist(), strict=True)
@@ -101,7 +101,6 @@ def _from_file(path: Path, names: Sequence[str]) -> Tensor:
     needed = {word for several in wordings.values() for wording in several for word in (wording, *wording.split())}
     needed |= set(names)
     try:
-        regular(path)
         vectors = _read(path, needed)
     except DataError:
         raise

@@ -28,10 +28,10 @@ def check_repository(name: str) -> str:
     """Return a name that may be one of a repository.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it may not.
     """
     if not NAME.fullmatch(name) or "--" in name or ".." in name:
-        raise UsageError(f"{name} is no repository of the hub. Write USER/NAME, such as anna/pets.")
+        raise UsageError(f"{name!r} cannot name a repository of the hub. Write USER/NAME, such as anna/pets.")
     return name
 
 

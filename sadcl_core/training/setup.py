@@ -11,6 +11,7 @@ from sadcl_core import __version__
 from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, resolve_config
 from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, Section, StageSection
+from sadcl_core.data.class_names import vectors_file
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.shape import hide_labels, take_part
 from sadcl_core.data.statistics import median_short_side
@@ -224,11 +225,10 @@ def file_fingerprints(config: ModelSection) -> dict[str, str]:
         >>> file_fingerprints(ModelSection())
         {}
     """
-    words = "" if config.word_vectors in ("random", "cooccurrence") else config.word_vectors
-    files = {
+    files: dict[str, str | Path | None] = {
         "pretrained": config.pretrained if isinstance(config.pretrained, str) else "",
         "class_map": config.class_map,
-        "word_vectors": words,
+        "word_vectors": vectors_file(config.word_vectors),
     }
     paths = {name: Path(value) for name, value in files.items() if value}
     if config.init_from:

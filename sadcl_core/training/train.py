@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sadcl_core.config.flags import epoch_counts, flag_layers
 from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.presets import Configured, configure
-from sadcl_core.data.class_names import load_class_map
+from sadcl_core.data.class_names import load_class_map, vectors_file
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.load import read_card_of_init
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
@@ -130,7 +130,7 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     """Refuse settings that name a file that cannot be read, before any long work.
 
     Raises:
-        DataError: there are no such weights, or no such model.
+        DataError: there are no such weights, no such model, or no such word vectors.
         UsageError: the class map cannot be read, or a setting is out of bounds.
     """
     model = resolve_config(layers)[0].model
@@ -139,6 +139,7 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     read_card_of_init({key: value for _, layer in layers for key, value in flatten(layer).items()})
     if model.class_map and model.init_from:
         load_class_map(Path(model.class_map))
+    vectors_file(model.word_vectors)
 
 
 def configure_run(

@@ -75,6 +75,11 @@ def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
             ("search --label two -w none", 3, "no model file none"),
             ("import none.pth --classes a,b", 3, "no weights file none.pth"),
             ("train coco --pretrained none.pth", 3, "no weights file none.pth"),
+            (
+                "train coco --method ml-gcn --set model.word_vectors=none.txt",
+                3,
+                "word_vectors=none.txt cannot be read (No such file",
+            ),
             ("train coco --init-from none", 3, "no model file none"),
             ("train coco --init-from runs/coco --class-map none", 2, "class map none cannot be read"),
             ("compare coco --pretrained none.pth", 3, "no weights file none.pth"),
