@@ -1,8 +1,8 @@
 """What a head costs, forward and backward, beside its matrix products alone and beside its backbone.
 
-python benchmarks/heads.py [--heads sarl,ml-decoder,csra] [--classes 80,374,1000,5000] [--backbone tf_efficientnet_lite0]
+python benchmarks/heads.py [--heads sarl,csra] [--classes 80,374,1000] [--backbone tf_efficientnet_lite0]
 
-One thread, eight images of 224 px, widths as `sadcl train` chooses them. The products (of matrices, convolutions, attention) are
+One thread, eight images of 224 px, a width of 256. The products (of matrices, convolutions, attention) are
 recorded in a step, and made again by themselves.
 """
 
@@ -21,10 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.registry import HEADS, resolve
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
 ATTENTION = "_scaled_dot_product"
-WIDTH = 256
+SIZES = {"width": 256, "feedforward": 1024, "token_width": 256}  # of the heads that have such an option
 
 
 class Recorder(TorchDispatchMode):
@@ -43,8 +44,8 @@ class Recorder(TorchDispatchMode):
 def main() -> None:
     """Everything, as one table in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--heads", default="pooled,csra,sarl,mulcon,ml_decoder")
-    parser.add_argument("--classes", default="80,374,1000,5000")
+    parser.add_argument("--heads", default="pooled,csra,sarl,mulcon,ml_decoder,add_gcn,c_tran")
+    parser.add_argument("--classes", default="80,374,1000")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5)
@@ -55,8 +56,10 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for head in asked.heads.split(","):
         for classes in map(int, asked.classes.split(",")):
-            options = {} if head in ("pooled", "csra", "ml_decoder") else {head: {"width": WIDTH, "feedforward": 4 * WIDTH}}
-            section = ModelSection(backbone=asked.backbone, pretrained=False, head=head, heads=options)
+            options = {
+                name: size for name, size in SIZES.items() if name in resolve(HEADS, head, kind="head").Options.model_fields
+            }
+            section = ModelSection(backbone=asked.backbone, pretrained=False, head=head, heads={head: options})
             print(f"| {head} | {classes} | {row(section, classes, asked.images, asked.steps)} |", flush=True)
 
 

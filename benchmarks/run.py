@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -114,7 +115,7 @@ def page(results: dict[str, Any]) -> str:
     for name, result in results.items():
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         parts += ["", f"## {BENCHMARKS[name][0]}", "", f"`{result['command']}`: {result['seconds']} s on {result['machine']}."]
-        parts += [f"{versions}.", "", result["printed"].replace("\n### ", "\n#### ").strip()]
+        parts += [f"{versions}.", "", re.sub("^### ", "#### ", result["printed"].strip(), flags=re.MULTILINE)]
     return "\n".join(parts) + "\n"
 
 
