@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sadcl_core.config.backbones import CANDIDATES
-from sadcl_core.config.layers import Layer, nest
+from sadcl_core.config.layers import Layer, flatten, nest
 from sadcl_core.config.schema import RunConfig
 
 PUBLISHED_IMAGES = 10_000  # from here on a GPU and ImageNet weights are used as published; the papers' smallest set has 5,011
@@ -239,18 +239,17 @@ def _choose_head(choices: _Choices) -> None:
     choices.choose("data.batch_size", batch)
     width = choices.choose("model.heads.sarl.width", own)
     choices.choose("model.heads.sarl.feedforward", max(1, feedforward * width // own))
-    if not facts.published:  # as narrow as SARL, but not for the number of classes, which its queries do not grow with
-        for name, value in zip(("width", "feedforward"), _widths(facts), strict=True):
-            choices.choose(f"model.heads.ml_decoder.{name}", value)
-        widths = {"c_tran": _widths(facts), "ssgrl": (own, own // 2), "adahgnn": (own, own // 2), "tdrg": (own // 2, feedforward)}
-        for head, (label_width, inner) in widths.items():
-            choices.choose(f"model.heads.{head}.width", label_width)
-            choices.choose(f"model.heads.{head}.{'inner' if head in ('ssgrl', 'adahgnn') else 'feedforward'}", inner)
-        choices.choose("model.heads.add_gcn.width", own)
-        for head in ("generated", "p_gcn", "ms_cma", "cpcl"):
-            choices.choose(f"model.heads.{head}.width", own)
-        choices.choose("model.heads.sst.width", min(own, 256))
-        choices.choose("model.heads.sst.feedforward", min(feedforward, 512))
+    if not facts.published:  # as narrow as SARL; ML-Decoder, whose queries do not grow with the classes, as if they were few
+        few = dict(zip(("width", "feedforward"), _widths(facts), strict=True))
+        widths: Layer = {
+            "ml_decoder": few,
+            "c_tran": few,
+            **{head: {"width": own, "inner": own // 2} for head in ("ssgrl", "adahgnn")},
+            **{head: {"width": own} for head in ("add_gcn", "generated", "p_gcn", "ms_cma", "cpcl")},
+            "tdrg": {"width": own // 2, "feedforward": feedforward},
+            "sst": {"width": min(own, 256), "feedforward": min(feedforward, 512)},
+        }
+        choices.values.update(flatten({"model": {"heads": widths}}))
     choices.choose("model.heads.mulcon.token_width", width)
     choices.choose("model.heads.mulcon.width", own // 2 if facts.published else width)
     choices.choose("model.projection_width", max(1, width // 2))
