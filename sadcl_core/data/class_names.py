@@ -9,7 +9,7 @@ from pathlib import Path
 from sadcl_core.config.yaml import UnreadableError, parse_yaml
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
-from sadcl_core.runtime.files import regular
+from sadcl_core.runtime.files import from_home, regular
 
 MAX_NAMES = 200_000  # in a class map
 MAX_MAP = 1 << 25  # bytes of one
@@ -101,7 +101,7 @@ def vectors_file(source: str) -> Path | None:
     if source in ("random", "cooccurrence"):
         return None
     try:
-        return regular(Path(source).expanduser())
+        return regular(from_home(source))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"model.word_vectors={source} cannot be read ({reason}). Give random, cooccurrence or a file.") from None

@@ -32,6 +32,7 @@ from sadcl_core.inference.feature_store import FeatureCard, FeatureStore, Rows, 
 from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.load import Model
 from sadcl_core.model.backbone import Backbone
+from sadcl_core.runtime.files import from_home
 from sadcl_core.runtime.threads import map_ahead
 
 FeatureBatch = tuple[tuple[Tensor, ...], Tensor, Tensor]  # maps, targets, and the index of each image in the split
@@ -40,7 +41,7 @@ BLOCK = 256  # rows that are in memory at a time
 
 def cache_folder(section: FeatureSection) -> Path:
     """Return the folder of feature maps that a configuration names, else the user's own."""
-    return Path(section.cache).expanduser() if section.cache else default_folder()
+    return from_home(section.cache) if section.cache else default_folder()
 
 
 def hash_of_weights(backbone: Backbone) -> str:

@@ -54,11 +54,9 @@ def word_vectors(source: str, facts: LabelFacts) -> tuple[Tensor, tuple[str, ...
         return torch.stack([random_vector(name) for name in facts.names]), ()
     path = vectors_file(source)
     rows = _co_occurrence_vectors(facts) if path is None else _from_file(path, facts.names)
-    present = rows.any(dim=1)
-    vectors = [
-        row if there else random_vector(name) for name, row, there in zip(facts.names, rows, present.tolist(), strict=True)
-    ]
-    return torch.stack(vectors), tuple(name for name, there in zip(facts.names, present.tolist(), strict=True) if not there)
+    named = list(zip(facts.names, rows, rows.any(dim=1).tolist(), strict=True))
+    vectors = [row if present else random_vector(name) for name, row, present in named]
+    return torch.stack(vectors), tuple(name for name, _, present in named if not present)
 
 
 def random_vector(name: str) -> Tensor:
@@ -85,14 +83,18 @@ def _co_occurrence_vectors(facts: LabelFacts) -> Tensor:
 
 
 def _of_width(rows: Tensor) -> Tensor:
-    """Return (K, WIDTH) for (K, W): with zeros, or turned by the singular vectors; the sign is that of the largest number."""
-    width = rows.shape[1]
-    if width > WIDTH:
-        left, values, _ = torch.linalg.svd(rows, full_matrices=False)
-        rows = (left * values)[:, :WIDTH]
+    """Return the first WIDTH columns of (K, W), or these and zeros; the largest number of each is positive.
+
+    Columns are coordinates along singular vectors, largest first, whose sign is arbitrary.
+    """
+    rows = rows[:, :WIDTH]
     largest = rows.gather(0, rows.abs().argmax(dim=0, keepdim=True))
-    signed = rows * torch.where(largest < 0, -1.0, 1.0)
-    return torch.nn.functional.pad(signed, (0, WIDTH - signed.shape[1]))
+    return _padded(rows * torch.where(largest < 0, -1.0, 1.0))
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Return (K, WIDTH) for (K, W) that are not wider."""
+    return torch.nn.functional.pad(rows, (0, WIDTH - rows.shape[1]))
 
 
 def _from_file(path: Path, names: Sequence[str]) -> Tensor:
@@ -115,8 +117,10 @@ def _from_file(path: Path, names: Sequence[str]) -> Tensor:
     table = np.stack([np.zeros(width, np.float32) if row is None else row for row in rows])
     if not np.isfinite(table).all():
         raise DataError(f"{path} holds numbers that are not finite. Give other vectors.")
-    wide = _of_width(torch.from_numpy(table)) if width > WIDTH else torch.from_numpy(table)
-    return torch.nn.functional.pad(wide, (0, WIDTH - wide.shape[1]))
+    if width <= WIDTH:
+        return _padded(torch.from_numpy(table))
+    left, values, _ = torch.linalg.svd(torch.from_numpy(table), full_matrices=False)
+    return _of_width(left * values)
 
 
 def _wordings(name: str) -> tuple[str, ...]:
@@ -136,7 +140,7 @@ def _look_up(
             return vectors[wording]
     rows = [vectors[word] for word in wordings[-1].split() if word in vectors]
     if len({len(row) for row in rows}) > 1:
-        raise DataError("The words of the class " + repr(name) + " have vectors of several lengths. Give vectors of one length.")
+        raise DataError(f"The words of the class {name!r} have vectors of several lengths. Give vectors of one length.")
     mean: npt.NDArray[np.float32] | None = np.mean(rows, axis=0) if rows else None
     return mean
 
@@ -147,18 +151,16 @@ def _read(path: Path, needed: set[str]) -> Vectors:
         with np.load(path, allow_pickle=False) as arrays:
             return {word: np.asarray(arrays[word], np.float32).reshape(-1) for word in arrays.files if word in needed}
     separator = "," if path.suffix == ".csv" else " "
-    found: Vectors = {}
+    vectors: Vectors = {}
     for line in _lines(path):
         word, _, rest = line.partition(separator)
         if separator == ",":
             word = word.strip().strip('"')
-        elif word not in needed and not found:
-            continue
-        if word in needed and word not in found:
+        if word in needed and word not in vectors:
             numbers = np.array(rest.replace(",", " ").split(), np.float32)
             if len(numbers) > 1:  # else the first line of a .vec file: how many words, how many numbers
-                found[word] = numbers
-    return found
+                vectors[word] = numbers
+    return vectors
 
 
 def _lines(path: Path) -> Iterator[str]:

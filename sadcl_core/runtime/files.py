@@ -106,6 +106,16 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 # pathlib raises
 
 
+def from_home(path: str) -> Path:
+    """Return a path in which ~ is the home folder; ~name of a user whom nobody knows stays as it is, as in a shell.
+
+    Example:
+        >>> from_home("~nobody-knows-me/words.txt").as_posix()
+        '~nobody-knows-me/words.txt'
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 # pathlib raises
+
+
 def plain_path(text: str) -> str:
     """Return a path from a label file as one that stays below a folder.
 

@@ -22,6 +22,7 @@ from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
 from sadcl_core.runs.checkpoint import ModelCard
 from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
+from sadcl_core.runtime.files import from_home
 from sadcl_core.training.terms import TERMS
 
 SCORES = "no probabilities"  # of a model whose loss orders labels or weighs them, until it is calibrated
@@ -59,7 +60,7 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     options = head_options(model.head, model.heads.get(model.head, {}))
     features = config.features
     if features.cache:
-        features = features.model_copy(update={"cache": str(Path(features.cache).expanduser().resolve())})
+        features = features.model_copy(update={"cache": str(from_home(features.cache).resolve())})
     return config.model_copy(
         update={
             "data": data.model_copy(update={"dataset": name, "manifest": folder, "eval_split": held_out}),

@@ -96,3 +96,8 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes | None, message:
         (tmp_path / "words.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         word_vectors(str(tmp_path / "words.txt"), facts("cat", "cow"))
+
+
+def test_the_home_of_a_user_whom_nobody_knows_is_no_file() -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        word_vectors("~nobody-knows-me/words.txt", facts("cat"))
