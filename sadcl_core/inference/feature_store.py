@@ -30,7 +30,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from sadcl_core.data.images import explained_image
 from sadcl_core.errors import DataError, MachineError, UsageError
@@ -41,6 +41,7 @@ ABOUT, ROWS, INDEX, LOCK, USERS, CONTENTS = "about.json", "rows.bin", "index.bin
 DIGEST = 16  # bytes of the hash of a content
 RECORD = 32  # bytes of the index for a row: the hash, and the name of the view filled up with zeros
 OPTION = "--cache"  # that chooses another folder
+MAX_ABOUT = 2**20  # bytes of ABOUT that are read
 SPARE = 2**28  # bytes that stay free on the disk
 
 Rows = npt.NDArray[np.int64]
@@ -316,11 +317,11 @@ def stored_features(root: Path | None = None) -> tuple[StoredFeatures, ...]:
     entries = []
     for path in sorted(root.glob(f"*/{ABOUT}")):
         try:
-            card = FeatureCard.model_validate(json.loads(regular(path).read_text(encoding="utf-8")))
+            card = FeatureCard.model_validate(json.loads(regular(path, most=MAX_ABOUT).read_text(encoding="utf-8")))
             content = regular(path.parent / INDEX).read_bytes()
             size = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
             last_used = path.stat().st_mtime
-        except (OSError, ValueError, ValidationError):
+        except (OSError, ValueError, RecursionError):
             continue
         rows = len(content) // RECORD
         images = len({content[row * RECORD : row * RECORD + DIGEST] for row in range(rows)})

@@ -26,6 +26,7 @@ TRAIN = ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH)
 COMPARE = ("compare", "coco", "--data", "my-coco", "--seeds", "1", "--no-pretrained", *FRESH, "-o", "out")
 SCORES = ("eval", "--scores", "s.npz", "--bootstrap", "0")
 EXPORT = ("export", "onnx", "--verify", "0")
+FOLDERS = ("--txt-dir", "--annotate", "--sort")  # options of predict that fill one
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ SLOTS: dict[str, tuple[str, Words]] = {
     "predict-writes": ("out.parquet", ("predict", "pics", "-o", "out.parquet", "--embed")),
     "predict-tags": ("pics/a.txt", ("predict", "pics", "--save-txt", "--append")),
     "predict-sidecar": ("pics/a.xmp", ("predict", "pics", "--keywords", "sidecar")),
-    **{f"predict{option}": ("out", ("predict", "pics", option, "out")) for option in ("--txt-dir", "--annotate", "--sort")},
+    **{f"predict{option}": ("out", ("predict", "pics", option, "out")) for option in FOLDERS},
     "embed": ("x.jpg", ("embed", "x.jpg", *QUICK)),
     "search": ("x.jpg", ("search", "x.jpg", "--device", "cpu")),
     "search-labels": (f"{INDEX}/label_features.parquet", ("search", "--label", "one")),
@@ -126,15 +127,7 @@ SLOTS: dict[str, tuple[str, Words]] = {
 # options, and the command with all that it needs beside them
 OPTIONS: dict[Words, Words] = {
     ("predict", "pics"): (
-        "--part",
-        "--column",
-        "--exclude",
-        "-o",
-        "--txt-dir",
-        "--annotate",
-        "--sort",
-        "--keywords",
-        "--workers",
+        *("--part", "--column", "--exclude", "-o", "--txt-dir", "--annotate", "--sort", "--keywords", "--workers"),
     ),
     ("search", "--device", "cpu"): ("--label", "--index", "-o"),
     ("search", "--label", "one"): ("--count", "-w"),
@@ -145,32 +138,14 @@ OPTIONS: dict[Words, Words] = {
     ("visualize", "embeddings", *QUICK): ("--limit", "--against", "--split"),
     ("visualize", "co-occurrence"): ("--split", "--data", "-o"),
     ("predict", PICTURE): (
-        "--threshold",
-        "--topk",
-        "--img-size",
-        "--batch-size",
-        "--device",
-        "--precision",
-        "--tta",
-        "--resize",
-        "-w",
+        *("--threshold", "--topk", "--img-size", "--batch-size", "--device", "--precision", "--tta", "--resize", "-w"),
     ),
     SCORES: ("--topk", "--bootstrap", "--min-map", "--labels", "--threshold", "--against", "--save-scores", "-o", "--calibrate"),
     ("eval", *QUICK): ("--split", "--data", "--limit", "--img-size", "-b"),
     ("train", "--print-config"): (
-        *(
-            "--lr",
-            "--epochs",
-            "--batch-size",
-            "--img-size",
-            "--seed",
-            "--limit",
-            "--weight-decay",
-            "--time-budget",
-            "--clip-grad",
-        ),
-        *("--accumulate", "--save-every", "--backbone", "--method", "--preset", "--size", "--pretrained", "--init-from", "-c"),
-        *("--set", "--workers"),
+        *("--lr", "--epochs", "--batch-size", "--img-size", "--seed", "--limit", "--weight-decay", "--time-budget"),
+        *("--clip-grad", "--accumulate", "--save-every", "--backbone", "--method", "--preset", "--size", "--pretrained"),
+        *("--init-from", "-c", "--set", "--workers"),
     ),
     ("train", "--print-config", "--set"): ("model.projection_width=", "optim.ema_decay=", "stages=", "data.manifest="),
     ("train",): ("--resume",),
@@ -190,7 +165,7 @@ OPTIONS: dict[Words, Words] = {
     ),
     ("import", BEST): ("--classes", "--backbone", "--img-size", "--mean", "--std", "--set", "--ignore"),
 }
-WRITES = ("-o", "--save-scores", "--txt-dir", "--annotate", "--sort", "--cache")
+WRITES = ("-o", "--save-scores", "--cache", *FOLDERS)
 VALUES = {
     "empty": "",
     "zero": "0",
@@ -228,7 +203,7 @@ OF_MODELS: dict[str, Words] = {
     "predict": ("predict", PICTURE),
     "predict-json": ("predict", PICTURE, "--json", "--all-scores"),
     "predict-csv": ("predict", PICTURE, "--all-scores", "-o", "out.csv"),
-    **{f"predict{option}": ("predict", PICTURE, option, "out") for option in ("--txt-dir", "--annotate", "--sort")},
+    **{f"predict{option}": ("predict", PICTURE, option, "out") for option in FOLDERS},
     "predict-sidecar": ("predict", "pics", "--keywords", "sidecar"),
     "prototypes": ("visualize", "prototypes"),
     "attention": ("visualize", "attention", PICTURE),
@@ -239,21 +214,13 @@ OF_MODELS: dict[str, Words] = {
 PLACES: dict[str, Words] = {
     "predict-csv": ("predict", "pics", "-o", "out.csv"),
     "predict-tags": ("predict", "pics", "--save-txt"),
-    **{f"predict{option}": ("predict", "pics", option, "out") for option in ("--txt-dir", "--annotate", "--sort")},
+    **{f"predict{option}": ("predict", "pics", option, "out") for option in FOLDERS},
     "predict-sidecar": ("predict", "pics", "--keywords", "sidecar"),
     "embed": ("embed", "pics", *QUICK),
 }
 STREAMS = (
-    "stdout-full",
-    "stderr-full",
-    "stdout-closed",
-    "stderr-closed",
-    "stdout-pipe",
-    "stderr-pipe",
-    "ascii",
-    "strict",
-    "narrow",
-    "zero",
+    *(f"{output}-{kind}" for kind in ("full", "closed", "pipe") for output in ("stdout", "stderr")),
+    *("ascii", "strict", "narrow", "zero"),
 )
 STREAMED: dict[str, Words] = {
     "help": ("--help",),

@@ -30,6 +30,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
 
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.class_names import load_class_map
@@ -49,12 +50,12 @@ from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.weights import load_file
 from sadcl_core.plots.curves import plot_curves
-from sadcl_core.runs.card import CARD
+from sadcl_core.runs.card import CARD, ModelCard
 from sadcl_core.runs.checkpoint import load_model, save_model
 from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
 from sadcl_core.runs.run_directory import RunDirectory, find_model, read_status
 from sadcl_core.runs.state import CARD as STATE_CARD
-from sadcl_core.runs.state import RunProgress, StateCard, read_state
+from sadcl_core.runs.state import RunProgress, StateCard, read_state, save_state
 from sadcl_core.training.train import configure_run
 from tests.core.data.formats.test_any_bytes import LABEL_FILES, read_changed, write_once
 from tests.hostile.changes import Draw, changed, changed_values
@@ -77,8 +78,6 @@ def of_bytes(path: Path, use: Callable[[Path], object]) -> Target:
 
 def of_header(path: Path, key: str, use: Callable[[Path], object]) -> Target:
     """Return a target that reads a .safetensors file with a changed card."""
-    from safetensors import safe_open
-
     with safe_open(path, framework="np") as stored:
         card = json.loads(stored.metadata()[key])
         arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -245,17 +244,9 @@ def of_embeddings(folder: Path) -> dict[str, Target]:
                 pq.write_table(pa.table(rows if other == LABELS else {"image": rows["image"]}), inside / other)
                 np.save(inside / vectors, np.eye(2, 3, dtype=np.float32))
             made[f"embeddings {copy}"] = of_bytes(inside / copy, search_index)
-    card = FeatureCard(
-        backbone="a",
-        weights="b",
-        img_size=64,
-        stride=4,
-        shapes=((2, 2, 3),),
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-        computed="fp32",
-        kept="fp16",
-        timm="1",
+    card = FeatureCard.model_validate(
+        {"backbone": "a", "weights": "b", "timm": "1", "img_size": 64, "stride": 4, "shapes": ((2, 2, 3),)}
+        | {"mean": (0, 0, 0), "std": (1, 1, 1), "computed": "fp32", "kept": "fp16"}
     )
     store = folder / "cache" / "key"
     store.mkdir(parents=True)
@@ -286,8 +277,6 @@ def of_scores(folder: Path) -> dict[str, Target]:
 
 def of_a_run(folder: Path) -> dict[str, Target]:
     """Return the targets that are files of a run."""
-    from sadcl_core.runs.card import ModelCard
-
     section = ModelSection(backbone="test_resnet", stride=16, head="pooled", projection_width=4)
     card = ModelCard(classes=("cat", "dog", "cow"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
     weights = Classifier(section, num_classes=3, img_size=64).state_dict()
@@ -295,8 +284,6 @@ def of_a_run(folder: Path) -> dict[str, Target]:
     for path in (run.best, folder / "m" / "bytes.safetensors"):
         save_model(path, weights, card)
     progress = RunProgress(stage="classification", epoch=2, best_map=50.0, best_epoch=1)
-    from sadcl_core.runs.state import save_state
-
     state = StateCard(config=RunConfig(), sources={}, data_fingerprint="x", steps=3, progress=progress)
     save_state(run.state, state, {"model.a": torch.ones(3)})
     run.write_status(status="finished", best={"mAP_interpolated": 50.0, "stage": "classification", "epoch": 1}, resumed=["x"])

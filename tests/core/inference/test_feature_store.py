@@ -151,8 +151,9 @@ def test_marks_of_processes_that_died_keep_nothing(tmp_path: Path) -> None:
 
 def test_damaged_folders_are_left_out(tmp_path: Path) -> None:
     fill(tmp_path, 1)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "about.json").write_text("{")
+    for name, text in {"other": "{", "deep": "[" * 100_000}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "about.json").write_text(text)
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / "about.json")
     assert len(stored_features(tmp_path)) == 1
