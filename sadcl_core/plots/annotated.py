@@ -17,6 +17,8 @@ NARROW = 240  # pixels; a smaller photo is enlarged, so that its labels can be r
 WHITE = (255, 255, 255)
 BLACK = (30, 30, 30)
 
+_open_font = cache(ImageFont.truetype)  # of a file and a size
+
 
 def annotate(photo: Image.Image, labels: Sequence[tuple[str, float]], attention: npt.NDArray[np.float32]) -> Image.Image:
     """Return a picture of a photo with its labels.
@@ -97,8 +99,7 @@ def _with_list(photo: Image.Image, labels: Sequence[tuple[str, float]], size: in
     return picture
 
 
-@cache
 def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
     """Return the font that the first letter needs which matplotlib's own does not have, or that one."""
     own = str(font_with("a"))
-    return ImageFont.truetype(next((file for letter in text if (file := font_with(letter) or own) != own), own), size)
+    return _open_font(next((file for letter in text if (file := font_with(letter) or own) != own), own), size)

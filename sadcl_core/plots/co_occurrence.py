@@ -37,7 +37,8 @@ def plot_co_occurrence(split: Split, path: Path) -> Path:
     side = max(4.5, min(0.26 * len(order) + 2.5, 14))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
-    draw_shares(axes, counts.conditional(), counts.active, split.manifest.classes, order)
+    names = [split.manifest.classes[k] for k in order]
+    draw_shares(axes, counts.conditional()[np.ix_(order, order)], counts.active[order], names)
     title = f"{short(description.name, 40)}, split {short(split.name)}: labels of {len(split):,} images{omitted}"
     what = "of the images with the row's label, how many % have the column's"
     axes.set_title(f"{title}\n{what}; white: none of them", loc="left", fontsize=9)
@@ -66,31 +67,28 @@ def supported(active: npt.NDArray[np.int64], most: int) -> tuple[list[int], str]
     return kept[:most], f"\n{' and '.join(words)} left out" if words else ""
 
 
-def draw_shares(
-    axes: Axes, shares: Shares, active: npt.NDArray[np.int64], classes: Sequence[str], order: Sequence[int], *, size: float = 0
-) -> None:
-    """Draw the matrix of some classes: a cell without an image is white, the diagonal is grey.
+def draw_shares(axes: Axes, shares: Shares, active: npt.NDArray[np.int64], classes: Sequence[str], *, size: float = 0) -> None:
+    """Draw a matrix of classes: a cell without an image is white, the diagonal is grey.
 
     Args:
         axes: to draw in; its title is left to the caller.
         shares: (K, K) in 0..1.
         active: (K,) images of each class.
         classes: K names.
-        order: of the classes that are drawn.
         size: of the letters, in points; 0 chooses.
     """
-    shown = 100 * shares[np.ix_(order, order)]
+    shown = 100 * shares
     np.fill_diagonal(shown, np.nan)
     most = float(np.nanmax(shown, initial=0.0)) or 1.0
     colours = colormaps["cividis"].with_extremes(bad="#DDDDDD", under="white")
     drawn = axes.imshow(shown, cmap=colours, vmin=1e-9, vmax=most, interpolation="nearest")
-    size = size or (8 if len(order) <= WRITTEN else 6)
-    names = [short(classes[k], 20) for k in order]
-    axes.set_xticks(range(len(order)), names, rotation=90, fontsize=size)
-    rows = [f"{name} ({active[k]:,})" for name, k in zip(names, order, strict=True)]
-    axes.set_yticks(range(len(order)), rows, fontsize=size)
+    size = size or (8 if len(classes) <= WRITTEN else 6)
+    names = [short(name, 20) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=size)
+    rows = [f"{name} ({count:,})" for name, count in zip(names, active, strict=True)]
+    axes.set_yticks(range(len(classes)), rows, fontsize=size)
     axes.tick_params(length=0, pad=2)
-    if len(order) <= WRITTEN:
+    if len(classes) <= WRITTEN:
         for (row, column), share in np.ndenumerate(shown):
             if share > 0:
                 text = f"{share:.0f}" if share >= 0.5 else "<1"

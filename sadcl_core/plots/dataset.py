@@ -85,9 +85,9 @@ def _draw_counts(axes: Axes, report: Report) -> None:
 def _draw_together(axes: Axes, manifest: Manifest, report: Report) -> None:
     """Draw, of the images with the class of a row, the share that has the class of the column."""
     frequent, omitted = supported(report.class_counts, TOGETHER)
-    both = sum(co_occurrence(manifest.split(name)) for name in manifest.splits).toarray()
+    both = sum(co_occurrence(manifest.split(name)) for name in manifest.splits)[frequent][:, frequent].toarray()
     shares = both / np.maximum(np.diag(both)[:, None], 1)
-    draw_shares(axes, shares, report.class_counts, report.classes, frequent, size=7)
+    draw_shares(axes, shares, report.class_counts[frequent], [report.classes[k] for k in frequent], size=7)
     axes.set_title(f"of a row's images, how many % have the column's label; white: none{omitted}", loc="left", fontsize=10)
 
 
