@@ -194,4 +194,4 @@ def head_options(head: str, values: Mapping[str, Any]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, ("model.heads", head, *first["loc"])))
-        raise UsageError(f"{name} is not valid: {first['msg']}.") from None
+        raise UsageError(f"{name} is not valid: {first['msg'].removeprefix('Value error, ')}.") from None

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.c_tran import CTranHead
 from sadcl_core.model.heads.interface import HeadInputs
@@ -63,8 +62,3 @@ def test_revealed_labels_are_told_and_not_learned(share: float) -> None:
 def test_golden_output() -> None:
     head = CTranHead(channels=(6,), num_classes=3, options=head_options("c_tran", SMALL))
     torch.testing.assert_close(fixed_logits(head), torch.tensor([[-1.04321, -0.04698, 1.25942]]), atol=1e-4, rtol=1e-4)
-
-
-def test_refuses_a_width_that_no_attention_divides() -> None:
-    with pytest.raises(UsageError, match="multiple of attention_heads"):
-        head_options("c_tran", {"width": 9})

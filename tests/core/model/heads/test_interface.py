@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
-from sadcl_core.model.heads.interface import Head, HeadInputs
+from sadcl_core.model.heads.interface import AttentionOptions, Head, HeadInputs
 from sadcl_core.registry import HEADS, resolve
 from tests.core.model.heads.inputs import CHANNELS, KINDS, SMALL, facts_of, inputs_of
 
@@ -136,6 +137,12 @@ def test_exported_for_batches_of_any_size_it_is_the_same(name: str, options: dic
     for count in (1, 3):
         maps = inputs_of(head, torch.randn(count, 6, 4, 4)).maps
         torch.testing.assert_close(program.module()(*maps), Traced(head)(*maps))
+
+
+@pytest.mark.parametrize("name", [x for x in HEADS if issubclass(resolve(HEADS, x, kind="head").Options, AttentionOptions)])
+def test_refuses_a_width_that_no_attention_divides(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"heads.{name} is not valid: width 9 must be a multiple of .*attention_heads"):
+        head_options(name, {"width": 9})
 
 
 @every_head

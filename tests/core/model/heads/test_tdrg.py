@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 
-from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import HeadInputs
 from sadcl_core.model.heads.tdrg import TDRGHead
@@ -56,8 +54,3 @@ def test_the_graph_informs_the_transformer_of_nothing() -> None:
 
 def test_golden_output() -> None:
     torch.testing.assert_close(fixed_logits(make_head()), torch.tensor([[-5.68702, 0.76536, 5.94244]]), atol=1e-4, rtol=1e-4)
-
-
-def test_refuses_a_width_that_no_attention_divides() -> None:
-    with pytest.raises(UsageError, match="multiple of attention_heads"):
-        head_options("tdrg", {"width": 9})
