@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from sadcl_core import __version__
 from sadcl_core.inference.load import Model
-from sadcl_core.model.weights import weights_source
 from sadcl_core.runs.card import CARD
 
 
@@ -19,18 +18,19 @@ def metadata(model: Model) -> dict[str, str]:
         >>> from pathlib import Path
         >>> from sadcl_core.config.schema import ModelSection
         >>> from sadcl_core.model.classifier import Classifier
-        >>> from sadcl_core.runs.card import ModelCard
+        >>> from sadcl_core.runs.card import FirstWeights, ModelCard
         >>> section = ModelSection(backbone="test_resnet", head="pooled")
-        >>> card = ModelCard(classes=("traffic light", "cow"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
+        >>> first = FirstWeights(source="timm/test_resnet.r160_in1k", licence="apache-2.0")
+        >>> about = {"classes": ("traffic light", "cow"), "model": section, "first_weights": first}
+        >>> card = ModelCard(img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, **about)
         >>> classifier = Classifier(section, num_classes=2, img_size=64).eval()
         >>> entries = metadata(Model(classifier, card, Path("street.safetensors"), device=torch.device("cpu")))
         >>> entries["names"], entries["model_info labels"], entries["backbone_license"]
         ("{0: 'traffic light', 1: 'cow'}", 'traffic_light cow', 'apache-2.0')
     """
     card, size = model.card, model.card.img_size
-    source = weights_source(model.classifier.backbone, card.model.pretrained)
     thresholds = {name: round(float(value), 6) for name, value in zip(card.classes, model.thresholds, strict=True)}
-    licence = source.licence or ("unknown" if source.file or source.hub else "none: random weights")
+    licence = card.first_weights.licence
     ids = [str(number) for number in range(len(card.classes))]
     return {
         CARD: card.model_dump_json(),
@@ -70,7 +70,7 @@ def metadata(model: Model) -> dict[str, str]:
         ),
         "thresholds": json.dumps(thresholds, ensure_ascii=False),
         "backbone": card.model.backbone,
-        "backbone_weights": source.hub or source.file or "none",
+        "backbone_weights": card.first_weights.source,
         "backbone_license": licence,
         "provenance": json.dumps({"model": str(model.path), "exported_by": f"sadcl {__version__}", **card.trained}),
     }

@@ -99,8 +99,6 @@ def describe(model: Model, evaluation: Mapping[str, Any], *, repository: str, on
         onnx: its export lies beside it.
     """
     card, licence = model.card, metadata(model)["license"]
-    if licence.startswith("none"):  # a model file does not keep which weights its training began with
-        licence = "unknown"
     known = licence.replace("-", "").replace(".", "").isalnum() and licence != "unknown"
     head = ["---", "library_name: sadcl", "pipeline_tag: image-classification", "tags: [multi-label, timm]"]
     head.append(f"license: {json.dumps(licence) if known else 'other'}")

@@ -39,6 +39,13 @@ CARD = "sadcl"  # key of the card in the header
 CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar")  # ends of the names of files of other programs
 
 
+class FirstWeights(Section):
+    """Weights that a training began with: a name in the hub or of a file, and their licence."""
+
+    source: str = "unknown"
+    licence: str = "unknown"
+
+
 class ModelCard(Section):
     """Description that a model file carries."""
 
@@ -55,6 +62,7 @@ class ModelCard(Section):
         default_factory=dict, description="what thresholds, temperatures and biases were made for and on"
     )
     model: ModelSection
+    first_weights: FirstWeights = FirstWeights()
     has_prototypes: bool = False
     trained: dict[str, Any] = Field(default_factory=dict, description="data set, stage, epoch, metrics, version")
 

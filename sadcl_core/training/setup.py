@@ -18,8 +18,9 @@ from sadcl_core.data.statistics import median_short_side
 from sadcl_core.data.transforms import kept_views
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.model.classifier import Classifier, head_options
+from sadcl_core.model.weights import weights_source
 from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
-from sadcl_core.runs.checkpoint import ModelCard
+from sadcl_core.runs.card import FirstWeights, ModelCard
 from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.files import from_home
@@ -205,6 +206,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
         model=config.model.model_copy(
             update={"pretrained": False, "init_from": "", "init_classes": "", "class_map": "", "word_vectors": "random"}
         ),
+        first_weights=_first_weights(config.model, classifier),
         trained={
             "dataset": config.data.dataset,
             "img_size": config.data.img_size,
@@ -214,6 +216,16 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
             **({"scores": SCORES} if any(not TERMS[name].probabilities for name in last) else {}),
         },
     )
+
+
+def _first_weights(config: ModelSection, classifier: Classifier) -> FirstWeights:
+    """Return what the weights were before training."""
+    if config.init_from:
+        return FirstWeights(source=Path(config.init_from).name)
+    source = weights_source(classifier.backbone, config.pretrained)
+    if not (source.hub or source.file):
+        return FirstWeights(source="none", licence="none: random weights")
+    return FirstWeights(source=source.hub or Path(source.file).name, licence=source.licence or "unknown")
 
 
 def file_fingerprints(config: ModelSection) -> dict[str, str]:

@@ -34,7 +34,7 @@ def read(source: Source) -> Manifest:
     """Read the lists of trainval and test, or of train, val and test.
 
     Raises:
-        DataError: there are none, a row is no image with 1, -1 or 0, or the lists of a split name different images.
+        DataError: no such list is found, a row is not an image with 1, -1 or 0, or the lists of a split name different images.
     """
     devkit = _devkit(source.root)
     if devkit is None:

@@ -97,6 +97,7 @@ def test_what_the_file_says_of_itself(exported: Export, model: Model) -> None:
     assert json.loads(entries["thresholds"]) == dict.fromkeys(model.classes, 0.5)
     assert json.loads(entries["provenance"])["dataset"] == "coco"
     assert entries["backbone_license"] == "none: random weights"
+    assert entries["backbone_weights"] == "none"
 
 
 def test_the_model_is_used_like_a_trained_one(onnx_model: OnnxModel, exported: Export, odd_images: list[Path]) -> None:
