@@ -3,8 +3,8 @@
 python benchmarks/serve.py -w runs/coco photos/ [--connections 200] [--seconds 60] [--faults 4]
 
 `sadcl serve` is started, and each of the connections posts one image after the other. Beside them, all the time: clients that
-send a byte a second, that leave in the middle of a body, that send something else than HTTP, a body that is too large, and broken images.
-Every answer is held against the scores of `predict` on the same file. The load comes from the same cores as the server.
+send a byte a second, that leave in the middle of a body, that send something else than HTTP, a body that is too large, and broken
+images. Every answer is held against the scores of `predict` on the same file. The load comes from the cores of the server.
 """
 
 from __future__ import annotations
