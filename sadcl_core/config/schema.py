@@ -396,6 +396,18 @@ class RunConfig(Section):
         asymmetric = self.loss.asymmetric.model_copy(update={"gamma_neg": stage.gamma_neg})
         return self.loss.model_copy(update={"asymmetric": asymmetric})
 
+    def bank_slots(self, stage: StageSection) -> int:
+        """Return the slots of each class in the memory bank of a stage; 0 where it has no bank.
+
+        Example:
+            >>> RunConfig().bank_slots(StageSection(losses={"asymmetric": 1}))
+            0
+        """
+        options = self.loss.sample_to_sample
+        if "sample_to_sample" not in stage.weights or not options.bank_slots:
+            return 0
+        return self.data.batch_size * stage.views if options.bank == "batch" else options.bank_slots
+
     @property
     def used_stages(self) -> list[str]:
         """The stages that are trained: those with an epoch and a loss."""

@@ -124,6 +124,11 @@ class Split(Sequence[str]):
         """Return (K,) images in which each class is known to be inactive."""
         return len(self) - self.class_counts() - self.unknown_counts()
 
+    def active_shares(self) -> npt.NDArray[np.float32]:
+        """Return (K,) the share of the active among the known labels of each class; 0 where none is known."""
+        active = self.class_counts()
+        return np.asarray(active / np.maximum(active + self.inactive_counts(), 1), np.float32)
+
     def require_inactive(self) -> None:
         """Raise unless some label is known to be inactive: without one every score is perfect, and nothing can be learned.
 

@@ -13,7 +13,7 @@ from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import repeat_factors
 from sadcl_core.data.transforms import Inputs, augmentation, kept_views
 from sadcl_core.inference.feature_cache import FeatureCache
-from sadcl_core.runtime.distributed import get_rank
+from sadcl_core.runtime.distributed import all_reduce_min, get_rank
 from sadcl_core.runtime.seeds import seed_of
 
 DECODED = 3  # times the side of the network's images: what a crop of half an image still has twice
@@ -87,3 +87,23 @@ def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:
         return images, targets
     flat = tuple(maps.flatten(0, 1) for maps in images) if isinstance(images, tuple) else images.flatten(0, 1)
     return flat, targets.repeat_interleave(first.shape[1], dim=0)
+
+
+def split_batch(images: Inputs, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Inputs, Tensor]]:
+    """Split a batch into micro-batches, as many in every process and one image at least in each; views of an image stay together.
+
+    Args:
+        images: (B * V, 3, S, S), or maps in their place.
+        targets: (B * V, K).
+        parts: number of micro-batches, if there are images enough.
+        batch_size: B.
+
+    Example:
+        >>> parts = split_batch(torch.zeros(6, 3, 8, 8), torch.zeros(6, 2), parts=2, batch_size=3)
+        >>> [len(images) for images, _ in parts]  # two images and one, two views of each
+        [4, 2]
+    """
+    parts = min(parts, all_reduce_min(batch_size)) if parts > 1 else 1
+    sizes = [len(some) * len(targets) // batch_size for some in torch.arange(batch_size).tensor_split(parts)]
+    split = zip(*(maps.split(sizes) for maps in images), strict=True) if isinstance(images, tuple) else images.split(sizes)
+    return list(zip(split, targets.split(sizes), strict=True))

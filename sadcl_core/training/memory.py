@@ -1,4 +1,4 @@
-"""The memory that training takes at least, by the network on the meta device: it is known before any is taken."""
+"""The memory that training takes at least, by the network on the meta device, and what an error says where it ran out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -24,6 +25,7 @@ from sadcl_core.training.terms import TERMS
 GRADIENTS = {"adamw": 3, "sgd": 2}  # numbers beside each trained weight: its gradient, and what the optimiser keeps
 PAIR = 2  # images that the network is followed for: BatchNorm takes no single one
 GIB = 2**30
+STARVED = ("could not create a primitive", "bad_alloc", "Cannot allocate memory")  # as libraries below torch say it
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,7 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
         trained = sum(parameter.nbytes for parameter in classifier.parameters() if parameter.requires_grad)
         whole = sum(tensor.nbytes for tensor in classifier.state_dict().values())
         weights = max(weights, 2 * whole + GRADIENTS[stage.optimizer] * trained)
-        if "sample_to_sample" in stage.weights:
-            options = config.loss.sample_to_sample
-            slots = config.data.batch_size * stage.views if options.bank == "batch" else options.bank_slots
-            bank = max(bank, slots * classifier.prototypes.nbytes)
+        bank = max(bank, config.bank_slots(stage) * classifier.prototypes.nbytes)
         views = max(views, 1 if config.features.once else stage.views)
         trains = stage.backbone_lr_scale > 0
         saved[trains] = saved[trains] if trains in saved else _saved(classifier, side)
@@ -156,3 +155,15 @@ class _FusedAttention(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         query, _, value = args[:3]
         return query.mean(-1, keepdim=True) * value.mean(-2, keepdim=True)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return True if an error says that a device, or this machine, has no more memory to give.
+
+    Example:
+        >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError("a mistake"))
+        (True, False)
+    """
+    message = str(error)
+    starved = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in STARVED)
+    return starved or bool(should_reduce_batch_size(error))

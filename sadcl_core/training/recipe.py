@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -42,7 +42,6 @@ from sadcl_core.runs.run_directory import LINEAR, RunDirectory
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
 from sadcl_core.runtime.distributed import (
     all_gather,
-    all_reduce_min,
     average_buffers,
     barrier,
     broadcast,
@@ -50,7 +49,7 @@ from sadcl_core.runtime.distributed import (
     get_world_size,
 )
 from sadcl_core.runtime.seeds import seed_of
-from sadcl_core.training.batches import flatten_views, mix_batch, training_loader
+from sadcl_core.training.batches import flatten_views, mix_batch, split_batch, training_loader
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.listeners.events import (
@@ -67,6 +66,7 @@ from sadcl_core.training.listeners.events import (
     StoppedEarly,
     StopRequested,
 )
+from sadcl_core.training.memory import ran_out_of_memory
 from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
 from sadcl_core.training.parallel import (
     full_state_dict,
@@ -88,11 +88,6 @@ NETWORK_MAP = "mAP_interpolated_network"  # beside that of the EMA
 TIMED_STEPS = 10  # by which the time of a step is known, reading included
 SAVED = 4  # times writing the state, that an epoch takes to check, copy and write its models and to draw the curves
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
-STARVED = (
-    "could not create a primitive",
-    "bad_alloc",
-    "Cannot allocate memory",
-)  # out of memory, as libraries below torch say it
 COMPILER = ("torch._dynamo", "torch._inductor")  # modules of what torch.compile raises
 
 StoredState = tuple[StateCard, Mapping[str, Tensor]]
@@ -353,11 +348,11 @@ class TrainingRecipe:
         self.progress = RunProgress(stage=name) if stored is None else stored[0].progress
         self.consistent = True
         terms = [TERMS[term] for term in stage.weights]
-        with_bank = "sample_to_sample" in stage.weights and config.loss.sample_to_sample.bank_slots > 0
+        slots = config.bank_slots(stage)
         read = number > 1 and self.classifier.head.READS_PROTOTYPES
-        if stored is None and (with_bank or read or any(term.prototypes for term in terms)):
+        if stored is None and (slots or read or any(term.prototypes for term in terms)):
             self.start_prototypes()
-        self.bank = self.make_bank() if with_bank else None
+        self.bank = self.make_bank(slots) if slots else None
         set_trainable(
             self.classifier,
             backbone=stage.backbone_lr_scale > 0,
@@ -376,7 +371,7 @@ class TrainingRecipe:
             options=config.loss_of(stage),
             bank=self.bank,
             class_weights=self.class_weights(),
-            prior=self.prior() if "selective" in stage.weights else None,
+            prior=torch.from_numpy(self.train_split.active_shares()).to(self.device),
             known_share=stage.known_share,
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
@@ -410,13 +405,10 @@ class TrainingRecipe:
         if (self.best.stage, self.best.epoch) == self.holds != ("", 0):
             self.save_model(self.classifier, self.best, best=True)
 
-    def make_bank(self) -> MemoryBank:
+    def make_bank(self, slots: int) -> MemoryBank:
         """Make a memory bank that starts from the prototypes."""
         prototypes = self.classifier.prototypes
-        options = self.config.loss.sample_to_sample
-        kind, slots = MemoryBank, options.bank_slots
-        if options.bank == "batch":
-            kind, slots = BatchBank, self.config.data.batch_size * self.stage.views
+        kind = BatchBank if self.config.loss.sample_to_sample.bank == "batch" else MemoryBank
         bank = kind(slots=slots, num_classes=len(prototypes), width=prototypes.shape[1]).to(self.device)
         bank.start_from(prototypes.detach())
         return bank
@@ -427,11 +419,6 @@ class TrainingRecipe:
         active, inactive = (torch.from_numpy(counts) for counts in (split.class_counts(), split.inactive_counts()))
         weights = class_weights(self.config.loss.asymmetric.class_weights, active, inactive)
         return None if weights is None else (weights[0].to(self.device), weights[1].to(self.device))
-
-    def prior(self) -> Tensor:
-        """Return the share of active labels among the known ones of each class (K,); 0 for a class of which none is known."""
-        active, inactive = self.train_split.class_counts(), self.train_split.inactive_counts()
-        return torch.from_numpy(active / np.maximum(active + inactive, 1)).to(self.device)
 
     # -------------------------------------------------------------------------------------------------------------- the epoch
 
@@ -779,35 +766,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def split_batch(images: Inputs, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Inputs, Tensor]]:
-    """Split a batch into micro-batches, as many in every process and one image at least in each; views of an image stay together.
-
-    Args:
-        images: (B * V, 3, S, S), or maps in their place.
-        targets: (B * V, K).
-        parts: number of micro-batches, if there are images enough.
-        batch_size: B.
-
-    Example:
-        >>> parts = split_batch(torch.zeros(6, 3, 8, 8), torch.zeros(6, 2), parts=2, batch_size=3)
-        >>> [len(images) for images, _ in parts]  # two images and one, two views of each
-        [4, 2]
-    """
-    parts = min(parts, all_reduce_min(batch_size)) if parts > 1 else 1
-    sizes = [len(some) * len(targets) // batch_size for some in torch.arange(batch_size).tensor_split(parts)]
-    split = zip(*(maps.split(sizes) for maps in images), strict=True) if isinstance(images, tuple) else images.split(sizes)
-    return list(zip(split, targets.split(sizes), strict=True))
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Return True if an error says that a device, or this machine, has no more memory to give.
-
-    Example:
-        >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError("a mistake"))
-        (True, False)
-    """
-    message = str(error)
-    starved = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in STARVED)
-    return starved or bool(should_reduce_batch_size(error))

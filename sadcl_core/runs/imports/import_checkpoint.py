@@ -31,7 +31,6 @@ CLASSES: dict[str, tuple[str, ...]] = {"coco": coco.CLASSES, "voc": tuple(voc.CL
 BY_COUNT = {len(names): name for name, names in CLASSES.items()}
 SCHEMA_VERSION = 1  # of the JSON document
 SHOWN = 3  # names in a message
-OF_IMPORT = ("--backbone", "--ignore", "--set")  # options that other commands do not have, or for something else
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,10 @@ def open_checkpoint(path: Path, *, classes: str, img_size: int | None) -> Checkp
     try:
         return read_checkpoint(path, classes=classes, img_size=img_size)
     except (DataError, UsageError) as error:
-        if any(option in str(error) for option in OF_IMPORT):
-            raise type(error)(f"{error} This is an option of sadcl import {path} -o RUN; then name that run.") from None
+        if "--" in str(error):
+            raise type(error)(
+                f"{error} What a command lacks is an option of sadcl import {path} -o RUN; then name that run."
+            ) from None
         raise
 
 

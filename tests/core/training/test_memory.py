@@ -10,7 +10,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import MachineError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.training.memory import refuse_too_large, training_memory
+from sadcl_core.training.memory import ran_out_of_memory, refuse_too_large, training_memory
 
 CPU = torch.device("cpu")
 SMALL = {"backbone": "test_resnet", "head": "sarl", "heads": {"sarl": {"width": 16, "feedforward": 32}}, "projection_width": 8}
@@ -64,3 +64,9 @@ def test_what_does_not_fit_is_refused_with_what_to_do(manifest: Manifest) -> Non
     for large in (config(img_size=4096), config({"heads": {"sarl": {"width": 65_536}}})):
         with pytest.raises(MachineError, match=r"GiB at least .* Use a smaller --batch-size"):
             refuse_too_large(large, manifest, CPU, "fp32")
+
+
+def test_what_memory_that_ran_out_looks_like() -> None:
+    assert ran_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"))
+    assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not ran_out_of_memory(ValueError("out of memory"))

@@ -29,7 +29,7 @@ from sadcl_core.training.listeners.events import (
     StoppedEarly,
 )
 from sadcl_core.training.parallel import check_compute, make_ready
-from sadcl_core.training.recipe import TrainingRecipe, ran_out_of_memory, split_batch
+from sadcl_core.training.recipe import TrainingRecipe
 from tests.core.training.resumable import LOSSES, configured, numbers, start, tensors
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -248,12 +248,6 @@ def test_other_errors_are_not_taken_for_it(manifest: Manifest) -> None:
     assert read_status(RUN)["ended"] == "RuntimeError: shapes do not fit"
 
 
-def test_what_memory_that_ran_out_looks_like() -> None:
-    assert ran_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"))
-    assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not ran_out_of_memory(ValueError("out of memory"))
-
-
 # ---------------------------------------------------------------------------------------------------------- settings of the step
 
 
@@ -314,16 +308,6 @@ def test_contrastive_losses_of_micro_batches_are_near_those_of_the_batch(manifes
     assert float(two["asymmetric"]) == pytest.approx(float(one["asymmetric"]), rel=1e-2)
     for name in ("sample_to_sample", "prototype_to_sample"):
         assert 0.5 * float(one[name]) < float(two[name]) <= 1.01 * float(one[name])  # fewer to be told apart
-
-
-@pytest.mark.parametrize(("images", "views", "parts", "sizes"), [(7, 1, 2, [4, 3]), (5, 2, 3, [4, 4, 2]), (2, 1, 9, [1, 1])])
-def test_micro_batches_are_as_many_as_requested_and_keep_views_together(
-    images: int, views: int, parts: int, sizes: list[int]
-) -> None:
-    batch = torch.arange(images * views)[:, None]
-    micro_batches = split_batch(batch, batch, parts=parts, batch_size=images)
-    assert [len(part) for part, _ in micro_batches] == sizes
-    assert torch.equal(torch.cat([targets for _, targets in micro_batches]), batch)
 
 
 def test_a_backbone_without_checkpointing_says_so() -> None:
