@@ -304,7 +304,7 @@ class Model(Predictor["Tensor"]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
-        own = (str(self.device), self.precision, self.is_last_run, self.tta)
+        own = (str(self.device), self.precision, self.is_last_run, self.tta, self.resize)
         return _rebuild, (weights, self.card, self.path, self.run, *own)
 
 
@@ -317,6 +317,7 @@ def _rebuild(
     precision: str,
     is_last_run: bool,
     tta: str,
+    resize: int,
 ) -> Model:
     """Build a pickled model, on another device where its own is missing."""
     from sadcl_core.errors import MachineError
@@ -339,4 +340,5 @@ def _rebuild(
         precision=chosen_precision,
         is_last_run=is_last_run,
         tta=tta,
+        resize=resize,
     )

@@ -137,12 +137,13 @@ def test_columns_in_and_out(model: Model, column: Any) -> None:
 
 def test_a_pickled_model_needs_no_file(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs" / "coco", tmp_path / "run")
-    model = load_trained(tmp_path / "run", device="cpu", img_size=48, tta="flip")
+    model = load_trained(tmp_path / "run", device="cpu", img_size=48, tta="flip", resize=64)
     expected = model({"image": IMAGES})["scores"]
     content = pickle.dumps(model)
     shutil.rmtree(tmp_path / "run")
     copy = pickle.loads(content)
     assert (copy.card, copy.path, copy.precision, copy.tta) == (model.card, model.path, model.precision, "flip")
+    assert copy.resize == 64
     np.testing.assert_array_equal(copy({"image": IMAGES})["scores"], expected)
 
 
