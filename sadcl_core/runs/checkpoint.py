@@ -70,8 +70,8 @@ def load_model(path: Path, *, img_size: int | None = None, classes: str = "") ->
     if is_checkpoint(path) and path.is_file():
         from sadcl_core.runs.imports.import_checkpoint import open_checkpoint
 
-        read = open_checkpoint(path, classes=classes, img_size=img_size)
-        return LoadedModel(read.classifier, read.card, path)
+        classifier, read = open_checkpoint(path, classes=classes, img_size=img_size)
+        return LoadedModel(classifier, read.card, path)
     card = read_card(path, classes=classes)
     with open_tensors(path, framework="pt") as stored:
         misfit = _misfit(_outline(card, path), {name: _about(stored.get_slice(name)) for name in stored.keys()})  # noqa: SIM118

@@ -46,6 +46,8 @@ def test_commands_read_a_checkpoint_in_the_place_of_a_model(in_trained: Sadcl, t
     ):
         ran = in_trained(*words)
         assert ran.exit_code == 0, ran.stderr
+    searched = in_trained("search", image, "--index", tmp_path / "embeddings", "--no-sheet")
+    assert (searched.exit_code, f"sadcl import {path} -o RUN" in searched.stderr) == (2, True)
     start = ("train", "coco", "--init-from", path, "--img-size", "64", "--print-config")
     refused = in_trained(*start)
     assert (refused.exit_code, "--init-classes FILE" in refused.stderr) == (2, True)

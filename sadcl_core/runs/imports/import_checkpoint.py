@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +39,7 @@ class Imported:
 
     Attributes:
         source: the file.
-        path: the model file that was written.
+        path: the model file that was written, or the file itself where none was.
         card: its card.
         format: what the file was recognised as.
         reason: by what.
@@ -104,29 +104,16 @@ def import_checkpoint(
     run = None if output.suffix == ".safetensors" else RunDirectory(output)
     if run is not None:
         run.refuse_existing(exist_ok=exist_ok)
-    read = read_checkpoint(
+    classifier, read = read_checkpoint(
         file, classes=classes, backbone=backbone, img_size=img_size, mean=mean, std=std, settings=settings, ignore=ignore
     )
     path = output if run is None else run.best
     if run is not None:
         run.create(exist_ok=exist_ok)
-    save_model(path, read.classifier.state_dict(), read.card)
+    save_model(path, classifier.state_dict(), read.card)
     if run is not None:
         run.write_status(status=FINISHED, ended=f"imported from {file.name}")
-    return Imported(file, path, read.card, read.format, read.reason, read.tensors, read.dropped, read.assumed)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint of another program as a model of this one: the network, and the rest as in `Imported`."""
-
-    classifier: Classifier
-    card: ModelCard
-    format: str
-    reason: str
-    tensors: int
-    dropped: dict[str, str]
-    assumed: dict[str, str]
+    return replace(read, path=path)
 
 
 def read_checkpoint(
@@ -139,8 +126,8 @@ def read_checkpoint(
     std: Sequence[float] | None = None,
     settings: Sequence[str] = (),
     ignore: Sequence[str] = (),
-) -> Checkpoint:
-    """Read what `import_checkpoint` writes; arguments and errors are its own."""
+) -> tuple[Classifier, Imported]:
+    """Read what `import_checkpoint` writes, and write nothing; arguments and errors are its own."""
     stored = read_tensors(file, ema=True)
     ignored = {name: "left out by --ignore" for name in stored if any(fnmatch.fnmatchcase(name, p) for p in ignore)}
     kept = {name: tensor for name, tensor in stored.items() if name not in ignored}
@@ -173,24 +160,23 @@ def read_checkpoint(
     named = {text.partition("=")[0] for text in settings}
     assumed |= {name: value for name, value in converted.assumed.items() if name not in named}
     dropped = {**ignored, **converted.dropped}
-    return Checkpoint(classifier.eval(), card, form.NAME, reason, len(stored) - len(dropped), dropped, assumed)
+    return classifier.eval(), Imported(file, file, card, form.NAME, reason, len(stored) - len(dropped), dropped, assumed)
 
 
 @lru_cache(maxsize=8)
 def card_of_checkpoint(path: Path, classes: str, img_size: int | None, *, modified: int) -> ModelCard:
     """Return the card of a checkpoint, read once for a file as it was `modified` (nanoseconds)."""
-    return open_checkpoint(path, classes=classes, img_size=img_size).card
+    return open_checkpoint(path, classes=classes, img_size=img_size)[1].card
 
 
-def open_checkpoint(path: Path, *, classes: str, img_size: int | None) -> Checkpoint:
+def open_checkpoint(path: Path, *, classes: str, img_size: int | None) -> tuple[Classifier, Imported]:
     """Read a checkpoint in the place of a model file, where options of the import are not at hand."""
     try:
         return read_checkpoint(path, classes=classes, img_size=img_size)
     except (DataError, UsageError) as error:
         if "--" in str(error):
-            raise type(error)(
-                f"{error} What a command lacks is an option of sadcl import {path} -o RUN; then name that run."
-            ) from None
+            message = f"{error} An option that this command lacks is an option of sadcl import {path} -o RUN; then name that run."
+            raise type(error)(message) from None
         raise
 
 
