@@ -191,10 +191,15 @@ def train(
             "schema_version": 1,
             "run": str(result.run),
             "model": str(result.model),
-            "best": {"mAP_interpolated": result.best_map, "stage": result.stage, "epoch": result.epoch},
+            "best": {
+                "mAP_interpolated": result.best_map,
+                "stage": result.stage,
+                "epoch": result.epoch,
+                "weights": result.weights,
+            },
         }
         show_json(document)
     else:
-        show(f"best EMA mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
+        show(f"best {result.weights} mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
         show(f"results saved to {result.run}")
         display.show_time()

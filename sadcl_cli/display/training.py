@@ -295,7 +295,7 @@ def show_note(event: Event) -> None:
     """Show the events that are one sentence."""
     match event:
         case events.StageTakenOver():
-            say(f"stage {event.stage} from {event.run.path}, EMA mAP {event.best_map:.2f}")
+            say(f"stage {event.stage} from {event.run.path}, best mAP {event.best_map:.2f}")
         case events.LinearFitted():
             say(
                 f"linear layer: L2 strength {event.strength:g} of {len(event.losses)} by cross-validation on training images, "

@@ -102,8 +102,9 @@ class RunState:
         manifest: folder of its prepared data.
         fingerprint: of its data, then.
         eval_split: held-out split.
-        best: highest EMA mAP in percent, NaN where there is none.
+        best: highest mAP in percent, NaN where there is none.
         best_at: the stage and epoch of that.
+        best_weights: whose it is: `EMA` or `network`.
         files: hash of each file that weights were taken from, by setting.
         resumable: there is a state to go on from.
     """
@@ -117,6 +118,7 @@ class RunState:
     eval_split: str
     best: float
     best_at: tuple[str, int]
+    best_weights: str
     files: dict[str, str]
     resumable: bool
 
@@ -146,6 +148,7 @@ def read_state(run: RunDirectory) -> RunState:
         eval_split=_entry(values, "eval_split", ""),
         best=_number(best.get("mAP_interpolated")),
         best_at=(_entry(best, "stage", ""), _whole(best.get("epoch"))),
+        best_weights=_entry(best, "weights", "EMA"),
         files={str(name): str(value) for name, value in _entry(values, "weights_fingerprints", nothing).items()},
         resumable=run.state.is_file(),
     )

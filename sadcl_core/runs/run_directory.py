@@ -58,7 +58,7 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """Model file with the best EMA mAP."""
+        """Model file with the best mAP."""
         return self.path / "weights" / "best.safetensors"
 
     @property

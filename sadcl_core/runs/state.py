@@ -41,7 +41,7 @@ class RunProgress(BaseModel):
         step: steps of it that are done.
         sums: of each loss over these steps.
         seconds: spent on them.
-        best_map: highest EMA mAP (interpolated, percent) of this stage, None before its first epoch is done.
+        best_map: highest mAP (interpolated, percent) of this stage, None before its first epoch is done.
         best_epoch: in which it was reached.
     """
 
@@ -65,17 +65,19 @@ class RunProgress(BaseModel):
 
 
 class BestEpoch(BaseModel):
-    """The epoch with the highest EMA mAP of a run so far, whose weights are best.safetensors.
+    """The epoch with the highest mAP of a run so far, whose weights are best.safetensors.
 
     Attributes:
         stage: of the epoch.
         epoch: from 1; 0 before the first is done.
+        weights: `EMA`, or `network` where the network itself was the better, or has no EMA.
         metrics: mAP_interpolated and mAP_non_interpolated of it, percent.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     stage: str = ""
     epoch: int = Field(0, ge=0)
+    weights: str = "EMA"
     metrics: dict[str, float] = Field(default_factory=dict)
 
     @property

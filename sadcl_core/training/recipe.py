@@ -99,7 +99,7 @@ class TrainingRecipe:
     Attributes:
         config: complete; see `sadcl_core.training.setup.complete_config`.
         sources: where each value of it came from.
-        classifier: the network; between two stages with the best EMA weights of the one before.
+        classifier: the network; between two stages with the best weights of the one before.
         run_directory: where files are written.
         listen: receives events.
         accelerator: of this process.
@@ -111,7 +111,7 @@ class TrainingRecipe:
         interrupts: signals that wait for the end of a step.
         micro_batches: that a batch is computed in (gradient accumulation); doubled when memory runs out.
         best: best epoch of the run so far.
-        holds: stage and epoch whose EMA weights the classifier has when a stage begins.
+        holds: stage and epoch whose best weights the classifier has when a stage begins.
         started: when the time of the run began, as time.perf_counter counts.
         features: maps of a frozen backbone, which batches have in the place of images; None: the backbone reads images.
         seed: of everything random in the stage.
@@ -208,7 +208,12 @@ class TrainingRecipe:
         model = load_model(first.best)
         self.classifier.load_state_dict(beside_adapters(model.classifier.state_dict(), self.classifier.state_dict()))
         trained = model.card.trained
-        self.best = BestEpoch(stage=trained["stage"], epoch=trained["epoch"], metrics={name: trained[name] for name in MAPS})
+        self.best = BestEpoch(
+            stage=trained["stage"],
+            epoch=trained["epoch"],
+            weights=trained.get("weights", "EMA"),
+            metrics={name: trained[name] for name in MAPS},
+        )
         self.holds = (self.best.stage, self.best.epoch)
         for row in first.read_results():
             self.run_directory.append_result({name: row.get(name, "") for name in self.result_columns()})
@@ -230,7 +235,7 @@ class TrainingRecipe:
         self.eval_loader = self.plain_loader(self.eval_split)
         metrics = self.evaluate(self.classifier)
         seconds = time.perf_counter() - start
-        self.best = BestEpoch(stage=LINEAR, epoch=1, metrics=metrics)
+        self.best = BestEpoch(stage=LINEAR, epoch=1, weights="network", metrics=metrics)
         self.holds = (LINEAR, 1)
         row = {"stage": LINEAR, "epoch": 1, "seconds": round(seconds, 2), **metrics}
         with self.interrupts.waiting():
@@ -478,15 +483,16 @@ class TrainingRecipe:
             **evaluated,
         }
         with self.interrupts.waiting():
-            done = BestEpoch(stage=progress.stage, epoch=epoch, metrics=metrics)
+            weights = "EMA" if kept is self.ema.module else "network"
+            done = BestEpoch(stage=progress.stage, epoch=epoch, weights=weights, metrics=metrics)
             self.save_model(kept, done, best=best_of_run)
             if best_of_run:
                 self.best = done
                 self.run_directory.write_status(best=self.best_status())
             if best_of_stage:
-                weights = full_state_dict(kept)
+                tensors = full_state_dict(kept)
                 if self.run_directory.writes:
-                    write_tensors(self.best_of_stage_path(epoch), weights)
+                    write_tensors(self.best_of_stage_path(epoch), tensors)
             self.run_directory.append_result(row)
             self.progress = RunProgress(
                 stage=progress.stage,
@@ -616,7 +622,7 @@ class TrainingRecipe:
         """Write last.safetensors, and best.safetensors as well if it is the best, with what was measured in an epoch."""
         weights = merge_adapters(full_state_dict(classifier))
         if self.run_directory.writes:
-            trained = {**self.card.trained, "stage": epoch.stage, "epoch": epoch.epoch, **epoch.metrics}
+            trained = {**self.card.trained, **epoch.model_dump(exclude={"metrics"}), **epoch.metrics}
             card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})
             for path in (self.run_directory.last, self.run_directory.best) if best else (self.run_directory.last,):
                 save_model(path, weights, card)
@@ -731,7 +737,7 @@ class TrainingRecipe:
     def best_status(self) -> dict[str, float | int | str] | None:
         """Return the best epoch for run.json; None before the first."""
         best = self.best
-        return {"mAP_interpolated": best.map, "stage": best.stage, "epoch": best.epoch} if best.epoch else None
+        return {"mAP_interpolated": best.map, **best.model_dump(exclude={"metrics"})} if best.epoch else None
 
     def result_columns(self) -> list[str]:
         """Return the columns of results.csv; a term that no stage uses has none."""

@@ -45,9 +45,10 @@ class TrainingResult:
     Attributes:
         run: its directory.
         model: the model file of its best epoch.
-        best_map: highest EMA mAP (interpolated, percent) on the held-out split.
+        best_map: highest mAP (interpolated, percent) on the held-out split.
         stage: in which it was reached.
         epoch: of that stage, from 1.
+        weights: whose it is: `EMA`, or `network` for those of the network itself.
     """
 
     run: Path
@@ -55,6 +56,7 @@ class TrainingResult:
     best_map: float
     stage: str
     epoch: int
+    weights: str
 
 
 def start_run(
@@ -221,7 +223,7 @@ def run_started(recipe: TrainingRecipe, resumed: Resumed | None = None) -> RunSt
 def result_of(recipe: TrainingRecipe) -> TrainingResult:
     """Return what a run that is over reached."""
     run, best = recipe.run_directory, recipe.best
-    return TrainingResult(run.path, run.best, best.map, best.stage, best.epoch)
+    return TrainingResult(run.path, run.best, best.map, best.stage, best.epoch, best.weights)
 
 
 @contextmanager

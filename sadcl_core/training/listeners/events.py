@@ -131,7 +131,7 @@ class FeaturesComputed(Event):
 
 @dataclass(frozen=True)
 class StageTakenOver(Event):
-    """A stage of another run is used instead of training it again; `best_map` is its best EMA mAP (interpolated, percent)."""
+    """A stage of another run is used instead of training it again; `best_map` is its best mAP (interpolated, percent)."""
 
     stage: str
     run: RunDirectory
@@ -240,7 +240,7 @@ class TimeEstimated(Event):
 
 @dataclass(frozen=True)
 class EpochDone(Event):
-    """An epoch was evaluated. `row` is its line in results.csv, `best` whether its EMA mAP is the best of the stage."""
+    """An epoch was evaluated. `row` is its line in results.csv, `best` whether its mAP is the best of the stage."""
 
     row: Mapping[str, float | int | str]
     best: bool

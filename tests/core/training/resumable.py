@@ -16,7 +16,7 @@ from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.listeners.events import Listener, ignore
 from sadcl_core.training.recipe import TrainingRecipe
 from sadcl_core.training.resume import prepare_resume
-from sadcl_core.training.run import resume_run, start_run
+from sadcl_core.training.run import TrainingResult, resume_run, start_run
 
 LOSSES = {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
 STAGE: dict[str, Any] = {"lr": 1e-3, "augment": "flip-and-crop"}
@@ -49,8 +49,8 @@ def start(
     path: Path,
     listen: Listener = ignore,
     recipe_class: type[TrainingRecipe] = TrainingRecipe,
-) -> None:
-    start_run(made.config, made.sources, manifest, RunDirectory(path), listen=listen, recipe_class=recipe_class)
+) -> TrainingResult:
+    return start_run(made.config, made.sources, manifest, RunDirectory(path), listen=listen, recipe_class=recipe_class)
 
 
 def go_on(path: Path, manifest: Manifest, listen: Listener = ignore, **options: Any) -> None:

@@ -196,10 +196,11 @@ def test_an_epoch_counts_by_the_better_of_ema_and_network(
         if isinstance(event, EpochDone):
             rows.append((event.row["mAP_interpolated"], event.row["mAP_interpolated_network"], event.best))
 
-    start(configured((2, 0), {"optim": {"evaluate": "both"}}), manifest, run, listen, Scripted)
+    result = start(configured((2, 0), {"optim": {"evaluate": "both"}}), manifest, run, listen, Scripted)
+    assert (result.best_map, result.epoch, result.weights) == (60.0, 1, "network")
     assert rows == [(50.0, 60.0, True), (55.0, 40.0, False)]
     best = load_model(run / "weights" / "best.safetensors")
-    assert (best.card.trained["mAP_interpolated"], best.card.trained["epoch"]) == (60.0, 1)
+    assert [best.card.trained[name] for name in ("mAP_interpolated", "epoch", "weights")] == [60.0, 1, "network"]
     torch.testing.assert_close(best.classifier.state_dict(), kept[1], rtol=0, atol=0)
     assert len(numbers(run)) == 2
 
