@@ -16,7 +16,7 @@ OTHER_BACKBONES = {"CNN-RNN": "VGG-16", "RNN-Att": "VGG-16"}
 
 
 def comparable(row: Row, ours: Mapping[str, Any], *, data: str, images: int) -> str:
-    """Return `yes`, or what differs after `no: `, or what nobody has said after `perhaps: `.
+    """Return `yes`, `no: ` and what differs, or `perhaps: ` and what is not known.
 
     Args:
         row: of a published table.
@@ -70,7 +70,7 @@ def _sizes(row: Row, ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def backbone_of(row: Row) -> str:
-    """Return the backbone of a row, by what it says, or what all printed rows have that say nothing."""
+    """Return the backbone that a row names, or else that of its method: ResNet-101 for nearly all."""
     return str(row.get("backbone") or OTHER_BACKBONES.get(str(row["method"]), BACKBONE))
 
 
