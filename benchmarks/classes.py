@@ -45,7 +45,7 @@ def bank(count: int) -> Work:
         owners = memory.filled.nonzero()[:, 1]
         loss = sample_to_sample_loss(project(rows), classes, bank=project(entries), bank_labels=owners)
         loss.backward()
-        memory.write(rows.detach(), classes)
+        memory.write(rows.detach(), torch.stack([torch.arange(BATCH).repeat_interleave(PER_IMAGE), classes], dim=1))
 
     return work
 
