@@ -25,9 +25,10 @@ def push_command(
     Everybody then names it as -w hf://USER/NAME. Log in first: hf auth login.
     """
     from sadcl_core.exporting.push import push, write_folder
+    from sadcl_core.runs.hub import check_repository
 
     if output is None:
         show(push(weights, repository, private=private))
-        say(f"sadcl predict img.jpg -w hf://{repository}")
+        say(f"sadcl predict img.jpg -w hf://{check_repository(repository)}")
     else:
         show(f"{', '.join(write_folder(weights, output, repository=repository))} written to {output}")

@@ -14,7 +14,7 @@ from sadcl_core.exporting.metadata import metadata
 from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.runs.card import read_card
-from sadcl_core.runs.hub import MODEL, check_repository, quiet_hub, repository_of
+from sadcl_core.runs.hub import MODEL, check_repository, quiet_hub
 from sadcl_core.runtime.files import regular, write_text
 
 ONNX, THRESHOLDS, PAGE = "model.onnx", "thresholds.json", "README.md"
@@ -25,7 +25,7 @@ def push(run: str | Path | None, repository: str, *, private: bool = False) -> s
 
     Args:
         run: a run with an evaluation; None: the run that finished last.
-        repository: USER/NAME, made where it is not there.
+        repository: USER/NAME or hf://USER/NAME, made where it is not there.
         private: of a repository that is made: only its owner sees it.
 
     Raises:
@@ -36,7 +36,7 @@ def push(run: str | Path | None, repository: str, *, private: bool = False) -> s
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 
-    name = check_repository(repository_of(repository) or repository)
+    name = check_repository(repository)
     with tempfile.TemporaryDirectory() as folder:
         write_folder(run, Path(folder), repository=name)
         quiet_hub()
@@ -63,13 +63,13 @@ def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> li
     Args:
         run: as for `push`.
         folder: empty, or not there.
-        repository: USER/NAME, for the commands on the page.
+        repository: as for `push`, for the commands on the page.
 
     Raises:
         DataError: there is no model or no evaluation of it, or its export is of another model.
         UsageError: the folder holds something, or it is no name of a repository.
     """
-    check_repository(repository)
+    repository = check_repository(repository)
     model = load_trained(run, device="cpu")
     evaluation = _last_evaluation(model)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -151,7 +151,7 @@ def _cell(value: object) -> str:
 
 
 def _last_evaluation(model: Model) -> dict[str, Any]:
-    """Return the evaluation of the run that was written last.
+    """Return the last evaluation of a run on whole images of the model's size, each in one view.
 
     Raises:
         DataError: there is none.
@@ -162,7 +162,9 @@ def _last_evaluation(model: Model) -> dict[str, Any]:
             document = json.loads(regular(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if not isinstance(document, dict) or document.get("limit") or document.get("img_size") != model.card.img_size:
+        if not isinstance(document, dict) or any(map(document.get, ("limit", "tta", "resize"))):
+            continue
+        if document.get("img_size") != model.card.img_size:
             continue
         if [row.get("name") for row in document.get("per_class", [])] == list(model.classes):
             return document

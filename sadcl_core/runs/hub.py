@@ -25,11 +25,12 @@ def repository_of(place: object) -> str:
 
 
 def check_repository(name: str) -> str:
-    """Return a name that may be one of a repository.
+    """Return USER/NAME of a repository, given as that or as hf://USER/NAME.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is not the name of a repository.
     """
+    name = repository_of(name) or name
     if not NAME.fullmatch(name) or "--" in name or ".." in name:
         raise UsageError(f"{name!r} cannot name a repository of the hub. Write USER/NAME, such as anna/pets.")
     return name

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -116,6 +117,20 @@ def test_a_model_that_is_pushed_comes_back_the_same(hub: Hub, run: Path, exporte
     assert " &#91;12.2, 98.5&#93; |" in page
     assert all(f"\n| {name} | " in page for name in own.classes)
     assert json.loads(hub.files["thresholds.json"])["thresholds"] == dict.fromkeys(own.classes, 0.5)
+
+
+def test_the_page_shows_the_evaluation_in_one_view(run: Path, trained: Path, tmp_path: Path) -> None:
+    (plain,) = (run / "eval").glob("*.json")
+    sadcl.evaluate(trained / "runs" / "coco", output=run / "eval", bootstrap=0, workers=0, device="cpu", tta="flip")
+    (flipped,) = set((run / "eval").glob("*.json")) - {plain}
+    os.utime(plain, (1, 1))
+    write_folder(run, tmp_path / "out", repository="hf://anna/pets")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert " &#91;12.2, 98.5&#93; |" in page
+    assert "-w hf://anna/pets\n" in page
+    flipped.replace(plain)
+    with pytest.raises(DataError, match="sadcl eval"):
+        write_folder(run, tmp_path / "other", repository="anna/pets")
 
 
 def test_mistakes(hub: Hub, run: Path, tmp_path: Path) -> None:
