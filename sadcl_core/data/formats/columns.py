@@ -542,7 +542,8 @@ class _Headerless(_Columns):
         if counted and not others:
             raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
         same = all(len(row) == len(first) for _, row in self.head)
-        if same and len(others) > 1 and all(self.profile(k).is_flags or set(self.profile(k).flags) == {BLANK} for k in others):
+        blank = [k for k in others if set(self.profile(k).flags) == {BLANK} and self.profile(k).other is None]
+        if same and len(others) > 1 and all(self.profile(k).is_flags or k in blank for k in others):
             return self._flags(image, split, others, len(first))
         last = max(image, -1 if split is None else split, *counted)
         labels = tuple(k for k in range(last) if k in others)

@@ -68,6 +68,12 @@ def test_labels_in_a_cell_and_a_column_of_splits(tmp_path: Path, write: Writer) 
     ]
 
 
+def test_blank_cells_beside_labels_are_no_columns_of_classes_without_a_header(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    path = table(tmp_path, "a.jpg,cat,\nb.jpg,,dog\nc.jpg,cat,dog\n")
+    assert labels(path) == [["cat"], ["dog"], ["cat", "dog"]]
+
+
 @pytest.mark.parametrize("write", [write_csv_bare, write_txt])
 def test_without_header_and_quotes(tmp_path: Path, write: Writer) -> None:
     assert rows(load(write(tmp_path))) == [
