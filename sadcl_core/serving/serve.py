@@ -52,13 +52,14 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(model: Predictor[Any], listening: socket.socket, **limits: Any) -> None:
+def serve(model: Predictor[Any], listening: socket.socket, *, body_seconds: float = 30, **limits: Any) -> None:
     """Answer requests until SIGINT or SIGTERM; those that are running are answered before this returns.
 
     Args:
         model: any that predicts, as `sadcl_core.load` gives it.
         listening: a socket of `listen`.
-        **limits: of `sadcl_core.serving.application.build_application`.
+        body_seconds: within which a header must have come, else the connection is closed; then the body, else the answer is 408.
+        **limits: the others of `sadcl_core.serving.application.build_application`.
 
     Raises:
         KeyboardInterrupt: afterwards, as the signal does it elsewhere.
@@ -70,9 +71,11 @@ def serve(model: Predictor[Any], listening: socket.socket, **limits: Any) -> Non
     import uvicorn
 
     from sadcl_core.serving.application import build_application
+    from sadcl_core.serving.connections import patient_for
 
     config = uvicorn.Config(
-        build_application(model, **limits),
+        build_application(model, body_seconds=body_seconds, **limits),
+        http=patient_for(body_seconds),
         lifespan="on",
         log_config=None,
         log_level="error",
