@@ -43,7 +43,7 @@ COMPARING, CALIBRATING, SCORES, MODELS = "comparing two", "--calibrate", "--scor
 IGNORED = {
     COMPARING: (
         *("objective", "report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "output"),
-        *("tta", "resize", "format"),
+        *("tta", "resize", "known_share", "format"),
     ),
     CALIBRATING: (
         "report",
@@ -56,9 +56,19 @@ IGNORED = {
         "bootstrap",
         "tta",
         "resize",
+        "known_share",
         "format",
     ),
-    SCORES: ("data", "img_size", "tta", "resize", "limit", "uncalibrated", "device", "precision", "workers", "batch_size"),
+    SCORES: (
+        "data",
+        "img_size",
+        "tta",
+        "resize",
+        "known_share",
+        "limit",
+        "uncalibrated",
+        *("device", "precision", "workers", "batch_size"),
+    ),
     MODELS: ("labels", "logits", "by_order", "label_threshold", *(name for name in READING if name not in NO_READING)),
 }
 
@@ -141,6 +151,10 @@ def evaluate_command(
     img_size: ImgSize = None,
     tta: Tta = "none",
     resize: Resize = 0,
+    known_share: Annotated[
+        float,
+        typer.Option("--known-share", metavar="SHARE", help="Give this share of the labels of each image, to a model of C-Tran."),
+    ] = 0.0,
     batch_size: BatchSize = 32,
     limit: Limit = None,
     device: Device = "auto",
@@ -209,6 +223,7 @@ def evaluate_command(
                 output=output,
                 tta=tta,
                 resize=resize,
+                known_share=known_share,
                 **how,
             )
     if not is_main_process():

@@ -42,7 +42,7 @@ class PredictCommand(GroupedCommand):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "Images": ("images", "recursive", "column", "part"),
-        "Labels": ("threshold", "topk", "exclude", "uncalibrated"),
+        "Labels": ("threshold", "topk", "exclude", "known", "uncalibrated"),
         "Results": ("output", "json", "all_scores", "embed", "exist_ok"),
         "Results beside and inside the images": (
             *("save_txt", "txt_dir", "append", "underscore", "annotate", "sort", "keywords"),
@@ -75,6 +75,10 @@ def predict(
     topk: Annotated[int | None, typer.Option("--topk", min=1, max=MOST, help="The k best labels, whatever their score.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="CLASS", help="Never give this label. May be repeated.")
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option("--known", metavar="A=1,B=0", help="Labels that all images have, or have not; to a model of C-Tran."),
     ] = None,
     all_scores: Annotated[bool, typer.Option("--all-scores", help="With --json or -o: the score of every class.")] = False,
     embed: Annotated[bool, typer.Option("--embed", help="With -o in Parquet: features of the image and of its labels.")] = False,
@@ -147,6 +151,7 @@ def predict(
         classes=classes,
         threshold=threshold or (),
         labels=exclude or (),
+        known=parse_known(known or ()),
     )
     if threshold or topk is None:
         say(f"labels above {model.choose_thresholds(threshold).description}")
@@ -203,6 +208,14 @@ class _Lines:
             show(f"{done.images:,} images{f' saved to {output}' if output is not None else ''}")
         if done.errors:
             raise DataError(f"{done.errors:,} of {done.images:,} images could not be read; the others are done.")
+
+
+def parse_known(texts: Sequence[str]) -> dict[str, int]:
+    """Return the labels of --known A=1,B=0 by class name, which may hold a comma itself."""
+    pairs = [re.fullmatch(r"(.+)=([01])", part, re.DOTALL) for text in texts for part in re.split(r"(?<==[01]),", text)]
+    if None in pairs:
+        raise UsageError(f"--known {' '.join(texts)}: write 1 for a label that is there and 0 for one that is not: dog=1,cat=0.")
+    return {pair[1]: int(pair[2]) for pair in pairs if pair is not None}
 
 
 def parse_part(text: str) -> tuple[int, int]:

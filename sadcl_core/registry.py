@@ -31,6 +31,8 @@ HEADS: dict[str, str] = {
     "cpcl": "sadcl_core.model.heads.cpcl:CPCLHead",
 }
 
+TAKES_KNOWN = frozenset({"c_tran"})  # heads with `Head.TAKES_KNOWN`, said without torch
+
 AUGMENTATIONS: dict[str, str] = {
     "none": "sadcl_core.data.transforms:no_augmentation",
     "shift-and-turn": "sadcl_core.data.transforms:shift_and_turn",

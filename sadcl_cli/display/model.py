@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import one_line, say, stages
@@ -23,6 +24,7 @@ def open_predictor(
     *,
     threshold: Sequence[str] = (),
     labels: Sequence[str] = (),
+    known: Mapping[str, int] | None = None,
     uncalibrated: bool = False,
     **options: Any,
 ) -> Model | OnnxModel:
@@ -32,15 +34,16 @@ def open_predictor(
         weights: a run, a model file or an ONNX file.
         threshold: that the model will be asked for.
         labels: the same.
+        known: labels that every image is given with.
         uncalibrated: leave out its calibration.
         **options: of `sadcl_core.load`.
     """
     from sadcl_core.inference import load as loading
 
-    _refuse_unknown(weights, threshold, labels, uncalibrated, options)
+    _refuse_unknown(weights, threshold, labels, uncalibrated, options, known or {})
     model = loading.load(weights, uncalibrated=uncalibrated, **options)
     say(model_sentence(model))
-    return model
+    return model.given(known) if known else model
 
 
 def open_model(weights: Path | None, *, threshold: Sequence[str] = (), labels: Sequence[str] = (), **options: Any) -> Model:
@@ -54,15 +57,24 @@ def open_model(weights: Path | None, *, threshold: Sequence[str] = (), labels: S
 
 
 def _refuse_unknown(
-    weights: Path | None, threshold: Sequence[str], labels: Sequence[str], uncalibrated: bool, options: Mapping[str, Any]
+    weights: Path | None,
+    threshold: Sequence[str],
+    labels: Sequence[str],
+    uncalibrated: bool,
+    options: Mapping[str, Any],
+    known: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Raise an error for thresholds and labels that a model does not have, before its weights are read."""
     from sadcl_core.inference.load import find_card
     from sadcl_core.inference.thresholds import choose
+    from sadcl_core.runs.card import refuse_known
 
-    if threshold or labels:
+    if threshold or labels or known:
         about = {name: options[name] for name in ("classes", "img_size") if name in options}
-        card = find_card(weights, uncalibrated=uncalibrated, **about).card
+        path, _, card = find_card(weights, uncalibrated=uncalibrated, **about)
+        if known:
+            refuse_known(path, card, "--known")
+            card.known_labels(known)
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
 

@@ -51,6 +51,7 @@ def evaluate(
     img_size: int | None = None,
     tta: str = "none",
     resize: int = 0,
+    known_share: float = 0.0,
     batch_size: int = 32,
     limit: int | None = None,
     device: str = "auto",
@@ -85,6 +86,8 @@ def evaluate(
         img_size: in pixels; that of the training unless given.
         tta: none, flip or crops: scores from the mean over an image and its mirror image, or five crops of it.
         resize: side in pixels that images are resized to before their centre of `img_size` is cut out; 0: no centre is.
+        known_share: of the labels of each image, from 0 to below 1, that are given with it and not counted, to a head that takes
+            known labels.
         batch_size: images at a time.
         limit: only the first images.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -108,6 +111,10 @@ def evaluate(
         (100.0, 's-eval.json')
     """
     refuse_bad_output(output, save_scores, inputs=(run_or_scores, labels))
+    if not 0 <= known_share < 1:
+        raise UsageError(f"--known-share {known_share:g}: no label would be left to score. Give a share from 0 to below 1.")
+    if known_share and save_scores is not None:
+        raise UsageError("--save-scores would mix the scores of labels that --known-share gives with others. Leave one out.")
     against = None if against is None else str(against)
     choose_resamples(bootstrap, (1, 1))
 
@@ -127,6 +134,7 @@ def evaluate(
         img_size=img_size,
         tta=tta,
         resize=resize,
+        known_share=known_share,
         batch_size=batch_size,
         limit=limit,
         device=device,

@@ -23,6 +23,7 @@ def score_split(
     workers: int | None = None,
     limit: int | None = None,
     similarity: bool = False,
+    known_share: float = 0.0,
     progress: Progress | None = None,
 ) -> ScoredSplit:
     """Return the scores of a model on a split; several processes share the images, and each returns all scores.
@@ -37,6 +38,7 @@ def score_split(
         workers: processes that read images.
         limit: only the first images.
         similarity: compare the label features with the prototypes, if the model has any.
+        known_share: of the labels of each image that are given with it, and left out of the targets.
         progress: called with how many images are scored, of how many.
 
     Raises:
@@ -58,6 +60,7 @@ def score_split(
             device=model.device,
             precision=model.precision,
             tta=model.tta,
+            known_share=known_share,
             observers=observers,
             progress=progress,
         )
@@ -66,6 +69,8 @@ def score_split(
         about["tta"] = model.tta
     if model.resize:
         about["resize"] = model.resize
+    if known_share:
+        about["known_share"] = known_share
     return ScoredSplit(
         name=str(model.path),
         scores=card.calibrated_scores(scored.scores),

@@ -19,7 +19,7 @@ from sadcl_core.inference.load import ModelFile, find_card, load
 from sadcl_core.inference.onnx_model import OnnxModel
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.metrics.localisation import Localisation
-from sadcl_core.runs.card import ModelCard, is_checkpoint
+from sadcl_core.runs.card import ModelCard, is_checkpoint, refuse_known
 from sadcl_core.runtime.device import check_device_and_precision
 from sadcl_core.runtime.files import safe_name
 from sadcl_core.runtime.progress import StagedProgress, stage
@@ -145,10 +145,8 @@ class ScoredSplit:
             return safe_name("-".join(part for part in (self.name, "eval", thresholds) if part))
         path, run = self.model.path.absolute(), self.model.run
         parts = [about["dataset"], about["split"], str(about["img_size"])]
-        if about.get("tta"):
-            parts.append(about["tta"])
-        if about.get("resize"):
-            parts.append(f"centre-of-{about['resize']}")
+        forms = {"tta": "{}", "resize": "centre-of-{}", "known_share": "known-{:g}"}
+        parts += [form.format(about[key]) for key, form in forms.items() if about.get(key)]
         if about.get("calibrated"):
             parts.append("calibrated")
         if run is None:
@@ -183,6 +181,7 @@ def score_or_read(
     workers: int | None = None,
     uncalibrated: bool = False,
     similarity: bool = False,
+    known_share: float = 0.0,
     final: bool = False,
     beside: ScoredSplit | None = None,
     check_card: Callable[[Path, ModelCard], None] | None = None,
@@ -211,6 +210,7 @@ def score_or_read(
         workers: processes that read images.
         uncalibrated: use the model as it was trained.
         similarity: also measure the cosines of label features and prototypes, where there are any.
+        known_share: of the labels of each image that are given with it, and left out of the targets.
         final: without `split`, take test where there is one, also if the run chose its best epoch by another split.
         beside: gives the labels of a file of scores that has none.
         check_card: called with the model file and its card before torch is imported; raises.
@@ -234,6 +234,8 @@ def score_or_read(
     if not is_checkpoint(Path(run_or_scores or "")):
         classes = ""  # of two models one may need them
     file = find_card(run_or_scores, uncalibrated=uncalibrated, classes=classes, img_size=img_size)
+    if known_share:
+        refuse_known(file.path, file.card, f"--known-share {known_share:g}")
     if check_card is not None:
         check_card(file.path, file.card)
 
@@ -271,6 +273,7 @@ def score_or_read(
             workers=workers,
             limit=limit,
             similarity=similarity,
+            known_share=known_share,
             progress=report,
         )
 

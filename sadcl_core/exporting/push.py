@@ -162,7 +162,7 @@ def _last_evaluation(model: Model) -> dict[str, Any]:
             document = json.loads(regular(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if not isinstance(document, dict) or any(map(document.get, ("limit", "tta", "resize"))):
+        if not isinstance(document, dict) or any(map(document.get, ("limit", "tta", "resize", "known_share"))):
             continue
         if document.get("img_size") != model.card.img_size:
             continue

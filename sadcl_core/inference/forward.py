@@ -72,25 +72,30 @@ class Forward:
         return self.preprocessing.resize(read_image(source, name))
 
     @torch.inference_mode()
-    def __call__(self, images: Inputs, *, need_attention: bool = False, refuse_nan: bool = False) -> ClassifierOutput:
+    def __call__(
+        self, images: Inputs, *, need_attention: bool = False, refuse_nan: bool = False, known: Tensor | None = None
+    ) -> ClassifierOutput:
         """Return logits, features and, if needed, attention of a batch, on the device.
 
         Args:
             images: (B, 3, S, S) uint8, S as the preprocessing resizes; or maps from `frozen_features`.
             need_attention: also return the attention maps.
             refuse_nan: raise when a logit is NaN.
+            known: (B, K), labels that are given: 1 active, 0 inactive, -1 unknown.
 
         Raises:
             NotFiniteError: a logit is NaN, with `refuse_nan`.
+            UsageError: labels are given to a head that cannot use them.
             MachineError: a batch of large images does not fit into the memory of this machine.
         """
         with autocast(self.device, self.precision):
             if isinstance(images, Tensor) and images.nbytes > self.fits and self.device.type == "cpu":
                 self._refuse_too_large(images)
             inputs = prepare_inputs(images, self.preprocessing, self.device)
-            output: ClassifierOutput = self.classifier(inputs, need_attention=need_attention)
+            known = None if known is None else known.to(self.device)
+            output: ClassifierOutput = self.classifier(inputs, need_attention=need_attention, known=known)
             if isinstance(inputs, Tensor) and (views := self.views(inputs)):
-                logits = torch.stack([output.logits, *(self.classifier(view).logits for view in views)])
+                logits = torch.stack([output.logits, *(self.classifier(view, known=known).logits for view in views)])
                 output = replace(output, logits=logits.float().mean(dim=0))
         if refuse_nan and bool(output.logits.isnan().any()):
             raise NotFiniteError(NAN)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from sadcl_core.inference.onnx_model import OnnxModel, open_onnx
 from sadcl_core.inference.predict import Details
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.registry import TEST_VIEWS, suggest
-from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runs.card import ModelCard, read_card, refuse_known
 from sadcl_core.runs.onnx_file import is_onnx
 from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.embed import Embeddings
     from sadcl_core.inference.forward import Forward
     from sadcl_core.inference.predictor import Images
-    from sadcl_core.model.classifier import Classifier
+    from sadcl_core.model.classifier import Classifier, ClassifierOutput
 
 
 def load(
@@ -192,6 +192,7 @@ class Model(Predictor["Tensor"]):
         is_last_run: nothing was named, and this is the run that finished last.
         tta: views that logits are means over, beside the image itself: none, flip or crops.
         resize: side that images are resized to before their centre is cut out; 0: they are resized to the size of the model.
+        known: K labels that every image is given with: 1 active, 0 inactive, -1 unknown; none where nothing is known.
 
     Example:
         >>> import torch
@@ -219,6 +220,7 @@ class Model(Predictor["Tensor"]):
     is_last_run: bool = field(default=False, kw_only=True, repr=False)
     tta: str = field(default="none", kw_only=True)
     resize: int = field(default=0, kw_only=True)
+    known: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -229,7 +231,8 @@ class Model(Predictor["Tensor"]):
     def settings(self) -> dict[str, Any]:
         """Return what scores depend on beside the image, as for JSON."""
         own = {"device": self.device.type, "precision": self.precision, "tta": self.tta, "img_size": self.card.img_size}
-        return {**super().settings, **own, **({"resize": self.resize} if self.resize else {})}
+        asked = {"resize": self.resize, "known": list(self.known)}
+        return {**super().settings, **own, **{name: value for name, value in asked.items() if value}}
 
     @cached_property
     def forward(self) -> Forward:
@@ -242,22 +245,31 @@ class Model(Predictor["Tensor"]):
         """Return an image (3, S, S) uint8, resized for the network."""
         return self.forward.read(source, name)
 
+    def given(self, known: Mapping[str, int]) -> Self:
+        """Return this model for images of which labels are known, see `Predictor.given`."""
+        refuse_known(self.path, self.card, "known labels")
+        return replace(self, known=self.card.known_labels(known))
+
     def score(self, images: list[Tensor]) -> npt.NDArray[np.float32]:
         """Return the probabilities (B, K) of images that `read` gave."""
-        import torch
-
-        logits = self.forward(torch.stack(images), refuse_nan=True).logits
-        return np.asarray(self.card.scores(logits).cpu().numpy())
+        return self._scored(images)[1]
 
     def details(self, images: list[Tensor]) -> Details:
         """Return scores (B, K), features (B, D_b), embeddings (B, K, P) and attention (B, K, h, w) of images that `read` gave."""
-        import torch
-
-        output = self.forward(torch.stack(images), need_attention=True, refuse_nan=True)
+        output, scores = self._scored(images, need_attention=True)
         assert output.attention is not None, "asked for"
         embeddings = self.forward.project(output.label_features)
-        tensors = (self.card.scores(output.logits), output.image_features, embeddings, output.attention)
-        return Details(*(tensor.float().cpu().numpy() for tensor in tensors))
+        tensors = (output.image_features, embeddings, output.attention)
+        return Details(scores, *(tensor.float().cpu().numpy() for tensor in tensors))
+
+    def _scored(self, images: list[Tensor], *, need_attention: bool = False) -> tuple[ClassifierOutput, npt.NDArray[np.float32]]:
+        """Return the output for B images and their probabilities (B, K), in which labels that are known stand as they are."""
+        import torch
+
+        known = torch.tensor(self.known).expand(len(images), -1) if self.known else None
+        output = self.forward(torch.stack(images), need_attention=need_attention, refuse_nan=True, known=known)
+        scores = np.asarray(self.card.scores(output.logits).cpu().numpy())
+        return output, scores if known is None else np.where(known < 0, scores, known).astype(np.float32)
 
     def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
         """Return the features of N images and of each of their K labels.
@@ -304,7 +316,7 @@ class Model(Predictor["Tensor"]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
-        own = (str(self.device), self.precision, self.is_last_run, self.tta, self.resize)
+        own = (str(self.device), self.precision, self.is_last_run, self.tta, self.resize, self.known)
         return _rebuild, (weights, self.card, self.path, self.run, *own)
 
 
@@ -318,6 +330,7 @@ def _rebuild(
     is_last_run: bool,
     tta: str,
     resize: int,
+    known: tuple[int, ...],
 ) -> Model:
     """Build a pickled model, on another device where its own is missing."""
     from sadcl_core.errors import MachineError
@@ -341,4 +354,5 @@ def _rebuild(
         is_last_run=is_last_run,
         tta=tta,
         resize=resize,
+        known=known,
     )

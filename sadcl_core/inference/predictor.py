@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,17 @@ class Predictor(ABC, Generic[Pixels]):
         """
         raise UsageError(f"{self.path} gives no features of images. Give the run that it was made from, or export that again.")
 
+    def given(self, known: Mapping[str, int]) -> Self:
+        """Return this model for images of which some labels are known: they inform the others, and stand as they are.
+
+        Args:
+            known: 1 for active and 0 for inactive, by class name.
+
+        Raises:
+            UsageError: there is no such class, a label is neither 1 nor 0, or the model cannot use labels that are known.
+        """
+        raise UsageError(f"{self.path} cannot use labels that are known. Give the run of a model of --method c-tran.")
+
     @property
     def settings(self) -> dict[str, Any]:
         """Return what scores depend on beside the image, as for JSON: equal settings give equal scores."""
@@ -130,6 +141,7 @@ class Predictor(ABC, Generic[Pixels]):
         *,
         threshold: ThresholdRequest = None,
         topk: int | None = None,
+        known: Mapping[str, int] | None = None,
         batch_size: int = 32,
         workers: int | None = None,
     ) -> Prediction: ...
@@ -141,6 +153,7 @@ class Predictor(ABC, Generic[Pixels]):
         *,
         threshold: ThresholdRequest = None,
         topk: int | None = None,
+        known: Mapping[str, int] | None = None,
         batch_size: int = 32,
         workers: int | None = None,
     ) -> list[Prediction]: ...
@@ -151,6 +164,7 @@ class Predictor(ABC, Generic[Pixels]):
         *,
         threshold: ThresholdRequest = None,
         topk: int | None = None,
+        known: Mapping[str, int] | None = None,
         batch_size: int = 32,
         workers: int | None = None,
     ) -> Prediction | list[Prediction]:
@@ -162,6 +176,7 @@ class Predictor(ABC, Generic[Pixels]):
             threshold: probability above which a label counts: a number, one for each class, a table by class name, "auto" for
                 the model's own, or a file of thresholds. By default the model's own, or 0.5 where it has none; with `topk` none.
             topk: only the k most probable labels.
+            known: labels that are known of every image, 1 active and 0 inactive, by class name; to a model that can use them.
             batch_size: images that go through the network at a time.
             workers: threads that read images; by default one for each processor, 8 at most.
 
@@ -169,10 +184,11 @@ class Predictor(ABC, Generic[Pixels]):
             A prediction, or a list of them. An image that cannot be read has its error in place of labels.
 
         Raises:
-            UsageError: there is no such class, a threshold is not in 0..1, or topk is below 1.
+            UsageError: there is no such class, a threshold is not in 0..1, topk is below 1, or the model cannot use known labels.
             NotFiniteError: the model gives NaN.
         """
-        many = self.iter_predict(self.many(images), threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
+        model = self.given(known) if known else self
+        many = model.iter_predict(self.many(images), threshold=threshold, topk=topk, batch_size=batch_size, workers=workers)
         return next(many) if _is_one(images) else list(many)
 
     def iter_predict(

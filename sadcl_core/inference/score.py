@@ -22,6 +22,7 @@ from sadcl_core.errors import NotFiniteError
 from sadcl_core.inference.forward import Forward
 from sadcl_core.inference.predictor import NAN
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
+from sadcl_core.model.known_labels import reveal_of_images
 from sadcl_core.runs.checkpoint import ModelCard
 from sadcl_core.runtime.distributed import all_gather, any_rank, get_world_size, is_distributed
 from sadcl_core.runtime.progress import Progress
@@ -68,6 +69,7 @@ def score(
     device: torch.device,
     precision: str = "fp32",
     tta: str = "none",
+    known_share: float = 0.0,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
 ) -> Scores:
@@ -80,6 +82,7 @@ def score(
         device: where the model is.
         precision: fp32, bf16 or fp16.
         tta: see `Forward`.
+        known_share: of the labels of each image that are given with it; their targets become -1, see `reveal_of_images`.
         observers: shown every batch.
         progress: called with how many images are done, of how many.
 
@@ -96,7 +99,10 @@ def score(
     buffer = Buffer(count, classes)
     start, broken = time.perf_counter(), False
     for images, targets, indices in loader:
-        output = forward(images, need_attention=attention, refuse_nan=processes == 1)
+        known = None
+        if known_share:
+            known, targets = reveal_of_images(targets, indices, share=known_share)
+        output = forward(images, need_attention=attention, refuse_nan=processes == 1, known=known)
         if broken := broken or bool(output.logits.isnan().any()):
             continue  # to the end, where the other processes wait
         buffer.add(card.scores(output.logits).cpu(), targets, indices)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from sadcl_core.config.schema import ModelSection, Section
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.registry import suggest
+from sadcl_core.registry import TAKES_KNOWN, suggest
 from sadcl_core.runs.onnx_file import is_onnx, read_metadata
 
 if TYPE_CHECKING:
@@ -104,6 +104,18 @@ class ModelCard(Section):
                 raise UsageError(f"The model has no class {name!r}. {suggest(name, self.classes)}")
         return [self.classes.index(name) for name in names]
 
+    def known_labels(self, known: Mapping[str, int]) -> tuple[int, ...]:
+        """Return K labels from those that are given by class name: 1 active, 0 inactive, -1 where nothing is given.
+
+        Raises:
+            UsageError: the model has no class of this name, or a label is neither 1 nor 0.
+        """
+        self.class_indices(tuple(known))
+        for name, label in known.items():
+            if label not in (0, 1):
+                raise UsageError(f"{name}={label}: a known label is 1, active, or 0, inactive. Write it like dog=1,cat=0.")
+        return tuple(int(known.get(name, -1)) for name in self.classes)
+
     def calibrated_scores(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Calibrate scores (N, K) as trained; return the same ones where the model is not calibrated."""
         if not self.temperatures:
@@ -118,6 +130,17 @@ class ModelCard(Section):
 
         scores = logits.float().sigmoid()
         return torch.from_numpy(self.calibrated_scores(scores.cpu().numpy())) if self.temperatures else scores
+
+
+def refuse_known(path: Path, card: ModelCard, option: str) -> None:
+    """Raise a UsageError if a model cannot use labels that are given with an image, as the option asks for."""
+    if card.model.head not in TAKES_KNOWN:
+        raise UsageError(
+            f"{option}: the head {card.model.head} of {path} cannot use labels that are known. Leave it out, or take a model of "
+            "--method c-tran."
+        )
+    if is_onnx(path):
+        raise UsageError(f"{option}: {path} was exported without an input for labels that are known. Give the run.")
 
 
 def is_checkpoint(path: Path) -> bool:

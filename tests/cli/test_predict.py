@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sadcl_core.config.schema import ModelSection
+from sadcl_core.data.formats.digits import CLASSES
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runs.checkpoint import ModelCard, save_model
 from tests.conftest import Sadcl
 from tests.processes import end, start, wait_until
 
@@ -93,6 +97,8 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         (("predict", f"{IMAGES}/001.png", "--embed"), 2, "Give -o FILE.parquet"),
         (("predict", f"{IMAGES}/001.png", "--append"), 2, "--save-txt"),
         (("predict", f"{IMAGES}/001.png", "--exclude", "cat"), 2, "no class 'cat'"),
+        (("predict", f"{IMAGES}/001.png", "--known", "one=1"), 2, "the head sarl of"),
+        (("predict", f"{IMAGES}/001.png", "--known", "one=yes"), 2, "1 for a label that is there"),
         (("predict", f"{IMAGES}/001.png", "-o", "labels.txt"), 2, "does not end in .parquet"),
     ]:
         ran = in_trained(*arguments)
@@ -184,3 +190,32 @@ def test_sigterm_says_what_is_kept(trained: Path, tmp_path: Path) -> None:
     )
     assert int(kept.replace(",", "")) % 1024 == 0
     assert not output.exists()
+
+
+def test_known_labels_of_all_images(in_trained: Sadcl, tmp_path: Path) -> None:
+    options = {"c_tran": {"width": 8, "feedforward": 16}}
+    section = ModelSection(backbone="test_resnet", stride=16, pretrained=False, head="c_tran", heads=options)
+    names = ("a, b", *CLASSES[1:])
+    card = ModelCard(classes=names, img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
+    own = tmp_path / "own.safetensors"
+    save_model(own, Classifier(section, num_classes=10, img_size=64).state_dict(), card)
+    ran = in_trained(
+        "predict", f"{IMAGES}/001.png", "-w", own, "--known", "a, b=1,one=0", "--known", "two=1", "--json", "--all-scores"
+    )
+    assert ran.exit_code == 0, ran.stderr
+    scores = json.loads(ran.stdout)["scores"]
+    assert [scores[name] for name in names[:3]] == [1, 0, 1]
+    assert 0 < scores["three"] < 1
+    save_model(own, Classifier(section, num_classes=10, img_size=64).state_dict(), card.model_copy(update={"classes": CLASSES}))
+    ran = in_trained("eval", own, "--data", "my-coco", "--known-share", "0.5", "-o", tmp_path, "--json", "--bootstrap", "0")
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["known_share"], document["unknown_labels"]) == (0.5, 12 * 5)
+    assert {path.suffix for path in tmp_path.glob("*known-0.5*")} == {".json", ".csv"}
+    for words, message in (
+        (("--known-share", "1"), "from 0 to below 1"),
+        (("--known-share", "0.5", "--save-scores", tmp_path / "s.npz"), "Leave one out"),
+        (("--known-share", "0.5", "-w", "runs/coco"), "the head sarl of"),
+    ):
+        refused = in_trained("eval", "--data", "my-coco", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True)

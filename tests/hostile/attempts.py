@@ -127,7 +127,7 @@ SLOTS: dict[str, tuple[str, Words]] = {
 # options, and the command with all that it needs beside them
 OPTIONS: dict[Words, Words] = {
     ("predict", "pics"): (
-        *("--part", "--column", "--exclude", "-o", "--txt-dir", "--annotate", "--sort", "--keywords", "--workers"),
+        *("--part", "--column", "--exclude", "--known", "-o", "--txt-dir", "--annotate", "--sort", "--keywords", "--workers"),
     ),
     ("search", "--device", "cpu"): ("--label", "--index", "-o"),
     ("search", "--label", "one"): ("--count", "-w"),
@@ -141,7 +141,7 @@ OPTIONS: dict[Words, Words] = {
         *("--threshold", "--topk", "--img-size", "--batch-size", "--device", "--precision", "--tta", "--resize", "-w"),
     ),
     SCORES: ("--topk", "--bootstrap", "--min-map", "--labels", "--threshold", "--against", "--save-scores", "-o", "--calibrate"),
-    ("eval", *QUICK): ("--split", "--data", "--limit", "--img-size", "-b"),
+    ("eval", *QUICK): ("--split", "--data", "--limit", "--img-size", "-b", "--known-share"),
     ("train", "--print-config"): (
         *("--lr", "--epochs", "--batch-size", "--img-size", "--seed", "--limit", "--weight-decay", "--time-budget"),
         *("--clip-grad", "--accumulate", "--save-every", "--backbone", "--method", "--preset", "--size", "--pretrained"),

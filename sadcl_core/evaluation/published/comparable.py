@@ -58,6 +58,8 @@ def _differing(row: Row, ours: Mapping[str, Any]) -> list[str]:
         differing.append("pre-trained on COCO, or run by others")
     if ours.get("resize") or ours.get("tta"):
         differing.append("tested on whole images as they are")
+    if ours.get("known_share"):
+        differing.append("tested without known labels")
     return differing
 
 

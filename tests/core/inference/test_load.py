@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sadcl_core.config.schema import ModelSection
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.inference.load import Model, find_card, load_trained
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runs.card import ModelCard
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (40 + 10 * i, 70, 3), dtype=np.uint8) for i in range(5)]
@@ -168,3 +171,30 @@ for options in ({}, {"run_or_file": "none"}, {"device": "tpu"}, {"precision": "f
         sys.exit(1)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_labels_that_are_known_inform_the_others_and_stand_as_they_are(tta: str) -> None:
+    torch.manual_seed(0)
+    options = {"c_tran": {"width": 8, "feedforward": 16}}
+    section = ModelSection(backbone="test_resnet", stride=16, pretrained=False, head="c_tran", heads=options)
+    card = ModelCard(classes=("cat", "dog", "cow"), img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=section)
+    classifier = Classifier(section, num_classes=3, img_size=32).eval()
+    model = Model(classifier, card, Path("pets.safetensors"), device=torch.device("cpu"), tta=tta)
+    plain, told = model.predict(IMAGES), model.predict(IMAGES, known={"dog": 1, "cow": 0}, topk=1)
+    for before, after in zip(plain, told, strict=True):
+        assert after.scores[1:].tolist() == [1.0, 0.0]
+        assert after.scores[0] != before.scores[0]
+        assert [name for name, _ in after.labels] == ["dog"]
+    given = pickle.loads(pickle.dumps(model.given({"dog": 1, "cow": 0})))
+    np.testing.assert_allclose([p.scores for p in given.predict(IMAGES)], [p.scores for p in told], rtol=1e-5)
+    assert given.settings != model.settings
+    with pytest.raises(UsageError, match="no class 'hen'"):
+        model.predict(IMAGES, known={"hen": 1})
+    with pytest.raises(UsageError, match="dog=2: a known label is 1, active, or 0"):
+        model.predict(IMAGES, known={"dog": 2})
+
+
+def test_a_head_that_uses_no_known_labels_says_so(model: Model) -> None:
+    with pytest.raises(UsageError, match=r"the head sarl of .* cannot use labels that are known"):
+        model.predict(IMAGES, known={"one": 1})

@@ -8,7 +8,7 @@ import torch
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.c_tran import CTranHead
 from sadcl_core.model.heads.interface import HeadInputs
-from sadcl_core.model.known_labels import reveal
+from sadcl_core.model.known_labels import reveal, reveal_of_images
 from tests.core.model.heads.inputs import fixed_logits, see
 
 SMALL = {"width": 8, "attention_heads": 1, "feedforward": 16, "layers": 2}
@@ -57,6 +57,16 @@ def test_revealed_labels_are_told_and_not_learned(share: float) -> None:
     assert (rest[revealed] == -1).all()
     counts = revealed[:, :2].sum(dim=1).bincount(minlength=3)
     assert (counts > 0).tolist() == [True, share > 0, share > 0]
+
+
+def test_a_share_of_the_labels_of_each_image_is_revealed_the_same_in_any_batch() -> None:
+    targets = torch.tensor([[1, 0, 0, -1, 0, 1, 0, 0, 0], [-1] * 9, [0] * 9])
+    known, rest = reveal_of_images(targets, torch.tensor([4, 5, 6]), share=0.5)
+    assert (known >= 0).sum(dim=1).tolist() == [4, 0, 4]
+    assert torch.equal(torch.where(known >= 0, known, rest), targets)
+    assert not ((known >= 0) & (rest >= 0)).any()
+    assert torch.equal(reveal_of_images(targets[2:], torch.tensor([6]), share=0.5)[0], known[2:])
+    assert not torch.equal(reveal_of_images(targets[2:], torch.tensor([7]), share=0.5)[0], known[2:])
 
 
 def test_golden_output() -> None:

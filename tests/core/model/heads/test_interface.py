@@ -12,7 +12,7 @@ from torch import Tensor
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import AttentionOptions, Head, HeadInputs
-from sadcl_core.registry import HEADS, resolve
+from sadcl_core.registry import HEADS, TAKES_KNOWN, resolve
 from tests.core.model.heads.inputs import CHANNELS, KINDS, SMALL, facts_of, inputs_of
 
 TRACED = ("sarl", "mulcon", "pooled", "csra", "ml_decoder")  # with their backbone, in tests/core/exporting/test_network.py
@@ -143,6 +143,10 @@ def test_exported_for_batches_of_any_size_it_is_the_same(name: str, options: dic
 def test_refuses_a_width_that_no_attention_divides(name: str) -> None:
     with pytest.raises(UsageError, match=rf"heads.{name} is not valid: width 9 must be a multiple of .*attention_heads"):
         head_options(name, {"width": 9})
+
+
+def test_heads_that_take_known_labels_are_those_that_the_registry_names() -> None:
+    assert {name for name in HEADS if resolve(HEADS, name, kind="head").TAKES_KNOWN} == TAKES_KNOWN
 
 
 @every_head
