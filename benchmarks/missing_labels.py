@@ -1,0 +1,171 @@
+"""Classification losses where labels are missing. Run: python benchmarks/missing_labels.py RUN -o FILE.
+
+RUN was trained with --frozen: its features are there, and are pooled and standardised. On them every loss trains one linear layer
+(AdamW, one cycle of the learning rate, the last epoch counts) with 100, 50 and 10 % of the labels left, several seeds each; a seed
+hides other labels. Hidden labels are unknown, or stand as inactive, as where annotators overlooked them. A row of FILE is a
+layer: interpolated mAP in percent over all classes and over those with ten or more active held-out images. Rows that are there are
+kept, so the same command goes on after an interruption; in the end it prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from sadcl_core.data.prepare.shape import hide_labels
+from sadcl_core.data.split import Split
+from sadcl_core.inference.feature_cache import open_stored
+from sadcl_core.inference.load import Model, load_trained
+from sadcl_core.inference.split import open_split
+from sadcl_core.losses import (
+    asymmetric_loss,
+    class_weights,
+    focal_loss,
+    hill_loss,
+    polynomial_loss,
+    selective_loss,
+    splc_loss,
+    two_way_loss,
+    zlpr_loss,
+)
+from sadcl_core.metrics import average_precisions
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "asymmetric": partial(asymmetric_loss, gamma_neg=0),
+    "asymmetric, gamma_neg 4, clip 0.05": partial(asymmetric_loss, gamma_neg=4, clip=0.05),
+    "polynomial": polynomial_loss,
+    "focal": focal_loss,
+    "zlpr": zlpr_loss,
+    "two_way": two_way_loss,
+    "hill": hill_loss,
+    "splc": splc_loss,
+    "selective": selective_loss,
+}
+WEIGHTS = ("neg-pos", "effective-number")  # of `asymmetric`
+LEFT = (1.0, 0.5, 0.1)
+HIDDEN: tuple[Literal["unknown", "inactive"], ...] = ("unknown", "inactive")
+COMMON = 10  # active held-out images of a class
+BATCH = 64
+FIELDS = ("loss", "hidden", "left", "seed", "all", "common")
+
+
+@torch.inference_mode()
+def pooled(model: Model, split: Split) -> Tensor:
+    """(N, D): the mean of the last map of each image."""
+    with open_stored(model, split) as features:
+        if features is None:
+            raise SystemExit(f"{model.path} has no stored features. Train a run with --frozen.")
+        backbone = model.classifier.backbone
+        loader = features.loader(split, batch_size=BATCH)
+        return torch.cat([backbone.trained_part(tuple(m.float() for m in maps))[-1].mean(dim=(2, 3)) for maps, *_ in loader])
+
+
+def train(loss: Callable[..., Tensor], features: Tensor, targets: Tensor, *, seed: int, epochs: int, lr: float) -> nn.Linear:
+    """A linear layer; `loss` also takes `correct`, whether the first epoch is over, where it is SPLC."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(features.shape[1], targets.shape[1])
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=lr, weight_decay=0.01)
+    schedule = OneCycleLR(optimizer, lr, total_steps=epochs * -(-len(features) // BATCH))
+    for epoch in range(epochs):
+        by_epoch = {"correct": epoch > 0} if loss is splc_loss else {}
+        for rows in torch.randperm(len(features), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            loss(layer(features[rows]), targets[rows], **by_epoch).backward()
+            optimizer.step()
+            schedule.step()
+    return layer
+
+
+def variants(split: Split) -> dict[str, Callable[..., Tensor]]:
+    """The losses for the labels of a split, those with class weights too."""
+    active, inactive = torch.from_numpy(split.class_counts()), torch.from_numpy(split.inactive_counts())
+    prior = active / (active + inactive).clamp(min=1)
+    result = {**LOSSES, "selective": partial(selective_loss, prior=prior)}
+    for kind in WEIGHTS:
+        weights = class_weights(kind, active, inactive)
+        assert weights is not None
+        balanced = partial(asymmetric_loss, gamma_neg=0, active_weights=weights[0], inactive_weights=weights[1])
+        result[f"asymmetric, {kind} weights"] = balanced
+    return result
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Mean and standard deviation over the seeds, as a table in Markdown."""
+    cells: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells[row["hidden"], row["loss"]][row["left"]].append((float(row["all"]), float(row["common"])))
+    lines = [
+        "| hidden labels | loss | " + " | ".join(f"{left:.0%} left: all | common" for left in LEFT) + " |",
+        "| --- | --- | " + " | ".join("--- | ---" for _ in LEFT) + " |",
+    ]
+    for (hidden, loss), by_share in sorted(cells.items(), key=lambda cell: HIDDEN[::-1].index(cell[0][0]), reverse=True):
+        shown = []
+        for left in LEFT:
+            for numbers in zip(*by_share[str(left)], strict=True) if by_share[str(left)] else ((), ()):
+                spread = f" ± {statistics.stdev(numbers):.1f}" if len(numbers) > 1 else ""
+                shown.append(f"{statistics.mean(numbers):.1f}{spread}" if numbers else "")
+        lines.append(f"| {hidden} | `{loss}` | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("-o", "--output", required=True, type=Path, help="CSV file of the rows")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[dict[str, str]] = []
+    if given.output.exists():
+        with given.output.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    done = {(row["loss"], row["hidden"], row["left"], row["seed"]) for row in rows}
+    model = load_trained(given.run)
+    held_out = open_split(model).split
+    manifest = held_out.manifest
+    features, others = pooled(model, manifest.split("train")), pooled(model, held_out)
+    mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
+    features, others = (features - mean) / deviation, (others - mean) / deviation
+    common = held_out.class_counts() >= COMMON
+    for seed, hidden, left in product(range(1, given.seeds + 1), HIDDEN, LEFT):
+        if hidden == "inactive" and left == 1:
+            continue
+        split = hide_labels(manifest, "train", share=1 - left, become=hidden, seed=seed).split("train")
+        targets = torch.from_numpy(split.all_targets())
+        for name, loss in variants(split).items():
+            key = (name, hidden, str(left), str(seed))
+            if key in done:
+                continue
+            layer = train(loss, features, targets, seed=seed, epochs=given.epochs, lr=given.lr)
+            with torch.inference_mode():
+                scores = layer(others).sigmoid().double().numpy()
+            precisions = 100 * average_precisions(scores, held_out.all_targets()).interpolated
+            values = (f"{np.nanmean(precisions):.2f}", f"{np.nanmean(precisions[common]):.2f}")
+            rows.append(dict(zip(FIELDS, (*key, *values), strict=True)))
+            with given.output.open("a", newline="") as file:
+                writer = csv.DictWriter(file, FIELDS)
+                if len(rows) == 1:
+                    writer.writeheader()
+                writer.writerow(rows[-1])
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
