@@ -51,6 +51,7 @@ SHORT = {
     "polynomial": "POLY",
     "zlpr": "ZLPR",
     "auxiliary": "AUX",
+    "splice_consistency": "CL",
     "dictionary": "DICT",
     "penalty": "PEN",
     "hinge": "HINGE",

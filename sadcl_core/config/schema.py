@@ -234,7 +234,7 @@ class LossSection(Section):
 
 
 # the loss terms; those named here have no options of their own
-LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary", "penalty", "dictionary")
+LOSSES = (*LossSection.model_fields, "zlpr", "auxiliary", "penalty", "splice_consistency", "dictionary")
 
 
 class StageSection(Section):
@@ -261,6 +261,9 @@ class StageSection(Section):
     cutmix: float = Field(0.0, ge=0, le=LARGE, description="alpha of CutMix (Yun et al., ICCV 2019); 0: off")
     gamma_neg: float | None = Field(
         None, ge=0, le=100, description="focusing of inactive labels in this stage; null: loss.asymmetric.gamma_neg"
+    )
+    mix: Literal["none", "splice"] = Field(
+        "none", description="splice: SpliceMix, a further image for every four, tiled from them; its term is splice_consistency"
     )
     losses: dict[str, Weight] = Field(default_factory=lambda: {"asymmetric": 1.0}, description="weight of each term; 0: unused")
 
@@ -329,10 +332,26 @@ class OptimSection(Section):
     select: Literal["best", "last"] = Field(
         "best", description="epoch that is kept: the best on the held-out images, whose mAP is then optimistic, or the last one"
     )
+    pseudo_labels: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="score of the EMA, above 0.5, from which an unknown label counts as active, and below 1 minus it as "
+        "inactive; others stay unknown; 0: off",
+    )
+    pseudo_from_epoch: int = Field(2, ge=1, le=LARGE, description="first epoch of a stage with pseudo labels")
     evaluate_every: int = Field(
         1, ge=1, le=LARGE, description="epochs between two evaluations; the last epoch of a stage has one"
     )
     patience: int = Field(8, ge=1, le=LARGE, description="epochs without a better mAP before the stage ends")
+
+    @field_validator("pseudo_labels")
+    @classmethod
+    def _check_pseudo_labels(cls, value: float) -> float:
+        """Refuse a score at which a label would be active and inactive at once."""
+        if 0 < value <= 0.5:
+            raise PydanticCustomError("pseudo_labels", "more than 0.5 is expected, such as 0.9, or 0 for none")
+        return value
 
 
 class ComputeSection(Section):

@@ -18,7 +18,7 @@ from sadcl_core.inference.feature_cache import cache_folder
 from sadcl_core.inference.feature_store import content_hashes
 from sadcl_core.plots.contact_sheet import Tile, plot_contact_sheet
 from sadcl_core.runtime.seeds import seed_of
-from sadcl_core.training.batches import flatten_views, mix_batch, training_loader
+from sadcl_core.training.batches import flatten_views, mix_batch, splice_batch, training_loader
 from sadcl_core.training.setup import used_part
 
 MOST = 24  # pictures
@@ -59,11 +59,15 @@ def batch_tiles(config: RunConfig, manifest: Manifest, stage: str, *, most: int 
         pixels, labels = flatten_views(*next(loader.epoch(1))[:2])
         assert isinstance(pixels, Tensor), "no features are kept"
         mixed, targets = mix_batch(pixels.float(), labels, section, seed=seed, epoch=1, step=1)  # as well as after normalising
-        images = mixed.round().to(torch.uint8)
+        if section.mix == "splice":
+            mixed, targets, _ = splice_batch(mixed, targets, seed=seed, epoch=1, step=1, part=1)
+            mixed, targets = mixed.flip(0), targets.flip(0)  # spliced images first
+        images = mixed.round().clamp(0, 255).to(torch.uint8)
         what = f"augmentation {section.augment}"
         what += f", {section.views} views of each image" if section.views > 1 else ""
         what += f", mixup {section.mixup:g}" if section.mixup else ""
         what += f", CutMix {section.cutmix:g}" if section.cutmix else ""
+        what += ", SpliceMix" if section.mix == "splice" else ""
     tiles = [
         Tile(Image.fromarray(image.permute(1, 2, 0).numpy()), _names(target, split.manifest.classes))
         for image, target in zip(images[:most], targets[:most], strict=True)

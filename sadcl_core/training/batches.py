@@ -9,6 +9,7 @@ from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.loader import BatchLoader, make_loader
 from sadcl_core.data.mixing import mix
+from sadcl_core.data.splicing import Splices, splice
 from sadcl_core.data.split import Split
 from sadcl_core.data.statistics import repeat_factors
 from sadcl_core.data.transforms import Inputs, augmentation, kept_views
@@ -72,6 +73,31 @@ def mix_batch(images: Tensor, targets: Tensor, stage: StageSection, *, seed: int
     """Return images (B, 3, S, S) of a floating type and targets (B, K) mixed as a stage asks in a step, both counted from 1."""
     generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, get_rank(), "mix"))
     return mix(images, targets, mixup=stage.mixup, cutmix=stage.cutmix, generator=generator)
+
+
+def splice_batch(
+    images: Tensor, targets: Tensor, *, seed: int, epoch: int, step: int, part: int, black: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor, Splices | None]:
+    """Return a part of a batch with spliced images, see `sadcl_core.data.splicing.splice`; parts are counted from 1."""
+    generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, get_rank(), "splice", part))
+    return splice(images, targets, generator=generator, black=black)
+
+
+def with_pseudo_labels(targets: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Return targets (B, K) in which unknown labels with scores (B, K) near 0 or 1 are known; the others stay unknown.
+
+    Args:
+        targets: 1, 0 or -1 for unknown.
+        scores: in 0..1.
+        threshold: a score above it makes a label active, one below 1 - threshold inactive; above 0.5.
+
+    Example:
+        >>> targets, scores = torch.tensor([[0, -1, -1, -1]]), torch.tensor([[0.99, 0.95, 0.5, 0.05]])
+        >>> with_pseudo_labels(targets, scores, 0.9).tolist()
+        [[0, 1, -1, 0]]
+    """
+    unknown = targets < 0
+    return targets.masked_fill(unknown & (scores > threshold), 1).masked_fill(unknown & (scores < 1 - threshold), 0)
 
 
 def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:

@@ -24,6 +24,7 @@ from sadcl_core.config.schema import RunConfig, StageSection
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.loader import BatchLoader, make_loader
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.splicing import Splices
 from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DataError, DivergedError, MachineError, NotFiniteError, SadclError, UsageError
@@ -49,7 +50,14 @@ from sadcl_core.runtime.distributed import (
     get_world_size,
 )
 from sadcl_core.runtime.seeds import seed_of
-from sadcl_core.training.batches import flatten_views, mix_batch, split_batch, training_loader
+from sadcl_core.training.batches import (
+    flatten_views,
+    mix_batch,
+    splice_batch,
+    split_batch,
+    training_loader,
+    with_pseudo_labels,
+)
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.listeners.events import (
@@ -542,18 +550,19 @@ class TrainingRecipe:
     def try_step(self, batch: Batch, step: int) -> dict[str, float]:
         """Losses and gradients of a batch, one step of optimiser, schedule and EMA, and what the bank is to remember."""
         images, targets = self.prepare_batch(batch, step)
-        parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[1]))
-        batch_totals = totals([part for _, part in parts]) if len(parts) > 1 else {}
+        split = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[1]))
+        parts = [self.splice(*part, step, number) for number, part in enumerate(split, start=1)]
+        batch_totals = totals([part for _, part, _ in parts]) if len(parts) > 1 else {}
         values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         features: list[Tensor] = []
         places: list[Tensor] = []
         first = 0  # image of the micro-batch
         self.optimizer.zero_grad()
-        for number, (some_images, some_targets) in enumerate(parts, start=1):
+        for number, (some_images, some_targets, splices) in enumerate(parts, start=1):
             torch.manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), number))
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    terms, some_features, some_places = self.model(some_images, some_targets, first)
+                    terms, some_features, some_places = self.model(some_images, some_targets, first, splices)
                 if batch_totals:  # each term is a mean over a micro-batch, and is to be one over the batch
                     shares = totals([some_targets])
                     terms = {
@@ -577,10 +586,27 @@ class TrainingRecipe:
         """Return images (B * V, 3, S, S) normalised, or maps, and targets (B * V, K) on the device, mixed as the stage asks."""
         images, targets = flatten_views(*batch[:2])
         images = prepare_inputs(images, self.card.preprocessing, self.device)
-        targets = targets.to(self.device, non_blocking=True)
+        targets = self.pseudo_labelled(images, targets.to(self.device, non_blocking=True))
         if isinstance(images, tuple):
             return images, targets
         return mix_batch(images, targets, self.stage, seed=self.seed, epoch=self.progress.epoch, step=step)
+
+    def splice(self, images: Inputs, targets: Tensor, step: int, part: int) -> tuple[Inputs, Tensor, Splices | None]:
+        """Return a micro-batch with spliced images behind it, if the stage asks for them, and where their cells are from."""
+        if self.stage.mix == "none" or isinstance(images, tuple):
+            return images, targets, None
+        black = self.card.preprocessing.normalise(torch.zeros(1, 3, 1, 1))[0]
+        return splice_batch(images, targets, seed=self.seed, epoch=self.progress.epoch, step=step, part=part, black=black)
+
+    @torch.no_grad()
+    def pseudo_labelled(self, images: Inputs, targets: Tensor) -> Tensor:
+        """Return targets (B * V, K) in which the EMA says what unknown labels are, where the run asks for it and it is sure."""
+        optim = self.config.optim
+        if not optim.pseudo_labels or self.progress.epoch < optim.pseudo_from_epoch:
+            return targets
+        with self.accelerator.autocast():
+            scores = self.ema.module.eval()(images).logits.float().sigmoid()
+        return with_pseudo_labels(targets, scores, optim.pseudo_labels)
 
     def update_weights(self, step: int) -> None:
         """Take one step of the optimiser, of its schedule and of the EMA."""

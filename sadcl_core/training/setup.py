@@ -101,7 +101,7 @@ def check_stages(config: RunConfig) -> None:
         )
     for name, stage in config.stages.items():
         for loss in stage.weights:
-            _check_loss(name, loss, head, options)
+            _check_loss(name, stage, loss, head, options)
         if stage.known_share:
             _check_known(name, stage, head)
         if config.features.once and stage.epochs:
@@ -110,10 +110,14 @@ def check_stages(config: RunConfig) -> None:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 
 
-def _check_loss(name: str, loss: str, head: str, options: Section) -> None:
+def _check_loss(name: str, stage: StageSection, loss: str, head: str, options: Section) -> None:
     """Raise a UsageError if a loss of a stage is unknown, or reads what the head does not give."""
     if loss not in TERMS:
         raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
+    if loss == "splice_consistency" and stage.mix != "splice":
+        raise UsageError(
+            f"Stage {name}: the loss splice_consistency compares spliced images. Add --set stages.{name}.mix=splice."
+        )
     kind = resolve(HEADS, head, kind="head")
     if loss == "auxiliary" and not any(kind.AUXILIARY.values()):
         raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
@@ -137,8 +141,10 @@ def _check_known(name: str, stage: StageSection, head: str) -> None:
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:
     """Raise a UsageError if a stage asks for what features that are computed once cannot give."""
-    if stage.mixup or stage.cutmix:
-        raise UsageError(f"Stage {name}: mixup and cutmix mix pixels, which a run on features does not see. Set them to 0.")
+    if stage.mixup or stage.cutmix or stage.mix != "none":
+        raise UsageError(
+            f"Stage {name}: mixup, cutmix and mix=splice mix pixels, which a run on features does not see. Leave them out."
+        )
     kept = len(kept_views(stage.augment, features.views))
     if 1 < kept < stage.views or (kept == features.views == 1 < stage.views):
         raise UsageError(
@@ -193,10 +199,26 @@ def check_labels(config: RunConfig, manifest: Manifest) -> None:
     split.require_inactive()
 
 
+def gives_probabilities(config: RunConfig) -> bool:
+    """Return True if the losses of the last stage make scores probabilities; weights of classes and focusing shift them.
+
+    Example:
+        >>> gives_probabilities(RunConfig()), gives_probabilities(RunConfig(loss={"asymmetric": {"class_weights": "neg-pos"}}))
+        (True, False)
+    """
+    if not config.used_stages:
+        return True
+    stage = config.stages[config.used_stages[-1]]
+    if any(not TERMS[name].probabilities for name in stage.weights):
+        return False
+    options = config.loss_of(stage).asymmetric
+    focused = "asymmetric" in stage.weights and bool(options.gamma_neg or options.gamma_pos or options.clip)
+    return options.class_weights == "none" and not focused
+
+
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
     """Return the description that every model file of the run carries."""
     pretrained = classifier.backbone.pretrained_config
-    last = config.stages[config.used_stages[-1]].weights if config.used_stages else {}
     return ModelCard(
         classes=manifest.classes,
         superclasses=manifest.description.superclasses,
@@ -213,7 +235,7 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
             "method": config.method,
             "sadcl": __version__,
             "seed": config.seed,
-            **({"scores": SCORES} if any(not TERMS[name].probabilities for name in last) else {}),
+            **({} if gives_probabilities(config) else {"scores": SCORES}),
         },
     )
 

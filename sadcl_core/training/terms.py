@@ -15,9 +15,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sadcl_core.config.schema import LossSection
+from sadcl_core.data.splicing import Splices
 from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DivergedError
 from sadcl_core.losses import (
@@ -53,6 +55,8 @@ class LossInputs:
         epoch: of the stage, from 1.
         first: place of the first of these images in the batch of this process.
         prior: (K,) share of the images in which each class is active, by the labels that are known; or None.
+        splices: cells of the spliced images behind the others, or None.
+        maps: feature maps of all of them.
     """
 
     classifier: Classifier
@@ -64,6 +68,8 @@ class LossInputs:
     epoch: int = 1
     first: int = 0
     prior: Tensor | None = None
+    splices: Splices | None = None
+    maps: tuple[Tensor, ...] = ()
 
     @property
     def weights(self) -> dict[str, Tensor | None]:
@@ -154,6 +160,17 @@ def _selective(inputs: LossInputs) -> Tensor:
     return _loss_of_logits(inputs, selective_loss, prior=inputs.prior, **inputs.options.selective.model_dump())
 
 
+def _splice_consistency(inputs: LossInputs) -> Tensor:
+    """Return the mean over cells of BCE between the scores of a cell and of the image that it shows, which is not changed."""
+    splices, logits = inputs.splices, inputs.output.logits
+    if splices is None:
+        return logits.sum() * 0
+    cells = tuple(splices.cells(some[len(logits) - len(splices.sources) :]) for some in inputs.maps)
+    scores = logits.detach()[splices.sources.flatten()].float().sigmoid()
+    cost = F.binary_cross_entropy_with_logits(inputs.classifier.classify(cells).logits.float(), scores, reduction="none")
+    return (cost.mean(dim=1) * splices.shown.flatten()).mean()
+
+
 def _sample_to_sample(inputs: LossInputs) -> Tensor:
     options, project = inputs.options.sample_to_sample, inputs.classifier.project
     bank, bank_labels = None, None
@@ -227,6 +244,7 @@ TERMS: dict[str, Term] = {
     "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
     "penalty": Term(_penalty, over="images", measures=frozenset({"penalty"})),
+    "splice_consistency": Term(_splice_consistency, over="images"),
     "dictionary": Term(_dictionary, over="known", measures=frozenset({"residual", "coefficients", "words"})),
 }
 
@@ -303,13 +321,16 @@ class TrainingStep(nn.Module):
         self.known_share = known_share
         self.epoch = 1
 
-    def forward(self, images: Inputs, targets: Tensor, first: int = 0) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def forward(
+        self, images: Inputs, targets: Tensor, first: int = 0, splices: Splices | None = None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute a batch, or a micro-batch.
 
         Args:
             images: (B, 3, S, S), normalised, or maps in their place.
             targets: (B, K).
             first: place of the first of them in the batch of this process.
+            splices: cells of the spliced images that are the last of them, or None.
 
         Returns:
             The terms of all processes together, without weights, and what the bank is to remember of this process: features
@@ -318,9 +339,24 @@ class TrainingStep(nn.Module):
         known = None
         if self.known_share:
             known, targets = reveal(targets, share=self.known_share)
-        output = self.classifier(images, known=known)
+        maps: tuple[Tensor, ...] = ()
+        if splices is None or isinstance(images, tuple):
+            output = self.classifier(images, known=known)
+        else:
+            maps = self.classifier.features(images)
+            output = self.classifier.classify(maps, known=known)
         inputs = LossInputs(
-            self.classifier, output, targets, self.bank, self.options, self.class_weights, self.epoch, first, self.prior
+            self.classifier,
+            output,
+            targets,
+            self.bank,
+            self.options,
+            self.class_weights,
+            self.epoch,
+            first,
+            self.prior,
+            splices,
+            maps,
         )
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:

@@ -134,6 +134,7 @@ def test_the_layers_above_the_frozen_ones_are_trained(manifest: Manifest) -> Non
     [
         ({"mixup": 0.2}, "mix pixels"),
         ({"cutmix": 0.2}, "mix pixels"),
+        ({"mix": "splice"}, "mix pixels"),
         ({"views": 3}, r"--set features.views=3"),
     ],
 )

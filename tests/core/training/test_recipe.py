@@ -288,6 +288,7 @@ def test_what_saves_memory_or_time_changes_nothing(manifest: Manifest, steady: P
         {"stages": {"classification": {"layer_decay": 0.5}}},
         {"stages": {"classification": {"mixup": 1.0}}},
         {"stages": {"classification": {"cutmix": 1.0}}},
+        {"stages": {"classification": {"mix": "splice", "losses": {"asymmetric": 1.0, "splice_consistency": 1.0}}}},
         {"loss": {"asymmetric": {"class_weights": "neg-pos"}}},
         {"loss": {"asymmetric": {"class_weights": "effective-number"}}},
         {"data": {"sampler": "repeat-factor"}},
@@ -299,6 +300,23 @@ def test_what_is_to_change_the_training_does(manifest: Manifest, steady: Path, l
     start(configured((1, 0), STEADY, layer), manifest, RUN)
     assert not close(steady, RUN, within=1e-7)
     assert all(float(row["loss"]) < 5 for row in numbers(RUN))
+
+
+def test_pseudo_labels_are_learned_from_where_labels_are_hidden(manifest: Manifest) -> None:
+    layer: dict[str, Any] = {"data": {"hide_labels": 0.5}, "optim": {"pseudo_labels": 0.501}}
+    for from_epoch in (1, 2):
+        layer["optim"]["pseudo_from_epoch"] = from_epoch
+        start(configured((1, 0), STEADY, layer), manifest, Path(f"from-{from_epoch}"))
+    assert not close(Path("from-1"), Path("from-2"), within=1e-7)
+
+
+def test_every_inactive_label_hidden_needs_a_loss_that_uses_unknown_ones(manifest: Manifest) -> None:
+    hidden: dict[str, Any] = {"data": {"single_positive": True}}
+    with pytest.raises(UsageError, match=r"Every inactive training label is hidden.*\(selective\).*hidden_labels=inactive"):
+        start(configured((1, 0), STEADY, hidden), manifest, RUN)
+    stage = {"stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}}}
+    start(configured((1, 0), STEADY, hidden, stage), manifest, RUN)
+    assert load_model(RunDirectory(RUN).best).card.trained["scores"] == "no probabilities"
 
 
 def test_contrastive_losses_of_micro_batches_are_near_those_of_the_batch(manifest: Manifest) -> None:

@@ -25,7 +25,9 @@ from tests.conftest import make_coco
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
 MIXED: dict[str, Any] = {
-    "stages": {name: {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd"} for name in ("classification", "contrastive")}
+    "stages": {
+        name: {"mixup": 0.4, "cutmix": 1.0, "mix": "splice", "optimizer": "sgd"} for name in ("classification", "contrastive")
+    }
 }
 VIEWS: dict[str, Any] = {"stages": {"contrastive": {"views": 2}}, "data": {"sampler": "repeat-factor", "workers": 1}}
 

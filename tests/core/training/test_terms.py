@@ -25,9 +25,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "splc": {"correct": False},
     "selective": {"prior": torch.tensor([0.9, 0.1, 0.1])},
 }
-NAMES = [
-    name for name in TERMS if name not in ("auxiliary", "penalty", "dictionary")
-]  # which need a head with branches, or a dictionary
+OTHERS = ("auxiliary", "penalty", "splice_consistency", "dictionary")  # which need branches, measures, spliced images
+NAMES = [name for name in TERMS if name not in OTHERS]
 
 
 @pytest.fixture
@@ -128,6 +127,4 @@ def test_a_term_that_is_not_finite_is_named(value: float) -> None:
 
 
 def test_every_term_has_options_and_a_short_name() -> None:
-    assert (
-        set(TERMS) == {*LossSection.model_fields, "zlpr", "auxiliary", "penalty", "dictionary"} == set(SHORT)
-    )  # whose options are those of the main term
+    assert set(TERMS) == {*LossSection.model_fields, "zlpr", *OTHERS} == set(SHORT)  # whose options are those of the main term
