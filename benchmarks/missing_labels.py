@@ -88,10 +88,10 @@ def fit(loss: Callable[..., Tensor], features: Tensor, targets: Tensor, strength
         def closure(optimizer: torch.optim.LBFGS = optimizer, step: dict[str, bool] = step) -> Tensor:
             optimizer.zero_grad()
             value = targets.shape[1] * loss(layer(features), targets, **step) + strength * layer.weight.square().sum() / 2
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     return layer
 
 
@@ -112,7 +112,7 @@ def variants(split: Split) -> dict[str, Callable[..., Tensor]]:
     """The losses for the labels of a split, those with class weights too."""
     active, inactive = torch.from_numpy(split.class_counts()), torch.from_numpy(split.inactive_counts())
     prior = active / (active + inactive).clamp(min=1)
-    result = {**LOSSES, "selective": partial(selective_loss, prior=prior)}
+    result: dict[str, Callable[..., Tensor]] = {**LOSSES, "selective": partial(selective_loss, prior=prior)}
     for kind in WEIGHTS:
         weights = class_weights(kind, active, inactive)
         assert weights is not None
