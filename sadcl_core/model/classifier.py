@@ -33,9 +33,11 @@ class ClassifierOutput(HeadOutput):
 
     Attributes:
         image_features: (B, D_b), the deepest feature map averaged over its locations.
+        maps: (B, D_i, h_i, w_i), what the head read.
     """
 
     image_features: Tensor = field(kw_only=True)
+    maps: tuple[Tensor, ...] = field(default=(), kw_only=True)
 
 
 class Classifier(nn.Module):
@@ -154,6 +156,7 @@ class Classifier(nn.Module):
             output.auxiliary,
             output.measures,
             image_features=maps[-1].mean(dim=(2, 3)),
+            maps=maps,
         )
 
     @property

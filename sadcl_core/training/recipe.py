@@ -552,19 +552,23 @@ class TrainingRecipe:
         images, targets = self.prepare_batch(batch, step)
         split = split_batch(images, targets, parts=self.micro_batches, batch_size=len(batch[1]))
         parts = [self.splice(*part, step, number) for number, part in enumerate(split, start=1)]
-        batch_totals = totals([part for _, part, _ in parts]) if len(parts) > 1 else {}
+        learned: list[Tensor] = []  # targets of the micro-batches that their terms are means over
+        for number, (_, some_targets, _) in enumerate(parts if len(parts) > 1 else (), start=1):
+            self.seed_step(step, number)
+            learned.append(self.training_step.reveal(some_targets)[1])
+        batch_totals = totals(learned) if learned else {}
         values: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         features: list[Tensor] = []
         places: list[Tensor] = []
         first = 0  # image of the micro-batch
         self.optimizer.zero_grad()
         for number, (some_images, some_targets, splices) in enumerate(parts, start=1):
-            torch.manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), number))
+            self.seed_step(step, number)
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
                     terms, some_features, some_places = self.model(some_images, some_targets, first, splices)
                 if batch_totals:  # each term is a mean over a micro-batch, and is to be one over the batch
-                    shares = totals([some_targets])
+                    shares = totals([learned[number - 1]])
                     terms = {
                         name: term * shares[TERMS[name].over] / batch_totals[TERMS[name].over] for name, term in terms.items()
                     }
@@ -581,6 +585,10 @@ class TrainingRecipe:
         if self.bank is not None:
             self.bank.write(torch.cat(features), torch.cat(places))
         return losses
+
+    def seed_step(self, step: int, number: int) -> None:
+        """Seed what is drawn in a micro-batch, counted from 1."""
+        torch.manual_seed(seed_of(self.seed, self.progress.epoch, step, get_rank(), number))
 
     def prepare_batch(self, batch: Batch, step: int) -> tuple[Inputs, Tensor]:
         """Return images (B * V, 3, S, S) normalised, or maps, and targets (B * V, K) on the device, mixed as the stage asks."""
@@ -604,8 +612,9 @@ class TrainingRecipe:
         optim = self.config.optim
         if not optim.pseudo_labels or self.progress.epoch < optim.pseudo_from_epoch:
             return targets
+        parts = split_batch(images, targets, parts=self.micro_batches, batch_size=len(targets))
         with self.accelerator.autocast():
-            scores = self.ema.module.eval()(images).logits.float().sigmoid()
+            scores = torch.cat([self.ema.module.eval()(some).logits.float().sigmoid() for some, _ in parts])
         return with_pseudo_labels(targets, scores, optim.pseudo_labels)
 
     def update_weights(self, step: int) -> None:

@@ -101,7 +101,8 @@ def check_stages(config: RunConfig) -> None:
         )
     for name, stage in config.stages.items():
         for loss in stage.weights:
-            _check_loss(name, stage, loss, head, options)
+            _check_loss(name, loss, head, options)
+        _check_added(name, stage, config)
         if stage.known_share:
             _check_known(name, stage, head)
         if config.features.once and stage.epochs:
@@ -110,19 +111,34 @@ def check_stages(config: RunConfig) -> None:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 
 
-def _check_loss(name: str, stage: StageSection, loss: str, head: str, options: Section) -> None:
+def _check_loss(name: str, loss: str, head: str, options: Section) -> None:
     """Raise a UsageError if a loss of a stage is unknown, or reads what the head does not give."""
     if loss not in TERMS:
         raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
-    if loss == "splice_consistency" and stage.mix != "splice":
-        raise UsageError(
-            f"Stage {name}: the loss splice_consistency compares spliced images. Add --set stages.{name}.mix=splice."
-        )
     kind = resolve(HEADS, head, kind="head")
     if loss == "auxiliary" and not any(kind.AUXILIARY.values()):
         raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
     if TERMS[loss].measures - kind.measured(options):
         raise UsageError(f"Stage {name}: the head {head} with its options has nothing for the loss {loss}. Leave it out.")
+
+
+def _check_added(name: str, stage: StageSection, config: RunConfig) -> None:
+    """Raise a UsageError if a stage adds spliced images or pseudo labels that its losses or its bank cannot use, or adds none."""
+    if "splice_consistency" in stage.weights and stage.mix != "splice":
+        raise UsageError(
+            f"Stage {name}: the loss splice_consistency compares spliced images. Add --set stages.{name}.mix=splice."
+        )
+    if stage.mix == "splice" and config.loss.sample_to_sample.bank == "batch" and config.bank_slots(stage):
+        raise UsageError(
+            f"Stage {name}: the bank has a slot for each image of a batch and none for spliced ones. Set "
+            f"stages.{name}.mix=none, or loss.sample_to_sample.bank=ring."
+        )
+    unsure = [loss for loss in stage.weights if not TERMS[loss].probabilities]
+    if config.optim.pseudo_labels and stage.epochs and unsure:
+        raise UsageError(
+            f"Stage {name}: optim.pseudo_labels takes scores for probabilities, and those of the loss {unsure[0]} are none. Set "
+            "optim.pseudo_labels=0, or take the loss asymmetric."
+        )
 
 
 def _check_known(name: str, stage: StageSection, head: str) -> None:

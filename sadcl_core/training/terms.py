@@ -56,7 +56,6 @@ class LossInputs:
         first: place of the first of these images in the batch of this process.
         prior: (K,) share of the images in which each class is active, by the labels that are known; or None.
         splices: cells of the spliced images behind the others, or None.
-        maps: feature maps of all of them.
     """
 
     classifier: Classifier
@@ -69,7 +68,6 @@ class LossInputs:
     first: int = 0
     prior: Tensor | None = None
     splices: Splices | None = None
-    maps: tuple[Tensor, ...] = ()
 
     @property
     def weights(self) -> dict[str, Tensor | None]:
@@ -163,12 +161,14 @@ def _selective(inputs: LossInputs) -> Tensor:
 def _splice_consistency(inputs: LossInputs) -> Tensor:
     """Return the mean over cells of BCE between the scores of a cell and of the image that it shows, which is not changed."""
     splices, logits = inputs.splices, inputs.output.logits
-    if splices is None:
-        return logits.sum() * 0
-    cells = tuple(splices.cells(some[len(logits) - len(splices.sources) :]) for some in inputs.maps)
-    scores = logits.detach()[splices.sources.flatten()].float().sigmoid()
-    cost = F.binary_cross_entropy_with_logits(inputs.classifier.classify(cells).logits.float(), scores, reduction="none")
-    return (cost.mean(dim=1) * splices.shown.flatten()).mean()
+    cost = logits[:0].sum(dim=1)  # of each cell; a process with a single image has no spliced one
+    if splices is not None:
+        cells = tuple(splices.cells(maps[-len(splices.sources) :]) for maps in inputs.output.maps)
+        scores = logits.detach()[splices.sources.flatten()].sigmoid()
+        costs = F.binary_cross_entropy_with_logits(inputs.classifier.classify(cells).logits, scores, reduction="none")
+        cost = costs.float().mean(dim=1) * splices.shown.flatten()
+    cost = all_gather_with_grad(cost.float())
+    return cost.sum() / max(len(cost), 1)
 
 
 def _sample_to_sample(inputs: LossInputs) -> Tensor:
@@ -321,6 +321,10 @@ class TrainingStep(nn.Module):
         self.known_share = known_share
         self.epoch = 1
 
+    def reveal(self, targets: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the labels (B, K) that are given with the images, if any, and those that are left to learn; drawn by torch."""
+        return reveal(targets, share=self.known_share) if self.known_share else (None, targets)
+
     def forward(
         self, images: Inputs, targets: Tensor, first: int = 0, splices: Splices | None = None
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -336,27 +340,19 @@ class TrainingStep(nn.Module):
             The terms of all processes together, without weights, and what the bank is to remember of this process: features
             (n, D), their places in the batch and classes (n, 2).
         """
-        known = None
-        if self.known_share:
-            known, targets = reveal(targets, share=self.known_share)
-        maps: tuple[Tensor, ...] = ()
-        if splices is None or isinstance(images, tuple):
-            output = self.classifier(images, known=known)
-        else:
-            maps = self.classifier.features(images)
-            output = self.classifier.classify(maps, known=known)
+        known, targets = self.reveal(targets)
+        output = self.classifier(images, known=known)
         inputs = LossInputs(
             self.classifier,
             output,
             targets,
             self.bank,
             self.options,
-            self.class_weights,
-            self.epoch,
-            first,
-            self.prior,
-            splices,
-            maps,
+            class_weights=self.class_weights,
+            epoch=self.epoch,
+            first=first,
+            prior=self.prior,
+            splices=splices,
         )
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:

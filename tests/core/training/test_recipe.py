@@ -17,9 +17,11 @@ from sadcl_core.data.dataset import Batch
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.known_labels import reveal
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import BestEpoch, read_state_card
+from sadcl_core.training.batches import split_batch
 from sadcl_core.training.listeners.events import (
     EpochDone,
     Event,
@@ -317,6 +319,32 @@ def test_every_inactive_label_hidden_needs_a_loss_that_uses_unknown_ones(manifes
     stage = {"stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}}}
     start(configured((1, 0), STEADY, hidden, stage), manifest, RUN)
     assert load_model(RunDirectory(RUN).best).card.trained["scores"] == "no probabilities"
+
+
+def test_the_mean_over_labels_that_are_not_revealed_is_that_of_the_whole_batch(manifest: Manifest) -> None:
+    expected: list[float] = []
+
+    class Watched(TrainingRecipe):
+        def try_step(self, batch: Batch, step: int) -> dict[str, float]:
+            parts = split_batch(*self.prepare_batch(batch, step), parts=3, batch_size=len(batch[1]))
+            costs, labels = 0.0, 0
+            for number, (images, targets) in enumerate(parts, start=1):
+                self.seed_step(step, number)
+                with torch.no_grad():
+                    terms, _, _ = self.training_step(images, targets)
+                self.seed_step(step, number)
+                _, left = reveal(targets, share=0.9)
+                costs += terms["asymmetric"].item() * int((left >= 0).sum())
+                labels += int((left >= 0).sum())
+            expected.append(costs / labels)
+            losses = super().try_step(batch, step)
+            assert losses["asymmetric"] == pytest.approx(expected[-1], rel=1e-5)
+            return losses
+
+    head = {"head": "c_tran", "heads": {"c_tran": {"width": 16, "feedforward": 16, "dropout": 0.0, "layers": 1}}}
+    layer = {"model": head, "stages": {"classification": {"known_share": 0.9}}, "compute": {"accumulate": 3}}
+    start(configured((1, 0), STEADY, layer), manifest, RUN, recipe_class=Watched)
+    assert len(expected) == 4
 
 
 def test_contrastive_losses_of_micro_batches_are_near_those_of_the_batch(manifest: Manifest) -> None:

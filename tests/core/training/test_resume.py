@@ -29,7 +29,11 @@ MIXED: dict[str, Any] = {
         name: {"mixup": 0.4, "cutmix": 1.0, "mix": "splice", "optimizer": "sgd"} for name in ("classification", "contrastive")
     }
 }
-VIEWS: dict[str, Any] = {"stages": {"contrastive": {"views": 2}}, "data": {"sampler": "repeat-factor", "workers": 1}}
+VIEWS: dict[str, Any] = {
+    "stages": {"contrastive": {"views": 2}},
+    "data": {"sampler": "repeat-factor", "workers": 1, "hide_labels": 0.3},
+    "optim": {"pseudo_labels": 0.51, "pseudo_from_epoch": 1},
+}
 
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -8,8 +8,9 @@ import pytest
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
+from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.training.setup import make_card
+from sadcl_core.training.setup import check_stages, gives_probabilities, make_card
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,37 @@ def test_a_card_says_what_the_weights_were_before(tmp_path: Path, begun: dict[st
     card = make_card(RunConfig(model=section), classifier, manifest)
     assert (card.first_weights.source, card.first_weights.licence) == (source, licence)
     assert not card.model.pretrained  # nothing is fetched for a model file
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        ({"stages": {"contrastive": {"losses": {"splice_consistency": 1}}}}, "stages.contrastive.mix=splice"),
+        (
+            {
+                "stages": {"contrastive": {"mix": "splice", "losses": {"sample_to_sample": 1}}},
+                "loss": {"sample_to_sample": {"bank": "batch"}},
+            },
+            "bank=ring",
+        ),
+        ({"stages": {"classification": {"losses": {"zlpr": 1}}}, "optim": {"pseudo_labels": 0.9}}, "those of the loss zlpr are"),
+    ],
+)
+def test_images_and_labels_that_cannot_be_added_are_refused(layer: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        check_stages(RunConfig.model_validate(layer))
+
+
+@pytest.mark.parametrize(
+    ("layer", "probabilities"),
+    [
+        ({}, True),
+        ({"loss": {"asymmetric": {"class_weights": "neg-pos"}}}, False),
+        ({"loss": {"asymmetric": {"clip": 0.05}}}, False),
+        ({"stages": {"classification": {"gamma_neg": 4.0}}}, False),
+        ({"stages": {"classification": {"gamma_neg": 4.0}, "contrastive": {"epochs": 1}}}, True),  # which comes after it
+        ({"stages": {"contrastive": {"epochs": 1, "losses": {"asymmetric": 1.0, "two_way": 0.1}}}}, False),
+    ],
+)
+def test_which_losses_of_the_last_stage_make_scores_probabilities(layer: dict[str, Any], probabilities: bool) -> None:
+    assert gives_probabilities(RunConfig.model_validate(layer)) == probabilities

@@ -31,7 +31,7 @@ def make(name: str, options: dict[str, Any], *, classes: int = 3) -> Head:
 @every_head
 def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
     head = make(name, options)
-    for height, width in ((4, 4), (3, 5)):
+    for height, width in ((4, 4), (3, 5), (1, 2)):
         output = head(inputs_of(head, torch.randn(2, 6, height, width)), need_attention=True)
         assert output.logits.shape == (2, 3)
         assert output.label_features.shape == (2, 3, head.width)
