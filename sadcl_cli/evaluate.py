@@ -238,12 +238,7 @@ def evaluate_command(
 
 
 def _refuse(context: typer.Context, subjects: list[Path], *, named: bool) -> None:
-    """Raise an error for options that contradict each other, or that would be ignored.
-
-    Raises:
-        UsageError: there are more than two models, or an option was given that would change nothing.
-        DataError: the --scores are no file of scores.
-    """
+    """Raise an error for options that contradict each other, or that would be ignored."""
     from sadcl_core.errors import DataError, UsageError
     from sadcl_core.evaluation.scores_file import is_scores_file
     from sadcl_core.runs.card import is_checkpoint

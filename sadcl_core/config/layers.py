@@ -283,23 +283,20 @@ def _wrong_value(key: str, detail: ErrorDetails, source: str | None, node: Schem
 
 
 def _unknown_key(key: str, value: Any, source: str, known: Mapping[str, Schema]) -> str:
-    """Return a sentence for a key that does not exist, with advice when the known keys are given."""
+    """Return a sentence for a key that does not exist; if known keys are given with those spelt alike, or of the same table."""
     inner = list(flatten({key: value}))
     key = (inner[0] if len(inner) == 1 else key)[:MAX_LETTERS]
-    advice = f" {_nearest(key, known)}" if known else ""
-    return f"There is no setting {key} (from {source}).{advice}"
-
-
-def _nearest(key: str, known: Mapping[str, Schema]) -> str:
-    """Return one sentence with the one or two keys that are spelt most alike, or with the keys of the same table."""
+    sentence = f"There is no setting {key} (from {source})."
+    if not known:
+        return sentence
     parent, _, name = key.replace("-", "_").rpartition(".")
     leaves = {other: other.rpartition(".")[2] for other in known}
     near = difflib.get_close_matches(name, leaves.values(), n=1)
     alike = [other for other, leaf in leaves.items() if leaf in near]
     matches = difflib.get_close_matches(key, alike, n=1, cutoff=0.9) or alike[:2]
     if matches:
-        return f"Did you mean {' or '.join(map(repr, matches))}?"
+        return f"{sentence} Did you mean {' or '.join(map(repr, matches))}?"
     while parent and parent not in known:
         parent = parent.rpartition(".")[0]
     choices = [leaf for other, leaf in leaves.items() if other.rpartition(".")[0] == parent]
-    return f"Choose from: {', '.join(choices)}." if choices else f"{parent} has no settings."
+    return f"{sentence} " + (f"Choose from: {', '.join(choices)}." if choices else f"{parent} has no settings.")

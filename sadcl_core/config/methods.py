@@ -135,55 +135,27 @@ P2S = {name: weight for name, weight in BOTH.items() if name != "sample_to_sampl
 BANK = RunConfig().loss.sample_to_sample.bank_slots
 
 METHODS: dict[str, Method] = {
-    "sadcl": Method(
-        "SARL, then S2S (memory bank) and P2S contrast",
-        "SADCL",
-        _layer("sarl", SARL, second=BOTH, bank_slots=BANK),
-    ),
-    "sarl": Method(
-        "a transformer reads one feature per label",
-        "SADCL, stage 1",
-        _layer("sarl", SARL),
-    ),
+    "sadcl": Method("SARL, then S2S (memory bank) and P2S contrast", "SADCL", _layer("sarl", SARL, second=BOTH, bank_slots=BANK)),
+    "sarl": Method("a transformer reads one feature per label", "SADCL, stage 1", _layer("sarl", SARL)),
     "sarl-no-encoder": Method(
-        "SARL without its encoder: SARL*",
-        "SADCL, ablation",
-        _layer("sarl", {**SARL, "encoder_layers": 0}),
+        "SARL without its encoder: SARL*", "SADCL, ablation", _layer("sarl", {**SARL, "encoder_layers": 0})
     ),
     "sarl-s2s": Method(
-        "SARL, then S2S contrast (memory bank)",
-        "SADCL, ablation",
-        _layer("sarl", SARL, second=S2S, bank_slots=BANK),
+        "SARL, then S2S contrast (memory bank)", "SADCL, ablation", _layer("sarl", SARL, second=S2S, bank_slots=BANK)
     ),
-    "sarl-p2s": Method(
-        "SARL, then P2S contrast",
-        "SADCL, ablation",
-        _layer("sarl", SARL, second=P2S),
-    ),
-    "baseline": Method(
-        "global average pooling, one linear layer",
-        "SADCL, ResNet-101*",
-        _layer("pooled", {"pooling": "mean"}),
-    ),
+    "sarl-p2s": Method("SARL, then P2S contrast", "SADCL, ablation", _layer("sarl", SARL, second=P2S)),
+    "baseline": Method("global average pooling, one linear layer", "SADCL, ResNet-101*", _layer("pooled", {"pooling": "mean"})),
     "baseline-max": Method(
-        "maximum over the locations, one linear layer",
-        "SADCL, ResNet-101*",
-        _layer("pooled", {"pooling": "max"}),
+        "maximum over the locations, one linear layer", "SADCL, ResNet-101*", _layer("pooled", {"pooling": "max"})
     ),
-    "baseline-gem": Method(
-        "generalised mean over the locations, one linear layer",
-        "GeM",
-        _layer("pooled", {"pooling": "gem"}),
-    ),
+    "baseline-gem": Method("generalised mean over the locations, one linear layer", "GeM", _layer("pooled", {"pooling": "gem"})),
     "baseline-contrastive": Method(
         "baseline, then I2I contrast over two views",
         "MulCon, its claim",
         _layer("pooled", second={**CLASSIFICATION, "image_to_image": 0.5}, views=2),
     ),
     "baseline-two-views": Method(
-        "baseline over two views, no contrast",
-        "MulCon, its claim",
-        _layer("pooled", second=CLASSIFICATION, views=2),
+        "baseline over two views, no contrast", "MulCon, its claim", _layer("pooled", second=CLASSIFICATION, views=2)
     ),
     "mulcon": Method(
         "set attention, then S2S contrast over two views",
@@ -191,85 +163,39 @@ METHODS: dict[str, Method] = {
         _layer("mulcon", second={**CLASSIFICATION, "sample_to_sample": 0.5}, views=2),
     ),
     "mulcon-classification": Method(
-        "set attention over two views, no contrast",
-        "MulCon, ablation",
-        _layer("mulcon", second=CLASSIFICATION, views=2),
+        "set attention over two views, no contrast", "MulCon, ablation", _layer("mulcon", second=CLASSIFICATION, views=2)
     ),
-    "linear-probe": Method(
-        "frozen features, logistic regression; strength by cross-validation",
-        "Kornblith",
-        _linear_probe(),
-    ),
-    "query2label": Method(
-        "the network of SARL, which is Query2Label's default",
-        "Query2Label",
-        _layer("sarl", SARL),
-    ),
+    "linear-probe": Method("frozen features, logistic regression; strength by cross-validation", "Kornblith", _linear_probe()),
+    "query2label": Method("the network of SARL, which is Query2Label's default", "Query2Label", _layer("sarl", SARL)),
     "query2label-self-attention": Method(
         "the same, whose classes look at each other",
         "Query2Label, its switches on",
         _layer("sarl", {**SARL, "self_attention": True}),
     ),
-    "csra": Method(
-        "locations are scored, the strongest count twice",
-        "CSRA",
-        _layer("csra"),
-    ),
+    "csra": Method("locations are scored, the strongest count twice", "CSRA", _layer("csra")),
     "ml-decoder": Method(
-        "fixed queries read from the locations, each for a group of classes",
-        "ML-Decoder",
-        _layer("ml_decoder"),
+        "fixed queries read from the locations, each for a group of classes", "ML-Decoder", _layer("ml_decoder")
     ),
-    "ml-gcn": Method(
-        "a graph of co-occurring classes makes the classifier from words",
-        "ML-GCN",
-        _layer("generated"),
-    ),
+    "ml-gcn": Method("a graph of co-occurring classes makes the classifier from words", "ML-GCN", _layer("generated")),
     "dsdl": Method(
         "scores are coefficients in a dictionary made from words",
         "DSDL",
         _layer("generated", {"generator": "dictionary"}, first={**CLASSIFICATION, "dictionary": 1.0}),
     ),
-    "add-gcn": Method(
-        "class features by masks, then a static graph and one of the image",
-        "ADD-GCN",
-        _layer("add_gcn"),
-    ),
-    "ssgrl": Method(
-        "words say where to look, classes exchange what they see on a graph",
-        "SSGRL",
-        _layer("ssgrl"),
-    ),
+    "add-gcn": Method("class features by masks, then a static graph and one of the image", "ADD-GCN", _layer("add_gcn")),
+    "ssgrl": Method("words say where to look, classes exchange what they see on a graph", "SSGRL", _layer("ssgrl")),
     "kggr": Method(
-        "SSGRL with a second graph over the classifier (our reading)",
-        "KGGR",
-        _layer("ssgrl", {"classifier_rounds": 3}),
+        "SSGRL with a second graph over the classifier (our reading)", "KGGR", _layer("ssgrl", {"classifier_rounds": 3})
     ),
-    "c-tran": Method(
-        "labels and locations in one encoder; labels may be known",
-        "C-Tran",
-        _layer("c_tran", known_share=0.75),
-    ),
+    "c-tran": Method("labels and locations in one encoder; labels may be known", "C-Tran", _layer("c_tran", known_share=0.75)),
     "tdrg": Method(
         "a transformer over three scales and a graph of class features",
         "TDRG",
         _layer("tdrg", first={**CLASSIFICATION, "auxiliary": 1.0}),
     ),
-    "adahgnn": Method(
-        "words look at two scales, a learned hypergraph joins the classes",
-        "AdaHGNN",
-        _layer("adahgnn"),
-    ),
-    "sst": Method(
-        "a transformer over space, then one over classes (our reading)",
-        "SST",
-        _layer("sst"),
-    ),
-    "p-gcn": Method(
-        "class features by masks on ML-GCN's graph (our reading)",
-        "P-GCN",
-        _layer("p_gcn"),
-    ),
+    "adahgnn": Method("words look at two scales, a learned hypergraph joins the classes", "AdaHGNN", _layer("adahgnn")),
+    "sst": Method("a transformer over space, then one over classes (our reading)", "SST", _layer("sst")),
+    "p-gcn": Method("class features by masks on ML-GCN's graph (our reading)", "P-GCN", _layer("p_gcn")),
     "ms-cma": Method(
         "attention by the cosine with label embeddings (our reading)",
         "MS-CMA",

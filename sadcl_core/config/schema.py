@@ -27,12 +27,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _boolean(value: Any) -> Any:
-    """Return the boolean that a word of YAML 1.1 means, and other values as they are."""
-    return BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
-
-
-BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # words of YAML 1.1
 LARGE, MOST = 1_000_000, 1_000_000_000_000  # beyond what any run has
 WIDEST = 65_536  # of a layer
 Weight = Annotated[float, Field(ge=0, le=LARGE), BeforeValidator(_number)]
@@ -49,8 +44,10 @@ class Section(BaseModel):
         annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = [annotation, *get_args(annotation)]
         if bool in kinds:
-            return _boolean(_text(value))
-        return _number(value) if int in kinds or float in kinds else _text(value)
+            value = BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+        elif int in kinds or float in kinds:
+            return _number(value)
+        return _text(value)
 
 
 class DataSection(Section):

@@ -102,16 +102,13 @@ def parse_interpretation(stored: Mapping[str, Any]) -> Interpretation:
         >>> parse_interpretation(asdict(account)) == account
         True
     """
-    files = [{**entry, "columns": tuple(_column(column) for column in entry["columns"])} for entry in stored["files"]]
+    files = [{**entry, "columns": tuple(Column(**column) for column in entry["columns"])} for entry in stored["files"]]
+    unknown = {column.role for entry in files for column in entry["columns"]}.difference(get_args(Role))
+    if unknown:
+        raise ValueError(f"{unknown.pop()} is no role of a column")
     return Interpretation(
         format=str(stored["format"]),
         files=tuple(FileReading(**entry) for entry in files),
         places=tuple(ImagePlace(**entry) for entry in stored["places"]),
         left_out=tuple(LeftOut(**{**entry, "names": tuple(entry["names"])}) for entry in stored["left_out"]),
     )
-
-
-def _column(stored: Mapping[str, Any]) -> Column:
-    if stored["role"] not in get_args(Role):
-        raise ValueError(f"{stored['role']} is no role of a column")
-    return Column(**stored)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sadcl_core.data.interpretation import Interpretation, parse_interpretation
-from sadcl_core.data.rows import SCHEMA, Box, Record, Rows, box_lists, renumbered
+from sadcl_core.data.rows import SCHEMA, Record, Rows, with_labels
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import regular, replacing, write_json
@@ -169,18 +169,9 @@ class Manifest:
     def with_classes(self, classes: tuple[str, ...], superclasses: tuple[str, ...] = ()) -> Manifest:
         """Return the same images with labels numbered by other classes, which include all of the manifest's own."""
         number = {name: k for k, name in enumerate(classes)}
-        order = np.array([number[name] for name in self.classes], np.int32)
-        rows = self.rows
-        for name in ("active", "unknown"):
-            lists = renumbered(rows[name].combine_chunks(), order)
-            rows = rows.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), lists)
-        boxes = [
-            None if row is None else tuple(Box(**{**box, "label": int(order[box["label"]])}) for box in row)
-            for row in rows["boxes"].to_pylist()
-        ]
-        if any(row is not None for row in boxes):
-            rows = rows.set_column(SCHEMA.get_field_index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
-        return Manifest(replace(self.description, classes=classes, superclasses=superclasses), rows)
+        place = np.array([number[name] for name in self.classes], np.int32)
+        description = replace(self.description, classes=classes, superclasses=superclasses)
+        return Manifest(description, with_labels(self.rows, place, len(classes)))
 
     def fingerprint(self) -> str:
         """Return a hash of every path, split and label."""

@@ -121,6 +121,33 @@ class Lists:
         return lists if order is None else renumbered(lists, order)
 
 
+def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> pa.Table:
+    """Return rows of a manifest whose class k is now class place[k] of `count`, or none where that is -1.
+
+    Classes may become one: it is active where one of its parts is, and unknown where none is and one of them is unknown.
+    """
+    before = np.zeros(0, np.int64)  # row times the number of classes plus the class, of each active label
+    for name in ("active", "unknown"):
+        lists = rows[name].combine_chunks()
+        row = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+        labels = place[lists.flatten().to_numpy()]
+        codes = np.setdiff1d(row[labels >= 0] * count + labels[labels >= 0], before)
+        before = codes
+        ends = np.searchsorted(codes, np.arange(len(rows) + 1) * count).astype(np.int32)
+        labels = (codes % max(count, 1)).astype(np.int32)
+        new = pa.ListArray.from_arrays(pa.array(ends), pa.array(labels))
+        rows = rows.set_column(rows.column_names.index(name), SCHEMA.field(name), new)
+    boxes = [
+        None
+        if row is None
+        else tuple(Box(**{**box, "label": int(place[box["label"]])}) for box in row if place[box["label"]] >= 0)
+        for row in rows["boxes"].to_pylist()
+    ]
+    if any(row is not None for row in boxes):
+        rows = rows.set_column(rows.column_names.index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
+    return rows
+
+
 def renumbered(lists: pa.ListArray, order: npt.NDArray[np.int32]) -> pa.ListArray:
     """Lists of class indices, each index k replaced by order[k], each list ascending again."""
     lengths = lists.value_lengths().to_numpy()

@@ -143,6 +143,18 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
 
 
+def json_line(line: str, path: Path, number: int) -> Any:
+    """Return the value of a line of JSON.
+
+    Raises:
+        DataError: it is not JSON.
+    """
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}, row {number} is not JSON ({str(error)[:100]}). Mend the line.") from None
+
+
 def read_yaml(path: Path) -> Any:
     """Read a small YAML document whose values are texts, lists and mappings.
 

@@ -227,7 +227,8 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str: 
     if format == "md":
         header, *lines = [f"| {' | '.join(map(_in_markdown, row))} |" for row in table]
         return "\n".join([header, f"| {' | '.join([':--', *['--:'] * (len(columns) - 1)])} |", *lines, ""])
-    header, *lines = [rf"{' & '.join(map(_in_latex, row))} \\" for row in table]
+    escaped = [[" ".join(cell.split()).translate(_LATEX) for cell in row] for row in table]
+    header, *lines = [rf"{' & '.join(row)} \\" for row in escaped]
     spec = "l" + "r" * (len(columns) - 1)
     rule = r"\hline"
     return "\n".join([rf"\begin{{tabular}}{{{spec}}}", rule, header, rule, *lines, rule, r"\end{tabular}", ""])
@@ -254,10 +255,6 @@ def _in_csv(text: str) -> str:
 def _in_markdown(text: str) -> str:
     escaped = " ".join(text.split()).translate(_MARKDOWN)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word it means itself
-
-
-def _in_latex(text: str) -> str:
-    return " ".join(text.split()).translate(_LATEX)
 
 
 _MARKDOWN = {ord(sign): f"\\{sign}" for sign in "\\`*[]|"} | {ord("<"): "&lt;", ord("&"): "&amp;"}

@@ -15,7 +15,6 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, NotFiniteError, SadclError, UsageError
 from sadcl_core.evaluation.evaluate import evaluate
-from sadcl_core.evaluation.result import Evaluation
 from sadcl_core.experiments.plan import Plan, PlannedRun, first_stage_key
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.runs.lock import runs_elsewhere
@@ -188,18 +187,13 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
         batch_size=data.batch_size,
         workers=data.workers,
     )
+    common = result.per_class["AP_interpolated"][result.per_class["positives"] >= COMMON]  # no AP that hangs on one image
     scores: dict[str, float | None] = {
         "mAP_interpolated": round(result.map_interpolated, 4),
         "mAP_non_interpolated": round(result.map_non_interpolated, 4),
         "mAP_interpolated_last_epoch": float(directory.read_results()[-1]["mAP_interpolated"]),
-        "mAP_interpolated_common": _map_of_common_classes(result),
+        "mAP_interpolated_common": round(float(common.mean()), 4) if len(common) else None,
         **{name: round(result.rows["all"][name], 4) for name in ("OF1", "CF1", "macro_F1")},
     }
     directory.write_status(**{SCORES: scores})
     return scores
-
-
-def _map_of_common_classes(result: Evaluation) -> float | None:
-    """Return the mAP over the classes with enough positives for an AP that does not hang on one image; None without any."""
-    values = result.per_class["AP_interpolated"][result.per_class["positives"] >= COMMON]
-    return round(float(values.mean()), 4) if len(values) else None

@@ -132,7 +132,8 @@ class Comparison:
         for method in self.methods:
             compared = ["", ""]
             if method != first:
-                compared = [_signed(self.difference(method)), f"{self.higher(method)}/{self.both(method)}"]
+                difference = str(self.difference(method))
+                compared = [f"{'' if difference[0] == '-' else '+'}{difference}", f"{self.higher(method)}/{self.both(method)}"]
             means = (str(Spread(self.spread(method, score).mean, None)) for score in others)
             table.append([method, str(self.spread(method)), *means, *compared])
         return table
@@ -205,7 +206,3 @@ def _spread(values: npt.NDArray[np.float64]) -> Spread:
     if np.isnan(values).any():
         return Spread(None, None)
     return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
-
-
-def _signed(spread: Spread) -> str:
-    return str(spread) if spread.mean is None or spread.mean < 0 else f"+{spread}"

@@ -104,8 +104,7 @@ def load_file(backbone: Backbone, path: Path) -> LoadedWeights:
     Raises:
         DataError: the file is missing, holds no weights, or fits nowhere.
     """
-    stored = read_tensors(path)
-    return load_tensors(backbone, stored, source=str(path))
+    return load_tensors(backbone, read_tensors(path), source=str(path))
 
 
 def read_tensors(path: Path, *, ema: bool = False) -> dict[str, Tensor]:

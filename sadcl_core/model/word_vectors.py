@@ -164,11 +164,7 @@ def _read(path: Path, needed: set[str]) -> Vectors:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text, packed or not.
-
-    Raises:
-        ValueError: a line is too long for a vector.
-    """
+    """Yield the lines of a text, packed or not."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         while line := file.readline(LONGEST):
             if len(line) == LONGEST:

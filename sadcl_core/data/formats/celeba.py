@@ -10,11 +10,11 @@ img_align_celeba/000001.jpg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import UNASSIGNED, Source
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.formats.source import UNASSIGNED
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
@@ -28,15 +28,6 @@ FLAGS = {"1": True, "-1": False}
 def recognises(path: Path) -> bool:
     """Return True if a file is called as CelebA's."""
     return path.stem == NAME
-
-
-def read(source: Source) -> Manifest:
-    """Read the attributes, and the partition beside them.
-
-    Raises:
-        DataError: a row has another number of attributes, or an image is in no part.
-    """
-    return read_listing(source, "celeba", _listing, content="CelebA's attributes", paths="near")
 
 
 def _listing(path: Path) -> Listing:
@@ -65,3 +56,6 @@ def _entries(path: Path, rows: Iterator[list[str]], count: int, splits: dict[str
         if splits and not split:
             raise DataError(f"{path}, image {number}: {image[:60]} is in no part of {PARTITION}. Fetch both again.")
         yield Entry(image, [k for k, cell in enumerate(cells) if FLAGS[cell]], split=split)
+
+
+read = partial(read_listing, kind="celeba", parse=_listing, content="CelebA's attributes", paths="near")

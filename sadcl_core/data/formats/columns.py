@@ -391,11 +391,7 @@ class _Named(_Columns):
         return _Labels(flags=own) if own else None
 
     def _label_column(self, free: Sequence[int]) -> int | None:
-        """Return the column called as those of labels are, else the only one whose last word is such a name.
-
-        Raises:
-            DataError: several are called so and hold texts.
-        """
+        """Return the column called as those of labels are, else the only one whose last word is such a name."""
         named = find_column([self.header[k] for k in free], LABEL_COLUMNS)
         if named is not None:
             called = [k for k in free if self._is_called_labels(k)]

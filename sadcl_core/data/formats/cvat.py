@@ -11,6 +11,7 @@ Every tag and shape counts. Classes are those that the task lists.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -18,8 +19,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.formats.source import split_name
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".xml",)
@@ -28,20 +28,8 @@ HEAD = 4096  # bytes in which the file begins
 
 def recognises(path: Path) -> bool:
     """Return True if a file begins as CVAT's do."""
-    try:
-        with path.open("rb") as file:
-            return b"<annotations" in file.read(HEAD)
-    except OSError:
-        return False
-
-
-def read(source: Source) -> Manifest:
-    """Read one export per split, or one of all.
-
-    Raises:
-        DataError: a file is no export, or one of a video.
-    """
-    return read_listing(source, "cvat", _listing, content="an XML export of CVAT")
+    with path.open("rb") as file:
+        return b"<annotations" in file.read(HEAD)
 
 
 def _listing(path: Path) -> Listing:
@@ -54,7 +42,9 @@ def _listing(path: Path) -> Listing:
             if element.tag == "label" and (name := element.findtext("name")):
                 classes.append(name.strip())
             if element.tag == "image":
-                entries.append(_entry(element))
+                names = [shape.attrib["label"] for shape in element if "label" in shape.attrib]
+                split = split_name(element.attrib.get("subset", ""))
+                entries.append(Entry(element.attrib["name"], names, split=split, boxes=[*_boxes(element)]))
                 element.clear()
     except DefusedXmlException:
         raise DataError(f"{path} declares XML entities or a document type, which CVAT never does. Export it again.") from None
@@ -63,12 +53,10 @@ def _listing(path: Path) -> Listing:
     return Listing([*dict.fromkeys(classes)], entries)
 
 
-def _entry(image: Element) -> Entry:
-    names = [shape.attrib["label"] for shape in image if "label" in shape.attrib]
-    return Entry(image.attrib["name"], names, split=split_name(image.attrib.get("subset", "")), boxes=[*_boxes(image)])
-
-
 def _boxes(image: Element) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
     for box in image.iterfind("box"):
         left, top, right, bottom = (float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
         yield box.attrib["label"], (left, top, right - left, bottom - top)
+
+
+read = partial(read_listing, kind="cvat", parse=_listing, content="an XML export of CVAT")

@@ -10,12 +10,11 @@ Every annotation with a class counts: labels, boxes, polygons, masks.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import Source
-from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import mentions, read_json
 
 SUFFIXES = (".json",)
@@ -24,15 +23,6 @@ SUFFIXES = (".json",)
 def recognises(path: Path) -> bool:
     """Return True if a file has the keys of the format."""
     return mentions(path, "items", "categories", "annotations") and not mentions(path, "images")
-
-
-def read(source: Source) -> Manifest:
-    """Read one file per subset, or one of all.
-
-    Raises:
-        DataError: a file is not Datumaro's, or an annotation names an unknown class.
-    """
-    return read_listing(source, "datumaro", _listing, content="Datumaro's JSON")
 
 
 def _listing(path: Path) -> Listing:
@@ -50,3 +40,6 @@ def _entry(item: dict[str, Any], classes: list[str]) -> Entry:
         raise ValueError(f"item {item['id']!r:.60} has label {wrong!r:.20}, but there are {len(classes)} classes, counted from 0")
     boxes = [(classes[entry["label_id"]], entry["bbox"]) for entry in labelled if entry.get("type") == "bbox"]
     return Entry(media.get("path") or item["id"], [classes[number] for number in numbers], boxes=boxes)
+
+
+read = partial(read_listing, kind="datumaro", parse=_listing, content="Datumaro's JSON")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from sadcl_core.data.formats import BUILT_IN, FORMATS
 from sadcl_core.data.formats.beside import kind_beside
@@ -24,9 +28,12 @@ BESIDE = ("annotations", "labels", "data", "anno")  # folders in which label fil
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
 LINES = (".jsonl", ".ndjson")
+TABLES = (*LINES, ".json", ".csv", ".tsv", ".parquet")
 LOOKED_AT = 1000  # files in the folders below one without labels
 SHOWN = 3  # of these that are named
 HEAD = 20  # lines of a file in an unknown format that are looked at
+# what readers raise on files that are in another format, or damaged
+UNREADABLE = (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -73,15 +80,16 @@ def detect(path: Path, *, expected: str = "") -> LabelFiles:
     if path.is_dir():
         with readable(path, "a folder"):
             matches = [*_in_folder(path, readers)]
-            if matches[0].files if matches else not expected:
-                _refuse_damaged(path, matches[0].files if matches else {})
+            files = matches[0].files if matches else {}
+            for other in _candidates(path, TABLES) if files or not (matches or expected) else ():
+                if not files or split_of_file(other, path) not in (UNASSIGNED, *files):  # it would be passed over
+                    _explain(other)
     else:
         matches = [LabelFiles(name, {split_of_file(path): path}) for name, module in readers.items() if _accepts(module, path)]
     if not matches:
         return _insist(path, expected, readers)
     first, *others = matches if path.is_dir() else matches[:1]  # a file is in the format that says the most of it
-    notes = [*first.notes, *(_beside(path) if path.is_dir() else ())]
-    notes += _passed_over(path, first) if path.is_dir() and first.files else ()
+    notes = [*first.notes, *(_notes_on_others(path, first) if path.is_dir() else ())]
     if others:
         names = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in others]
         notes.append(f"read as {first.format}; also there, and not read: {', '.join(names)}. --format says otherwise")
@@ -123,11 +131,14 @@ def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]
 
 
 def _accepts(module: Any, path: Path) -> bool:
-    """Return True if a file is in a format, or stands for a folder in it."""
+    """Return True if a file is in a format, or stands for a folder in it; one that its reader cannot read is in none."""
     suffix = path.suffix.lower()
     if not path.is_file() or suffix not in module.SUFFIXES:
         return suffix in getattr(module, "DESCRIPTIONS", ())
-    return bool(module.recognises(path))
+    try:
+        return bool(module.recognises(path))
+    except UNREADABLE:
+        return False
 
 
 def _by_split(name: str, folder: Path, files: Sequence[Path], *, parts: bool) -> LabelFiles:
@@ -165,26 +176,16 @@ def _candidates(folder: Path, suffixes: Sequence[str], *, most: int = MANY) -> I
             yield from (path for path in files if not kind_beside(path))
 
 
-def _beside(folder: Path) -> list[str]:
-    """Return a note on each file that looks like a table of labels and is another list."""
-    kinds = {path.name: kind_beside(path) for path in islice(sorted(folder.iterdir()), MANY)}
-    return [f"{name} is {kind} and was not read as labels" for name, kind in kinds.items() if kind and name != CLASS_LIST]
-
-
-def _passed_over(folder: Path, labels: LabelFiles) -> tuple[str, ...]:
-    """Return a note on files that are called after a split and hold no labels, as a test set to be submitted does."""
+def _notes_on_others(folder: Path, labels: LabelFiles) -> Iterator[str]:
+    """Yield notes on files beside labels: tables that are other lists, and those of a split without labels, as test sets have."""
+    for path in islice(sorted(folder.iterdir()), MANY):
+        if path.name != CLASS_LIST and (kind := kind_beside(path)):
+            yield f"{path.name} is {kind} and was not read as labels"
     suffixes = tuple({path.suffix.lower() for path in labels.files.values()})
     files = [path for path in _candidates(folder, suffixes) if path.parent == folder and path not in labels.files.values()]
     names = [path.name for path in files if split_of_file(path, folder) not in (UNASSIGNED, *labels.files)]
-    return (f"{', '.join(names)} has no labels in a known format and was not read",) if names else ()
-
-
-def _refuse_damaged(folder: Path, files: Mapping[str, Path]) -> None:
-    """Raise if a file that cannot be read would be passed over."""
-    for path in _candidates(folder, (*LINES, ".json", ".csv", ".tsv", ".parquet")):
-        split = split_of_file(path, folder)
-        if not files or (split != UNASSIGNED and split not in files):
-            _explain(path)
+    if names:
+        yield f"{', '.join(names)} has no labels in a known format and was not read"
 
 
 def _explain(path: Path) -> None:
@@ -201,15 +202,6 @@ def _explain(path: Path) -> None:
         if suffix in LINES and line.strip():
             with readable(path, f"JSON lines: row {number}"):
                 json.loads(line)
-
-
-def _deeper(folder: Path, readers: Mapping[str, Any]) -> list[str]:
-    """Return a few files in the folders below one that a reader takes for labels."""
-    files = (path for pattern in ("*/*", "*/*/*") for path in islice(sorted(folder.glob(pattern)), LOOKED_AT))
-    tables = (path for path in files if path.suffix.lower() in (*LINES, ".csv", ".tsv", ".json", ".parquet"))
-    modules = [module for module in readers.values() if module.SUFFIXES]
-    accepted = (path for path in tables if not kind_beside(path) and any(_accepts(module, path) for module in modules))
-    return [str(path) for path in islice(accepted, SHOWN)]
 
 
 def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
@@ -235,8 +227,11 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
             f"{path} has no column of images ({header[:100]}): none holds paths that end in .jpg, .png or the like, "
             "and none has a usual name. Say --image-column NAME."
         )
-    deeper = _deeper(path, readers)
-    if deeper and not expected:
+    modules = [] if expected else [module for module in readers.values() if module.SUFFIXES]
+    files = (file for pattern in ("*/*", "*/*/*") for file in islice(sorted(path.glob(pattern)), LOOKED_AT))
+    tables = (file for file in files if file.suffix.lower() in TABLES and not kind_beside(file))
+    deeper = [str(file) for file in islice((file for file in tables if any(_accepts(m, file) for m in modules)), SHOWN)]
+    if deeper:
         raise DataError(f"{path} has no labels in a known format at its top. Name those below it: {', '.join(deeper)}.")
     what = f"is not in the format {expected}" if expected else "holds no labels in a known format"
     if path.is_dir() and not expected and next(images_under(path), None) is not None:

@@ -17,8 +17,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
 from sadcl_core.data.formats.source import Source
@@ -49,10 +47,7 @@ PLACES = {  # by the first line of the table
 
 def recognises(path: Path) -> bool:
     """Return True if the rows are an identifier of the atlas and numbers."""
-    try:
-        lines = [line.strip() for _, line in islice(read_lines(path), 2)]
-    except DataError:
-        return False
+    lines = [line.strip() for _, line in islice(read_lines(path), 2)]
     return len(lines) == 2 and lines[0].lower() in PLACES and ROW.fullmatch(lines[1]) is not None
 
 
@@ -64,8 +59,7 @@ def read(source: Source) -> Manifest:
     """
     files = images_by_name(source)
     composed = any(name.endswith("_red") for name in files)
-    if composed:
-        unpack_folder(source)
+    below = replace(source, root=unpack_folder(source)) if composed else source
 
     def parse(path: Path) -> Listing:
         header, *rows = [line.strip() for _, line in read_lines(path) if line.strip()]
@@ -78,12 +72,9 @@ def read(source: Source) -> Manifest:
             labels = [] if match is None else [int(label) for label in re.split(r"[ |]", match[2])]
             if match is None or max(labels) >= count:
                 raise DataError(f"{path}, row {number}: {row[:80]!r} is not an image and numbers under {count}. Mend the row.")
-            image = compose(source, match[1], files, COLOURS, _grey) if composed else files.get(match[1], f"{match[1]}.png")
+            image = files.get(match[1], f"{match[1]}.png")
+            if composed:
+                image = compose(source, match[1], files, COLOURS, lambda picture: np.asarray(picture.convert("L")))
             yield Entry(image, labels)
 
-    below = replace(source, root=unpack_folder(source)) if composed else source
     return read_listing(below, "hpa", parse, content="a table of the atlas", paths="exact")
-
-
-def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
-    return np.asarray(image.convert("L"))

@@ -21,7 +21,16 @@ from sadcl_core.data.formats.columns import SPLIT, UNKNOWN, Row
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.table import LOOKED_AT, OPTIONS, Opened, read_tables
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_LINE, detect_encoding, read_json, read_lines, readable
+from sadcl_core.data.tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    MAX_LINE,
+    detect_encoding,
+    json_line,
+    read_json,
+    read_lines,
+    readable,
+)
 from sadcl_core.errors import DataError
 
 __all__ = ["OPTIONS", "SUFFIXES", "read", "recognises"]
@@ -37,10 +46,12 @@ VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
 def recognises(path: Path) -> bool:
     """Return True if the first object names an image, and labels where the file need not be of lines."""
-    try:
-        row = _first_of_list(path) if _is_list(path) else json.loads(next((t for _, t in read_lines(path) if t.strip()), "null"))
-    except (DataError, ValueError, RecursionError):
-        return False
+    if _is_list(path):
+        with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
+            text = file.read(MAX_LINE)
+        row = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
+    else:
+        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
     needed = (IMAGE_KEYS, LABEL_KEYS) if path.suffix.lower() == ".json" else (IMAGE_KEYS,)
     return isinstance(row, dict) and all(any(key in row for key in keys) for keys in needed)
 
@@ -59,18 +70,13 @@ def _is_list(path: Path) -> bool:
         return file.read(MAX_SPACE).lstrip().startswith("[")
 
 
-def _first_of_list(path: Path) -> Any:
-    with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
-        text = file.read(MAX_LINE)
-    return json.JSONDecoder().raw_decode(text, text.index("{"))[0]
-
-
 def _open(path: Path) -> Opened:
     """Open a file of JSON lines as a table whose columns are the keys."""
     if _is_list(path):
         objects = ((number, _checked(row, path, number)) for number, row in enumerate(read_json(path), start=1))
     else:
-        objects = ((number, _object(line, path, number)) for number, line in read_lines(path) if line.strip())
+        lines = ((number, json_line(line, path, number)) for number, line in read_lines(path) if line.strip())
+        objects = ((number, _checked(row, path, number)) for number, row in lines)
     head = list(islice(objects, LOOKED_AT))
     if not head:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
@@ -82,15 +88,6 @@ def _open(path: Path) -> Opened:
         elsewhere=elsewhere is not None,
         whole=True,
     )
-
-
-def _object(line: str, path: Path, number: int) -> dict[str, Any]:
-    """Return the object of a line."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, row {number} is not JSON ({str(error)[:100]}). Mend the line.") from None
-    return _checked(row, path, number)
 
 
 def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:
@@ -105,11 +102,7 @@ def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:
 
 
 def _cells(rows: Iterator[tuple[int, dict[str, Any]]], keys: list[str], path: Path, *, needed: str | None) -> Iterator[Row]:
-    """Yield the values of each object in the order of the keys; None for a key that it lacks.
-
-    Raises:
-        DataError: an object names no image, or no labels although others do, or has a split that the first rows have not.
-    """
+    """Yield the values of each object in the order of the keys; None for a key that it lacks."""
     image = needed or next((key for key in IMAGE_COLUMNS if key in keys), None)
     labels = next((key for key in LABEL_COLUMNS if key in keys), None)
     known, late = set(keys), {*SPLIT, *UNKNOWN}.difference(keys)

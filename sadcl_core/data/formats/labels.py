@@ -360,11 +360,7 @@ class LabelRows:
         return Path(folder)
 
     def _locate(self, part: _Part, places: Sequence[int], split: str, droppable: int, every: Images) -> Located:
-        """Return where the images of one file and split are.
-
-        Raises:
-            DataError: they are named by addresses or absolute paths, and none is there.
-        """
+        """Return where the images of one file and split are."""
         references = [self.rows.images[place] for place in places]
         if part.paths == "exact":
             return as_listed(self.source.root, references)

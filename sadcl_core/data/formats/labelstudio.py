@@ -42,15 +42,12 @@ OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal 
 
 def recognises(path: Path) -> bool:
     """Return True if a file is a list of tasks."""
-    try:
-        if path.suffix.lower() == ".csv":
-            header = next((line for _, line in read_lines(path)), "").strip().split(",")
-            return set(OF_A_ROW) <= {name.strip('" ') for name in header}
-        with path.open(encoding=detect_encoding(path)) as file:
-            if not file.read(1 << 10).lstrip().startswith("["):
-                return False
-    except (OSError, ValueError, DataError):
-        return False
+    if path.suffix.lower() == ".csv":
+        header = next((line for _, line in read_lines(path)), "").strip().split(",")
+        return set(OF_A_ROW) <= {name.strip('" ') for name in header}
+    with path.open(encoding=detect_encoding(path)) as file:
+        if not file.read(1 << 10).lstrip().startswith("["):
+            return False
     tasks = mentions(path, "data", "annotations") or mentions(path, "data", "completions")
     return tasks or mentions(path, *OF_A_ROW) or any(mentions(path, key) for key in RESULTS)
 

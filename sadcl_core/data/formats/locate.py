@@ -264,9 +264,6 @@ def _find_rule(source: Source, file: Path, references: Sequence[str], *, split: 
     """Return the rule that finds most of some references, and whether it may be used; one for the likeliest folder if none does.
 
     A rule for a folder whose name says nothing may be used only if it finds all of them.
-
-    Raises:
-        DataError: other images of the same names lie in another folder beside the label file.
     """
     step = max(1, len(references) // TRIED)
     tried = list(references[::step][:TRIED])

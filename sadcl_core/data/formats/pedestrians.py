@@ -8,6 +8,7 @@ PETA.mat            a row of flags per image, names, partitions;                
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ import numpy as np
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.matlab import read_matlab
-from sadcl_core.data.formats.source import UNASSIGNED, Source
+from sadcl_core.data.formats.source import UNASSIGNED
 from sadcl_core.data.formats.walk import images_under
-from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
@@ -30,20 +30,8 @@ FIRST = 4  # columns of PETA's rows that are no attributes
 
 def recognises(path: Path) -> bool:
     """Return True if a file is a MATLAB file, or PETA's list of labels."""
-    try:
-        with path.open("rb") as file:
-            return path.name == "Label.txt" or (path.suffix.lower() == ".mat" and file.read(6) == b"MATLAB")
-    except OSError:
-        return False
-
-
-def read(source: Source) -> Manifest:
-    """Read a MATLAB file, or PETA's lists of labels.
-
-    Raises:
-        DataError: a file is damaged, or holds other variables.
-    """
-    return read_listing(source, "pedestrians", _listing, content="pedestrian attributes")
+    with path.open("rb") as file:
+        return path.name == "Label.txt" or (path.suffix.lower() == ".mat" and file.read(6) == b"MATLAB")
 
 
 def _listing(path: Path) -> Listing:
@@ -110,3 +98,6 @@ def _texts(path: Path) -> Iterator[Entry]:
             raise DataError(f"{path}, row {number}: no image of {person[:60]!r} lies beside it. Unpack all images.")
         for image in images[person]:
             yield Entry(image, [label for label in labels if label])
+
+
+read = partial(read_listing, kind="pedestrians", parse=_listing, content="pedestrian attributes")

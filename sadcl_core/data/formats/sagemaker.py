@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import Source
-from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_lines
-from sadcl_core.errors import DataError
+from sadcl_core.data.tables import json_line, read_lines
 
 SUFFIXES = (".manifest", ".jsonl", ".json")
 IMAGE = "source-ref"
@@ -28,33 +26,20 @@ ABOUT = "-metadata"
 
 def recognises(path: Path) -> bool:
     """Return True if the first line names an image as Ground Truth does."""
-    try:
-        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
-    except (DataError, ValueError, RecursionError):
-        return False
+    row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
     return isinstance(row, dict) and IMAGE in row
 
 
-def read(source: Source) -> Manifest:
-    """Read one manifest per split, or one of all.
+def _listing(path: Path) -> Listing:
+    def entries() -> Iterator[Entry | None]:
+        for number, line in read_lines(path):
+            if line.strip():
+                row = json_line(line, path, number)
+                jobs = [name for name in row if f"{name}{ABOUT}" in row]
+                labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
+                yield Entry(row[IMAGE], labels) if jobs else None  # None: no job has labelled it
 
-    Raises:
-        DataError: a line is no object, names no image, or a class has no name.
-    """
-    return read_listing(source, "sagemaker", lambda path: Listing((), _entries(path)), content="a manifest of Ground Truth")
-
-
-def _entries(path: Path) -> Iterator[Entry | None]:
-    """Yield the images; None for one that no job has labelled."""
-    for number, line in read_lines(path):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, row {number} is not JSON ({str(error)[:100]}). Mend the line.") from None
-            jobs = [name for name in row if f"{name}{ABOUT}" in row]
-            labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
-            yield Entry(row[IMAGE], labels) if jobs else None
+    return Listing((), entries())
 
 
 def _labels(job: str, value: Any, about: dict[str, Any]) -> list[str]:
@@ -67,3 +52,6 @@ def _labels(job: str, value: Any, about: dict[str, Any]) -> list[str]:
         raise TypeError(f"{value!r:.60} is not a label")
     name = str(about["class-name"])
     return [name] if value or not job.endswith(name) else []  # a job called after its class says 1 or 0
+
+
+read = partial(read_listing, kind="sagemaker", parse=_listing, content="a manifest of Ground Truth")

@@ -23,21 +23,7 @@ UNASSIGNED = ""  # the split of an image that belongs to none yet
 
 @dataclass(frozen=True)
 class Reading:
-    """Choices of the user about how label files are read.
-
-    Attributes:
-        classes: names in their order, instead of those in the labels.
-        delimiter: between the labels of one cell; detected when empty; `none` if a cell is one label.
-        difficult: what an object marked difficult counts as.
-        label_column: of a table; detected when empty.
-        long: every row of a table is one label of its image, which other rows name again.
-        absent: values of columns of classes that mean absent, such as -1; `blank` for an empty cell.
-        unknown: values of columns of classes that mean unknown.
-        threshold: fractions from here on are present, those below absent; fractions are refused when None.
-        image_column: of a table; detected when empty.
-        split_column: of a table; detected when empty; `none` if there is none.
-        group_by: column of a table whose values hold images together, such as that of the patient.
-    """
+    """Choices of the user about how label files are read: the arguments of `sadcl_core.prepare` of these names, taken apart."""
 
     classes: tuple[str, ...] = ()
     delimiter: str = ""

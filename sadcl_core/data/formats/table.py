@@ -126,15 +126,14 @@ class _Entry:
 
 def recognises(path: Path) -> bool:
     """Return True if a file is a table with a column of images."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            names = pq.read_schema(path).names
-            return find_column(names, IMAGE_COLUMNS) is not None
-        if path.name == CLASS_LIST or path.stem.lower().startswith(PROSE) or _is_caption(path):
-            return False
-        return find_layout([line for _, line in islice(read_lines(path), SNIFFED)]) is not None
-    except (DataError, OSError, pa.ArrowException):
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return find_column(pq.read_schema(path).names, IMAGE_COLUMNS) is not None
+    if path.name == CLASS_LIST or path.stem.lower().startswith(PROSE):
         return False
+    if suffix == ".txt" and any(path.with_suffix(extension).is_file() for extension in EXTENSIONS):
+        return False  # a caption, beside its image
+    return find_layout([line for _, line in islice(read_lines(path), SNIFFED)]) is not None
 
 
 def read(source: Source) -> Manifest:
@@ -216,11 +215,7 @@ class _Reader:
         return find_values(counts, self.reading, self.paths, list(names)), counts
 
     def _vector(self) -> int:
-        """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are none.
-
-        Raises:
-            DataError: the classes have no names, or not as many.
-        """
+        """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are none."""
         lengths = {table.columns.vector for table in self.tables if not table.columns.flags}
         if lengths <= {0}:
             return 0
@@ -307,11 +302,7 @@ class _Reader:
             rows.leave_out("row", (), "their labels are null", count=unlabelled)
 
     def _entries(self, table: _Table) -> Iterator[_Entry | None]:
-        """Yield the content of each row; None for a row of JSON whose labels are null.
-
-        Raises:
-            DataError: a row has too few cells or too many, or a cell holds something else than its column.
-        """
+        """Yield the content of each row; None for a row of JSON whose labels are null."""
         columns, path = table.columns, table.path
         width, rest, image_column, group = columns.width, columns.rest, columns.image, columns.group
         labels_of = self._labels_of(columns)
@@ -414,11 +405,7 @@ class _Reader:
         {ACTIVE: entry.active, INACTIVE: entry.absent, NOT_KNOWN: entry.unknown}[state].append(self.names.get(label, label))
 
     def check_labels(self) -> None:
-        """Say which labels hold another separator, or are of several words; raise if cells were written in two ways.
-
-        Raises:
-            DataError: a label is several of the others.
-        """
+        """Say which labels hold another separator, or are of several words; raise if cells were written in two ways."""
         names, separator = list(self.rows.index), self.separator
         if self.rows.fixed or self.reading.delimiter or any(table.columns.flags for table in self.tables):
             return
@@ -456,11 +443,6 @@ def _merged(entries: Iterable[_Entry | None]) -> Iterator[_Entry]:
                 first.absent.extend(entry.absent or ())
     for entry in merged.values():
         yield replace(entry, absent=[name for name in entry.absent or () if name not in entry.active] if verified else None)
-
-
-def _is_caption(path: Path) -> bool:
-    """Return True if a text lies beside an image of the same name."""
-    return path.suffix.lower() == ".txt" and any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
 
 
 def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import Source
-from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
@@ -26,19 +25,7 @@ FIRST = "image\\label"
 
 def recognises(path: Path) -> bool:
     """Return True if the header begins as in the format."""
-    try:
-        return any(line.lower().startswith(FIRST) for _, line in islice(read_lines(path), 1))
-    except DataError:
-        return False
-
-
-def read(source: Source) -> Manifest:
-    """Read one table per split, or one of all.
-
-    Raises:
-        DataError: a row has another number of flags.
-    """
-    return read_listing(source, "ucmerced", read_flags, content="a table of flags", paths="near")
+    return any(line.lower().startswith(FIRST) for _, line in islice(read_lines(path), 1))
 
 
 def read_flags(path: Path) -> Listing:
@@ -56,3 +43,6 @@ def read_flags(path: Path) -> Listing:
             yield Entry(image, [label for label, flag in zip(classes, flags, strict=True) if flag.startswith("1")])
 
     return Listing(classes, entries(), values={"1": "present", "0": "absent"})
+
+
+read = partial(read_listing, kind="ucmerced", parse=read_flags, content="a table of flags", paths="near")

@@ -33,11 +33,8 @@ def recognises(path: Path) -> bool:
     """Return True if a file has the keys or columns of an export."""
     if path.suffix.lower() != ".csv":
         return mentions(path, "file_attributes", "regions")
-    try:
-        header = next((line for _, line in read_lines(path)), "")
-        return "file_attributes" in header and "region_attributes" in header
-    except DataError:
-        return False
+    header = next((line for _, line in read_lines(path)), "")
+    return "file_attributes" in header and "region_attributes" in header
 
 
 def read(source: Source) -> Manifest:

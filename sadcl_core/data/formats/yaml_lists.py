@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import Source
-from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import looks_like_image, read_yaml
 from sadcl_core.errors import DataError
 
@@ -24,19 +22,7 @@ NAMES = ("labels", "classes", "names")  # of the list of classes in a descriptio
 
 def recognises(path: Path) -> bool:
     """Return True if the keys of a file are images."""
-    try:
-        return _is_list(read_yaml(path))
-    except DataError:
-        return False
-
-
-def read(source: Source) -> Manifest:
-    """Read one file per split, or one of all.
-
-    Raises:
-        DataError: a file is not a list of images with their labels.
-    """
-    return read_listing(source, "yaml", _listing, content="a list of images in YAML", paths="near")
+    return _is_list(read_yaml(path))
 
 
 def _listing(path: Path) -> Listing:
@@ -66,3 +52,6 @@ def _classes(path: Path) -> list[str]:
             names: list[Any] = next((document[name] for name in NAMES if isinstance(document.get(name), list)), [])
             return [str(name) for name in names]
     return []
+
+
+read = partial(read_listing, kind="yaml", parse=_listing, content="a list of images in YAML", paths="near")

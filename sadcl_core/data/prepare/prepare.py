@@ -49,20 +49,10 @@ SHOWN = 3  # broken images named in an error
 
 @dataclass(frozen=True)
 class Options(ReadingOptions):
-    """Choices of the user for preparing a data set; stored with the manifest, to prepare it the same way again.
+    """Options of `prepare`, by the names of its arguments; stored with the manifest, to prepare the data the same way again.
 
     Attributes:
-        format: of the labels; detected when empty.
-        split: fractions of train, val and test, or one split for all images; see `parse_fractions`.
-        division: the same, for data that come without splits when `split` is empty.
-        seed: of the splits.
-        merge: classes that become one, such as `vehicle=car,bus`.
-        drop: classes that are left out.
-        keep: file of class names that stay, or the names with commas between them; all when empty.
-        min_positives: classes with fewer images are left out.
-        limit: images of a part in which every class keeps its share; 0 for all.
-        resize: short side in pixels of compact copies of the images; 0 for the originals.
-        skip_broken: leave out images that cannot be read, instead of raising.
+        division: as `split`, for data that come without splits when that is empty.
         decode: read the pixels of every image; otherwise only check that the files exist.
     """
 
@@ -218,7 +208,9 @@ def prepare(
         require_webdataset()  # before any long work
         refuse_used(shards)
     if download:
-        _download(dataset[0], data, progress)
+        from sadcl_core.data.prepare import download as downloads
+
+        downloads.download(dataset[0], data or DATA / dataset[0], progress=progress)
     options = Options(
         format=format,
         split=split,
@@ -343,12 +335,6 @@ def _hint(message: str, dataset: str) -> str:
     return f" Give it to: sadcl prepare-data {quote(dataset)}." if named else ""
 
 
-def _download(name: str, data: Path | None, progress: StagedProgress | None) -> None:
-    from sadcl_core.data.prepare.download import download
-
-    download(name, data or DATA / name, progress=progress)
-
-
 def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Options, progress: StagedProgress | None) -> Prepared:
     """Prepare a data set into a folder; see `prepare`."""
     refuse_other(target, spec)
@@ -357,7 +343,12 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     earlier = division_of(target)
     merges = parse_merges(options.merge)
     with options.texts():
-        manifest = _shaped(_read(spec, options, target), options, merges)
+        manifest = _read(spec, options, target)
+        if merges or options.drop or options.keep or options.min_positives:
+            keep = class_names(options.keep)
+            manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
+    if options.limit:
+        manifest = take_part(manifest, options.limit, seed=options.seed)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
@@ -403,14 +394,6 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
     folders = [*(path.parent for path in labels.files.values()), source.root]
     return with_listed_splits(manifest, folders, divide=bool(options.split)) if spec.paths else manifest
-
-
-def _shaped(manifest: Manifest, options: Options, merges: Mapping[str, Sequence[str]]) -> Manifest:
-    """Return the classes and the part of the images that a person asked for."""
-    if merges or options.drop or options.keep or options.min_positives:
-        keep = class_names(options.keep)
-        manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
-    return take_part(manifest, options.limit, seed=options.seed) if options.limit else manifest
 
 
 def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:

@@ -15,23 +15,7 @@ from sadcl_core.data.tables import read_as, read_classes
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Options of how label files are read, as texts that can be stored.
-
-    Attributes:
-        classes: file of class names in their order, or the names with commas between them.
-        delimiter: between the labels of one cell of a table; detected when empty.
-        difficult: what VOC's difficult objects count as: unknown, absent or present.
-        label_column: of a table; detected when empty.
-        long: every row of a table is one label of its image.
-        absent: values that mean absent, with commas between them; `blank` for an empty cell.
-        unknown: values that mean unknown.
-        threshold: fractions from here on are present, those below absent; None to refuse fractions.
-        image_column: of a table; detected when empty.
-        split_column: of a table; detected when empty; `none` if there is none.
-        group_by: column of a table, or pattern on the paths of images, whose values stay in one split.
-        encoding: of label files; UTF-8 when empty.
-        decimal: mark of the numbers in them.
-    """
+    """Options of how label files are read, each as the argument of `sadcl_core.prepare` of this name, as it can be stored."""
 
     classes: str = ""
     delimiter: str = ""

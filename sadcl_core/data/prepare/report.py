@@ -140,8 +140,7 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool, acro
     pairs = together.row[once], together.col[once], together.data[once]
     findings = [
         *_of_images(checks, left_out=left_out),
-        *_of_duplicates(manifest, checks.groups),
-        *_of_groups(across),
+        *_of_duplicates(manifest, checks.groups, across),
         *_of_classes(manifest.classes, splits, counts),
         *_of_labels(manifest, splits, counts),
         *_of_pairs(manifest.classes, pairs, counts),
@@ -188,8 +187,8 @@ def _of_images(checks: ImageChecks, *, left_out: bool) -> Iterator[Finding]:
             yield Finding("note", kind, checks.kinds[kind], f"images {text}", tuple(checks.examples[kind]))
 
 
-def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
-    """Find images of the same content: in several splits, in one, and with other labels."""
+def _of_duplicates(manifest: Manifest, groups: Counts, across_splits: tuple[str, ...]) -> Iterator[Finding]:
+    """Find images of the same content: in several splits, in one, and with other labels; and groups in several splits."""
     twins = np.flatnonzero(groups >= 0)
     by_group: dict[int, list[tuple[str, str, tuple[int, ...]]]] = {}
     for group, row in zip(groups[twins].tolist(), manifest.rows.take(twins).to_pylist(), strict=True):
@@ -208,12 +207,9 @@ def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
             shown = list(compress(by_group.values(), concerned))[:EXAMPLES]
             examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in shown)
             yield Finding(severity, what, sum(concerned), text, examples)
-
-
-def _of_groups(across: tuple[str, ...]) -> Iterator[Finding]:
-    if across:
+    if across_splits:
         text = "groups with images in several splits, so that held-out images are like those that are trained on"
-        yield Finding("bad", "groups across splits", len(across), text, across[:EXAMPLES])
+        yield Finding("bad", "groups across splits", len(across_splits), text, across_splits[:EXAMPLES])
 
 
 def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...], counts: Counts) -> Iterator[Finding]:

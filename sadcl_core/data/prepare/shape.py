@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.stratify import rounded, starts, stratify
-from sadcl_core.data.rows import SCHEMA, Box, box_lists
+from sadcl_core.data.rows import SCHEMA, with_labels
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
@@ -206,35 +206,11 @@ def _known(name: str, names: Sequence[str], option: str) -> None:
 
 def _renamed(manifest: Manifest, classes: Sequence[str], place: Integers) -> Manifest:
     """Return a manifest whose class k is now class place[k], or none where that is -1."""
-    count = len(classes)
-    active = _codes(manifest, "active", place, count)
-    unknown = np.setdiff1d(_codes(manifest, "unknown", place, count), active, assume_unique=True)
-    rows = manifest.rows
-    for name, codes in (("active", active), ("unknown", unknown)):
-        ends = np.searchsorted(codes, np.arange(len(manifest) + 1) * count).astype(np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(ends), pa.array((codes % max(count, 1)).astype(np.int32)))
-        rows = rows.set_column(rows.column_names.index(name), SCHEMA.field(name), lists)
-    boxes = [
-        None
-        if row is None
-        else tuple(Box(**{**box, "label": int(place[box["label"]])}) for box in row if place[box["label"]] >= 0)
-        for row in rows["boxes"].to_pylist()
-    ]
-    if any(row is not None for row in boxes):
-        rows = rows.set_column(rows.column_names.index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
     first = {int(k): number for number, k in reversed([*enumerate(place)])}
     superclasses = manifest.description.superclasses
     description = replace(
         manifest.description,
         classes=tuple(classes),
-        superclasses=tuple(superclasses[first[k]] for k in range(count)) if superclasses else (),
+        superclasses=tuple(superclasses[first[k]] for k in range(len(classes))) if superclasses else (),
     )
-    return Manifest(description, rows)
-
-
-def _codes(manifest: Manifest, name: str, place: Integers, count: int) -> Integers:
-    """Return the labels of all images as row times the number of classes plus the new class, each once, ascending."""
-    lists = manifest.rows[name].combine_chunks()
-    rows = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
-    labels = place[lists.flatten().to_numpy()]
-    return np.unique(rows[labels >= 0] * count + labels[labels >= 0])
+    return Manifest(description, with_labels(manifest.rows, place, len(classes)))

@@ -66,7 +66,11 @@ def find_split_lists(folders: Iterable[Path], images: Sequence[str], *, known: I
     numbers = _numbers(images)
     splits: list[set[str]] = [set() for _ in images]
     used: dict[Path, None] = {}
-    for path, rows in _without_unions(lists).items():
+    stems = {path.stem.lower() for path in lists}
+    unions = {"trainval"} if {"train", "val"} <= stems else set()  # of lists that are there themselves
+    for path, rows in lists.items():
+        if path.stem.lower() in unions:
+            continue
         for image, split in rows:
             number = next((numbers[end] for end in _ends(image) if end in numbers), -1)
             if number >= 0:
@@ -145,14 +149,6 @@ def _places(path: Path, own: str) -> Iterator[Place]:
             yield cells[0], NUMBERS.get(cells[1], split_name(cells[1]))
         else:
             yield cells[0], own
-
-
-def _without_unions(lists: dict[Path, list[Place]]) -> dict[Path, list[Place]]:
-    """Leave out the list called trainval where train and val have one each."""
-    stems = {path.stem.lower() for path in lists}
-    if {"train", "val"} <= stems:
-        return {path: rows for path, rows in lists.items() if path.stem.lower() != "trainval"}
-    return lists
 
 
 def _numbers(images: Sequence[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from sadcl_core.metrics.calibration.columns import checked_probabilities
 from sadcl_core.metrics.calibration.objective import Objective
 from sadcl_core.metrics.calibration.probabilities import apply_probabilities, fit_probabilities
 from sadcl_core.metrics.calibration.thresholds import DEFAULT, choose_thresholds, global_threshold
-from sadcl_core.metrics.calibration_error import CalibrationError, Reliability, bin_sums
+from sadcl_core.metrics.calibration_error import CalibrationError, bin_sums
 from sadcl_core.metrics.precision_recall import Counts, class_ratios, decision_counts, ratios
 
 Values = npt.NDArray[np.float64]
@@ -38,8 +38,6 @@ class CrossFit:
         class_f1_after: (K,) the same.
         error_before: calibration error of the scores.
         error_after: of the calibrated scores.
-        reliability_before: diagram of the scores.
-        reliability_after: of the calibrated scores.
         achieved: (K,) the F1, precision or recall of the objective, as `after` has it; NaN for a class without a
             positive, and the precision of a class that is never predicted.
         held: (K,) whether `achieved` reaches the objective, never where it is NaN; None with f1.
@@ -52,8 +50,6 @@ class CrossFit:
     class_f1_after: Values
     error_before: CalibrationError
     error_after: CalibrationError
-    reliability_before: Reliability
-    reliability_after: Reliability
     achieved: Values
     held: npt.NDArray[np.bool_] | None
 
@@ -91,8 +87,6 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
         class_f1_after=class_ratios(after)[2],
         error_before=raw.errors(),
         error_after=calibrated.errors(),
-        reliability_before=raw.reliability(),
-        reliability_after=calibrated.reliability(),
         achieved=achieved,
         held=None if objective.at_least is None else achieved >= objective.at_least,
     )

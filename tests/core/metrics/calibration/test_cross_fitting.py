@@ -59,13 +59,6 @@ def test_equals_fold_by_fold_with_the_others_cut_out() -> None:
     assert result.held is None
 
 
-def test_each_image_is_judged_once() -> None:
-    drawn, folds = halves(1)
-    result = cross_fit(drawn.scores, drawn.targets, F1, folds)
-    for diagram in (result.reliability_before, result.reliability_after):
-        assert diagram.counts.sum() == drawn.targets.size
-
-
 def test_calibration_helps_where_scores_are_off() -> None:
     drawn = world(2, images=2000, classes=20, rarest=20, commonest=800)
     result = cross_fit(drawn.scores, drawn.targets, F1, np.arange(2000) % 5)
