@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -186,7 +185,7 @@ def show_run(event: events.RunStarted) -> None:
     """Show what is trained, on what, and where a resumed run goes on."""
     config = event.config
     detail(f"configuration: {config.model_dump()}")
-    detail(f"tensorboard --logdir {event.run.path}" if find_spec("tensorboard") else "TensorBoard is not installed")
+    detail(f"tracked by: {config.track}; tensorboard --logdir {event.run.path}")
     processes = f", {event.processes} processes" if event.processes > 1 else ""
     model = config.model
     say(

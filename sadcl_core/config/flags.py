@@ -91,6 +91,12 @@ FLAGS: dict[str, Flag] = {
     "save_every": Flag(
         "save_every", int, "Keep a state to resume from also within epochs.", metavar="STEPS", least=0, shared=False
     ),
+    "track": Flag(
+        "track",
+        str,
+        "Follow the run in tensorboard, mlflow, wandb or trackio; several with commas, or none.",
+        metavar="NAME,NAME",
+    ),
     "compile": Flag("compute.compile", bool, "Compile the network with torch.compile.", shared=False),
     "accumulate": Flag(
         "compute.accumulate", int, "Cut every batch into parts, to save memory.", metavar="PARTS", least=1, shared=False

@@ -29,6 +29,7 @@ def _text(value: Any) -> Any:
 
 BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # words of YAML 1.1
 LARGE, MOST = 1_000_000, 1_000_000_000_000  # beyond what any run has
+TRACKER = "(tensorboard|mlflow|wandb|trackio)"
 WIDEST = 65_536  # of a layer
 Weight = Annotated[float, Field(ge=0, le=LARGE), BeforeValidator(_number)]
 
@@ -373,6 +374,12 @@ class RunConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on a GPU, else fp32")
     save_every: int = Field(
         0, ge=0, le=MOST, description="steps between two states to resume from; 0: one at the end of each epoch"
+    )
+    track: str = Field(
+        "tensorboard",
+        pattern=rf"^(none|{TRACKER}(,{TRACKER})*)$",
+        description="none, or where the run is followed beside its own files: tensorboard (where installed), mlflow, wandb, "
+        "trackio, or several as tensorboard,mlflow",
     )
     compute: ComputeSection = ComputeSection()
     data: DataSection = DataSection()

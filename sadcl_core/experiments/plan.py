@@ -148,7 +148,7 @@ def first_stage_key(config: RunConfig) -> str:
     """Return all that a first stage depends on, as text: equal for runs whose first stages are the same."""
     stage = config.stages[next(iter(config.used_stages), next(iter(config.stages)))]
     values = config.model_dump()
-    for key in ("preset", "method", "stages"):
+    for key in ("preset", "method", "stages", "track"):
         values.pop(key)
     values["data"].pop("manifest")  # where it lies
     values["loss"] = {name: options for name, options in values["loss"].items() if name in stage.weights}

@@ -91,6 +91,7 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_st
     ours = ours.model_copy(
         update={
             "data": ours.data.model_copy(update={"manifest": stored.data.manifest}),
+            "track": stored.track,
             "features": ours.features.model_copy(update=places),
         }
     )

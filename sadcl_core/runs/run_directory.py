@@ -36,14 +36,14 @@ RUNS = Path("runs")
 SCHEMA_VERSION = 1
 FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
-OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard")
+OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "tensorboard", "wandb")
 LINEAR = "linear"  # stage of the row in results.csv that the fitted linear layer has
 GROWING = ("results.csv", "metrics.jsonl")
 MAX_BYTES = 1 << 28  # of run.json or results.csv
 MAX_LINE = 1 << 16  # characters of a line of metrics.jsonl
 STATUS: dict[str, Any] = {  # kinds of the values in run.json
     **dict.fromkeys(("status", "updated", "ended", "eval_split", "manifest", "data_fingerprint"), str),
-    **dict.fromkeys(("process", "versions", "weights_fingerprints"), dict | None),
+    **dict.fromkeys(("process", "versions", "weights_fingerprints", "tracked"), dict | None),
     **{"best": dict | None, "resumed": list, "order": int},
 }
 

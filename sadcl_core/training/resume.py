@@ -15,7 +15,7 @@ from sadcl_core.runs.state import RunProgress, StateCard, read_state_card
 
 # settings that may differ from those the run was started with, by the end of their dotted names
 CHANGEABLE = (
-    *("epochs", "lr", "optim.patience", "optim.clip_grad_norm", "save_every", "device", "precision"),
+    *("epochs", "lr", "optim.patience", "optim.clip_grad_norm", "save_every", "device", "precision", "track"),
     *("data.workers", "data.manifest", "compute.compile", "compute.channels_last", "compute.accumulate"),
     *("compute.gradient_checkpointing", "compute.shard", "features.cache", "features.limit_gb"),
 )

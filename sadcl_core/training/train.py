@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sadcl_core.config.flags import epoch_counts, flag_layers
 from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.presets import Configured, configure
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.class_names import load_class_map, vectors_file
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.load import read_card_of_init
@@ -20,6 +21,7 @@ from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new
 from sadcl_core.runtime.files import weights_file
 from sadcl_core.runtime.launcher import is_main_process, main_process_first, process_group
 from sadcl_core.training.listeners.events import DataReady, Listener, SettingsChosen, ignore
+from sadcl_core.training.listeners.trackers import refuse_missing_trackers
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
@@ -118,6 +120,8 @@ def _resume(
     from sadcl_core.training.run import resume_run
 
     resumed = prepare_resume(broadcast(stopped), layers, epochs=epochs, lr=lr)
+    if "track" in resumed.changes:
+        refuse_missing_trackers(resumed.config.track)
     if dataset is None and data is None:
         manifest = load_with_images(find_prepared(Path(resumed.config.data.manifest), resumed.run.path))
     else:
@@ -132,8 +136,12 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     Raises:
         DataError: there are no such weights, no such model, or no such word vectors.
         UsageError: the class map cannot be read, or a setting is out of bounds.
+        MachineError: a tracker is not installed.
     """
-    model = resolve_config(layers)[0].model
+    config, sources = resolve_config(layers)
+    if sources["track"] in ("flag", "--set") or config.track != RunConfig().track:  # by default only where it is installed
+        refuse_missing_trackers(config.track)
+    model = config.model
     if isinstance(model.pretrained, str):
         weights_file(Path(model.pretrained))
     read_card_of_init({key: value for _, layer in layers for key, value in flatten(layer).items()})

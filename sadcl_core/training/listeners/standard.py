@@ -1,4 +1,4 @@
-"""The listeners of every run, from the command line and from Python alike: curves, TensorBoard, an estimate of the time."""
+"""The listeners of every run, from the command line and from Python alike: curves, trackers, an estimate of the time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sadcl_core.training.listeners.curves import Curves
 from sadcl_core.training.listeners.estimate import TimeEstimate
 from sadcl_core.training.listeners.events import Event, Listener, Problem
 from sadcl_core.training.listeners.figures import DataFigures
-from sadcl_core.training.listeners.tensorboard import TensorBoard
+from sadcl_core.training.listeners.trackers import Tracker, is_installed, tracker_names
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def standard_listeners(config: RunConfig, run: RunDirectory, listen: Listener) -
             "The estimate": TimeEstimate(listen),
             "curves.png": Curves(run),
             "Figures of the data": DataFigures(run),
-            "TensorBoard": TensorBoard(config, run),
+            **{name: Tracker(name, config, run) for name in tracker_names(config.track) if is_installed(name)},
         }
 
     def call(name: str, work: Any) -> None:
