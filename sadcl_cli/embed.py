@@ -6,23 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sadcl_cli import options
 from sadcl_cli.console import counting, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
-from sadcl_cli.options import (
-    BatchSize,
-    Classes,
-    Data,
-    Device,
-    ImgSize,
-    Json,
-    Limit,
-    Output,
-    Precision,
-    Split,
-    Weights,
-    Workers,
-    takes_verbosity,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +16,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.embed_split import Pairs
 
 
-@takes_verbosity
+@options.takes_verbosity
 def embed(
     images: Annotated[
         list[str] | None,
@@ -39,10 +25,10 @@ def embed(
             help="Images without labels, in every form that predict takes; the run's held-out split unless given.",
         ),
     ] = None,
-    weights: Weights = None,
-    classes: Classes = "",
-    data: Data = None,
-    split: Split = None,
+    weights: options.Weights = None,
+    classes: options.Classes = "",
+    data: options.Data = None,
+    split: options.Split = None,
     every_label: Annotated[
         bool, typer.Option("--every-label", help="Features of inactive labels too, not only of active ones.")
     ] = False,
@@ -54,14 +40,14 @@ def embed(
         typer.Option("--coordinates", help="Add columns x and y: places in the plane. umap needs sadcl[umap]."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the coordinates.")] = 0,
-    img_size: ImgSize = None,
-    batch_size: BatchSize = 32,
-    limit: Limit = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    workers: Workers = None,
-    output: Output = None,
-    json: Json = False,
+    img_size: options.ImgSize = None,
+    batch_size: options.BatchSize = 32,
+    limit: options.Limit = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = None,
+    output: options.Output = None,
+    json: options.Json = False,
 ) -> None:
     """Write label_features.parquet (a row per image and label), image_features.parquet (a row per image) and their vectors.
 
@@ -78,8 +64,8 @@ def embed(
     if coordinates == "umap":
         require_umap()
     loading: dict[str, Any] = {"device": device, "precision": precision, "img_size": img_size, "classes": classes}
-    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "limit": limit}
-    options |= {"coordinates": coordinates, "seed": seed}
+    writing: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "limit": limit}
+    writing |= {"coordinates": coordinates, "seed": seed}
     errors: list[str] = []
     if images:
         from sadcl_core.data.image_stream import open_images
@@ -91,7 +77,7 @@ def embed(
 
         folder = output or model.folder("embeddings") / "images"
         with counting("embedding images") as progress:
-            rows, errors = write_image_embeddings(model, stream, folder, progress=progress, **options)
+            rows, errors = write_image_embeddings(model, stream, folder, progress=progress, **writing)
     else:
         model, opened = open_model_and_split(weights, data=data, split=split, **loading)
 
@@ -100,7 +86,7 @@ def embed(
         folder = output or model.folder("embeddings") / safe_name(opened.name)
         pairs: Pairs = "every" if every_label else "predicted" if predicted else "active"
         with counting("embedding images") as progress:
-            rows = write_embeddings(model, opened, folder, pairs=pairs, progress=progress, **options)
+            rows = write_embeddings(model, opened, folder, pairs=pairs, progress=progress, **writing)
     _show(rows, errors, json=json)
 
 

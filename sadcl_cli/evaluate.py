@@ -8,31 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from sadcl_cli import options
 from sadcl_cli.console import stages, verbosity
-from sadcl_cli.options import (
-    MOST,
-    READING,
-    BatchSize,
-    Data,
-    Device,
-    ImgSize,
-    Json,
-    Limit,
-    Output,
-    Precision,
-    Resize,
-    Split,
-    Threshold,
-    Tta,
-    Uncalibrated,
-    Weights,
-    Workers,
-    complete_dataset,
-    complete_run,
-    standing_alone,
-    takes_reading,
-    takes_verbosity,
-)
 
 OBJECTIVE = "f1"
 NO_CALIBRATION = "none"
@@ -46,30 +23,14 @@ IGNORED = {
         *("tta", "resize", "known_share", "format"),
     ),
     CALIBRATING: (
-        "report",
-        "label_errors",
-        "against",
-        "min_map",
-        "save_scores",
-        "threshold",
-        "topk",
-        "bootstrap",
-        "tta",
-        "resize",
-        "known_share",
-        "format",
+        *("report", "label_errors", "against", "min_map", "save_scores", "threshold", "topk", "bootstrap"),
+        *("tta", "resize", "known_share", "format"),
     ),
     SCORES: (
-        "data",
-        "img_size",
-        "tta",
-        "resize",
-        "known_share",
-        "limit",
-        "uncalibrated",
+        *("data", "img_size", "tta", "resize", "known_share", "limit", "uncalibrated"),
         *("device", "precision", "workers", "batch_size"),
     ),
-    MODELS: ("labels", "logits", "by_order", "label_threshold", *(name for name in READING if name not in NO_READING)),
+    MODELS: ("labels", "logits", "by_order", "label_threshold", *(name for name in options.READING if name not in NO_READING)),
 }
 
 
@@ -78,12 +39,12 @@ class EvaluateCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the usual objective behind a --calibrate that stands alone."""
-        filled = standing_alone(args, "--calibrate", OBJECTIVE, takes=lambda word: not Path(word).exists())
+        filled = options.standing_alone(args, "--calibrate", OBJECTIVE, takes=lambda word: not Path(word).exists())
         return super().parse_args(ctx, filled)
 
 
-@takes_verbosity
-@takes_reading(but=NO_READING)
+@options.takes_verbosity
+@options.takes_reading(but=NO_READING)
 def evaluate_command(
     context: typer.Context,
     models: Annotated[
@@ -91,13 +52,13 @@ def evaluate_command(
         typer.Argument(
             metavar="[RUN_OR_FILE] [RUN_OR_FILE]",
             help="As -w; two are compared on the same images.",
-            autocompletion=complete_run,
+            autocompletion=options.complete_run,
             show_default=False,
         ),
     ] = None,
-    weights: Weights = None,
-    data: Data = None,
-    split: Split = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    split: options.Split = None,
     scores: Annotated[
         Path | None,
         typer.Option("--scores", metavar="FILE", help="Evaluate scores of any other tool: .npy, .npz, .csv or .parquet."),
@@ -108,7 +69,7 @@ def evaluate_command(
             "--labels",
             metavar="FILE|DIR|NAME",
             help="The labels of --scores: any label file.",
-            autocompletion=complete_dataset,
+            autocompletion=options.complete_dataset,
         ),
     ] = None,
     *,
@@ -116,8 +77,10 @@ def evaluate_command(
     by_order: Annotated[
         bool, typer.Option("--by-order", help="Only one of --scores and --labels names its images; they are in the same order.")
     ] = False,
-    topk: Annotated[int, typer.Option("--topk", min=1, max=MOST, help="Also count only the k best labels of each image.")] = 3,
-    threshold: Threshold = None,
+    topk: Annotated[
+        int, typer.Option("--topk", min=1, max=options.MOST, help="Also count only the k best labels of each image.")
+    ] = 3,
+    threshold: options.Threshold = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +89,7 @@ def evaluate_command(
             help="Choose thresholds per class, and calibrate the scores, on these images; kept in the model. none: undo it.",
         ),
     ] = None,
-    uncalibrated: Uncalibrated = False,
+    uncalibrated: options.Uncalibrated = False,
     report: Annotated[bool, typer.Option("--report", help="Also write a page to look at the errors: one HTML file.")] = False,
     label_errors: Annotated[
         bool, typer.Option("--label-errors", help="Also write a table of labels that are probably missing or wrong.")
@@ -148,20 +111,20 @@ def evaluate_command(
     save_scores: Annotated[
         Path | None, typer.Option("--save-scores", metavar="FILE", help="Also write all scores: .npz, .csv or .parquet.")
     ] = None,
-    img_size: ImgSize = None,
-    tta: Tta = "none",
-    resize: Resize = 0,
+    img_size: options.ImgSize = None,
+    tta: options.Tta = "none",
+    resize: options.Resize = 0,
     known_share: Annotated[
         float,
         typer.Option("--known-share", metavar="SHARE", help="Give this share of the labels of each image, to a model of C-Tran."),
     ] = 0.0,
-    batch_size: BatchSize = 32,
-    limit: Limit = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    workers: Workers = None,
-    output: Output = None,
-    json: Json = False,
+    batch_size: options.BatchSize = 32,
+    limit: options.Limit = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = None,
+    output: options.Output = None,
+    json: options.Json = False,
     label_threshold: Annotated[
         float | None,
         typer.Option(

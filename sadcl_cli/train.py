@@ -8,16 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sadcl_cli import options
 from sadcl_cli.console import show, show_json, show_table, verbosity, warn
-from sadcl_cli.options import (
-    DatasetFolder,
-    Json,
-    complete_dataset,
-    complete_run,
-    standing_alone,
-    takes_flags,
-    takes_verbosity,
-)
 from sadcl_core.data.formats import DATASETS
 
 LAST = Path("last")  # what --resume stands for alone
@@ -28,7 +20,7 @@ class TrainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See the class."""
-        return super().parse_args(ctx, standing_alone(args, "--resume", str(LAST)))
+        return super().parse_args(ctx, options.standing_alone(args, "--resume", str(LAST)))
 
 
 def list_methods(value: bool) -> None:
@@ -99,17 +91,17 @@ def _show_papers() -> None:
         show(f"{name}: {paper}")
 
 
-@takes_verbosity
-@takes_flags(shared=False)
+@options.takes_verbosity
+@options.takes_flags(shared=False)
 def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
             help=f"{', '.join(DATASETS)}; a folder or label file of yours; or a folder from prepare-data.",
-            autocompletion=complete_dataset,
+            autocompletion=options.complete_dataset,
         ),
     ] = None,
-    data: DatasetFolder = None,
+    data: options.DatasetFolder = None,
     *,
     list_methods: Annotated[
         bool,
@@ -132,7 +124,7 @@ def train(
             "--resume",
             metavar="[RUN]",
             help="Go on with a run where it was stopped; the last one unless named.",
-            autocompletion=complete_run,
+            autocompletion=options.complete_run,
         ),
     ] = None,
     print_config: Annotated[
@@ -144,7 +136,7 @@ def train(
             "--print-schema", help="Show the JSON Schema of -c files, for editors.", callback=print_schema, is_eager=True
         ),
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
     **flags: Any,
 ) -> None:
     """Train a model: label features first, then the contrastive losses from the prototypes built in between.

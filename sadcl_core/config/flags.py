@@ -25,12 +25,8 @@ class Flag:
 
     Attributes:
         setting: dotted key that it sets, `*` for every stage; empty for those that bring several settings.
-        kind: type of its value.
         help: what it is, in one sentence.
         metavar: what stands for the value; of its type unless given.
-        letter: its short form.
-        least: smallest value.
-        most: largest value.
         shared: taken by `compare`, too; else by `train` alone.
     """
 

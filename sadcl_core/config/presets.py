@@ -70,7 +70,6 @@ class Preset:
     """A recipe.
 
     Attributes:
-        summary: what it is for.
         layer: its settings over the defaults.
         source: a row of PAPERS; empty for recipes of our own.
         heads: other settings for a head, by its name.
@@ -189,7 +188,6 @@ class Configured:
     """The configuration of a run, with the source of each value.
 
     Attributes:
-        config: the settings.
         sources: for each dotted key the layer that its value comes from.
         why: why its preset was taken.
         reasons: (what, why) of each choice of `auto`; empty with another preset.

@@ -32,7 +32,6 @@ class NamedImage:
     """An image with the name that results and messages give it, fetched by whoever decodes it.
 
     Attributes:
-        name: of the image.
         source: the path or the bytes of a file, or a function that fetches the bytes and raises DataError where it cannot.
 
     Example:

@@ -16,7 +16,6 @@ class Column:
     Attributes:
         name: in the header; `column 3` where there is none.
         role: what it was read as; `metadata` is about the image and no label.
-        reason: the evidence for it.
     """
 
     name: str
@@ -31,7 +30,6 @@ class FileReading:
     Attributes:
         file: path relative to the folder of the images, else absolute.
         split: of its images; empty where its rows say so, or nothing does.
-        images: that it lists.
         columns: with their roles; none in a format without columns.
         separator: between the labels of a cell; `none` where a cell is one label; empty where labels are not in a cell.
         values: `present`, `absent` or `unknown` by each value of the columns of classes that occurs, as written.
@@ -51,7 +49,6 @@ class ImagePlace:
 
     Attributes:
         folder: relative to the root; empty for the root itself.
-        images: found so.
         dropped: leading folders of their references that are not on this disk.
         extension: that was appended to their references, or took the place of theirs; in formats that name no path, that of
             the images.
@@ -70,8 +67,6 @@ class LeftOut:
     Attributes:
         what: file, row or label.
         names: of a few of them.
-        reason: why.
-        count: of all.
     """
 
     what: str

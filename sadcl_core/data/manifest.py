@@ -53,7 +53,6 @@ class Description:
     """The content of `dataset.json`.
 
     Attributes:
-        name: of the data set.
         root: absolute folder of the image paths.
         classes: K names; a label is an index into them.
         superclasses: one name per class, or none.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from sadcl_core.diagnosis import checks_data, checks_loss, checks_run, checks_scores
 from sadcl_core.diagnosis.evidence import Evidence
-from sadcl_core.diagnosis.findings import SEVERITIES, Finding
+from sadcl_core.diagnosis.findings import SEVERITIES, Finding, outcome
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,6 @@ CHECKS = (  # of findings of one severity, the first comes first: it may be the 
 
 def examine(evidence: Evidence, checks: Sequence[Check] = CHECKS) -> tuple[Finding, ...]:
     """Return the finding of every check: first what is wrong, the worst first, then the rest in the order of the checks."""
-    findings = [replace(check.look(evidence), name=check.name, looks_for=check.looks_for) for check in checks]
+    findings = [replace(outcome(check.look, evidence), name=check.name, looks_for=check.looks_for) for check in checks]
     worst_first = (*SEVERITIES, None)
     return tuple(sorted(findings, key=lambda finding: worst_first.index(finding.severity)))

@@ -9,7 +9,7 @@ import numpy as np
 from sadcl_core.data.split import spaced
 from sadcl_core.data.twins import find_twins
 from sadcl_core.diagnosis.evidence import Evidence
-from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
+from sadcl_core.diagnosis.findings import Finding, NotCheckedError, Severity, found, listed, passed
 from sadcl_core.training.overlap import find_overlap
 from sadcl_core.training.setup import used_part
 
@@ -22,9 +22,7 @@ HASHED = 2_000  # files that are read at most
 
 def same_images(evidence: Evidence) -> Finding:
     """Check that no held-out image was trained on: by all paths, and by the content of a sample of files."""
-    train, held_out = evidence.train, evidence.held_out
-    if train is None or held_out is None:
-        return evidence.not_checked("train", "held_out")
+    train, held_out = evidence.need("train", evidence.train), evidence.need("held_out", evidence.held_out)
     trained = set(train)
     both = [image for image in held_out if image in trained]
     compared, twins = 0, list[tuple[str, str]]()
@@ -55,16 +53,14 @@ def same_images(evidence: Evidence) -> Finding:
 
 def images_of_init(evidence: Evidence) -> Finding:
     """Check that no held-out image was trained on by the model that the run started from: by content, all of them."""
-    config, held_out = evidence.config, evidence.held_out
-    if config is None or held_out is None:
-        return evidence.not_checked("config", "held_out")
+    config, held_out = evidence.need("config", evidence.config), evidence.need("held_out", evidence.held_out)
     if not config.model.init_from:
         return passed("the run started from no trained model")
     overlap = find_overlap(config.model.init_from, held_out)
     numbers = {"images": len(held_out), "compared": overlap.compared, "same_content": len(overlap.twins)}
     if not overlap.compared:
         models = ", ".join((*overlap.unknown, *overlap.models)) or config.model.init_from
-        return not_checked(f"the images that {models} was trained on are not on this disk")
+        raise NotCheckedError(f"the images that {models} was trained on are not on this disk")
     if not overlap.twins:
         return passed(f"none of {overlap.compared:,} held-out images was trained on by {', '.join(overlap.models)}", **numbers)
     image, twin = overlap.twins[0]
@@ -80,9 +76,7 @@ def images_of_init(evidence: Evidence) -> Finding:
 
 def label_names(evidence: Evidence) -> Finding:
     """Check that the data have the classes of the model, in the same order."""
-    if evidence.card is None or evidence.manifest is None:
-        return evidence.not_checked("card", "manifest")
-    ours, theirs = evidence.card.classes, evidence.manifest.classes
+    ours, theirs = evidence.need("card", evidence.card).classes, evidence.need("manifest", evidence.manifest).classes
     if ours == theirs:
         return passed(f"the data and the model have the same {len(ours)} classes in the same order")
     missing, unknown = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
@@ -102,9 +96,7 @@ def label_names(evidence: Evidence) -> Finding:
 
 def few_positives(evidence: Evidence) -> Finding:
     """Check that no class has too few training images."""
-    split = evidence.train
-    if split is None:
-        return evidence.not_checked("train")
+    split = evidence.need("train", evidence.train)
     counts, classes = split.class_counts(), split.manifest.classes
     none = [classes[k] for k in np.flatnonzero(counts == 0)]
     few = [f"{classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW))]
@@ -121,9 +113,7 @@ def few_positives(evidence: Evidence) -> Finding:
 
 def data_changed(evidence: Evidence) -> Finding:
     """Check that the prepared data are still those that were trained on."""
-    state, manifest = evidence.state, evidence.manifest
-    if state is None or manifest is None:
-        return evidence.not_checked("state", "manifest")
+    state, manifest = evidence.need("state", evidence.state), evidence.need("manifest", evidence.manifest)
     if not state.fingerprint:
         return passed("the run does not say which data it had")
     part = manifest if evidence.config is None else used_part(manifest, evidence.config)

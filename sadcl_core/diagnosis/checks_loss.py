@@ -11,7 +11,7 @@ from sadcl_core.diagnosis.baselines import Baselines
 from sadcl_core.diagnosis.checks_run import ema, lower_rate
 from sadcl_core.diagnosis.checks_scores import SAME, spread, swapped_labels
 from sadcl_core.diagnosis.evidence import Evidence, classification_options
-from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
+from sadcl_core.diagnosis.findings import Finding, NotCheckedError, Severity, found, listed, outcome, passed
 from sadcl_core.diagnosis.history import History, Record
 from sadcl_core.losses import asymmetric_loss
 from sadcl_core.losses.asymmetric import MIN_PROBABILITY
@@ -34,9 +34,8 @@ FAR = 2.0  # mAP points from the best epoch to the last
 
 def rate_too_high(evidence: Evidence) -> Finding:
     """Check that the loss neither jumped, nor rose, nor became infinite or NaN."""
-    history, limits, action = evidence.history, evidence.baselines, lower_rate(evidence)
-    if history is None:
-        return evidence.not_checked("history")
+    history = evidence.need("history", evidence.history)
+    limits, action = evidence.baselines, lower_rate(evidence)
     broken = sum(not math.isfinite(row.loss) for row in (*history.steps, *history.epochs))
     if broken:
         return found("serious", f"The loss is not finite in {broken:,} of the recorded lines.", action, lines=broken)
@@ -77,11 +76,10 @@ def _unsteady(stage: str, rows: tuple[Record, ...]) -> str:
 
 def rate_too_low(evidence: Evidence) -> Finding:
     """Check that the loss moved, and that training did not end while it was still getting better."""
-    history, state, limits = evidence.history, evidence.state, evidence.baselines
-    if history is None or state is None:
-        return evidence.not_checked("history", "state")
+    history, state = evidence.need("history", evidence.history), evidence.need("state", evidence.state)
+    limits = evidence.baselines
     if not state.finished:
-        return not_checked("the run did not train all stages")
+        raise NotCheckedError("the run did not train all stages")
     last = history.last_loss
     if last is None or limits is None or not _hardly_moved(history, last, limits) or limits.half <= 1.01 * limits.constant:
         return _levelled_off(*list(history.stages.items())[-1])
@@ -109,7 +107,7 @@ def _hardly_moved(history: History, last: float, limits: Baselines) -> bool:
 def _levelled_off(stage: str, rows: tuple[Record, ...]) -> Finding:
     """Check that a stage was not still getting better in its last quarter."""
     if len(rows) < LEAST_EPOCHS:
-        return not_checked(f"stage {stage} has fewer than {LEAST_EPOCHS} epochs")
+        raise NotCheckedError(f"stage {stage} has fewer than {LEAST_EPOCHS} epochs")
     epochs = max(1, len(rows) // 4)
     before, last = rows[-1 - epochs], rows[-1]
     rise, fall = last.held_out_map - before.held_out_map, 1 - last.comparable / max(before.comparable, 1e-12)
@@ -125,11 +123,10 @@ def _levelled_off(stage: str, rows: tuple[Record, ...]) -> Finding:
 
 def learned_nothing(evidence: Evidence) -> Finding:
     """Check that the classification loss ended clearly below what needs no image."""
-    config, limits, last = evidence.config, evidence.baselines, evidence.last_loss
-    if config is None or limits is None or evidence.history is None:
-        return evidence.not_checked("config", "baselines", "history")
+    config, limits = evidence.need("config", evidence.config), evidence.need("baselines", evidence.baselines)
+    last = evidence.need("history", evidence.history).last_loss
     if last is None:
-        return not_checked("results.csv has no classification loss")
+        raise NotCheckedError("results.csv has no classification loss")
     stages = [config.stages[name] for name in evidence.stages]
     mixed = any(stage.mixup or stage.cutmix for stage in stages)  # has a floor even when all is known
     numbers = {"loss": last, "frequencies": limits.frequency, "best_constant": limits.constant, "all_inactive": limits.inactive}
@@ -165,11 +162,9 @@ def advice(evidence: Evidence) -> str:
 
 def collapsed(evidence: Evidence) -> Finding:
     """Check that scores depend on the image."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
+    scored = evidence.need("scored", evidence.scored)
     if len(scored.scores) < 2:
-        return not_checked("fewer than two images were scored")
+        raise NotCheckedError("fewer than two images were scored")
     spreads = spread(scored)
     same = [scored.classes[k] for k in np.flatnonzero(spreads < SAME)]
     middle = float(np.median(spreads))
@@ -187,9 +182,8 @@ def collapsed(evidence: Evidence) -> Finding:
 
 def overfitting(evidence: Evidence) -> Finding:
     """Check that the held-out mAP did not fall while the training loss did, and that what was learned carries over."""
-    if evidence.history is None:
-        return evidence.not_checked("history")
-    for name, rows in reversed(evidence.history.stages.items()):
+    history = evidence.need("history", evidence.history)
+    for name, rows in reversed(history.stages.items()):
         if not overfitted(rows):
             continue
         best, last = best_of(rows), rows[-1]
@@ -212,7 +206,7 @@ def _nothing_carried_over(evidence: Evidence) -> Finding | None:
     config, limits, trained, scored = evidence.config, evidence.baselines, evidence.last_loss, evidence.scored
     if config is None or limits is None or trained is None or scored is None or config.loss.asymmetric.class_weights != "none":
         return None
-    if any(check(evidence).status != "passed" for check in (ema, swapped_labels)):  # which look the same
+    if any(outcome(check, evidence).status != "passed" for check in (ema, swapped_labels)):  # which look the same
         return None
     options = classification_options(config)
     logits = torch.logit(torch.from_numpy(scored.as_trained.astype("float64")), eps=MIN_PROBABILITY)
@@ -250,9 +244,7 @@ def best_of(rows: tuple[Record, ...]) -> Record:
 
 def best_and_last(evidence: Evidence) -> Finding:
     """Check that the run did not end far below its best epoch for another reason than overfitting."""
-    history = evidence.history
-    if history is None:
-        return evidence.not_checked("history")
+    history = evidence.need("history", evidence.history)
     best, last = best_of(history.epochs), history.epochs[-1]
     fall = best.held_out_map - last.held_out_map
     text = (

@@ -10,7 +10,7 @@ from timm.utils.model_ema import ModelEmaV3
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.diagnosis.evidence import Evidence
-from sadcl_core.diagnosis.findings import Finding, Severity, found, listed, not_checked, passed
+from sadcl_core.diagnosis.findings import Finding, NotCheckedError, Severity, found, listed, passed
 from sadcl_core.diagnosis.history import RunState
 from sadcl_core.errors import SadclError
 from sadcl_core.model.backbone import Backbone
@@ -26,9 +26,7 @@ MEMORIES = 10.0  # times that the EMA should be able to forget everything within
 
 def ended(evidence: Evidence) -> Finding:
     """Check how the run ended; the action is what to type next."""
-    state, run = evidence.state, evidence.run
-    if state is None:
-        return evidence.not_checked("state")
+    state, run = evidence.need("state", evidence.state), evidence.run
     numbers = {"status": state.status, "why": state.ended, "resumable": state.resumable}
     if state.finished:
         return passed("all stages were trained", **numbers)
@@ -73,7 +71,7 @@ def model_file(evidence: Evidence) -> Finding:
     files = [evidence.run / "weights" / f"{name}.safetensors" for name in ("best", "last")]
     path = next((path for path in files if path.is_file()), None)
     if path is None:
-        return not_checked("the run has no model file")
+        raise NotCheckedError("the run has no model file")
     action = f"Take the other model file of the run, or train again: {_command(evidence)}"
     broken = evidence.broken_weights
     if broken is None:
@@ -86,9 +84,7 @@ def model_file(evidence: Evidence) -> Finding:
 
 def frozen(evidence: Evidence) -> Finding:
     """Check that no layer that starts from random weights is left untrained."""
-    config, stages = evidence.config, evidence.stages
-    if config is None:
-        return evidence.not_checked("config")
+    config, stages = evidence.need("config", evidence.config), evidence.stages
     model = config.model
     if model.pretrained is not False or model.init_from:
         return passed(f"the backbone starts from trained weights: {_start(model)}")
@@ -109,9 +105,7 @@ def frozen(evidence: Evidence) -> Finding:
 
 def pretrained_missing(evidence: Evidence) -> Finding:
     """Check that the file of pretrained weights has all tensors of the backbone."""
-    config = evidence.config
-    if config is None:
-        return evidence.not_checked("config")
+    config = evidence.need("config", evidence.config)
     model = config.model
     if model.init_from or not isinstance(model.pretrained, str):
         return passed(f"no file with weights of the backbone was given: {_start(model)}")
@@ -120,12 +114,12 @@ def pretrained_missing(evidence: Evidence) -> Finding:
     try:
         with path.open("rb") as file:
             if fingerprint and fingerprint != hashlib.file_digest(file, "sha256").hexdigest():
-                return not_checked(f"{path} is not the file any more that the run started from")
+                raise NotCheckedError(f"{path} is not the file any more that the run started from")
         loaded = load_file(Backbone(model.backbone, stride=model.stride, img_size=config.data.img_size), path)
     except OSError as error:
-        return not_checked(f"the file of pretrained weights, {path}, cannot be read ({error.strerror})")
+        raise NotCheckedError(f"the file of pretrained weights, {path}, cannot be read ({error.strerror})") from None
     except SadclError as error:
-        return not_checked(str(error))
+        raise NotCheckedError(str(error)) from None
     count, missing = loaded.matched + len(loaded.missing), len(loaded.missing)
     if not missing:
         return passed(f"{loaded.source} has all {count:,} tensors of {model.backbone}", tensors=count, missing=0)
@@ -148,14 +142,10 @@ def _start(model: ModelSection) -> str:
 
 def ema(evidence: Evidence) -> Finding:
     """Check that the EMA, which is the model that is kept and measured, has forgotten what each stage started from."""
-    config, history = evidence.config, evidence.history
-    if config is None or history is None:
-        return evidence.not_checked("config", "history")
+    config, _ = evidence.need("config", evidence.config), evidence.need("history", evidence.history)
     findings, decay = [], config.optim.ema_decay
     for number, stage in enumerate(evidence.stages):
-        steps = evidence.steps(stage)
-        if steps is None:
-            return evidence.not_checked("train")
+        steps = evidence.need("train", evidence.steps(stage))  # which are counted where none was written down
         left = first_weights_left(decay, steps, warmup=config.optim.ema_warmup and number == 0)
         severity: Severity | None = "doubtful" if left > LEFT_LATER else None
         if number == 0:

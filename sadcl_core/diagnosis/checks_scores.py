@@ -11,7 +11,7 @@ from scipy.special import logit
 from scipy.stats import mannwhitneyu
 
 from sadcl_core.diagnosis.evidence import Evidence, Scored
-from sadcl_core.diagnosis.findings import Finding, found, listed, not_checked, passed
+from sadcl_core.diagnosis.findings import Finding, NotCheckedError, found, listed, passed
 from sadcl_core.metrics import average_precisions
 
 LEAST = 5  # positives of a class, to say anything of it
@@ -26,26 +26,21 @@ CLEARLY, OWN = 0.2, 0.3  # correlation with another class's labels: above that w
 Floats = npt.NDArray[np.float64]
 
 
-def _frequent_classes(evidence: Evidence) -> tuple[Scored, npt.NDArray[np.int64]] | Finding:
-    """Return the scores and (C,) the classes with enough positives and negatives; why there are none as a finding."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
+def _frequent_classes(evidence: Evidence) -> tuple[Scored, npt.NDArray[np.int64]]:
+    """Return the scores and (C,) the classes with enough positives and negatives; raise where there are none."""
+    scored = evidence.need("scored", evidence.scored)
     enough = ((scored.targets == 1).sum(axis=0) >= LEAST) & ((scored.targets == 0).sum(axis=0) >= LEAST)
     if not enough.any():
-        return not_checked(f"no class has {LEAST} positives among the {len(scored.targets)} images that were scored")
+        raise NotCheckedError(f"no class has {LEAST} positives among the {len(scored.targets)} images that were scored")
     return scored, np.flatnonzero(enough)
 
 
 def swapped_labels(evidence: Evidence) -> Finding:
     """Check that no scores of one class fit the labels of another, as after a change in the order of names."""
-    frequent = _frequent_classes(evidence)
-    if isinstance(frequent, Finding):
-        return frequent
-    scored, classes = frequent
+    scored, classes = _frequent_classes(evidence)
     classes = classes[spread(scored)[classes] >= SAME]  # scores that do not depend on the image fit nothing
     if not len(classes):
-        return not_checked("scores do not depend on the image")
+        raise NotCheckedError("scores do not depend on the image")
     correlation = correlations(scored.as_trained[:, classes], scored.targets[:, classes])  # (C, C)
     names = [scored.classes[k] for k in classes]
     fits = best_fits(correlation, images=len(scored.targets))
@@ -104,9 +99,7 @@ def spread(scored: Scored) -> Floats:
 
 def saturated(evidence: Evidence) -> Finding:
     """Check that scores that are all but certain are not wrong too often."""
-    scored = evidence.scored
-    if scored is None:
-        return evidence.not_checked("scored")
+    scored = evidence.need("scored", evidence.scored)
     known = scored.targets >= 0
     certain = known & ((scored.as_trained < CERTAIN) | (scored.as_trained > 1 - CERTAIN))
     wrong = int((certain & ((scored.as_trained > 0.5) != (scored.targets == 1))).sum())
@@ -125,10 +118,7 @@ def saturated(evidence: Evidence) -> Finding:
 
 def never_predicted(evidence: Evidence) -> Finding:
     """Check that every class that is shown is predicted for some image."""
-    frequent = _frequent_classes(evidence)
-    if isinstance(frequent, Finding):
-        return frequent
-    scored, classes = frequent
+    scored, classes = _frequent_classes(evidence)
     highest = scored.scores.max(axis=0)
     silent = [int(k) for k in classes if highest[k] <= scored.thresholds[k]]
     if not silent:
@@ -146,10 +136,7 @@ def never_predicted(evidence: Evidence) -> Finding:
 
 def at_chance(evidence: Evidence) -> Finding:
     """Check that the images of each class are ranked better than by chance."""
-    frequent = _frequent_classes(evidence)
-    if isinstance(frequent, Finding):
-        return frequent
-    scored, classes = frequent
+    scored, classes = _frequent_classes(evidence)
     scores, targets = scored.as_trained[:, classes], scored.targets[:, classes]
     precision = average_precisions(scores, targets).non_interpolated
     share = (targets == 1).sum(axis=0) / (targets >= 0).sum(axis=0)

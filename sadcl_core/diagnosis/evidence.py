@@ -17,7 +17,7 @@ from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest, find_prepared, load_manifest
 from sadcl_core.data.split import Split, spaced
 from sadcl_core.diagnosis.baselines import Baselines, baselines
-from sadcl_core.diagnosis.findings import Finding, not_checked
+from sadcl_core.diagnosis.findings import NotCheckedError
 from sadcl_core.diagnosis.history import History, RunState, read_config, read_history, read_state
 from sadcl_core.errors import DataError, SadclError
 from sadcl_core.inference.load import Model, load_trained
@@ -57,7 +57,6 @@ class Evidence:
     """The pieces of evidence; a piece that is not available is None, and `reasons` says why by its name.
 
     Attributes:
-        run: its folder.
         reasons: why pieces are not available, each as the end of a sentence.
         state: of run.json.
         config: of config.yaml.
@@ -68,7 +67,6 @@ class Evidence:
         train: the images that were trained on.
         held_out: the images that were held out.
         baselines: losses on the labels of `train` that need no image.
-        scored: held-out images.
     """
 
     run: Path
@@ -84,9 +82,15 @@ class Evidence:
     baselines: Baselines | None = None
     scored: Scored | None = None
 
-    def not_checked(self, *pieces: str) -> Finding:
-        """Return that a check could not be made, for lack of the first of some pieces that is not available."""
-        return not_checked(next(self.reasons[piece] for piece in pieces if getattr(self, piece) is None))
+    def need(self, name: str, piece: T | None) -> T:
+        """Return a piece of evidence that a check cannot do without.
+
+        Raises:
+            NotCheckedError: it is not available.
+        """
+        if piece is None:
+            raise NotCheckedError(self.reasons[name])
+        return piece
 
     @property
     def stages(self) -> list[str]:

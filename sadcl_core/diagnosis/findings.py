@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 Status = Literal["found", "passed", "not checked"]
 Severity = Literal["serious", "doubtful", "minor"]
 SEVERITIES: tuple[Severity, ...] = ("serious", "doubtful", "minor")  # the worst first
@@ -20,9 +21,7 @@ class Finding:
         status: something is wrong, nothing is, or the check could not be made.
         message: one or two sentences with the numbers, or why the check could not be made.
         action: the one thing to do, where something was found.
-        severity: of what was found.
         numbers: the evidence, by name.
-        name: of the check.
         looks_for: what the check looks for, in a few words.
     """
 
@@ -45,9 +44,16 @@ def passed(message: str, **numbers: Any) -> Finding:
     return Finding("passed", message, numbers=numbers)
 
 
-def not_checked(reason: str) -> Finding:
-    """Return that the check could not be made."""
-    return Finding("not checked", reason)
+class NotCheckedError(Exception):
+    """A check that cannot be made; the message says why."""
+
+
+def outcome(look: Callable[[T], Finding], evidence: T) -> Finding:
+    """Return the finding of a check, or that it could not be made."""
+    try:
+        return look(evidence)
+    except NotCheckedError as error:
+        return Finding("not checked", str(error))
 
 
 def listed(names: Sequence[str]) -> str:

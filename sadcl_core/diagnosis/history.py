@@ -29,10 +29,8 @@ class Record:
     """One epoch, or one step of it; a value that is missing or damaged is NaN.
 
     Attributes:
-        stage: its name.
         epoch: from 1.
         step: of the epoch, from 1; 0 for a whole epoch.
-        lr: peak learning rate.
         loss: mean over the epoch, or of the step.
         classification: the classification term of it.
         held_out_map: interpolated, in percent; NaN for a step.
@@ -101,7 +99,6 @@ class RunState:
         host: where it worked; empty where that is this machine or unknown.
         manifest: folder of its prepared data.
         fingerprint: of its data, then.
-        eval_split: held-out split.
         best: highest mAP in percent, NaN where there is none.
         best_at: the stage and epoch of that.
         best_weights: whose it is: `EMA` or `network`.

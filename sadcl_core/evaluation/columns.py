@@ -14,21 +14,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sadcl_core import metrics
 from sadcl_core.evaluation.intervals import Intervals, bootstrap_intervals
-from sadcl_core.metrics import (
-    AveragePrecisions,
-    CalibrationError,
-    Counts,
-    LabelRanking,
-    PerImage,
-    average_precisions,
-    calibration_error,
-    class_ratios,
-    decision_counts,
-    hamming_loss,
-    label_ranking,
-    per_image,
-)
 from sadcl_core.metrics.localisation import Localisation
 from sadcl_core.runtime.progress import Progress
 
@@ -43,7 +30,6 @@ class Column(Generic[T]):
     Attributes:
         key: its name in JSON and CSV.
         title: its heading for people.
-        decimals: shown to people.
         meaning: in a few words, with its unit.
         value: computes it; None where it was not measured.
         stored: decimals in JSON and CSV.
@@ -84,14 +70,14 @@ class Measured:
     progress: Progress | None = None
 
     @cached_property
-    def ap(self) -> AveragePrecisions:
+    def ap(self) -> metrics.AveragePrecisions:
         """Return the average precisions of each class, in 0..1."""
-        return average_precisions(self.scores, self.targets)
+        return metrics.average_precisions(self.scores, self.targets)
 
     @cached_property
-    def counts(self) -> Counts:
+    def counts(self) -> metrics.Counts:
         """Return the decisions of each class at the thresholds."""
-        return decision_counts(self.scores, self.targets, self.thresholds)
+        return metrics.decision_counts(self.scores, self.targets, self.thresholds)
 
     @cached_property
     def positives(self) -> npt.NDArray[np.int64]:
@@ -101,22 +87,22 @@ class Measured:
     @cached_property
     def ratios(self) -> tuple[Values, Values, Values]:
         """Return precision, recall and F1 of each class, in 0..1."""
-        return class_ratios(self.counts)
+        return metrics.class_ratios(self.counts)
 
     @cached_property
-    def calibration(self) -> CalibrationError:
+    def calibration(self) -> metrics.CalibrationError:
         """Return the calibration errors, in 0..1."""
-        return calibration_error(self.scores, self.targets)
+        return metrics.calibration_error(self.scores, self.targets)
 
     @cached_property
-    def ranking(self) -> LabelRanking:
+    def ranking(self) -> metrics.LabelRanking:
         """Return how well each image ranks its labels."""
-        return label_ranking(self.scores, self.targets)
+        return metrics.label_ranking(self.scores, self.targets)
 
     @cached_property
-    def per_image(self) -> PerImage:
+    def per_image(self) -> metrics.PerImage:
         """Return the decisions judged image by image, in 0..1."""
-        return per_image(self.scores, self.targets, self.thresholds)
+        return metrics.per_image(self.scores, self.targets, self.thresholds)
 
     @cached_property
     def intervals(self) -> Intervals | None:
@@ -175,7 +161,7 @@ NUMBERS: tuple[Column[Measured], ...] = (
         "Hamming loss",
         4,
         "share of the labels that are decided wrongly, at the thresholds, 0 to 1",
-        lambda m: hamming_loss(m.scores, m.targets, m.thresholds),
+        lambda m: metrics.hamming_loss(m.scores, m.targets, m.thresholds),
         stored=6,
         rank=0,
     ),

@@ -15,21 +15,7 @@ import numpy as np
 
 from sadcl_core.data.class_names import match_classes
 from sadcl_core.errors import UsageError
-from sadcl_core.evaluation.published import (
-    CLASSES,
-    COLUMNS,
-    YES,
-    Cell,
-    Row,
-    Table,
-    ap_convention,
-    backbone_of,
-    cf1_meaning,
-    comparable,
-    other_rows,
-    published_table,
-    read_table,
-)
+from sadcl_core.evaluation import published
 from sadcl_core.inference.thresholds import DEFAULT
 from sadcl_core.runtime.files import to_cell
 
@@ -59,7 +45,7 @@ class RowsWithOurs:
     """
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[published.Row, ...]
     description: str = ""
 
 
@@ -78,21 +64,21 @@ def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOu
     table = find_table(against, result.classes)
     ours = row_of(result, table)
     if against is None or table is None:
-        return RowsWithOurs(COLUMNS if table is None else table.columns, (ours,))
+        return RowsWithOurs(published.COLUMNS if table is None else table.columns, (ours,))
     if against != PAPER:
         return set_beside(ours, table)
     rows = tuple(
         {
             **row,
-            "backbone": backbone_of(row),
-            "AP": ap_convention(row, table.name) or None,
-            "comparable": comparable(row, result.subject, data=table.name, images=int(result.numbers.get("images", 0))),
+            "backbone": published.backbone_of(row),
+            "AP": published.ap_convention(row, table.name) or None,
+            "comparable": published.comparable(row, result.subject, data=table.name, images=int(result.numbers.get("images", 0))),
             "source": row.get("source") or PRINTED_IN,
         }
-        for row in (*table.rows, *other_rows(table.name))
+        for row in (*table.rows, *published.other_rows(table.name))
     )
     beside = set_beside({**ours, "backbone": result.subject.get("backbone")}, replace(table, rows=rows))
-    names = list(dict.fromkeys(str(row["method"]) for row in rows if row["comparable"] == YES))
+    names = list(dict.fromkeys(str(row["method"]) for row in rows if row["comparable"] == published.YES))
     description = (
         "Our row: mAP interpolated, CF1 the harmonic mean of CP and CR. A non-interpolated mAP is compared with our "
         f"non-interpolated one, a macro CF1 with our macro-F1. Comparable with ours: {', '.join(names) or 'none'}; the column "
@@ -101,7 +87,7 @@ def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOu
     return replace(beside, columns=(*beside.columns, *ABOUT), description=description)
 
 
-def find_table(against: str | None, classes: Sequence[str]) -> Table | None:
+def find_table(against: str | None, classes: Sequence[str]) -> published.Table | None:
     """Return a person's own table, or the printed one of these classes.
 
     Args:
@@ -113,16 +99,17 @@ def find_table(against: str | None, classes: Sequence[str]) -> Table | None:
         DataError: see `sadcl_core.evaluation.published.read_table`.
     """
     if against not in (None, PAPER):
-        return read_table(Path(against))
-    table = published_table(classes)
+        return published.read_table(Path(against))
+    table = published.published_table(classes)
     if table is None and against == PAPER:
         raise UsageError(
-            f"No printed table is of these {len(classes):,} classes, only of {', '.join(CLASSES)}. Give one: --against FILE.csv."
+            f"No printed table is of these {len(classes):,} classes, only of {', '.join(published.CLASSES)}. Give one: "
+            "--against FILE.csv."
         )
     return table
 
 
-def row_of(result: Evaluation, table: Table | None = None) -> Row:
+def row_of(result: Evaluation, table: published.Table | None = None) -> published.Row:
     """Return our row in the columns of a table, those of COCO's printed table when None.
 
     Returns:
@@ -130,9 +117,9 @@ def row_of(result: Evaluation, table: Table | None = None) -> Row:
         of CP and CR. Beside them, for comparing, `macro_F1`, `top3_macro_F1` and `mAP_non_interpolated`. What was not
         computed, or has no value, is None.
     """
-    subject, columns = result.subject, COLUMNS if table is None else table.columns
+    subject, columns = result.subject, published.COLUMNS if table is None else table.columns
     thresholds = subject.get("thresholds", str(DEFAULT))
-    values: Row = {
+    values: published.Row = {
         "method": OURS if thresholds == str(DEFAULT) else f"{OURS}, above {thresholds}",
         "train_size": subject.get("train_size"),
         "test_size": subject.get("img_size"),
@@ -149,7 +136,7 @@ def row_of(result: Evaluation, table: Table | None = None) -> Row:
     return dict.fromkeys(columns) | {name: value for name, value in values.items() if name in kept}
 
 
-def set_beside(ours: Row, table: Table) -> RowsWithOurs:
+def set_beside(ours: published.Row, table: published.Table) -> RowsWithOurs:
     """Return a table's rows and ours, with the difference to each: like for like, as far as it is known what a row reports.
 
     Our interpolated mAP is compared with an interpolated one and our non-interpolated with such, our macro-F1 with a CF1
@@ -166,26 +153,26 @@ def set_beside(ours: Row, table: Table) -> RowsWithOurs:
     columns = (*table.columns, *(f"{DIFFERENCE}{name}" for name in compared))
     parts = ["Our row: mAP interpolated, CF1 the harmonic mean of CP and CR"]
     if "mAP" in table.columns:
-        conventions = _by_convention(table, "mAP", partial(ap_convention, data=table.name))
+        conventions = _by_convention(table, "mAP", partial(published.ap_convention, data=table.name))
         parts.append(f"mAP, {conventions}: a non-interpolated one is compared with our non-interpolated mAP")
     if "CF1" in table.columns:
-        conventions = _by_convention(table, "CF1", cf1_meaning)
+        conventions = _by_convention(table, "CF1", published.cf1_meaning)
         parts.append(f"CF1, {conventions}: a macro one is compared with our macro-F1")
     return RowsWithOurs(columns, (*rows, ours), ". ".join(parts) + ".")
 
 
-def _difference(ours: Row, row: Row, name: str, data: str) -> float | None:
+def _difference(ours: published.Row, row: published.Row, name: str, data: str) -> float | None:
     """Return the figure of ours that means what this one of a row does, less it."""
     like = name
-    if name == "mAP" and ap_convention(row, data) == "non-interpolated":
+    if name == "mAP" and published.ap_convention(row, data) == "non-interpolated":
         like = NON_INTERPOLATED
-    elif name in MACRO and cf1_meaning(row, name) == "macro":
+    elif name in MACRO and published.cf1_meaning(row, name) == "macro":
         like = MACRO[name]
     own, other = ours.get(like), row.get(name)
     return round(own - other, 1) if isinstance(own, float) and isinstance(other, float) else None
 
 
-def _by_convention(table: Table, column: str, convention: Callable[[Row], str]) -> str:
+def _by_convention(table: published.Table, column: str, convention: Callable[[published.Row], str]) -> str:
     """Return which rows of a table have which convention, as a part of a sentence."""
     methods: dict[str, list[str]] = {}
     for row in table.rows:
@@ -198,7 +185,7 @@ def _by_convention(table: Table, column: str, convention: Callable[[Row], str]) 
     return "; ".join([*parts, *([f"not known: {'the others' if parts else 'all'}"] if unknown else [])])
 
 
-def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str:  # noqa: A002 - as the option is called
+def render(rows: Sequence[published.Row], columns: Sequence[str], format: Format) -> str:  # noqa: A002 - as the option is called
     """Return rows as text: figures with one decimal, sizes without, differences with their sign, blanks for None.
 
     Args:
@@ -234,7 +221,7 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str: 
     return "\n".join([rf"\begin{{tabular}}{{{spec}}}", rule, header, rule, *lines, rule, r"\end{tabular}", ""])
 
 
-def print_cell(cell: Cell, column: str) -> str:
+def print_cell(cell: published.Cell, column: str) -> str:
     """Return a cell as it is printed: figures with one decimal, sizes without, differences with their sign, a blank for None.
 
     Example:

@@ -11,7 +11,7 @@ from sadcl_core.data.shards import image_sources
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
-from sadcl_core.evaluation.scored_split import ScoredSplit, describe
+from sadcl_core.evaluation.scored_split import ScoredSplit, scored_by
 from sadcl_core.inference.onnx_model import ATTENTION, BATCH_SIZE, LOGITS, PROBABILITIES, OnnxModel, sigmoid
 from sadcl_core.runtime.progress import Progress
 
@@ -37,8 +37,8 @@ def score_exported(
         DataError: an image cannot be read.
         NotFiniteError: the model gives NaN.
     """
-    card, count = model.card, len(split) if limit is None else min(limit, len(split))
-    scores, as_trained = np.empty((2, count, len(card.classes)), np.float32)
+    count = len(split) if limit is None else min(limit, len(split))
+    scores, as_trained = np.empty((2, count, len(model.card.classes)), np.float32)
     targets = split.all_targets()[:count]
     observer = None if cannot_be_localised(split) else LocalisationObserver(split)
     names = (LOGITS, PROBABILITIES, *([] if observer is None else [ATTENTION]))
@@ -52,17 +52,6 @@ def score_exported(
             observer.add(attention[0], targets[batch.indices], batch.indices)
         if progress is not None:
             progress(batch.indices[-1] + 1, count)
-    return ScoredSplit(
-        name=str(model.path),
-        scores=scores,
-        targets=targets,
-        classes=card.classes,
-        images=split if count == len(split) else [split[number] for number in range(count)],
-        about=describe(model, split, limit),
-        seconds=time.perf_counter() - start,
-        own_thresholds=card.thresholds,
-        as_trained=as_trained if card.temperatures else None,
-        model=model,
-        split=split,
-        localisation=None if observer is None else observer.result(),
-    )
+    seconds, localisation = time.perf_counter() - start, None if observer is None else observer.result()
+    measured = {"targets": targets, "seconds": seconds, "localisation": localisation}
+    return scored_by(model, split, limit, scores=scores, as_trained=as_trained, how={}, **measured)

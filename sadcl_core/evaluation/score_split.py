@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
-from sadcl_core.evaluation.scored_split import ScoredSplit, describe
+from sadcl_core.evaluation.scored_split import ScoredSplit, scored_by
 from sadcl_core.evaluation.similarity import SimilarityObserver
 from sadcl_core.inference.feature_cache import open_stored
 from sadcl_core.inference.load import Model
@@ -64,25 +64,16 @@ def score_split(
             observers=observers,
             progress=progress,
         )
-    about = describe(model, split, limit)
-    if model.tta != "none":
-        about["tta"] = model.tta
-    if model.resize:
-        about["resize"] = model.resize
-    if known_share:
-        about["known_share"] = known_share
-    return ScoredSplit(
-        name=str(model.path),
+    how = {"tta": "" if model.tta == "none" else model.tta, "resize": model.resize, "known_share": known_share}
+    return scored_by(
+        model,
+        split,
+        limit,
         scores=card.calibrated_scores(scored.scores),
+        as_trained=scored.scores,
         targets=scored.targets,
-        classes=card.classes,
-        images=split if count == len(split) else [split[number] for number in range(count)],
-        about=about,
         seconds=scored.seconds,
-        own_thresholds=card.thresholds,
-        as_trained=scored.scores if card.temperatures else None,
-        model=model,
-        split=split,
+        how={name: value for name, value in how.items() if value},
         localisation=None if attention is None else attention.result(),
         similarity=None if cosines is None else cosines.result(),
     )

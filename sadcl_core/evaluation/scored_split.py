@@ -300,9 +300,21 @@ def _matched(
     return ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
 
 
-def describe(model: Predictor[Any], split: Split, limit: int | None) -> dict[str, Any]:
-    """Return the subject of an evaluation of a model on the first `limit` images of a split."""
-    card = model.card
+def scored_by(
+    model: Predictor[Any],
+    split: Split,
+    limit: int | None,
+    *,
+    scores: npt.NDArray[np.floating[Any]],
+    as_trained: npt.NDArray[np.floating[Any]],
+    how: Mapping[str, Any],
+    **measured: Any,
+) -> ScoredSplit:
+    """Return what a model gave for the first `limit` images of a split: scores (N, K), calibrated and as trained.
+
+    `how` says in which way it was run, as part of the subject of the evaluation; `measured` are other fields of `ScoredSplit`.
+    """
+    card, count = model.card, len(scores)
     about: dict[str, Any] = {
         "dataset": split.manifest.description.name,
         "split": split.name,
@@ -313,10 +325,21 @@ def describe(model: Predictor[Any], split: Split, limit: int | None) -> dict[str
         "limit": limit,
         "data_fingerprint": split.manifest.fingerprint(),
         **difficult(split),
+        **({"calibrated": card.calibrated} if card.calibrated else {}),
+        **how,
     }
-    if card.calibrated:
-        about["calibrated"] = card.calibrated
-    return about
+    return ScoredSplit(
+        name=str(model.path),
+        scores=scores,
+        classes=card.classes,
+        images=split if count == len(split) else [split[number] for number in range(count)],
+        about=about,
+        own_thresholds=card.thresholds,
+        as_trained=as_trained if card.temperatures else None,
+        model=model,
+        split=split,
+        **measured,
+    )
 
 
 def difficult(split: Split) -> dict[str, str]:

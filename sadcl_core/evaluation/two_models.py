@@ -66,10 +66,6 @@ class PairedComparison:
     Attributes:
         names: of the first and the second.
         classes: K names.
-        images: how many.
-        resamples: of the images.
-        map_interpolated: over all classes.
-        map_non_interpolated: over all classes.
         per_class: K of the interpolated AP, or None without a positive.
     """
 

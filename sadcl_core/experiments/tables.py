@@ -38,7 +38,6 @@ class ScoredRun:
         epochs: trained in all stages.
         seconds: of its own training.
         first_stage: name of the run that its first stage was taken from; empty when it trained its own.
-        first_stage_seconds: how long that took.
     """
 
     method: str

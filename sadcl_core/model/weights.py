@@ -58,7 +58,6 @@ class WeightsSource:
     """Description of the weights that a backbone is to start from.
 
     Attributes:
-        backbone: its name.
         parameters: their number.
         file: the file of the weights; empty if they come from the hub, or from nowhere.
         hub: their name in the hub; empty if they do not come from there.

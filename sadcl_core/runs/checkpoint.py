@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -74,8 +73,10 @@ def load_model(path: Path, *, img_size: int | None = None, classes: str = "") ->
         return LoadedModel(classifier, read.card, path)
     card = read_card(path, classes=classes)
     with open_tensors(path, framework="pt") as stored:
-        misfit = _misfit(_outline(card, path), {name: _about(stored.get_slice(name)) for name in stored.keys()})  # noqa: SIM118
-        tensors = {} if misfit else {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
+        kinds = {name: (tuple(s.get_shape()), str(s.get_dtype()).startswith(("F", "BF"))) for name, s in slices.items()}
+        misfit = _misfit(_outline(card, path), kinds)
+        tensors = {} if misfit else {name: stored.get_tensor(name) for name in slices}
     if misfit:
         raise DataError(
             f"{path}: the weights do not fit the head {card.model.head!r} on {card.model.backbone} that the file names: "
@@ -96,11 +97,6 @@ def _outline(card: ModelCard, path: Path) -> Classifier:
         raise DataError(f"{path} cannot be built by this version: {error}") from None
     except (RuntimeError, ValueError, TypeError, AssertionError, OverflowError) as error:
         raise DataError(f"{path} describes a network that cannot be built ({str(error).splitlines()[0]}).") from None
-
-
-def _about(stored: Any) -> tuple[tuple[int, ...], bool]:
-    """Return the shape of a stored tensor, and whether it holds floating-point numbers."""
-    return tuple(stored.get_shape()), str(stored.get_dtype()).startswith(("F", "BF"))
 
 
 def _at_size(model: LoadedModel, img_size: int) -> LoadedModel:

@@ -36,7 +36,6 @@ class RunProgress(BaseModel):
     """Progress of a run.
 
     Attributes:
-        stage: its name.
         epoch: that is being trained, from 1.
         step: steps of it that are done.
         sums: of each loss over these steps.
@@ -68,7 +67,6 @@ class BestEpoch(BaseModel):
     """The epoch with the highest mAP of a run so far, whose weights are best.safetensors.
 
     Attributes:
-        stage: of the epoch.
         epoch: from 1; 0 before the first is done.
         weights: `EMA`, or `network` where the network itself was the better, or has no EMA.
         metrics: mAP_interpolated and mAP_non_interpolated of it, percent.
@@ -99,10 +97,8 @@ class StateCard(BaseModel):
         holds: stage and epoch whose EMA weights the network had when the stage began.
         scaler: of the gradients in fp16.
         micro_batches: that a batch is computed in.
-        processes: that trained together.
         workers: processes that read images, of each of those.
         sizes: of the files that grow, in bytes, when this was written.
-        checksums: of each tensor.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -18,15 +18,7 @@ from sadcl_core.inference.feature_store import FeatureStore
 from sadcl_core.inference.forward import Forward
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runtime.distributed import barrier, broadcast
-from sadcl_core.training.listeners.events import (
-    FeaturesAwaited,
-    FeaturesComputed,
-    FeaturesPlanned,
-    FeaturesProgress,
-    Listener,
-    Problem,
-    ViewsPlanned,
-)
+from sadcl_core.training.listeners import events
 from sadcl_core.training.setup import make_card
 from sadcl_core.training.time_budget import RECIPES
 
@@ -46,7 +38,7 @@ def open_features(
     device: torch.device,
     precision: str,
     started: float,
-    listen: Listener,
+    listen: events.Listener,
 ) -> Iterator[tuple[FeatureCache | None, RunConfig]]:
     """Yield the features of a run, all of them computed, and keep them from being removed in the block; None if none are frozen.
 
@@ -75,7 +67,7 @@ def open_features(
         yield None, config
         return
     if config.model.pretrained is False and not config.model.init_from:
-        listen(Problem("The backbone has random weights and will keep them. Give it trained ones with --pretrained."))
+        listen(events.Problem("The backbone has random weights and will keep them. Give it trained ones with --pretrained."))
     preprocessing = make_card(config, classifier, manifest).preprocessing
     forward = Forward(classifier.to(device), preprocessing, device=device, precision=precision)
     card = feature_card(forward, stride=min(config.model.stride, config.model.freeze_stride), kept=config.features.precision)
@@ -94,7 +86,7 @@ def open_features(
 
 
 def _views_within(
-    budget: float, cache: FeatureCache, forward: Forward, config: RunConfig, manifest: Manifest, listen: Listener
+    budget: float, cache: FeatureCache, forward: Forward, config: RunConfig, manifest: Manifest, listen: events.Listener
 ) -> int:
     """Return how many views of each training image a budget in seconds leaves, one at least.
 
@@ -106,7 +98,7 @@ def _views_within(
     seconds = 0.0
     if len(timed) > TIMED_IMAGES:  # few take no time
         ends: list[tuple[float, int]] = []
-        with cache.store.writing(lambda: listen(FeaturesAwaited(cache.store.folder))):
+        with cache.store.writing(lambda: listen(events.FeaturesAwaited(cache.store.folder))):
             cache.compute(
                 timed[:TIMED_IMAGES],
                 forward,
@@ -117,7 +109,7 @@ def _views_within(
         seconds = (ends[-1][0] - start) / max(sum(rows for _, rows in rest), 1)
     costs = {count: seconds * sum(len(image.views) for image in images) for count, images in missing.items()}
     choice = max((count for count, cost in costs.items() if cost <= max(budget, 0.0)), default=1)
-    listen(ViewsPlanned(choice, most, costs[choice], config.optim.time_budget))
+    listen(events.ViewsPlanned(choice, most, costs[choice], config.optim.time_budget))
     return choice
 
 
@@ -140,23 +132,23 @@ def linear_views(config: RunConfig) -> tuple[str, ...]:
     return kept_views(first.augment, min(2, config.features.views) if config.features.once else 1)
 
 
-def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunConfig, listen: Listener) -> None:
+def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunConfig, listen: events.Listener) -> None:
     """Say what is missing, make room for it, and compute it."""
     store, start = cache.store, time.perf_counter()
     rows, absent = cache.count(views), sum(len(image.views) for image in cache.missing(views))
     size, new = rows * store.card.row_bytes, absent * store.card.row_bytes
     removed = store.make_room(new, size, limit=round(config.features.limit_gb * 1e9)) if new else ()
-    listen(FeaturesPlanned(store.folder, sum(map(len, views)), rows, absent, size, new, removed))
+    listen(events.FeaturesPlanned(store.folder, sum(map(len, views)), rows, absent, size, new, removed))
     computed = 0
     if absent:
-        with store.writing(lambda: listen(FeaturesAwaited(store.folder))):
+        with store.writing(lambda: listen(events.FeaturesAwaited(store.folder))):
             missing = cache.missing(views)  # fewer, where another process has computed some
             absent = sum(len(image.views) for image in missing)
 
             def progress(count: int) -> None:
                 nonlocal computed
                 computed += count
-                listen(FeaturesProgress(computed, absent))
+                listen(events.FeaturesProgress(computed, absent))
 
             cache.compute(missing, forward, workers=config.data.workers, progress=progress)
-    listen(FeaturesComputed(computed, time.perf_counter() - start))
+    listen(events.FeaturesComputed(computed, time.perf_counter() - start))

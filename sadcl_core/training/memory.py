@@ -35,7 +35,6 @@ class TrainingMemory:
     Attributes:
         weights: the network, its EMA, gradients and optimiser.
         bank: of features of earlier batches.
-        batch: images on the device.
         image: what the backward pass needs of one image, in all of its views.
     """
 

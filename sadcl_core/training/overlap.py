@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sadcl_core.data.manifest import find_prepared, load_manifest
 from sadcl_core.data.split import Split
 from sadcl_core.data.twins import find_twins
 from sadcl_core.errors import DataError, SadclError
-from sadcl_core.runs.run_directory import RunDirectory, find_model
+from sadcl_core.runs.run_directory import find_model
 
 MOST_BEFORE = 10  # runs that went before one
 
@@ -82,25 +83,14 @@ def _trained_on(init_from: str) -> Iterator[tuple[str, Split | None]]:
         if run is None:
             yield str(model), None
             return
-        config = _config(run)
-        yield str(run.path), None if config is None else _split(config, run.path)
-        if config is None or not config.model.init_from:
+        split: Split | None = None
+        init_from = ""
+        with suppress(SadclError, ValueError, OSError):
+            config = RunConfig.model_validate(load_config_file(run.path / "config.yaml"), extra="ignore")
+            init_from = config.model.init_from
+            manifest = load_manifest(find_prepared(Path(config.data.manifest), run.path))
+            if manifest.description.shards is None and manifest.description.root.is_dir():
+                split = manifest.split(config.data.train_split)
+        yield str(run.path), split
+        if not init_from:
             return
-        init_from = config.model.init_from
-
-
-def _config(run: RunDirectory) -> RunConfig | None:
-    try:
-        return RunConfig.model_validate(load_config_file(run.path / "config.yaml"), extra="ignore")
-    except (SadclError, ValueError, OSError):
-        return None
-
-
-def _split(config: RunConfig, run: Path) -> Split | None:
-    """Return the training split of a run; None where its images cannot be compared."""
-    try:
-        manifest = load_manifest(find_prepared(Path(config.data.manifest), run))
-        split = manifest.split(config.data.train_split)
-    except SadclError:
-        return None
-    return split if manifest.description.shards is None and manifest.description.root.is_dir() else None

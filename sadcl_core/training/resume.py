@@ -26,7 +26,6 @@ class Resumed:
     """A run that is to go on.
 
     Attributes:
-        run: its directory.
         config: of the rest of it.
         sources: where each value came from.
         progress: where it goes on.

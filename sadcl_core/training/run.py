@@ -43,7 +43,6 @@ class TrainingResult:
     """The result of a finished run.
 
     Attributes:
-        run: its directory.
         model: the model file of its best epoch.
         best_map: highest mAP (interpolated, percent) on the held-out split.
         stage: in which it was reached.

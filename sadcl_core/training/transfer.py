@@ -39,7 +39,6 @@ class Transfer:
     """Record of what was carried over.
 
     Attributes:
-        source: the model file.
         classes: each class here with the one there whose weights it starts from, or None where it starts at random.
         random: tensors, other than those of new classes, that the file does not have in this shape.
     """

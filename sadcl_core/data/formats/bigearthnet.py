@@ -8,7 +8,6 @@ The visible bands (B04, B03, B02) are put together, a reflectance of 0.3 being w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,21 +51,17 @@ def read(source: Source) -> Manifest:
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
         content = rows.to_pylist()
-        there = [
-            row
-            for row in content
-            if source.labels_only or (f"{row['patch_id']}_{BANDS[0]}" if bands else row["patch_id"]) in files
-        ]
+        end = f"_{BANDS[0]}" if bands else ""
+        there = [row for row in content if source.labels_only or f"{row['patch_id']}{end}" in files]
         notes = [f"bands put together, in {UNPACKED}/"] if bands else []
         if len(there) < len(content):
             notes.append(f"{len(content) - len(there):,} patches are not on the disk and were left out")
-        return Listing((), _entries(there), notes)
+        return Listing((), map(entry, there), notes)
 
-    def _entries(rows: list[dict[str, Any]]) -> Iterator[Entry]:
-        for row in rows:
-            name = str(row["patch_id"])
-            image = compose(source, name, files, BANDS, _visible) if bands else files.get(name, name)
-            yield Entry(image, row["labels"], split=split_name(row.get("split") or ""))
+    def entry(row: dict[str, Any]) -> Entry:
+        name = str(row["patch_id"])
+        image = compose(source, name, files, BANDS, _visible) if bands else files.get(name, name)
+        return Entry(image, row["labels"], split=split_name(row.get("split") or ""))
 
     below = replace(source, root=unpack_folder(source)) if bands else source
     return read_listing(below, "bigearthnet", parse, content="a table of patches", paths="exact")

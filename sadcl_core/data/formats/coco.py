@@ -23,7 +23,6 @@ from pycocotools.coco import COCO
 from sadcl_core.data.formats.labels import MAX_CLASSES, LabelRows, make_box
 from sadcl_core.data.formats.source import Source, split_name
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.rows import Box
 from sadcl_core.data.tables import mentions, read_json, readable
 from sadcl_core.errors import DataError
 
@@ -72,7 +71,10 @@ def read(source: Source) -> Manifest:
             if rows is None:
                 first = categories
                 rows = LabelRows(source, "coco", classes=[str(category["name"]) for category in categories])
-                _refuse_other_classes(rows, first, path)
+                if rows.listed != tuple(str(category["name"]) for category in categories):
+                    raise DataError(
+                        f"{path} lists its own categories, which are others than the list of classes. Leave --classes out."
+                    )
             if [(c["id"], c["name"]) for c in categories] != [(c["id"], c["name"]) for c in first]:
                 raise DataError(f"{path} and {rows.first_file} list different categories. Use files of one data set.")
             rows.start(path)
@@ -146,12 +148,6 @@ def _dummy(categories: list[dict[str, Any]], coco: COCO) -> str:
     return name if all(category.get("supercategory") == name for category in categories if category is not top[0]) else ""
 
 
-def _refuse_other_classes(rows: LabelRows, categories: list[dict[str, Any]], path: Path) -> None:
-    names = tuple(str(category["name"]) for category in categories)
-    if rows.listed != names:
-        raise DataError(f"{path} lists its own categories, which are others than the list of classes. Leave --classes out.")
-
-
 def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapping[Any, int]) -> None:
     for annotation in coco.dataset.get("annotations", []):
         category, owner = annotation.get("category_id"), annotation.get("image_id")
@@ -172,12 +168,8 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
             split=split_name(str(image.get("split", ""))) or split,
             unknown=[index[category] for category in unknown],
             absent=None if verified is None else [index[category] for category in verified],
-            boxes=tuple(_boxes(objects, index, where)),
+            boxes=tuple(
+                make_box(index[o["category_id"]], map(float, o["bbox"]), where) for o in objects if len(o.get("bbox") or ()) == 4
+            ),
             where=where,
         )
-
-
-def _boxes(objects: list[dict[str, Any]], index: Mapping[Any, int], where: str) -> Iterator[Box]:
-    for entry in objects:
-        if len(entry.get("bbox") or ()) == 4:
-            yield make_box(index[entry["category_id"]], map(float, entry["bbox"]), where)

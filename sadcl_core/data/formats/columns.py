@@ -529,7 +529,8 @@ class _Headerless(_Columns):
         image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
         self.give(image, "image", "it holds paths of images")
         width = min(len(row) for _, row in self.head)
-        split = next((k for k in range(width) if k != image and self._are_splits(k)), None)
+        words = [{cell_text(row[k]).lower() for _, row in self.head} for k in range(width)]
+        split = next((k for k in range(width) if k != image and words[k] <= {*SPLIT_NAMES, "unassigned"}), None)
         self.give(split, "split", "it holds names of splits")
         counted = [k for k in range(width) if k not in (image, split) and self.numbers_rows(k)]
         for k in counted:
@@ -567,10 +568,6 @@ class _Headerless(_Columns):
             self.give(k, "class", "it holds 1 and 0, and classes are listed")
         flags = tuple(zip(others, self.listed, strict=True))
         return Columns(image=image, split=split, flags=flags, width=width, roles=self._roles(), counts=self.counts(others))
-
-    def _are_splits(self, k: int) -> bool:
-        words = {cell_text(row[k]).lower() for _, row in self.head}
-        return words <= {*SPLIT_NAMES, "unassigned"}
 
     def _roles(self) -> tuple[Column, ...]:
         return tuple(Column(f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons))

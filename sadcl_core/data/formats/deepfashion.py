@@ -9,7 +9,7 @@ img/a/img_00000001.jpg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
@@ -61,10 +61,14 @@ def _listing(path: Path) -> Listing:
     if fine:
         return Listing(names, _fine(folder, len(names)), values=FLAGS)
     signed = any("-1" in row for row in _rows(folder / IMAGES, header=2))
-    partition = next((place for place in (folder.parent / "Eval", folder / "Eval", folder, folder.parent) if _holds(place)), None)
-    beside = [] if partition is None else [partition / PARTITION]
+    places = (folder.parent / "Eval", folder / "Eval", folder, folder.parent)
+    beside = [place / PARTITION for place in places if (place / PARTITION).is_file()][:1]
     splits = {row[0]: split_name(row[1]) for file in beside for row in _rows(file, header=2)}
-    rows = _coarse(folder, len(names), splits, unknown="0" if signed else "")
+    unknown = "0" if signed else ""
+    rows = (
+        _entry(image, flags, splits.get(image, ""), len(names), folder / IMAGES, unknown)
+        for image, *flags in _rows(folder / IMAGES, header=2)
+    )
     return Listing(names, rows, values=SIGNED if signed else FLAGS, beside=beside)
 
 
@@ -81,15 +85,6 @@ def _fine(folder: Path, count: int) -> Iterator[Entry]:
         if images.is_file():
             rows = zip(_rows(images, header=0), _rows(flags, header=0), strict=True)
             yield from (_entry(image[0], row, split, count, flags) for image, row in rows)
-
-
-def _holds(folder: Path) -> bool:
-    return (folder / PARTITION).is_file()
-
-
-def _coarse(folder: Path, count: int, splits: Mapping[str, str], unknown: str) -> Iterator[Entry]:
-    for image, *flags in _rows(folder / IMAGES, header=2):
-        yield _entry(image, flags, splits.get(image, ""), count, folder / IMAGES, unknown)
 
 
 def _entry(image: str, flags: list[str], split: str, count: int, path: Path, unknown: str = "") -> Entry:

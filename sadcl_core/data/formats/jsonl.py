@@ -17,29 +17,20 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from sadcl_core.data import tables
 from sadcl_core.data.formats.columns import SPLIT, UNKNOWN, Row
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.table import LOOKED_AT, OPTIONS, Opened, read_tables
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import (
-    IMAGE_COLUMNS,
-    LABEL_COLUMNS,
-    MAX_LINE,
-    detect_encoding,
-    json_line,
-    read_json,
-    read_lines,
-    readable,
-)
 from sadcl_core.errors import DataError
 
 __all__ = ["OPTIONS", "SUFFIXES", "read", "recognises"]
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket or datastore
-IMAGE_KEYS = (*ELSEWHERE, *IMAGE_COLUMNS)
+IMAGE_KEYS = (*ELSEWHERE, *tables.IMAGE_COLUMNS)
 VERTEX = {"classificationAnnotations": "labels", "classificationAnnotation": "labels"}
-LABEL_KEYS = (*LABEL_COLUMNS, *VERTEX)
+LABEL_KEYS = (*tables.LABEL_COLUMNS, *VERTEX)
 MAX_SPACE = 100  # characters that may stand before a list
 VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
@@ -47,11 +38,11 @@ VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 def recognises(path: Path) -> bool:
     """Return True if the first object names an image, and labels where the file need not be of lines."""
     if _is_list(path):
-        with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
-            text = file.read(MAX_LINE)
+        with tables.readable(path, "JSON"), path.open(encoding=tables.detect_encoding(path)) as file:
+            text = file.read(tables.MAX_LINE)
         row = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
     else:
-        row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
+        row = json.loads(next((line for _, line in tables.read_lines(path) if line.strip()), "null"))
     needed = (IMAGE_KEYS, LABEL_KEYS) if path.suffix.lower() == ".json" else (IMAGE_KEYS,)
     return isinstance(row, dict) and all(any(key in row for key in keys) for keys in needed)
 
@@ -66,16 +57,16 @@ def read(source: Source) -> Manifest:
 
 
 def _is_list(path: Path) -> bool:
-    with readable(path, "JSON"), path.open(encoding=detect_encoding(path)) as file:
+    with tables.readable(path, "JSON"), path.open(encoding=tables.detect_encoding(path)) as file:
         return file.read(MAX_SPACE).lstrip().startswith("[")
 
 
 def _open(path: Path) -> Opened:
     """Open a file of JSON lines as a table whose columns are the keys."""
     if _is_list(path):
-        objects = ((number, _checked(row, path, number)) for number, row in enumerate(read_json(path), start=1))
+        objects = ((number, _checked(row, path, number)) for number, row in enumerate(tables.read_json(path), start=1))
     else:
-        lines = ((number, json_line(line, path, number)) for number, line in read_lines(path) if line.strip())
+        lines = ((number, tables.json_line(line, path, number)) for number, line in tables.read_lines(path) if line.strip())
         objects = ((number, _checked(row, path, number)) for number, row in lines)
     head = list(islice(objects, LOOKED_AT))
     if not head:
@@ -103,8 +94,8 @@ def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:
 
 def _cells(rows: Iterator[tuple[int, dict[str, Any]]], keys: list[str], path: Path, *, needed: str | None) -> Iterator[Row]:
     """Yield the values of each object in the order of the keys; None for a key that it lacks."""
-    image = needed or next((key for key in IMAGE_COLUMNS if key in keys), None)
-    labels = next((key for key in LABEL_COLUMNS if key in keys), None)
+    image = needed or next((key for key in tables.IMAGE_COLUMNS if key in keys), None)
+    labels = next((key for key in tables.LABEL_COLUMNS if key in keys), None)
     known, late = set(keys), {*SPLIT, *UNKNOWN}.difference(keys)
     for number, row in rows:
         if [*row] == keys:  # as in most files

@@ -43,7 +43,6 @@ class Source:
     """Label files and the folder of their images.
 
     Attributes:
-        name: of the data set.
         root: folder that holds every image.
         files: label files by split; none for a format that is a whole folder.
         guess: images may also lie under the parent of `root`, since their folder was not given.

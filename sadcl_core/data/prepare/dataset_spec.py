@@ -29,7 +29,6 @@ class DatasetSpec:
     """The data that a person named.
 
     Attributes:
-        name: of the data set.
         given: absolute paths, or the name of a public data set: what identifies it.
         root: folder of the images.
         paths: the folder or files by split; none for a public data set.

@@ -76,7 +76,6 @@ class Prepared:
 
     Attributes:
         manifest: of the images that can be used, stored in `manifest.folder`.
-        report: counts and findings.
         problems: images that cannot be read and were left out.
         files: written beside the manifest: the report, label files and the folder of shards.
     """

@@ -32,11 +32,9 @@ class Finding:
     """One thing worth knowing.
 
     Attributes:
-        severity: how bad it is.
         what: a fixed name.
         count: of images, classes or pairs.
         text: in words, behind the count.
-        examples: a few of them.
     """
 
     severity: Severity

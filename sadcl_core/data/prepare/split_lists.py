@@ -35,7 +35,6 @@ class SplitLists:
     """Lists of splits that lie beside labels.
 
     Attributes:
-        files: the lists.
         splits: (N,) the split of each image; empty where the lists do not give every image one.
         reason: for which they are not used; empty where they are.
     """

@@ -18,17 +18,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from sadcl_core.data import tables
 from sadcl_core.data.formats.cells import find_values
 from sadcl_core.data.formats.source import Reading
-from sadcl_core.data.tables import (
-    IMAGE_COLUMNS,
-    LABEL_COLUMNS,
-    detect_encoding,
-    find_column,
-    looks_like_image,
-    read_lines,
-    readable,
-)
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.device import system_memory
 from sadcl_core.runtime.files import from_cell
@@ -233,12 +225,12 @@ def _names(arrays: dict[str, npt.NDArray[Any]], key: str, path: Path) -> tuple[s
         return None
     if values.ndim != 1 or values.dtype.kind not in "SU":
         raise DataError(f"{path}: {key!r} is {values.dtype} of shape {values.shape}. Save it as a list of texts.")
-    with readable(path, "UTF-8 names"):
+    with tables.readable(path, "UTF-8 names"):
         return tuple(value.decode() if isinstance(value, bytes) else value for value in values.tolist())
 
 
 def _read_text(path: Path, logits: bool) -> ScoresFile:
-    lines = [(number, line) for number, line in islice(read_lines(path), HEAD) if line.strip()]
+    lines = [(number, line) for number, line in islice(tables.read_lines(path), HEAD) if line.strip()]
     if not lines:
         raise DataError(f"{path} has no row. Give a row of scores per image.")
     first, line = lines[0]
@@ -252,7 +244,7 @@ def _read_text(path: Path, logits: bool) -> ScoresFile:
     with _damage_explained(path, "a table of scores"):
         table = pacsv.read_csv(
             path,
-            read_options=pacsv.ReadOptions(skip_rows=first - 1, encoding=detect_encoding(path)),
+            read_options=pacsv.ReadOptions(skip_rows=first - 1, encoding=tables.detect_encoding(path)),
             parse_options=parse,
             convert_options=pacsv.ConvertOptions(column_types={} if image is None else {header[image]: pa.string()}),
         )
@@ -311,8 +303,8 @@ def _from_table(path: Path, table: pa.Table, image: int | None, logits: bool) ->
     }
     if not scores:
         raise DataError(f"{path} has no column of scores ({', '.join(header)[:200]}). Give a column of numbers per class.")
-    label = find_column(["" if k in scores or k == image else name for k, name in enumerate(header)], LABEL_COLUMNS)
-    score = find_column([name if k in scores else "" for k, name in enumerate(header)], SCORE_COLUMNS)
+    label = tables.find_column(["" if k in scores or k == image else name for k, name in enumerate(header)], tables.LABEL_COLUMNS)
+    score = tables.find_column([name if k in scores else "" for k, name in enumerate(header)], SCORE_COLUMNS)
     if images is not None and label is not None and score is not None:
         return _from_pairs(path, images, _texts(path, table.column(label)), scores[score], logits)
     return ScoresFile(path, np.stack(list(scores.values()), axis=1), logits, tuple(header[k] for k in scores), images)
@@ -341,23 +333,25 @@ def _image_column(table: pa.Table) -> int | None:
     text = [not (_is_numeric(kind) or pa.types.is_nested(kind)) for kind in kinds]
     numbers = [pa.types.is_integer(kind) and not {0, 1}.issuperset(column) for kind, column in zip(kinds, cells, strict=True)]
     by_text, by_number = (
-        find_column([name if each else "" for name, each in zip(table.column_names, kind, strict=True)], IMAGE_COLUMNS)
+        tables.find_column(
+            [name if each else "" for name, each in zip(table.column_names, kind, strict=True)], tables.IMAGE_COLUMNS
+        )
         for kind in (text, numbers)
     )
     if by_text is not None:
         return by_text
-    by_path = next((k for k, column in enumerate(cells) if column and all(map(looks_like_image, column))), by_number)
+    by_path = next((k for k, column in enumerate(cells) if column and all(map(tables.looks_like_image, column))), by_number)
     if by_path is not None:
         return by_path
-    return 0 if text[:1] == [True] and find_column(table.column_names[:1], LABEL_COLUMNS) is None else None
+    return 0 if text[:1] == [True] and tables.find_column(table.column_names[:1], tables.LABEL_COLUMNS) is None else None
 
 
 def _are_names(header: Sequence[str]) -> bool:
     """Return False if the first row holds scores; classes called 0, 1, 2, ... are names."""
     numbers = [cell.strip() for cell in header if _is_number(cell)]
-    if any(map(looks_like_image, header)):
+    if any(map(tables.looks_like_image, header)):
         return False
-    if len(numbers) < max(len(header) - 1, 1) or find_column(header, IMAGE_COLUMNS) is not None:
+    if len(numbers) < max(len(header) - 1, 1) or tables.find_column(header, tables.IMAGE_COLUMNS) is not None:
         return True
     if len(numbers) > 2 and numbers in ([str(k + first) for k in range(len(numbers))] for first in (0, 1)):
         return True
@@ -388,7 +382,7 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]
     if not _is_numeric(column.type):
         cells = [text for cell in column[:HEAD].to_pylist() if (text := str(cell).strip().lower()) not in MISSING]
         numbers = sum(_is_number(cell.replace(",", ".", 1)) for cell in cells)
-        if not cells or 2 * numbers < len(cells) or find_column([name], LABEL_COLUMNS) is not None:
+        if not cells or 2 * numbers < len(cells) or tables.find_column([name], tables.LABEL_COLUMNS) is not None:
             return None
     try:
         single = column.type in (pa.float16(), pa.float32())
@@ -410,7 +404,7 @@ def _texts(path: Path, column: pa.ChunkedArray) -> tuple[str, ...]:
 @contextmanager
 def _damage_explained(path: Path, kind: str) -> Iterator[None]:
     """Raise a DataError of one sentence for whatever NumPy, zip and Arrow raise on a damaged file."""
-    with readable(path, kind):
+    with tables.readable(path, kind):
         try:
             yield
         except Exception as error:

@@ -17,7 +17,7 @@ from sadcl_core.metrics.calibration.objective import Objective
 from sadcl_core.metrics.calibration.probabilities import apply_probabilities, fit_probabilities
 from sadcl_core.metrics.calibration.thresholds import DEFAULT, choose_thresholds, global_threshold
 from sadcl_core.metrics.calibration_error import CalibrationError, bin_sums
-from sadcl_core.metrics.precision_recall import Counts, class_ratios, decision_counts, ratios
+from sadcl_core.metrics.precision_recall import class_ratios, decision_counts, ratios
 
 Values = npt.NDArray[np.float64]
 
@@ -78,13 +78,16 @@ def cross_fit(scores: npt.ArrayLike, targets: npt.ArrayLike, objective: Objectiv
         raise ValueError(f"folds {fold_array.shape} must name one of two or more folds for each of {len(score_array)} images")
     parts = zip(*_folds(score_array, target_array, objective, fold_array), strict=True)
     before, shared, after, raw, calibrated = (reduce(add, part) for part in parts)
-    achieved = _achieved(after, objective)
+    precision, recall, f1 = class_ratios(after)
+    achieved = {"precision": precision, "recall": recall, "f1": f1}[objective.kind]
+    if objective.kind == "precision":
+        achieved[after.true_positives + after.false_positives == 0] = np.nan
     return CrossFit(
         before=ratios(before),
         shared=ratios(shared),
         after=ratios(after),
         class_f1_before=class_ratios(before)[2],
-        class_f1_after=class_ratios(after)[2],
+        class_f1_after=f1,
         error_before=raw.errors(),
         error_after=calibrated.errors(),
         achieved=achieved,
@@ -108,10 +111,3 @@ def _folds(scores: Scores, targets: Targets, objective: Objective, folds: npt.ND
             bin_sums(raw, truth),
             bin_sums(calibrated, truth),
         )
-
-
-def _achieved(counts: Counts, objective: Objective) -> Values:
-    precision, recall, f1 = class_ratios(counts)
-    if objective.kind == "precision":
-        precision[counts.true_positives + counts.false_positives == 0] = np.nan
-    return {"precision": precision, "recall": recall, "f1": f1}[objective.kind]

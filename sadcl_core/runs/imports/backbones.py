@@ -30,7 +30,6 @@ class FoundBackbone:
     """The backbone of a checkpoint.
 
     Attributes:
-        name: of timm.
         stride: of its deepest map.
         channels: D_b of it.
         tensors: under timm's names.

@@ -38,9 +38,7 @@ class Imported:
     """Result of an import.
 
     Attributes:
-        source: the file.
         path: the model file that was written, or the file itself where none was.
-        card: its card.
         format: what the file was recognised as.
         reason: by what.
         tensors: number of those that were taken over.

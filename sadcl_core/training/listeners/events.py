@@ -42,13 +42,10 @@ class RunStarted(Event):
     """A run begins or goes on; its directory is there.
 
     Attributes:
-        run: its directory.
         config: complete.
         device: kind of it: cpu, cuda or mps.
         precision: fp32, bf16 or fp16.
-        processes: that train together.
         train_images: of the split that is trained on.
-        eval_images: of the held-out split.
         resumed: what it goes on from, None for a new run.
     """
 
@@ -88,7 +85,6 @@ class FeaturesPlanned(Event):
     """The features of a frozen backbone are looked up; those that are missing are computed next.
 
     Attributes:
-        folder: where they are kept.
         images: to train on and held out.
         rows: maps of all their views.
         missing: rows that are to be computed.
@@ -194,12 +190,9 @@ class StageStarted(Event):
     """A stage begins or goes on.
 
     Attributes:
-        stage: its name.
         number: from 1, among those that are trained.
-        stages: how many are trained.
         epochs: of the stage.
         steps: of an epoch.
-        losses: weight of each loss.
         done: steps of the stage that were made before the run was resumed.
     """
 
@@ -290,7 +283,6 @@ class ComparedRunStarted(Event):
     Attributes:
         name: METHOD-seedSEED.
         number: from 1, among those of the comparison.
-        runs: how many there are.
         first_stage: name of the shared first stage that is trained for it now; empty: the run itself is.
     """
 
