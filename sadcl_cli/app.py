@@ -21,6 +21,7 @@ from sadcl_cli import (
     embed,
     evaluate,
     export,
+    extend,
     import_checkpoint,
     predict,
     prepare_data,
@@ -148,6 +149,7 @@ app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
 app.command("predict", cls=predict.PredictCommand)(predict.predict)
 app.command("embed")(embed.embed)
 app.command("export")(export.export_command)
+app.command("extend")(extend.extend_command)
 app.command("import")(import_checkpoint.import_command)
 app.command("push")(push.push_command)
 app.command("search")(search.search)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.search import search
     from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
     from sadcl_core.serving.serve import listen, serve
+    from sadcl_core.training.extend import extend
     from sadcl_core.training.train import configure_run, train
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _PUBLIC: dict[str, str] = {
     "evaluate": "sadcl_core.evaluation.evaluate",
     "evaluate_scores": "sadcl_core.evaluation.evaluate",
     "export": "sadcl_core.exporting.export",
+    "extend": "sadcl_core.training.extend",
     "import_checkpoint": "sadcl_core.runs.imports.import_checkpoint",
     "listen": "sadcl_core.serving.serve",
     "load": "sadcl_core.inference.load",
@@ -72,6 +74,7 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "export",
+    "extend",
     "import_checkpoint",
     "listen",
     "load",

@@ -160,6 +160,14 @@ class Classifier(nn.Module):
         )
 
     @property
+    def per_class(self) -> frozenset[str]:
+        """Return the names of the tensors with a row per class."""
+        branch = PooledHead.PER_CLASS if self.global_branch is not None else ()
+        return frozenset(
+            {"prototypes", *(f"head.{name}" for name in self.head.PER_CLASS), *(f"global_branch.{name}" for name in branch)}
+        )
+
+    @property
     def linear(self) -> PooledHead | None:
         """The linear layer on the pooled feature: the global branch, or else a pooled head itself; None without either."""
         return self.head if self.global_branch is None and isinstance(self.head, PooledHead) else self.global_branch

@@ -20,7 +20,6 @@ from sadcl_core.data.class_names import load_class_map, match_classes
 from sadcl_core.errors import DataError, NotFiniteError
 from sadcl_core.inference.load import read_card_of_init
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.runs.checkpoint import LoadedModel, load_model
 from sadcl_core.runs.run_directory import find_model
 
@@ -115,14 +114,12 @@ def _copy(classifier: Classifier, source: LoadedModel, matches: Mapping[str, str
     head = classifier.head
     if type(head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common
         theirs = {name: tensor for name, tensor in theirs.items() if name.startswith("backbone.")}
-    per_class = {"prototypes", *(f"head.{name}" for name in head.PER_CLASS)}
-    per_class |= {f"global_branch.{name}" for name in PooledHead.PER_CLASS}
     per_pair = {f"head.{name}" for name in head.PER_PAIR}
     rows = [(here, source.card.classes.index(there)) for here, there in enumerate(matches.values()) if there is not None]
     random = []
     for name, tensor in own.items():
         other = theirs.get(name)
-        first = 2 if name in per_pair else 1 if name in per_class else 0
+        first = 2 if name in per_pair else 1 if name in classifier.per_class else 0
         if name.removeprefix("head.") in head.FROM_DATA:
             continue  # counted in the training split of this run
         if other is None or other.shape[first:] != tensor.shape[first:]:

@@ -46,6 +46,7 @@ class CSRAHead(Head):
         attention_weight: float = Field(0.1, ge=0, description="lambda, of the attention beside the mean")
 
     PER_CLASS = CLASSIFIER = ("weight",)
+    extendable = True
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,), the width of the label features as well."""

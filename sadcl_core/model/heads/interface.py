@@ -76,6 +76,8 @@ class Head(nn.Module):
         PER_PAIR: the same with a row and a column per class.
         CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
         FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
+        extendable: True if the logit of a class depends on its own rows of PER_CLASS and on what all share, on no other class,
+            so that a class can be added and the others stay as they are.
     """
 
     Options: ClassVar[type[Section]]
@@ -88,6 +90,7 @@ class Head(nn.Module):
     PER_PAIR: ClassVar[tuple[str, ...]] = ()
     CLASSIFIER: ClassVar[tuple[str, ...]] = ()
     FROM_DATA: ClassVar[tuple[str, ...]] = ()
+    extendable: bool = False
 
     width: int
 

@@ -52,6 +52,7 @@ class MLDecoderHead(Head):
         self.width = width = options.width
         count = min(num_classes, options.groups)
         self.grouped = count < num_classes
+        self.extendable = not self.grouped
         self.PER_CLASS = ("group" if self.grouped else "queries", *self.CLASSIFIER)
         self.input_projection = nn.Linear(in_channels, width)
         self.register_buffer("queries", torch.randn(count, width))

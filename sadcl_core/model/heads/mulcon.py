@@ -61,6 +61,7 @@ class MulConHead(LinearHead):
         super().__init__()
         (in_channels,) = channels
         self.width = width = options.width
+        self.extendable = not options.label_blocks
         token_widths = [in_channels, *[options.token_width] * options.token_blocks]
         scale_heads = options.attention_scale == "head-width"
         attention = partial(SetAttention, attention_heads=options.attention_heads, scale_heads=scale_heads)

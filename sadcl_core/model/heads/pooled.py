@@ -45,6 +45,7 @@ class PooledHead(Head):
         standardise: bool = Field(False, description="the pooled feature by its mean and deviation on the training images")
 
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
+    extendable = True
 
     mean: Tensor  # (D_b,) of the pooled feature, where it is standardised
     deviation: Tensor  # (D_b,)
@@ -63,14 +64,18 @@ class PooledHead(Head):
             self.register_buffer("deviation", torch.ones(in_channels))
 
     @torch.no_grad()
-    def assign(self, fit: LogisticRegression) -> None:
-        """Take the weights of a fit on features that `pool` gave."""
-        if self.standardise:
+    def assign(self, fit: LogisticRegression, *, restandardise: bool = True) -> None:
+        """Take the weights of a fit on features that `pool` gave; without `restandardise` keep the mean and deviation here."""
+        if self.standardise and restandardise:
             self.get_buffer("mean").copy_(fit.mean)
             self.get_buffer("deviation").copy_(fit.deviation)
-        weight = fit.weight if self.standardise else fit.weight / fit.deviation
-        self.classifier.weight.copy_(weight)
-        self.classifier.bias.copy_(fit.bias if self.standardise else fit.bias - weight @ fit.mean)
+            self.classifier.weight.copy_(fit.weight)
+            self.classifier.bias.copy_(fit.bias)
+            return
+        weight = fit.weight / fit.deviation
+        bias = fit.bias - weight @ fit.mean
+        self.classifier.weight.copy_(weight * self.deviation if self.standardise else weight)
+        self.classifier.bias.copy_(bias + weight @ self.mean if self.standardise else bias)
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), the pooled feature for each label (B, K, D_b) and activation maps (B, K, h, w)."""

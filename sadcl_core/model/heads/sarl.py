@@ -54,6 +54,7 @@ class SARLHead(LinearHead):
         (in_channels,) = channels
         width = options.width
         self.width = width
+        self.extendable = not options.self_attention
         self.input_projection: nn.Module = nn.Identity() if in_channels == width else nn.Conv2d(in_channels, width, 1)
         layer: dict[str, Any] = options.model_dump(include={"width", "attention_heads", "feedforward", "dropout"})
         self.encoder = nn.ModuleList(EncoderLayer(**layer) for _ in range(options.encoder_layers))

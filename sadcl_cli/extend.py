@@ -1,0 +1,77 @@
+"""sadcl extend: a class more for a trained model, from a few photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sadcl_cli.console import say, show, show_json, stages
+from sadcl_cli.options import MOST, BatchSize, Data, Device, Json, Workers, complete_run, takes_verbosity
+
+
+@takes_verbosity
+def extend_command(
+    weights: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run or model file, which stays as it is.", autocompletion=complete_run)
+    ],
+    photos: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE|DIR|...", help="Images that show the new class, in every form that predict takes."),
+    ],
+    *,
+    add: Annotated[str, typer.Option("--add", metavar="CLASS", help="Name of the new class.")],
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--negatives",
+            metavar="IMAGE|DIR",
+            help="Images that do not show it; those of the run's data count as such unless given. May be repeated.",
+        ),
+    ] = None,
+    data: Data = None,
+    steps: Annotated[int, typer.Option("--steps", min=0, max=100_000, help="Steps in which the new rows are trained.")] = 60,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", min=10, max=MOST, help="Images without the class in the fit, and in the comparison, at most."),
+    ] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is chosen by chance.")] = 0,
+    device: Device = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory of the new run; RUN-CLASS unless given."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add a class to a model from a few photos, as a new run. The old classes stay as they are, every weight to the bit.
+
+    What the class reaches is measured on photos that its fit left out, among images without it.
+    """
+    from sadcl_core.training.extend import extend
+
+    options: dict[str, Any] = {"data": data, "steps": steps, "limit": limit, "seed": seed, "device": device}
+    with stages() as progress:
+        extension = extend(
+            weights,
+            photos,
+            add=add,
+            negatives=negatives or [],
+            output=output,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+            **options,
+        )
+
+    from sadcl_cli.display.extend import document_of, sentences_of
+
+    if json:
+        show_json(document_of(extension))
+    else:
+        result, *notes = sentences_of(extension)
+        show(result)
+        for note in notes:
+            say(note)

@@ -1,0 +1,179 @@
+"""The rows of a class that is added to a trained model: a classifier of this class alone, which shares all other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sadcl_core.data.images import ImageSource
+from sadcl_core.errors import UsageError
+from sadcl_core.inference.embed import read_all
+from sadcl_core.inference.load import Model
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.heads.interface import LinearHead
+from sadcl_core.model.logistic_regression import fit_logistic_regression
+from sadcl_core.runtime.device import autocast
+from sadcl_core.runtime.progress import Progress
+
+BATCH = 32  # images that show the class, and as many others, of a step
+LEARNING_RATE = 3e-3
+MOST_BYTES = 1 << 30  # of feature maps that are in memory
+PASS = 64  # images of which the head keeps what it computes
+
+Maps = tuple[Tensor, ...]
+
+
+def refuse_joined(model: Model) -> None:
+    """Raise unless a class can be added to a model while the others stay as they are.
+
+    Raises:
+        UsageError: in its head the classes look at each other, or share their queries.
+    """
+    whole, config = model.classifier, model.card.model
+    grown: dict[str, Tensor] = {}
+    if whole.head.extendable:
+        with torch.device("meta"):
+            count, size = len(model.classes) + 1, model.card.img_size
+            grown = Classifier(config, num_classes=count, img_size=size, initialise=False).state_dict()
+    shared = {name: tensor.shape for name, tensor in whole.state_dict().items() if name not in whole.per_class}
+    if any(name not in grown or grown[name].shape != shape for name, shape in shared.items()):
+        raise UsageError(
+            f"The classes of {model.path} look at each other or share queries in its head {config.head}, so that a new class "
+            f"would change the scores of the others. Train with the class among the labels: sadcl train DATA --init-from "
+            f"{model.path}."
+        )
+
+
+def images_in_memory(model: Model) -> int:
+    """Return of how many images the feature maps may be in memory."""
+    size = model.preprocessing.img_size
+    maps = _features(model, torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    return MOST_BYTES // sum(features.nbytes for features in maps)
+
+
+class ClassRows:
+    """Images in feature maps, and the fit of the rows of one class on some of them.
+
+    Args:
+        model: that the class is added to.
+        images: N of them.
+        targets: (N,) 1 where the class is shown, else 0.
+        steps: in which the rows are trained, after the linear layer is solved.
+        seed: of the steps and of the choice of the regularisation.
+        batch_size: images that are read at a time.
+        workers: threads that read them.
+        progress: called with how many are read, of how many.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Sequence[ImageSource],
+        targets: npt.NDArray[np.int64],
+        *,
+        steps: int,
+        seed: int,
+        batch_size: int,
+        workers: int | None,
+        progress: Progress | None,
+    ) -> None:
+        """Read the images, and find the class that tells those with the new class best from the others."""
+        self.model, self.steps, self.seed = model, steps, seed
+        parts, done = [], 0
+        for pixels in read_all(images, model.forward, batch_size=batch_size, workers=workers):
+            parts.append(_features(model, pixels))
+            done += len(pixels)
+            if progress is not None:
+                progress(done, len(images))
+        self.maps: Maps = tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+        self.targets = torch.from_numpy(targets).to(model.device)
+        with torch.no_grad():
+            logits = torch.cat([model.classifier.classify(part).logits for part in _batches(self.maps)]).float()
+        shown, spread = self.targets == 1, logits.std(dim=0).clamp(min=1e-6)
+        self.nearest = int(((logits[shown].mean(dim=0) - logits[~shown].mean(dim=0)) / spread).argmax())
+
+    def fit(self, used: npt.NDArray[np.bool_]) -> Classifier:
+        """Return a classifier of the class alone after a fit on the images (N,) that are used."""
+        whole, card = self.model.classifier, self.model.card
+        row = Classifier(card.model, num_classes=1, img_size=card.img_size, initialise=False)
+        state = whole.state_dict().items()
+        row.assign({name: tensor[[self.nearest]].clone() if name in whole.per_class else tensor for name, tensor in state})
+        row.eval().requires_grad_(False)
+        maps, targets = self._select(used), self.targets[torch.from_numpy(used)]
+        with torch.no_grad():
+            _solve(row, maps, targets, self.seed)
+        trained = [p.requires_grad_() for name, p in row.named_parameters() if name in whole.per_class and name != "prototypes"]
+        self._train(row, maps, targets, trained)
+        row.requires_grad_(False)
+        shown = tuple(features[targets == 1] for features in maps)
+        row.prototypes.copy_(torch.cat([row.classify(part).label_features for part in _batches(shown)]).float().mean(dim=0))
+        return row
+
+    @torch.no_grad()
+    def scores(self, row: Classifier, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """Return the scores (n,) in 0..1 of the images (N,) that are chosen."""
+        logits = torch.cat([row.classify(part).logits[:, 0] for part in _batches(self._select(chosen))])
+        return np.asarray(logits.float().sigmoid().cpu().numpy())
+
+    def _select(self, chosen: npt.NDArray[np.bool_]) -> Maps:
+        rows = torch.from_numpy(np.flatnonzero(chosen)).to(self.targets.device)
+        return tuple(features[rows] for features in self.maps)
+
+    def _train(self, row: Classifier, maps: Maps, targets: Tensor, parameters: list[Tensor]) -> None:
+        """Train the rows of the class on some images of each kind, which count as all images of the kind do."""
+        optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+        generator = torch.Generator().manual_seed(self.seed)
+        kinds = [(targets == kind).nonzero()[:, 0] for kind in (1, 0)]
+        for step in range(self.steps):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / self.steps)
+            optimizer.zero_grad()
+            for rows in kinds:
+                drawn = rows[torch.randperm(len(rows), generator=generator)[:BATCH].to(rows.device)]
+                logits = row.classify(tuple(features[drawn] for features in maps)).logits[:, 0].float()
+                loss = F.binary_cross_entropy_with_logits(logits, targets[drawn].float())
+                (loss * len(rows) / len(targets)).backward()
+            optimizer.step()
+
+
+def joined(whole: Classifier, row: Classifier) -> dict[str, Tensor]:
+    """Return the state of a classifier with the class of another behind its own; what they share is that of the first."""
+    new = row.state_dict()
+    return {
+        name: torch.cat([tensor, new[name].to(tensor)]) if name in whole.per_class else tensor
+        for name, tensor in whole.state_dict().items()
+    }
+
+
+def _solve(row: Classifier, maps: Maps, targets: Tensor, seed: int) -> None:
+    """Solve the linear layer of a class; a head beside it starts from nothing."""
+    head, linear = row.head, row.linear
+    if linear is not None:
+        pooled = torch.cat([linear.pool(part[-1]) for part in _batches(maps)])
+        linear.assign(fit_logistic_regression(pooled[:, None], targets[:, None], seed=seed), restandardise=False)
+        if linear is not head:
+            for name in head.CLASSIFIER:
+                head.get_parameter(name).zero_()
+    elif isinstance(head, LinearHead):
+        features = torch.cat([row.classify(part).label_features for part in _batches(maps)])
+        fit = fit_logistic_regression(features, targets[:, None], seed=seed)
+        weight = fit.weight / fit.deviation
+        head.weight.copy_(weight)
+        head.bias.copy_(fit.bias - weight @ fit.mean)
+
+
+@torch.no_grad()
+def _features(model: Model, images: Tensor) -> Maps:
+    with autocast(model.device, model.precision):
+        return model.classifier.features(model.preprocessing.normalise(images.to(model.device)))
+
+
+def _batches(maps: Maps) -> Iterator[Maps]:
+    return zip(*(features.split(PASS) for features in maps), strict=True)
