@@ -35,7 +35,7 @@ def extend_command(
     limit: Annotated[
         int,
         typer.Option("--limit", min=10, max=MOST, help="Images without the class in the fit, and in the comparison, at most."),
-    ] = 2000,
+    ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is chosen by chance.")] = 0,
     device: Device = "auto",
     batch_size: BatchSize = 32,

@@ -16,14 +16,14 @@ from sadcl_core.inference.embed import read_all
 from sadcl_core.inference.load import Model
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.interface import LinearHead
-from sadcl_core.model.logistic_regression import fit_logistic_regression
+from sadcl_core.model.logistic_regression import STRENGTHS, LogisticRegression, fit_logistic_regression
 from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.progress import Progress
 
 BATCH = 32  # images that show the class, and as many others, of a step
 LEARNING_RATE = 3e-3
 MOST_BYTES = 1 << 30  # of feature maps that are in memory
-PASS = 64  # images of which the head keeps what it computes
+PASS = 32  # images of which the head keeps what it computes
 
 Maps = tuple[Tensor, ...]
 
@@ -95,8 +95,10 @@ class ClassRows:
                 progress(done, len(images))
         self.maps: Maps = tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
         self.targets = torch.from_numpy(targets).to(model.device)
+        self.strengths: tuple[float, ...] = STRENGTHS
         with torch.no_grad():
-            logits = torch.cat([model.classifier.classify(part).logits for part in _batches(self.maps)]).float()
+            everything = self._batches(torch.arange(len(targets), device=model.device))
+            logits = torch.cat([model.classifier.classify(part).logits for part in everything]).float()
         shown, spread = self.targets == 1, logits.std(dim=0).clamp(min=1e-6)
         self.nearest = int(((logits[shown].mean(dim=0) - logits[~shown].mean(dim=0)) / spread).argmax())
 
@@ -107,39 +109,63 @@ class ClassRows:
         state = whole.state_dict().items()
         row.assign({name: tensor[[self.nearest]].clone() if name in whole.per_class else tensor for name, tensor in state})
         row.eval().requires_grad_(False)
-        maps, targets = self._select(used), self.targets[torch.from_numpy(used)]
+        rows = torch.from_numpy(np.flatnonzero(used)).to(self.targets.device)
         with torch.no_grad():
-            _solve(row, maps, targets, self.seed)
+            self._solve(row, rows)
         trained = [p.requires_grad_() for name, p in row.named_parameters() if name in whole.per_class and name != "prototypes"]
-        self._train(row, maps, targets, trained)
+        self._train(row, rows, trained)
         row.requires_grad_(False)
-        shown = tuple(features[targets == 1] for features in maps)
-        row.prototypes.copy_(torch.cat([row.classify(part).label_features for part in _batches(shown)]).float().mean(dim=0))
+        features = [row.classify(part).label_features for part in self._batches(rows[self.targets[rows] == 1])]
+        row.prototypes.copy_(torch.cat(features).float().mean(dim=0))
         return row
 
     @torch.no_grad()
     def scores(self, row: Classifier, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         """Return the scores (n,) in 0..1 of the images (N,) that are chosen."""
-        logits = torch.cat([row.classify(part).logits[:, 0] for part in _batches(self._select(chosen))])
+        rows = torch.from_numpy(np.flatnonzero(chosen)).to(self.targets.device)
+        logits = torch.cat([row.classify(part).logits[:, 0] for part in self._batches(rows)])
         return np.asarray(logits.float().sigmoid().cpu().numpy())
 
-    def _select(self, chosen: npt.NDArray[np.bool_]) -> Maps:
-        rows = torch.from_numpy(np.flatnonzero(chosen)).to(self.targets.device)
-        return tuple(features[rows] for features in self.maps)
+    def _batches(self, rows: Tensor) -> Iterator[Maps]:
+        """Yield the maps of some of the images, a few at a time."""
+        for part in rows.split(PASS):
+            yield tuple(features[part] for features in self.maps)
 
-    def _train(self, row: Classifier, maps: Maps, targets: Tensor, parameters: list[Tensor]) -> None:
+    def _solve(self, row: Classifier, rows: Tensor) -> None:
+        """Solve the linear layer of a class; a head beside it starts from nothing."""
+        head, linear = row.head, row.linear
+        if linear is not None:
+            pooled = torch.cat([linear.pool(part[-1]) for part in self._batches(rows)])
+            linear.assign(self._regression(pooled[:, None], rows), restandardise=False)
+            if linear is not head:
+                for name in head.CLASSIFIER:
+                    head.get_parameter(name).zero_()
+        elif isinstance(head, LinearHead):
+            features = torch.cat([row.classify(part).label_features for part in self._batches(rows)])
+            fit = self._regression(features, rows)
+            weight = fit.weight / fit.deviation
+            head.weight.copy_(weight)
+            head.bias.copy_(fit.bias - weight @ fit.mean)
+
+    def _regression(self, features: Tensor, rows: Tensor) -> LogisticRegression:
+        """Return the fit on features (n, 1, D) of some images; the first one chooses the strength for all."""
+        fit = fit_logistic_regression(features, self.targets[rows, None], strengths=self.strengths, seed=self.seed)
+        self.strengths = (fit.strength,)
+        return fit
+
+    def _train(self, row: Classifier, rows: Tensor, parameters: list[Tensor]) -> None:
         """Train the rows of the class on some images of each kind, which count as all images of the kind do."""
         optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
         generator = torch.Generator().manual_seed(self.seed)
-        kinds = [(targets == kind).nonzero()[:, 0] for kind in (1, 0)]
+        kinds = [rows[self.targets[rows] == kind] for kind in (1, 0)]
         for step in range(self.steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / self.steps)
             optimizer.zero_grad()
-            for rows in kinds:
-                drawn = rows[torch.randperm(len(rows), generator=generator)[:BATCH].to(rows.device)]
-                logits = row.classify(tuple(features[drawn] for features in maps)).logits[:, 0].float()
-                loss = F.binary_cross_entropy_with_logits(logits, targets[drawn].float())
-                (loss * len(rows) / len(targets)).backward()
+            for kind in kinds:
+                drawn = kind[torch.randperm(len(kind), generator=generator)[:BATCH].to(kind.device)]
+                logits = torch.cat([row.classify(part).logits[:, 0] for part in self._batches(drawn)]).float()
+                loss = F.binary_cross_entropy_with_logits(logits, self.targets[drawn].float())
+                (loss * len(kind) / len(rows)).backward()
             optimizer.step()
 
 
@@ -152,28 +178,7 @@ def joined(whole: Classifier, row: Classifier) -> dict[str, Tensor]:
     }
 
 
-def _solve(row: Classifier, maps: Maps, targets: Tensor, seed: int) -> None:
-    """Solve the linear layer of a class; a head beside it starts from nothing."""
-    head, linear = row.head, row.linear
-    if linear is not None:
-        pooled = torch.cat([linear.pool(part[-1]) for part in _batches(maps)])
-        linear.assign(fit_logistic_regression(pooled[:, None], targets[:, None], seed=seed), restandardise=False)
-        if linear is not head:
-            for name in head.CLASSIFIER:
-                head.get_parameter(name).zero_()
-    elif isinstance(head, LinearHead):
-        features = torch.cat([row.classify(part).label_features for part in _batches(maps)])
-        fit = fit_logistic_regression(features, targets[:, None], seed=seed)
-        weight = fit.weight / fit.deviation
-        head.weight.copy_(weight)
-        head.bias.copy_(fit.bias - weight @ fit.mean)
-
-
 @torch.no_grad()
 def _features(model: Model, images: Tensor) -> Maps:
     with autocast(model.device, model.precision):
         return model.classifier.features(model.preprocessing.normalise(images.to(model.device)))
-
-
-def _batches(maps: Maps) -> Iterator[Maps]:
-    return zip(*(features.split(PASS) for features in maps), strict=True)

@@ -101,7 +101,7 @@ def extend(
     data: str | None = None,
     output: Path | None = None,
     steps: int = STEPS,
-    limit: int = 2000,
+    limit: int = 1000,
     seed: int = 0,
     device: str = "auto",
     batch_size: int = 32,
@@ -154,14 +154,12 @@ def extend(
     rows = ClassRows(model, chosen.images, chosen.targets, steps=steps, seed=seed, **reading)
     scores = np.zeros(len(chosen.images))
     report, parts = stage(progress, "fitting the class"), int(chosen.part.max()) + 1
+    row = rows.fit(chosen.fitted)  # first: it chooses the regularisation for all
     for part in range(parts):
-        inside = chosen.part == part
-        scores[chosen.compared & inside] = rows.scores(rows.fit(chosen.fitted & ~inside), chosen.compared & inside)
         if report is not None:
             report(part + 1, parts + 1)
-    row = rows.fit(chosen.fitted)
-    if report is not None:
-        report(parts + 1, parts + 1)
+        inside = chosen.part == part
+        scores[chosen.compared & inside] = rows.scores(rows.fit(chosen.fitted & ~inside), chosen.compared & inside)
     final = rows.scores(row, np.ones(len(scores), bool))
     extension = _measure(run, name, chosen, scores, final, confirmed=bool(negatives))
     data_of_run = None if held_out is None else with_class(held_out.manifest, name, shown, without)
