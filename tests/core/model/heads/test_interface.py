@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -166,3 +167,23 @@ def test_half_precision_stays_near_float32(name: str, dtype: torch.dtype) -> Non
     with torch.autocast("cpu", dtype=dtype):
         output = head(inputs_of(head, feature_map), need_attention=True)
     torch.testing.assert_close(output.logits.float(), expected, atol=0.05, rtol=0.05)
+
+
+@every_head
+def test_a_class_more_changes_no_other_logit_of_heads_that_can_be_extended(name: str, options: dict[str, Any]) -> None:
+    head, larger = make(name, options), make(name, options, classes=4)
+    grown = larger.state_dict()
+    state = {
+        key: torch.cat([tensor, grown[key][3:]]) if key in head.PER_CLASS else tensor for key, tensor in head.state_dict().items()
+    }
+    alike = all(state[key].shape == tensor.shape for key, tensor in grown.items())
+    if alike and not head.FROM_DATA:
+        larger.load_state_dict(state)
+        inputs, prototypes = inputs_of(head, torch.randn(2, 6, 4, 4)), torch.randn(4, head.width)
+        before = head(replace(inputs, prototypes=prototypes[:3])).logits
+        after = larger(replace(inputs, prototypes=prototypes)).logits[:, :3]
+        same = torch.allclose(before, after, atol=1e-6)
+        assert same is head.extendable or name == "ml_decoder"  # with shared queries there is no row for the query of a class
+        assert same or not head.extendable
+    else:
+        assert not head.extendable

@@ -1,0 +1,37 @@
+"""sadcl extend: a class more, and what the other commands do with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import Sadcl
+
+PHOTOS = [f"my-coco/train2017/{number:03d}.png" for number in range(1, 7)]
+EXTEND = ("extend", "runs/coco", *PHOTOS, "--add", "otter", "--steps", "1", "--device", "cpu", "-j", "0")
+
+
+def test_a_class_is_added_and_used(in_trained: Sadcl, tmp_path: Path) -> None:
+    run = tmp_path / "extended"
+    ran = in_trained(*EXTEND, "-o", run, "--json")
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["name"], document["photos"], document["compared"]) == ("otter", 6, 12)
+    labels = in_trained("predict", PHOTOS[0], "-w", run, "--topk", "11", "--json", "--device", "cpu")
+    assert "otter" in {label["name"] for label in json.loads(labels.stdout)["labels"]}
+    evaluated = in_trained(
+        "eval", "-w", run, "--bootstrap", "0", "--device", "cpu", "-j", "0", "-o", tmp_path / "e.json", "--json"
+    )
+    assert evaluated.exit_code == 0, evaluated.stderr
+    (own,) = [row for row in json.loads(evaluated.stdout)["per_class"] if row["name"] == "otter"]
+    assert own["AP_interpolated"] is None  # unknown in every image of the split
+    again = in_trained(*EXTEND, "-o", run)
+    assert again.exit_code == 2
+    assert "exists" in again.stderr
+
+
+def test_it_says_on_which_images(in_trained: Sadcl, tmp_path: Path) -> None:
+    ran = in_trained(*EXTEND, "-o", tmp_path / "extended")
+    assert ran.stdout.startswith("otter: AP ")
+    assert "6 photos among 12 images of split val of coco" in " ".join(ran.stdout.split())
+    assert "nobody has looked" in " ".join(ran.stderr.split())
