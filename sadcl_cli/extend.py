@@ -31,7 +31,15 @@ def extend_command(
         ),
     ] = None,
     data: Data = None,
-    steps: Annotated[int, typer.Option("--steps", min=0, max=100_000, help="Steps in which the new rows are trained.")] = 60,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            min=0,
+            max=100_000,
+            help="Steps in which the new rows are trained; unless given none where a linear layer is solved, else 60.",
+        ),
+    ] = None,
     limit: Annotated[
         int,
         typer.Option("--limit", min=10, max=MOST, help="Images without the class in the fit, and in the comparison, at most."),

@@ -23,6 +23,7 @@ from sadcl_core.runtime.progress import Progress
 BATCH = 32  # images that show the class, and as many others, of a step
 LEARNING_RATE = 3e-3
 MOST_BYTES = 1 << 30  # of feature maps that are in memory
+STEPS = 60  # of a head of which no layer is solved
 PASS = 32  # images of which the head keeps what it computes
 
 Maps = tuple[Tensor, ...]
@@ -63,7 +64,7 @@ class ClassRows:
         model: that the class is added to.
         images: N of them.
         targets: (N,) 1 where the class is shown, else 0.
-        steps: in which the rows are trained, after the linear layer is solved.
+        steps: in which the rows are trained, after the linear layer is solved; None: STEPS where none is solved, else 0.
         seed: of the steps and of the choice of the regularisation.
         batch_size: images that are read at a time.
         workers: threads that read them.
@@ -79,14 +80,16 @@ class ClassRows:
         images: Sequence[ImageSource],
         targets: npt.NDArray[np.int64],
         *,
-        steps: int,
+        steps: int | None,
         seed: int,
         batch_size: int,
         workers: int | None,
         progress: Progress | None,
     ) -> None:
         """Read the images, and find the class that tells those with the new class best from the others."""
-        self.model, self.steps, self.seed = model, steps, seed
+        self.model, self.seed = model, seed
+        solved = model.classifier.linear is not None or isinstance(model.classifier.head, LinearHead)
+        self.steps = steps if steps is not None else 0 if solved else STEPS
         parts, done = [], 0
         for pixels in read_all(images, model.forward, batch_size=batch_size, workers=workers):
             parts.append(_features(model, pixels))

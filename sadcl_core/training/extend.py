@@ -2,9 +2,10 @@
 
 The photos count as active, images without the class as inactive: images that a person names, or those of the run's data, which
 nobody has looked through for the new class. The rows start from those of the class that tells the photos best from the others
-(the query of a transformer has to start somewhere); the linear layer is solved by logistic regression on the features, and a few
-steps train all rows of the class together. Average precision and threshold are measured by rows that were fitted without the
-images they score: the photos are divided into parts, and the held-out split of the run's data takes no part in the fit.
+(the query of a transformer has to start somewhere). A linear layer is solved by logistic regression on the features; a head
+without one is trained for a few steps, in its new rows alone. Average precision and threshold are measured by rows that were
+fitted without the images they score: the photos are divided into parts, and the held-out split of the run's data takes no part
+in the fit.
 
 Importing this module imports no torch.
 """
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from sadcl_core.data.split import Split
 
 FOLDS = 5  # parts of the images, each scored by rows that were fitted without it
-STEPS = 60  # of the training of the rows
 LEAST_PHOTOS = 2  # one photo cannot be scored by rows that were fitted without it
 OBJECTIVE = "f1"
 RESAMPLES = 1000
@@ -100,7 +100,7 @@ def extend(
     negatives: Sequence[str | Path] = (),
     data: str | None = None,
     output: Path | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
     limit: int = 1000,
     seed: int = 0,
     device: str = "auto",
@@ -117,7 +117,7 @@ def extend(
         negatives: images that do not show it; by default those of the run's data count as such.
         data: where the run's data lie now.
         output: directory of the new run; by default beside the old one, with the name of the class behind its name.
-        steps: of the training of the new rows, after the linear layer is solved.
+        steps: in which the new rows are trained; by default none where a linear layer is solved, since they made it worse.
         limit: images without the class in the fit, and in the comparison, at most; fewer where memory is short.
         seed: of the choice of these images, of the parts and of the steps.
         device: auto, cpu, cuda, cuda:N or mps.
