@@ -50,8 +50,8 @@ def measure(run: str, data: Path, name: str, draws: int, tried: list[int]) -> No
                     results.append((ap, *interval(drawn, ap, bounds=(0, 100))))
                 mean, low, high = np.mean(results, axis=0)
                 deviation = np.std([ap for ap, *_ in results], ddof=1) if draws > 1 else float("nan")
-                line = f"{name:12}{count:4} photos  {kind:15}{steps:4} steps  {mean:6.1f} +- {deviation:4.1f} [{low:.1f}, {high:.1f}]"
-                print(line, flush=True)
+                about = f"{name:12}{count:4} photos  {kind:15}{steps:4} steps"
+                print(f"{about}  {mean:6.1f} +- {deviation:4.1f} [{low:.1f}, {high:.1f}]", flush=True)
 
 
 if __name__ == "__main__":
