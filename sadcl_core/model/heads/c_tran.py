@@ -67,6 +67,8 @@ class CTranHead(LinearHead):
         labels = self.class_embedding.expand(locations.shape[0], -1, -1)  # (B, K, D)
         if inputs.known is not None:
             labels = labels + self._state(inputs.known.to(labels.dtype))
+        elif self.training:
+            labels = labels + 0 * self.states.sum()  # several processes wait for a gradient of every parameter
         tokens = self.norm(torch.cat([locations, labels.to(locations.dtype)], dim=1))
         no_position = tokens.new_zeros(())
         before = tokens

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from sadcl_core.config.schema import LossSection, ModelSection, RunConfig
 from sadcl_core.data.splicing import Splices
-from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.model.memory_bank import MemoryBank
+from sadcl_core.registry import HEADS, resolve
 from sadcl_core.training.parallel import full_state_dict, load_full_state_dict, shard, start_accelerate, wrap
 from sadcl_core.training.terms import TERMS, TrainingStep, weighted_sum
+from tests.core.model.heads.inputs import SMALL, facts_of
 from tests.processes import run_ranks
 
 SECTION = ModelSection(
@@ -29,31 +31,47 @@ SECTION = ModelSection(
     freeze_batchnorm=True,
 )
 
+HEADS_ALONE = tuple(name for name in HEADS if name != "sarl")
 WEIGHTS = {name: 1.0 if name == "asymmetric" else 0.5 for name in TERMS if name not in ("auxiliary", "penalty", "dictionary")}
 PLACES = ([0, 1, 2, 7], [3, 4, 5, 6, 8])  # of the images of each process where two are spliced
 SOURCES = torch.tensor([[2, 0], [4, 6]])
 
 
-def make() -> TrainingStep:
+def make(head: str = "sarl") -> TrainingStep:
+    """A step with every loss that a head has something for; it neither drops features nor normalises over a batch."""
     torch.manual_seed(0)
-    classifier = Classifier(SECTION, num_classes=6, img_size=32)
+    kind, section, terms = resolve(HEADS, head, kind="head"), SECTION, tuple(WEIGHTS)
+    if head != "sarl":
+        plain = {"dropout": 0.0, "norm": "layer"}
+        own = {**SMALL[head], **{name: value for name, value in plain.items() if name in kind.Options.model_fields}}
+        section = SECTION.model_copy(update={"head": head, "heads": {head: own}})
+        measured = kind.measured(head_options(head, own))
+        terms = (
+            "asymmetric",
+            "sample_to_sample",
+            "prototype_to_sample",
+            *(["auxiliary"] if any(kind.AUXILIARY.values()) else []),
+        )
+        terms = (*terms, *(name for name, term in TERMS.items() if term.measures and term.measures <= measured))
+    classifier = Classifier(section, num_classes=5, img_size=32)
+    classifier.head.prepare(facts_of(list(range(5))))
     torch.nn.init.normal_(classifier.prototypes)
-    bank = MemoryBank(slots=3, num_classes=6, width=16)
-    bank.start_from(torch.randn(6, 16))
-    return TrainingStep(classifier, terms=WEIGHTS, options=LossSection(), bank=bank).train()
+    bank = MemoryBank(slots=3, num_classes=5, width=classifier.head.width)
+    bank.start_from(torch.randn(5, classifier.head.width))
+    return TrainingStep(classifier, terms=terms, options=LossSection(), bank=bank).train()
 
 
 def batch(kind: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     count = 9 if kind == "spliced" else 7
     images = torch.randn(count, 3, 32, 32, generator=generator)
-    targets = torch.randint(-1, 2, (count, 6), generator=generator).to(torch.int8)
+    targets = torch.randint(-1, 2, (count, 5), generator=generator).to(torch.int8)
     if kind == "one process without an active label":
         targets[3:].clamp_(max=0)
     if kind == "no active label":
         targets.clamp_(max=0)
     if kind == "mixed":
-        targets = torch.rand(7, 6, generator=generator).round(decimals=1)
+        targets = torch.rand(7, 5, generator=generator).round(decimals=1)
         targets[0] = 1.0
     return images, targets
 
@@ -76,6 +94,7 @@ def whole(kind: str) -> tuple[Tensor, Tensor, int, Splices | None]:
 
 
 KINDS = ("usual", "one process without an active label", "no active label", "mixed", "spliced")
+CASES = (*(("sarl", kind) for kind in KINDS), *((head, "usual") for head in HEADS_ALONE))
 
 
 def join(rank: int, folder: str) -> None:
@@ -108,38 +127,38 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store_gradients(rank: int, folder: str) -> None:
     accelerator = start_accelerate(torch.device("cpu"), "fp32")
     stored = {}
-    for kind in KINDS:
-        step = make()
+    for head, kind in CASES:
+        step = make(head)
         model, _ = wrap(accelerator, step, torch.optim.SGD(step.parameters(), lr=0.1), config=RunConfig())
         terms, rows, labels = model(*part(kind, rank))
-        accelerator.backward(weighted_sum(terms, WEIGHTS))
+        accelerator.backward(weighted_sum(terms, dict.fromkeys(terms, 0.5)))
         assert step.bank is not None
         step.bank.write(rows, labels)
-        stored[kind] = {**result_of(step, terms), "bank": step.bank.state_dict()}
+        stored[head, kind] = {**result_of(step, terms), "bank": step.bank.state_dict()}
     torch.save(stored, Path(folder) / f"{rank}.pt")
 
 
 @pytest.mark.slow
 def test_losses_gradients_and_bank_are_those_of_one_process_with_the_whole_batch(stored: Path) -> None:
     first, second = (torch.load(stored / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for kind in KINDS:
-        step = make()
+    for case in CASES:
+        head, kind = case
+        step = make(head)
         terms, rows, labels = step(*whole(kind))
-        weighted_sum(terms, WEIGHTS).backward()
+        weighted_sum(terms, dict.fromkeys(terms, 0.5)).backward()
         assert step.bank is not None
         step.bank.write(rows, labels)
         alone = result_of(step, terms)
-        for other in (first[kind], second[kind]):
+        for other in (first[case], second[case]):
             for name, term in alone["terms"].items():
-                assert other["terms"][name].item() == pytest.approx(term.item(), rel=1e-5, abs=1e-7), (kind, name)
+                assert other["terms"][name].item() == pytest.approx(term.item(), rel=1e-5, abs=1e-7), (case, name)
             assert set(other["gradients"]) == set(alone["gradients"])
             for name, gradient in alone["gradients"].items():
-                torch.testing.assert_close(other["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=f"{kind}: {name}")
+                torch.testing.assert_close(other["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=f"{case}: {name}")
             for name, tensor in step.bank.state_dict().items() if kind != "spliced" else ():  # written in another order
                 torch.testing.assert_close(other["bank"][name], tensor, rtol=1e-4, atol=1e-5)
-        if kind == "usual":
-            for module in ("backbone", "head", "projection", "prototypes"):
-                assert any(gradient.any() for name, gradient in alone["gradients"].items() if name.startswith(module)), module
+        for module in ("backbone", "head", "projection", "prototypes") if kind == "usual" else ():
+            assert any(gradient.any() for name, gradient in alone["gradients"].items() if name.startswith(module)), (head, module)
 
 
 def store_gradients_of_shards(rank: int, folder: str) -> None:

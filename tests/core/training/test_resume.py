@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from sadcl_core.config.methods import METHODS
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
@@ -22,6 +23,7 @@ from sadcl_core.runs.state import CARD, StateCard, read_state, read_state_card
 from sadcl_core.training.listeners.events import EpochDone, Event, PrototypesBuilt, StepDone
 from sadcl_core.training.resume import prepare_resume
 from tests.conftest import make_coco
+from tests.core.model.heads.inputs import SMALL
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
 MIXED: dict[str, Any] = {
@@ -34,6 +36,12 @@ VIEWS: dict[str, Any] = {
     "data": {"sampler": "repeat-factor", "workers": 1, "hide_labels": 0.3},
     "optim": {"pseudo_labels": 0.51, "pseudo_from_epoch": 1},
 }
+OTHER_METHODS = ("c-tran", "ccd", "tdrg")  # labels that are revealed, prototypes that a head reads, statistics of its own
+
+
+def of_method(name: str) -> dict[str, Any]:
+    head = METHODS[name].head
+    return {"method": name, "model": {"heads": {head: SMALL[head]}}}
 
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -82,7 +90,7 @@ def test_stopped_at_every_event_and_resumed_is_the_same_as_not_stopped(manifest:
     assert len(status["resumed"]) >= 15
 
 
-@pytest.mark.parametrize("more", [MIXED, VIEWS], ids=["mixed", "views, workers"])
+@pytest.mark.parametrize("more", [MIXED, VIEWS, *map(of_method, OTHER_METHODS)], ids=["mixed", "views, workers", *OTHER_METHODS])
 def test_whatever_is_random_comes_back_as_it_was(manifest: Manifest, more: dict[str, Any]) -> None:
     made = configured((1, 1), more)
     start(made, manifest, Path("whole"))

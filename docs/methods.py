@@ -1,0 +1,477 @@
+"""Write docs/methods.md and its figures: every method of the published tables, what it costs and what it reaches.
+
+python docs/methods.py
+
+Costs are counted on the heads as they are, published figures read from `sadcl_core.evaluation.published`, and ours from every
+`comparison.json` of `sadcl compare` that is kept as docs/results/methods-*.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sadcl_core.config.methods import METHODS, PAPERS
+from sadcl_core.evaluation.published.conventions import ap_convention
+from sadcl_core.evaluation.published.tables import CLASSES, Row, other_rows, published_table
+from sadcl_core.model.classifier import head_options
+from sadcl_core.model.heads.interface import HeadInputs
+from sadcl_core.registry import HEADS, resolve
+
+DOCS = Path(__file__).resolve().parent
+COUNTED = (80, 1000)  # classes, of COCO and of a large data set
+GRID = 14  # locations along a side of the deepest map: ResNet-101 at 448 pixels
+WIDTHS = {1: (2048,), 2: (1024, 2048)}  # of ResNet-101's maps, by how many a head reads
+NAMES = {"coco": "COCO", "voc2007": "VOC 2007", "nuswide": "NUS-WIDE"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A section of the page.
+
+    Attributes:
+        title: name of the method in the tables.
+        rows: of METHODS that it is about, the main one first; none where it is not built.
+        new: what is new in it.
+        needs: what it needs beside the feature map.
+        take: when to take it.
+        steps: of its figure, from the map to the logits; `word|step` is a step that reads something of the labels as well.
+        published: names of its rows in the tables.
+        certainty: how much of it is known.
+    """
+
+    title: str
+    rows: tuple[str, ...]
+    new: str
+    needs: str
+    take: str
+    steps: tuple[str, ...]
+    published: tuple[str, ...] = ()
+    certainty: str = "known in every detail"
+
+
+OURS = "our reading of an outline"
+ENTRIES = (
+    Entry(
+        "Linear layer",
+        ("baseline", "baseline-max", "baseline-gem"),
+        "Nothing: the pooled feature and one linear layer. The maximum in place of the mean is most of what ML-GCN gains.",
+        "Nothing.",
+        "First, as what everything else is compared with.",
+        ("pool: mean, max or GeM", "linear"),
+        ("ResNet101", "ResNet-101"),
+    ),
+    Entry(
+        "Contrast of whole images",
+        ("baseline-contrastive", "baseline-two-views"),
+        "MulCon's claim that contrast needs label features: a linear layer with contrast of images that share labels.",
+        "Two views of each image in the second stage.",
+        "To repeat that claim.",
+        ("pool: mean", "linear"),
+    ),
+    Entry(
+        "Linear probe",
+        ("linear-probe",),
+        "The backbone is frozen, and logistic regression is solved on its features, its strength by cross-validation.",
+        "Pretrained weights.",
+        "With few images, or a minute of time.",
+        ("frozen backbone", "root-mean pooling", "logistic regression"),
+    ),
+    Entry(
+        "SADCL",
+        ("sadcl", "sarl", "sarl-no-encoder", "sarl-s2s", "sarl-p2s"),
+        "A transformer reads one feature per label (SARL); then the features of a label are drawn to each other (S2S, with a memory "
+        "bank) and to a prototype (P2S).",
+        "A second stage.",
+        "As the method of this program, and wherever label features are used: `search`, prototypes, `visualize embeddings`.",
+        ("encoder over locations", "classes ask locations", "linear per class", "contrast with bank and prototypes"),
+        ("SADCL", "SADCL: SARL", "SADCL: SARL without encoder"),
+    ),
+    Entry(
+        "Query2Label",
+        ("query2label", "query2label-self-attention"),
+        "Class embeddings are the queries of a transformer decoder over the locations; the network of SARL without its contrast.",
+        "Nothing.",
+        "With large backbones pre-trained on ImageNet-22k, where the best published figures are.",
+        ("encoder over locations", "classes ask locations", "linear per class"),
+        ("Query2Label",),
+    ),
+    Entry(
+        "MulCon",
+        ("mulcon", "mulcon-classification"),
+        "Set attention makes a feature per label; features of the same label in two views are drawn together.",
+        "Two views of each image in the second stage, twice its time.",
+        "To compare with SADCL.",
+        ("set attention of locations", "label tokens ask locations", "linear per class", "contrast over two views"),
+        ("MulCon",),
+    ),
+    Entry(
+        "CSRA",
+        ("csra",),
+        "Each class scores every location; its logit is the mean of the scores plus lambda times a mean weighted by a softmax.",
+        "Nothing.",
+        "As a better linear layer: it costs nothing worth speaking of.",
+        ("score of each location and class", "mean + lambda x softmax mean"),
+        ("CSRA",),
+    ),
+    Entry(
+        "ML-Decoder",
+        ("ml-decoder",),
+        "One layer of cross attention with fixed queries, each of which answers for a group of classes.",
+        "Nothing.",
+        "With thousands of classes: its cost hardly grows with them.",
+        ("linear, ReLU", "fixed queries ask locations", "linear per group"),
+        ("ML-Decoder",),
+    ),
+    Entry(
+        "ML-GCN",
+        ("ml-gcn",),
+        "Graph convolutions over the words of the classes make the weights of the linear layer.",
+        "Co-occurrence of the training labels, word vectors.",
+        "Because it is cited; of its gain over a mean-pooled linear layer most is the maximum.",
+        ("pool: max", "words, co-occurrence|x classifier from a graph"),
+        ("ML-GCN",),
+    ),
+    Entry(
+        "DSDL",
+        ("dsdl",),
+        "Scores are the coefficients of the image's feature in a dictionary that is made from the words of the classes.",
+        "Word vectors, the loss `dictionary`.",
+        "For complete tables.",
+        ("pool: max", "words|ridge regression in a dictionary"),
+        ("DSDL",),
+    ),
+    Entry(
+        "ADD-GCN",
+        ("add-gcn",),
+        "Class features by masks exchange what they know on a static graph and on one of each image.",
+        "Batches of two and more, or `norm=layer`; K x K parameters.",
+        "Where labels depend on each other and no word vectors are at hand.",
+        ("masks of classes", "features of classes", "static graph, graph of the image", "linear per class"),
+        ("ADD-GCN",),
+    ),
+    Entry(
+        "SSGRL",
+        ("ssgrl",),
+        "Words say where to look for each class, and a gated network passes what is seen along the graph of co-occurrence.",
+        "Co-occurrence, word vectors.",
+        "Where the graph of labels carries much: few images, many related classes.",
+        ("words|attention per class", "co-occurrence|gated graph, 3 rounds", "linear per class"),
+        ("SSGRL",),
+    ),
+    Entry(
+        "KGGR",
+        ("kggr",),
+        "SSGRL, and a second graph network that passes the weights of classifiers between classes.",
+        "Co-occurrence, word vectors.",
+        "With classes of very few images.",
+        ("words|attention per class", "co-occurrence|gated graph, 3 rounds", "co-occurrence|classifiers from a graph"),
+        ("KGGR",),
+        certainty=f"{OURS}: widths and rounds of the second network are not known",
+    ),
+    Entry(
+        "C-Tran",
+        ("c-tran",),
+        "Labels and locations are tokens of one encoder; in training a part of the labels is revealed.",
+        "`known_share` above 0 in the stage, to learn from known labels.",
+        "Where some labels are known when an image is scored: `predict --known dog=1,cat=0`, `eval --known-share`.",
+        ("known labels|locations and labels as tokens", "encoder, 3 layers", "linear per class"),
+        ("C-Tran",),
+    ),
+    Entry(
+        "TDRG",
+        ("tdrg",),
+        "A transformer over three scales that inform each other, and a graph of each image that it informs.",
+        "Two maps of the backbone; batches of two and more, or `norm=layer`; the loss `auxiliary`.",
+        "With small objects beside large ones.",
+        ("three scales, one transformer", "masks, features of classes", "graph of the image", "three branches, summed"),
+        ("TDRG",),
+    ),
+    Entry(
+        "AdaHGNN",
+        ("adahgnn",),
+        "Words look at two scales, and a learned hypergraph joins the classes.",
+        "Two maps of the backbone, word vectors.",
+        "For complete tables.",
+        ("words|attention at two scales", "learned hypergraph", "linear per class"),
+        ("AdaHGNN",),
+        certainty="probably right in every detail",
+    ),
+    Entry(
+        "SST",
+        ("sst",),
+        "An encoder over the locations, then one over classes, whose tokens are maps of their scores.",
+        "Nothing.",
+        "For complete tables.",
+        ("encoder over locations", "maps of class scores", "encoder over classes", "sum of two logits"),
+        ("SST",),
+        certainty=OURS,
+    ),
+    Entry(
+        "P-GCN",
+        ("p-gcn",),
+        "Class features by masks go through the graph of ML-GCN.",
+        "Co-occurrence.",
+        "For complete tables.",
+        ("masks of classes", "features of classes", "co-occurrence|graph convolutions", "score per node"),
+        ("P-GCN",),
+        certainty=f"{OURS}: the split of the features, the matrix and the widths are not known",
+    ),
+    Entry(
+        "MS-CMA",
+        ("ms-cma",),
+        "The cosine of a location with a label's embedding is its attention; the embeddings follow the co-occurrence.",
+        "Two maps of the backbone, co-occurrence, word vectors, the loss `penalty`.",
+        "For complete tables.",
+        ("words, co-occurrence|cosine attention at two scales", "linear per class", "mean of two scales"),
+        ("MS-CMA",),
+        certainty=OURS,
+    ),
+    Entry(
+        "CCD",
+        ("ccd",),
+        "Cosine classifiers; the context that a first one expects is taken off the feature before a second one scores.",
+        "A second stage, with the mean feature of each class after the first.",
+        "Where objects are missed outside their usual surroundings.",
+        ("pool: mean and max", "context of the first classifier removed", "second cosine classifier"),
+        ("CCD-R101",),
+    ),
+    Entry(
+        "CPCL",
+        ("cpcl",),
+        "The logit is the difference of two distances: of a class feature to compositions with and without the class prototype.",
+        "Co-occurrence, word vectors, the loss `hinge`. Its attention is flat, since the map is pooled first.",
+        "For complete tables.",
+        ("pool: max", "words|feature per class", "co-occurrence|prototypes", "difference of distances"),
+        ("CPCL",),
+    ),
+    Entry(
+        "MCAR",
+        (),
+        "A second look: the regions of the best classes are cut out and go through the network again; the larger score counts.",
+        "Five passes of the backbone, in training and in use.",
+        "Not built: whatever the gain, an image costs five times as much. `--tta crops` looks at parts of any model's image.",
+        ("pass over the image", "crops of the best 4 classes", "pass over the crops", "maximum"),
+        ("MCAR",),
+    ),
+    Entry(
+        "CPSD",
+        (),
+        "A teacher is trained for each group of related and of unrelated classes, and their scores teach one network.",
+        "Ten further trainings.",
+        "Not built: it is a schedule of eleven runs and no network of its own.",
+        ("ten teachers of class groups", "one student, distilled"),
+        ("CPSD",),
+    ),
+    Entry(
+        "RNN-Att",
+        (),
+        "A spatial transformer crops the map, an LSTM scores five crops in turn, and the maximum over the steps counts.",
+        "VGG-16, images of 512 pixels.",
+        "Not built: its softmax scores are no probabilities of single labels, and every later method is above it.",
+        ("spatial transformer", "LSTM, 5 steps", "maximum over the steps"),
+        ("RNN-Att",),
+        certainty="known from a re-implementation",
+    ),
+    Entry(
+        "CNN-RNN",
+        (),
+        "An LSTM emits the labels of an image one after the other, in order of their frequency, by beam search.",
+        "An order of the labels.",
+        "Not built: it has no independent scores, so no loss, threshold or average precision here fits it.",
+        ("feature of the image", "LSTM over labels", "beam search"),
+        ("CNN-RNN",),
+        certainty="known from the method section",
+    ),
+    Entry(
+        "GM-MLIC",
+        (),
+        "A graph of image regions is matched with a graph of labels.",
+        "Regions, word vectors.",
+        "Not built: regions, neighbours, widths, blocks and weights of the losses are not stated where we could read.",
+        ("graph of regions", "graph of labels", "edges as scores"),
+        ("GM-MLIC",),
+        certainty="outline alone",
+    ),
+    Entry(
+        "CADM",
+        (),
+        "Maps of the classifier's weights make a vector per class, and vectors of labels that come together are drawn together.",
+        "Nothing.",
+        "Not built: the size of the vectors, the form of the loss and its weight are not known; contrast on any head is its kin.",
+        ("class maps", "vectors of pairs", "linear"),
+        ("CADM",),
+        certainty="outline alone",
+    ),
+)
+
+
+INTRODUCTION = f"""# Methods
+
+Every method of the published tables: what is new, what it needs and costs, what was published, what it reached here, when to take it.
+`--method NAME` takes one, `sadcl compare DATA --methods baseline,csra,sadcl` trains several side by side.
+Options of the heads stand in [heads](heads.md) and [configuration](configuration.md); this page is written by `python docs/methods.py`.
+
+Costs are those of the head alone with its published widths, for {COUNTED[0]} and for {COUNTED[1]:,} classes.
+They are counted on maps of ResNet-101 at 448 pixels: {GRID} x {GRID} locations of 2,048 numbers.
+A product and its addition are two operations; ResNet-101 has 42.5 million parameters and takes 62 billion operations.
+Published figures are mAP in percent, with the sizes of training and test and the kind of AP where they are known.
+Starred ones are of models that were pre-trained on COCO or run by others.
+Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
+"""
+
+
+def main() -> None:
+    """Write the page and its figures."""
+    counts = {head: {classes: cost(head, classes) for classes in COUNTED} for head in HEADS}
+    tables = dict(_tables())
+    ours = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DOCS / "results").glob("methods-*.json"))]
+    lines = [INTRODUCTION]
+    for entry in ENTRIES:
+        name = entry.title.lower().replace(" ", "-")
+        (DOCS / "figures" / "methods" / f"{name}.svg").write_text(figure(entry), encoding="utf-8")
+        lines += _section(entry, name, counts, tables, ours)
+    (DOCS / "methods.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _section(
+    entry: Entry,
+    name: str,
+    counts: dict[str, dict[int, tuple[float, float]]],
+    tables: dict[str, list[Row]],
+    ours: list[dict[str, Any]],
+) -> list[str]:
+    """Return the lines of a method."""
+    lines = [
+        f"## {entry.title}",
+        "",
+        f"![{entry.title}: {', '.join(entry.steps)}](figures/methods/{name}.svg)",
+        "",
+        entry.new,
+        "",
+    ]
+    if entry.rows:
+        methods = [METHODS[row] for row in entry.rows]
+        paper = methods[0].source.partition(",")[0]
+        names = ", ".join(f"`{row}`" for row in entry.rows)
+        lines.append(f"- Methods: {names}, with the head `{methods[0].head}`; {PAPERS[paper]}; {entry.certainty}.")
+    else:
+        lines.append(f"- Known: {entry.certainty}.")
+    lines.append(f"- Needs: {entry.needs}")
+    if entry.rows:
+        parts = [
+            f"{_short(parameters / 1e6)} million parameters and {_short(operations / 1e9)} billion operations for {classes:,} classes"
+            for classes, (parameters, operations) in counts[methods[0].head].items()
+        ]
+        lines.append(f"- Costs: {', '.join(parts)}.")
+    lines.append(f"- Published: {'; '.join(_published(entry, tables)) or 'nothing in these tables'}.")
+    if entry.rows:
+        lines.append(f"- Here: {'; '.join(_reached(entry, ours)) or 'not measured yet'}.")
+    return [*lines, f"- Take it: {entry.take[0].lower()}{entry.take[1:]}", ""]
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
+def cost(head: str, classes: int) -> tuple[float, float]:
+    """Return the parameters and the floating-point operations for an image of a head with its published widths."""
+    kind = resolve(HEADS, head, kind="head")
+    channels = WIDTHS[len(kind.LEVELS)]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = kind(channels=channels, num_classes=classes, options=head_options(head, {})).eval()
+        maps = tuple(
+            torch.empty(1, width, GRID * level, GRID * level) for width, level in zip(channels, kind.LEVELS, strict=True)
+        )
+        network(HeadInputs(maps, None, torch.empty(classes, network.width)))
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
+
+
+def _tables() -> Iterator[tuple[str, list[Row]]]:
+    for data, classes in CLASSES.items():
+        table = published_table(classes)
+        assert table is not None
+        yield data, [*table.rows, *other_rows(data)]
+
+
+def _published(entry: Entry, tables: dict[str, list[Row]]) -> Iterator[str]:
+    """Yield what was published of a method on each data set."""
+    for data, rows in tables.items():
+        figures = [_figure_of(row, data) for row in rows if row["method"] in entry.published and row.get("mAP") is not None]
+        if figures:
+            yield f"{NAMES[data]} {', '.join(dict.fromkeys(figures))}"
+
+
+def _figure_of(row: Row, data: str) -> str:
+    """Return a published mAP and how it was measured."""
+    sizes = [f"{row[key]:g}" for key in ("train_size", "test_size") if isinstance(row.get(key), float)]
+    about = [
+        str(row.get("backbone") or ""),
+        f"{'/'.join(dict.fromkeys(sizes))} px" if sizes else "",
+        ap_convention(row, data),
+        "starred" if row.get("note") == "starred" else "",
+    ]
+    known = ", ".join(filter(None, about))
+    return f"{row['mAP']} ({known})" if known else str(row["mAP"])
+
+
+def _reached(entry: Entry, ours: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what each row of a method reached in comparisons."""
+    for comparison in ours:
+        values = {row["method"]: row["mAP_interpolated"] for row in comparison["methods"]}
+        reached = [
+            f"`{name}` {values[name]['mean']:.1f}" + (f" ± {values[name]['deviation']:.1f}" if values[name]["deviation"] else "")
+            for name in entry.rows
+            if name in values and values[name]["mean"] is not None
+        ]
+        if reached:
+            epochs = "+".join(str(count) for count in comparison["epochs"].values() if count)
+            yield f"{comparison['dataset']}, {comparison['backbone']}, {epochs} epochs, interpolated: {', '.join(reached)}"
+
+
+CHARACTER, HEIGHT, GAP, MARGIN = 6.6, 30, 26, 6  # pixels; width of a character of 12 px
+
+
+def figure(entry: Entry) -> str:
+    """Return an SVG picture of the steps from the map to the logits; what is known of the labels comes from above."""
+    steps = [step.rpartition("|")[::2] for step in ("feature map", *entry.steps, "logits")]
+    top = 44 if any(facts for facts, _ in steps) else MARGIN
+    parts, x = [], float(MARGIN)
+    for number, (facts, step) in enumerate(steps):
+        width = CHARACTER * max(len(step), len(facts)) + 16
+        own = number in (0, len(steps) - 1)
+        parts.append(_box(x, top, width, step, fill="#e8e8e8" if own else "#d8e6f6"))
+        if facts:
+            parts += [
+                _box(x, MARGIN, width, facts, fill="#f8e3cc", height=22),
+                _arrow(x + width / 2, MARGIN + 22, x + width / 2, top),
+            ]
+        if number < len(steps) - 1:
+            parts.append(_arrow(x + width, top + HEIGHT / 2, x + width + GAP, top + HEIGHT / 2))
+        x += width + GAP
+    size = f'width="{x - GAP + MARGIN:.0f}" height="{top + HEIGHT + MARGIN}"'
+    head = '<marker id="a" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto"><path d="M0,0L6,3L0,6z"/></marker>'
+    style = 'font-family="sans-serif" font-size="12" text-anchor="middle" stroke-width="1"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><defs>{head}</defs>\n' + "\n".join([*parts, "</svg>", ""])
+
+
+def _box(x: float, y: float, width: float, text: str, *, fill: str, height: float = HEIGHT) -> str:
+    return (
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height:.0f}" rx="4" fill="{fill}" stroke="#555"/>'
+        f'<text x="{x + width / 2:.0f}" y="{y + height / 2 + 4:.0f}">{escape(text)}</text>'
+    )
+
+
+def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:
+    return f'<line x1="{x:.0f}" y1="{y:.0f}" x2="{to_x:.0f}" y2="{to_y:.0f}" stroke="#000" marker-end="url(#a)"/>'
+
+
+if __name__ == "__main__":
+    main()
