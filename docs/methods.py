@@ -41,7 +41,7 @@ class Entry:
         rows: of METHODS that it is about, the main one first; none where it is not built.
         new: what is new in it.
         needs: what it needs beside the feature map.
-        take: when to take it.
+        take: when to take it, or why it is not built.
         steps: of its figure, from the map to the logits; `word|step` is a step that reads something of the labels as well.
         published: names of its rows in the tables.
         certainty: how much of it is known.
@@ -87,8 +87,8 @@ ENTRIES = (
     Entry(
         "SADCL",
         ("sadcl", "sarl", "sarl-no-encoder", "sarl-s2s", "sarl-p2s"),
-        "A transformer reads one feature per label (SARL); then the features of a label are drawn to each other (S2S, with a memory "
-        "bank) and to a prototype (P2S).",
+        "A transformer reads one feature per label (SARL); then the features of a label are drawn to each other (S2S) and to a "
+        "prototype (P2S).",
         "A second stage.",
         "As the method of this program, and wherever label features are used: `search`, prototypes, `visualize embeddings`.",
         ("encoder over locations", "classes ask locations", "linear per class", "contrast with bank and prototypes"),
@@ -247,7 +247,7 @@ ENTRIES = (
         "CPCL",
         ("cpcl",),
         "The logit is the difference of two distances: of a class feature to compositions with and without the class prototype.",
-        "Co-occurrence, word vectors, the loss `hinge`. Its attention is flat, since the map is pooled first.",
+        "Co-occurrence, word vectors, the loss `hinge`; its attention is flat, since the map is pooled first.",
         "For complete tables.",
         ("pool: max", "words|feature per class", "co-occurrence|prototypes", "difference of distances"),
         ("CPCL",),
@@ -257,7 +257,7 @@ ENTRIES = (
         (),
         "A second look: the regions of the best classes are cut out and go through the network again; the larger score counts.",
         "Five passes of the backbone, in training and in use.",
-        "Not built: whatever the gain, an image costs five times as much. `--tta crops` looks at parts of any model's image.",
+        "Whatever the gain, an image costs five times as much. `--tta crops` looks at parts of any model's image.",
         ("pass over the image", "crops of the best 4 classes", "pass over the crops", "maximum"),
         ("MCAR",),
     ),
@@ -266,7 +266,7 @@ ENTRIES = (
         (),
         "A teacher is trained for each group of related and of unrelated classes, and their scores teach one network.",
         "Ten further trainings.",
-        "Not built: it is a schedule of eleven runs and no network of its own.",
+        "It is a schedule of eleven runs and no network of its own.",
         ("ten teachers of class groups", "one student, distilled"),
         ("CPSD",),
     ),
@@ -275,7 +275,7 @@ ENTRIES = (
         (),
         "A spatial transformer crops the map, an LSTM scores five crops in turn, and the maximum over the steps counts.",
         "VGG-16, images of 512 pixels.",
-        "Not built: its softmax scores are no probabilities of single labels, and every later method is above it.",
+        "Its softmax scores are no probabilities of single labels, and every later method is above it.",
         ("spatial transformer", "LSTM, 5 steps", "maximum over the steps"),
         ("RNN-Att",),
         certainty="known from a re-implementation",
@@ -285,7 +285,7 @@ ENTRIES = (
         (),
         "An LSTM emits the labels of an image one after the other, in order of their frequency, by beam search.",
         "An order of the labels.",
-        "Not built: it has no independent scores, so no loss, threshold or average precision here fits it.",
+        "It has no independent scores, so no loss, threshold or average precision here fits it.",
         ("feature of the image", "LSTM over labels", "beam search"),
         ("CNN-RNN",),
         certainty="known from the method section",
@@ -295,7 +295,7 @@ ENTRIES = (
         (),
         "A graph of image regions is matched with a graph of labels.",
         "Regions, word vectors.",
-        "Not built: regions, neighbours, widths, blocks and weights of the losses are not stated where we could read.",
+        "Regions, neighbours, widths, blocks and weights of the losses are not stated where we could read.",
         ("graph of regions", "graph of labels", "edges as scores"),
         ("GM-MLIC",),
         certainty="outline alone",
@@ -305,7 +305,7 @@ ENTRIES = (
         (),
         "Maps of the classifier's weights make a vector per class, and vectors of labels that come together are drawn together.",
         "Nothing.",
-        "Not built: the size of the vectors, the form of the loss and its weight are not known; contrast on any head is its kin.",
+        "The size of the vectors, the form of the loss and its weight are not known; contrast on any head is its kin.",
         ("class maps", "vectors of pairs", "linear"),
         ("CADM",),
         certainty="outline alone",
@@ -315,15 +315,16 @@ ENTRIES = (
 
 INTRODUCTION = f"""# Methods
 
-Every method of the published tables: what is new, what it needs and costs, what was published, what it reached here, when to take it.
+Every method of the published tables: what is new, what it needs and costs, what was published, what it reached here.
 `--method NAME` takes one, `sadcl compare DATA --methods baseline,csra,sadcl` trains several side by side.
-Options of the heads stand in [heads](heads.md) and [configuration](configuration.md); this page is written by `python docs/methods.py`.
+Options of the heads stand in [configuration](configuration.md); this page is written by `python docs/methods.py`.
 
 Costs are those of the head alone with its published widths, for {COUNTED[0]} and for {COUNTED[1]:,} classes.
 They are counted on maps of ResNet-101 at 448 pixels: {GRID} x {GRID} locations of 2,048 numbers.
 A product and its addition are two operations; ResNet-101 has 42.5 million parameters and takes 62 billion operations.
 Published figures are mAP in percent, with the sizes of training and test and the kind of AP where they are known.
 Starred ones are of models that were pre-trained on COCO or run by others.
+ASL, the two-way loss and SpliceMix are [losses](losses.md) and [mixed images](imbalance.md) of any head.
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
 """
 
@@ -354,7 +355,7 @@ def _section(
         "",
         f"![{entry.title}: {', '.join(entry.steps)}](figures/methods/{name}.svg)",
         "",
-        entry.new,
+        entry.new.replace(". ", ".\n"),
         "",
     ]
     if entry.rows:
@@ -363,18 +364,19 @@ def _section(
         names = ", ".join(f"`{row}`" for row in entry.rows)
         lines.append(f"- Methods: {names}, with the head `{methods[0].head}`; {PAPERS[paper]}; {entry.certainty}.")
     else:
-        lines.append(f"- Known: {entry.certainty}.")
+        lines.append(f"- Certainty: {entry.certainty}.")
     lines.append(f"- Needs: {entry.needs}")
     if entry.rows:
         parts = [
-            f"{_short(parameters / 1e6)} million parameters and {_short(operations / 1e9)} billion operations for {classes:,} classes"
-            for classes, (parameters, operations) in counts[methods[0].head].items()
+            f"{_short(size / 1e6)} million parameters and {_short(operations / 1e9)} billion operations for {classes:,} classes"
+            for classes, (size, operations) in counts[methods[0].head].items()
         ]
         lines.append(f"- Costs: {', '.join(parts)}.")
     lines.append(f"- Published: {'; '.join(_published(entry, tables)) or 'nothing in these tables'}.")
     if entry.rows:
         lines.append(f"- Here: {'; '.join(_reached(entry, ours)) or 'not measured yet'}.")
-    return [*lines, f"- Take it: {entry.take[0].lower()}{entry.take[1:]}", ""]
+    word = "Take it" if entry.rows else "Not built"
+    return [*lines, f"- {word}: {entry.take[0].lower()}{entry.take[1:]}", ""]
 
 
 def _short(number: float) -> str:

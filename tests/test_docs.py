@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from sadcl_core.config.methods import METHODS
+from sadcl_core.evaluation.published.tables import CLASSES, published_table
 from sadcl_core.registry import HEADS
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
@@ -46,3 +49,16 @@ def test_ten_recipes_of_which_two_need_another_program() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [int(number) for number in re.findall(r"^## (\d+)\.", text, re.MULTILINE)] == list(range(1, 11))
     assert [block[2].split()[1] for block in BLOCK.finditer(text) if block[1]] == ["ray", "pandas"]
+
+
+def test_every_method_and_every_row_of_the_published_tables_has_a_section() -> None:
+    pages = PAGE.parent
+    text = (pages / "methods.md").read_text(encoding="utf-8")
+    entries = runpy.run_path(str(pages / "methods.py"))["ENTRIES"]
+    assert {name for entry in entries for name in entry.rows} == set(METHODS)
+    tables = [published_table(classes) for classes in CLASSES.values()]
+    printed = {str(row["method"]) for table in tables if table is not None for row in table.rows}
+    assert printed <= {name for entry in entries for name in entry.published}
+    sections = re.findall(r"^## (.+)\n\n!\[.+\]\((.+)\)$", text, re.MULTILINE)
+    assert [title for title, _ in sections] == [entry.title for entry in entries]
+    assert all((pages / figure).is_file() for _, figure in sections)

@@ -36,7 +36,7 @@ VIEWS: dict[str, Any] = {
     "data": {"sampler": "repeat-factor", "workers": 1, "hide_labels": 0.3},
     "optim": {"pseudo_labels": 0.51, "pseudo_from_epoch": 1},
 }
-OTHER_METHODS = ("c-tran", "ccd", "tdrg")  # labels that are revealed, prototypes that a head reads, statistics of its own
+OTHER_METHODS = ("c-tran", "ccd")  # labels that are revealed, prototypes that a head reads
 
 
 def of_method(name: str) -> dict[str, Any]:
