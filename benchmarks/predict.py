@@ -4,6 +4,7 @@ python benchmarks/predict.py [--images 2000] [--photos DIR] [--backbone mobilene
 
 JPEGs of 500 x 375 are drawn, or those below DIR are linked until there are enough. In one run: the network on tensors that are
 ready, the decoder alone, `predict_images` into a Parquet file, and a loop that gives one image after the other to `predict`.
+They take turns, `--rounds` times.
 With `--many`, the memory of the process after 1,000 and after so many small images. Ratios are what to compare.
 """
 
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from PIL import Image
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.batches import read_batches
-from sadcl_core.data.image_stream import open_images
+from sadcl_core.data.image_stream import ImageStream, open_images
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.predict_images import predict_images
 from sadcl_core.model.classifier import Classifier
@@ -37,7 +40,7 @@ SINGLE = 200  # images of the plain loop
 def main() -> None:
     """Everything, as tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for option, default in (("--images", 2000), ("--img-size", 224), ("--batch-size", 32), ("--many", 0)):
+    for option, default in (("--images", 2000), ("--img-size", 224), ("--batch-size", 32), ("--rounds", 5), ("--many", 0)):
         parser.add_argument(option, type=int, default=default)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--backbone", default="mobilenetv2_100")
@@ -46,7 +49,8 @@ def main() -> None:
     model = make_model(asked.backbone, asked.img_size, asked.stride)
     with tempfile.TemporaryDirectory() as name:
         if asked.images:
-            report_speed(model, make_photos(Path(name, "photos"), asked.images, asked.photos), Path(name), asked.batch_size)
+            photos = make_photos(Path(name, "photos"), asked.images, asked.photos)
+            report_speed(model, photos, Path(name), asked.batch_size, asked.rounds)
         if asked.many:
             small = make_model("test_resnet", 32, 16)
             report_memory(small, make_photos(Path(name, "many"), asked.many, None, side=64), Path(name), asked.many)
@@ -77,54 +81,64 @@ def make_photos(folder: Path, count: int, photos: Path | None, *, side: int = 50
     return folder
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds of some work, and those of the processors."""
+def timed(work: Callable[[], int]) -> tuple[float, float]:
+    """Return the seconds of some work for each image that it did, and those of the processors."""
     start, start_of_processors = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - start, time.process_time() - start_of_processors
+    done = work()
+    return (time.perf_counter() - start) / done, (time.process_time() - start_of_processors) / done
 
 
-def report_speed(model: Model, photos: Path, folder: Path, batch_size: int) -> None:
-    """Print images per second, and milliseconds of processors for an image."""
-    images = open_images([photos])
-    count, stream = images.count() or 0, list(images)
-    first = next(read_batches(images, model.read, batch_size=batch_size)).images
+def report_speed(model: Model, photos: Path, folder: Path, batch_size: int, rounds: int) -> None:
+    """Print images per second, milliseconds of processors for an image, and what the processors allow."""
+    every = list(open_images([photos]))
+    parts = [open_images([photos], part=(number + 1, rounds)) for number in range(rounds)]
+    first = next(read_batches(every[:batch_size], model.read, batch_size=batch_size)).images
     model.score(first)
-    predict_images(model, open_images([stream[0].name]), output=folder / "first.parquet")
+    predict_images(model, open_images([every[0].name]), output=folder / "first.parquet")
 
-    def network() -> None:
-        for _ in range(count // batch_size):
+    def network(part: ImageStream) -> int:
+        batches = -(-(part.count() or 0) // batch_size)
+        for _ in range(batches):
             model.score(first)
+        return batches * len(first)
 
-    def decoder() -> None:
-        for _ in read_batches(images, model.read, batch_size=batch_size):
-            pass
+    def decoder(part: ImageStream) -> int:
+        return sum(len(batch.indices) for batch in read_batches(part, model.read, batch_size=batch_size))
 
-    def loop() -> None:
-        for image in stream[:SINGLE]:
-            model.predict(image)
+    def predict(part: ImageStream) -> int:
+        return predict_images(model, part, output=folder / "a.parquet", batch_size=batch_size, exist_ok=True).images
 
-    def predict() -> None:
-        predict_images(model, images, output=folder / "a.parquet", batch_size=batch_size)
+    def loop(part: ImageStream) -> int:
+        return sum(1 for image in itertools.islice(part, SINGLE // rounds) if not model.predict(image).error)
 
-    rates, costs = {}, {}
-    for name, work, done in (
-        ("the network alone, on tensors that are ready", network, count // batch_size * batch_size),
-        ("the decoder alone", decoder, count),
-        ("sadcl predict, into Parquet", predict, count),
-        ("one image after the other", loop, SINGLE),
-    ):
-        seconds, of_processors = timed(work)
-        rates[name], costs[name] = done / seconds, of_processors / done
-    network_rate, decoder_rate, rate, _ = rates.values()
-    network_cost, decoder_cost, cost, _ = costs.values()
-    print(f"{count:,} photos, {model.card.model.backbone} at {model.card.img_size} px, batches of {batch_size}, ", end="")
-    print(f"{count_processors()} processors, {torch.get_num_threads()} threads of the network\n")
+    kinds = {
+        "the network alone, on tensors that are ready": network,
+        "the decoder alone": decoder,
+        "sadcl predict, into Parquet": predict,
+        "one image after the other": loop,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    costs: dict[str, list[float]] = {name: [] for name in kinds}
+    for part in parts:  # one after the other, so that other work on the machine meets all of them
+        for name, work in kinds.items():
+            elapsed, of_processors = timed(partial(work, part))
+            seconds[name].append(elapsed)
+            costs[name].append(of_processors)
+    (network_time, decoder_time, time_, _), (network_cost, decoder_cost, cost, _) = (
+        [statistics.median(values) for values in table.values()] for table in (seconds, costs)
+    )
+    processors, threads = count_processors(), torch.get_num_threads()
+    print(f"{len(every):,} photos in {rounds} rounds, {model.card.model.backbone} at {model.card.img_size} px, ", end="")
+    print(f"batches of {batch_size}, {processors} processors, {threads} threads of the network\n")
     print("| | images/s | of sadcl predict | processors, ms an image |\n| --- | --- | --- | --- |")
-    for name, value in rates.items():
-        print(f"| {name} | {value:.0f} | {value / rate:.2f} | {1000 * costs[name]:.2f} |")
-    print(f"\npredict is {rate / min(network_rate, decoder_rate):.2f} of the slower limit. ", end="")
-    print(f"Of its work on the processors, {(network_cost + decoder_cost) / cost:.2f} is network and decoder\n")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"| {name} | {1 / median:.0f} | {time_ / median:.2f} | {1000 * statistics.median(costs[name]):.2f} |")
+    at_best = max(network_cost / threads, decoder_cost / processors)
+    together = max(network_cost / threads, (network_cost + decoder_cost) / processors)
+    print(f"\npredict is {max(network_time, decoder_time) / time_:.2f} of the slower limit; ", end="")
+    print(f"{at_best / together:.2f} is what these processors allow where nothing else runs. ", end="")
+    print(f"Of its work on them, {(network_cost + decoder_cost) / cost:.2f} is network and decoder\n")
 
 
 def report_memory(model: Model, photos: Path, folder: Path, many: int) -> None:
@@ -135,11 +149,12 @@ def report_memory(model: Model, photos: Path, folder: Path, many: int) -> None:
         if done in (1000, many // 4, many // 2, many):
             sizes[done] = process.memory_info().rss / 2**20
 
-    seconds, _ = timed(lambda: predict_images(model, open_images([photos]), output=folder / "b.parquet", progress=progress))
+    images = open_images([photos])
+    seconds, _ = timed(lambda: predict_images(model, images, output=folder / "b.parquet", progress=progress).images)
     print("| images | memory, MiB |\n| --- | --- |")
     for done, size in sizes.items():
         print(f"| {done:,} | {size:.0f} |")
-    print(f"\n{many / seconds:.0f} images/s")
+    print(f"\n{1 / seconds:.0f} images/s")
 
 
 if __name__ == "__main__":

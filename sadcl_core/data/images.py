@@ -186,7 +186,9 @@ def _opened(source: str | Path | bytes | NamedImage | Image.Image, name: object)
         if isinstance(source, Image.Image):
             yield source
         else:
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else image_file(Path(source))) as image:
+            # a file is read at once: threads would wait for each other at every small read of Pillow
+            content = source if isinstance(source, bytes) else image_file(Path(source)).read_bytes()
+            with Image.open(io.BytesIO(content)) as image:
                 yield image
 
 
