@@ -36,10 +36,10 @@ def demo(
     from sadcl_core.serving.serve import address_of, listen, serve
 
     with listen(port=port) as listening:
-        run = find_card(weights).run
+        file = find_card(weights)
         opened = None
         try:
-            opened = open_index(index or (Path() if run is None else run.path) / "embeddings")
+            opened = open_index(index or file.folder("embeddings"))
             say(index_sentence(opened))
         except DataError:
             if index is not None:

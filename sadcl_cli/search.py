@@ -113,11 +113,7 @@ def _open(index: Path | None, weights: Path | None, image: Path | None) -> Embed
     if image is not None:
         image_size(image)
     remedy = "sadcl embed" if weights is None else f"sadcl embed -w {shlex.quote(str(weights))}"
-    if index is None:
-        run = find_card(weights).run
-        index = Path() if run is None else run.path
-        index /= "embeddings"
-    opened = open_index(index, remedy=remedy)
+    opened = open_index(index or find_card(weights).folder("embeddings"), remedy=remedy)
     say(index_sentence(opened))
     return opened
 

@@ -205,8 +205,7 @@ def co_occurrence(
     target = _place(output, "co-occurrence")
     model = find_card(weights, classes=classes)
     images = open_split(model, data=data, split=split).split
-    folder = (model.run.path if model.run is not None else Path()) / "plots"
-    _finish(plot_co_occurrence(images, target or folder / "co-occurrence.png"), json=False)
+    _finish(plot_co_occurrence(images, target or model.folder("plots") / "co-occurrence.png"), json=False)
 
 
 @app.command()

@@ -132,8 +132,7 @@ def export(
     if int8 and target != "onnx":
         raise UsageError(f"--int8 is for the ONNX file, not for {target}. Leave one of both out.")
     file = find_card(run_or_file, classes=classes, img_size=img_size)
-    folder = Path("export") if file.run is None else file.run.path / "export"
-    path = folder / chosen.name if output is None else Path(output)
+    path = file.folder("export") / chosen.name if output is None else Path(output)
     _refuse_place(path, Path(chosen.name).suffix)
     may_fail = not int8 and data is None and split is None
     held_out, unverified = None, "No images were asked for."

@@ -6,7 +6,7 @@ Importing this module imports no torch, and `load` checks names and values befor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -138,6 +138,10 @@ class ModelFile(NamedTuple):
     path: Path
     run: RunDirectory | None
     card: ModelCard
+
+    def folder(self, name: str) -> Path:
+        """Return where results of a kind go by default: into the run, or here for a model file on its own."""
+        return self.run.path / name if self.run is not None else Path(name)
 
 
 def find_card(
@@ -316,43 +320,22 @@ class Model(Predictor["Tensor"]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the weights, on the CPU, and the card."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.classifier.state_dict().items()}
-        own = (str(self.device), self.precision, self.is_last_run, self.tta, self.resize, self.known)
-        return _rebuild, (weights, self.card, self.path, self.run, *own)
+        others = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "classifier"}
+        return _rebuild, (weights, {**others, "device": str(self.device)})
 
 
-def _rebuild(
-    weights: Mapping[str, Tensor],
-    card: ModelCard,
-    path: Path,
-    run: RunDirectory | None,
-    device: str,
-    precision: str,
-    is_last_run: bool,
-    tta: str,
-    resize: int,
-    known: tuple[int, ...],
-) -> Model:
+def _rebuild(weights: Mapping[str, Tensor], others: Mapping[str, Any]) -> Model:
     """Build a pickled model, on another device where its own is missing."""
     from sadcl_core.errors import MachineError
     from sadcl_core.model.classifier import Classifier
 
+    card: ModelCard = others["card"]
     classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
     classifier.assign(weights)
     try:
-        chosen_device = choose_device(device)
-        chosen_precision = choose_precision(precision, chosen_device)
+        device = choose_device(others["device"])
+        precision = choose_precision(others["precision"], device)
     except MachineError:
-        chosen_device = choose_device("auto")
-        chosen_precision = choose_precision("auto", chosen_device)
-    return Model(
-        classifier.eval().to(chosen_device),
-        card,
-        path,
-        run,
-        device=chosen_device,
-        precision=chosen_precision,
-        is_last_run=is_last_run,
-        tta=tta,
-        resize=resize,
-        known=known,
-    )
+        device = choose_device("auto")
+        precision = choose_precision("auto", device)
+    return Model(classifier.eval().to(device), **{**others, "device": device, "precision": precision})

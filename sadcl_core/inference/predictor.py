@@ -111,7 +111,7 @@ class Predictor(ABC, Generic[Pixels]):
         return np.array(self.card.thresholds or [DEFAULT] * len(self.classes), dtype=np.float64)
 
     def folder(self, name: str) -> Path:
-        """Return where results of a kind go by default: into the run, or here for a model file on its own."""
+        """Return where results of a kind go by default, as `sadcl_core.inference.load.ModelFile.folder` does."""
         return self.run.path / name if self.run is not None else Path(name)
 
     def choose_thresholds(self, threshold: ThresholdRequest = None) -> Thresholds:
