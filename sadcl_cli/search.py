@@ -70,9 +70,9 @@ def search(
     if duplicates:
         with counting("comparing images") as progress:
             pairs = searching.duplicates(opened, cosine=min_cosine, count=count or PAIRS, progress=progress)
-        matches = [match for pair in pairs for match in (pair.image, pair.other)]
+        matches = [match for pair in pairs for match in pair]
         title = f"pairs of images with a cosine of {min_cosine:g} or more: {len(pairs):,}"
-        document = {"pairs": [[match_document(pair.image), match_document(pair.other)] for pair in pairs]}
+        document = {"pairs": [[match_document(match) for match in pair] for pair in pairs]}
     else:
         if outliers:
             matches = searching.outliers(opened, label, count=count or (OF_EACH if label is None else COUNT))

@@ -38,7 +38,6 @@ Run = Annotated[
     Path | None, typer.Option("--weights", "-w", metavar="RUN", help="A run; the one that finished last unless given.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of t-SNE.")]
-NEAREST = 5  # classes named for each class
 
 
 @app.callback()
@@ -55,12 +54,10 @@ def prototypes(weights: Weights = None, classes: Classes = "", output: Output = 
 
     from sadcl_core.inference.figures import draw_prototypes
 
-    figure = draw_prototypes(model, target or model.folder("plots") / "prototypes.png", seed=seed)
-    nearest = {
-        model.classes[k]: {model.classes[other]: round(float(figure.cosines[k, other]), 4) for other in row[:NEAREST]}
-        for k, row in enumerate(figure.nearest)
-    }
-    _finish(figure.path, json=json, nearest=nearest)
+    path = target or model.folder("plots") / "prototypes.png"
+    nearest = draw_prototypes(model, path, seed=seed)
+    rounded = {name: {other: round(cosine, 4) for other, cosine in others.items()} for name, others in nearest.items()}
+    _finish(path, json=json, nearest=rounded)
 
 
 @app.command()
@@ -101,23 +98,17 @@ def embeddings(
 
     from sadcl_core.inference.figures import draw_embeddings
 
+    path = target or model.folder("plots") / "embeddings.png"
     models = [(_title(one) if others else "", one) for one in (model, *others)]
     with counting("embedding images") as progress:
-        figure = draw_embeddings(
-            models,
-            images,
-            target or model.folder("plots") / "embeddings.png",
-            limit=limit,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            progress=progress,
+        apart = draw_embeddings(
+            models, images, path, limit=limit, batch_size=batch_size, workers=workers, seed=seed, progress=progress
         )
     separations = {
         str(model.path): {"before": _numbers(before), "after": _numbers(after)}
-        for (_, model), (before, after) in zip(models, figure.separations, strict=True)
+        for (_, model), (before, after) in zip(models, apart, strict=True)
     }
-    _finish(figure.path, json=json, split=images.name, separation=separations)
+    _finish(path, json=json, split=images.name, separation=separations)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The example of docs/scale.md on Ray: two workers, of which one is killed."""
+"""The example of docs/scale.md on Ray: two workers, of which one is killed; an exported model needs no torch in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sadcl_core.exporting.export import Export
 from sadcl_core.inference.load import load
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
@@ -35,14 +36,14 @@ ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_
 """
 
 
-def program(folder: Path) -> str:
+def program(folder: Path, model: Path) -> str:
     """The example, with a model and images of this machine."""
     text = PAGE.read_text(encoding="utf-8")
     blocks = [re.search(rf"<!-- ray: {name} -->\n```python\n(.*?)```", text, re.DOTALL) for name in ("the class", "the job")]
     shown, job = (block[1] for block in blocks if block is not None)
     for there, here in (
         ("s3://bucket", str(folder)),
-        ("/shared/runs/coco", str(folder / "runs" / "coco")),
+        ("/shared/runs/coco", str(model)),
         ("num_gpus=1, concurrency=8", "concurrency=2"),
         ("batch_size=64", "batch_size=4"),
     ):
@@ -53,10 +54,9 @@ def program(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_worker_of_ray_is_killed_and_no_row_is_lost_or_there_twice(trained: Path, tmp_path: Path) -> None:
+def test_a_worker_of_ray_is_killed_and_no_row_is_lost_or_there_twice(trained: Path, exported: Export, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     images = sorted((trained / "my-coco" / "val2017").iterdir())
-    (tmp_path / "runs").symlink_to(trained / "runs")
     (tmp_path / "paths").mkdir()
     for start in range(0, ROWS, 8):  # a block for each file
         rows = range(start, start + 8)
@@ -64,14 +64,13 @@ def test_a_worker_of_ray_is_killed_and_no_row_is_lost_or_there_twice(trained: Pa
         pq.write_table(table, tmp_path / "paths" / f"{start:03d}.parquet")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(tmp_path.parent)}
     environment["PYTHONPATH"] = str(PAGE.parents[1])
-    command = [sys.executable, "-c", program(tmp_path)]
+    command = [sys.executable, "-c", program(tmp_path, exported.path)]
     ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert (tmp_path / "killed").exists()
     table = pq.read_table(tmp_path / "labels")
     assert sorted(table["number"].to_pylist()) == list(range(ROWS))
-    model = load(trained / "runs" / "coco", device="cpu")
-    expected = model({"image": images})["labels"]
+    expected = load(exported.path, device="cpu")({"image": images})["labels"]
     for row in table.to_pylist():
         assert row["labels"] == expected[row["number"] % len(images)]
         assert row["error"] == ""

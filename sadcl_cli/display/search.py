@@ -11,7 +11,7 @@ from sadcl_cli.console import new_table, one_line, show, show_table
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
-    from sadcl_core.inference.search import Duplicates, Match
+    from sadcl_core.inference.search import Match
 
 
 def index_sentence(index: EmbeddingIndex) -> str:
@@ -39,15 +39,14 @@ def show_matches(matches: Sequence[Match]) -> None:
     show_table(table)
 
 
-def show_duplicates(pairs: Sequence[Duplicates], least: float) -> None:
+def show_duplicates(pairs: Sequence[tuple[Match, Match]], least: float) -> None:
     """Show a row for each pair, or say that there is none from a cosine on."""
     if not pairs:
         show(f"no two images at cosine {least:g} or above")
         return
     table = new_table("image", "the same as", "cosine")
     for pair in pairs:
-        first, second = (one_line(match.path or match.image) for match in (pair.image, pair.other))
-        table.add_row(first, second, f"{pair.cosine:.3f}")
+        table.add_row(*(one_line(match.path or match.image) for match in pair), f"{pair[0].cosine:.3f}")
     show_table(table)
 
 

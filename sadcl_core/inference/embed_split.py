@@ -152,10 +152,11 @@ def write_embeddings(
     Raises:
         DataError: the split is empty, or an image cannot be read.
     """
-    check_rows(min(len(split), limit or len(split)), coordinates)
+    count = min(len(split), limit or len(split))
+    check_rows(count, coordinates)
     batches = label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, pairs=pairs, progress=progress)
     description = split.manifest.description
-    paths = _Paths(split)
+    paths = [""] * count if description.shards is not None else [str(split.path(row).absolute()) for row in range(count)]
     about = {"dataset": description.name, "split": split.name, "pairs": pairs}
     rows = _write(model, batches, split, paths, folder, about)
     if coordinates is not None:
@@ -259,19 +260,6 @@ def _write(
     if not card.has_prototypes:
         (folder / PROTOTYPES).unlink(missing_ok=True)  # of another model
     return {folder / LABELS: labels.rows, folder / IMAGES: images.rows}
-
-
-class _Paths(Sequence[str]):
-    """The absolute path of each image of a split; empty for images in shards."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: Any) -> Any:
-        return "" if self.split.manifest.description.shards is not None else str(self.split.path(index).absolute())
 
 
 class _TableFile:

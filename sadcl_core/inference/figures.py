@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,32 +37,21 @@ Floats = npt.NDArray[np.float32]
 
 THRESHOLDS = np.arange(1, 100) / 100
 LINES = 6  # labels of an image
+NEAREST = 5  # classes named for each class
 MOST_PAIRS = 1000  # of classes most alike
 ORDERED = 2000  # classes, up to which those alike are put together
 
 
-@dataclass(frozen=True, eq=False)
-class PrototypeFigure:
-    """A figure of K prototypes.
-
-    Attributes:
-        path: of the figure.
-        cosines: (K, K).
-        nearest: of each class the others, the most alike first.
-    """
-
-    path: Path
-    cosines: npt.NDArray[np.float64]
-    nearest: tuple[tuple[int, ...], ...]
-
-
-def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> PrototypeFigure:
+def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> dict[str, dict[str, float]]:
     """Draw the class prototypes: a t-SNE map, coloured and shaped by superclass, their cosines and the pairs most alike.
 
     Args:
         model: from `sadcl_core.load`.
         path: of the figure.
         seed: of t-SNE.
+
+    Returns:
+        For each class the 5 others most alike, and their cosines.
 
     Raises:
         DataError: the model has no prototypes, or one class.
@@ -79,8 +67,8 @@ def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> PrototypeFigu
     title = f"{len(card.classes)} class prototypes of {card.trained.get('dataset', 'the model')}, after projection"
     order, pairs = _like_together(cosines), _most_alike(cosines)
     plot_prototypes(points, cosines, order, pairs, card.classes, card.superclasses, path, title=title)
-    ranked = np.argsort(-(cosines - 4 * np.eye(len(cosines))), axis=1, kind="stable")[:, :-1]
-    return PrototypeFigure(path, cosines, tuple(tuple(int(k) for k in row) for row in ranked))
+    ranked = np.argsort(-(cosines - 4 * np.eye(len(cosines))), axis=1, kind="stable")[:, :-1][:, :NEAREST]
+    return {name: {card.classes[other]: float(cosines[k, other]) for other in ranked[k]} for k, name in enumerate(card.classes)}
 
 
 def _like_together(cosines: npt.NDArray[np.float64]) -> list[int]:
@@ -100,14 +88,6 @@ def _most_alike(cosines: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
     return list(zip(first[best].tolist(), second[best].tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class EmbeddingFigure:
-    """A figure of label features, with the separation of the classes in each map: of each model before and after projection."""
-
-    path: Path
-    separations: tuple[tuple[Separation, Separation], ...]
-
-
 def draw_embeddings(
     models: Sequence[tuple[str, Model]],
     split: Split,
@@ -118,7 +98,7 @@ def draw_embeddings(
     workers: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> EmbeddingFigure:
+) -> list[tuple[Separation, Separation]]:
     """Draw t-SNE maps of the label features of active labels, before and after projection, of one model or several side by side.
 
     A class embedding tells its class's features from those of other classes whatever the image shows, so that clusters alone
@@ -134,6 +114,9 @@ def draw_embeddings(
         seed: of t-SNE.
         progress: called with how many images are done, of how many, for each model.
 
+    Returns:
+        How far the classes are apart, before and after projection, of each model.
+
     Raises:
         DataError: the images have fewer than 3 active labels, or the models have other classes.
     """
@@ -141,9 +124,19 @@ def draw_embeddings(
     for name, model in models:
         if model.classes != models[0][1].classes:
             raise DataError(f"{model.path} has other classes than {models[0][1].path}: their features cannot be compared.")
-        column, apart = _maps(name, model, split, limit, batch_size, workers, seed, progress)
+        batches = list(label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, progress=progress))
+        labels = np.concatenate([batch.label for batch in batches])
+        if len(labels) < LEAST:
+            raise DataError(f"Split {split.name} has {len(labels)} active labels among these images; a map needs {LEAST}.")
+        column, apart = [], []
+        for kind, when in (("feature", "before projection"), ("embedding", "after projection")):
+            vectors = np.concatenate([getattr(batch, kind) for batch in batches])
+            apart.append(separation(vectors, labels))
+            note = f"silhouette {apart[-1].silhouette:.3f} · between/within {apart[-1].between_within:.2f}"
+            title = f"{name}, {when}".removeprefix(", ")
+            column.append(FeatureMap(two_dimensions(vectors, seed=seed), labels, title, note))
         columns.append(column)
-        separations.append(apart)
+        separations.append((apart[0], apart[1]))
     images = min(len(split), limit or len(split))
     title = (
         f"label features of {len(columns[0][0].labels):,} active labels in {images:,} images of "
@@ -151,37 +144,7 @@ def draw_embeddings(
     )
     rows = columns if len(columns) == 1 else list(zip(*columns, strict=True))  # one model: both maps beside each other
     plot_embeddings(rows, models[0][1].classes, path, title=title)
-    return EmbeddingFigure(path, tuple(separations))
-
-
-def _maps(
-    name: str,
-    model: Model,
-    split: Split,
-    limit: int | None,
-    batch_size: int,
-    workers: int | None,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[tuple[FeatureMap, FeatureMap], tuple[Separation, Separation]]:
-    """Return the maps of one model before and after projection."""
-    batches = list(label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, progress=progress))
-    labels = np.concatenate([batch.label for batch in batches])
-    if len(labels) < LEAST:
-        raise DataError(f"Split {split.name} has {len(labels)} active labels among these images; a map needs at least {LEAST}.")
-    before, after = (np.concatenate([getattr(batch, kind) for batch in batches]) for kind in ("feature", "embedding"))
-    apart = (separation(before, labels), separation(after, labels))
-    titles = [f"{name}, {when}".removeprefix(", ") for when in ("before projection", "after projection")]
-    first, second = (
-        FeatureMap(
-            two_dimensions(vectors, seed=seed),
-            labels,
-            title,
-            f"silhouette {numbers.silhouette:.3f} · between/within {numbers.between_within:.2f}",
-        )
-        for vectors, title, numbers in zip((before, after), titles, apart, strict=True)
-    )
-    return (first, second), apart
+    return separations
 
 
 def draw_attention(

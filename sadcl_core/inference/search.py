@@ -51,15 +51,6 @@ class Match:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Two images that look nearly the same, and the cosine of their features."""
-
-    image: Match
-    other: Match
-    cosine: float
-
-
 def search(
     index: EmbeddingIndex | str | Path,
     image: str | Path | bytes | Image.Image | None = None,
@@ -148,8 +139,8 @@ def outliers(index: EmbeddingIndex, label: str | None = None, *, count: int = 3)
 
 def duplicates(
     index: EmbeddingIndex, *, cosine: float = 0.98, count: int = 1000, progress: Progress | None = None
-) -> list[Duplicates]:
-    """Return pairs of images that look nearly the same, the most alike first.
+) -> list[tuple[Match, Match]]:
+    """Return pairs of images that look nearly the same, the most alike first, each image with the cosine of both.
 
     Args:
         index: from `open_index`.
@@ -160,13 +151,13 @@ def duplicates(
     Example:
         >>> import pyarrow as pa
         >>> images = EmbeddedRows(pa.table({"image": list("abc"), "path": [""] * 3}), unit([[1.0, 0.0], [0.0, 1.0], [1.0, 0.01]]))
-        >>> [(pair.image.image, pair.other.image) for pair in duplicates(EmbeddingIndex(images, images))]
+        >>> [(one.image, other.image) for one, other in duplicates(EmbeddingIndex(images, images))]
         [('a', 'c')]
     """
     part = index.images
     found, cosines = near_pairs(part.vectors, cosine, count, progress=progress)
     return [
-        Duplicates(_match(part, int(first), float(value)), _match(part, int(second), float(value)), float(value))
+        (_match(part, int(first), float(value)), _match(part, int(second), float(value)))
         for (first, second), value in zip(found, cosines, strict=True)
     ]
 

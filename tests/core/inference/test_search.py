@@ -87,9 +87,9 @@ def test_a_label_is_compared_with_that_label_alone() -> None:
 def test_duplicates_are_named_with_their_images() -> None:
     rows = vectors(10)
     rows[7] = rows[2]
-    (pair,) = duplicates(make_index(rows, ["cat"] * 10))
-    assert (pair.image.image, pair.other.image) == ("2.jpg", "7.jpg")
-    assert pair.cosine == pytest.approx(1)
+    ((one, other),) = duplicates(make_index(rows, ["cat"] * 10))
+    assert (one.image, other.image) == ("2.jpg", "7.jpg")
+    assert one.cosine == other.cosine == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
