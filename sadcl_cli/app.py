@@ -33,15 +33,7 @@ from sadcl_cli import (
 )
 from sadcl_cli.console import end_of_pipe, fail, finish, messages, prepare_streams, silence, verbosity
 from sadcl_core import __version__
-from sadcl_core.errors import (
-    EXIT_INTERNAL,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    MachineError,
-    SadclError,
-    Terminated,
-    UsageError,
-)
+from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, MachineError, SadclError, Terminated, UsageError
 
 NO_MEMORY = re.compile(r"can't allocate memory|[Oo]ut of memory")  # in whatever a library raises
 

@@ -25,8 +25,7 @@ class CacheCommand(TyperCommand):
 @takes_verbosity
 def cache(
     folder: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Folder of the features; in the user's cache unless given."),
+        Path | None, typer.Option("--cache", metavar="DIR", help="Folder of the features; in the user's cache unless given.")
     ] = None,
     clear: Annotated[
         str | None, typer.Option("--clear", metavar="[KEY]", help="Remove these features; all that are not in use unless named.")

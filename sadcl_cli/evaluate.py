@@ -224,12 +224,7 @@ def _refuse(context: typer.Context, subjects: list[Path], *, named: bool) -> Non
     if any(is_checkpoint(path) for path in subjects):
         given.pop("classes", None)  # which it has no names of
     kinds = {is_scores_file(path) or path == scores for path in subjects} or {False}
-    modes = {
-        COMPARING: len(subjects) == 2,
-        CALIBRATING: objective is not None,
-        SCORES: kinds == {True},
-        MODELS: kinds == {False},
-    }
+    modes = {COMPARING: len(subjects) == 2, CALIBRATING: objective is not None, SCORES: kinds == {True}, MODELS: kinds == {False}}
     for mode in (mode for mode, used in modes.items() if used):
         for option in (given[name] for name in IGNORED[mode] if name in given):
             raise UsageError(f"{option} does not go with {mode}. Leave it out, or give it to another sadcl eval.")

@@ -256,12 +256,7 @@ def _parameter(name: str, flag: Flag) -> Parameter:
         *([f"-{flag.letter}"] if flag.letter else []),
     ]
     info = typer.Option(
-        *declarations,
-        metavar=flag.metavar,
-        help=flag.help,
-        min=flag.least,
-        max=flag.most,
-        autocompletion=COMPLETIONS.get(name),
+        *declarations, metavar=flag.metavar, help=flag.help, min=flag.least, max=flag.most, autocompletion=COMPLETIONS.get(name)
     )
     kind: Any = list[str] if flag.kind is list else flag.kind
     default = False if name == "no_pretrained" else None

@@ -104,8 +104,7 @@ def train(
     data: options.DatasetFolder = None,
     *,
     list_methods: Annotated[
-        bool,
-        typer.Option("--list-methods", help="Show what each method is made of.", callback=list_methods, is_eager=True),
+        bool, typer.Option("--list-methods", help="Show what each method is made of.", callback=list_methods, is_eager=True)
     ] = False,
     list_presets: Annotated[
         bool, typer.Option("--list-presets", help="Show the recipes.", callback=list_presets, is_eager=True)

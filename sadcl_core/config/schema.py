@@ -391,8 +391,7 @@ class RunConfig(Section):
         default_factory=lambda: {
             "classification": StageSection(augment="cutout-randaugment"),
             "contrastive": StageSection(
-                augment="fixed-crops",
-                losses={"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05},
+                augment="fixed-crops", losses={"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
             ),
         },
         description="label features first; prototypes are built from them; then the contrastive losses",

@@ -217,13 +217,7 @@ def make_batches(
 ) -> list[list[int]] | EpochBatches:
     """Return the batches of this process as lists of indices, in order; shuffled with the seed of each image's transform.
 
-    Args:
-        count: images in all.
-        batch_size: as for `make_loader`, as are the others.
-        shuffle_seed: see there.
-        weights: see there.
-        process: see there.
-        drop_last: see there.
+    There are `count` images in all; the other arguments are those of `make_loader`.
 
     Example:
         >>> make_batches(5, 2)

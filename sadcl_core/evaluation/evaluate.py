@@ -237,11 +237,7 @@ def measure(
         resamples=resamples,
         localisation=scored.localisation,
         seconds=scored.seconds,
-        subject={
-            **scored.about,
-            "thresholds": for_rows.description,
-            "name": scored.file_name(for_rows.name, folder),
-        },
+        subject={**scored.about, "thresholds": for_rows.description, "name": scored.file_name(for_rows.name, folder)},
         progress=progress,
     )
     return replace(result, tuned_here=scored.tuned_here)

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.errors import UsageError
-from sadcl_core.metrics import (
-    AveragePrecisions,
-    bootstrap_average_precision,
-    default_samples,
-    interval,
-    mean_over_classes,
-)
+from sadcl_core.metrics import AveragePrecisions, bootstrap_average_precision, default_samples, interval, mean_over_classes
 from sadcl_core.runtime.progress import Progress
 
 LEVEL = 0.95

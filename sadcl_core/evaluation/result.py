@@ -80,10 +80,7 @@ class Evaluation:
         if np.isnan(self.map_interpolated):
             parts = ["mAP not defined, no label is active"]
         else:
-            parts = [
-                f"mAP {self.map_interpolated:.1f}{around} interpolated",
-                f"{self.map_non_interpolated:.1f} non-interpolated",
-            ]
+            parts = [f"mAP {self.map_interpolated:.1f}{around} interpolated", f"{self.map_non_interpolated:.1f} non-interpolated"]
         parts.append(f"{n['classes_evaluated']}/{n['classes']} classes")
         if self.subject.get("difficult"):
             parts.append(f"difficult {self.subject['difficult']}")

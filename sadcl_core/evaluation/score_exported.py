@@ -17,12 +17,7 @@ from sadcl_core.runtime.progress import Progress
 
 
 def score_exported(
-    model: OnnxModel,
-    split: Split,
-    *,
-    workers: int | None = None,
-    limit: int | None = None,
-    progress: Progress | None = None,
+    model: OnnxModel, split: Split, *, workers: int | None = None, limit: int | None = None, progress: Progress | None = None
 ) -> ScoredSplit:
     """Return the scores of an exported model on a split; where images have boxes, its attention is compared with them.
 

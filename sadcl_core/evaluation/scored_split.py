@@ -191,32 +191,11 @@ def score_or_read(
 ) -> ScoredSplit:
     """Score the images of a split with a model, or read a file of scores and labels, which imports no torch.
 
-    Args:
-        run_or_scores: a file of scores by the end of its name; else a run, a model file, or None for the run that finished last.
-        data: other images than the run's own.
-        split: of the images.
-        labels: of a file of scores: any label file, folder or data set; those in the file unless given.
-        label_options: how they are read: `absent`, `delimiter` and the like, as of `sadcl_core.prepare`; `classes` are also the
-            names of the classes of a checkpoint of another program.
-        logits: the file holds logits.
-        by_order: where only the scores or only the labels name their images, they are in the same order.
-        img_size: of the images; that of the training unless given.
-        tta: as of `sadcl_core.load`.
-        resize: the same.
-        batch_size: images at a time.
-        limit: only the first images.
-        device: where to compute.
-        precision: fp32, bf16, fp16 or auto.
-        workers: processes that read images.
-        uncalibrated: use the model as it was trained.
-        similarity: also measure the cosines of label features and prototypes, where there are any.
-        known_share: of the labels of each image that are given with it, and left out of the targets.
-        final: without `split`, take test where there is one, also if the run chose its best epoch by another split.
-        beside: gives the labels of a file of scores that has none.
-        check_card: called with the model file and its card before torch is imported; raises.
-        check_split: called with the model file and the images before torch is imported; raises.
-        listen: see `Listener`.
-        progress: called with what is done, and how far.
+    The arguments are those of `sadcl_core.evaluate`, and these: with `similarity` the cosines of label features and prototypes
+    are measured, too; with `final` and without `split` test is taken where there is one, even if the run chose its best epoch by
+    another split; `beside` gives the labels of a file of scores that has none; `check_card` and `check_split` are called with
+    the model file, and its card or the images, before torch is imported, and may raise. In `label_options` the `classes` are
+    also the names of the classes of a checkpoint of another program.
 
     Raises:
         DataError: there is no model or file, or it is damaged.

@@ -83,12 +83,7 @@ class ClassConfusions:
 
 
 def worst_mistakes(
-    scores: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    thresholds: npt.ArrayLike,
-    per_class: int = 4,
-    *,
-    block: int = COLUMN_BLOCK,
+    scores: npt.ArrayLike, targets: npt.ArrayLike, thresholds: npt.ArrayLike, per_class: int = 4, *, block: int = COLUMN_BLOCK
 ) -> list[ClassMistakes]:
     """Return the most certain false positives and the most certain misses of every class.
 

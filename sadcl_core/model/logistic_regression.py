@@ -131,13 +131,7 @@ def _cross_validate(
 
 
 def _solve(
-    features: Tensor,
-    targets: Tensor,
-    views: int,
-    strength: float,
-    *,
-    iterations: int,
-    start: tuple[Tensor, Tensor] | None = None,
+    features: Tensor, targets: Tensor, views: int, strength: float, *, iterations: int, start: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return weights (K, D) and biases (K,) that minimise log losses over views plus strength / 2 times the squared weights.
 
@@ -148,10 +142,7 @@ def _solve(
     if start is None:
         start = features.new_zeros(targets.shape[1], features.shape[1]), odds
     spread = (odds.sigmoid() * odds.sigmoid().neg().add(1))[:, None]
-    scales = (
-        (spread * features.square().sum(dim=0) / views + strength).rsqrt(),
-        (spread[:, 0] * len(features) / views).rsqrt(),
-    )
+    scales = ((spread * features.square().sum(dim=0) / views + strength).rsqrt(), (spread[:, 0] * len(features) / views).rsqrt())
     scaled_weight, scaled_bias = ((tensor / scale).requires_grad_() for tensor, scale in zip(start, scales, strict=True))
     optimizer = torch.optim.LBFGS(
         [scaled_weight, scaled_bias],

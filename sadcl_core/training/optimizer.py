@@ -68,11 +68,6 @@ def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0)
     peaks = [group["lr"] for group in optimizer.param_groups]
     total = max(steps, 3)
     cycles = isinstance(optimizer, AdamW)  # its betas move against the rate, as published
-    cycle: dict[str, Any] = {
-        "max_lr": peaks,
-        "total_steps": total,
-        "pct_start": max(warmup, 2 / total),
-        "cycle_momentum": cycles,
-    }
+    cycle: dict[str, Any] = {"max_lr": peaks, "total_steps": total, "pct_start": max(warmup, 2 / total), "cycle_momentum": cycles}
     schedule = OneCycleLR(optimizer, **cycle)
     return OneCycleLR(optimizer, **cycle, last_epoch=min(done, total) - 1) if done else schedule

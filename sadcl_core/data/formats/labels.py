@@ -77,7 +77,8 @@ class LabelRows:
         Args:
             source: the label files.
             kind: their format, for the description.
-            classes: as the label file itself lists them; the person's own list comes first, `classes.txt` last.
+            classes: as the label file itself lists them; the person's own list comes first, `classes.txt` last. Where the two
+                lists share a name, numbers stand for the classes of the file; else the person names them by their number.
 
         Raises:
             DataError: the list of classes is too long to be one, or a name is not text.
@@ -91,6 +92,8 @@ class LabelRows:
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
         self.listed = listed
+        self._numbered = tuple(classes) if not set(listed).isdisjoint(classes) else listed  # the classes by number
+        self._numbers = [self.index.get(name) for name in self._numbered]
         self._by_name = True  # classes are ordered by name, instead of as they came up
         self.rows = Rows()
         self.row_numbers = array("q")
@@ -149,8 +152,8 @@ class LabelRows:
         """
         if type(name) is str and (number := self.index.get(name)) is not None:
             return number
-        if self.fixed and type(name) is int and 0 <= name < len(self.listed):
-            return name
+        if self.fixed and type(name) is int and 0 <= name < len(self._numbers) and (number := self._numbers[name]) is not None:
+            return number
         text = str(name).strip()
         number = self.index.get(text)
         if number is not None and not (self.fixed and type(name) is int):
@@ -168,15 +171,16 @@ class LabelRows:
 
     def _listed_number(self, text: str, where: str) -> int:
         """Return the index that a number stands for where the classes are listed."""
-        count = len(self.listed)
-        if not text.removeprefix("-").isdecimal() or len(text) > 9:
-            shown = ", ".join(self.listed[:3])
-            raise DataError(
-                f"{where}: {text[:100]!r} is not one of the {count} classes ({shown}, ...). Mend it, or the list of classes."
-            )
-        if not 0 <= int(text) < count:
-            raise DataError(f"{where}: label {text}, but there are {count} classes, counted from 0. Mend the row.")
-        return int(text)
+        if text.removeprefix("-").isdecimal() and len(text) <= 9:
+            count = len(self._numbered)
+            if not 0 <= int(text) < count:
+                raise DataError(f"{where}: label {text}, but there are {count} classes, counted from 0. Mend the row.")
+            number = self._numbers[int(text)]
+            if number is not None:
+                return number
+            text = self._numbered[int(text)]
+        shown = f"{len(self.listed)} classes ({', '.join(self.listed[:3])}, ...)"
+        raise DataError(f"{where}: {text[:100]!r} is not one of the {shown}. Mend it, or the list of classes.")
 
     def add(
         self,

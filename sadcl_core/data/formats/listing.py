@@ -104,13 +104,7 @@ def _add(entries: Iterable[Entry | None], split: str, rows: LabelRows) -> int:
         if entry.boxes is not None:
             boxes = tuple(make_box(rows.label(name, where), map(float, sides), where) for name, sides in entry.boxes)
         rows.add(
-            entry.image,
-            entry.active,
-            row=number,
-            split=entry.split or split,
-            unknown=entry.unknown,
-            boxes=boxes,
-            where=where,
+            entry.image, entry.active, row=number, split=entry.split or split, unknown=entry.unknown, boxes=boxes, where=where
         )
     return without
 

@@ -280,9 +280,7 @@ class _Reader:
         """Add the rows of one table."""
         self.rows.start(table.path, paths="elsewhere" if table.opened.elsewhere else "near", split=table.split)
         self.rows.interpret(
-            columns=table.columns.roles,
-            separator=self._shown_separator(table),
-            values=self.values.meanings(self.flags),
+            columns=table.columns.roles, separator=self._shown_separator(table), values=self.values.meanings(self.flags)
         )
         columns, rows = table.columns, self.rows
         if columns.flags:

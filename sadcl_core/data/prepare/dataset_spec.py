@@ -102,13 +102,7 @@ def find_labels(
             option = field.name.replace("_", "-")
             raise UsageError(f"--{option} has no effect on these labels, which are read as {labels.format}. Leave it out.")
     return labels, Source(
-        public or spec.name,
-        spec.root,
-        labels.files,
-        reading=reading,
-        guess=spec.guess,
-        parts=labels.parts,
-        unpacked=unpacked,
+        public or spec.name, spec.root, labels.files, reading=reading, guess=spec.guess, parts=labels.parts, unpacked=unpacked
     )
 
 

@@ -65,10 +65,7 @@ def _differing(row: Row, ours: Mapping[str, Any]) -> list[str]:
 
 def _sizes(row: Row, ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the sizes of training and test, theirs and ours; None where nobody says them."""
-    return {
-        "trained": (row.get("train_size"), ours.get("train_size")),
-        "tested": (row.get("test_size"), ours.get("img_size")),
-    }
+    return {"trained": (row.get("train_size"), ours.get("train_size")), "tested": (row.get("test_size"), ours.get("img_size"))}
 
 
 def backbone_of(row: Row) -> str:

@@ -64,10 +64,7 @@ def write_scores(
         cell: Callable[[str], str] = to_cell if suffix == ".csv" else str
         header = [*map(cell, classes)]
         if images is not None:
-            columns, header = (
-                [pa.array([*map(cell, images)], pa.string()), *columns],
-                [image_name, *header],
-            )
+            columns, header = ([pa.array([*map(cell, images)], pa.string()), *columns], [image_name, *header])
         table = pa.table(columns, names=header)
         if suffix == ".csv":
             pacsv.write_csv(table, temporary)

@@ -248,7 +248,7 @@ def layers(draw: st.DrawFn) -> dict[str, Any]:
     return nested
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(layer=layers(), source=TEXT)
 def test_a_configuration_is_written_and_read_exactly(tmp_path: Path, layer: dict[str, Any], source: str) -> None:
     config, sources = resolve_config([(source, layer)])

@@ -210,6 +210,16 @@ def test_compressed_shards(folder: Path, suffix: str) -> None:
         load(path)
 
 
+def test_numbers_are_those_of_the_file_where_a_person_lists_the_classes_in_another_order(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg"])
+    path = put(tmp_path / "list_attr_celeba.txt", "1\nSmiling Hat\na.jpg -1 1\n")
+    for names, active in ((("Hat", "Smiling"), "Hat"), (("Smile", "With a hat"), "With a hat")):
+        manifest = load(path, reading=Reading(classes=names))
+        assert (manifest.classes, rows(manifest)[0][2]) == (names, [active])
+    with pytest.raises(DataError, match=r"'Hat' is not one of the 2 classes"):
+        load(path, reading=Reading(classes=("Smiling", "Cap")))
+
+
 def test_all_sources_of_peta_together(folder: Path) -> None:
     for name in ("3DPeS", "CUHK"):
         draw_all(folder / name / "archive", ["1.jpg", "2.jpg"])

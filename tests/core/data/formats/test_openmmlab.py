@@ -29,18 +29,18 @@ def test_a_file_per_split(tmp_path: Path) -> None:
         put(tmp_path / f"{split}.json", document(["cat"], {"img_path": f"{split}.jpg", "gt_label": 0}))
     assert [row[:3] for row in rows(load(tmp_path))] == [("train.jpg", "train", ["cat"]), ("val.jpg", "val", ["cat"])]
     put(tmp_path / "val.json", document(["dog"], {"img_path": "val.jpg", "gt_label": [0]}))
-    with pytest.raises(DataError, match=r"val.json has other classes than .*train.json. Use files of one data set"):
+    with pytest.raises(DataError, match=r"val.json and .*train.json list different classes. Use files of one data set"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document(["cat"], {"img_path": "a.jpg", "gt_label": [1]}), "row 1: label 1, but there are 1 classes, counted from 0"),
-        (document(["cat"], {"img_path": "a.jpg", "gt_label": [-1]}), "row 1: label -1, but"),
-        (document(["cat"], {"img_path": "a.jpg", "gt_label": [0.5]}), "row 1: '0.5' is not one of the 1 classes"),
-        (document(["cat"], {"img_path": None, "gt_label": [0]}), "row 1: the image is missing, not a path"),
-        (document(["cat"], {"img_path": ["a.jpg"], "gt_label": [0]}), "row 1: the image is list, not a path"),
+        (document(["cat"], {"img_path": "a.jpg", "gt_label": [1]}), "image 1: label 1, but there are 1 classes, counted from 0"),
+        (document(["cat"], {"img_path": "a.jpg", "gt_label": [-1]}), "image 1: label -1, but"),
+        (document(["cat"], {"img_path": "a.jpg", "gt_label": [0.5]}), "image 1: '0.5' is not one of the 1 classes"),
+        (document(["cat"], {"img_path": None, "gt_label": [0]}), "image 1: the image is missing, not a path"),
+        (document(["cat"], {"img_path": ["a.jpg"], "gt_label": [0]}), "image 1: the image is list, not a path"),
         (document(["cat"], {"gt_label": [0]}), "cannot be read as OpenMMLab's JSON"),
         (document(["cat"], "a.jpg"), "cannot be read as OpenMMLab's JSON"),
         (document("cat", {"img_path": "a.jpg"}), "metainfo has no list of class names. Write"),
