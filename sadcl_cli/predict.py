@@ -8,24 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
+from sadcl_cli import options
 from sadcl_cli.console import counting, messages, one_line, results, say, show, show_json, warn
 from sadcl_cli.display.model import open_predictor
-from sadcl_cli.options import (
-    MOST,
-    BatchSize,
-    Classes,
-    Device,
-    GroupedCommand,
-    ImgSize,
-    Precision,
-    Resize,
-    Threshold,
-    Tta,
-    Uncalibrated,
-    Weights,
-    Workers,
-    takes_verbosity,
-)
 from sadcl_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +22,7 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 10  # about images that cannot be read, where a file says it of all of them
 
 
-class PredictCommand(GroupedCommand):
+class PredictCommand(options.GroupedCommand):
     """Show the options in groups."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -51,7 +36,7 @@ class PredictCommand(GroupedCommand):
     }
 
 
-@takes_verbosity
+@options.takes_verbosity
 def predict(
     images: Annotated[
         list[str],
@@ -61,7 +46,7 @@ def predict(
             "with a column of paths or images, .tar shards; also s3://, gs://, hf://, https://.",
         ),
     ],
-    weights: Weights = None,
+    weights: options.Weights = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -71,8 +56,10 @@ def predict(
             help=".parquet, .jsonl or .csv. Stopped and started again with the same command, it goes on.",
         ),
     ] = None,
-    threshold: Threshold = None,
-    topk: Annotated[int | None, typer.Option("--topk", min=1, max=MOST, help="The k best labels, whatever their score.")] = None,
+    threshold: options.Threshold = None,
+    topk: Annotated[
+        int | None, typer.Option("--topk", min=1, max=options.MOST, help="The k best labels, whatever their score.")
+    ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="CLASS", help="Never give this label. May be repeated.")
     ] = None,
@@ -107,15 +94,15 @@ def predict(
     part: Annotated[
         str, typer.Option("--part", metavar="I/N", help="Only the I-th of N parts, from 1, for several machines.")
     ] = "1/1",
-    uncalibrated: Uncalibrated = False,
-    classes: Classes = "",
-    img_size: ImgSize = None,
-    resize: Resize = 0,
-    tta: Tta = "none",
-    batch_size: BatchSize = 32,
-    workers: Workers = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    uncalibrated: options.Uncalibrated = False,
+    classes: options.Classes = "",
+    img_size: options.ImgSize = None,
+    resize: options.Resize = 0,
+    tta: options.Tta = "none",
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
 ) -> None:
     """Predict the labels of images.

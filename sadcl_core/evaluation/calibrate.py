@@ -147,7 +147,7 @@ def calibrate(
         output: folder for the file of thresholds; `eval` inside the run, or here, unless given.
         progress: called with what is done, how far, and of how many.
         **scoring: data, split, labels, logits, by_order, batch_size, limit, device, precision, workers and listen, as
-            of `sadcl_core.evaluation.scored_split.score_or_read`.
+            of `sadcl_core.evaluate`.
 
     Raises:
         DataError: there are too few images, or nothing is active.

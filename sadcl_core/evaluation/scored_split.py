@@ -33,7 +33,7 @@ DIFFICULT = {"ignore": "ignored", "negative": "negative", "positive": "positive"
 
 
 class ScoringOptions(TypedDict, total=False):
-    """Options of opening and scoring a model or a file of scores; each as the argument of `score_or_read` of this name."""
+    """Options of opening and scoring a model or a file of scores; each as the argument of `sadcl_core.evaluate` of this name."""
 
     data: str | Path | None
     split: str | None

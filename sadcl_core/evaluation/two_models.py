@@ -127,7 +127,7 @@ def compare_models(
         img_size: in pixels; that of the training unless given.
         progress: called with what is done, how far, and of how many.
         **scoring: data, split, labels, logits, by_order, batch_size, limit, device, precision, workers and listen, as
-            of `sadcl_core.evaluation.scored_split.score_or_read`.
+            of `sadcl_core.evaluate`.
 
     Raises:
         DataError: they have other classes, other images or other labels, or no label is active.

@@ -18,24 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sadcl_core import losses
 from sadcl_core.config.schema import LossSection
 from sadcl_core.data.splicing import Splices
 from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DivergedError
-from sadcl_core.losses import (
-    asymmetric_loss,
-    focal_loss,
-    hill_loss,
-    hinge_loss,
-    image_to_image_loss,
-    polynomial_loss,
-    prototype_to_sample_loss,
-    sample_to_sample_loss,
-    selective_loss,
-    splc_loss,
-    two_way_loss,
-    zlpr_loss,
-)
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.known_labels import reveal
 from sadcl_core.model.memory_bank import MemoryBank, confident
@@ -124,7 +111,7 @@ def _dictionary(inputs: LossInputs) -> Tensor:
 def _classification(inputs: LossInputs, logits: Tensor) -> Tensor:
     """Return the loss of logits (B, K) of the head or of one of its branches."""
     options = inputs.options.asymmetric
-    return asymmetric_loss(
+    return losses.asymmetric_loss(
         all_gather_with_grad(logits),
         inputs.all_targets,
         gamma_neg=options.gamma_neg,
@@ -151,11 +138,11 @@ def _of_logits(loss: Callable[..., Tensor], name: str = "") -> Callable[[LossInp
 def _splc(inputs: LossInputs) -> Tensor:
     options = inputs.options.splc
     correct = inputs.epoch >= options.from_epoch
-    return _loss_of_logits(inputs, splc_loss, correct=correct, **options.model_dump(exclude={"from_epoch"}))
+    return _loss_of_logits(inputs, losses.splc_loss, correct=correct, **options.model_dump(exclude={"from_epoch"}))
 
 
 def _selective(inputs: LossInputs) -> Tensor:
-    return _loss_of_logits(inputs, selective_loss, prior=inputs.prior, **inputs.options.selective.model_dump())
+    return _loss_of_logits(inputs, losses.selective_loss, prior=inputs.prior, **inputs.options.selective.model_dump())
 
 
 def _splice_consistency(inputs: LossInputs) -> Tensor:
@@ -179,7 +166,7 @@ def _sample_to_sample(inputs: LossInputs) -> Tensor:
         if options.bank_classes == "present":
             slots = slots & (inputs.all_targets == 1).any(dim=0)
         bank, bank_labels = project(inputs.bank.features[slots]), slots.nonzero()[:, 1]
-    return sample_to_sample_loss(
+    return losses.sample_to_sample_loss(
         all_gather_with_grad(project(inputs.output.label_features[inputs.active])),  # (N, P), the active labels alone
         all_gather(inputs.active.nonzero()[:, 1]),
         temperature=options.temperature,
@@ -191,7 +178,7 @@ def _sample_to_sample(inputs: LossInputs) -> Tensor:
 def _prototype_to_sample(inputs: LossInputs) -> Tensor:
     present = (inputs.all_contrasted == 1).any(dim=0).nonzero()[:, 0]  # (C,), classes without an active label have no term
     project = inputs.classifier.project
-    return prototype_to_sample_loss(
+    return losses.prototype_to_sample_loss(
         all_gather_with_grad(project(inputs.output.label_features[:, present])),  # (B, C, P)
         inputs.all_contrasted[:, present],
         prototypes=project(inputs.classifier.prototypes[present]),
@@ -201,7 +188,7 @@ def _prototype_to_sample(inputs: LossInputs) -> Tensor:
 
 def _image_to_image(inputs: LossInputs) -> Tensor:
     images = inputs.output.label_features.mean(dim=1)  # (B, D); of the pooled head, the pooled feature itself
-    return image_to_image_loss(
+    return losses.image_to_image_loss(
         all_gather_with_grad(inputs.classifier.project(images)),
         inputs.all_targets,
         temperature=inputs.options.image_to_image.temperature,
@@ -234,14 +221,14 @@ TERMS: dict[str, Term] = {
     "sample_to_sample": Term(_sample_to_sample, over="active", projection=True),
     "prototype_to_sample": Term(_prototype_to_sample, over="active", projection=True, prototypes=True),
     "image_to_image": Term(_image_to_image, over="images", projection=True),
-    "two_way": Term(_of_logits(two_way_loss, "two_way"), over="images", probabilities=False),
-    "hill": Term(_of_logits(hill_loss, "hill"), over="known", probabilities=False),
-    "hinge": Term(_of_logits(hinge_loss, "hinge"), over="known", probabilities=False),
+    "two_way": Term(_of_logits(losses.two_way_loss, "two_way"), over="images", probabilities=False),
+    "hill": Term(_of_logits(losses.hill_loss, "hill"), over="known", probabilities=False),
+    "hinge": Term(_of_logits(losses.hinge_loss, "hinge"), over="known", probabilities=False),
     "splc": Term(_splc, over="known", probabilities=False, by_epoch=True),
     "selective": Term(_selective, over="images", probabilities=False, uses_unknown=True),
-    "focal": Term(_of_logits(focal_loss, "focal"), over="known", probabilities=False),
-    "polynomial": Term(_of_logits(polynomial_loss, "polynomial"), over="known"),
-    "zlpr": Term(_of_logits(zlpr_loss), over="images", probabilities=False),
+    "focal": Term(_of_logits(losses.focal_loss, "focal"), over="known", probabilities=False),
+    "polynomial": Term(_of_logits(losses.polynomial_loss, "polynomial"), over="known"),
+    "zlpr": Term(_of_logits(losses.zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
     "penalty": Term(_penalty, over="images", measures=frozenset({"penalty"})),
     "splice_consistency": Term(_splice_consistency, over="images"),
