@@ -35,6 +35,7 @@ from sadcl_core.losses import (
     class_weights,
     focal_loss,
     hill_loss,
+    hinge_loss,
     polynomial_loss,
     selective_loss,
     splc_loss,
@@ -51,6 +52,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "zlpr": zlpr_loss,
     "two_way": two_way_loss,
     "hill": hill_loss,
+    "hinge": hinge_loss,
     "splc": splc_loss,
     "selective": selective_loss,
 }
@@ -173,8 +175,8 @@ def main() -> None:
             if key in done:
                 continue
             layer = fit(loss, features, targets, choose(loss, features, targets))
-            found = precisions(layer, others, truth)
-            values = (f"{np.nanmean(found):.2f}", f"{np.nanmean(found[common]):.2f}")
+            precision = precisions(layer, others, truth)
+            values = (f"{np.nanmean(precision):.2f}", f"{np.nanmean(precision[common]):.2f}")
             rows.append(dict(zip(FIELDS, (*key, *values), strict=True)))
             with given.output.open("a", newline="") as file:
                 writer = csv.DictWriter(file, FIELDS)

@@ -290,6 +290,14 @@ def show_views(event: events.ViewsPlanned) -> None:
         (warn if over else say)(text)
 
 
+def show_calibration(event: events.ScoresCalibrated) -> None:
+    """Show that the best model was calibrated, why and on what."""
+    say(
+        f"scores of this loss are no probabilities: calibrated for F1 on split {event.split}, {event.images:,} images; "
+        "sadcl eval --calibrate none takes it away"
+    )
+
+
 def show_note(event: Event) -> None:
     """Show the events that are one sentence."""
     match event:
@@ -331,6 +339,7 @@ SHOWN: dict[type, Any] = {
     events.Transferred: show_transfer,
     events.PrototypesBuilt: show_prototypes,
     events.ViewsPlanned: show_views,
+    events.ScoresCalibrated: show_calibration,
 }
 
 

@@ -30,16 +30,17 @@ from sadcl_core.data.transforms import Inputs
 from sadcl_core.errors import DataError, DivergedError, MachineError, NotFiniteError, SadclError, UsageError
 from sadcl_core.inference.feature_cache import FeatureCache
 from sadcl_core.inference.forward import prepare_inputs
-from sadcl_core.inference.score import score
+from sadcl_core.inference.score import Scores, score
 from sadcl_core.losses import class_weights
 from sadcl_core.metrics import average_precisions
+from sadcl_core.metrics.calibration import choose_thresholds, fit_probabilities, parse_objective
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.model.lora import beside_adapters, merge_adapters
 from sadcl_core.model.memory_bank import BatchBank, MemoryBank
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
-from sadcl_core.runs.run_directory import LINEAR, RunDirectory
+from sadcl_core.runs.run_directory import LINEAR, RunDirectory, read_status
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
 from sadcl_core.runtime.distributed import (
     all_gather,
@@ -68,6 +69,7 @@ from sadcl_core.training.listeners.events import (
     MemoryRanOut,
     Problem,
     PrototypesBuilt,
+    ScoresCalibrated,
     StageStarted,
     StageTakenOver,
     StepDone,
@@ -86,7 +88,7 @@ from sadcl_core.training.parallel import (
     wrap,
 )
 from sadcl_core.training.prototypes import build_prototypes
-from sadcl_core.training.setup import make_card
+from sadcl_core.training.setup import gives_probabilities, make_card
 from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
 from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
 from sadcl_core.training.time_budget import LONGER, free_stages, within_budget
@@ -94,6 +96,8 @@ from sadcl_core.training.time_budget import LONGER, free_stages, within_budget
 MAPS = ("mAP_interpolated", "mAP_non_interpolated")
 NETWORK_MAP = "mAP_interpolated_network"  # beside that of the EMA
 TIMED_STEPS = 10  # by which the time of a step is known, reading included
+SCORES = "no probabilities"  # of a model whose losses order labels or weigh them
+LEAST = 10  # held-out images to calibrate on
 SAVED = 4  # times writing the state, that an epoch takes to check, copy and write its models and to draw the curves
 METRICS_EVERY = 10  # steps between two lines of metrics.jsonl
 COMPILER = ("torch._dynamo", "torch._inductor")  # modules of what torch.compile raises
@@ -206,6 +210,40 @@ class TrainingRecipe:
                 self.accelerator.free_memory()  # what the stage before was trained with
             if number >= first_stage:
                 self.train_stage(name, number=number, stages=len(names), stored=stored if number == first_stage else None)
+        stage = self.config.stages.get(self.best.stage)
+        if stage is not None and any(not TERMS[name].probabilities for name in stage.weights):
+            self.calibrate()
+
+    def calibrate(self) -> None:
+        """Make probabilities of the scores of the best model, and thresholds for F1, on the held-out images if there are enough.
+
+        A loss whose scores are no probabilities leaves 0.5 without a meaning.
+        """
+        best = load_model(self.run_directory.best)
+        self.classifier.load_state_dict(beside_adapters(best.classifier.state_dict(), self.classifier.state_dict()))
+        scored = self.score(self.classifier)
+        if len(scored.scores) < LEAST or not (scored.targets == 1).any():
+            return
+        objective, data = parse_objective("f1"), self.config.data
+        probabilities = fit_probabilities(scored.scores, scored.targets)
+        thresholds = choose_thresholds(scored.scores, scored.targets, objective, probabilities=probabilities)
+        calibration = {
+            "temperatures": tuple(probabilities.temperatures.tolist()),
+            "biases": tuple(probabilities.biases.tolist()),
+            "thresholds": tuple(thresholds.values.tolist()),
+            "calibrated": {
+                "objective": str(objective),
+                "images": len(scored.scores),
+                "dataset": data.dataset,
+                "split": data.eval_split,
+                "img_size": data.img_size,
+                "data_fingerprint": read_status(self.run_directory.path).get("data_fingerprint"),
+            },
+        }
+        if self.run_directory.writes:
+            with self.interrupts.waiting():
+                save_model(self.run_directory.best, best.classifier.state_dict(), best.card.model_copy(update=calibration))
+        self.listen(ScoresCalibrated(data.eval_split, len(scored.scores)))
 
     def take_over(self, first: RunDirectory) -> None:
         """Start where a run of the first stage ended: with its best weights, its best epoch and its rows.
@@ -518,19 +556,23 @@ class TrainingRecipe:
             DivergedError: the model gives NaN.
         """
         try:
-            scored = score(
-                classifier,
-                self.eval_loader,
-                card=self.card,
-                device=self.device,
-                precision=self.precision,
-                progress=lambda done, total: self.interrupts.check(),
-            )
+            scored = self.score(classifier)
         except NotFiniteError:
             raise DivergedError("The model gives NaN for held-out images. Lower the learning rate with --lr.") from None
         precisions = average_precisions(scored.scores, scored.targets)
         values = (100 * precisions.interpolated, 100 * precisions.non_interpolated)
         return {name: round(float(value[~np.isnan(value)].mean()), 4) for name, value in zip(MAPS, values, strict=True)}
+
+    def score(self, classifier: Classifier) -> Scores:
+        """Score the held-out images."""
+        return score(
+            classifier,
+            self.eval_loader,
+            card=self.card,
+            device=self.device,
+            precision=self.precision,
+            progress=lambda done, total: self.interrupts.check(),
+        )
 
     # --------------------------------------------------------------------------------------------------------------- the step
 
@@ -658,6 +700,8 @@ class TrainingRecipe:
         weights = merge_adapters(full_state_dict(classifier))
         if self.run_directory.writes:
             trained = {**self.card.trained, **epoch.model_dump(exclude={"metrics"}), **epoch.metrics}
+            if epoch.stage != LINEAR and not gives_probabilities(self.config, self.config.stages[epoch.stage]):
+                trained["scores"] = SCORES
             card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})
             for path in (self.run_directory.last, self.run_directory.best) if best else (self.run_directory.last,):
                 save_model(path, weights, card)

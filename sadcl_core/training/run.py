@@ -88,6 +88,7 @@ def start_run(
     started = time.perf_counter()
     defaults = flatten(config.model_dump())
     config = complete_config(config, manifest)
+    fingerprint = manifest.fingerprint()
     manifest = used_part(manifest, config)
     changed = {key for key, value in flatten(config.model_dump()).items() if key in defaults and defaults[key] != value}
     sources = {**sources, **dict.fromkeys(changed, "data set")}
@@ -129,6 +130,7 @@ def start_run(
             listen(Transferred(moved))
         facts = {
             "started": now(),
+            "data_fingerprint": fingerprint,
             "weights_fingerprints": hashes,
             "transfer": None if moved is None else {"source": moved.source, "classes": dict(moved.classes)},
         }
@@ -161,7 +163,7 @@ def resume_run(
     run, config = resumed.run, resumed.config
     with run.held(), ExitStack() as stack:
         card, tensors = read_state(run)
-        folder = str((manifest.folder or Path()).resolve())
+        folder, fingerprint = str((manifest.folder or Path()).resolve()), manifest.fingerprint()
         manifest = used_part(manifest, config)
         refuse_other_data(card, manifest)
         shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
@@ -188,7 +190,8 @@ def resume_run(
         if "compute.accumulate" not in resumed.changes:
             recipe.micro_batches = card.micro_batches
         listen(run_started(recipe, resumed))
-        with recipe.interrupts, recorded(recipe, {"resumed": [*resumed.earlier, now()]}):
+        facts = {"resumed": [*resumed.earlier, now()], "data_fingerprint": fingerprint}
+        with recipe.interrupts, recorded(recipe, facts):
             recipe.run(first_stage=config.used_stages.index(card.progress.stage) + 1, stored=(card, tensors))
     return result_of(recipe)
 
@@ -235,7 +238,6 @@ def recorded(recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Iterator[None]
         dataset=config.data.dataset,
         manifest=config.data.manifest,
         eval_split=config.data.eval_split,
-        data_fingerprint=recipe.fingerprint,
         process=this_process(),
         processes=recipe.accelerator.num_processes,
         method=config.method,

@@ -26,8 +26,6 @@ from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.files import from_home
 from sadcl_core.training.terms import TERMS
 
-SCORES = "no probabilities"  # of a model whose loss orders labels or weighs them, until it is calibrated
-
 
 def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     """Return the configuration with what depends on the data: their folder, the held-out split, every option of the head.
@@ -215,16 +213,13 @@ def check_labels(config: RunConfig, manifest: Manifest) -> None:
     split.require_inactive()
 
 
-def gives_probabilities(config: RunConfig) -> bool:
-    """Return True if the losses of the last stage make scores probabilities; weights of classes and focusing shift them.
+def gives_probabilities(config: RunConfig, stage: StageSection) -> bool:
+    """Return True if the losses of a stage make scores probabilities; weights of classes and focusing shift them.
 
     Example:
-        >>> gives_probabilities(RunConfig()), gives_probabilities(RunConfig(loss={"asymmetric": {"class_weights": "neg-pos"}}))
+        >>> gives_probabilities(RunConfig(), StageSection()), gives_probabilities(RunConfig(), StageSection(gamma_neg=4))
         (True, False)
     """
-    if not config.used_stages:
-        return True
-    stage = config.stages[config.used_stages[-1]]
     if any(not TERMS[name].probabilities for name in stage.weights):
         return False
     options = config.loss_of(stage).asymmetric
@@ -251,7 +246,6 @@ def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> 
             "method": config.method,
             "sadcl": __version__,
             "seed": config.seed,
-            **({} if gives_probabilities(config) else {"scores": SCORES}),
         },
     )
 

@@ -135,6 +135,19 @@ class StageTakenOver(Event):
 
 
 @dataclass(frozen=True)
+class ScoresCalibrated(Event):
+    """The best model, whose scores were no probabilities, was calibrated on the held-out images.
+
+    Attributes:
+        split: its name.
+        images: of it.
+    """
+
+    split: str
+    images: int
+
+
+@dataclass(frozen=True)
 class LinearFitted(Event):
     """The linear layer was fitted by logistic regression.
 

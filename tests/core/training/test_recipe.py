@@ -16,6 +16,7 @@ from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.dataset import Batch
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, UsageError
+from sadcl_core.evaluation.calibrate import calibrate
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.known_labels import reveal
 from sadcl_core.runs.checkpoint import load_model
@@ -26,13 +27,14 @@ from sadcl_core.training.listeners.events import (
     EpochDone,
     Event,
     MemoryRanOut,
+    ScoresCalibrated,
     StageStarted,
     StepDone,
     StoppedEarly,
 )
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe
-from tests.core.training.resumable import LOSSES, configured, numbers, start, tensors
+from tests.core.training.resumable import LOSSES, configured, go_on, numbers, start, tensors
 
 pytestmark = pytest.mark.usefixtures("here")
 RUN = Path("run")
@@ -318,7 +320,30 @@ def test_every_inactive_label_hidden_needs_a_loss_that_uses_unknown_ones(manifes
         start(configured((1, 0), STEADY, hidden), manifest, RUN)
     stage = {"stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}}}
     start(configured((1, 0), STEADY, hidden, stage), manifest, RUN)
-    assert load_model(RunDirectory(RUN).best).card.trained["scores"] == "no probabilities"
+
+
+def test_scores_that_are_no_probabilities_are_calibrated_before_a_threshold_is_used(manifest: Manifest) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone):
+            raise KeyboardInterrupt
+
+    losses = {"losses": {"asymmetric": 0.0, "two_way": 1.0}}
+    layer: dict[str, Any] = {"stages": {"classification": losses}, "data": {"hide_labels": 0.2}}
+    heard: list[Event] = []
+    start(configured((2, 0), layer), manifest, RUN, heard.append)
+    assert heard[-1] == ScoresCalibrated("val", 12)
+    card = load_model(RunDirectory(RUN).best).card
+    assert card.trained["scores"] == "no probabilities"
+    assert not load_model(RunDirectory(RUN).last).card.calibrated
+    with pytest.raises(KeyboardInterrupt):
+        start(configured((2, 0), layer), manifest, Path("stopped"), stop)
+    go_on(Path("stopped"), manifest)
+    assert load_model(RunDirectory(Path("stopped")).best).card == card
+    result = calibrate(RUN, "f1", device="cpu", precision="fp32")  # as it is done by hand
+    again = load_model(RunDirectory(RUN).best).card
+    for values, others in zip(*((c.temperatures, c.biases, c.thresholds) for c in (again, card)), strict=True):
+        assert values == pytest.approx(others, abs=1e-4)
+    assert again.calibrated == result.about == card.calibrated
 
 
 def test_the_mean_over_labels_that_are_not_revealed_is_that_of_the_whole_batch(manifest: Manifest) -> None:

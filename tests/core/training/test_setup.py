@@ -53,13 +53,13 @@ def test_images_and_labels_that_cannot_be_added_are_refused(layer: dict[str, Any
 @pytest.mark.parametrize(
     ("layer", "probabilities"),
     [
-        ({}, True),
-        ({"loss": {"asymmetric": {"class_weights": "neg-pos"}}}, False),
-        ({"loss": {"asymmetric": {"clip": 0.05}}}, False),
-        ({"stages": {"classification": {"gamma_neg": 4.0}}}, False),
-        ({"stages": {"classification": {"gamma_neg": 4.0}, "contrastive": {"epochs": 1}}}, True),  # which comes after it
-        ({"stages": {"contrastive": {"epochs": 1, "losses": {"asymmetric": 1.0, "two_way": 0.1}}}}, False),
+        ({}, (True, True)),
+        ({"loss": {"asymmetric": {"class_weights": "neg-pos"}}}, (False, False)),
+        ({"loss": {"asymmetric": {"clip": 0.05}}}, (False, False)),
+        ({"stages": {"classification": {"gamma_neg": 4.0}, "contrastive": {}}}, (False, True)),
+        ({"stages": {"classification": {}, "contrastive": {"losses": {"asymmetric": 1.0, "two_way": 0.1}}}}, (True, False)),
     ],
 )
-def test_which_losses_of_the_last_stage_make_scores_probabilities(layer: dict[str, Any], probabilities: bool) -> None:
-    assert gives_probabilities(RunConfig.model_validate(layer)) == probabilities
+def test_which_losses_make_scores_probabilities(layer: dict[str, Any], probabilities: tuple[bool, bool]) -> None:
+    config = RunConfig.model_validate(layer)
+    assert tuple(gives_probabilities(config, stage) for stage in config.stages.values()) == probabilities
