@@ -29,6 +29,7 @@ HEADS: dict[str, str] = {
     "ms_cma": "sadcl_core.model.heads.ms_cma:MSCMAHead",
     "debiased": "sadcl_core.model.heads.debiased:DebiasedHead",
     "cpcl": "sadcl_core.model.heads.cpcl:CPCLHead",
+    "rnn_att": "sadcl_core.model.heads.rnn_att:RNNAttHead",
 }
 
 TAKES_KNOWN = frozenset({"c_tran"})  # heads with `Head.TAKES_KNOWN`, said without torch

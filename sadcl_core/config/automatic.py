@@ -245,7 +245,7 @@ def _choose_head(choices: _Choices) -> None:
             "ml_decoder": few,
             "c_tran": few,
             **{head: {"width": own, "inner": own // 2} for head in ("ssgrl", "adahgnn")},
-            **{head: {"width": own} for head in ("add_gcn", "generated", "p_gcn", "ms_cma", "cpcl")},
+            **{head: {"width": own} for head in ("add_gcn", "generated", "p_gcn", "ms_cma", "cpcl", "rnn_att")},
             "tdrg": {"width": own // 2, "feedforward": feedforward},
             "sst": {"width": min(own, 256), "feedforward": min(feedforward, 512)},
         }

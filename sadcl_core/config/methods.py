@@ -35,6 +35,7 @@ PAPERS = {
     "MS-CMA": "You et al., Cross-Modality Attention with Semantic Graph Embedding, AAAI 2020, arXiv 1912.07872",
     "CCD": "Liu et al., Contextual Debiasing for Visual Recognition with Causal Mechanisms, CVPR 2022",
     "CPCL": "Zhou et al., Category Prototype Compositional Learning, TCSVT 2022",
+    "RNN-Att": "Wang et al., Recurrently Discovering Attentional Regions, ICCV 2017, arXiv 1711.02816",
     "TDRG": "Zhao et al., Transformer-based Dual Relation Graph, ICCV 2021, arXiv 2110.04722",
 }
 
@@ -210,6 +211,11 @@ METHODS: dict[str, Method] = {
         "distances of class features to compositions with prototypes",
         "CPCL",
         _layer("cpcl", first={**CLASSIFICATION, "hinge": 1.0}),
+    ),
+    "rnn-att": Method(
+        "an LSTM looks at one window of the map after the other (our reading)",
+        "RNN-Att",
+        _layer("rnn_att", first={**CLASSIFICATION, "penalty": 0.1}),
     ),
 }
 

@@ -349,6 +349,7 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("ms-cma", "ms_cma", {"asymmetric": 1, "penalty": 1}, {}),
         ("ccd", "debiased", {"asymmetric": 1}, {"asymmetric": 1}),
         ("cpcl", "cpcl", {"asymmetric": 1, "hinge": 1}, {}),
+        ("rnn-att", "rnn_att", {"asymmetric": 1, "penalty": 0.1}, {}),
     ],
 )
 def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:

@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ms_cma": {"width": 8},
     "debiased": {"parts": 2},
     "cpcl": {"width": 8},
+    "rnn_att": {"width": 8, "inner": 4, "grid": 4, "steps": 2},
 }
 KINDS = [
     *((name, {}) for name in HEADS),

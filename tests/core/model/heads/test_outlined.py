@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -115,7 +116,38 @@ def test_sst_adds_the_logits_of_space_and_of_classes() -> None:
     torch.testing.assert_close(output.auxiliary["classes"], (output.label_features * head.weight).sum(dim=2) + head.bias)
 
 
-@pytest.mark.parametrize("name", ["cpcl", "p_gcn", "ms_cma", "adahgnn", "debiased", "sst"])
+@torch.no_grad()
+def test_windows_of_rnn_att() -> None:
+    head, feature_map = make("rnn_att"), torch.randn(1, 6, 3, 5)
+    torch.nn.init.normal_(head.locate.weight, std=0.5)
+    projected, window = head.projection(feature_map)[0], torch.tensor([1.0, 1.0, 0.0, 0.0])
+    memory, hidden, scores, penalty = torch.zeros(8), torch.zeros(8), [], 0.0
+    for step in range(3):  # the whole map, and two windows
+        crop = torch.zeros(4, 4, 4)
+        for i, j in product(range(4), range(4)):
+            x, y = ((-1 + 2 * place / 3) * window[axis] + window[2 + axis] for axis, place in ((0, j), (1, i)))
+            column, row = (x + 1) / 2 * 4, (y + 1) / 2 * 2  # of five columns and three rows
+            for r, c in product(range(3), range(5)):
+                crop[:, i, j] += projected[:, r, c] * max(0, 1 - abs(float(row) - r)) * max(0, 1 - abs(float(column) - c))
+        halved = crop.unflatten(2, (2, 2)).unflatten(1, (2, 2)).amax(dim=(2, 4))
+        features = linear(head.window, halved.flatten()).relu()
+        gates = head.lstm.weight_ih @ features + head.lstm.bias_ih + head.lstm.weight_hh @ hidden + head.lstm.bias_hh
+        put, keep, new, show = gates.chunk(4)
+        memory = keep.sigmoid() * memory + put.sigmoid() * new.tanh()
+        hidden = show.sigmoid() * memory.tanh()
+        state = linear(head.state, hidden).relu()
+        if step:
+            scores.append(head.weight @ state + head.bias)
+            anchor = torch.tensor([(0.0, 0.0), (0.5, 0.5)][step - 1])
+            penalty += sum(max(0.0, abs(float(s)) - 0.5) ** 2 + 0.1 * max(0.0, 0.1 - float(s)) for s in window[:2]) / 2
+            penalty += 0.01 * 0.5 * float((window[2:] - anchor).square().sum()) / 2
+        window = torch.tensor([1.0, 1.0, 0.0, 0.0]) + linear(head.locate, state)
+    output = head(inputs_of(head, feature_map))
+    torch.testing.assert_close(output.logits[0], torch.stack(scores).max(dim=0).values, atol=1e-4, rtol=1e-4)
+    assert output.measures["penalty"].tolist() == pytest.approx([penalty], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cpcl", "p_gcn", "ms_cma", "adahgnn", "debiased", "sst", "rnn_att"])
 def test_golden_output(name: str) -> None:
     torch.testing.assert_close(fixed_logits(make(name)), torch.tensor([GOLDEN[name]]), atol=1e-4, rtol=1e-4)
 
@@ -126,5 +158,6 @@ GOLDEN = {
     "ms_cma": [-0.13907, -0.08574, 0.36057],
     "adahgnn": [-0.4007, -0.0043, 0.61199],
     "debiased": [-5.75462, 17.42091, 1.87209],
+    "rnn_att": [-0.36056, -0.1291, 0.59587],
     "sst": [-2.13693, -0.14288, 2.65422],
 }
