@@ -1,5 +1,9 @@
 """How many labels that were flipped on purpose are found again: python benchmarks/label_errors.py [SEEDS] [EPOCHS].
 
+With `listed SCORES.npz DATA`, which sadcl eval --save-scores wrote of split test of a prepared data set, only how many labels are
+listed, and how many of them were flipped: all that the scores contradict, as many as are estimated, and by cleanlab's filter for
+many labels (pip install cleanlab) on the scores as they are and as probabilities; for several shares of images with a flip.
+
 In 5 % of the images of the built-in data one label is taken away or one is added, each half the time. The preset `digits` is
 trained once per seed on labels as they are and once with flips in the training part (EPOCHS of its two stages, such as 13,5,
 are those of the recipe unless given). Then all labels are ranked by suspicion, and of the first as many as were flipped the
@@ -29,10 +33,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit, logit
 
 from sadcl_core.config.presets import configure
 from sadcl_core.data.loader import make_loader
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import find_or_prepare
 from sadcl_core.data.rows import Record
 from sadcl_core.data.split import Split
@@ -51,14 +56,43 @@ Targets = npt.NDArray[np.int8]
 Result = dict[str, tuple[float, float, float]]  # of each ranking: percent found of all, of missing and of wrong labels
 
 
-def flipped(targets: Targets, rng: np.random.Generator) -> Targets:
+def flipped(targets: Targets, rng: np.random.Generator, share: float = SHARE) -> Targets:
     """Targets (N, K), in some images one label taken away or one added."""
     told = targets.copy()
-    for image in rng.choice(len(told), round(SHARE * len(told)), replace=False):
+    for image in rng.choice(len(told), round(share * len(told)), replace=False):
         active, inactive = np.flatnonzero(targets[image] == 1), np.flatnonzero(targets[image] == 0)
         away = len(active) and (rng.random() < 0.5 or not len(inactive))
         told[image, rng.choice(active if away else inactive)] ^= 1
     return told
+
+
+def listed(scores_file: Path, data: Path) -> None:
+    """Print how many labels each way lists / how many of them were flipped."""
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+
+    scores = np.load(scores_file)["scores"]
+    truth = load_manifest(data).split("test").all_targets()
+    for share in (0.0, 0.02, 0.05, 0.1):
+        counts: dict[str, list[tuple[int, int]]] = {}
+        for seed in range(3 if share else 1):
+            told = flipped(truth, np.random.default_rng(seed), share)
+            known, wrong = told >= 0, told != truth
+            ways = {name: np.zeros(told.shape, dtype=bool) for name in ("contradicted", "as many as estimated")}
+            for way, bounded in zip(ways.values(), (False, True), strict=True):
+                for one in suspected_label_errors(scores, told, most=told.size, bounded=bounded):
+                    way[one.image, one.label] = True
+            weights = fit_log_odds([logits(scores)], told)
+            assert weights is not None, "labels of both kinds"
+            odds = weights[0] * logits(scores) + weights[1] + logit((told[known] == 1).mean()) / 2
+            labels = [np.flatnonzero(row == 1).tolist() for row in told]
+            for name, values in (("cleanlab, scores", scores), ("cleanlab, probabilities", expit(odds))):
+                issues = np.asarray(find_multilabel_issues_per_class(labels, values.astype(np.float64)))
+                ways[name] = (issues if issues.shape == told.shape else issues.T) & known
+            for name, way in ways.items():
+                counts.setdefault(name, []).append((int(way.sum()), int((way & wrong).sum())))
+            counts.setdefault("flipped", []).append((int(wrong.sum()), int(wrong.sum())))
+        means = {name: np.mean(pairs, axis=0) for name, pairs in counts.items()}
+        print(f"{share:5.0%}  " + ", ".join(f"{name} {all_:.0f}/{hits:.0f}" for name, (all_, hits) in means.items()), flush=True)
 
 
 def targets_of(split: Split) -> Targets:
@@ -110,8 +144,8 @@ def found(scores: npt.NDArray[np.floating], similarity: npt.NDArray[np.float16],
         best = np.argsort(-suspicion.ravel(), kind="stable")[:most]
         return [(int(place) // told.shape[1], int(place) % told.shape[1]) for place in best]
 
-    alone = suspected_label_errors(scores, told, most=most)
-    both = suspected_label_errors(scores, told, similarity=similarity, most=most)
+    alone = suspected_label_errors(scores, told, most=most, bounded=False)
+    both = suspected_label_errors(scores, told, similarity=similarity, most=most, bounded=False)
     weights = fit_log_odds([similarity], told)
     assert weights is not None, "labels of both kinds"
     rankings = {
@@ -167,7 +201,9 @@ def main(seeds: int, epochs: tuple[int, int] | None) -> None:
             print(f"{situation:17}{name:17}{all_:6.1f}{error:6.1f}{missing:9.1f}{wrong:7.1f}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == ["listed"]:
+    listed(*map(Path, sys.argv[2:4]))
+elif __name__ == "__main__":
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     first, _, second = sys.argv[2].partition(",") if len(sys.argv) > 2 else ("", "", "")
     main(seeds, (int(first), int(second)) if first else None)

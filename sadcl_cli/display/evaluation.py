@@ -71,7 +71,8 @@ def show_evaluation(result: Evaluation, *, format: str, topk: int, thresholds_re
         calibrated = "calibrated" in result.subject
         say(f"{'calibrated scores (as trained: --uncalibrated)' if calibrated else 'scores'} saved to {result.files['scores']}")
     if "label_errors" in result.files:
-        say(f"{len(result.suspects or ()):,} suspected label errors saved to {result.files['label_errors']}")
+        count = len(result.suspects or ())
+        say(f"{count:,} suspected label errors, as many as are estimated to be, saved to {result.files['label_errors']}")
     if "report" in result.files:
         say(f"report saved to {result.files['report']}")
 

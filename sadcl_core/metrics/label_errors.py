@@ -11,19 +11,23 @@ wrong, and p is the share of active labels, the log-odds of an error are, up to 
 
     z - log(p / (1 - p)) / 2
 
-for an inactive label, and the negative of that for an active one. `benchmarks/label_errors.py` flips labels on purpose and
-compares.
+for an inactive label, and the negative of that for an active one.
+
+How many labels are wrong is estimated as confident learning does (equations 1 to 3 there), with z as the log-odds and all labels
+together, where the method itself counts class by class: the few labels of a rare class say nothing of how many of them are wrong.
+Of each kind the most suspicious are returned, as many as are estimated. `benchmarks/label_errors.py` flips labels on purpose and
+compares, with cleanlab's filter for many labels in the same table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from sadcl_core.metrics.arrays import Scores, Targets, checked, column_blocks
 
@@ -64,6 +68,7 @@ def suspected_label_errors(
     thresholds: npt.ArrayLike = 0.5,
     similarity: Scores | None = None,
     most: int = 1000,
+    bounded: bool = True,
     fitted_on: int = FITTED_ON,
     block: int = BLOCK,
 ) -> list[SuspectedError]:
@@ -77,6 +82,7 @@ def suspected_label_errors(
         thresholds: (K,) in 0..1 or one for all, of the margins; they do not change the suspicion.
         similarity: (N, K) cosines of label features and prototypes.
         most: how many at most.
+        bounded: of each kind as many at most as `estimate_errors` says.
         fitted_on: labels at most that the regression is fitted on.
         block: scores compared together.
 
@@ -88,7 +94,7 @@ def suspected_label_errors(
 
     Example:
         >>> scores = [[0.9], [0.8], [0.2], [0.1], [0.95]]
-        >>> suspect, *_ = suspected_label_errors(scores, [[1], [1], [0], [0], [0]])
+        >>> (suspect,) = suspected_label_errors(scores, [[1], [1], [0], [0], [0]])
         >>> suspect.image, suspect.kind
         (4, 'missing')
     """
@@ -106,19 +112,24 @@ def suspected_label_errors(
     weights = fit_log_odds(measures(sample), targets[sample])
     if weights is None:
         return []
+    allowed = [most, most]  # missing and wrong: by the value of the target
+    if bounded:
+        shares = estimate_errors(measures(sample), targets[sample], weights)
+        allowed = [min(most, round(shares[kind] * np.count_nonzero(targets == kind))) for kind in (0, 1)]
     suspicions, pairs = np.zeros(0), np.zeros((0, 2), np.int64)  # the best so far: image and label
     for classes in column_blocks(scores.shape, block):
         part = (slice(None), classes)
         against = contradiction(measures(part), targets[part], weights)
-        images, labels = np.nonzero(against > (suspicions.min() if len(suspicions) == most else 0.0))
+        images, labels = np.nonzero(against > 0)
         suspicions = np.concatenate([suspicions, against[images, labels]])
         pairs = np.concatenate([pairs, np.stack([images, labels + classes.start], axis=1)])
-        if len(suspicions) > most:
-            best = np.argpartition(-suspicions, most - 1)[:most]
-            suspicions, pairs = suspicions[best], pairs[best]
+        order = np.lexsort((pairs[:, 1], pairs[:, 0], -suspicions))  # of equals the first image
+        kinds = targets[tuple(pairs[order].T)]
+        best = np.concatenate([order[kinds == kind][: allowed[kind]] for kind in (0, 1)])
+        suspicions, pairs = suspicions[best], pairs[best]
     limits = logits(np.broadcast_to(np.asarray(thresholds, np.float64), scores.shape[1:]))
     suspects = []
-    for at in np.lexsort((pairs[:, 1], pairs[:, 0], -suspicions)):  # of equals the first image
+    for at in np.lexsort((pairs[:, 1], pairs[:, 0], -suspicions))[:most]:
         image, label = pairs[at].tolist()
         missing = bool(targets[image, label] == 0)
         above = float(logits(scores[image, label]) - limits[label])
@@ -168,6 +179,46 @@ def fit_log_odds(measures: Sequence[Scores], targets: Targets) -> Values | None:
     columns = np.stack([np.asarray(measure, np.float64)[known] for measure in measures], axis=1)
     model = LogisticRegression(max_iter=1000).fit(columns, active)
     return np.append(model.coef_[0], model.intercept_[0] - logit(active.mean()) / 2)
+
+
+class ErrorShares(NamedTuple):
+    """Shares of labels that are estimated to be errors.
+
+    Attributes:
+        missing: of the inactive labels, in 0..1.
+        wrong: of the active labels, in 0..1.
+    """
+
+    missing: float
+    wrong: float
+
+
+def estimate_errors(measures: Sequence[Scores], targets: Targets, weights: Values) -> ErrorShares:
+    """Estimate how many labels are errors, by confident learning (Northcutt et al., JAIR 2021) over all labels together.
+
+    A label counts as surely active when its probability is at least the mean over those that are active by the labels, and as
+    surely inactive likewise; the shares are those of the sure labels that are the other way round by the labels.
+
+    Args:
+        measures: M arrays (n, K).
+        targets: (n, K) with 1, 0 or -1 for unknown; of both kinds.
+        weights: (M + 1,) from `fit_log_odds` on these.
+
+    Example:
+        >>> scores, targets = np.array([[0.9], [0.8], [0.2], [0.1], [0.95]]), np.array([[1], [1], [0], [0], [0]])
+        >>> shares = estimate_errors([logits(scores)], targets, fit_log_odds([logits(scores)], targets))
+        >>> [round(share, 2) for share in shares]
+        [0.33, 0.0]
+    """
+    known = targets >= 0
+    active = targets[known] == 1
+    present = np.where(active, -1, 1) * contradiction(measures, targets, weights)[known]
+    probability = expit(present + logit(active.mean()) / 2)
+    shown = probability >= probability[active].mean()
+    absent = ~shown & (probability <= probability[~active].mean())
+    missing, absent_too = int((shown & ~active).sum()), int((absent & ~active).sum())
+    wrong, shown_too = int((absent & active).sum()), int((shown & active).sum())
+    return ErrorShares(missing / max(missing + absent_too, 1), wrong / max(wrong + shown_too, 1))
 
 
 def contradiction(measures: Sequence[Scores], targets: Targets, weights: Values) -> Values:

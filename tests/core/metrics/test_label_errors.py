@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from sadcl_core.metrics.label_errors import contradiction, fit_log_odds, suspected_label_errors
+from sadcl_core.metrics.label_errors import contradiction, estimate_errors, fit_log_odds, suspected_label_errors
 
 Pair = tuple[int, int]
 
@@ -57,7 +57,7 @@ def test_against_one_by_one(with_similarity: bool) -> None:
     scores, cosines, targets, _ = made(images=30)
     similarity = cosines if with_similarity else None
     expected = {pair: value for pair, value in naive(scores, targets, similarity).items() if value > 0}
-    found = suspected_label_errors(scores, targets, similarity=similarity)
+    found = suspected_label_errors(scores, targets, similarity=similarity, bounded=False)
     assert {(one.image, one.label): one.suspicion for one in found} == pytest.approx(expected, rel=1e-2, abs=1e-3)
     assert [one.suspicion for one in found] == sorted((one.suspicion for one in found), reverse=True)
 
@@ -65,7 +65,9 @@ def test_against_one_by_one(with_similarity: bool) -> None:
 @pytest.mark.parametrize("with_similarity", [False, True])
 def test_flipped_labels_come_first(with_similarity: bool) -> None:
     scores, cosines, targets, flipped = made()
-    found = suspected_label_errors(scores, targets, similarity=cosines if with_similarity else None, most=len(flipped))
+    found = suspected_label_errors(
+        scores, targets, similarity=cosines if with_similarity else None, most=len(flipped), bounded=False
+    )
     assert {(one.image, one.label) for one in found} == flipped
     assert {one.kind for one in found} == {"missing", "wrong"}
 
@@ -97,6 +99,25 @@ def test_unknown_labels_are_no_suspects_and_change_nothing() -> None:
     assert suspected_label_errors(scores, np.full_like(targets, -1)) == []
 
 
+@pytest.mark.parametrize("flips", [0, 12, 60])
+def test_about_as_many_as_were_flipped(flips: int) -> None:
+    scores, cosines, targets, flipped = made(flips=flips)
+    every = suspected_label_errors(scores, targets, similarity=cosines, bounded=False)
+    found = suspected_label_errors(scores, targets, similarity=cosines)
+    assert flips * 0.8 <= len(found) <= flips * 1.2
+    for kind in ("missing", "wrong"):  # the most suspicious of each
+        of_kind = [one for one in found if one.kind == kind]
+        assert of_kind == [one for one in every if one.kind == kind][: len(of_kind)]
+    assert {(one.image, one.label) for one in found} <= flipped
+
+
+def test_the_shares_by_hand() -> None:
+    probability = np.array([[0.9, 0.8, 0.1], [0.1, 0.2, 0.9]])  # 0.9 and 0.8, or 0.1 and 0.2, are as sure as the labels' mean
+    targets = np.array([[1, 1, 0], [0, 0, 0]])
+    shares = estimate_errors([np.log(probability / (1 - probability))], targets, np.array([1.0, -np.log(2 / 4) / 2]))
+    assert shares == (1 / 4, 0.0)  # sure of all four that are inactive, of one the other way round
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 400))
 def test_parts_and_the_number_wanted_change_nothing_else(seed: int, most: int, block: int) -> None:
@@ -123,8 +144,8 @@ def test_the_order_of_images_and_classes_changes_nothing(seed: int) -> None:
 def test_scores_that_are_too_high_or_too_low_are_put_right(shift: float) -> None:
     scores, _, targets, flipped = made()
     logits = np.log(scores.astype(np.float64) / (1 - scores))
-    expected = suspected_label_errors(expit(logits), targets, most=40)
-    moved = suspected_label_errors(expit(0.7 * logits + shift), targets, most=40)
+    expected = suspected_label_errors(expit(logits), targets, most=40, bounded=False)
+    moved = suspected_label_errors(expit(0.7 * logits + shift), targets, most=40, bounded=False)
     assert {(one.image, one.label) for one in moved[: len(flipped)]} == flipped
     assert [one.suspicion for one in moved] == pytest.approx([one.suspicion for one in expected], rel=0.05)  # but for the penalty
 
