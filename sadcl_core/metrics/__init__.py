@@ -8,7 +8,7 @@ from sadcl_core.metrics.bootstrap import (
     interval,
     mean_over_classes,
 )
-from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums, calibration_error, reliability
+from sadcl_core.metrics.calibration_error import BinSums, CalibrationError, Reliability, bin_sums, calibration_error
 from sadcl_core.metrics.hamming_loss import hamming_loss
 from sadcl_core.metrics.label_ranking import LabelRanking, label_ranking
 from sadcl_core.metrics.localisation import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
@@ -47,5 +47,4 @@ __all__ = [
     "precision_recall",
     "precision_recall_curves",
     "ratios",
-    "reliability",
 ]

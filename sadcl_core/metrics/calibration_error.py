@@ -104,19 +104,6 @@ def calibration_error(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int =
     return bin_sums(scores, targets, bins).errors()
 
 
-def reliability(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """Return the reliability diagram of all decisions, or of one class from its column (N, 1).
-
-    Arguments and errors as of `calibration_error`.
-
-    Example:
-        >>> diagram = reliability([[0.25], [0.25], [0.75], [0.75]], [[0], [0], [1], [0]], bins=2)
-        >>> diagram.mean_scores, diagram.frequencies
-        (array([0.25, 0.75]), array([0. , 0.5]))
-    """
-    return bin_sums(scores, targets, bins).reliability()
-
-
 def bin_sums(scores: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS, *, block: int = ROW_BLOCK) -> BinSums:
     """Return the counts of each bin, counted about `block` entries at a time. Arguments and errors as of `calibration_error`.
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sadcl_core.metrics import bin_sums, calibration_error, reliability
+from sadcl_core.metrics import bin_sums, calibration_error
 
 
 def sample(seed: int, images: int = 400, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def test_opposite_errors_of_two_classes_cancel_overall_only() -> None:
 
 
 def test_diagram() -> None:
-    diagram = reliability(np.array([[0.0, 0.1, 0.6, 1.0, 0.9]]).T, np.array([[0, 1, 1, 1, -1]]).T, bins=2)
+    diagram = bin_sums(np.array([[0.0, 0.1, 0.6, 1.0, 0.9]]).T, np.array([[0, 1, 1, 1, -1]]).T, bins=2).reliability()
     np.testing.assert_allclose(diagram.mean_scores, [0.05, 0.8])
     np.testing.assert_allclose(diagram.frequencies, [0.5, 1.0])
     assert diagram.counts.tolist() == [2, 2]
@@ -70,7 +70,7 @@ def test_diagram() -> None:
 
 def test_empty_bins_and_unknown_classes_are_nan() -> None:
     scores, targets = np.array([[0.9, 0.5]]), np.array([[1, -1]])
-    errors, diagram = calibration_error(scores, targets, 2), reliability(scores, targets, 2)
+    errors, diagram = calibration_error(scores, targets, 2), bin_sums(scores, targets, 2).reliability()
     assert np.isnan(errors.per_class[1])
     assert errors.classwise == errors.overall == pytest.approx(0.1)
     assert np.isnan(diagram.mean_scores[0])

@@ -16,14 +16,12 @@ from sadcl_core.metrics import (
     average_precisions,
     bin_sums,
     bootstrap_average_precision,
-    calibration_error,
     decision_counts,
     hamming_loss,
     label_ranking,
     per_image,
     precision_recall,
     precision_recall_curves,
-    reliability,
 )
 from sadcl_core.metrics.label_errors import suspected_label_errors
 from sadcl_core.metrics.mistakes import confusions, worst_mistakes
@@ -139,9 +137,3 @@ def test_order_and_unknown_images_do_not_matter_to_a_class(name: str, seed: int)
     if isinstance(expected, np.ndarray):
         classes = rng.permutation(4)
         same(metric(scores[:, classes], targets[:, classes]), expected[classes])
-
-
-def test_the_two_of_the_bins_are_those_that_are_named() -> None:
-    scores, targets = sample(4)
-    same(calibration_error(scores, targets), bin_sums(scores, targets).errors())
-    same(reliability(scores, targets), bin_sums(scores, targets).reliability())
