@@ -9,7 +9,7 @@ A reader is a module with
 and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (a pattern of label files
 further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split)
 and OPTIONS (fields of `Reading` that are for some formats alone). Most formats come down to a list of images with names:
-`listing.read_listing` reads those.
+`read` then is `listing.read_listing` with a function that parses a file. What `recognises` raises means that it does not.
 A new format is a new file here, a row in FORMATS and a test file.
 """
 
