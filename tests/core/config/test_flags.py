@@ -11,7 +11,10 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 
 VALUES = {str: "cpu", int: 64, float: 0.5, bool: True, Path: Path("x")}
-NAMES = {"size": "small", "method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7", "time_budget": "10m"}
+NAMES = {
+    **{"size": "small", "method": "baseline", "preset": "small", "precision": "fp32", "epochs": "7", "time_budget": "10m"},
+    "track": "mlflow",
+}
 
 
 def layer_of(**flags: Any) -> Layer:
