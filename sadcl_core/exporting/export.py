@@ -51,7 +51,7 @@ TARGETS = {
     "torch": Target("write_torch", (), "model.pt2"),
     "triton": Target("write_triton", ONNX, "triton"),
     "imgutils": Target("write_imgutils", ONNX, "imgutils"),
-    "openvino": Target("write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export]' openvino"),
+    "openvino": Target("write_openvino", (*ONNX, "openvino"), "openvino", "'sadcl[export,openvino]'"),
     "coreml": Target("write_coreml", ("coremltools",), "model.mlpackage", "'sadcl[coreml]'", "darwin"),
 }
 UNVERIFIABLE = "Core ML predicts on a Mac alone. Export it there to compare it with the trained model."

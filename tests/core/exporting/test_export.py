@@ -151,8 +151,10 @@ def test_images_that_only_one_model_reads_are_left_out(model: Model, onnx_model:
     assert (checked.images, checked.left_out, checked.passed) == (2, 2, True)
 
 
-@pytest.mark.parametrize("target", ["torch", "imgutils"])
+@pytest.mark.parametrize("target", ["torch", "imgutils", "openvino"])
 def test_other_programs(target: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if target == "openvino":
+        pytest.importorskip(target)
     monkeypatch.chdir(trained)
     result = export("runs/coco", target, output=tmp_path / ("m.pt2" if target == "torch" else target), images=4)
     assert result.verification is not None
@@ -160,6 +162,11 @@ def test_other_programs(target: str, trained: Path, tmp_path: Path, monkeypatch:
     assert all(path.stat().st_size == size for path, size in result.files.items())
     if target == "torch":
         assert list(result.files) == [tmp_path / "m.pt2"]
+        return
+    if target == "openvino":
+        assert {path.name for path in result.files} == {"model.bin", "model.xml"}
+        text = (tmp_path / target / "model.xml").read_text(encoding="utf-8")
+        assert '<labels value="zero one two' in text
         return
     assert (tmp_path / target / "selected_tags.csv").read_text().splitlines()[:2] == [
         "tag_id,name,category,best_threshold",
