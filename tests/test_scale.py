@@ -32,7 +32,10 @@ class Predict(Predict):
             pass
         return super().__call__(batch)
 
-ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+ray.init(
+    "local", num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20,
+    _node_ip_address="127.0.0.1",
+)
 """
 
 
@@ -63,9 +66,10 @@ def test_a_worker_of_ray_is_killed_and_no_row_is_lost_or_there_twice(trained: Pa
         table = pa.table({"path": [str(images[row % len(images)]) for row in rows], "number": list(rows)})
         pq.write_table(table, tmp_path / "paths" / f"{start:03d}.parquet")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(tmp_path.parent)}
+    environment |= {"RAY_worker_register_timeout_seconds": "600", "RAY_raylet_start_wait_time_s": "600"}  # of a busy machine
     environment["PYTHONPATH"] = str(PAGE.parents[1])
     command = [sys.executable, "-c", program(tmp_path, exported.path)]
-    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert (tmp_path / "killed").exists()
     table = pq.read_table(tmp_path / "labels")
