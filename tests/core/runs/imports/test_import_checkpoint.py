@@ -13,6 +13,8 @@ import pytest
 import timm
 import torch
 from timm.layers import ml_decoder
+from timm.models import build_model_with_cfg, register_model
+from timm.models.tresnet import TResNet, checkpoint_filter_fn  # noqa: F401 (looked for beside the model)
 from torch import Tensor
 
 from sadcl_core.config.schema import ModelSection
@@ -59,10 +61,20 @@ TRANSFORMER = (
 )
 
 
-def make(head: str, **options: Any) -> Classifier:
+@register_model
+def tresnet_test(pretrained: bool = False, **options: Any) -> TResNet:
+    """A TResNet with few layers and channels."""
+    kwargs: dict[str, Any] = {"pretrained": pretrained, "layers": [1, 1, 1, 1], "width_factor": 0.25, **options}
+    net: TResNet = build_model_with_cfg(
+        TResNet, "tresnet_test", feature_cfg={"out_indices": (1, 2, 3, 4), "flatten_sequential": True}, **kwargs
+    )
+    return net
+
+
+def make(head: str, backbone: str = "test_resnet", **options: Any) -> Classifier:
     torch.manual_seed(0)
     heads = {head: {**SMALL.get(head, {}), **options}}
-    section = ModelSection(backbone="test_resnet", head=head, heads=heads, projection_width=6)
+    section = ModelSection(backbone=backbone, head=head, heads=heads, projection_width=6)
     classifier = Classifier(section, num_classes=CLASSES, img_size=64).eval()
     with torch.no_grad():
         classifier.prototypes.normal_()
@@ -70,8 +82,9 @@ def make(head: str, **options: Any) -> Classifier:
 
 
 def backbone_of(classifier: Classifier, prefix: str) -> dict[str, Tensor]:
-    """Return the tensors as older programs wrote them: no counters of batches."""
-    state = classifier.backbone.net.state_dict()
+    """Return the tensors as older programs wrote them: by the names of a whole model, no counters of batches."""
+    names = {name.replace(".", "_"): name for name in timm.create_model(classifier.backbone.name).state_dict()}
+    state = {names[name.replace(".", "_")]: tensor for name, tensor in classifier.backbone.net.state_dict().items()}
     return {f"{prefix}{name}": tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
@@ -100,6 +113,50 @@ def mulcon_file(classifier: Classifier) -> dict[str, Tensor]:
             stored["A.I"] = tensor[None]
         else:
             stored |= {f"C_{number}.{name}": row[None] for number, row in enumerate(tensor)}
+    return stored
+
+
+def ml_decoder_file(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the names of the published program; a query stands for five classes, and its weights have a column of each."""
+    inner = {
+        "attention": "decoder.layers.0.multihead_attn",
+        "query_norm": "decoder.layers.0.norm1",
+        "norm": "decoder.layers.0.norm2",
+        "feedforward.norm": "decoder.layers.0.norm3",
+        "feedforward.layers.0": "decoder.layers.0.linear1",
+        "feedforward.layers.3": "decoder.layers.0.linear2",
+        "input_projection": "embed_standart",
+    }
+    own = classifier.head.state_dict()
+    stored = backbone_of(classifier, "module.")
+    for name, tensor in own.items():
+        part = next((part for part in inner if name.startswith(f"{part}.")), None)
+        if part is not None:
+            stored[f"module.head.{inner[part]}{name.removeprefix(part)}"] = tensor
+    groups = len(own["queries"])
+    return {
+        **stored,
+        "module.head.decoder.query_embed.weight": own["queries"],
+        "module.head.decoder.duplicate_pooling": own["weight"].view(groups, CLASSES // groups, -1).transpose(1, 2).contiguous(),
+        "module.head.decoder.duplicate_pooling_bias": own["bias"],
+    }
+
+
+def linear_file(classifier: Classifier, name: str) -> dict[str, Tensor]:
+    layer = classifier.head.state_dict()
+    return {**backbone_of(classifier, ""), f"{name}.weight": layer["classifier.weight"], f"{name}.bias": layer["classifier.bias"]}
+
+
+def tresnet_file(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the names of ASL's program, whose normalisation takes weights of any sign for their size."""
+    with torch.no_grad():
+        for name, weights in classifier.backbone.named_parameters():
+            if name.endswith("bn.weight"):
+                weights.fill_(0.5)
+    stored = {}
+    for name, tensor in linear_file(classifier, "head.fc").items():
+        there = re.sub(r"(conv\d|downsample\.\d)\.bn\.", r"\1.1.", re.sub(r"(conv\d|downsample\.\d)\.conv\.", r"\1.0.", name))
+        stored[there] = -(tensor - 1e-5) if name.endswith("bn.weight") else tensor
     return stored
 
 
@@ -133,7 +190,17 @@ MADE: dict[str, tuple[str, dict[str, Any], Callable[[Classifier], dict[str, Tens
         },
         {"img_size": 64, "settings": ["model.heads.csra.attention_weight=0.5"]},
     ),
+    "ML-Decoder": ("ml_decoder", {}, ml_decoder_file, {"img_size": 64}),
+    "ASL": ("pooled", {"backbone": "tresnet_test"}, tresnet_file, {"img_size": 64, "backbone": "tresnet_test"}),
+    "timm": (
+        "pooled",
+        {"backbone": "test_byobnet"},
+        lambda own: linear_file(own, "head.fc"),
+        {"img_size": 64, "backbone": "test_byobnet"},
+    ),
+    "torchvision": ("pooled", {}, lambda own: linear_file(own, "fc"), {"img_size": 64}),
 }
+LINEAR = ("ASL", "timm", "torchvision")
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -142,7 +209,7 @@ def test_a_file_of_each_format_gives_the_scores_of_the_same_weights(tmp_path: Pa
     own = make(head, **options)
     path = write(tmp_path / "theirs.pth", store(own), best_mAP=np.float64(84.9), optimizer={"state": {}})
     result = bring(path, tmp_path / "run", **given)
-    assert result.format == name.partition(",")[0]
+    assert result.format == ("a classifier of timm or torchvision" if name in LINEAR else name.partition(",")[0])
     assert (result.card.img_size, result.card.classes) == (64, tuple(NAMES.split(",")))
     assert result.tensors + len(result.dropped) == len(store(own))
     with torch.no_grad():
@@ -250,7 +317,7 @@ class Evil:
 def test_a_file_of_each_format_is_evaluated_as_a_model_of_ours_with_its_weights(tmp_path: Path, trained: Path, name: str) -> None:
     head, options, store, given = MADE[name]
     own, size = make(head, **options), None if head == "sarl" else 64
-    theirs: Path = write(tmp_path / "test_resnet.pth", store(own))  # the name says the backbone
+    theirs: Path = write(tmp_path / f"{given.get('backbone', 'test_resnet')}.pth", store(own))  # the name says the backbone
     about: dict[str, Any] = {"data": trained / "prepared" / "coco", "bootstrap": 0, "device": "cpu", "img_size": size}
     if head == "csra":
         with pytest.raises(UsageError, match=r"CSRA's lambda.*an option of sadcl import"):
