@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sadcl_cli.display.evaluation import published_figure
 from sadcl_core.config.methods import METHODS, PAPERS
-from sadcl_core.evaluation.published.conventions import ap_convention
 from sadcl_core.evaluation.published.tables import CLASSES, Row, other_rows, published_table
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import HeadInputs
@@ -406,22 +406,9 @@ def _tables() -> Iterator[tuple[str, list[Row]]]:
 def _published(entry: Entry, tables: dict[str, list[Row]]) -> Iterator[str]:
     """Yield what was published of a method on each data set."""
     for data, rows in tables.items():
-        figures = [_figure_of(row, data) for row in rows if row["method"] in entry.published and row.get("mAP") is not None]
+        figures = [published_figure(row, data) for row in rows if row["method"] in entry.published and row.get("mAP") is not None]
         if figures:
             yield f"{NAMES[data]} {', '.join(dict.fromkeys(figures))}"
-
-
-def _figure_of(row: Row, data: str) -> str:
-    """Return a published mAP and how it was measured."""
-    sizes = [f"{row[key]:g}" for key in ("train_size", "test_size") if isinstance(row.get(key), float)]
-    about = [
-        str(row.get("backbone") or ""),
-        f"{'/'.join(dict.fromkeys(sizes))} px" if sizes else "",
-        ap_convention(row, data),
-        "starred" if row.get("note") == "starred" else "",
-    ]
-    known = ", ".join(filter(None, about))
-    return f"{row['mAP']} ({known})" if known else str(row["mAP"])
 
 
 def _reached(entry: Entry, ours: list[dict[str, Any]]) -> Iterator[str]:

@@ -40,6 +40,8 @@ AUGMENTATIONS: dict[str, str] = {
     "flip-and-crop": "sadcl_core.data.transforms:flip_and_crop",
     "cutout-randaugment": "sadcl_core.data.transforms:cutout_randaugment",
     "clipped-cutout-randaugment": "sadcl_core.data.transforms:clipped_cutout_randaugment",
+    "random-resized": "sadcl_core.data.transforms:random_resized",
+    "square-crops": "sadcl_core.data.transforms:square_crops",
     "fixed-crops": "sadcl_core.data.transforms:fixed_crops",
 }
 

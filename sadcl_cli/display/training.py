@@ -7,11 +7,14 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sadcl_cli.console import detail, messages, new_table, say, stages, verbosity, warn
+from sadcl_cli.console import detail, messages, new_table, say, show, stages, verbosity, warn
+from sadcl_cli.display.evaluation import published_figure
 from sadcl_cli.display.prepare import say_origin
 from sadcl_core.config.backbones import terms_of
 from sadcl_core.config.methods import SHORT
+from sadcl_core.config.presets import PRESETS
 from sadcl_core.inference.feature_store import gigabytes
+from sadcl_core.runs.card import read_card
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.progress import Progress
+
+    from sadcl_core.training.run import TrainingResult
 
 NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
 FEW = 100  # held-out images, below which the best epoch is much a matter of chance
@@ -106,6 +111,18 @@ class TrainingDisplay:
         if event.rows:
             speed = event.rows / max(event.seconds, 1e-9)
             say(f"features: {event.rows:,} views computed in {event.seconds:.0f} s, {speed:.0f} a second")
+
+    def show_published(self, result: TrainingResult) -> None:
+        """Show what was published of the method, where the recipe is a published one and the data have a printed table."""
+        assert self.run is not None, "the run is over"
+        config = self.run.config
+        if PRESETS[config.preset].source:
+            from sadcl_core.evaluation.published import rows_of_method
+
+            data, rows = rows_of_method(config.method, read_card(result.model).classes)
+            figures = "; ".join(dict.fromkeys(published_figure(row, data) for row in rows))
+            if figures:
+                show(f"published of {config.method} on {data}: mAP {figures}; which are comparable: sadcl eval --against paper")
 
     def show_time(self) -> None:
         """Show how long a run with a time budget took, and what ten times as much would try."""

@@ -17,6 +17,8 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
 
+NOTHING_FROZEN: Layer = {"model": {"freeze_stride": 0, "freeze_batchnorm": False, "freeze_affine": False}}
+
 
 def _sadcl_r101(img_size: int) -> Layer:
     """SADCL on ResNet-101 (ECAI 2023, implementation details, and the published training script)."""
@@ -58,6 +60,70 @@ def _sadcl_r101(img_size: int) -> Layer:
             "contrastive": {**stage, "gamma_neg": 0.0, "augment": "fixed-crops"},
         },
     }
+
+
+def _shared_recipe(*, img_size: int, batch_size: int, optim: Layer, stage: Layer, asymmetric: Layer | None = None) -> Layer:
+    """Return a recipe that several papers share: ResNet-101 of which nothing is frozen, one learning rate for the head."""
+    return {
+        "data": {"img_size": img_size, "batch_size": batch_size, "drop_last": True},
+        "model": {"backbone": "resnet101.tv_in1k", "stride": 32, "pretrained": True, **NOTHING_FROZEN["model"]},
+        "loss": {"asymmetric": asymmetric or {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0}},
+        "optim": {"warmup": 0.0, "ema_decay": 0.0, "decayed": "all", "patience": stage["epochs"], **optim},
+        "stages": dict.fromkeys(("classification", "contrastive"), stage),
+    }
+
+
+def _stages(**changed: object) -> Layer:
+    """Return settings of both stages."""
+    return dict.fromkeys(("classification", "contrastive"), changed)
+
+
+def _wildcat() -> Preset:
+    """Recipe of ML-GCN, ADD-GCN, TDRG, DSDL and CPCL: SGD at a tenth of the rate for the backbone, a tenth from milestones on."""
+    stage: Layer = {"epochs": 50, "optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "augment": "fixed-crops"}
+    optim = {"weight_decay": 1e-4, "schedule": "step", "milestones": [0.6, 0.8], "clip_grad_norm": 10.0}
+    return Preset(
+        "ML-GCN, ADD-GCN, TDRG, DSDL and CPCL as published: SGD, fixed crops, a tenth of the rate from milestones on",
+        _shared_recipe(img_size=448, batch_size=16, optim=optim, stage=stage),
+        "ML-GCN",
+        heads={
+            "generated": {"stages": _stages(epochs=100), "optim": {"milestones": [0.4, 0.8], "patience": 100}},
+            "add_gcn": {"stages": _stages(lr=0.05)},
+            "tdrg": {"stages": _stages(lr=0.03), "data": {"batch_size": 64}, "optim": {"milestones": [0.8]}},
+            "cpcl": {"stages": _stages(epochs=170), "optim": {"milestones": [30 / 170], "patience": 170}},
+        },
+    )
+
+
+def _asymmetric() -> Preset:
+    """Recipe of ASL, ML-Decoder and CCD: Adam, OneCycle, EMA, Cutout and RandAugment."""
+    stage: Layer = {"epochs": 40, "optimizer": "adamw", "lr": 1e-4, "augment": "cutout-randaugment"}
+    optim = {"weight_decay": 1e-4, "warmup": 0.2, "ema_decay": 0.9997, "evaluate": "both", "decayed": "matrices"}
+    focal = {"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05}
+    both = {"loss": {"asymmetric": {"gamma_neg": 1.0, "gamma_pos": 1.0, "clip": 0.0}}, "data": {"batch_size": 128}}
+    return Preset(
+        "ASL, ML-Decoder and CCD as published, on ResNet-101; their L2 in Adam is the decay of AdamW here",
+        _shared_recipe(img_size=448, batch_size=56, optim=optim, stage=stage, asymmetric=focal),
+        "ML-Decoder",
+        heads={"debiased": {**both, "stages": {"classification": {"epochs": 6}, "contrastive": {"epochs": 80}}}},
+    )
+
+
+def _square() -> Preset:
+    """Recipe of C-Tran and SSGRL: Adam at a small rate, square crops, images of 576 pixels."""
+    stage: Layer = {"epochs": 100, "optimizer": "adamw", "lr": 1e-5, "augment": "square-crops"}
+    frozen: Layer = {
+        "model": {"freeze_stride": 16},
+        "data": {"batch_size": 4},
+        "optim": {"schedule": "step", "milestones": [], "patience": 200},
+        "stages": _stages(epochs=200),
+    }
+    return Preset(
+        "C-Tran, and SSGRL whose last block alone learns, as published; tested by eval --resize 640 --img-size 576",
+        _shared_recipe(img_size=576, batch_size=16, optim={"weight_decay": 0.0, "schedule": "plateau"}, stage=stage),
+        "C-Tran",
+        heads={"ssgrl": frozen, "adahgnn": frozen},
+    )
 
 
 # 0.1 is the published number, beside a loss whose gradient is 8 to 10.5 times smaller than that of its formula, which is what is
@@ -128,6 +194,9 @@ PRESETS: dict[str, Preset] = {
         },
         "MulCon",
     ),
+    "wildcat-r101-448": _wildcat(),
+    "asl-r101-448": _asymmetric(),
+    "ctran-r101-576": _square(),
     "small": Preset(
         "fine-tuning on photos without a GPU, as in docs/results/ablation.md",
         {
@@ -179,7 +248,6 @@ PRESETS: dict[str, Preset] = {
 
 
 PUBLISHED = "sadcl-r101-448"
-NOTHING_FROZEN = {"model": {"freeze_stride": 0, "freeze_batchnorm": False, "freeze_affine": False}}
 SINGLE = ("--set", "flag")  # layers of single settings; all others are files, or stand for one
 
 

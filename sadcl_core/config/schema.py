@@ -288,7 +288,7 @@ class FeatureSection(Section):
 
 
 class OptimSection(Section):
-    """Decay, OneCycle per step, EMA and early stop, the same in every stage, and what comes before and after them."""
+    """Decay, the course of the rate, EMA and early stop, the same in every stage, and what comes before and after them."""
 
     solve_linear: bool = Field(
         False,
@@ -316,6 +316,16 @@ class OptimSection(Section):
         1e-8, gt=0, le=1, description="of AdamW; 1e-11 is 1e-8 on the published loss, which is 1,000 times this one"
     )
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    schedule: Literal["one-cycle", "cosine", "step", "plateau"] = Field(
+        "one-cycle",
+        description="course of the learning rate after its rise: OneCycle's, a cosine to zero, a tenth from each milestone on, "
+        "or a tenth wherever schedule_patience epochs bring no better mAP",
+    )
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.6, 0.8], description="of schedule step: shares of the epochs of a stage; of none the rate is constant"
+    )
+    schedule_patience: int = Field(5, ge=1, le=LARGE, description="epochs of schedule plateau")
+    nesterov: bool = Field(False, description="let sgd look ahead, as Nesterov's momentum")
     clip_grad_norm: float = Field(0.0, ge=0, le=LARGE, description="norm that the gradient is cut to; 0: not cut")
     ema_decay: float = Field(0.9998, ge=0, lt=1, description="share of the averaged weights that stays in each step")
     ema_warmup: bool = Field(False, description="let the EMA follow faster in the first steps; for short runs")

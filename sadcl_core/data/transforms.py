@@ -22,6 +22,8 @@ from sadcl_core.registry import AUGMENTATIONS, resolve
 from sadcl_core.runtime.seeds import seed_of
 
 CROP_SIDES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the resized side
+SQUARE_SIDES = (1.0, 576 / 640, 512 / 640, 384 / 640, 320 / 640)  # of the resized side, of `square_crops`
+SQUARE_LARGER = 640 / 576
 CROP_LARGER = 512 / 448  # the image is resized to this multiple of the final size before a crop
 
 Transform = Callable[[Tensor], Tensor]
@@ -245,6 +247,23 @@ OPERATIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
     lambda image, strength: TF.adjust_sharpness(image, 1 + _spread(strength, 0.9)),
     lambda image, strength: ClippedCutout(0.2 * strength)(image),
 )
+
+
+def random_resized(img_size: int) -> Transform:
+    """Cut out 70 to 100 % of the image, flip it half the time: CSRA (Zhu and Wu, ICCV 2021) and SpliceMix."""
+    return _compose(T.RandomResizedCrop(img_size, scale=(0.7, 1.0), antialias=True), T.RandomHorizontalFlip())
+
+
+def square_crops(img_size: int) -> Transform:
+    """Resize to 10/9, cut out a square of one of five sizes, flip it half the time: C-Tran, and without the flip SSGRL."""
+    larger = round(img_size * SQUARE_LARGER)
+    crops = [T.RandomCrop(round(larger * side)) for side in SQUARE_SIDES]
+    return _compose(
+        T.Resize([larger, larger], antialias=True),
+        T.RandomChoice(crops),
+        T.Resize([img_size, img_size], antialias=True),
+        T.RandomHorizontalFlip(),
+    )
 
 
 def fixed_crops(img_size: int) -> Transform:

@@ -42,6 +42,7 @@ class RunProgress(BaseModel):
         seconds: spent on them.
         best_map: highest mAP (interpolated, percent) of this stage, None before its first epoch is done.
         best_epoch: in which it was reached.
+        drops: epochs after which the schedule `plateau` made the rate smaller.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -52,6 +53,7 @@ class RunProgress(BaseModel):
     seconds: float = 0.0
     best_map: float | None = None
     best_epoch: int = Field(0, ge=0)
+    drops: tuple[int, ...] = ()
 
     def ran_out_of_patience(self, patience: int) -> bool:
         """Return True if the last `patience` epochs brought no better mAP, so that the stage ends early.

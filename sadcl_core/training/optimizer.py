@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from sadcl_core.config.schema import OptimSection, StageSection
 from sadcl_core.model.classifier import Classifier
@@ -45,7 +47,7 @@ def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSect
     return (
         AdamW(settings, eps=optim.epsilon, fused=fused)
         if stage.optimizer == "adamw"
-        else SGD(settings, momentum=MOMENTUM, fused=fused)
+        else SGD(settings, momentum=MOMENTUM, nesterov=optim.nesterov, fused=fused)
     )
 
 
@@ -57,6 +59,51 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Map
     if part == "head":
         return stage.classifier_lr_scale if inner in classifier.head.CLASSIFIER else stage.head_lr_scale
     return stage.global_lr_scale if part == "global_branch" else 1.0
+
+
+def make_schedule(
+    optimizer: Optimizer, optim: OptimSection, *, steps: int, done: int = 0, drops: Callable[[], int] = int
+) -> LRScheduler:
+    """Make the schedule of all steps of a stage, of which some may be done.
+
+    Args:
+        optimizer: whose groups have the highest rates.
+        optim: kind of the schedule, and its options.
+        steps: of the stage.
+        done: of these.
+        drops: gives how often `plateau` has made the rate smaller.
+    """
+    if optim.schedule == "one-cycle":
+        return one_cycle(optimizer, steps=steps, warmup=optim.warmup, done=done)
+    factor = partial(rate_factor, optim, steps=steps, drops=drops)
+    schedule = LambdaLR(optimizer, factor)  # keeps the rates of the groups as those that factors are of
+    return LambdaLR(optimizer, factor, last_epoch=done - 1) if done else schedule
+
+
+def rate_factor(optim: OptimSection, step: int, *, steps: int, drops: Callable[[], int] = int) -> float:
+    """Return the learning rate of a step, from 0, as a multiple of the highest, for every schedule but OneCycle.
+
+    Example:
+        >>> optim = OptimSection(schedule="step", milestones=[0.5], warmup=0.2)
+        >>> [rate_factor(optim, step, steps=10) for step in (0, 1, 2, 4, 5, 9)]
+        [0.5, 1.0, 1.0, 1.0, 0.1, 0.1]
+        >>> round(rate_factor(OptimSection(schedule="cosine", warmup=0), 5, steps=10), 6)
+        0.5
+    """
+    rising = round(optim.warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    if optim.schedule == "cosine":
+        return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising)))
+    passed = sum(step >= share * steps for share in optim.milestones) if optim.schedule == "step" else drops()
+    return float(0.1**passed)
+
+
+def apply_drop(schedule: LRScheduler) -> None:
+    """Give an optimiser the rate that its schedule has for the next step, after a drop that it did not know of."""
+    if isinstance(schedule, LambdaLR):
+        for group, highest, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = highest * factor(schedule.last_epoch)
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0) -> OneCycleLR:

@@ -17,7 +17,7 @@ from accelerate.utils.memory import clear_device_cache
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from sadcl_core.config.layers import flatten
 from sadcl_core.config.schema import RunConfig, StageSection
@@ -77,7 +77,7 @@ from sadcl_core.training.listeners.events import (
     StopRequested,
 )
 from sadcl_core.training.memory import ran_out_of_memory
-from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
+from sadcl_core.training.optimizer import apply_drop, make_optimizer, make_schedule, set_trainable
 from sadcl_core.training.parallel import (
     full_state_dict,
     make_ema,
@@ -148,7 +148,7 @@ class TrainingRecipe:
     training_step: TrainingStep
     model: nn.Module
     optimizer: Optimizer
-    schedule: OneCycleLR
+    schedule: LRScheduler
     ema: ModelEmaV3
     bank: MemoryBank | None
     consistent: bool
@@ -428,7 +428,10 @@ class TrainingRecipe:
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
         if stored is not None:
             self.restore(stored, optimizer)
-        self.schedule = one_cycle(optimizer, steps=stage.epochs * self.steps, warmup=config.optim.warmup, done=self.steps_done)
+        steps = stage.epochs * self.steps
+        self.schedule = make_schedule(
+            optimizer, config.optim, steps=steps, done=self.steps_done, drops=lambda: len(self.progress.drops)
+        )
 
     def stage_is_over(self) -> bool:
         """Return True if the stage has had its epochs, or has not become better for too many."""
@@ -545,9 +548,18 @@ class TrainingRecipe:
                 epoch=epoch + 1,
                 best_map=current if best_of_stage else progress.best_map,
                 best_epoch=epoch if best_of_stage else progress.best_epoch,
+                drops=progress.drops,
             )
+            self.drop_rate(epoch)
             self.save_state()
         self.listen(EpochDone(row, best_of_stage))
+
+    def drop_rate(self, epoch: int) -> None:
+        """Make the rate smaller where the schedule is `plateau` and the last epochs brought no better mAP."""
+        optim, progress = self.config.optim, self.progress
+        if optim.schedule == "plateau" and epoch - max(progress.best_epoch, *progress.drops, 0) >= optim.schedule_patience:
+            self.progress = progress.model_copy(update={"drops": (*progress.drops, epoch)})
+            apply_drop(self.schedule)
 
     def evaluate(self, classifier: Classifier) -> dict[str, float]:
         """Return both mAPs of a model on the held-out split, in percent.

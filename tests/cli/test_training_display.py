@@ -9,7 +9,10 @@ from rich.console import Console
 from sadcl_cli import console
 from sadcl_cli.console import verbosity
 from sadcl_cli.display.training import TrainingDisplay, spoken
+from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import RunConfig
+from sadcl_core.data.formats import coco
+from sadcl_core.runs.checkpoint import ModelCard, save_model
 from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.listeners.events import (
     EpochDone,
@@ -21,6 +24,7 @@ from sadcl_core.training.listeners.events import (
     StepDone,
 )
 from sadcl_core.training.prototypes import CONFIDENT, POSITIVES, ClassCoverage
+from sadcl_core.training.run import TrainingResult
 
 TERMS = {"loss": 1.5, "asymmetric": 0.25, "sample_to_sample": 3.25}
 STORY: list[Event] = [
@@ -83,3 +87,31 @@ def test_quiet_says_only_what_wants_attention(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_times_are_said_as_roughly_as_they_are_known(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("preset", "classes", "line"),
+    [
+        (
+            "wildcat-r101-448",
+            coco.CLASSES,
+            "published of ml-gcn on coco: mAP 83.0 (448 px, non-interpolated); which are comparable:",
+        ),
+        ("wildcat-r101-448", ("cat", "dog"), ""),
+        ("small", coco.CLASSES, ""),
+    ],
+)
+def test_what_was_published_stands_beside_what_was_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preset: str, classes: tuple[str, ...], line: str
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "_console", lambda stderr: Console(file=screen, width=160))
+    config = configure([("flag", {"method": "ml-gcn"})], dataset="mine", split_sizes={"train": 1}, preset=preset).config
+    model = tmp_path / "best.safetensors"
+    card = ModelCard(classes=classes, img_size=448, mean=(0.5,) * 3, std=(0.5,) * 3, model=config.model)
+    save_model(model, {}, card)
+    display = TrainingDisplay()
+    display.run = RunStarted(RunDirectory(tmp_path), config, "cpu", "fp32", 1, 10, 5)
+    display.show_published(TrainingResult(tmp_path, model, 70.0, "classification", 3, "EMA"))
+    assert screen.getvalue().startswith(line)
+    assert bool(screen.getvalue()) == bool(line)

@@ -2,7 +2,17 @@
 
 from sadcl_core.evaluation.published.comparable import YES, backbone_of, comparable
 from sadcl_core.evaluation.published.conventions import ap_convention, cf1_meaning
-from sadcl_core.evaluation.published.tables import CLASSES, COLUMNS, Cell, Row, Table, other_rows, published_table, read_table
+from sadcl_core.evaluation.published.tables import (
+    CLASSES,
+    COLUMNS,
+    Cell,
+    Row,
+    Table,
+    other_rows,
+    published_table,
+    read_table,
+    rows_of_method,
+)
 
 __all__ = [
     "CLASSES",
@@ -18,4 +28,5 @@ __all__ = [
     "other_rows",
     "published_table",
     "read_table",
+    "rows_of_method",
 ]

@@ -71,6 +71,24 @@ def other_rows(name: str) -> tuple[Row, ...]:
         return tuple(row for row in read_table(path).rows if row["data"] == name)
 
 
+def rows_of_method(method: str, classes: Sequence[str]) -> tuple[str, tuple[Row, ...]]:
+    """Return the data set of whose printed table these are the classes, and the rows of a method with an mAP on it.
+
+    Example:
+        >>> data, rows = rows_of_method("ml-gcn", coco.CLASSES)
+        >>> data, [row["mAP"] for row in rows]
+        ('coco', [83.0])
+        >>> rows_of_method("ml-gcn", ("cat", "dog"))
+        ('', ())
+    """
+    table = published_table(classes)
+    if table is None:
+        return "", ()
+    names = (method, f"{method}-r101")  # CCD-R101
+    rows = (row for row in (*table.rows, *other_rows(table.name)) if str(row[METHOD]).lower() in names)
+    return table.name, tuple(row for row in rows if row.get("mAP") is not None)
+
+
 def read_table(path: Path) -> Table:
     """Read a CSV table with the column `method`; columns of figures that are known hold percent, others are texts.
 

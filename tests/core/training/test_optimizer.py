@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from sadcl_core.config.schema import ModelSection, OptimSection, StageSection
 from sadcl_core.model.backbone import Backbone
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.training.optimizer import make_optimizer, one_cycle, set_trainable
+from sadcl_core.training.optimizer import apply_drop, make_optimizer, make_schedule, one_cycle, set_trainable
 
 
 def make() -> Classifier:
@@ -125,3 +127,48 @@ def test_every_parameter_of_a_backbone_has_a_depth(backbone: str) -> None:
     assert max(depths.values()) > 2
     first = next(iter(depths))
     assert depths[first] == max(depths.values())
+
+
+def rates_of(optim: OptimSection, *, steps: int, stopped: int = 0) -> list[float]:
+    """The rate of each step, of a stage that was stopped and resumed."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = make_schedule(optimizer, optim, steps=steps)
+    rates = []
+    for step in range(steps):
+        if step == stopped > 0:
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+            schedule = make_schedule(optimizer, optim, steps=steps, done=stopped)
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+@pytest.mark.parametrize("stopped", [0, 1, 7])
+def test_the_other_schedules(stopped: int) -> None:
+    step = OptimSection(schedule="step", milestones=[0.5, 0.8], warmup=0.2)
+    assert rates_of(step, steps=10, stopped=stopped) == pytest.approx([0.05, *[0.1] * 4, *[0.01] * 3, *[0.001] * 2])
+    constant = OptimSection(schedule="step", milestones=[], warmup=0)
+    assert rates_of(constant, steps=10, stopped=stopped) == [0.1] * 10
+    cosine = OptimSection(schedule="cosine", warmup=0)
+    waves = [0.05 * (1 + math.cos(math.pi * i / 10)) for i in range(10)]
+    assert rates_of(cosine, steps=10, stopped=stopped) == pytest.approx(waves)
+
+
+def test_a_drop_counts_from_the_next_step_on() -> None:
+    drops: list[int] = []
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = make_schedule(optimizer, OptimSection(schedule="plateau", warmup=0), steps=10, drops=lambda: len(drops))
+    drops.append(3)
+    apply_drop(schedule)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    optimizer.step()
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_nesterov_is_of_sgd() -> None:
+    classifier = make()
+    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
+    optimizer = make_optimizer(classifier, StageSection(optimizer="sgd"), OptimSection(nesterov=True))
+    assert {group["nesterov"] for group in optimizer.param_groups} == {True}

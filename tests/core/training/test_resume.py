@@ -100,6 +100,19 @@ def test_whatever_is_random_comes_back_as_it_was(manifest: Manifest, more: dict[
     assert differences(Path("whole"), Path("parts")) == []
 
 
+def test_the_rate_drops_on_a_plateau_and_after_it_goes_on_as_it_would_have(manifest: Manifest) -> None:
+    stage = {"optimizer": "sgd", "lr": 1e-30}  # nothing is learned
+    optim = {"schedule": "plateau", "schedule_patience": 1, "warmup": 0.0, "nesterov": True}
+    made = configured((3, 0), {"stages": {"classification": stage}, "optim": optim})
+    start(made, manifest, Path("whole"))
+    rates = [float(row["lr"]) for row in numbers(Path("whole"))]
+    assert rates == pytest.approx([1e-30, 1e-30, 1e-31], rel=1e-6, abs=0)
+    with pytest.raises(KeyboardInterrupt):
+        start(made, manifest, Path("parts"), stop_at(2, EpochDone))
+    go_on(Path("parts"), manifest)
+    assert differences(Path("whole"), Path("parts")) == []
+
+
 def test_more_workers_and_a_moved_run_change_nothing(manifest: Manifest, whole: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start(configured((2, 2)), manifest, Path("parts"), stop_at(2))
