@@ -70,16 +70,20 @@ def _draw_curves(axes: Axes, numbers: ThresholdCurves) -> None:
         axes.annotate(
             f"F1 {level:g}", (1, level / (2 - level)), xytext=(2, 0), textcoords="offset points", fontsize=6, color=GREY
         )
-    drawn = [k for k, curve in enumerate(numbers.each) if len(curve.recall)]
-    areas = {k: float(np.trapezoid(numbers.each[k].precision, numbers.each[k].recall)) for k in drawn}
-    ranked = sorted(drawn, key=lambda k: -areas[k])
+    # from a recall of 0 on, so that a class with one positive is a line as well
+    drawn = {
+        k: (np.array([0, *curve.recall]), np.array([*curve.precision[:1], *curve.precision]))
+        for k, curve in enumerate(numbers.each)
+        if len(curve.recall)
+    }
+    ranked = sorted(drawn, key=lambda k: -float(np.trapezoid(drawn[k][1], drawn[k][0])))
     some = len(ranked) > NAMED
-    named = [*ranked[: NAMED // 2], *ranked[-(NAMED // 2) :]] if some else drawn
-    for k in drawn:
-        axes.plot(numbers.each[k].recall, numbers.each[k].precision, linewidth=0.5, alpha=0.4, color="#888888")
+    named = [*ranked[: NAMED // 2], *ranked[-(NAMED // 2) :]] if some else list(drawn)
+    for recall, precision in drawn.values():
+        axes.plot(recall, precision, linewidth=0.5, alpha=0.4, color="#888888")
     for number, k in enumerate(named):
         style: Any = {"color": colour(number), "linestyle": LINES[number % len(LINES)], "linewidth": 1.1}
-        axes.plot(numbers.each[k].recall, numbers.each[k].precision, label=short(numbers.classes[k]), **style)
+        axes.plot(*drawn[k], label=short(numbers.classes[k]), **style)
     axes.plot(numbers.together.recall, numbers.together.precision, color="black", linewidth=2.2, label="all decisions together")
     axes.set_xlim(0, 1)
     axes.set_xlabel("recall")
