@@ -17,6 +17,7 @@ from sadcl_core.plots.style import GREY, colour, save, short
 
 Values = npt.NDArray[np.float64]
 
+OFTEN = 10  # positives of a class that is named where there are many
 NAMED = 10  # classes, up to which each curve has a colour and a name; of more, half of them at each end
 SAME_F1 = (0.2, 0.4, 0.6, 0.8)
 LINES = ("-", "--", ":", "-.")
@@ -76,8 +77,9 @@ def _draw_curves(axes: Axes, numbers: ThresholdCurves) -> None:
         for k, curve in enumerate(numbers.each)
         if len(curve.recall)
     }
-    ranked = sorted(drawn, key=lambda k: -float(np.trapezoid(drawn[k][1], drawn[k][0])))
-    some = len(ranked) > NAMED
+    often = [k for k in drawn if len(numbers.each[k].recall) >= OFTEN]  # at the ends of all are classes with one positive
+    ranked = sorted(often if len(often) > NAMED else drawn, key=lambda k: -float(np.trapezoid(drawn[k][1], drawn[k][0])))
+    some = len(drawn) > NAMED
     named = [*ranked[: NAMED // 2], *ranked[-(NAMED // 2) :]] if some else list(drawn)
     for recall, precision in drawn.values():
         axes.plot(recall, precision, linewidth=0.5, alpha=0.4, color="#888888")
@@ -90,6 +92,7 @@ def _draw_curves(axes: Axes, numbers: ThresholdCurves) -> None:
     axes.set_ylabel("precision")
     left_out = f", {len(numbers.each) - len(drawn)} without a positive left out" if len(drawn) < len(numbers.each) else ""
     ends = f"\nnamed: the {NAMED // 2} with most area under their curve and the {NAMED // 2} with least" if some else ""
+    ends += f", of {OFTEN} positives or more" if some and len(often) > NAMED else ""
     axes.set_title(f"precision and recall of {len(drawn)} classes{left_out}{ends}", loc="left", fontsize=9)
     _legend(axes, columns=3)
 
