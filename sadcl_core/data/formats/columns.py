@@ -55,6 +55,7 @@ DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
 NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
 FEW = 4  # rows that may happen to be numbered
 SURE = frozenset(("1", "0"))
+SINGLE: tuple[Role, ...] = ("image", "split", "unknown", "value")  # roles that one column has
 Row = tuple[int, Sequence[Any]]
 
 
@@ -114,22 +115,15 @@ def find_columns(
     if not head:
         raise DataError(f"{path} has a header and no row. Give a table with a row per image.")
     if header is None:
+        for option in ("label_column", "image_column", "split_column"):
+            if getattr(reading, option) not in ("", "none"):
+                raise DataError(f"{path} has no header, so no column has a name. Leave --{option.replace('_', '-')} out.")
         return _Headerless(head, path, reading, listed).columns()
     return _Named(header, head, path, reading, listed, ragged=ragged).columns()
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Columns of labels; see `Columns`."""
-
-    labels: int | None = None
-    flags: Sequence[int] = ()
-    value: int | None = None
-    joined: bool = False
-
-
 class _Columns:
-    """Roles of columns in the making."""
+    """Roles of columns in the making; what has one is not looked at for another."""
 
     def __init__(self, head: list[Row], path: Path, reading: Reading, listed: Sequence[str]) -> None:
         self.head, self.path, self.reading, self.listed = head, path, reading, listed
@@ -150,15 +144,33 @@ class _Columns:
         first = int(texts[0]) if texts[0].isdecimal() and len(texts) > FEW else -1
         return first in (0, 1) and all(text == str(first + number) for number, text in enumerate(texts))
 
-    def give(self, k: int | None, role: Role, reason: str) -> int | None:
+    def give(self, k: int, role: Role, reason: str) -> None:
         """Give a column its role."""
-        if k is not None:
-            self.reasons[k] = (role, reason)
-        return k
+        self.reasons[k] = (role, reason)
 
-    def counts(self, columns: Sequence[int]) -> Counter[str]:
-        """Return how often each flag occurs in some columns."""
-        return sum((self.profile(k).flags for k in columns), Counter[str]())
+    def of(self, role: Role) -> list[int]:
+        """Return the columns that have a role."""
+        return sorted(k for k, (own, _) in self.reasons.items() if own == role)
+
+    def result(self, header: Sequence[str], classes: Sequence[str], width: int, rest: int | None, **more: Any) -> Columns:
+        """Return the columns by their roles; those of labels from `rest` on are no columns, but the rest of each row."""
+        image, split, unknown, value = (next(iter(self.of(role)), None) for role in SINGLE)
+        assert image is not None, "of every table one column is that of the images"
+        flags, labels = self.of("class"), tuple(k for k in self.of("labels") if rest is None or k < rest)
+        return Columns(
+            image=image,
+            split=split,
+            unknown=unknown,
+            labels=labels,
+            rest=rest,
+            flags=tuple(zip(flags, classes, strict=True)),
+            value=value,
+            width=width,
+            vector=0 if flags or value is not None else self.vector(labels, rest, width),
+            roles=tuple(Column(header[k] or f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons)),
+            counts=sum((self.profile(k).flags for k in (flags if value is None else [value])), Counter[str]()),
+            **more,
+        )
 
     def vector(self, labels: Sequence[int], rest: int | None, width: int) -> int:
         """Return the length of the vectors in the cells of labels; 0 if they are none."""
@@ -239,33 +251,18 @@ class _Named(_Columns):
     def columns(self) -> Columns:
         """Return the columns."""
         image = self._image()
-        split, words = self._split(image)
-        group = self._group((image, split))
+        words = self._split()
+        group = self._group()
         unknown = find_column(self.header, UNKNOWN)
-        found = self._labels(image, (image, split, group), unknown)
-        labels, flags = found.labels, found.flags
-        if unknown in (labels, *flags):
-            unknown = None
-        self.give(unknown, "unknown", "its name is a usual one")
+        unknown = None if unknown in self.reasons else unknown
+        joined = self._labels(image, unknown)
         for k, name in enumerate(self.header):
-            self.reasons.setdefault(k, ("metadata", "its name is that of a fact about images" if _is_about(name) else "no label"))
-        rest = len(self.header) if self.ragged and labels == len(self.header) - 1 else None  # a list that was not quoted
-        cells = () if labels is None or found.joined else (labels,)
-        return Columns(
-            image=image,
-            split=split,
-            unknown=unknown,
-            labels=cells,
-            rest=None if found.joined else rest,
-            flags=tuple((k, self.header[k]) for k in flags),
-            value=found.value,
-            group=group,
-            width=len(self.header),
-            vector=self.vector(cells, rest, len(self.header)) if cells and found.value is None else 0,
-            joined=found.joined,
-            split_words=words,
-            roles=tuple(Column(self.header[k] or f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons)),
-            counts=self.counts([found.value] if found.value is not None else flags),
+            about = "its name is that of a fact about images" if _is_about(name) else "no label"
+            self.reasons.setdefault(k, ("unknown", "its name is a usual one") if k == unknown else ("metadata", about))
+        width = len(self.header)
+        rest = width if self.ragged and width - 1 in self.of("labels") else None  # a list that was not quoted
+        return self.result(
+            self.header, [self.header[k] for k in self.of("class")], width, rest, group=group, joined=joined, split_words=words
         )
 
     def _named(self, name: str, option: str) -> int:
@@ -296,10 +293,10 @@ class _Named(_Columns):
         self.give(k, "image", reason if among is None else "its name is a usual one and it holds paths of images")
         return k
 
-    def _split(self, image: int) -> tuple[int | None, dict[str, str]]:
-        """Return the column of splits, and splits by what it holds where that is no name."""
+    def _split(self) -> dict[str, str]:
+        """Choose the column of splits, and return splits by what it holds where that is not their names."""
         if self.reading.split_column == "none":
-            return None, {}
+            return {}
         reason = "--split-column"
         if self.reading.split_column:
             k: int | None = self._named(self.reading.split_column, "--split-column")
@@ -307,49 +304,50 @@ class _Named(_Columns):
             k, reason = find_column(self.header, SPLIT), "its name is a usual one"
             flagged = [j for j, name in enumerate(self.header) if IS_SPLIT.match(column_word(name)) and self.profile(j).is_flags]
             k = flagged[0] if k is None and len(flagged) == 1 else k
-        if k is None or k == image:
-            return None, {}
+        if k is None or k in self.reasons:
+            return {}
         self.give(k, "split", reason)
         match = IS_SPLIT.match(column_word(self.header[k]))
         if match and self.profile(k).is_flags:
-            own = match[1]
-            return k, {"1": own, "0": BESIDE[own]}
+            return {"1": match[1], "0": BESIDE[match[1]]}
         values = set(self.profile(k).flags) if self.profile(k).other in (None, "2") else set()
         if column_word(self.header[k]) == "partition" and values and self.profile(k).other == "2":
-            return k, CELEBA
+            return CELEBA
         if values & SURE and not reason.startswith("--"):
             raise DataError(
                 f"{self.path}: column {self.header[k]!r} names splits, but holds numbers such as {min(values & SURE)}. Write "
                 "train, val and test into it, or say --split-column none if it is something else."
             )
-        return k, {}
+        return {}
 
-    def _group(self, used: Sequence[int | None]) -> int | None:
+    def _group(self) -> int | None:
         """Return the column that holds images together: the one a person named, else a likely one whose values come again."""
         if self.reading.group_by:
-            return self.give(self._named(self.reading.group_by, "--group-by"), "group", "--group-by")
+            k = self._named(self.reading.group_by, "--group-by")
+            self.reasons.setdefault(k, ("group", "--group-by"))
+            return k
         for k, name in enumerate(self.header):
             word = column_word(name)
             likely = GROUP.fullmatch(word) is not None and (not self.profile(k).is_flags or _is_about(name))
-            if k not in used and likely and 1 < self.profile(k).distinct < len(self.head):
+            if k not in self.reasons and likely and 1 < self.profile(k).distinct < len(self.head):
                 self.give(k, "group", "its name is that of a group, and values come again")
         return None
 
-    def _labels(self, image: int, used: Sequence[int | None], unknown: int | None) -> _Labels:
-        """Return the column of labels, or those of the classes.
+    def _labels(self, image: int, unknown: int | None) -> bool:
+        """Choose the column of labels, or those of the classes; return whether the cell of the image ends in its class.
 
         What a person named comes first; then a column that is called as those of labels are and holds texts; then columns of
         1 and 0, as classes; then the only column that is left.
         """
-        free = [k for k in range(len(self.header)) if k not in used and k not in self.reasons and k != unknown]
-        chosen = self._chosen(image, used, free)
-        if chosen is not None:
-            return chosen
+        free = [k for k in range(len(self.header)) if k not in self.reasons and k != unknown]
+        if self._chosen(image, free):
+            return False
         named = self._label_column(free)
         facts = [k for k in free if k != named and not _is_about(self.header[k]) and not self.numbers_rows(k)]
         flags = [k for k in facts if self.profile(k).is_flags]
         if named is not None and not self.profile(named).is_flags:
-            return _Labels(self._in_a_cell(named, flags, image, free), value=self._value(image, named, free))
+            self._in_a_cell(named, flags, image, free)
+            return False
         if named is not None and not flags:
             self._refuse_second([named, *(k for k in free if k != named and self._is_called_labels(k))])
             return self._of_one_column(named, image)
@@ -357,9 +355,11 @@ class _Named(_Columns):
         more = [k for k in named_as_others if k is not None]  # a class called `unknown` or `label` among the others
         facts, flags = sorted([*facts, *more]), sorted([*flags, *more])
         if flags:
-            return _Labels(flags=self._classes(facts, flags))
+            self._classes(facts, flags)
+            return False
         if len(facts) == 1 and not self.profile(facts[0]).is_partly_flags:
-            return _Labels(self.give(facts[0], "labels", "no other column is left"))
+            self.give(facts[0], "labels", "no other column is left")
+            return False
         if facts and all(self.profile(k).is_partly_flags for k in facts):
             self._refuse_partly(facts[0])
         raise DataError(
@@ -377,18 +377,21 @@ class _Named(_Columns):
                 return f" If {profile.other!r} in column {name!r} marks a class, write 1 in its place, and 0 elsewhere."
         return ""
 
-    def _chosen(self, image: int, used: Sequence[int | None], free: Sequence[int]) -> _Labels | None:
-        """Return the columns of labels that a person named, or lists as classes; None if there are none."""
+    def _chosen(self, image: int, free: Sequence[int]) -> bool:
+        """Choose the columns of labels that a person named, or lists as classes; return False if there are none."""
         if self.reading.label_column:
             labels = self._named(self.reading.label_column, "--label-column")
-            if labels in (image, used[1]):
+            if self.reasons.get(labels, ("",))[0] in ("image", "split"):
                 name = self.header[labels]
                 raise DataError(f"{self.path}: column {name!r} holds images or splits, not labels. Check --label-column.")
-            return _Labels(self.give(labels, "labels", "--label-column"), value=self._value(image, labels, free))
-        own = [k for k, name in enumerate(self.header) if k != image and name in self.reading.classes]
+            self.give(labels, "labels", "--label-column")
+            self._value(image, labels, free)
+            return True
+        named = [k for k, name in enumerate(self.header) if k != image and name in self.reading.classes]
+        own = [k for k in named if self.header[k] != self.reading.split_column]
         for k in own:
             self.give(k, "class", "named in --classes")
-        return _Labels(flags=own) if own else None
+        return bool(own)
 
     def _label_column(self, free: Sequence[int]) -> int | None:
         """Return the column called as those of labels are, else the only one whose last word is such a name."""
@@ -410,9 +413,9 @@ class _Named(_Columns):
             shown, example = ", ".join(self.header[k] for k in columns)[:200], quote(self.header[columns[-1]])
             raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")
 
-    def _in_a_cell(self, labels: int, flags: list[int], image: int, free: Sequence[int]) -> int:
-        """Return the column of labels unless there are as good columns of classes beside it."""
-        if len(flags) > 1 and self._value(image, labels, free) is None:
+    def _in_a_cell(self, labels: int, flags: list[int], image: int, free: Sequence[int]) -> None:
+        """Choose the column of labels unless there are as good columns of classes beside it."""
+        if not self._value(image, labels, free) and len(flags) > 1:
             shown = ", ".join(self.header[k] for k in flags)[:200]
             raise DataError(
                 f"{self.path}: labels are in column {self.header[labels]!r}, or columns of 1 and 0 are the classes ({shown}). "
@@ -420,27 +423,27 @@ class _Named(_Columns):
                 "with the columns that are classes."
             )
         self.give(labels, "labels", "its name is a usual one")
-        return labels
 
-    def _value(self, image: int, labels: int, free: Sequence[int]) -> int | None:
-        """Return the column that says 1 or 0 of the label of each row, in a table of one label a row."""
+    def _value(self, image: int, labels: int, free: Sequence[int]) -> bool:
+        """Choose the column that says 1 or 0 of the label of each row, in a table of one label a row."""
         named = find_column([self.header[k] for k in free], VALUE)
         value = None if named is None or free[named] == labels else free[named]
         if value is None:
             if self.reading.long:
                 self._refuse_flags(labels, free)
-            return None
+            return False
         several = self.profile(image).distinct < len(self.head)
         low = self.profile(value).below_one
         if several or self.reading.long or (low and self.reading.threshold is not None):
-            return self.give(value, "value", "its name is that of the value of a label")
+            self.give(value, "value", "its name is that of the value of a label")
+            return True
         if low and not self.reading.label_column:
             raise DataError(
                 f"{self.path}: column {self.header[value]!r} may say of each label whether it is there, and holds {low}. Say "
                 f"--long if it does, with --threshold 0.5 for fractions, or --label-column {quote(self.header[labels])} if all "
                 "labels are present."
             )
-        return None
+        return False
 
     def _refuse_flags(self, labels: int, free: Sequence[int]) -> None:
         """Raise if a column beside the labels says 1 or 0 of each: labels with 0 would be read as present."""
@@ -451,15 +454,16 @@ class _Named(_Columns):
                     "label is absent, else leave it out."
                 )
 
-    def _of_one_column(self, k: int, image: int) -> _Labels:
-        """Return the roles where one column of 1 and 0 is all there is: of rows IMAGE_CLASS, or of a class."""
+    def _of_one_column(self, k: int, image: int) -> bool:
+        """Choose the roles where one column of 1 and 0 is all there is: of rows IMAGE_CLASS, or of a class; see `_labels`."""
         if self._are_joined(image):
             self.give(image, "image", "its cells end in the class")
             self.give(k, "value", "1 or 0 of the class that the cell of the image ends in")
-            return _Labels(k, value=k, joined=True)
+            return True
         name = self.header[k]
         if len(self.listed) > 1:  # numbers of classes
-            return _Labels(self.give(k, "labels", "its name is a usual one, and classes are listed"))
+            self.give(k, "labels", "its name is a usual one, and classes are listed")
+            return False
         raise DataError(
             f"{self.path}: column {name!r} holds only 1 and 0, so either it says of one class whether it is there, or 0 and 1 "
             "are two classes. Call the column after its class, or give the names of both with --classes NAME0,NAME1."
@@ -473,8 +477,8 @@ class _Named(_Columns):
         full = (len(images) - 1) * len(classes) < count <= len(images) * len(classes)
         return full and "" not in images and 1 < len(classes) < len(images) and not any(map(str.isdecimal, classes))
 
-    def _classes(self, facts: list[int], flags: list[int]) -> list[int]:
-        """Return the columns of classes, if most columns are such and none is doubtful."""
+    def _classes(self, facts: list[int], flags: list[int]) -> None:
+        """Choose the columns of classes, if most columns are such and none is doubtful."""
         partly = [k for k in facts if k not in flags and self.profile(k).is_partly_flags]
         rest = [k for k in facts if k not in flags and k not in partly and not self.profile(k).is_unknown]
         rest = [k for k in rest if set(self.profile(k).flags) != {BLANK} or self.profile(k).other is not None]
@@ -485,10 +489,9 @@ class _Named(_Columns):
             self._refuse_partly(partly[0])
         if len(rest) > len(flags):
             self._ask(flags, [], f"hold 1 and 0, but most columns do not ({', '.join(self.header[k] for k in rest)[:100]})")
-        classes = [k for k in facts if k in flags or self.profile(k).is_unknown]
-        for k in classes:
-            self.give(k, "class", "it holds 1 and 0, as most columns do" if k in flags else "all its cells are unknown")
-        return classes
+        for k in facts:
+            if k in flags or self.profile(k).is_unknown:
+                self.give(k, "class", "it holds 1 and 0, as most columns do" if k in flags else "all its cells are unknown")
 
     def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str) -> NoReturn:
         """Raise with both readings of some columns of 1 and 0."""
@@ -522,55 +525,36 @@ class _Headerless(_Columns):
 
     def columns(self) -> Columns:
         """Return the columns."""
-        for option in ("label_column", "image_column", "split_column"):
-            if getattr(self.reading, option) not in ("", "none"):
-                raise DataError(f"{self.path} has no header, so no column has a name. Leave --{option.replace('_', '-')} out.")
         first = self.head[0][1]
         image = next((k for k, cell in enumerate(first) if looks_like_image(cell)), 0)
         self.give(image, "image", "it holds paths of images")
         width = min(len(row) for _, row in self.head)
         words = [{cell_text(row[k]).lower() for _, row in self.head} for k in range(width)]
         split = next((k for k in range(width) if k != image and words[k] <= {*SPLIT_NAMES, "unassigned"}), None)
-        self.give(split, "split", "it holds names of splits")
-        counted = [k for k in range(width) if k not in (image, split) and self.numbers_rows(k)]
-        for k in counted:
-            self.give(k, "metadata", "it counts the rows")
-        others = [k for k in range(len(first)) if k not in (image, split, *counted)]
-        if counted and not others:
+        if split is not None:
+            self.give(split, "split", "it holds names of splits")
+        for k in range(width):
+            if k not in self.reasons and self.numbers_rows(k):
+                self.give(k, "metadata", "it counts the rows")
+        others = sorted({*range(len(first))} - self.reasons.keys())
+        if self.of("metadata") and not others:
             raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
+        last, header = max(self.reasons), [""] * len(first)
         same = all(len(row) == len(first) for _, row in self.head)
         blank = [k for k in others if set(self.profile(k).flags) == {BLANK} and self.profile(k).other is None]
         if same and len(others) > 1 and all(self.profile(k).is_flags or k in blank for k in others):
-            return self._flags(image, split, others, len(first))
-        last = max(image, -1 if split is None else split, *counted)
-        labels = tuple(k for k in range(last) if k in others)
-        rest = None if labels else last + 1
+            if len(self.listed) != len(others):
+                raise DataError(
+                    f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
+                    "--classes FILE."
+                )
+            for k in others:
+                self.give(k, "class", "it holds 1 and 0, and classes are listed")
+            return self.result(header, self.listed, len(first), None)
+        labels = [k for k in others if k < last]
         for k in labels or others:
             self.give(k, "labels", "no other column is left")
-        return Columns(
-            image=image,
-            split=split,
-            labels=labels,
-            rest=rest,
-            width=last + 1,
-            vector=self.vector(labels, rest, last + 1),
-            roles=self._roles(),
-        )
-
-    def _flags(self, image: int, split: int | None, others: list[int], width: int) -> Columns:
-        """Return the columns where each but that of the images is a class."""
-        if len(self.listed) != len(others):
-            raise DataError(
-                f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
-                "--classes FILE."
-            )
-        for k in others:
-            self.give(k, "class", "it holds 1 and 0, and classes are listed")
-        flags = tuple(zip(others, self.listed, strict=True))
-        return Columns(image=image, split=split, flags=flags, width=width, roles=self._roles(), counts=self.counts(others))
-
-    def _roles(self) -> tuple[Column, ...]:
-        return tuple(Column(f"column {k + 1}", *self.reasons[k]) for k in sorted(self.reasons))
+        return self.result(header, (), last + 1, None if labels else last + 1)
 
 
 def label_cells(cells: Sequence[Any], labels: Sequence[int], rest: int | None) -> list[Any]:

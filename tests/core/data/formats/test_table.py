@@ -74,6 +74,13 @@ def test_blank_cells_beside_labels_are_no_columns_of_classes_without_a_header(tm
     assert labels(path) == [["cat"], ["dog"], ["cat", "dog"]]
 
 
+def test_a_column_of_images_is_no_unknown_labels_whatever_it_is_called(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    manifest = load(table(tmp_path, "unknown,labels\na.jpg,cat\nb.jpg,dog\n"))
+    assert manifest.classes == ("cat", "dog")
+    assert rows(manifest) == [("a.jpg", "", ["cat"], []), ("b.jpg", "", ["dog"], [])]
+
+
 @pytest.mark.parametrize("write", [write_csv_bare, write_txt])
 def test_without_header_and_quotes(tmp_path: Path, write: Writer) -> None:
     assert rows(load(write(tmp_path))) == [
