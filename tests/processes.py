@@ -5,6 +5,7 @@ They are forked from a server that imports torch once for all tests; `PROGRAM` a
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -20,13 +21,24 @@ import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import start_processes
 
+import sadcl_core
+
 PROGRAM = (sys.executable, "-c", "from sadcl_cli.app import main; main()")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "sadcl_cli")
 DEADLINE = 600.0  # seconds after which something hangs, also on a machine that has much else to do
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+ROOT = Path(sadcl_core.__file__).parents[1]
+MODULES = (path.relative_to(ROOT).with_suffix("").parts for path in sorted(ROOT.glob("sadcl_*/**/*.py")))
 IMPORTED = (
-    *("sadcl_cli.app", "sadcl_core.training.train", "sadcl_core.training.run", "sadcl_core.evaluation.score_split"),
-    *("sadcl_core.plots.curves", "torch.distributed.run"),
+    *(".".join(parts) for parts in MODULES if not parts[-1].startswith("__")),
+    *(
+        "torch.distributed.run",
+        "torch.onnx._internal.exporter._core",
+        "onnxscript",
+        "rich.progress",
+        "rich.table",
+        "typer.rich_utils",
+    ),
 )  # nothing of tests: the server looks in its working folder, and another package of that name may be installed
 
 
@@ -120,6 +132,7 @@ def _server() -> multiprocessing.context.ForkServerContext:
 
 def _work_in(folder: Path, stdout: Path, stderr: Path, work: Callable[[], None]) -> None:
     """Make the process what a new interpreter would be, and call `work`."""
+    gc.freeze()  # what the server imported would be looked through again and again, and copied by that
     os.setsid()
     os.chdir(folder)
     os.environ.update(ENVIRONMENT)

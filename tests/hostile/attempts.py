@@ -39,6 +39,7 @@ class Attempt:
         words: of the command line.
         arrange: prepares the folder that it runs in, a copy of one with a data set and a run.
         streams: what its outputs are, one of STREAMS; empty for files.
+        started: in an interpreter of its own, not forked from one that has imported everything.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Attempt:
     words: Words
     arrange: Callable[[], object] = lambda: None
     streams: str = ""
+    started: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -241,6 +243,7 @@ STREAMED: dict[str, Words] = {
     "prototypes": ("visualize", "prototypes"),
     "usage": ("predict", "--nothing"),
 }
+STARTED = ("help", "config", "search", "usage")  # of these, since they import little
 
 
 def attempts() -> Iterator[Attempt]:
@@ -252,7 +255,7 @@ def attempts() -> Iterator[Attempt]:
     yield from _models()
     for streams in STREAMS:
         for command, words in STREAMED.items():
-            yield Attempt("stream", f"{command}-{streams}", words, _name_no_utf8, streams)
+            yield Attempt("stream", f"{command}-{streams}", words, _name_no_utf8, streams, started=command in STARTED)
 
 
 def _files() -> Iterator[Attempt]:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from tests.conftest import run_sadcl
+from tests.hostile import limits
 from tests.hostile.attempts import QUICK, Attempt, attempts, make_world
-from tests.processes import end, start
+from tests.processes import Program, end, start, start_interpreter
 
 pytestmark = pytest.mark.slow
 
-CPU = 20  # seconds of computing, after which something hangs
-MEMORY = 1_500_000_000  # bytes beside what a process has that has imported everything
 DEPTH = "a/b/c/d"  # of the folder that a command runs in, so that one can see what is written above it
 SHOWN_OFTEN = 2  # of each kind, with the other tests
 ALLOWED = (0, 2, 3, 4, 5)
@@ -34,8 +34,6 @@ ALWAYS = {  # what broke something once, one of each kind
     *("stream:help-stdout-closed", "option:predict-my-coco/val2017/001.png-w-empty"),
 }
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-ENCODINGS = {"ascii": "ascii", "strict": "utf-8:strict"}
-WIDTHS = {"narrow": "1", "zero": "0"}
 
 
 def chosen() -> list[Attempt]:
@@ -50,42 +48,6 @@ def chosen() -> list[Attempt]:
         by_kind[attempt.kind].append(attempt)
     spread = {one for group in by_kind.values() for one in group[:: max(len(group) // SHOWN_OFTEN, 1)][:SHOWN_OFTEN]}
     return [one for one in every if one in spread or str(one) in ALWAYS]
-
-
-def prepare_process(streams: str) -> None:
-    """Limit the process, and give it other outputs."""
-    used = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
-    resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, used + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
-    os.environ["COLUMNS"] = WIDTHS.get(streams, "120")
-    output, _, kind = streams.partition("-")
-    if kind:
-        number = {"stdout": 1, "stderr": 2}[output]
-        if kind == "closed":
-            os.close(number)
-        elif kind == "full":
-            os.dup2(os.open("/dev/full", os.O_WRONLY), number)
-        else:
-            reader, writer = os.pipe()
-            os.close(reader)
-            os.dup2(writer, number)
-    reopen(ENCODINGS.get(streams, "utf-8:strict"))
-
-
-def reopen(encoding: str) -> None:
-    """Give Python its standard streams as a new interpreter would have them."""
-    import io
-    import sys
-
-    name, _, errors = encoding.partition(":")
-    for number, attribute in ((1, "stdout"), (2, "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            setattr(sys, attribute, None)
-            continue
-        raw = io.FileIO(number, "w", closefd=False)
-        setattr(sys, attribute, io.TextIOWrapper(io.BufferedWriter(raw), encoding=name, errors=errors or "strict"))
 
 
 def outside(folder: Path) -> set[str]:
@@ -110,7 +72,11 @@ def test_it_ends_in_a_result_or_in_one_sentence(attempt: Attempt, trained: Path,
     make_world(trained, index, folder)
     arranged(folder, attempt.arrange)
     before = outside(folder)
-    process = start(folder, *attempt.words, before=partial(prepare_process, attempt.streams))
+    if attempt.started:
+        program = (sys.executable, str(Path(limits.__file__)), attempt.streams)
+        process: Program | Popen[str] = start_interpreter(folder, *attempt.words, program=program)
+    else:
+        process = start(folder, *attempt.words, before=partial(limits.limit, attempt.streams))
     code, stdout, stderr = end(process)
     shown = f"{attempt.words}\n{code}\n{stdout[-2000:]}\n{stderr[-2000:]}"
     pipes = (141,) if attempt.streams == "stdout-pipe" else ()
