@@ -7,9 +7,15 @@ const results = document.getElementById("results");
 const thresholds = new Map(); // class -> above which it is a label, on this page
 for (const pre of document.querySelectorAll("pre")) pre.textContent = pre.textContent.replace("ADDRESS", location.origin);
 
+// characters of a name that steer how it is read, by their numbers
+const visible = (text) => text.replace(
+  /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+  (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+);
+
 function element(name, parent, text = "", kind = "") {
   const made = document.createElement(name);
-  made.textContent = text;
+  made.textContent = visible(text);
   if (kind) made.className = kind;
   parent.append(made);
   return made;
@@ -47,7 +53,7 @@ async function explain(file, article) {
   for (const match of details.alike) {
     const figure = element("figure", alike);
     const picture = element("img", figure);
-    picture.alt = match.image;
+    picture.alt = visible(match.image);
     picture.src = `/alike?path=${encodeURIComponent(match.path)}`;
     element("figcaption", figure, `${match.cosine.toFixed(2)} ${match.labels.join(", ")}`);
   }
@@ -57,7 +63,8 @@ async function keep() {
   const answer = await fetch("/thresholds", {
     method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(Object.fromEntries(thresholds)),
   });
-  message.textContent = answer.ok ? "The thresholds are in the model file: sadcl predict uses them." : (await answer.json()).detail;
+  const kept = "The thresholds are in the model file: sadcl predict uses them.";
+  message.textContent = answer.ok ? kept : visible(String((await answer.json()).detail));
 }
 
 function mark() {

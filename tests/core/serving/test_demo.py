@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +12,11 @@ import sadcl_core as sadcl
 from sadcl_core.inference.embedding_index import EmbeddedRows, EmbeddingIndex, fingerprint, unit
 from sadcl_core.runs.card import read_card
 
-uvicorn = pytest.importorskip("uvicorn", reason="sadcl[serve] is not installed")
+pytest.importorskip("uvicorn", reason="sadcl[serve] is not installed")
 
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from sadcl_core.serving.application import build_application  # noqa: E402
-from sadcl_core.serving.serve import address_of, listen  # noqa: E402
-
-CHROMIUM = shutil.which("chromium")
+from sadcl_core.serving.application import build_application
 
 
 @pytest.fixture
@@ -89,26 +83,3 @@ def test_an_index_of_another_model_is_no_obstacle(model: sadcl.Model, images: li
     with TestClient(application, base_url="http://127.0.0.1") as client:
         answer = client.post("/details", files={"image": images[0].read_bytes()}).json()
     assert (answer["alike"], "another model" in answer["note"]) == ([], True)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_the_page_runs_in_a_browser(model: sadcl.Model, tmp_path: Path) -> None:
-    with listen(port=0) as listening:
-        address = address_of(listening)
-        config = uvicorn.Config(build_application(model, demo=True), log_config=None, lifespan="on")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        command = (
-            *(str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"),
-            *("--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--dump-dom"),
-        )
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            page = subprocess.run([*command, address], capture_output=True, text=True, timeout=600, check=False)
-        finally:
-            server.should_exit = True
-            thread.join()
-        assert f"{address}/predict" in page.stdout  # which its script puts there
-        assert "CONSOLE" not in page.stderr
