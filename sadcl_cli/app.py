@@ -28,6 +28,7 @@ from sadcl_cli import (
     push,
     search,
     serve,
+    suggest,
     train,
     visualize,
 )
@@ -145,6 +146,7 @@ app.command("extend")(extend.extend_command)
 app.command("import")(import_checkpoint.import_command)
 app.command("push")(push.push_command)
 app.command("search")(search.search)
+app.command("suggest")(suggest.suggest_command)
 app.command("docs")(docs.docs)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve_command)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sadcl_core.inference.onnx_model import OnnxModel
     from sadcl_core.inference.predict_images import predict_images
     from sadcl_core.inference.search import search
+    from sadcl_core.inference.suggest import suggest
     from sadcl_core.runs.imports.import_checkpoint import import_checkpoint
     from sadcl_core.serving.serve import listen, serve
     from sadcl_core.training.extend import extend
@@ -58,6 +59,7 @@ _PUBLIC: dict[str, str] = {
     "search": "sadcl_core.inference.search",
     "serve": "sadcl_core.serving.serve",
     "stored_features": "sadcl_core.inference.feature_store",
+    "suggest": "sadcl_core.inference.suggest",
     "train": "sadcl_core.training.train",
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "search",
     "serve",
     "stored_features",
+    "suggest",
     "train",
 ]
 

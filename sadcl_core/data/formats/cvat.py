@@ -5,7 +5,8 @@
                           <tag label="cat"/> <box label="dog" xtl="1" ytl="2" xbr="30" ybr="20"/>
                         </image></annotations>
 
-Every tag and shape counts. Classes are those that the task lists.
+Every tag and shape counts. Classes are those that the task lists. A label of which every tag and shape has source="auto" was
+given by a program and touched by nobody: it is unknown, and so are all labels of an image that has no others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".xml",)
 HEAD = 4096  # bytes in which the file begins
+AUTOMATIC = "auto"  # source of what a program drew
 
 
 def recognises(path: Path) -> bool:
@@ -42,15 +44,27 @@ def _listing(path: Path) -> Listing:
             if element.tag == "label" and (name := element.findtext("name")):
                 classes.append(name.strip())
             if element.tag == "image":
-                names = [shape.attrib["label"] for shape in element if "label" in shape.attrib]
-                split = split_name(element.attrib.get("subset", ""))
-                entries.append(Entry(element.attrib["name"], names, split=split, boxes=[*_boxes(element)]))
+                entries.append(_entry(element, classes))
                 element.clear()
     except DefusedXmlException:
         raise DataError(f"{path} declares XML entities or a document type, which CVAT never does. Export it again.") from None
     except ParseError as error:
         raise DataError(f"{path} cannot be read as XML ({error}). Export it again.") from None
     return Listing([*dict.fromkeys(classes)], entries)
+
+
+def _entry(image: Element, classes: list[str]) -> Entry:
+    """Return an image of a task with these classes."""
+    names = dict.fromkeys(shape.attrib["label"] for shape in image if "label" in shape.attrib)
+    confirmed = {shape.attrib["label"] for shape in image if "label" in shape.attrib and shape.attrib.get("source") != AUTOMATIC}
+    unknown = [name for name in (names if confirmed or not names else classes) if name not in confirmed]
+    return Entry(
+        image.attrib["name"],
+        [name for name in names if name in confirmed],
+        unknown,
+        split=split_name(image.attrib.get("subset", "")),
+        boxes=[(name, sides) for name, sides in _boxes(image) if name in confirmed],
+    )
 
 
 def _boxes(image: Element) -> Iterator[tuple[str, tuple[float, float, float, float]]]:

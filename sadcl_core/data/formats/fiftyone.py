@@ -5,7 +5,7 @@
                                   "ground_truth": {"_cls": "Classifications", "classifications": [{"label": "cat"}]}}]}
     data/a.jpg
 
-An image whose label is null was not annotated and is left out.
+An image whose label is null was not annotated and is left out. A field whose labels carry a confidence is a model's, not read.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
 
 
 def _holds_labels(value: dict[str, Any]) -> bool:
-    return "label" in value or any(isinstance(value.get(name), list) for name in LISTS)
+    if not ("label" in value or any(isinstance(value.get(name), list) for name in LISTS)):
+        return False
+    inner = next((value[name] for name in LISTS if isinstance(value.get(name), list)), [value])
+    sure = [isinstance(one, dict) and isinstance(one.get("confidence"), int | float) for one in inner]
+    return not (sure and all(sure))  # a model says how sure it is, a person does not
 
 
 def _split(sample: dict[str, Any]) -> str:
