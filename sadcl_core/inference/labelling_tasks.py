@@ -19,7 +19,7 @@ from sadcl_core.data.images import NamedImage, image_size
 from sadcl_core.data.prepare.export import label_cell
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.suggest import Suggestions
-from sadcl_core.registry import suggest as suggest_name
+from sadcl_core.registry import suggest
 from sadcl_core.runtime.files import replacing, to_cell, write_json, write_text
 
 SUGGESTED = "predictions"  # name of what a model says, as Label Studio and FiftyOne call it
@@ -32,7 +32,7 @@ def check_tasks(form: str, path: Path | None, *, exist_ok: bool) -> Path:
         UsageError: there is no such form, or the file exists.
     """
     if form not in TASKS:
-        raise UsageError(f"Suggestions cannot be written as {form!r}. {suggest_name(form, TASKS)}")
+        raise UsageError(f"Suggestions cannot be written as {form!r}. {suggest(form, TASKS)}")
     chosen = path or Path(f"to-label{SUFFIXES[form]}")
     if chosen.exists() and not exist_ok:
         raise UsageError(f"{chosen} is there already. Choose another with -o, or replace it with --exist-ok.")
