@@ -197,9 +197,10 @@ class SelectiveOptions(Section):
     left_out: int = Field(
         5, ge=0, le=WIDEST, description="unknown labels with the highest scores that take no part, for each image of a batch"
     )
-    max_prior: float = Field(
-        0.5, ge=0, le=1, description="share of active among known labels above which unknown ones of a class take no part"
+    prior_model: str = Field(
+        "", description="run or model file whose mean score is the prior of a class; empty: the active among its known labels"
     )
+    max_prior: float = Field(0.5, ge=0, le=1, description="prior above which unknown labels of a class take no part")
 
 
 class FocalOptions(Section):

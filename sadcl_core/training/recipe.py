@@ -59,6 +59,7 @@ from sadcl_core.training.batches import (
     training_loader,
     with_pseudo_labels,
 )
+from sadcl_core.training.class_prior import class_prior
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
 from sadcl_core.training.listeners.events import (
@@ -422,7 +423,7 @@ class TrainingRecipe:
             options=config.loss_of(stage),
             bank=self.bank,
             class_weights=self.class_weights(),
-            prior=torch.from_numpy(self.train_split.active_shares()).to(self.device),
+            prior=self.prior(stage),
             known_share=stage.known_share,
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
@@ -473,6 +474,19 @@ class TrainingRecipe:
         active, inactive = (torch.from_numpy(counts) for counts in (split.class_counts(), split.inactive_counts()))
         weights = class_weights(self.config.loss.asymmetric.class_weights, active, inactive)
         return None if weights is None else (weights[0].to(self.device), weights[1].to(self.device))
+
+    def prior(self, stage: StageSection) -> Tensor | None:
+        """Return (K,) the share of the images in which each class is active, on the device, where a loss of a stage needs it."""
+        if "selective" not in stage.weights:
+            return None
+        return class_prior(
+            self.train_split,
+            self.config.loss.selective.prior_model,
+            self.config.data,
+            device=self.device,
+            precision=self.precision,
+            progress=lambda done, total: self.interrupts.check(),
+        ).to(self.device)
 
     # -------------------------------------------------------------------------------------------------------------- the epoch
 

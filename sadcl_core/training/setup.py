@@ -24,6 +24,7 @@ from sadcl_core.runs.card import FirstWeights, ModelCard
 from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.files import from_home
+from sadcl_core.training.class_prior import card_of_first_model
 from sadcl_core.training.terms import TERMS
 
 
@@ -60,8 +61,12 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     features = config.features
     if features.cache:
         features = features.model_copy(update={"cache": str(from_home(features.cache).resolve())})
+    selective = config.loss.selective
+    if selective.prior_model:
+        selective = selective.model_copy(update={"prior_model": str(from_home(selective.prior_model).resolve())})
     return config.model_copy(
         update={
+            "loss": config.loss.model_copy(update={"selective": selective}),
             "data": data.model_copy(update={"dataset": name, "manifest": folder, "eval_split": held_out}),
             "features": features,
             "model": model.model_copy(update={"heads": {model.head: options.model_dump()}}),
@@ -197,10 +202,14 @@ def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
 def check_labels(config: RunConfig, manifest: Manifest) -> None:
     """Refuse training labels without an inactive one, from which only losses learn that use unknown labels.
 
+    Also a first model that does not know the classes.
+
     Raises:
         UsageError: inactive labels are hidden, and a stage has no such loss.
         DataError: all labels are active or unknown, and a stage has no such loss.
     """
+    if config.loss.selective.prior_model:
+        card_of_first_model(config.loss.selective.prior_model, manifest.classes)
     if all(any(TERMS[name].uses_unknown for name in config.stages[stage].weights) for stage in config.used_stages):
         return
     split, data = manifest.split(config.data.train_split), config.data

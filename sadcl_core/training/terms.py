@@ -142,7 +142,8 @@ def _splc(inputs: LossInputs) -> Tensor:
 
 
 def _selective(inputs: LossInputs) -> Tensor:
-    return _loss_of_logits(inputs, losses.selective_loss, prior=inputs.prior, **inputs.options.selective.model_dump())
+    options = inputs.options.selective
+    return _loss_of_logits(inputs, losses.selective_loss, prior=inputs.prior, **options.model_dump(exclude={"prior_model"}))
 
 
 def _splice_consistency(inputs: LossInputs) -> Tensor:

@@ -8,15 +8,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.dataset import Batch
-from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.manifest import Description, Manifest
+from sadcl_core.data.rows import Record
 from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.evaluation.calibrate import calibrate
+from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.known_labels import reveal
 from sadcl_core.runs.checkpoint import load_model
@@ -34,6 +37,7 @@ from sadcl_core.training.listeners.events import (
 )
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe
+from sadcl_core.training.setup import check_labels
 from tests.core.training.resumable import LOSSES, configured, go_on, numbers, start, tensors
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -320,6 +324,29 @@ def test_every_inactive_label_hidden_needs_a_loss_that_uses_unknown_ones(manifes
         start(configured((1, 0), STEADY, hidden), manifest, RUN)
     stage = {"stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}}}
     start(configured((1, 0), STEADY, hidden, stage), manifest, RUN)
+
+
+def test_the_prior_of_the_selective_loss_is_the_mean_score_of_a_first_model(manifest: Manifest) -> None:
+    hidden: dict[str, Any] = {"data": {"hide_labels": 0.5}}
+    start(configured((1, 0), STEADY, hidden), manifest, Path("first"))
+    stage: dict[str, Any] = {
+        "stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}},
+        "loss": {"selective": {"prior_model": "first"}},
+    }
+    priors: list[Tensor] = []
+
+    class Watched(TrainingRecipe):
+        def train_epoch(self) -> dict[str, float]:
+            assert self.training_step.prior is not None
+            priors.append(self.training_step.prior)
+            return super().train_epoch()
+
+    start(configured((1, 0), STEADY, hidden, stage), manifest, RUN, recipe_class=Watched)
+    evaluate("first", split="train", save_scores="scores.npz", bootstrap=0, device="cpu")
+    torch.testing.assert_close(priors[0], torch.from_numpy(np.load("scores.npz")["scores"]).mean(dim=0))
+    other = Manifest.from_records(Description("others", Path(), ("cat",)), [Record("a.png", "train", (0,))])
+    with pytest.raises(UsageError, match="has no class 'cat'"):
+        check_labels(configured((1, 0), stage).config, other)
 
 
 def test_scores_that_are_no_probabilities_are_calibrated_before_a_threshold_is_used(manifest: Manifest) -> None:
