@@ -16,7 +16,6 @@ from sadcl_core.errors import UsageError
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
-    from sadcl_core.inference.search import Match
 
 EXCLUSIVE = (
     *(("IMAGE", "--outliers"), ("IMAGE", "--duplicates"), ("IMAGE", "--prototype")),
@@ -78,7 +77,14 @@ def search(
             matches = searching.outliers(opened, label, count=count or (OF_EACH if label is None else COUNT))
             title = f"least like {label or 'their label'} in the other images"
         else:
-            matches = _search(opened, image, label, weights=weights, device=device, prototype=prototype, count=count or COUNT)
+            model = None
+            if image is not None:
+                from sadcl_core.inference.load import load_trained
+
+                source = weights or opened.about.get("model") or None
+                model = load_trained(source, device=device, img_size=opened.about.get("img_size"))
+                say(model_sentence(model))
+            matches = searching.search(opened, image, label, model=model, prototype=prototype, count=count or COUNT)
             title = search_title(image, label, prototype=prototype)
         document = {"matches": [match_document(match) for match in matches]}
     if json:
@@ -116,25 +122,3 @@ def _open(index: Path | None, weights: Path | None, image: Path | None) -> Embed
     opened = open_index(index or find_card(weights).folder("embeddings"), remedy=remedy)
     say(index_sentence(opened))
     return opened
-
-
-def _search(
-    index: EmbeddingIndex,
-    image: Path | None,
-    label: str | None,
-    *,
-    weights: Path | None,
-    device: str,
-    prototype: bool,
-    count: int,
-) -> list[Match]:
-    from sadcl_core.inference import search as searching
-
-    model = None
-    if image is not None:
-        from sadcl_core.inference.load import load_trained
-
-        source = weights or index.about.get("model") or None
-        model = load_trained(source, device=device, img_size=index.about.get("img_size"))
-        say(model_sentence(model))
-    return searching.search(index, image, label, model=model, prototype=prototype, count=count)

@@ -284,11 +284,6 @@ def show_prototypes(event: events.PrototypesBuilt) -> None:
         say(f"and {len(rest) - MAX_NAMES} more classes without a confident image; all are in prototypes.json")
 
 
-def show_ready(event: events.DataReady) -> None:
-    """Show where the data came from."""
-    say_origin(event.data)
-
-
 def show_settings(event: events.SettingsChosen) -> None:
     """Show the preset, and what was chosen from the data with the reason of each."""
     say(f"preset {event.configured.config.preset}: {event.configured.why}")
@@ -348,7 +343,7 @@ def show_note(event: Event) -> None:
 
 
 SHOWN: dict[type, Any] = {
-    events.DataReady: show_ready,
+    events.DataReady: lambda event: say_origin(event.data),
     events.SettingsChosen: show_settings,
     events.RunStarted: show_run,
     events.WeightsChosen: show_source,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,6 @@ from sadcl_core.data.images import ImageSource
 from sadcl_core.inference.embed import read_all
 from sadcl_core.inference.forward import Forward
 from sadcl_core.runs.card import ModelCard
-
-
-@dataclass(frozen=True)
-class AttentionMaps:
-    """Maps (n, h, w) of n labels of one image, with their class indices and scores in 0..1, the most certain first."""
-
-    labels: tuple[int, ...]
-    scores: tuple[float, ...]
-    maps: npt.NDArray[np.float32]
 
 
 def attention(
@@ -44,8 +34,8 @@ def attention(
 
 def attention_maps(
     forward: Forward, card: ModelCard, image: ImageSource, *, labels: Sequence[str] = (), topk: int = 3
-) -> AttentionMaps:
-    """Return the maps of one image.
+) -> list[tuple[int, float, npt.NDArray[np.float32]]]:
+    """Return class index, score in 0..1 and map (h, w) of labels of one image, the most certain first, or as they are named.
 
     Args:
         forward: of the model.
@@ -64,4 +54,4 @@ def attention_maps(
     scores = card.scores(output.logits)[0].cpu().numpy()
     rows = names or [int(k) for k in np.argsort(-scores, kind="stable")[:topk]]
     maps = output.attention[0, rows].float().cpu().numpy()
-    return AttentionMaps(tuple(rows), tuple(float(scores[k]) for k in rows), maps)
+    return [(k, float(scores[k]), heat) for k, heat in zip(rows, maps, strict=True)]

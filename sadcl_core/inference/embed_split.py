@@ -158,10 +158,7 @@ def write_embeddings(
     description = split.manifest.description
     paths = [""] * count if description.shards is not None else [str(split.path(row).absolute()) for row in range(count)]
     about = {"dataset": description.name, "split": split.name, "pairs": pairs}
-    rows = _write(model, batches, split, paths, folder, about)
-    if coordinates is not None:
-        add_coordinates(folder, method=coordinates, seed=seed)
-    return rows
+    return _write(model, batches, split, paths, folder, about, coordinates, seed)
 
 
 def write_image_embeddings(
@@ -222,10 +219,8 @@ def write_image_embeddings(
         if errors and len(errors) == done:
             raise DataError(f"None of {done:,} images could be read. {errors[0]}")
 
-    rows = _write(model, batches(), names, paths, folder, {"dataset": "images without labels", "pairs": "predicted"})
-    if coordinates is not None:
-        add_coordinates(folder, method=coordinates, seed=seed)
-    return rows, errors
+    about = {"dataset": "images without labels", "pairs": "predicted"}
+    return _write(model, batches(), names, paths, folder, about, coordinates, seed), errors
 
 
 def _write(
@@ -235,6 +230,8 @@ def _write(
     paths: Sequence[str],
     folder: Path,
     about: dict[str, Any],
+    coordinates: Method | None,
+    seed: int,
 ) -> dict[Path, int]:
     card = model.card
     about = {
@@ -259,6 +256,8 @@ def _write(
             pq.write_table(pa.table({"class": list(card.classes), "embedding": _vectors(centres)}), path)
     if not card.has_prototypes:
         (folder / PROTOTYPES).unlink(missing_ok=True)  # of another model
+    if coordinates is not None:
+        add_coordinates(folder, method=coordinates, seed=seed)
     return {folder / LABELS: labels.rows, folder / IMAGES: images.rows}
 
 

@@ -388,15 +388,11 @@ def content_hashes(root: Path, paths: Sequence[Path], *, read: bool = True) -> l
             states.append(path.stat())
     names = [str(path.absolute()) for path in paths]
     known = _remembered(root, names)
-    digests: dict[str, bytes] = {}
-    for name, state in zip(names, states, strict=True):
-        size, modified, digest = known.get(name, (0, 0, b""))
-        if (size, modified) == (state.st_size, state.st_mtime_ns):
-            digests[name] = digest
-    new = [name for name in dict.fromkeys(names) if name not in digests] if read else []
+    now = {name: (state.st_size, state.st_mtime_ns) for name, state in zip(names, states, strict=True)}
+    digests = {name: known[name][2] for name in now if name in known and known[name][:2] == now[name]}
+    new = [name for name in now if name not in digests] if read else []
     digests.update(zip(new, map_ahead(_hash, new), strict=True))
-    facts = dict(zip(names, states, strict=True))
-    _remember(root, [(name, facts[name].st_size, facts[name].st_mtime_ns, digests[name]) for name in new])
+    _remember(root, [(name, *now[name], digests[name]) for name in new])
     return [digests.get(name, b"") for name in names]
 
 

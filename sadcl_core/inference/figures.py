@@ -172,8 +172,7 @@ def draw_attention(
     """
     named = NamedImage(str(image), image) if isinstance(image, Path) else image
     picture = open_image(named.fetch(), name=named.name)
-    maps = attention_maps(model.forward, model.card, picture, labels=labels, topk=topk or len(model.classes))
-    chosen = list(zip(maps.labels, maps.scores, maps.maps, strict=True))
+    chosen = attention_maps(model.forward, model.card, picture, labels=labels, topk=topk or len(model.classes))
     note = ""
     if not labels and (topk is None or threshold is not None):
         limits = model.choose_thresholds(threshold)

@@ -47,15 +47,6 @@ class Thumbnails:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Photo:
-    """A decoded image: its index, a small copy, and (3, S, S) uint8 for the network (empty without one)."""
-
-    image: int
-    small: Image.Image
-    pixels: Tensor
-
-
 def draw_thumbnails(
     model: Model | None,
     split: Split,
@@ -91,15 +82,15 @@ def draw_thumbnails(
     done = 0
     while batch := list(islice(decoded, batch_size)):
         notes += [note for note in batch if isinstance(note, str)]
-        photos = [photo for photo in batch if isinstance(photo, _Photo)]
+        photos = [photo for photo in batch if not isinstance(photo, str)]
         maps = None
         if model is not None and photos:
-            maps = model.forward(torch.stack([photo.pixels for photo in photos]), need_attention=True).attention
-        for number, photo in enumerate(photos):
-            plain = _jpeg(photo.small)
-            for label in labels[photo.image]:
-                over = None if maps is None else attention_over(photo.small, maps[number, label].float().cpu().numpy())
-                pictures[photo.image, label] = Thumbnail(plain, None if over is None else _jpeg(over), *photo.small.size)
+            maps = model.forward(torch.stack([pixels for _, _, pixels in photos]), need_attention=True).attention
+        for number, (image, small, _) in enumerate(photos):
+            plain = _jpeg(small)
+            for label in labels[image]:
+                over = None if maps is None else attention_over(small, maps[number, label].float().cpu().numpy())
+                pictures[image, label] = Thumbnail(plain, None if over is None else _jpeg(over), *small.size)
         done += len(batch)
         if progress is not None:
             progress(done, len(labels))
@@ -112,8 +103,10 @@ def _jpeg(picture: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _decode(source: tuple[int, Path | bytes, str], *, size: int, resize: Transform | None) -> _Photo | str:
-    """Return a decoded image, or why it cannot be read."""
+def _decode(
+    source: tuple[int, Path | bytes, str], *, size: int, resize: Transform | None
+) -> tuple[int, Image.Image, Tensor] | str:
+    """Return the index of an image, a small copy, and its pixels (3, S, S) uint8 for the network; or why it cannot be read."""
     image, file, name = source
     try:
         photo = open_image(file, name=name)
@@ -121,7 +114,7 @@ def _decode(source: tuple[int, Path | bytes, str], *, size: int, resize: Transfo
         return str(error)
     pixels = torch.empty(0) if resize is None else resize(read_image(photo))
     photo.thumbnail((size, size))
-    return _Photo(image, photo, pixels)
+    return image, photo, pixels
 
 
 def _files(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[tuple[int, Path | bytes, str]]:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from sadcl_core.plots.style import GREY, colour, marker, save, short
 
+Values = npt.NDArray[np.float64]
+
 NEAR = 3.0  # points of mAP below the best mean within which a method is shown enlarged
 
 
@@ -25,13 +27,13 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
         title: above the figure.
     """
     table = np.array(list(values.values()), dtype=float)  # (methods, seeds)
-    means = _means(table)
+    means = np.ma.masked_invalid(table).mean(axis=1).filled(np.nan)  # over the seeds that have a number
     near = means > np.nanmax(means, initial=-np.inf) - NEAR
     enlarge = bool(near.sum() >= 2 and not near.all())
     figure = Figure(figsize=(11 if enlarge else 7, 0.5 * len(values) + 2.2), layout="constrained")
     panels = figure.subplots(1, 1 + enlarge, sharey=True, squeeze=False)[0]
     for axes in panels:
-        _draw(axes, table, seeds)
+        _draw(axes, table, means, seeds)
     panels[0].set_yticks(range(len(values)), list(values))
     panels[0].invert_yaxis()
     panels[0].set_title(short(title, 120), loc="left", fontsize=12)
@@ -49,7 +51,7 @@ def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int],
     return save(figure, path)
 
 
-def _draw(axes: Axes, table: npt.NDArray[np.float64], seeds: Sequence[int]) -> None:
+def _draw(axes: Axes, table: Values, means: Values, seeds: Sequence[int]) -> None:
     places = np.arange(len(table))
     for number, seed in enumerate(seeds):
         axes.plot(table[:, number], places, color=colour(number), alpha=0.35, linewidth=1, zorder=1)
@@ -64,15 +66,7 @@ def _draw(axes: Axes, table: npt.NDArray[np.float64], seeds: Sequence[int]) -> N
             label=f"seed {seed}",
             zorder=3,
         )
-    axes.scatter(_means(table), places, s=260, marker="|", color="black", linewidths=2, label="mean", zorder=2)
+    axes.scatter(means, places, s=260, marker="|", color="black", linewidths=2, label="mean", zorder=2)
     axes.set_xlabel("mAP (interpolated), %")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _means(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Over the seeds that have a number; NaN when none has."""
-    known = ~np.isnan(table)
-    sums = np.where(known.any(axis=1), np.where(known, table, 0.0).sum(axis=1), np.nan)
-    means: npt.NDArray[np.float64] = sums / known.sum(axis=1).clip(min=1)
-    return means

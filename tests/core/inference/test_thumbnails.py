@@ -66,7 +66,7 @@ def test_each_label_has_its_own_map_over_the_photo(model: Model, split: Split) -
         small.thumbnail((48, 48))
         assert (thumbnail.width, thumbnail.height) == small.size == opened(thumbnail.overlay).size
         assert difference(opened(thumbnail.photo), small) < 12  # of JPEG
-        expected = attention_maps(model.forward, model.card, image, labels=[model.card.classes[k]]).maps[0]
+        ((_, _, expected),) = attention_maps(model.forward, model.card, image, labels=[model.card.classes[k]])
         assert difference(opened(thumbnail.overlay), attention_over(small, expected)) < 12
     assert drawn.pictures[3, 1].photo == drawn.pictures[3, 5].photo
     assert drawn.pictures[3, 1].overlay != drawn.pictures[3, 5].overlay
