@@ -49,8 +49,7 @@ def extend_command(
     batch_size: BatchSize = 32,
     workers: Workers = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Directory of the new run; RUN-CLASS unless given."),
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Directory of the new run; RUN-CLASS unless given.")
     ] = None,
     json: Json = False,
 ) -> None:

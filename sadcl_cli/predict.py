@@ -79,8 +79,7 @@ def predict(
     append: Annotated[bool, typer.Option("--append", help="Add to the tags that a text has already.")] = False,
     underscore: Annotated[bool, typer.Option("--underscore", help="Write _ for a space in these texts.")] = False,
     annotate: Annotated[
-        Path | None,
-        typer.Option("--annotate", metavar="DIR", help="Draw pictures with the labels and where they were seen."),
+        Path | None, typer.Option("--annotate", metavar="DIR", help="Draw pictures with the labels and where they were seen.")
     ] = None,
     sort: Annotated[
         Path | None, typer.Option("--sort", metavar="DIR", help="Make a folder for each label, with links to its images.")

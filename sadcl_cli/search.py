@@ -31,8 +31,7 @@ def search(
         str | None, typer.Option("--label", "-l", metavar="CLASS", help="Compare what this label looks like, not whole images.")
     ] = None,
     index: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Folder that sadcl embed wrote; that of the run unless given."),
+        Path | None, typer.Option("--index", metavar="DIR", help="Folder that sadcl embed wrote; that of the run unless given.")
     ] = None,
     prototype: Annotated[
         bool, typer.Option("--prototype", help="With --label and no image: compare with the prototype that the model learned.")

@@ -8,25 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sadcl_cli import options
 from sadcl_cli.console import counting, say, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
-from sadcl_cli.options import (
-    MOST,
-    BatchSize,
-    Classes,
-    Data,
-    Device,
-    ImgSize,
-    Json,
-    Limit,
-    Output,
-    Split,
-    Threshold,
-    Weights,
-    Workers,
-    complete_run,
-    takes_verbosity,
-)
 
 if TYPE_CHECKING:
     from sadcl_core.inference.load import Model
@@ -46,8 +30,14 @@ def visualize() -> None:
 
 
 @app.command()
-@takes_verbosity
-def prototypes(weights: Weights = None, classes: Classes = "", output: Output = None, seed: Seed = 0, json: Json = False) -> None:
+@options.takes_verbosity
+def prototypes(
+    weights: options.Weights = None,
+    classes: options.Classes = "",
+    output: options.Output = None,
+    seed: Seed = 0,
+    json: options.Json = False,
+) -> None:
     """Draw the class prototypes: t-SNE, cosines and the classes most alike; --json: the nearest of each class."""
     target = _place(output, "prototypes")
     model = open_model(weights, device="cpu", classes=classes)
@@ -61,29 +51,29 @@ def prototypes(weights: Weights = None, classes: Classes = "", output: Output = 
 
 
 @app.command()
-@takes_verbosity
+@options.takes_verbosity
 def embeddings(
-    weights: Weights = None,
-    classes: Classes = "",
+    weights: options.Weights = None,
+    classes: options.Classes = "",
     against: Annotated[
         list[Path] | None,
         typer.Option(
             "--against",
             metavar="RUN_OR_FILE",
             help="Another model beside it, such as one trained without contrastive losses. May be repeated.",
-            autocompletion=complete_run,
+            autocompletion=options.complete_run,
         ),
     ] = None,
-    data: Data = None,
-    split: Split = None,
-    limit: Limit = 1000,
-    img_size: ImgSize = None,
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    workers: Workers = None,
-    output: Output = None,
+    data: options.Data = None,
+    split: options.Split = None,
+    limit: options.Limit = 1000,
+    img_size: options.ImgSize = None,
+    batch_size: options.BatchSize = 32,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    output: options.Output = None,
     seed: Seed = 0,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Draw t-SNE of the label features of active labels, before and after projection, coloured by class."""
     from sadcl_core.inference.load import find_card
@@ -112,23 +102,25 @@ def embeddings(
 
 
 @app.command()
-@takes_verbosity
+@options.takes_verbosity
 def attention(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Images, in every form that predict takes.")],
-    weights: Weights = None,
-    classes: Classes = "",
+    weights: options.Weights = None,
+    classes: options.Classes = "",
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", metavar="CLASS", help="Class to show. May be repeated.")
     ] = None,
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="A,B", help="Classes to show; those above their threshold unless given.")
     ] = None,
-    threshold: Threshold = None,
-    topk: Annotated[int | None, typer.Option("--topk", min=1, max=MOST, help="The k best labels, whatever their score.")] = None,
-    limit: Limit = None,
-    img_size: ImgSize = None,
-    device: Device = "auto",
-    output: Output = None,
+    threshold: options.Threshold = None,
+    topk: Annotated[
+        int | None, typer.Option("--topk", min=1, max=options.MOST, help="The k best labels, whatever their score.")
+    ] = None,
+    limit: options.Limit = None,
+    img_size: options.ImgSize = None,
+    device: options.Device = "auto",
+    output: options.Output = None,
 ) -> None:
     """Draw over each image where its labels were read from: all labels above their threshold."""
     from itertools import islice
@@ -165,8 +157,8 @@ def attention(
 
 
 @app.command()
-@takes_verbosity
-def curves(weights: Run = None, output: Output = None) -> None:
+@options.takes_verbosity
+def curves(weights: Run = None, output: options.Output = None) -> None:
     """Draw every loss, the EMA mAP and the learning rate over the epochs, each on an axis of its own."""
     from sadcl_core.plots.curves import plot_curves
     from sadcl_core.runs.run_directory import RunDirectory, last_finished_run, read_status
@@ -180,13 +172,13 @@ def curves(weights: Run = None, output: Output = None) -> None:
 
 
 @app.command("co-occurrence")
-@takes_verbosity
+@options.takes_verbosity
 def co_occurrence(
-    weights: Weights = None,
-    classes: Classes = "",
-    data: Data = None,
+    weights: options.Weights = None,
+    classes: options.Classes = "",
+    data: options.Data = None,
     split: Annotated[str, typer.Option("--split", help="Split to count in.")] = "train",
-    output: Output = None,
+    output: options.Output = None,
 ) -> None:
     """Draw which labels come together: of the images with one label, the share that has another."""
     from sadcl_core.inference.load import find_card
@@ -200,19 +192,19 @@ def co_occurrence(
 
 
 @app.command()
-@takes_verbosity
+@options.takes_verbosity
 def thresholds(
-    weights: Weights = None,
-    classes: Classes = "",
-    data: Data = None,
-    split: Split = None,
-    limit: Limit = None,
-    img_size: ImgSize = None,
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    workers: Workers = None,
-    output: Output = None,
-    json: Json = False,
+    weights: options.Weights = None,
+    classes: options.Classes = "",
+    data: options.Data = None,
+    split: options.Split = None,
+    limit: options.Limit = None,
+    img_size: options.ImgSize = None,
+    batch_size: options.BatchSize = 32,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    output: options.Output = None,
+    json: options.Json = False,
 ) -> None:
     """Draw precision against recall of every class, and F1 against the threshold; --json: the best thresholds."""
     target = _place(output, "thresholds")
@@ -228,17 +220,17 @@ def thresholds(
 
 
 @app.command()
-@takes_verbosity
+@options.takes_verbosity
 def predictions(
-    weights: Weights = None,
-    classes: Classes = "",
-    data: Data = None,
-    split: Split = None,
+    weights: options.Weights = None,
+    classes: options.Classes = "",
+    data: options.Data = None,
+    split: options.Split = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Images to draw.")] = 24,
-    threshold: Threshold = None,
-    img_size: ImgSize = None,
-    device: Device = "auto",
-    output: Output = None,
+    threshold: options.Threshold = None,
+    img_size: options.ImgSize = None,
+    device: options.Device = "auto",
+    output: options.Output = None,
 ) -> None:
     """Draw held-out images with their predicted labels beside the true ones."""
     target = _place(output, "predictions")
@@ -251,7 +243,7 @@ def predictions(
 
 
 @app.command()
-@takes_verbosity
+@options.takes_verbosity
 def batches(
     weights: Run = None,
     stage: Annotated[str | None, typer.Option("--stage", help="Of the run; all that were trained unless given.")] = None,

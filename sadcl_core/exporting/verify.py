@@ -85,11 +85,7 @@ class Verification:
 
 
 def verify(
-    model: Model,
-    exported: Runner,
-    sources: Sequence[ImageSource],
-    *,
-    progress: Progress | None = None,
+    model: Model, exported: Runner, sources: Sequence[ImageSource], *, progress: Progress | None = None
 ) -> Verification | None:
     """Predict images with both models and compare the probabilities.
 

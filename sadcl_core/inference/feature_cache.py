@@ -113,10 +113,7 @@ class FeatureCache:
         key = id(split.manifest), split.name
         if key not in self._contents:
             paths = [split.manifest.description.root / image for image in split]
-            self._contents[key] = (
-                split,
-                content_hashes(self.store.root, paths, read=self.read),
-            )
+            self._contents[key] = (split, content_hashes(self.store.root, paths, read=self.read))
         return self._contents[key][1]
 
     def count(self, views: Mapping[Split, Sequence[str]]) -> int:

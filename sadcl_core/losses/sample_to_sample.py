@@ -22,11 +22,7 @@ from sadcl_core.losses.precision import at_least_float32
 
 
 def sample_to_sample_loss(
-    embeddings: Tensor,
-    labels: Tensor,
-    temperature: float = 0.2,
-    bank: Tensor | None = None,
-    bank_labels: Tensor | None = None,
+    embeddings: Tensor, labels: Tensor, temperature: float = 0.2, bank: Tensor | None = None, bank_labels: Tensor | None = None
 ) -> Tensor:
     """Sample-to-sample loss of one batch.
 

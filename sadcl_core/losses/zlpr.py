@@ -17,11 +17,7 @@ from sadcl_core.losses.precision import at_least_float32
 
 
 def zlpr_loss(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    active_weights: Tensor | None = None,
-    inactive_weights: Tensor | None = None,
+    logits: Tensor, targets: Tensor, *, active_weights: Tensor | None = None, inactive_weights: Tensor | None = None
 ) -> Tensor:
     """Mean ZLPR loss over images.
 

@@ -142,11 +142,7 @@ def start_run(
 
 
 def resume_run(
-    resumed: Resumed,
-    manifest: Manifest,
-    *,
-    listen: Listener = ignore,
-    recipe_class: type[TrainingRecipe] = TrainingRecipe,
+    resumed: Resumed, manifest: Manifest, *, listen: Listener = ignore, recipe_class: type[TrainingRecipe] = TrainingRecipe
 ) -> TrainingResult:
     """Go on with a run as if it had never stopped.
 
@@ -167,10 +163,7 @@ def resume_run(
         manifest = used_part(manifest, config)
         refuse_other_data(card, manifest)
         shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
-        data = {
-            "manifest": folder,
-            "workers": card.workers if config.data.workers is None and shards else config.data.workers,
-        }
+        data = {"manifest": folder, "workers": card.workers if config.data.workers is None and shards else config.data.workers}
         config = config.model_copy(update={"data": config.data.model_copy(update=data)})
         check_stages(config)
         device, precision = choose_compute(config)
