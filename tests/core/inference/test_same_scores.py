@@ -184,7 +184,7 @@ def test_same_image_same_scores(model: Model, folder: Path, reference: Outcomes,
 
 def test_the_exported_model_has_them_within_a_thousandth(exported: Export, folder: Path, reference: Outcomes) -> None:
     model = load(exported.path)
-    for prediction in model.iter_predict(open_images([folder]), batch_size=3):
+    for prediction in model.iter_predict(open_images([folder]), batch_size=3, workers=2):
         name = Path(str(prediction.image)).name
         assert bool(prediction.error) == (name in BROKEN)
         if not prediction.error:
