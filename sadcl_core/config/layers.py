@@ -241,6 +241,8 @@ def describe(node: Mapping[str, Any]) -> str:
     kind = str(node.get("type"))
     if kind in ("integer", "number"):
         return _describe_number(node, whole=kind == "integer")
+    if kind == "array":
+        return f"a list, each of it {describe(node['items'])}"
     words = {"boolean": "true or false", "null": "null", "object": "a table of settings"}
     none = ", or '' for none" if node.get("default") == "" else ""
     return words.get(kind, str(node["description"]) if "pattern" in node else f"text{none}")

@@ -35,6 +35,7 @@ PAPERS = {
     "MS-CMA": "You et al., Cross-Modality Attention with Semantic Graph Embedding, AAAI 2020, arXiv 1912.07872",
     "CCD": "Liu et al., Contextual Debiasing for Visual Recognition with Causal Mechanisms, CVPR 2022",
     "CPCL": "Zhou et al., Category Prototype Compositional Learning, TCSVT 2022",
+    "MCAR": "Gao and Zhou, Learning to Discover Multi-Class Attentional Regions, TIP 2021, arXiv 2007.01755",
     "RNN-Att": "Wang et al., Recurrently Discovering Attentional Regions, ICCV 2017, arXiv 1711.02816",
     "TDRG": "Zhao et al., Transformer-based Dual Relation Graph, ICCV 2021, arXiv 2110.04722",
 }
@@ -102,6 +103,7 @@ def _layer(
     bank_slots: int = 0,
     views: int = 1,
     known_share: float = 0.0,
+    second_look: int = 0,
     loss: Layer | None = None,
 ) -> Layer:
     """Return every setting that tells methods apart, zeros included."""
@@ -114,7 +116,7 @@ def _layer(
         }
         for name in RunConfig().stages
     }
-    model: dict[str, Any] = {"head": head}
+    model: dict[str, Any] = {"head": head, "second_look": second_look}
     if options:
         model["heads"] = {head: dict(options)}
     return {"model": model, "loss": {"sample_to_sample": {"bank_slots": bank_slots}, **(loss or {})}, "stages": stages}
@@ -211,6 +213,11 @@ METHODS: dict[str, Method] = {
         "distances of class features to compositions with prototypes",
         "CPCL",
         _layer("cpcl", first={**CLASSIFICATION, "hinge": 1.0}),
+    ),
+    "mcar": Method(
+        "a second look at the regions of the best classes; the larger score counts",
+        "MCAR",
+        _layer("pooled", {"pooling": "max"}, first={**CLASSIFICATION, "auxiliary": 1.0}, second_look=4),
     ),
     "rnn-att": Method(
         "an LSTM looks at one window of the map after the other (our reading)",

@@ -109,6 +109,13 @@ class ModelSection(Section):
         "none",
         description="linear layer on the pooled feature whose logits are added to the head's, which start at zero; its pooling",
     )
+    second_look: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="MCAR: regions of the best classes that are cut out of an image and go through the network again, beside the "
+        "image; 0: none",
+    )
     projection_width: int = Field(1024, ge=1, le=WIDEST, description="P, width of the embeddings the contrastive losses compare")
 
 

@@ -49,7 +49,7 @@ def score_split(
     attention = None if model.resize or cannot_be_localised(split) else LocalisationObserver(split)  # boxes are of whole images
     cosines = SimilarityObserver(model.classifier, count) if similarity and card.has_prototypes else None
     observers: list[Observer] = [observer for observer in (attention, cosines) if observer is not None]
-    as_stored = model.tta == "none" and not model.resize
+    as_stored = model.tta == "none" and not model.resize and not card.model.second_look
     with open_stored(model, split, limit=limit) if as_stored else nullcontext() as features:
         scored = score(
             model.classifier,

@@ -127,11 +127,9 @@ def export(
     missing = [name for name in chosen.packages if find_spec(name) is None]
     if missing:
         raise MachineError(f"This needs {', '.join(missing)}, which is not installed: pip install {chosen.install}")
-    if run_or_file is not None and is_onnx(Path(run_or_file)):
-        raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
     if int8 and target != "onnx":
         raise UsageError(f"--int8 is for the ONNX file, not for {target}. Leave one of both out.")
-    file = find_card(run_or_file, classes=classes, img_size=img_size)
+    file = _find(run_or_file, classes=classes, img_size=img_size)
     path = file.folder("export") / chosen.name if output is None else Path(output)
     _refuse_place(path, Path(chosen.name).suffix)
     may_fail = not int8 and data is None and split is None
@@ -183,6 +181,19 @@ def _open(
         if not may_fail:
             raise
         return None, str(error)
+
+
+def _find(run_or_file: str | Path | None, **about: Any) -> ModelFile:
+    """Return the model file that is exported, or raise a UsageError if it cannot be."""
+    if run_or_file is not None and is_onnx(Path(run_or_file)):
+        raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
+    file = find_card(run_or_file, **about)
+    if file.card.model.second_look:
+        raise UsageError(
+            f"{file.path} looks at regions of an image again (model.second_look), which no exported file can. Export a model "
+            "without it."
+        )
+    return file
 
 
 def _refuse_place(path: Path, suffix: str) -> None:

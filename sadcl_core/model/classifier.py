@@ -20,6 +20,7 @@ from sadcl_core.model.heads.interface import HeadInputs, HeadOutput
 from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.initialise import build
 from sadcl_core.model.label_facts import label_facts
+from sadcl_core.model.second_look import BRANCH, best_regions, cut
 from sadcl_core.model.word_vectors import word_vectors
 from sadcl_core.registry import HEADS, resolve, suggest
 
@@ -70,6 +71,7 @@ class Classifier(nn.Module):
         """
         super().__init__()
         head = resolve(HEADS, config.head, kind="head")
+        self.second_look = config.second_look
         self.backbone = Backbone(
             config.backbone,
             stride=config.stride,
@@ -173,9 +175,36 @@ class Classifier(nn.Module):
         return self.head if self.global_branch is None and isinstance(self.head, PooledHead) else self.global_branch
 
     def forward(self, images: Inputs, *, need_attention: bool = False, known: Tensor | None = None) -> ClassifierOutput:
-        """Return `classify(features(images))` for images (B, 3, H, W), normalised, or for the maps of its frozen layers."""
-        maps = self.backbone.trained_part(images) if isinstance(images, tuple) else self.features(images)
-        return self.classify(maps, need_attention=need_attention, known=known)
+        """Return `classify(features(images))` for images (B, 3, H, W), normalised, or for the maps of its frozen layers.
+
+        Raises:
+            UsageError: maps are given to a network that looks at parts of the images again.
+        """
+        if not self.second_look:
+            maps = self.backbone.trained_part(images) if isinstance(images, tuple) else self.features(images)
+            return self.classify(maps, need_attention=need_attention, known=known)
+        if isinstance(images, tuple):
+            raise UsageError("model.second_look needs the images, and features alone are there. Set it to 0.")
+        return self._look_twice(images, need_attention=need_attention, known=known)
+
+    def _look_twice(self, images: Tensor, *, need_attention: bool, known: Tensor | None) -> ClassifierOutput:
+        """Return the result for images with the logits of their regions as a branch; in use the larger logits count."""
+        output = self.classify(self.features(images), need_attention=True, known=known)
+        assert output.attention is not None, "asked for"
+        height, width = images.shape[-2:]
+        windows = best_regions(
+            output.attention.detach(), output.logits.detach(), count=self.second_look, size=(int(height), int(width))
+        )
+        count = windows.shape[1]
+        repeated = None if known is None else known.repeat_interleave(count, dim=0)
+        again = self.classify(self.features(cut(images, windows)), known=repeated)
+        local = again.logits.unflatten(0, (-1, count)).amax(dim=1)
+        return replace(
+            output,
+            logits=output.logits if self.training else torch.maximum(output.logits, local),
+            attention=output.attention if need_attention else None,
+            auxiliary={**output.auxiliary, BRANCH: local},
+        )
 
     def project(self, features: Tensor) -> Tensor:
         """Return embeddings (..., P) of length 1 of label features (..., D); the contrastive losses compare them."""

@@ -104,7 +104,8 @@ def check_stages(config: RunConfig) -> None:
         )
     for name, stage in config.stages.items():
         for loss in stage.weights:
-            _check_loss(name, loss, head, options)
+            _check_loss(name, loss, config.model, options)
+        _check_second_look(name, stage, config)
         _check_added(name, stage, config)
         if stage.known_share:
             _check_known(name, stage, head)
@@ -114,12 +115,12 @@ def check_stages(config: RunConfig) -> None:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
 
 
-def _check_loss(name: str, loss: str, head: str, options: Section) -> None:
+def _check_loss(name: str, loss: str, model: ModelSection, options: Section) -> None:
     """Raise a UsageError if a loss of a stage is unknown, or reads what the head does not give."""
     if loss not in TERMS:
         raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
-    kind = resolve(HEADS, head, kind="head")
-    if loss == "auxiliary" and not any(kind.AUXILIARY.values()):
+    head, kind = model.head, resolve(HEADS, model.head, kind="head")
+    if loss == "auxiliary" and not (any(kind.AUXILIARY.values()) or model.second_look):
         raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
     if TERMS[loss].measures - kind.measured(options):
         raise UsageError(f"Stage {name}: the head {head} with its options has nothing for the loss {loss}. Leave it out.")
@@ -156,6 +157,21 @@ def _check_known(name: str, stage: StageSection, head: str) -> None:
                 f"Stage {name}: the loss {loss} would count the labels that known_share reveals as not annotated. Set "
                 f"stages.{name}.known_share=0, or take another loss."
             )
+
+
+def _check_second_look(name: str, stage: StageSection, config: RunConfig) -> None:
+    """Raise a UsageError if a stage cannot look at regions of its images again, or learns nothing from them."""
+    if not (config.model.second_look and stage.weights):
+        return
+    if config.features.once:
+        raise UsageError(
+            "model.second_look cuts regions out of images, which a run on features does not see. Leave one of both out."
+        )
+    if "auxiliary" not in stage.weights:
+        raise UsageError(
+            f"Stage {name}: what model.second_look sees is learned by the loss auxiliary. Give it a weight: "
+            f"--set stages.{name}.losses.auxiliary=1."
+        )
 
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:

@@ -26,6 +26,7 @@ from sadcl_core.errors import DivergedError
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.known_labels import reveal
 from sadcl_core.model.memory_bank import MemoryBank, confident
+from sadcl_core.model.second_look import BRANCH
 from sadcl_core.runtime.distributed import all_gather, all_gather_with_grad, all_reduce
 
 Counted = Literal["known", "active", "images"]  # what a term is a mean over
@@ -83,8 +84,8 @@ def _asymmetric(inputs: LossInputs) -> Tensor:
 
 
 def _auxiliary(inputs: LossInputs) -> Tensor:
-    weights = inputs.classifier.head.AUXILIARY
-    terms = [weight * _classification(inputs, inputs.output.auxiliary[name]) for name, weight in weights.items() if weight]
+    weights, branches = {**inputs.classifier.head.AUXILIARY, BRANCH: 1.0}, inputs.output.auxiliary
+    terms = [weight * _classification(inputs, branches[name]) for name, weight in weights.items() if weight and name in branches]
     return torch.stack(terms).sum()
 
 

@@ -356,7 +356,7 @@ SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mu
 # one method of each head, and those whose stages have losses of their own
 TRIED = (
     *("baseline-contrastive", "linear-probe", "mulcon", "query2label-self-attention", "csra", "ml-decoder", "dsdl", "add-gcn"),
-    *("kggr", "c-tran", "tdrg", "adahgnn", "sst", "p-gcn", "ms-cma", "ccd", "cpcl", "rnn-att"),
+    *("kggr", "c-tran", "tdrg", "adahgnn", "sst", "p-gcn", "ms-cma", "ccd", "cpcl", "rnn-att", "mcar"),
 )
 
 

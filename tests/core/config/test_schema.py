@@ -350,6 +350,7 @@ def test_without_pretrained_weights_nothing_is_frozen_unless_asked() -> None:
         ("ccd", "debiased", {"asymmetric": 1}, {"asymmetric": 1}),
         ("cpcl", "cpcl", {"asymmetric": 1, "hinge": 1}, {}),
         ("rnn-att", "rnn_att", {"asymmetric": 1, "penalty": 0.1}, {}),
+        ("mcar", "pooled", {"asymmetric": 1, "auxiliary": 1}, {}),
     ],
 )
 def test_what_each_method_is(method: str, head: str, first: dict[str, float], second: dict[str, float]) -> None:

@@ -155,6 +155,14 @@ def test_revealed_labels_are_refused_where_they_would_be_lost(head: str, loss: s
         check_stages(RunConfig.model_validate({"model": {"head": head}, "stages": {"classification": stage}}))
 
 
+def test_a_second_look_needs_images_and_a_loss() -> None:
+    twice: dict[str, Any] = {"model": {"head": "pooled", "second_look": 2}}
+    with pytest.raises(UsageError, match="which a run on features does not see"):
+        check_stages(RunConfig.model_validate({**twice, "features": {"once": True}}))
+    with pytest.raises(UsageError, match=r"--set stages.classification.losses.auxiliary=1"):
+        check_stages(RunConfig.model_validate(twice))
+
+
 def test_two_views_of_a_batch_are_different_views_of_the_cache(manifest: Manifest) -> None:
     loss = {"losses": {"asymmetric": 1.0, "image_to_image": 0.5}, "views": 2, "augment": "flip-and-crop"}
     heard: list[Event] = []
