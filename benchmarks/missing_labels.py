@@ -1,11 +1,11 @@
 """Classification losses where labels are missing. Run: python benchmarks/missing_labels.py RUN -o FILE.
 
 RUN was trained with --frozen: its features are there, and are pooled and projected on their first 256 principal components. Every
-loss fits one linear layer to them (L-BFGS on all images at once, an L2 penalty) with 100, 50 and 10 % of the labels left, several
+loss fits one linear layer to them (L-BFGS on all images at once, an L2 penalty) with 100, 50 and 10 % of the labels left, five
 seeds each; a seed hides other labels. Hidden labels are unknown, or stand as inactive, as where annotators overlooked them. The
 strength of the penalty is chosen by the labels left of every fifth training image. A row of FILE is a layer: interpolated mAP in
 percent over all classes and over those with ten or more active held-out images. Rows that are there are kept, so the same command
-goes on after an interruption; in the end it prints the table.
+goes on after an interruption; in the end it prints the table, and the differences to `asymmetric` with the same labels hidden.
 """
 
 from __future__ import annotations
@@ -142,6 +142,24 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def differences(rows: list[dict[str, str]], baseline: str = "asymmetric") -> str:
+    """Mean difference to the baseline with the same labels hidden, and in how many seeds it is above 0, in Markdown."""
+    maps = {(row["hidden"], row["left"], row["loss"], row["seed"]): float(row["all"]) for row in rows}
+    columns = [(hidden, str(left)) for hidden, left in product(HIDDEN, LEFT) if left < 1]
+    lines = [
+        "| loss | " + " | ".join(f"{hidden}, {float(left):.0%} left" for hidden, left in columns) + " |",
+        "| --- | " + " | ".join("---" for _ in columns) + " |",
+    ]
+    for loss in dict.fromkeys(row["loss"] for row in rows if row["loss"] != baseline):
+        cells = []
+        for column in columns:
+            seeds = [seed for *key, name, seed in maps if tuple(key) == column and name == loss]
+            paired = [maps[*column, loss, seed] - maps[*column, baseline, seed] for seed in seeds]
+            cells.append(f"{statistics.mean(paired):+.1f} ({sum(value > 0 for value in paired)} of {len(paired)})")
+        lines.append(f"| `{loss}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Train what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -183,7 +201,7 @@ def main() -> None:
                 if len(rows) == 1:
                     writer.writeheader()
                 writer.writerow(rows[-1])
-    print(table(rows))
+    print(table(rows), differences(rows), sep="\n\n")
 
 
 if __name__ == "__main__":

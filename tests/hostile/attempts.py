@@ -114,6 +114,10 @@ SLOTS: dict[str, tuple[str, Words]] = {
     "train-pretrained": ("p.pth", ("train", "coco", "--data", "my-coco", "--pretrained", "p.pth", *FRESH)),
     "train-safetensors": ("p.safetensors", ("train", "coco", "--data", "my-coco", "--pretrained", "p.safetensors", *FRESH)),
     "train-init": ("m.safetensors", ("train", "coco", "--data", "my-coco", "--init-from", "m.safetensors", *QUICK)),
+    "train-prior": (
+        "m.safetensors",
+        ("train", "coco", "--data", "my-coco", "--set", "loss.selective.prior_model=m.safetensors", *QUICK),
+    ),
     **{f"import-{end}": (f"p.{end}", ("import", f"p.{end}", "--classes", "a,b", "-o", "out")) for end in ("pth", "safetensors")},
     "predict-checkpoint": ("p.pth", ("predict", PICTURE, "-w", "p.pth", "--classes", "a,b", "--img-size", "64")),
     "train-checkpoint": ("p.pth", ("train", "--print-config", "--init-from", "p.pth", "--init-classes", "a,b")),
