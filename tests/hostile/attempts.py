@@ -25,6 +25,7 @@ FRESH = ("--backbone", "test_resnet", "--img-size", "64", "--epochs", "1", "--ba
 TRAIN = ("train", "coco", "--data", "my-coco", "--no-pretrained", *FRESH)
 COMPARE = ("compare", "coco", "--data", "my-coco", "--seeds", "1", "--no-pretrained", *FRESH, "-o", "out")
 SCORES = ("eval", "--scores", "s.npz", "--bootstrap", "0")
+EXTEND = ("extend", RUN, "--add", "otter", "--limit", "10", *QUICK)
 EXPORT = ("export", "onnx", "--verify", "0")
 FOLDERS = ("--txt-dir", "--annotate", "--sort")  # options of predict that fill one
 
@@ -74,6 +75,12 @@ SLOTS: dict[str, tuple[str, Words]] = {
     "search-labels": (f"{INDEX}/label_features.parquet", ("search", "--label", "one")),
     "search-vectors": (f"{INDEX}/label_embeddings.npy", ("search", "--label", "one")),
     "search-output": ("out.png", ("search", "--label", "one", "-o", "out.png")),
+    "suggest": ("x.jpg", ("suggest", RUN, "x.jpg", *QUICK)),
+    "suggest-output": ("out.csv", ("suggest", RUN, "pics", "-o", "out.csv", *QUICK)),
+    "extend": ("x.jpg", (*EXTEND, "x.jpg", PICTURE)),
+    "extend-run": (f"{RUN}/run.json", (*EXTEND, "pics")),
+    "extend-config": (f"{RUN}/config.yaml", (*EXTEND, "pics")),
+    "extend-output": ("out", (*EXTEND, "pics", "-o", "out")),
     "export": ("out.onnx", (*EXPORT, "-o", "out.onnx")),
     "attention": ("x.png", ("visualize", "attention", "x.png")),
     "attention-output": ("out.png", ("visualize", "attention", PICTURE, "-o", "out.png")),
@@ -138,6 +145,8 @@ OPTIONS: dict[Words, Words] = {
     ("search", "--device", "cpu"): ("--label", "--index", "-o"),
     ("search", "--label", "one"): ("--count", "-w"),
     ("search", "--duplicates"): ("--min-cosine",),
+    (*EXTEND, "pics"): ("--add", "--negatives", "--data", "--limit", "--steps", "-o"),
+    ("suggest", RUN, "pics", *QUICK): ("--count", "--format", "-o"),
     EXPORT: ("--for", "--img-size", "--split", "-o"),
     COMPARE: ("--methods", "--seeds", "--size", "--limit", "--cache"),
     ("cache",): ("--cache", "--clear"),
