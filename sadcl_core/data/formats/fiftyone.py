@@ -5,7 +5,8 @@
                                   "ground_truth": {"_cls": "Classifications", "classifications": [{"label": "cat"}]}}]}
     data/a.jpg
 
-An image whose label is null was not annotated and is left out. A field whose labels carry a confidence is a model's, not read.
+An image whose label is null was not annotated and is left out. A field whose labels all carry a
+confidence is a model's, and read only where it is named.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _listing(path: Path, chosen: str) -> Listing:
 
 
 def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
-    fields = [name for sample in samples for name, value in sample.items() if isinstance(value, dict) and _holds_labels(value)]
+    tables = [(name, value) for sample in samples for name, value in sample.items() if isinstance(value, dict)]
+    of_people = {name for name, value in tables if _holds_labels(value) and not _is_predicted(value)} | {chosen}
+    fields = [name for name, value in tables if name in of_people and _holds_labels(value)]
     field = choose(fields, chosen, FIELDS, path, "field")
     others = sorted(set(fields) - {field})
     notes = [f"labels from {field}", *([f"other fields that were not read: {', '.join(others)[:200]}"] if others else [])]
@@ -57,11 +60,13 @@ def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
 
 
 def _holds_labels(value: dict[str, Any]) -> bool:
-    if not ("label" in value or any(isinstance(value.get(name), list) for name in LISTS)):
-        return False
+    return "label" in value or any(isinstance(value.get(name), list) for name in LISTS)
+
+
+def _is_predicted(value: dict[str, Any]) -> bool:
+    """Return True for labels that each carry a confidence: a model says how sure it is, a person does not."""
     inner = next((value[name] for name in LISTS if isinstance(value.get(name), list)), [value])
-    sure = [isinstance(one, dict) and isinstance(one.get("confidence"), int | float) for one in inner]
-    return not (sure and all(sure))  # a model says how sure it is, a person does not
+    return bool(inner) and all(isinstance(one, dict) and isinstance(one.get("confidence"), int | float) for one in inner)
 
 
 def _split(sample: dict[str, Any]) -> str:

@@ -130,3 +130,6 @@ def test_suggestions_alone_are_no_labels(suggestions: Suggestions, folder: Path,
     write_tasks(suggestions, form, path)
     with pytest.raises(DataError):
         read_back(path, folder, tmp_path / "prepared")
+    if form == "fiftyone":  # unless they are named as the labels
+        named = prepare([str(path)], data=folder, output=tmp_path / "named", split="train", label_column="predictions").manifest
+        assert len(named) == 5
