@@ -36,7 +36,7 @@ def extend_command(
         typer.Option(
             "--steps",
             min=0,
-            max=100_000,
+            max=1000,
             help="Steps in which the new rows are trained; unless given none where a linear layer is solved, else 60.",
         ),
     ] = None,
