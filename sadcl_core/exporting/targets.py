@@ -107,11 +107,11 @@ def write_openvino(model: Model, folder: Path) -> Runner:
 
     source = _made(folder) / "model.onnx"
     write_file(model, source)
-    network = openvino.convert_model(source)
-    source.unlink()
+    network = openvino.Core().read_model(source)  # convert_model would tell its makers of it
     for key, value in metadata(model).items():
         network.set_rt_info(value, key.split() if key.startswith("model_info ") else ["sadcl", key])
     openvino.save_model(network, folder / "model.xml", compress_to_fp16=False)
+    source.unlink()
     compiled = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def score(images: list[npt.NDArray[np.uint8]]) -> Floats:
