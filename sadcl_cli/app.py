@@ -29,6 +29,7 @@ from sadcl_cli import (
     search,
     serve,
     suggest,
+    sweep,
     train,
     visualize,
 )
@@ -138,6 +139,7 @@ app = typer.Typer(
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("eval", cls=evaluate.EvaluateCommand)(evaluate.evaluate_command)
 app.command("predict", cls=predict.PredictCommand)(predict.predict)
 app.command("embed")(embed.embed)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
     from sadcl_core.evaluation.two_models import compare_models
     from sadcl_core.experiments.compare import compare
+    from sadcl_core.experiments.sweep import sweep
     from sadcl_core.exporting.export import export
     from sadcl_core.inference.feature_store import clear_features, stored_features
     from sadcl_core.inference.load import Model, load
@@ -60,6 +61,7 @@ _PUBLIC: dict[str, str] = {
     "serve": "sadcl_core.serving.serve",
     "stored_features": "sadcl_core.inference.feature_store",
     "suggest": "sadcl_core.inference.suggest",
+    "sweep": "sadcl_core.experiments.sweep",
     "train": "sadcl_core.training.train",
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "serve",
     "stored_features",
     "suggest",
+    "sweep",
     "train",
 ]
 

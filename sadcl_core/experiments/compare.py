@@ -19,6 +19,7 @@ from sadcl_core.training.train import find_data, refuse_missing
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
+    from sadcl_core.experiments.plan import Plan
     from sadcl_core.experiments.tables import Comparison
     from sadcl_core.runtime.progress import StagedProgress
 
@@ -72,7 +73,7 @@ def compare(
         >>> comparison.folder / "comparison.png"  # doctest: +SKIP
         PosixPath('runs/compare-digits/comparison.png')
     """
-    names, numbers = _methods(methods, ablation=ablation), _seeds(seeds)
+    names, numbers = _methods(methods, ablation=ablation), read_seeds(seeds)
     for name in ("method", "seed"):
         if flags.get(name) is not None:
             raise UsageError(f"A comparison has several: give {name}s instead of {name}.")
@@ -81,14 +82,20 @@ def compare(
     manifest = find_data(dataset, data, listen=listen, progress=progress)
 
     from sadcl_core.experiments.plan import plan
-    from sadcl_core.experiments.run import run_plan
-    from sadcl_core.experiments.tables import save_comparison
-    from sadcl_core.plots.comparison import plot_comparison
 
     planned = plan(layers, manifest, methods=names, seeds=numbers)
     folder = Path(output) if output else RUNS / safe_name(f"compare-{manifest.description.name}")
     listen(SettingsChosen(planned.runs[0].configured))
     listen(ComparisonPlanned(folder, len(planned.runs), len(planned.first_stages)))
+    return compare_runs(planned, manifest, folder, listen=listen)
+
+
+def compare_runs(planned: Plan, manifest: Manifest, folder: Path, *, listen: Listener = ignore) -> Comparison:
+    """Train and evaluate the runs of a plan that are not finished, and write their tables and figure; raises as `compare`."""
+    from sadcl_core.experiments.run import run_plan
+    from sadcl_core.experiments.tables import save_comparison
+    from sadcl_core.plots.comparison import plot_comparison
+
     comparison = run_plan(planned, manifest, folder, listen=listen)
     save_comparison(comparison)
     plot_comparison(
@@ -113,7 +120,7 @@ def _methods(methods: str | Sequence[str], *, ablation: bool) -> tuple[str, ...]
     return names
 
 
-def _seeds(seeds: int | str | Sequence[int]) -> list[int]:
+def read_seeds(seeds: int | str | Sequence[int]) -> list[int]:
     """Return the seeds: `3` is 1, 2, 3; `1,5` is 1 and 5, and so is a list of them."""
     parts: Sequence[Any] = [seeds]
     if isinstance(seeds, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -310,6 +310,62 @@ class ComparedRunTrained(Event):
     """A run of a comparison, or a shared first stage, is trained; its evaluation may follow."""
 
     run: RunDirectory
+
+
+@dataclass(frozen=True)
+class SweepPlanned(Event):
+    """A sweep begins or goes on.
+
+    Attributes:
+        folder: of the study and of the runs that follow it.
+        trials: that there are to be.
+        done: of them, before.
+        space: what is chosen, each as `KEY=LOW..HIGH` or `KEY=A,B`.
+        train_images: a trial is trained on.
+        judging_images: of the training split, that a trial is judged by.
+    """
+
+    folder: Path
+    trials: int
+    done: int
+    space: tuple[str, ...]
+    train_images: int
+    judging_images: int
+
+
+@dataclass(frozen=True)
+class HeldOutScored(Event):
+    """A model was scored in a trial; `interval` at 95 % of its mAP (interpolated, percent)."""
+
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """A trial of a sweep that is over.
+
+    Attributes:
+        number: from 0.
+        settings: values that were chosen, by their keys.
+        state: complete, pruned or diverged.
+        map: highest mAP (interpolated, percent) on the images that it was judged by; NaN before any epoch.
+        interval: of it, at 95 %.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    state: str
+    map: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TrialDone(Event):
+    """A trial of a sweep is over; `best` is the one with the highest mAP so far, None before there is one."""
+
+    trial: SweepTrial
+    trials: int
+    best: SweepTrial | None
 
 
 Listener = Callable[[Event], None]

@@ -1,0 +1,148 @@
+"""Settings that a sweep chooses, each with its range or its choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadcl_core.config.flags import FLAGS
+from sadcl_core.config.json_schema import check_settings
+from sadcl_core.config.layers import Layer, flatten, load_config_file, nest, parse_assignment
+from sadcl_core.config.schema import RunConfig
+from sadcl_core.errors import UsageError
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+WIDE = 10  # a range whose ends are so many times apart is searched by factors, not by differences
+FIRST = next(iter(RunConfig().stages))  # of which values are checked that are for every stage
+OWN = ("seed", "track", "data.train_split", "data.eval_split", "optim.time_budget")  # that a sweep sets itself
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting that is chosen.
+
+    Attributes:
+        key: dotted; `*` stands for every stage.
+        low: least value, None where there are `choices`; both ends are integers where the setting is one.
+        high: largest value.
+        choices: values, where it is no range.
+    """
+
+    key: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def log(self) -> bool:
+        """True where values are drawn by factors.
+
+        Example:
+            >>> Parameter("optim.weight_decay", 1e-4, 1e-2).log, Parameter("optim.warmup", 0.1, 0.3).log
+            (True, False)
+        """
+        return self.low is not None and self.high is not None and self.low > 0 and self.high / self.low >= WIDE
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        values = ",".join(map(str, self.choices)) if self.low is None else f"{self.low:g}..{self.high:g}"
+        return f"{self.key}={values}"
+
+    def includes(self, value: Any) -> bool:
+        """Return whether a value is one of those to choose from."""
+        if self.low is None or self.high is None:
+            return value in self.choices
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+def parse_parameter(text: str) -> Parameter:
+    """Read `KEY=LOW..HIGH` or `KEY=A,B,C`; KEY is a setting, or a flag such as lr.
+
+    Raises:
+        UsageError: it is neither, or there is no such setting.
+
+    Example:
+        >>> str(parse_parameter("lr=1e-4..1e-2")), parse_parameter("optim.patience=3,8").choices
+        ('stages.*.lr=0.0001..0.01', (3, 8))
+    """
+    key, equals, values = (part.strip() for part in text.partition("="))
+    flag = FLAGS.get(key.replace("-", "_"))
+    key = flag.setting if flag is not None and flag.setting else key.replace("-", "_")
+    if not equals or not values:
+        raise UsageError(f"--param {text[:60]!r} is not of the form KEY=LOW..HIGH or KEY=A,B. Write for example lr=1e-4..1e-2.")
+    if key in OWN:
+        raise UsageError(f"--param {key} cannot be chosen: a sweep sets it itself. Leave it out.")
+    if ends := re.fullmatch(rf"({NUMBER})\.\.({NUMBER})", values):
+        whole = all(re.fullmatch(r"[-+]?\d+", end) for end in ends.groups())
+        low, high = (int(end) if whole else float(end) for end in ends.groups())
+        if not low < high:
+            raise UsageError(f"--param {text[:60]!r}: {ends[1]} is not below {ends[2]}. Write the lower end first.")
+        parameter = Parameter(key, low, high)
+    else:
+        parts = [part.strip() for part in values.split(",")]
+        choices = tuple(next(iter(flatten(parse_assignment(f"{key.replace('*', FIRST)}={part}")).values())) for part in parts)
+        if len(choices) < 2 or len(set(map(repr, choices))) < len(choices):
+            raise UsageError(f"--param {text[:60]!r} has nothing to choose from. Write LOW..HIGH, or different values: A,B.")
+        parameter = Parameter(key, choices=choices)
+    for value in parameter.choices or (parameter.low, parameter.high):
+        check_settings([("--param", settings_layer({key: value}))])
+    return parameter
+
+
+def read_space(file: Path) -> list[str]:
+    """Return the lines of a YAML file as `--param` takes them: `lr: 1e-4..1e-2`, or a list of values.
+
+    Raises:
+        UsageError: it cannot be read, or has nothing but settings with their values.
+    """
+    lines = []
+    for key, value in flatten(load_config_file(file)).items():
+        lines.append(f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}")
+    return lines
+
+
+def settings_layer(values: Mapping[str, Any]) -> Layer:
+    """Return chosen values as nested settings.
+
+    Example:
+        >>> settings_layer({"stages.*.lr": 0.001})["stages"]["contrastive"]
+        {'lr': 0.001}
+    """
+    stages = RunConfig().stages
+    return nest({key.replace("*", stage): value for key, value in values.items() for stage in (stages if "*" in key else ("",))})
+
+
+def default_space(config: RunConfig, head_fields: Sequence[str]) -> tuple[Parameter, ...]:
+    """Return what is chosen unless said otherwise: rates, weight decay, dropout of the head, focusing of inactive labels.
+
+    Args:
+        config: of the recipe, in the middle of each range.
+        head_fields: names of the options of its head.
+
+    Example:
+        >>> [str(parameter) for parameter in default_space(RunConfig(), ["dropout"])][::2]
+        ['stages.classification.lr=5e-06..0.0005', 'optim.weight_decay=0.0005..0.05', 'loss.asymmetric.gamma_neg=0..4']
+    """
+    space = [_around(f"stages.{name}.lr", config.stages[name].lr) for name in config.used_stages]
+    if config.optim.weight_decay:
+        space.append(_around("optim.weight_decay", config.optim.weight_decay))
+    if "dropout" in head_fields:
+        space.append(Parameter(f"model.heads.{config.model.head}.dropout", 0.0, 0.5))
+    if any("asymmetric" in stage.weights and stage.gamma_neg is None for stage in config.stages.values()):
+        space.append(Parameter("loss.asymmetric.gamma_neg", 0.0, 4.0))
+    return tuple(space)
+
+
+def _around(key: str, value: float) -> Parameter:
+    return Parameter(key, float(f"{value / WIDE:.6g}"), float(f"{value * WIDE:.6g}"))
+
+
+def refuse_repeated(space: Iterable[Parameter]) -> None:
+    """Raise a UsageError if a setting is named twice."""
+    keys = [parameter.key for parameter in space]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"{key} is to be chosen twice. Name it once, with --param or in --space.")

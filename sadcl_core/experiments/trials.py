@@ -1,0 +1,218 @@
+"""The trials of a sweep: short runs with chosen settings, judged by images of the training split, in a study of Optuna."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from sadcl_core.config.presets import Configured
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.stratify import starts, stratify
+from sadcl_core.errors import DataError, DivergedError, UsageError
+from sadcl_core.evaluation.intervals import bootstrap_intervals
+from sadcl_core.experiments.space import Parameter
+from sadcl_core.inference.score import Scores
+from sadcl_core.metrics import average_precisions
+from sadcl_core.model.classifier import Classifier
+from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runtime.seeds import seed_of
+from sadcl_core.training.listeners import events
+from sadcl_core.training.listeners.events import EpochDone, Event, HeldOutScored, LinearFitted, Listener, SweepTrial
+from sadcl_core.training.recipe import TrainingRecipe
+from sadcl_core.training.run import start_run
+
+FIT, JUDGE = "fit", "judge"  # names of the two parts of the training split
+JUDGED = 0.25  # share of the second
+RESAMPLES = 200  # for the interval of an epoch
+STUDY = "study.log"  # Optuna's journal
+SHOWN = (
+    *(events.FeaturesAwaited, events.FeaturesProgress, events.Problem, events.StopRequested),
+    *(events.MemoryRanOut, events.FeaturesPlanned, events.FeaturesComputed),
+)
+
+
+def part_of_training(manifest: Manifest, split: str) -> Manifest:
+    """Return the images of a split alone, divided into those that trials are trained on and those they are judged by.
+
+    Every class has its share in both, see `stratify`; the same images come out each time.
+
+    Raises:
+        UsageError: the images are in shards, which cannot be divided.
+        DataError: there are too few images.
+    """
+    if manifest.description.shards is not None:
+        raise UsageError(f"A sweep divides images that are files, and those of {manifest.description.name} are in shards.")
+    rows = manifest.rows.filter(pa.compute.equal(manifest.rows["split"], split))
+    if rows.num_rows < 1 / JUDGED:
+        raise DataError(f"Split {split} of {manifest.description.name} has {rows.num_rows} images: too few to judge trials by.")
+    active = rows["active"].combine_chunks()
+    codes = stratify(active.flatten().to_numpy(), starts(active.value_lengths().to_numpy()), [1 - JUDGED, JUDGED], seed=1)
+    order = np.argsort(codes, kind="stable")
+    names = pa.array([(FIT, JUDGE)[code] for code in codes[order].tolist()], rows["split"].type)
+    rows = rows.take(pa.array(order)).set_column(rows.column_names.index("split"), "split", pa.chunked_array([names]))
+    return Manifest(manifest.description, rows)
+
+
+class JudgedRecipe(TrainingRecipe):
+    """Say of every model that is scored how sure its mAP is."""
+
+    def score(self, classifier: Classifier) -> Scores:
+        """Score, and tell listeners the interval."""
+        scored = super().score(classifier)
+        precisions = average_precisions(scored.scores, scored.targets)
+        intervals = bootstrap_intervals(scored.scores, scored.targets, precisions, RESAMPLES)
+        self.listen(HeldOutScored(intervals.map_interpolated))
+        return scored
+
+
+@dataclass(frozen=True)
+class Study:
+    """Optuna's study of a sweep, in its folder.
+
+    Attributes:
+        study: of Optuna.
+        space: what is chosen.
+    """
+
+    study: optuna.Study
+    space: tuple[Parameter, ...]
+
+    @classmethod
+    def open(cls, folder: Path, space: Sequence[Parameter], *, first: dict[str, Any], settings: str) -> Study:
+        """Open the study in a folder, or begin one with a trial of the settings of the recipe.
+
+        Args:
+            folder: is there.
+            space: what is chosen.
+            first: values of the recipe, by key.
+            settings: all else that the trials depend on; it must be what it was.
+
+        Raises:
+            UsageError: the folder holds a study of other settings, or a damaged one.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
+            study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
+            stored = study.user_attrs.get("settings", settings)
+        except Exception as error:  # whatever a damaged file leads to
+            raise UsageError(f"{folder / STUDY} cannot be read ({type(error).__name__}). Choose another place with -o.") from None
+        if stored != settings:
+            raise UsageError(f"{folder} holds a sweep of other settings, data or ranges. Choose another place with -o.")
+        if not study.trials:
+            study.set_user_attr("settings", settings)
+            study.enqueue_trial({p.key: first[p.key] for p in space if p.key in first and p.includes(first[p.key])})
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # that were stopped
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        return cls(study, tuple(space))
+
+    @property
+    def trials(self) -> tuple[SweepTrial, ...]:
+        """Trials that are over, in their order."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        return tuple(_trial_of(trial) for trial in self.study.get_trials(deepcopy=False, states=states))
+
+    @property
+    def best(self) -> list[SweepTrial]:
+        """Trials that came to their end, the highest mAP first, each of other settings."""
+        complete = sorted((trial for trial in self.trials if trial.state == "complete"), key=lambda t: (-t.map, t.number))
+        return list({str(trial.settings): trial for trial in reversed(complete)}.values())[::-1]
+
+    def run_trial(
+        self, configure: Callable[[dict[str, Any], str], Configured], manifest: Manifest, folder: Path, listen: Listener
+    ) -> SweepTrial:
+        """Train with settings that the study asks for.
+
+        Args:
+            configure: returns the configuration with chosen values, and the name of their source.
+            manifest: from `part_of_training`.
+            folder: of the sweep; the files of the trial in it are removed at its end.
+            listen: receives what there is to show of the training.
+
+        Raises:
+            KeyboardInterrupt: the trial is made again when the sweep goes on.
+        """
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed_of("trial", len(self.study.trials)) % 2**32)
+        trial = self.study.ask({parameter.key: _distribution(parameter) for parameter in self.space})
+        judge, run = Judge(self.study, trial, listen), RunDirectory(folder / "trial")
+        try:
+            configured = configure(trial.params, f"trial {trial.number}")
+            config, sources = configured.config, configured.sources
+            start_run(config, sources, manifest, run, exist_ok=run.path.exists(), listen=judge, recipe_class=JudgedRecipe)
+            self.study.tell(trial, judge.best)
+        except optuna.TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        except DivergedError:
+            trial.set_user_attr("diverged", True)
+            self.study.tell(trial, state=TrialState.PRUNED)
+        finally:
+            shutil.rmtree(run.path, ignore_errors=True)
+        return self.trials[-1]
+
+
+class Judge:
+    """Report the epochs of a trial to its study, and end it once it is surely worse than the best trial was then.
+
+    Surely: the upper end of its interval is below the lower end of the best one's at the same epoch.
+    """
+
+    def __init__(self, study: optuna.Study, trial: optuna.Trial, listen: Listener) -> None:
+        """Look for the best trial so far."""
+        self.trial, self.listen = trial, listen
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self.rival: list[list[float]] = max(complete, key=lambda t: t.value or 0.0).user_attrs["intervals"] if complete else []
+        self.interval: tuple[float, float] | None = None  # of the EMA, which is scored first
+        self.intervals, self.best = list[tuple[float, float]](), 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Hear of an epoch.
+
+        Raises:
+            TrialPruned: the trial is to end.
+        """
+        if isinstance(event, HeldOutScored):
+            self.interval = self.interval or event.interval
+        elif isinstance(event, LinearFitted):
+            self.interval = None
+        elif isinstance(event, EpochDone) and self.interval is not None:
+            value = float(event.row["mAP_interpolated"])
+            if value >= self.best:
+                self.best = value
+                self.trial.set_user_attr("interval", self.interval)
+            self.intervals.append(self.interval)
+            high, self.interval = self.interval[1], None
+            self.trial.set_user_attr("intervals", self.intervals)
+            self.trial.report(value, len(self.intervals))
+            rival = self.rival[: len(self.intervals)]
+            if rival and len(rival) == len(self.intervals) and high < rival[-1][0]:
+                raise optuna.TrialPruned
+        elif isinstance(event, SHOWN) or (isinstance(event, events.WeightsChosen) and self.trial.number == 0):
+            self.listen(event)
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    low, high = parameter.low, parameter.high
+    if low is None or high is None:
+        return CategoricalDistribution(parameter.choices)
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=parameter.log)
+    return FloatDistribution(low, high, log=parameter.log)
+
+
+def _trial_of(trial: FrozenTrial) -> SweepTrial:
+    state = "diverged" if trial.user_attrs.get("diverged") else "complete" if trial.state == TrialState.COMPLETE else "pruned"
+    value = max(trial.intermediate_values.values(), default=float("nan"))
+    low, high = trial.user_attrs.get("interval", (float("nan"), float("nan")))
+    return SweepTrial(trial.number, dict(trial.params), state, value, (low, high))
