@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,8 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "scipy", "pya
 IMPORTED = ("torch", "torchvision", "timm", "numpy", "pyarrow", "PIL", "pydantic", "safetensors")
 EXTRAS = {"tensorboard": "curves in TensorBoard", "webdataset": "data sets in shards"}
 MISSING = "not installed"
+DRIVERS = {580: 13, 525: 12, 450: 11}  # least NVIDIA driver of each CUDA, by NVIDIA's table of compatibility
+WHERE = "see pytorch.org/get-started and sadcl docs install"
 HUB_SECONDS = 3.0  # that the hub may take to answer
 GIB = 2**30
 LEAST_DISK, LEAST_MEMORY, LEAST_SHARED = 5.0, 4.0, 0.25  # GiB
@@ -185,10 +188,11 @@ def inspect_torch(proc: Path = Path("/proc")) -> tuple[dict[str, Any], list[Mach
         warnings.append(MachineWarning(message, "Restart its driver, or use --device cpu"))
     if torch.backends.mps.is_available():
         values["mps"] = "available"
-    if not torch.cuda.is_available() and (proc / "driver/nvidia/version").exists():
-        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        message = f"There is an NVIDIA driver, but torch {torch.__version__}, built {built}, sees no GPU."
-        warnings.append(MachineWarning(message, "Install the torch that fits the driver: see pytorch.org/get-started"))
+    build = (
+        f"for CUDA {torch.version.cuda}" if torch.version.cuda else f"for ROCm {torch.version.hip}" if torch.version.hip else ""
+    )
+    values["torch"], warning = fitting_torch(build, torch.cuda.is_available() or torch.backends.mps.is_available(), proc)
+    warnings += [] if warning is None else [warning]
     backends = {"gloo": dist.is_gloo_available, "nccl": dist.is_nccl_available} if dist.is_available() else {}
     usable = [name for name, is_available in backends.items() if is_available()]
     values["several processes"] = ", ".join(usable) or "not available in this torch"
@@ -201,6 +205,45 @@ def inspect_torch(proc: Path = Path("/proc")) -> tuple[dict[str, Any], list[Mach
     except Exception as error:  # a broken package, which has a warning already
         values["loader workers"] = f"unknown ({type(error).__name__})"
     return values, warnings
+
+
+def fitting_torch(build: str, usable: bool, proc: Path, amd: Path = Path("/dev/kfd")) -> tuple[str, MachineWarning | None]:
+    """Return which torch fits this machine, beside the one it has, and a warning where a GPU lies idle.
+
+    Args:
+        build: of torch, such as `for CUDA 13.2`; empty: for the CPU alone.
+        usable: torch sees a GPU.
+        proc: describes the driver of an NVIDIA GPU.
+        amd: is there with the driver of an AMD GPU.
+
+    Example:
+        >>> fitting_torch("", False, Path("no-driver"), Path("no-driver"))
+        ('for the CPU alone, which fits: there is no GPU', None)
+    """
+    driver = proc / "driver/nvidia/version"
+    has = build or "for the CPU alone"
+    if usable:
+        return f"{has}, which fits", None
+    if driver.exists():
+        text = driver.read_text(encoding="utf-8", errors="replace")
+        number = int(match[1]) if (match := re.search(r"\s(\d{3})\.\d", text)) else 0
+        cuda = next((version for least, version in DRIVERS.items() if number >= least), 0)
+        fits = f"one for CUDA {cuda}, which driver {number} takes" if cuda else "the one for its driver"
+        message = f"There is an NVIDIA driver, but torch, built {has}, sees no GPU."
+        return f"{has}; {fits} would fit", MachineWarning(message, f"Install {fits}: {WHERE}")
+    if amd.exists():
+        message = f"There is the driver of an AMD GPU, but torch, built {has}, sees no GPU."
+        return f"{has}; one for ROCm would fit", MachineWarning(message, f"Install one for ROCm: {WHERE}")
+    if not build:
+        return "for the CPU alone, which fits: there is no GPU", None
+    files = [
+        Path(str(file.locate()))
+        for package in metadata.distributions()
+        if package.name.startswith(("nvidia-", "triton", "pytorch-triton"))
+        for file in package.files or ()
+    ]
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    return f"{has}, and there is no GPU: the one for the CPU alone does the same without {size / GIB:.1f} GiB of libraries", None
 
 
 def reach_hub(seconds: float = HUB_SECONDS) -> str:

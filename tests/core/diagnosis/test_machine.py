@@ -16,6 +16,7 @@ import sadcl_core
 from sadcl_core.diagnosis.machine import (
     GIB,
     Resources,
+    fitting_torch,
     import_error,
     inspect_machine,
     inspect_torch,
@@ -83,6 +84,33 @@ def test_a_driver_without_a_gpu_in_torch(tmp_path: Path) -> None:
     assert "bf16 fast" in values["cpu"]
     assert any("sees no GPU" in warning.message for warning in warnings) == (not torch.cuda.is_available())
     assert "bf16 slow" in inspect_torch(tmp_path / "gone")[0]["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023", "CUDA 12"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build", "CUDA 13"),
+        ("NVRM version: something else", "the one for its driver"),
+    ],
+)
+def test_the_driver_says_which_torch_fits(tmp_path: Path, version: str, fits: str) -> None:
+    (tmp_path / "driver/nvidia").mkdir(parents=True)
+    (tmp_path / "driver/nvidia/version").write_text(version)
+    value, warning = fitting_torch("", False, tmp_path)
+    assert fits in value
+    assert warning is not None
+    assert fits in warning.action
+    assert fitting_torch("for CUDA 12.6", True, tmp_path) == ("for CUDA 12.6, which fits", None)
+
+
+def test_the_smaller_torch_fits_where_there_is_no_gpu(tmp_path: Path) -> None:
+    value, warning = fitting_torch("for CUDA 13.2", False, tmp_path, tmp_path / "none")
+    assert "the one for the CPU alone does the same" in value
+    assert warning is None
+    value, warning = fitting_torch("for CUDA 13.2", False, tmp_path, tmp_path)
+    assert warning is not None
+    assert "ROCm" in warning.action
 
 
 def test_it_works_where_torch_is_broken(tmp_path: Path) -> None:
