@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -58,6 +59,10 @@ ImageSource: TypeAlias = "str | Path | bytes | NamedImage | Image.Image | npt.ND
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # of images that are refused, it writes to stderr as well
+Image.preinit()
+for plugin in ("WebPImagePlugin", "AvifImagePlugin"):
+    with suppress(ImportError):
+        importlib.import_module(f"PIL.{plugin}")
 with suppress(ImportError):  # where it is installed, and else FORMATS says so
     importlib.import_module("pillow_heif").register_heif_opener()
 
@@ -76,6 +81,15 @@ DIM = 4  # pixels of more than 8 bits that stay below this fraction of their ran
 SHARE = (1, 99)  # percent of such pixels between which they are stretched
 SAMPLES_PER_PIXEL = 277  # TIFF tag
 MAX_BYTES = 1 << 29  # of a file
+KINDS = tuple(  # not all of Pillow's, which runs programs for some
+    kind for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF") if kind in Image.OPEN
+)
+SCANS = 100  # of a JPEG, each of which goes through all pixels; progressive ones have about ten
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+MARKER = re.compile(b"\xff[^\x00\x01\xff\xd0-\xd7]")  # in a JPEG, of all but those without a length
+STRIPS = 1 << 16  # of a TIFF
+BIG = 43  # version of BigTIFF
+OFFSETS = (273, 324)  # TIFF tags: where strips and tiles lie
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
 TURNS: dict[
@@ -188,8 +202,52 @@ def _opened(source: str | Path | bytes | NamedImage | Image.Image, name: object)
         else:
             # a file is read at once: threads would wait for each other at every small read of Pillow
             content = source if isinstance(source, bytes) else image_file(Path(source)).read_bytes()
-            with Image.open(io.BytesIO(content)) as image:
+            with identify(io.BytesIO(content)) as image:
                 yield image
+
+
+def identify(source: Path | io.BytesIO) -> Image.Image:
+    """Open an image without decoding it, of a kind that photographs are kept in.
+
+    Raises:
+        UnidentifiedImageError: it is of another kind.
+        ValueError: a TIFF in so many strips that to list them takes minutes.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (4, 2)).save(file, "PNG")
+        >>> identify(file).size
+        (4, 2)
+    """
+    with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
+        file.seek(0)
+        header = file.read(8)
+        strips = 0
+        with suppress(*BROKEN):  # Image.open says what is wrong
+            tags = ImageFileDirectory_v2(header if header[2] != BIG else header + file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            strips = max(len(tags._tagdata.get(tag, b"")) for tag in OFFSETS) // 4
+    if strips > STRIPS:
+        raise ValueError("more strips than a photograph has")
+    return Image.open(source, formats=KINDS)
+
+
+def _check_scans(image: Image.Image) -> None:
+    """Raise ValueError for a JPEG, not decoded yet, whose scans would take minutes."""
+    file = image.fp if isinstance(image, JpegImageFile) else None
+    if file is None:
+        return
+    file.seek(0)
+    content = file.read()
+    if content.count(SCAN) <= SCANS:  # also in what else the file holds
+        return
+    place, scans = 2, 0
+    while scans <= SCANS and (marker := MARKER.search(content, place)) and marker[0] != END:
+        scans += marker[0] == SCAN
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])  # the length of what follows
+    if scans > SCANS:
+        raise ValueError("more scans than a photograph has")
 
 
 def _decode_jpeg(image: Image.Image, at_least: int) -> npt.NDArray[np.uint8] | None:
@@ -201,6 +259,7 @@ def _decode_jpeg(image: Image.Image, at_least: int) -> npt.NDArray[np.uint8] | N
     too_large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf)
     if not isinstance(image, JpegImageFile) or image.mode not in ("RGB", "L") or too_large or image.fp is None:
         return None
+    _check_scans(image)
     turn = orientation(image)
     image.fp.seek(0)
     with suppress(ValueError):
@@ -216,9 +275,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         DecompressionBombError: it has more pixels than PIL allows.
+        ValueError: a JPEG has more scans than any photograph.
     """
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise Image.DecompressionBombError
+    _check_scans(image)
     deep = is_deep(image)
     upright = image if orientation(image) == UPRIGHT else ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
@@ -282,7 +343,7 @@ def image_size(path: Path) -> tuple[int, int]:
         ...     image_size(Path(folder, "a.png"))
         (9, 6)
     """
-    with explained_image(path), Image.open(image_file(path)) as image:
+    with explained_image(path), identify(image_file(path)) as image:
         return stored_size(image)
 
 

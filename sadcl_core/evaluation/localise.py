@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-from PIL import Image
 
 from sadcl_core.data.exif import upright_box, upright_size
-from sadcl_core.data.images import explained_image, image_file, orientation, stored_size
+from sadcl_core.data.images import explained_image, identify, image_file, orientation, stored_size
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes
@@ -69,7 +68,7 @@ class LocalisationObserver:
             if not boxes_of:
                 continue
             path = self.split.path(index)
-            with explained_image(path), Image.open(image_file(path)) as image:
+            with explained_image(path), identify(image_file(path)) as image:
                 size, turned = stored_size(image), orientation(image)  # from the header
             maps: Any = attention[row, list(boxes_of)]  # (n, h, w)
             maps = maps if isinstance(maps, np.ndarray) else maps.float().cpu().numpy()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from sadcl_core.data.exif import upright_box
-from sadcl_core.data.images import as_rgb, explained_image, image_file, orientation, stored_size
+from sadcl_core.data.images import as_rgb, explained_image, identify, image_file, orientation, stored_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.runtime.files import replacing
@@ -90,7 +90,7 @@ def copy_name(image: str, originals: Set[str] = frozenset()) -> str:
 def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copy:
     """Write one copy, unless it is there."""
     target = folder / name
-    with explained_image(source), Image.open(image_file(source)) as image:
+    with explained_image(source), identify(image_file(source)) as image:
         size = stored_size(image)
         copy = Copy(name, orientation(image), size, min(1.0, short_side / min(size)))
         if target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import random
 import struct
 import subprocess
@@ -388,6 +389,44 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> No
     for reading in (open_image, image_size):
         with pytest.raises(DataError, match=r"a\.png: more pixels than a photograph has, refused"):
             reading(path)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff", b"garbage"])  # of a marker
+def test_a_jpeg_of_more_scans_than_a_photograph_is_refused(before: bytes) -> None:
+    file = io.BytesIO()
+    Image.new("L", (16, 16), 99).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scan = before + content[content.rindex(b"\xff\xda") : -2]
+    assert open_image(content[:-2] + 20 * scan + content[-2:]).size == (16, 16)
+    with pytest.raises(DataError, match="more scans than a photograph has"):
+        open_image(content[:-2] + 200 * scan + content[-2:], name="a.jpg")
+    for data in (content + 200 * scan, content[:2] + b"\xff\xe5\x1a\x00" + 0x19FE // 2 * b"\xff\xda" + content[2:]):
+        assert open_image(data).size == (16, 16)  # behind the image, and in what is no scan
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_more_strips_than_a_photograph_is_refused(big: bool, tmp_path: Path) -> None:
+    count = 100_000
+    number, long, head = ("Q", 16, b"II\x2b\0\x08\0\0\0") if big else ("I", 4, b"II\x2a\0")
+    values = {256: 1, 257: count, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    entries = [struct.pack(f"<HH{number}{number}", tag, long, 1, value) for tag, value in values.items()]
+    size = 24 + (20 if big else 12) * (len(values) + 1) + 8
+    entries.append(struct.pack(f"<HH{number}{number}", 273, long, count, size))
+    body = struct.pack("<Q" if big else "<H", len(entries)) + b"".join(sorted(entries)) + bytes(8)
+    content = head + struct.pack(f"<{number}", 16 if big else 8) + body
+    path = tmp_path / "a.tif"
+    path.write_bytes(content.ljust(size, b"\0") + bytes(8 * count))
+    for reading in (open_image, image_size):
+        with pytest.raises(DataError, match="more strips than a photograph has"):
+            reading(path)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "PCX", "ICO"])
+def test_other_kinds_of_pillow_are_no_images(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, kind)
+    with pytest.raises(DataError, match="not an image"):
+        open_image(file.getvalue(), name="a.jpg")
 
 
 def test_a_bomb_is_refused_by_every_thread_whatever_another_one_does_to_warnings(tmp_path: Path) -> None:
