@@ -35,14 +35,12 @@ def refuse_joined(model: Model) -> None:
     Raises:
         UsageError: in its head the classes look at each other, or share their queries.
     """
-    whole, config = model.classifier, model.card.model
-    grown: dict[str, Tensor] = {}
-    if whole.head.extendable:
+    config, extendable = model.card.model, model.classifier.head.extendable
+    if extendable:  # also with a class more, which may have to share the query of another
         with torch.device("meta"):
             count, size = len(model.classes) + 1, model.card.img_size
-            grown = Classifier(config, num_classes=count, img_size=size, initialise=False).state_dict()
-    shared = {name: tensor.shape for name, tensor in whole.state_dict().items() if name not in whole.per_class}
-    if any(name not in grown or grown[name].shape != shape for name, shape in shared.items()):
+            extendable = Classifier(config, num_classes=count, img_size=size, initialise=False).head.extendable
+    if not extendable:
         raise UsageError(
             f"The classes of {model.path} look at each other or share queries in its head {config.head}, so that a new class "
             f"would change the scores of the others. Train with the class among the labels: sadcl train DATA --init-from "
