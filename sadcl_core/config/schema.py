@@ -366,7 +366,7 @@ class OptimSection(Section):
     def _check_pseudo_labels(cls, value: float) -> float:
         """Refuse a score at which a label would be active and inactive at once."""
         if 0 < value <= 0.5:
-            raise PydanticCustomError("pseudo_labels", "more than 0.5 is expected, such as 0.9, or 0 for none")
+            raise ValueError(f"give more than 0.5 and not {value:g}, such as 0.9, or 0 for none")
         return value
 
 

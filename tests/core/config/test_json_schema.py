@@ -120,6 +120,7 @@ def test_schema_and_check_refuse_the_same(text: str, path: str) -> None:
             "model.heads.csra.attention_heads=5",
             "model.heads.csra.attention_heads=5 ORIGIN is not valid. Choose from: 1, 2, 4, 6, 8.",
         ),
+        ("optim.pseudo_labels=0.3", "optim.pseudo_labels ORIGIN is not valid: give more than 0.5 and not 0.3, such as 0.9"),
         ("model.head=sral", "model.head='sral' ORIGIN is not valid. Did you mean 'sarl'?"),
         ("method=mulcom", "method='mulcom' ORIGIN is not valid. Did you mean 'mulcon'?"),
         ("preset=smal", "preset='smal' ORIGIN is not valid. Did you mean 'small'?"),
