@@ -151,7 +151,7 @@ def _decode(path: Path) -> _Check:
                 mode: bool(mode),
                 "four bands": "RGBX" in str(getattr(image, "tile", "")),
                 "rotated": orientation(image) != UPRIGHT,
-                "animated": getattr(image, "n_frames", 1) > 1,
+                "animated": getattr(image, "is_animated", False),
                 "tiny": min(image.size) < TINY,
             }
             kinds["stretched"] = "stretched" in as_rgb(image).info
