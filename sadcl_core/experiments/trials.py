@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sadcl_core.inference.score import Scores
 from sadcl_core.metrics import average_precisions
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runtime.files import regular
 from sadcl_core.runtime.seeds import seed_of
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import EpochDone, Event, HeldOutScored, LinearFitted, Listener, SweepTrial
@@ -103,6 +105,8 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
+            with suppress(FileNotFoundError):
+                regular(folder / STUDY)
             storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
             study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
             stored = study.user_attrs.get("settings", settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.experiments.sweep import Sweep
-from sadcl_core.experiments.trials import FIT, JUDGE, Judge, part_of_training
+from sadcl_core.experiments.trials import FIT, JUDGE, Judge, Study, part_of_training
 from sadcl_core.training.listeners.events import (
     ComparedRunStarted,
     EpochDone,
@@ -109,3 +110,13 @@ def test_another_folder_is_not_taken(manifest: Manifest) -> None:
     Path("other/notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
         sweep(manifest, output="other")
+
+
+@pytest.mark.parametrize("content", ["<html>", "{}", "[1]", None])
+def test_a_damaged_study_is_not_taken(tmp_path: Path, content: str | None) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "study.log")
+    else:
+        (tmp_path / "study.log").write_text(f"{content}\n")
+    with pytest.raises(UsageError, match="cannot be read"):
+        Study.open(tmp_path, [], first={}, settings="")
