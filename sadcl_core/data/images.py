@@ -60,13 +60,28 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # of images that are refused, it writes to stderr as well
 Image.preinit()
-for plugin in ("WebPImagePlugin", "AvifImagePlugin"):
+for plugin in ("WebPImagePlugin", "AvifImagePlugin", "Jpeg2KImagePlugin"):
     with suppress(ImportError):
         importlib.import_module(f"PIL.{plugin}")
 with suppress(ImportError):  # where it is installed, and else FORMATS says so
     importlib.import_module("pillow_heif").register_heif_opener()
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif")
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jfif",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".ppm",
+    ".jp2",
+)
 FORMATS = {  # of files that Pillow cannot read, or not without a package
     **dict.fromkeys((".dcm", ".dicom"), "DICOM, which is not supported: convert it to PNG"),
     **dict.fromkeys(
@@ -82,7 +97,7 @@ SHARE = (1, 99)  # percent of such pixels between which they are stretched
 SAMPLES_PER_PIXEL = 277  # TIFF tag
 MAX_BYTES = 1 << 29  # of a file
 KINDS = tuple(  # not all of Pillow's, which runs programs for some
-    kind for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF") if kind in Image.OPEN
+    kind for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF", "PPM", "JPEG2000") if kind in Image.OPEN
 )
 SCANS = 100  # of a JPEG, each of which goes through all pixels; progressive ones have about ten
 SCAN, END = b"\xff\xda", b"\xff\xd9"

@@ -116,8 +116,8 @@ def data_changed(evidence: Evidence) -> Finding:
     state, manifest = evidence.need("state", evidence.state), evidence.need("manifest", evidence.manifest)
     if not state.fingerprint:
         return passed("the run does not say which data it had")
-    part = manifest if evidence.config is None else used_part(manifest, evidence.config)
-    if part.fingerprint() == state.fingerprint:
+    part = manifest if evidence.config is None else used_part(manifest, evidence.config)  # what older runs kept
+    if state.fingerprint in (manifest.fingerprint(), part.fingerprint()):
         return passed("the data are those that were trained on")
     message = f"Images, splits or labels of {manifest.description.name} were prepared again since the training and have changed."
     return found("minor", message, "Train again on the data as they are, if numbers are to be compared")

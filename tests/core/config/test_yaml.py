@@ -212,6 +212,8 @@ def of(node: Schema, name: str) -> st.SearchStrategy[Any]:
         return TEXT if name.endswith(("preset", "method", "head", "augment")) else st.sampled_from(node["enum"])
     if "anyOf" in node:
         return st.one_of(*(of(choice, "") for choice in node["anyOf"]))
+    if node["type"] == "array":
+        return st.lists(of(node["items"], ""), max_size=3)
     low, high = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum", node.get("exclusiveMaximum"))
     if node["type"] == "integer":
         return st.integers(low, high if "maximum" in node or high is None else high - 1)

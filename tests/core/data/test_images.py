@@ -421,7 +421,14 @@ def test_a_tiff_of_more_strips_than_a_photograph_is_refused(big: bool, tmp_path:
             reading(path)
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PPM", "PCX", "ICO"])
+@pytest.mark.parametrize("kind", ["PPM", "JPEG2000"])
+def test_kinds_of_traffic_signs_and_satellites_are_read(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 30, 10)).save(file, kind)
+    assert open_image(file.getvalue(), name="a").getpixel((3, 3)) == (200, 30, 10)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "ICO"])
 def test_other_kinds_of_pillow_are_no_images(kind: str) -> None:
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, kind)
