@@ -326,6 +326,7 @@ Published figures are mAP in percent, with the sizes of training and test and th
 Starred ones are of models that were pre-trained on COCO or run by others.
 ASL, the two-way loss and SpliceMix are [losses](losses.md) and [mixed images](imbalance.md) of any head.
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
+How the numbers of the lines that begin with Here were measured is [said beside them](results/methods.md).
 """
 
 
@@ -422,7 +423,9 @@ def _reached(entry: Entry, ours: list[dict[str, Any]]) -> Iterator[str]:
         ]
         if reached:
             epochs = "+".join(str(count) for count in comparison["epochs"].values() if count)
-            yield f"{comparison['dataset']}, {comparison['backbone']}, {epochs} epochs, interpolated: {', '.join(reached)}"
+            seeds = f"{len(comparison['seeds'])} seed{'s' if len(comparison['seeds']) > 1 else ''}"
+            about = f"{comparison['dataset']}, {comparison['backbone']}, {epochs} epochs, {seeds}, interpolated"
+            yield f"{about}: {', '.join(reached)}"
 
 
 CHARACTER, HEIGHT, GAP, MARGIN = 6.6, 30, 26, 6  # pixels; width of a character of 12 px
