@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -212,6 +213,8 @@ def of(node: Schema, name: str) -> st.SearchStrategy[Any]:
         return TEXT if name.endswith(("preset", "method", "head", "augment")) else st.sampled_from(node["enum"])
     if "anyOf" in node:
         return st.one_of(*(of(choice, "") for choice in node["anyOf"]))
+    if "pattern" in node:
+        return st.from_regex(re.compile(node["pattern"], re.ASCII), fullmatch=True)
     if node["type"] == "array":
         return st.lists(of(node["items"], ""), max_size=3)
     low, high = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum", node.get("exclusiveMaximum"))
