@@ -13,10 +13,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,21 @@ def tables(text: str) -> list[list[dict[str, str]]]:
     return [[dict(zip(rows[0], row, strict=False)) for row in rows[2:]] for rows in found if len(rows) > 2]
 
 
+def blocks(text: str) -> Iterator[str]:
+    """The headings and tables of a text one level below those of the page, and what lies between as it was printed."""
+    for kind, lines in groupby(text.strip().splitlines(), key=lambda line: line[:1] if line[:1] in ("", "|", "#") else "text"):
+        block = "\n".join(lines)
+        yield f"```\n{block}\n```" if kind == "text" else f"#{block}" if kind == "#" else block
+
+
 def page(results: dict[str, Any]) -> str:
     """All results as Markdown."""
-    parts = ["# What everything costs", "", "Written by `make bench`; ratios within one run are what to compare."]
+    parts = ["# What everything costs", "", "Written by `make bench` from what each program printed."]
+    parts += ["Compare the ratios within one run: times change with the machine, and with what else it does."]
     for name, result in results.items():
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         parts += ["", f"## {BENCHMARKS[name][0]}", "", f"`{result['command']}`: {result['seconds']} s on {result['machine']}."]
-        parts += [f"{versions}.", "", re.sub("^### ", "#### ", result["printed"].strip(), flags=re.MULTILINE)]
+        parts += [f"{versions}.", "", *blocks(result["printed"])]
     return "\n".join(parts) + "\n"
 
 

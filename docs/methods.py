@@ -62,7 +62,7 @@ ENTRIES = (
     Entry(
         "Linear layer",
         ("baseline", "baseline-max", "baseline-gem"),
-        "Nothing: the pooled feature and one linear layer. The maximum in place of the mean is most of what ML-GCN gains.",
+        "Nothing is new: the pooled feature and one linear layer. The maximum in place of the mean is most of what ML-GCN gains.",
         "Nothing.",
         "First, as what everything else is compared with.",
         ("pool: mean, max or GeM", "linear"),
@@ -144,7 +144,7 @@ ENTRIES = (
         ("dsdl",),
         "Scores are the coefficients of the image's feature in a dictionary that is made from the words of the classes.",
         "Word vectors, the loss `dictionary`.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("pool: max", "words|ridge regression in a dictionary"),
         ("DSDL",),
     ),
@@ -199,7 +199,7 @@ ENTRIES = (
         ("adahgnn",),
         "Words look at two scales, and a learned hypergraph joins the classes.",
         "Two maps of the backbone, word vectors.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("words|attention at two scales", "learned hypergraph", "linear per class"),
         ("AdaHGNN",),
         certainty="probably right in every detail",
@@ -209,7 +209,7 @@ ENTRIES = (
         ("sst",),
         "An encoder over the locations, then one over classes, whose tokens are maps of their scores.",
         "Nothing.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("encoder over locations", "maps of class scores", "encoder over classes", "sum of two logits"),
         ("SST",),
         certainty=OURS,
@@ -219,7 +219,7 @@ ENTRIES = (
         ("p-gcn",),
         "Class features by masks go through the graph of ML-GCN.",
         "Co-occurrence.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("masks of classes", "features of classes", "co-occurrence|graph convolutions", "score per node"),
         ("P-GCN",),
         certainty=f"{OURS}: the split of the features, the matrix and the widths are not known",
@@ -229,7 +229,7 @@ ENTRIES = (
         ("ms-cma",),
         "The cosine of a location with a label's embedding is its attention; the embeddings follow the co-occurrence.",
         "Two maps of the backbone, co-occurrence, word vectors, the loss `penalty`.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("words, co-occurrence|cosine attention at two scales", "linear per class", "mean of two scales"),
         ("MS-CMA",),
         certainty=OURS,
@@ -248,7 +248,7 @@ ENTRIES = (
         ("cpcl",),
         "The logit is the difference of two distances: of a class feature to compositions with and without the class prototype.",
         "Co-occurrence, word vectors, the loss `hinge`; its attention is flat, since the map is pooled first.",
-        "For complete tables.",
+        "To complete a table of methods.",
         ("pool: max", "words|feature per class", "co-occurrence|prototypes", "difference of distances"),
         ("CPCL",),
     ),
@@ -275,7 +275,7 @@ ENTRIES = (
         ("rnn-att",),
         "A spatial transformer crops the map, an LSTM scores five crops in turn, and the maximum over the steps counts.",
         "The loss `penalty`.",
-        "For complete tables: every later method is above it.",
+        "To complete a table of methods; every later one is above it.",
         ("spatial transformer", "LSTM, 5 steps", "maximum over the steps"),
         ("RNN-Att",),
         certainty=f"{OURS}: known from a re-implementation on VGG-16",
@@ -324,9 +324,10 @@ They are counted on maps of ResNet-101 at 448 pixels: {GRID} x {GRID} locations 
 A product and its addition are two operations; ResNet-101 has 42.5 million parameters and takes 62 billion operations.
 Published figures are mAP in percent, with the sizes of training and test and the kind of AP where they are known.
 Starred ones are of models that were pre-trained on COCO or run by others.
-ASL, the two-way loss and SpliceMix are [losses](losses.md) and [mixed images](imbalance.md) of any head.
+ASL, the two-way loss and SpliceMix go with any head: [losses](losses.md).
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
-How the numbers of the lines that begin with Here were measured is [said beside them](results/methods.md).
+The numbers after *Here* are from [one comparison](results/methods.md).
+The first line of each method ends with how well it is known: in every detail, or from an outline that we read in our way.
 """
 
 

@@ -199,9 +199,10 @@ class _Lines:
 def parse_known(texts: Sequence[str]) -> dict[str, int]:
     """Return the labels of --known A=1,B=0 by class name, which may hold a comma itself."""
     pairs = [re.fullmatch(r"(.+)=([01])", part, re.DOTALL) for text in texts for part in re.split(r"(?<==[01]),", text)]
-    if None in pairs:
-        raise UsageError(f"--known {' '.join(texts)}: write 1 for a label that is there and 0 for one that is not: dog=1,cat=0.")
-    return {pair[1]: int(pair[2]) for pair in pairs if pair is not None}
+    known = {pair[1]: int(pair[2]) for pair in pairs if pair is not None}
+    if len(known) < len(pairs):
+        raise UsageError(f"--known {' '.join(texts)}: write each label once, 1 if it is there and 0 if it is not: dog=1,cat=0.")
+    return known
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -102,11 +102,8 @@ def _run_line(evidence: Evidence) -> str:
     if evidence.state is not None:
         parts.append(evidence.state.status or "status unknown")
         stage, epoch = evidence.state.best_at
-        parts += (
-            [f"best {evidence.state.best_weights} mAP {evidence.state.best:.2f} in epoch {epoch} of stage {stage}"]
-            if epoch
-            else []
-        )
+        if epoch:
+            parts.append(f"best {evidence.state.best_weights} mAP {evidence.state.best:.2f} in epoch {epoch} of stage {stage}")
     if evidence.config is not None:
         config = evidence.config
         parts.append(f"{config.model.head} on {config.model.backbone}, data {config.data.dataset}")

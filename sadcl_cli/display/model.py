@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import one_line, say, stages
@@ -40,7 +39,7 @@ def open_predictor(
     """
     from sadcl_core.inference import load as loading
 
-    _refuse_unknown(weights, threshold, labels, uncalibrated, options, known or {})
+    _refuse_unknown(weights, threshold, labels, uncalibrated, options, known)
     model = loading.load(weights, uncalibrated=uncalibrated, **options)
     say(model_sentence(model))
     return model.given(known) if known else model
@@ -62,7 +61,7 @@ def _refuse_unknown(
     labels: Sequence[str],
     uncalibrated: bool,
     options: Mapping[str, Any],
-    known: Mapping[str, int] = MappingProxyType({}),
+    known: Mapping[str, int] | None = None,
 ) -> None:
     """Raise an error for thresholds and labels that a model does not have, before its weights are read."""
     from sadcl_core.inference.load import find_card

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -67,20 +67,8 @@ with suppress(ImportError):  # where it is installed, and else FORMATS says so
     importlib.import_module("pillow_heif").register_heif_opener()
 
 EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".gif",
-    ".jfif",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".ppm",
-    ".jp2",
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif"),
+    *(".ppm", ".jp2"),
 )
 FORMATS = {  # of files that Pillow cannot read, or not without a package
     **dict.fromkeys((".dcm", ".dicom"), "DICOM, which is not supported: convert it to PNG"),
@@ -234,18 +222,23 @@ def identify(source: Path | io.BytesIO) -> Image.Image:
         >>> identify(file).size
         (4, 2)
     """
-    with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
-        file.seek(0)
-        header = file.read(8)
-        strips = 0
-        with suppress(*BROKEN):  # Image.open says what is wrong
-            tags = ImageFileDirectory_v2(header if header[2] != BIG else header + file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-            strips = max(len(tags._tagdata.get(tag, b"")) for tag in OFFSETS) // 4
+    strips = 0
+    opened = nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb")
+    with suppress(*BROKEN), opened as file:  # Image.open says what is wrong
+        tags = _tiff_tags(file)
+        strips = max(len(tags._tagdata.get(tag, b"")) for tag in OFFSETS) // 4
     if strips > STRIPS:
         raise ValueError("more strips than a photograph has")
     return Image.open(source, formats=KINDS)
+
+
+def _tiff_tags(file: BinaryIO) -> ImageFileDirectory_v2:
+    """Return the tags of a TIFF, none of them decoded yet; whatever is in BROKEN may be raised."""
+    header = file.read(8)
+    tags = ImageFileDirectory_v2(header if header[2] != BIG else header + file.read(8))
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 
 def _check_scans(image: Image.Image) -> None:
@@ -389,11 +382,9 @@ def _unidentified(path: object) -> str:
     suffix = Path(str(path)).suffix.lower()
     if suffix in (".tif", ".tiff") and isinstance(path, str | Path):
         with suppress(*BROKEN), Path(path).open("rb") as file:
-            tags = ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-            if int(tags[SAMPLES_PER_PIXEL]) > 3:
-                return f"an image of {tags[SAMPLES_PER_PIXEL]} bands, which is not read: save three of them as RGB"
+            bands = int(_tiff_tags(file)[SAMPLES_PER_PIXEL])
+            if bands > 3:
+                return f"an image of {bands} bands, which is not read: save three of them as RGB"
     return FORMATS.get(suffix, "not an image")
 
 

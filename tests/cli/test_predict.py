@@ -98,7 +98,8 @@ def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
         (("predict", f"{IMAGES}/001.png", "--append"), 2, "--save-txt"),
         (("predict", f"{IMAGES}/001.png", "--exclude", "cat"), 2, "no class 'cat'"),
         (("predict", f"{IMAGES}/001.png", "--known", "one=1"), 2, "the head sarl of"),
-        (("predict", f"{IMAGES}/001.png", "--known", "one=yes"), 2, "1 for a label that is there"),
+        (("predict", f"{IMAGES}/001.png", "--known", "one=yes"), 2, "1 if it is there"),
+        (("predict", f"{IMAGES}/001.png", "--known", "one=1", "--known", "one=0"), 2, "write each label once"),
         (("predict", f"{IMAGES}/001.png", "-o", "labels.txt"), 2, "does not end in .parquet"),
     ]:
         ran = in_trained(*arguments)

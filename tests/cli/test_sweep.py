@@ -26,11 +26,11 @@ def test_the_best_settings_can_be_trained_with(sadcl: Sadcl, coco: Path) -> None
 
 
 def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
-    for words, said in (
+    for words, message in (
         (("--param", "optim.lr=1..2"), "There is no setting optim.lr"),
         (("--space", tmp_path / "none.yaml"), "none.yaml"),
         (("--seed", "3"), "--seed"),
     ):
         ran = sadcl("sweep", "digits", *words)
         assert ran.exit_code == 2, ran.stderr
-        assert said in ran.stderr
+        assert message in ran.stderr

@@ -6,7 +6,8 @@
                         </image></annotations>
 
 Every tag and shape counts. Classes are those that the task lists. A label of which every tag and shape has source="auto" was
-given by a program and touched by nobody: it is unknown, and so are all labels of an image that has no others.
+given by a program and touched by nobody: it is unknown, and so are all labels of an image that has no others, which is left out
+where no classes are listed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def recognises(path: Path) -> bool:
 
 def _listing(path: Path) -> Listing:
     classes: list[str] = []
-    entries: list[Entry] = []
+    entries: list[Entry | None] = []
     try:
         for _, element in iterparse(path, forbid_dtd=True):
             if element.tag == "track":
@@ -53,10 +54,12 @@ def _listing(path: Path) -> Listing:
     return Listing([*dict.fromkeys(classes)], entries)
 
 
-def _entry(image: Element, classes: list[str]) -> Entry:
-    """Return an image of a task with these classes."""
+def _entry(image: Element, classes: list[str]) -> Entry | None:
+    """Return an image of a task with these classes; None if nothing can be said of it."""
     names = dict.fromkeys(shape.attrib["label"] for shape in image if "label" in shape.attrib)
     confirmed = {shape.attrib["label"] for shape in image if "label" in shape.attrib and shape.attrib.get("source") != AUTOMATIC}
+    if names and not confirmed and not classes:
+        return None
     unknown = [name for name in (names if confirmed or not names else classes) if name not in confirmed]
     return Entry(
         image.attrib["name"],

@@ -113,6 +113,13 @@ def test_boxes_of_the_tools_that_have_them(folder: Path) -> None:
     assert cvat.rows.to_pylist()[-1]["boxes"] == [{"label": 1, "x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}]
 
 
+def test_automatic_tags_of_a_task_without_a_list_of_labels_say_nothing_of_an_image(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    images = '<image name="a.jpg"><tag label="cat" source="auto"/></image><image name="b.jpg"><tag label="dog"/></image>'
+    manifest = load(put(tmp_path / "annotations.xml", f"<annotations>{images}</annotations>"))
+    assert [row[0] for row in rows(manifest)] == ["b.jpg"]
+
+
 def test_jobs_of_one_class_and_of_boxes(folder: Path) -> None:
     rows_of_jobs = [
         {"source-ref": "s3://b/a.jpg", "job": 0, "job-metadata": {"class-name": "cat"}},
