@@ -248,7 +248,9 @@ def _check_scans(image: Image.Image) -> None:
         return
     file.seek(0)
     content = file.read()
-    if content.count(SCAN) <= SCANS:  # also in what else the file holds
+    pairs = (np.frombuffer(content, np.uint16, (len(content) - start) // 2, start) for start in (0, 1))
+    # also in what else the file holds; bytes.count takes five times as long
+    if sum(np.count_nonzero(numbers == np.frombuffer(SCAN, np.uint16)) for numbers in pairs) <= SCANS:
         return
     place, scans = 2, 0
     while scans <= SCANS and (marker := MARKER.search(content, place)) and marker[0] != END:
