@@ -36,7 +36,8 @@ class SweepDisplay(ComparisonDisplay):
             case TrialDone():
                 self.stop_bar()
                 mark = "  best" if event.best is not None and event.best.number == event.trial.number else ""
-                say(f"trial {event.trial.number + 1}/{event.trials} {map_of(event.trial)}  {settings_of(event.trial)}{mark}")
+                name = f"{event.done}/{event.trials} trial-{event.trial.number}"
+                say(f"{name}  {map_of(event.trial)}  {settings_of(event.trial)}{mark}")
             case FeaturesPlanned() if not event.missing and self.plan is None:  # a line a trial would say nothing
                 pass
             case FeaturesComputed() if not event.rows and self.plan is None:

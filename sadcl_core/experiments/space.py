@@ -140,9 +140,30 @@ def _around(key: str, value: float) -> Parameter:
     return Parameter(key, float(f"{value / WIDE:.6g}"), float(f"{value * WIDE:.6g}"))
 
 
+def recipe_values(space: Iterable[Parameter], recipe: Mapping[str, Any], stages: Sequence[str]) -> dict[str, Any]:
+    """Return the values that a recipe has of what is chosen, without those outside, and those that differ between its stages.
+
+    Args:
+        space: what is chosen.
+        recipe: its values by dotted key.
+        stages: that it trains.
+
+    Example:
+        >>> recipe = {"stages.contrastive.lr": 0.001, "stages.classification.lr": 0.001}
+        >>> recipe_values([parse_parameter("lr=1e-4..1e-2")], recipe, ["contrastive", "classification"])
+        {'stages.*.lr': 0.001}
+    """
+    values = {}
+    for parameter in space:
+        first, *others = (recipe.get(parameter.key.replace("*", stage)) for stage in stages)
+        if parameter.includes(first) and all(other == first for other in others):
+            values[parameter.key] = first
+    return values
+
+
 def refuse_repeated(space: Iterable[Parameter]) -> None:
-    """Raise a UsageError if a setting is named twice."""
-    keys = [parameter.key for parameter in space]
+    """Raise a UsageError if a setting is named twice, for one stage or for all."""
+    keys = [key for parameter in space for key in flatten(settings_layer({parameter.key: None}))]
     for key in keys:
         if keys.count(key) > 1:
             raise UsageError(f"{key} is to be chosen twice. Name it once, with --param or in --space.")

@@ -16,7 +16,14 @@ from sadcl_core.config.flags import flag_layers
 from sadcl_core.config.layers import flatten
 from sadcl_core.errors import DivergedError, MachineError, UsageError
 from sadcl_core.experiments.compare import compare_runs, read_seeds
-from sadcl_core.experiments.space import default_space, parse_parameter, read_space, refuse_repeated, settings_layer
+from sadcl_core.experiments.space import (
+    default_space,
+    parse_parameter,
+    read_space,
+    recipe_values,
+    refuse_repeated,
+    settings_layer,
+)
 from sadcl_core.runs.run_directory import RUNS
 from sadcl_core.runtime.files import safe_name, write_json
 from sadcl_core.training.listeners.events import (
@@ -154,22 +161,21 @@ def sweep(
     folder = Path(output) if output else RUNS / safe_name(f"sweep-{manifest.description.name}")
     _make(folder)
     with lock_folder(folder):
-        first = {f"model.heads.{config.model.head}.{key}": value for key, value in options.model_dump().items()}
+        of_head = {f"model.heads.{config.model.head}.{key}": value for key, value in options.model_dump().items()}
         settings = "\n".join([config.model_dump_json(exclude={"track", "device", "precision"}), *map(str, parameters)])
         study = Study.open(
             folder,
             parameters,
-            first={**flatten(config.model_dump()), **first},
+            first=recipe_values(parameters, {**flatten(config.model_dump()), **of_head}, config.used_stages),
             settings=f"{settings}\n{part.fingerprint()}",
         )
         listen(SettingsChosen(recipe))
         sizes = part.split_sizes
-        done = len(study.trials)
-        listen(SweepPlanned(folder, trials, done, tuple(map(str, parameters)), sizes[FIT], sizes[JUDGE]))
+        listen(SweepPlanned(folder, trials, len(study.trials), tuple(map(str, parameters)), sizes[FIT], sizes[JUDGE]))
         of_trial = partial(configured, data={"train_split": FIT, "eval_split": JUDGE})
         while len(study.trials) < trials:
             trial = study.run_trial(of_trial, part, folder, listen)
-            listen(TrialDone(trial, trials, next(iter(study.best), None)))
+            listen(TrialDone(trial, len(study.trials), trials, next(iter(study.best), None)))
         chosen = study.best[:best]
         write_json(folder / "trials.json", {"schema_version": SCHEMA_VERSION, "trials": list(map(_as_json, study.trials))})
         if not chosen:

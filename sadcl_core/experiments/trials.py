@@ -97,7 +97,7 @@ class Study:
         Args:
             folder: is there.
             space: what is chosen.
-            first: values of the recipe, by key.
+            first: values of the recipe that are chosen in the first trial, by key; the others are drawn.
             settings: all else that the trials depend on; it must be what it was.
 
         Raises:
@@ -116,7 +116,7 @@ class Study:
             raise UsageError(f"{folder} holds a sweep of other settings, data or ranges. Choose another place with -o.")
         if not study.trials:
             study.set_user_attr("settings", settings)
-            study.enqueue_trial({p.key: first[p.key] for p in space if p.key in first and p.includes(first[p.key])})
+            study.enqueue_trial(first)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # that were stopped
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
@@ -131,8 +131,10 @@ class Study:
     @property
     def best(self) -> list[SweepTrial]:
         """Trials that came to their end, the highest mAP first, each of other settings."""
-        complete = sorted((trial for trial in self.trials if trial.state == "complete"), key=lambda t: (-t.map, t.number))
-        return list({str(trial.settings): trial for trial in reversed(complete)}.values())[::-1]
+        best: dict[str, SweepTrial] = {}
+        for trial in sorted((trial for trial in self.trials if trial.state == "complete"), key=lambda t: (-t.map, t.number)):
+            best.setdefault(str(trial.settings), trial)
+        return list(best.values())
 
     def run_trial(
         self, configure: Callable[[dict[str, Any], str], Configured], manifest: Manifest, folder: Path, listen: Listener
@@ -169,16 +171,16 @@ class Study:
 class Judge:
     """Report the epochs of a trial to its study, and end it once it is surely worse than the best trial was then.
 
-    Surely: the upper end of its interval is below the lower end of the best one's at the same epoch.
+    Surely: the upper end of its interval is below the lower end of the best one's at the same epoch of the same stage.
     """
 
     def __init__(self, study: optuna.Study, trial: optuna.Trial, listen: Listener) -> None:
         """Look for the best trial so far."""
         self.trial, self.listen = trial, listen
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        self.rival: list[list[float]] = max(complete, key=lambda t: t.value or 0.0).user_attrs["intervals"] if complete else []
+        self.rival: dict[str, Any] = max(complete, key=lambda t: t.value or 0.0).user_attrs if complete else {}
         self.interval: tuple[float, float] | None = None  # of the EMA, which is scored first
-        self.intervals, self.best = list[tuple[float, float]](), 0.0
+        self.epochs, self.best = 0, 0.0
 
     def __call__(self, event: Event) -> None:
         """Hear of an epoch.
@@ -191,16 +193,15 @@ class Judge:
         elif isinstance(event, LinearFitted):
             self.interval = None
         elif isinstance(event, EpochDone) and self.interval is not None:
-            value = float(event.row["mAP_interpolated"])
+            value, interval = float(event.row["mAP_interpolated"]), self.interval
+            epoch, self.interval = f"{event.row['stage']} {event.row['epoch']}", None
+            self.epochs += 1
             if value >= self.best:
                 self.best = value
-                self.trial.set_user_attr("interval", self.interval)
-            self.intervals.append(self.interval)
-            high, self.interval = self.interval[1], None
-            self.trial.set_user_attr("intervals", self.intervals)
-            self.trial.report(value, len(self.intervals))
-            rival = self.rival[: len(self.intervals)]
-            if rival and len(rival) == len(self.intervals) and high < rival[-1][0]:
+                self.trial.set_user_attr("interval", interval)
+            self.trial.set_user_attr(epoch, interval)
+            self.trial.report(value, self.epochs)
+            if epoch in self.rival and interval[1] < self.rival[epoch][0]:
                 raise optuna.TrialPruned
         elif isinstance(event, SHOWN) or (isinstance(event, events.WeightsChosen) and self.trial.number == 0):
             self.listen(event)

@@ -15,7 +15,7 @@ def test_the_best_settings_can_be_trained_with(sadcl: Sadcl, coco: Path) -> None
     ran = sadcl(*base, "--trials", "1", "--best", "1", "--seeds", "1", "--param", "lr=1e-4..1e-2")
     assert ran.exit_code == 0, ran.stderr
     assert "the held-out images take no part" in ran.stderr
-    assert "trial 1/1 mAP" in ran.stderr
+    assert "1/1 trial-0  mAP" in ran.stderr
     assert "minus" in ran.stdout
     command = ran.stdout.strip().splitlines()[-1].partition(": sadcl ")[2].split()
     assert command[:3] == ["train", "coco", "-c"]

@@ -361,9 +361,10 @@ class SweepTrial:
 
 @dataclass(frozen=True)
 class TrialDone(Event):
-    """A trial of a sweep is over; `best` is the one with the highest mAP so far, None before there is one."""
+    """A trial of a sweep is over, as are `done` of all `trials`; `best` has the highest mAP so far, None before one has any."""
 
     trial: SweepTrial
+    done: int
     trials: int
     best: SweepTrial | None
 

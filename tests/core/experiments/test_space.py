@@ -6,7 +6,14 @@ import pytest
 
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
-from sadcl_core.experiments.space import default_space, parse_parameter, read_space, refuse_repeated, settings_layer
+from sadcl_core.experiments.space import (
+    default_space,
+    parse_parameter,
+    read_space,
+    recipe_values,
+    refuse_repeated,
+    settings_layer,
+)
 
 
 def test_ranges_and_choices() -> None:
@@ -48,8 +55,16 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
     file.write_text("lr: 1e-4..1e-2\noptim:\n  weight_decay: [0, 0.01]\n")
     space = [parse_parameter(line) for line in read_space(file)]
     assert [str(parameter) for parameter in space] == ["stages.*.lr=0.0001..0.01", "optim.weight_decay=0,0.01"]
-    with pytest.raises(UsageError, match="twice"):
-        refuse_repeated([*space, parse_parameter("lr=1..2")])
+    for again in ("lr=1..2", "stages.classification.lr=1..2"):
+        with pytest.raises(UsageError, match="twice"):
+            refuse_repeated([*space, parse_parameter(again)])
+
+
+def test_the_first_trial_has_the_values_of_the_recipe_that_can_be_chosen() -> None:
+    recipe = {"stages.contrastive.lr": 0.001, "stages.classification.lr": 0.002, "optim.patience": 5, "optim.warmup": 0.1}
+    space = [parse_parameter(text) for text in ("lr=1e-4..1e-2", "optim.patience=3,8", "optim.warmup=0..0.2")]
+    assert recipe_values(space, recipe, ["contrastive", "classification"]) == {"optim.warmup": 0.1}
+    assert recipe_values(space, recipe, ["classification"]) == {"stages.*.lr": 0.002, "optim.warmup": 0.1}
 
 
 def test_the_recipe_lies_within_what_is_chosen_by_default() -> None:

@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("optuna", reason="sadcl[sweep] is not installed")
 
 import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import create_trial
 
 import sadcl_core as sadcl
 from sadcl_core.data.manifest import Manifest
@@ -88,21 +90,31 @@ def test_a_part_of_the_training_images_judges(manifest: Manifest) -> None:
 def test_trials_end_when_they_are_surely_worse() -> None:
     study = optuna.create_study(direction="maximize")
     rival = study.ask()
-    rival.set_user_attr("intervals", [[30.0, 50.0], [50.0, 60.0]])
-    study.tell(rival, 55.0)
 
-    def epochs(*intervals: tuple[float, float]) -> None:
-        judge = Judge(study, study.ask(), ignore)
-        for interval in intervals:
+    def epochs(*intervals: tuple[float, float], trial: optuna.Trial | None = None, stage: str = "contrastive") -> None:
+        judge = Judge(study, trial or study.ask(), ignore)
+        for epoch, interval in enumerate(intervals, start=1):
             judge(HeldOutScored(interval))
-            judge(EpochDone({"mAP_interpolated": sum(interval) / 2}, best=True))
+            judge(EpochDone({"stage": stage, "epoch": epoch, "mAP_interpolated": sum(interval) / 2}, best=True))
+
+    epochs((30.0, 50.0), (50.0, 60.0), trial=rival)
+    study.tell(rival, 55.0)
 
     epochs((28.0, 31.0), (45.0, 51.0))
     epochs((28.0, 31.0), (50.0, 51.0), (1.0, 2.0))  # the best one had no such epoch
+    epochs((10.0, 29.0), stage="classification")  # nor such a stage
     with pytest.raises(optuna.TrialPruned):
         epochs((10.0, 29.0))
     with pytest.raises(optuna.TrialPruned):
         epochs((28.0, 31.0), (45.0, 49.9))
+
+
+def test_the_best_trials_have_different_settings() -> None:
+    study = optuna.create_study(direction="maximize")
+    choices = {"x": CategoricalDistribution(("a", "b"))}
+    for x, value in (("a", 60.0), ("b", 59.0), ("a", 58.0)):
+        study.add_trial(create_trial(params={"x": x}, distributions=choices, value=value, intermediate_values={1: value}))
+    assert [trial.number for trial in Study(study, ()).best] == [0, 1]
 
 
 def test_another_folder_is_not_taken(manifest: Manifest) -> None:
