@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,18 +59,21 @@ def extend_command(
     """
     from sadcl_core.training.extend import extend
 
-    options: dict[str, Any] = {"data": data, "steps": steps, "limit": limit, "seed": seed, "device": device}
     with stages() as progress:
         extension = extend(
             weights,
             photos,
             add=add,
-            negatives=negatives or [],
+            negatives=negatives or (),
+            data=data,
             output=output,
+            steps=steps,
+            limit=limit,
+            seed=seed,
+            device=device,
             batch_size=batch_size,
             workers=workers,
             progress=progress,
-            **options,
         )
 
     from sadcl_cli.display.extend import document_of, sentences_of

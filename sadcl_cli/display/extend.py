@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sadcl_cli.console import one_line
-
-if TYPE_CHECKING:
-    from sadcl_core.training.extend import Extension
+from sadcl_core.training.extend import LEAST_OF_INTERVAL, Extension
 
 NAMED = 5  # images that look like the class
 
@@ -25,7 +23,7 @@ def document_of(extension: Extension) -> dict[str, Any]:
 def sentences_of(extension: Extension) -> list[str]:
     """Return the result in one sentence, and notes on what it means."""
     name, (low, high) = one_line(extension.name), extension.interval
-    sure = "no interval for fewer than 5 photos" if math.isnan(low) else f"[{low:.1f}, {high:.1f}]"
+    sure = f"no interval for fewer than {LEAST_OF_INTERVAL} photos" if math.isnan(low) else f"[{low:.1f}, {high:.1f}]"
     sentences = [
         f"{name}: AP {extension.ap_interpolated:.1f} {sure} interpolated, {extension.ap_non_interpolated:.1f} non-interpolated, "
         f"{extension.photos:,} photos among {extension.compared:,} {one_line(extension.source)}, each scored by rows that were "

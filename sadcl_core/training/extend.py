@@ -114,7 +114,7 @@ def extend(
         weights: a run or a model file; None for the run that finished last.
         photos: images that show the class, as for `sadcl_core.open_images`.
         add: name of the class.
-        negatives: images that do not show it; by default those of the run's data count as such.
+        negatives: images that do not show it, the photos among them left out; by default those of the run's data count as such.
         data: where the run's data lie now.
         output: directory of the new run; by default beside the old one, with the name of the class behind its name.
         steps: in which the new rows are trained; by default none where a linear layer is solved, since they made it worse.
@@ -139,14 +139,15 @@ def extend(
     beside = None if file.run is None else file.run.path.with_name(safe_name(f"{file.run.path.resolve().name}-{name}"))
     run = RunDirectory(output or beside or new_run_path(f"{file.path.stem}-{name}"))
     run.refuse_existing(exist_ok=False)
-    shown, without = list(open_images(photos)), list(open_images(negatives)) if negatives else []
+    shown = _by_place(photos)
+    without = {place: image for place, image in _by_place(negatives).items() if place not in shown}
     if len(shown) < LEAST_PHOTOS:
         raise UsageError(f"{len(shown)} photo of {name!r} is too few. Give {LEAST_PHOTOS} or more; 10 say more than 5.")
-    held_out = _held_out(file, data, needed=not negatives)
+    held_out = _held_out(file, data, needed=not without)
 
     from sadcl_core.training.class_rows import ClassRows, images_in_memory, joined, refuse_joined
 
-    model = load_trained(weights, device=device, precision="fp32")
+    model = load_trained(file.path, device=device, precision="fp32")
     refuse_joined(model)
     limit = min(limit, max(images_in_memory(model), FOLDS))
     chosen = _choose(shown, without, held_out, limit, seed)
@@ -161,8 +162,8 @@ def extend(
         inside = chosen.part == part
         scores[chosen.compared & inside] = rows.scores(rows.fit(chosen.fitted & ~inside), chosen.compared & inside)
     final = rows.scores(row, np.ones(len(scores), bool))
-    extension = _measure(run, name, chosen, scores, final, confirmed=bool(negatives))
-    data_of_run = None if held_out is None else with_class(held_out.manifest, name, shown, without)
+    extension = _measure(run, name, chosen, scores, final, confirmed=bool(without))
+    data_of_run = None if held_out is None else with_class(held_out.manifest, name, shown.values(), without.values())
     _write(run, file, joined(model.classifier, row), extension, data_of_run)
     return extension
 
@@ -175,6 +176,12 @@ def _check_name(add: str, card: ModelCard) -> str:
     if name in card.classes:
         raise UsageError(f"The model has the class {name!r} already. Train on, with the new photos in the data: --init-from.")
     return name
+
+
+def _by_place(places: Sequence[str | Path]) -> dict[Path | str, NamedImage]:
+    """Return images, each once, by its path on the disk or else its name."""
+    images = open_images(places) if places else ()
+    return {image.source.resolve() if isinstance(image.source, Path) else image.name: image for image in images}
 
 
 def _held_out(file: ModelFile, data: str | None, *, needed: bool) -> Split | None:
@@ -214,26 +221,27 @@ class _Chosen:
     about: str
 
 
-def _choose(shown: list[NamedImage], without: list[NamedImage], held_out: Split | None, limit: int, seed: int) -> _Chosen:
-    """Choose the images of the fit and of the comparison, where there are many by chance."""
+def _choose(
+    shown: dict[Path | str, NamedImage], without: dict[Path | str, NamedImage], held_out: Split | None, limit: int, seed: int
+) -> _Chosen:
+    """Choose the images of the fit and of the comparison, where there are many by chance; `shown` and `without` by place."""
     rng = np.random.default_rng(seed)
-    groups, about = [(without, True, True)], "images without it"
+    groups, about = [(list(without.values()), True, True)], "images without it"
     if not without:
         assert held_out is not None, "needed"
         manifest = held_out.manifest
         about = f"images of split {held_out.name} of {manifest.description.name}"
-        paths = {image.source.resolve() for image in shown if isinstance(image.source, Path)}
         other = next((name for name in ("train", *manifest.splits) if name in manifest.splits and name != held_out.name), None)
         groups = []
         for name in (other, held_out.name):
             if name is not None:
                 places = (manifest.description.root / image for image in manifest.split(name))
-                images = [NamedImage(str(place), place) for place in places if place.resolve() not in paths]
+                images = [NamedImage(str(place), place) for place in places if place.resolve() not in shown]
                 groups.append((images, name == other or other is None, name == held_out.name))
     groups = [(_some(images, limit, rng), fitted, compared) for images, fitted, compared in groups]
     if not any(images for images, *_ in groups):
-        raise DataError("There are no images without the class. Give some: --negatives DIR.")
-    groups = [(shown, True, True), *groups]
+        raise DataError("Every image shows the class. Give images that do not: --negatives DIR.")
+    groups = [(list(shown.values()), True, True), *groups]
     count, folds = [len(images) for images, *_ in groups], min(FOLDS, len(shown))
     return _Chosen(
         images=[image for images, *_ in groups for image in images],

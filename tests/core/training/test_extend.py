@@ -78,6 +78,13 @@ def test_photos_from_elsewhere_join_the_training_images(trained: Path, tmp_path:
     assert (train.all_targets()[24:, :10] == -1).all()
 
 
+def test_a_photo_counts_once_and_never_as_an_image_without_the_class(trained: Path, tmp_path: Path) -> None:
+    folder = trained / "my-coco/val2017"
+    photos = [folder / f"00{number}.png" for number in (0, 1, 2, 0)]
+    made = extend(trained / "runs/coco", photos, add="otter", negatives=[folder], output=tmp_path / "x", **OPTIONS)  # type: ignore[arg-type]
+    assert (made.photos, made.others) == (3, 9)
+
+
 def test_a_model_file_alone_needs_images_without_the_class(trained: Path, tmp_path: Path) -> None:
     alone = shutil.copy(trained / "runs/coco/weights/best.safetensors", tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match="--negatives"):
