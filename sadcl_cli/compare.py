@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from sadcl_cli.console import show, show_json, warn
-from sadcl_cli.options import DatasetFolder, Json, complete_dataset, complete_method, takes_flags, takes_verbosity
+from sadcl_cli.options import Dataset, DatasetFolder, Json, Seeds, complete_method, takes_flags, takes_verbosity
 from sadcl_core.config.methods import ABLATION
 
 
 @takes_verbosity
 @takes_flags(shared=True)
 def compare(
-    dataset: Annotated[
-        str, typer.Argument(help="A data set as for train, or a folder from prepare-data.", autocompletion=complete_dataset)
-    ],
+    dataset: Dataset,
     data: DatasetFolder = None,
     methods: Annotated[
         str | None,
@@ -29,7 +27,7 @@ def compare(
         ),
     ] = None,
     ablation: Annotated[bool, typer.Option("--ablation", help=f"The published ablation: {', '.join(ABLATION)}.")] = False,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N|N,N", help="How many, or which: 5, or 1,2,7.")] = "3",
+    seeds: Seeds = "3",
     *,
     output: Annotated[
         Path | None,

@@ -149,7 +149,13 @@ Tta = Annotated[
     typer.Option("--tta", help="Mean of the logits over an image and its mirror image, or five crops of it."),
 ]
 
-# of train and compare
+# of compare and sweep
+Dataset = Annotated[
+    str, typer.Argument(help="A data set as for train, or a folder from prepare-data.", autocompletion=complete_dataset)
+]
+Seeds = Annotated[str, typer.Option("--seeds", metavar="N|N,N", help="How many, or which: 5, or 1,2,7.")]
+
+# of train, compare and sweep
 DatasetFolder = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies; data/NAME unless given.")
 ]

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from sadcl_cli.console import show_json, warn
-from sadcl_cli.options import MOST, DatasetFolder, Json, complete_dataset, complete_method, takes_flags, takes_verbosity
+from sadcl_cli.options import MOST, Dataset, DatasetFolder, Json, Seeds, complete_method, takes_flags, takes_verbosity
 
 
 @takes_verbosity
 @takes_flags(shared=True)
 def sweep(
-    dataset: Annotated[
-        str, typer.Argument(help="A data set as for train, or a folder from prepare-data.", autocompletion=complete_dataset)
-    ],
+    dataset: Dataset,
     data: DatasetFolder = None,
     trials: Annotated[
         int, typer.Option("--trials", "-n", min=1, max=MOST, help="Trials in all; more of them go on with the same sweep.")
@@ -33,7 +31,7 @@ def sweep(
         Path | None, typer.Option("--space", metavar="FILE", help="YAML file of the same: lines such as lr: 1e-4..1e-2.")
     ] = None,
     best: Annotated[int, typer.Option("--best", min=1, max=100, help="How many are trained with seeds at the end.")] = 3,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N|N,N", help="How many, or which: 5, or 1,2,7.")] = "3",
+    seeds: Seeds = "3",
     method: Annotated[
         str | None, typer.Option("--method", help="What is trained, as for train.", autocompletion=complete_method)
     ] = None,

@@ -33,7 +33,8 @@ def check_tasks(form: str, path: Path | None, *, exist_ok: bool) -> Path:
     """
     if form not in TASKS:
         raise UsageError(f"Suggestions cannot be written as {form!r}. {suggest(form, TASKS)}")
-    chosen = path or Path(f"to-label{SUFFIXES[form]}")
+    suffix, _ = TASKS[form]
+    chosen = path or Path(f"to-label{suffix}")
     if chosen.exists() and not exist_ok:
         raise UsageError(f"{chosen} is there already. Choose another with -o, or replace it with --exist-ok.")
     return chosen
@@ -46,7 +47,8 @@ def write_tasks(suggestions: Suggestions, form: str, path: Path) -> None:
         DataError: for CVAT, the size of an image cannot be read.
         UsageError: the file cannot be written.
     """
-    TASKS[form](suggestions, path)
+    _, write = TASKS[form]
+    write(suggestions, path)
 
 
 def _place(image: NamedImage) -> str:
@@ -54,10 +56,8 @@ def _place(image: NamedImage) -> str:
 
 
 def _write_csv(suggestions: Suggestions, path: Path) -> None:
-    join, unknown = (
-        label_cell(suggestions.classes),
-        json.dumps(suggestions.classes, ensure_ascii=False),
-    )  # whatever separates labels
+    join = label_cell(suggestions.classes)
+    unknown = json.dumps(suggestions.classes, ensure_ascii=False)  # a name may hold whatever separates labels
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "labels", "unknown", "suggested", "uncertainty", "distance"])
@@ -127,10 +127,9 @@ def _write_fiftyone(suggestions: Suggestions, path: Path) -> None:
     write_json(path, {"samples": samples})
 
 
-TASKS: dict[str, Callable[[Suggestions, Path], None]] = {
-    "csv": _write_csv,
-    "labelstudio": _write_label_studio,
-    "cvat": _write_cvat,
-    "fiftyone": _write_fiftyone,
+TASKS: dict[str, tuple[str, Callable[[Suggestions, Path], None]]] = {  # the end of a file's name, and how it is written
+    "csv": (".csv", _write_csv),
+    "labelstudio": (".json", _write_label_studio),
+    "cvat": (".xml", _write_cvat),
+    "fiftyone": (".json", _write_fiftyone),
 }
-SUFFIXES = {"csv": ".csv", "labelstudio": ".json", "cvat": ".xml", "fiftyone": ".json"}

@@ -22,6 +22,8 @@ from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sadcl_core.inference.load import Model
 
 CANDIDATES = 10  # times as many as are chosen: the most worth, among which they differ most
@@ -37,7 +39,7 @@ class Suggestion:
         image: with its name and where it lies.
         uncertainty: sum of the entropies of its labels, in bits.
         distance: 1 less the cosine of the label feature of its likeliest class and the prototype, 0..2; None without prototypes.
-        labels: (name, probability) above the thresholds, the likeliest first; never none, since nobody has confirmed that.
+        labels: (name, probability) above the thresholds, the likeliest first; the likeliest alone where none is above its own.
     """
 
     image: NamedImage
@@ -98,15 +100,20 @@ def suggest(
             names.append(image)
             yield image
 
+    from sadcl_core.data.batches import read_batches
+
+    prototypes = model.classifier.prototypes
+    centres = model.forward.project(prototypes) if prototypes.any() else None
     indices: list[int] = []
-    for rows, part, broken in _batches(model, noted(), batch_size=batch_size, workers=workers):
-        indices += rows
-        parts.append(part)
-        errors += broken
+    for batch in read_batches(noted(), model.read, batch_size=batch_size, workers=workers):
+        errors += batch.errors.values()
+        if batch.images:
+            indices += batch.indices
+            parts.append(_measure(model, batch.images, centres))
         if progress is not None:
             progress(len(indices) + len(errors), 0)
     if not indices:
-        raise DataError(errors[0] if errors else "There is no image to choose from.")
+        raise DataError(errors[0] if errors else "No image was given. Name files, folders or lists of images.")
     scores, features, distances = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     uncertainty = entropies(scores)
     has_distance = not np.isnan(distances).any()
@@ -175,30 +182,15 @@ def _shares_below(values: Values) -> Values:
     return np.searchsorted(np.sort(values), values, side="right") / len(values)
 
 
-def _batches(
-    model: Model, images: Iterator[NamedImage], *, batch_size: int, workers: int | None
-) -> Iterator[tuple[list[int], tuple[npt.NDArray[np.float32], ...], list[str]]]:
-    """Yield the indices of images, their scores (b, K), features (b, D_b) and distances (b,), and why others cannot be read."""
+def _measure(model: Model, images: list[Tensor], centres: Tensor | None) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return scores (b, K), features (b, D_b) and distances (b,) of images, these NaN without projected prototypes (K, P)."""
     import torch
 
-    from sadcl_core.data.batches import read_batches
-
-    prototypes = model.classifier.prototypes
-    centres = model.forward.project(prototypes) if bool(prototypes.any()) else None  # (K, P)
-    for batch in read_batches(images, model.read, batch_size=batch_size, workers=workers):
-        errors = [batch.errors[index] for index in sorted(batch.errors)]
-        if not batch.images:
-            empty = (
-                np.zeros((0, len(model.classes)), np.float32),
-                np.zeros((0, model.classifier.backbone.channels[-1]), np.float32),
-            )
-            yield [], (*empty, np.zeros(0, np.float32)), errors
-            continue
-        output = model.forward(torch.stack(batch.images), refuse_nan=True)
-        scores = model.card.scores(output.logits).cpu()
-        distances = torch.full((len(scores),), torch.nan)
-        if centres is not None:
-            likeliest = scores.argmax(dim=1).to(centres.device)
-            own = output.label_features[torch.arange(len(scores), device=centres.device), likeliest]
-            distances = (1 - (model.forward.project(own) * centres[likeliest]).sum(dim=1)).cpu()
-        yield batch.indices, (scores.numpy(), output.image_features.float().cpu().numpy(), distances.float().numpy()), errors
+    output = model.forward(torch.stack(images), refuse_nan=True)
+    scores = model.card.scores(output.logits)
+    distances = torch.full((len(scores),), torch.nan)
+    if centres is not None:
+        likeliest = scores.argmax(dim=1).to(centres.device)
+        own = output.label_features[torch.arange(len(images), device=centres.device), likeliest]
+        distances = 1 - (model.forward.project(own) * centres[likeliest]).sum(dim=1)
+    return tuple(tensor.float().cpu().numpy() for tensor in (scores, output.image_features, distances))

@@ -98,7 +98,7 @@ class Tracker:
                 os.environ.setdefault(variable, value)
             options = {"run_id": identity, "run_name": title}
         elif self.name == "wandb":
-            refuse_unknown_to_wandb()
+            require_wandb_key()
             project, identity = os.environ.get("WANDB_PROJECT", project), identity or uuid.uuid4().hex[:8]
             options = {"id": identity, "name": title, "resume": "allow", "dir": str(self.run.path)}
         else:
@@ -144,8 +144,8 @@ def explained_failure() -> Iterator[None]:
         raise MachineError(f"{type(error).__name__}: {reason[:200]}".rstrip(": ")) from error
 
 
-def refuse_unknown_to_wandb() -> None:
-    """Raise a MachineError where Weights & Biases would ask for a key in the middle of a training."""
+def require_wandb_key() -> None:
+    """Raise a MachineError without the key of Weights & Biases, which would ask for it in the middle of a training."""
     import wandb
 
     if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
