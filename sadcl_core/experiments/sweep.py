@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from sadcl_core.experiments.space import (
 )
 from sadcl_core.runs.run_directory import RUNS
 from sadcl_core.runtime.files import safe_name, write_json
+from sadcl_core.runtime.packages import is_installed
 from sadcl_core.training.listeners.events import (
     ComparisonPlanned,
     Listener,
@@ -123,7 +123,7 @@ def sweep(
         >>> result.best[0].settings, result.config  # doctest: +SKIP
         ({'stages.*.lr': 0.0031}, PosixPath('runs/sweep-digits/best/trial-7-seed1/config.yaml'))
     """
-    if find_spec("optuna") is None:
+    if not is_installed("optuna"):
         raise MachineError("A sweep needs a package that is not installed: pip install 'sadcl[sweep]'.")
     numbers = read_seeds(seeds)
     parameters = tuple(map(parse_parameter, [*(() if space is None else read_space(Path(space))), *param]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from sadcl_core.inference.split import open_split
 from sadcl_core.registry import suggest
 from sadcl_core.runs.onnx_file import SUFFIX, is_onnx
 from sadcl_core.runtime.files import replacing
+from sadcl_core.runtime.packages import is_installed
 from sadcl_core.runtime.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def export(
     if target not in TARGETS:
         raise UsageError(f"There is no target {target!r}. {suggest(target, TARGETS)}")
     chosen = TARGETS[target]
-    missing = [name for name in chosen.packages if find_spec(name) is None]
+    missing = [name for name in chosen.packages if not is_installed(name)]
     if missing:
         raise MachineError(f"This needs {', '.join(missing)}, which is not installed: pip install {chosen.install}")
     if int8 and target != "onnx":

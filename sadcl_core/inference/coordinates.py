@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.embedding_index import ARRAYS, IMAGES, LABELS
 from sadcl_core.runtime.files import replacing
+from sadcl_core.runtime.packages import is_installed
 
 Method = Literal["tsne", "umap"]
 LEAST = 3  # vectors, of which a map can be made
@@ -51,9 +52,7 @@ def two_dimensions(vectors: npt.NDArray[np.float32], *, method: Method = "tsne",
 
 def require_umap() -> None:
     """Raise a MachineError if umap-learn is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("umap") is None:
+    if not is_installed("umap"):
         raise MachineError("UMAP needs the package umap-learn. Install it: pip install 'sadcl[umap]', or take tsne.")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sadcl_core.errors import MachineError, UsageError
+from sadcl_core.runtime.packages import is_installed
 
 if TYPE_CHECKING:
     from sadcl_core.inference.predictor import Predictor
@@ -33,7 +33,7 @@ def listen(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
         ...     address_of(listening).rpartition(":")[0]
         'http://127.0.0.1'
     """
-    if any(find_spec(name) is None for name in PACKAGES):
+    if not all(map(is_installed, PACKAGES)):
         raise MachineError("A server needs packages that are not installed: pip install 'sadcl[serve]'.")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

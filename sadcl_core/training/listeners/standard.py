@@ -10,11 +10,12 @@ from typing import Any
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import SadclError
 from sadcl_core.runs.run_directory import RunDirectory
+from sadcl_core.runtime.packages import is_installed
 from sadcl_core.training.listeners.curves import Curves
 from sadcl_core.training.listeners.estimate import TimeEstimate
 from sadcl_core.training.listeners.events import Event, Listener, Problem
 from sadcl_core.training.listeners.figures import DataFigures
-from sadcl_core.training.listeners.trackers import Tracker, is_installed, tracker_names
+from sadcl_core.training.listeners.trackers import Tracker, tracker_names
 
 
 @contextmanager

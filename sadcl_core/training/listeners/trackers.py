@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from typing import Any
 
 from sadcl_core.config.layers import flatten
@@ -15,6 +14,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import MachineError, SadclError
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runtime.files import safe_name
+from sadcl_core.runtime.packages import is_installed
 from sadcl_core.training.listeners.events import EpochDone, Event, RunStarted, StageStarted, StepDone
 
 EVERY = 10  # steps between two points
@@ -29,12 +29,6 @@ def tracker_names(track: str) -> list[str]:
         (['tensorboard', 'mlflow'], [])
     """
     return [] if track == "none" else list(dict.fromkeys(track.split(",")))
-
-
-def is_installed(tracker: str) -> bool:
-    """Return whether the package of a tracker is installed; a folder of its name in the working directory is not one."""
-    spec = find_spec(tracker)
-    return spec is not None and spec.origin is not None
 
 
 def refuse_missing_trackers(track: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import MachineError
 from sadcl_core.runs.run_directory import RunDirectory, read_status
+from sadcl_core.runtime.packages import is_installed
 from sadcl_core.training.listeners.events import EpochDone, Event, Problem, StageStarted, StepDone
 from sadcl_core.training.listeners.standard import standard_listeners
-from sadcl_core.training.listeners.trackers import is_installed, refuse_missing_trackers
+from sadcl_core.training.listeners.trackers import refuse_missing_trackers
 
 STEPS = 3
 
