@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("optuna", reason="sadcl[sweep] is not installed")
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
 import sadcl_core as sadcl
@@ -111,7 +111,7 @@ def test_trials_end_when_they_are_surely_worse() -> None:
 
 def test_the_best_trials_have_different_settings() -> None:
     study = optuna.create_study(direction="maximize")
-    choices = {"x": CategoricalDistribution(("a", "b"))}
+    choices: dict[str, BaseDistribution] = {"x": CategoricalDistribution(("a", "b"))}
     for x, value in (("a", 60.0), ("b", 59.0), ("a", 58.0)):
         study.add_trial(create_trial(params={"x": x}, distributions=choices, value=value, intermediate_values={1: value}))
     assert [trial.number for trial in Study(study, ()).best] == [0, 1]
