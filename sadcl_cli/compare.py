@@ -28,6 +28,14 @@ def compare(
     ] = None,
     ablation: Annotated[bool, typer.Option("--ablation", help=f"The published ablation: {', '.join(ABLATION)}.")] = False,
     seeds: Seeds = "3",
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            "--rates",
+            metavar="LR,LR",
+            help="Learning rates: each method gets the best one on a quarter of the training images, trained on the others.",
+        ),
+    ] = None,
     *,
     output: Annotated[
         Path | None,
@@ -52,6 +60,7 @@ def compare(
                 methods=DEFAULT_METHODS if methods is None else methods,
                 ablation=ablation,
                 seeds=seeds,
+                rates=rates,
                 output=output,
                 listen=display,
                 progress=display.progress,

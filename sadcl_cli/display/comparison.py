@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sadcl_cli.console import new_table, say, show, show_table
 from sadcl_cli.display.training import TrainingDisplay
-from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event
+from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event, RatesChosen
 
 if TYPE_CHECKING:
     from sadcl_core.experiments.tables import Comparison
@@ -27,6 +27,8 @@ class ComparisonDisplay(TrainingDisplay):
             case ComparisonPlanned():
                 self.plan = event
                 say(f"{event.runs} runs and {event.first_stages} shared first stages in {event.folder}")
+            case RatesChosen():
+                say(f"rates, chosen on training images: {', '.join(f'{name} {rate:g}' for name, rate in event.rates.items())}")
             case ComparedRunStarted():
                 self.stop_bar()
                 say(f"{event.number}/{event.runs} {event.name}{': the first stage, shared' if event.first_stage else ''}")

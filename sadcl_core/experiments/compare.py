@@ -34,6 +34,7 @@ def compare(
     methods: str | Sequence[str] = DEFAULT_METHODS,
     ablation: bool = False,
     seeds: int | str | Sequence[int] = 3,
+    rates: str | Sequence[float] | None = None,
     output: str | Path | None = None,
     listen: Listener = ignore,
     progress: StagedProgress | None = None,
@@ -50,6 +51,8 @@ def compare(
         methods: names of methods, or text such as `baseline,sadcl`; the others are compared with the first.
         ablation: compare the methods of the published ablation instead.
         seeds: how many, from 1 on; or which: a list, or text such as `1,2,7`.
+        rates: learning rates, such as `3e-4,1e-3,3e-3`: each method gets the one with the highest mAP on a quarter of the
+            training images, which is trained on the others for this choice. That of the recipe unless given.
         output: folder of the comparison; `runs/compare-NAME` unless given.
         listen: receives the events of `sadcl_core.training.listeners.events`.
         progress: is called while the data are prepared.
@@ -77,6 +80,9 @@ def compare(
     for name in ("method", "seed"):
         if flags.get(name) is not None:
             raise UsageError(f"A comparison has several: give {name}s instead of {name}.")
+    if rates is not None and flags.get("lr") is not None:
+        raise UsageError("--rates chooses the learning rate of every method. Leave out --lr.")
+    to_choose = None if rates is None else read_rates(rates)
     layers = flag_layers(**flags)
     refuse_missing(layers)
     manifest = find_data(dataset, data, listen=listen, progress=progress)
@@ -86,6 +92,11 @@ def compare(
     planned = plan(layers, manifest, methods=names, seeds=numbers)
     folder = Path(output) if output else RUNS / safe_name(f"compare-{manifest.description.name}")
     listen(SettingsChosen(planned.runs[0].configured))
+    if to_choose is not None:
+        from sadcl_core.experiments.rates import choose_rates
+
+        chosen = choose_rates(planned, to_choose, manifest, folder, listen=listen)
+        planned = plan(layers, manifest, methods=names, seeds=numbers, rates=chosen)
     listen(ComparisonPlanned(folder, len(planned.runs), len(planned.first_stages)))
     return compare_runs(planned, manifest, folder, listen=listen)
 
@@ -136,6 +147,21 @@ def read_seeds(seeds: int | str | Sequence[int]) -> list[int]:
             raise UsageError(f"--seeds {seeds}: give 1 to {MAX_SEEDS}, or name one with a comma after it.")
         return list(range(1, numbers[0] + 1))
     _refuse_repeated("seed", numbers)
+    return numbers
+
+
+def read_rates(rates: str | Sequence[float]) -> tuple[float, ...]:
+    """Return the learning rates to choose from: `3e-4,1e-3`, or a list of them."""
+    parts = rates.removesuffix(",").split(",") if isinstance(rates, str) else rates
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) < 2:
+        raise UsageError(f"--rates {rates!r}: give two or more numbers, such as 3e-4,1e-3,3e-3.")
+    for number in numbers:
+        flag_layers(lr=number)  # refuses what no rate can be
+    _refuse_repeated("rate", numbers)
     return numbers
 
 

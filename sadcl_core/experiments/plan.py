@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from sadcl_core.config.automatic import Facts
+from sadcl_core.config.flags import FLAGS
 from sadcl_core.config.layers import Layer, flatten
 from sadcl_core.config.methods import find_method
 from sadcl_core.config.presets import SINGLE, Configured, configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import UsageError
+from sadcl_core.experiments.space import settings_layer
 from sadcl_core.training.setup import check_stages, complete_config, data_facts
 from sadcl_core.training.transfer import with_network_of_init
 
@@ -55,6 +57,7 @@ def plan(
     *,
     methods: Sequence[str],
     seeds: Sequence[int],
+    rates: Mapping[str, float] | None = None,
 ) -> Plan:
     """Configure every run, and name the first stages that several share.
 
@@ -64,14 +67,21 @@ def plan(
         manifest: the data set.
         methods: different rows of METHODS, first the one that the others are compared with.
         seeds: different ones; each method is trained with each of them.
+        rates: learning rate of every stage, by method; that of the recipe unless given.
 
     Raises:
         UsageError: a preset or setting does not exist, two methods are the same, or a setting or file changes what a method is.
         DataError: the data set has no split to train on or to hold out.
     """
     facts = cache(partial(data_facts, manifest, layers))  # the same for every method
+    own = {method: settings_layer({} if rates is None else {FLAGS["lr"].setting: rates[method]}) for method in methods}
     runs = [
-        PlannedRun(f"{method}-seed{seed}", method, seed, _configure(layers, manifest, facts, method=method, seed=seed))
+        PlannedRun(
+            f"{method}-seed{seed}",
+            method,
+            seed,
+            _configure([*layers, ("rates", own[method])], manifest, facts, method=method, seed=seed),
+        )
         for seed in seeds
         for method in methods
     ]

@@ -137,7 +137,18 @@ class _Runner:
         status = _status(directory.path)
         first = status.get(FIRST_STAGE) or {"name": "", "seconds": 0.0}
         epochs = len(directory.read_results()) if directory.results.is_file() else 0
-        return ScoredRun(run.method, run.seed, scores, epochs, status.get(SECONDS, 0.0), first["name"], first["seconds"])
+        stages = run.configured.config.stages
+        return ScoredRun(
+            run.method,
+            run.seed,
+            scores,
+            epochs,
+            status.get(SECONDS, 0.0),
+            first["name"],
+            first["seconds"],
+            lr=next(iter(stages.values())).lr,
+            parameters=status.get("parameters", 0),
+        )
 
     def first_stage(self, run: PlannedRun, number: int) -> RunDirectory:
         """Return the shared first stage of a run, trained now unless that has been done."""

@@ -136,8 +136,9 @@ def sweep(
     manifest = find_data(dataset, data, listen=listen, progress=progress)
 
     from sadcl_core.config.presets import configure
+    from sadcl_core.experiments.part import FIT, JUDGE, part_of_training
     from sadcl_core.experiments.plan import Plan, PlannedRun
-    from sadcl_core.experiments.trials import FIT, JUDGE, Study, part_of_training
+    from sadcl_core.experiments.trials import Study
     from sadcl_core.model.classifier import head_options
     from sadcl_core.runs.lock import lock_folder
     from sadcl_core.training.setup import check_stages, data_facts

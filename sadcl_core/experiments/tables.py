@@ -37,6 +37,8 @@ class ScoredRun:
         scores: numbers in percent by their names in TITLES; None: not defined, as after a divergence.
         epochs: trained in all stages.
         seconds: of its own training.
+        lr: learning rate of its first stage; 0 of a run that never began.
+        parameters: of its network; 0 of a run that never began.
         first_stage: name of the run that its first stage was taken from; empty when it trained its own.
     """
 
@@ -47,6 +49,13 @@ class ScoredRun:
     seconds: float
     first_stage: str = ""
     first_stage_seconds: float = 0.0
+    lr: float = 0.0
+    parameters: int = 0
+
+    @property
+    def all_seconds(self) -> float:
+        """Seconds of its training, a shared first stage counted for each run."""
+        return self.seconds + self.first_stage_seconds
 
 
 @dataclass(frozen=True)
@@ -137,9 +146,18 @@ class Comparison:
             table.append([method, str(self.spread(method)), *means, *compared])
         return table
 
+    def costs(self, method: str) -> dict[str, float]:
+        """Return a method's rate in its first stage, its median seconds of training, and the parameters of its network."""
+        runs = [run for run in self.runs if run.method == method]
+        seconds = float(np.median([run.all_seconds for run in runs]))
+        return {"lr": runs[0].lr, "seconds": round(seconds, 1), "parameters": runs[0].parameters}
+
     def markdown(self) -> str:
         """Return the table with what it was made of."""
         header, *rows = self.rows()
+        header += ["rate", "seconds", "million parameters"]
+        for row, costs in zip(rows, map(self.costs, self.methods), strict=True):
+            row += [f"{costs['lr']:g}", f"{costs['seconds']:.0f}", f"{costs['parameters'] / 1e6:.2f}"]
         lines = [
             f"| {' | '.join(header)} |",
             f"| {' | '.join('---' for _ in header)} |",
@@ -154,7 +172,8 @@ class Comparison:
             f"{self.dataset}, preset {self.preset}, {self.backbone}, {epochs} epochs, seeds {', '.join(map(str, self.seeds))}. "
             "Percent, mean ± standard deviation over the seeds. The mAP is the interpolated one unless said otherwise, over all "
             f"classes or over those with {COMMON} or more held-out positives, of the epoch that was best on the held-out images "
-            "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. "
+            "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. Rates "
+            "are those of the first stage, seconds the median over the seeds. "
             f"{versions}. Training took {self.seconds / 60:.0f} min."
         )
         return "\n".join([*lines, "", notes, ""])
@@ -163,10 +182,10 @@ class Comparison:
         """Return a row per run."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds"])
+        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds", "lr", "parameters"])
         for run in self.runs:
-            seconds = round(run.seconds + run.first_stage_seconds, 1)
-            writer.writerow([run.method, run.seed, *(run.scores[name] for name in TITLES), run.epochs, seconds])
+            scores = (run.scores[name] for name in TITLES)
+            writer.writerow([run.method, run.seed, *scores, run.epochs, round(run.all_seconds, 1), run.lr, run.parameters])
         return text.getvalue()
 
     def as_json(self) -> dict[str, Any]:
@@ -187,6 +206,7 @@ class Comparison:
                     **{name: vars(self.spread(method, name)) for name in TITLES},
                     "difference": vars(self.difference(method)),
                     "higher": self.higher(method),
+                    **self.costs(method),
                     "runs": [{"seed": run.seed, **run.scores} for run in self.runs if run.method == method],
                 }
                 for method in self.methods

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-import pyarrow as pa
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -19,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sadcl_core.config.presets import Configured
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.stratify import starts, stratify
-from sadcl_core.errors import DataError, DivergedError, UsageError
+from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.evaluation.intervals import bootstrap_intervals
 from sadcl_core.experiments.space import Parameter
 from sadcl_core.inference.score import Scores
@@ -34,36 +31,12 @@ from sadcl_core.training.listeners.events import EpochDone, Event, HeldOutScored
 from sadcl_core.training.recipe import TrainingRecipe
 from sadcl_core.training.run import start_run
 
-FIT, JUDGE = "fit", "judge"  # names of the two parts of the training split
-JUDGED = 0.25  # share of the second
 RESAMPLES = 200  # for the interval of an epoch
 STUDY = "study.log"  # Optuna's journal
 SHOWN = (
     *(events.FeaturesAwaited, events.FeaturesProgress, events.Problem, events.StopRequested),
     *(events.MemoryRanOut, events.FeaturesPlanned, events.FeaturesComputed),
 )
-
-
-def part_of_training(manifest: Manifest, split: str) -> Manifest:
-    """Return the images of a split alone, divided into those that trials are trained on and those they are judged by.
-
-    Every class has its share in both, see `stratify`; the same images come out each time.
-
-    Raises:
-        UsageError: the images are in shards, which cannot be divided.
-        DataError: there are too few images.
-    """
-    if manifest.description.shards is not None:
-        raise UsageError(f"A sweep divides images that are files, and those of {manifest.description.name} are in shards.")
-    rows = manifest.rows.filter(pa.compute.equal(manifest.rows["split"], split))
-    if rows.num_rows < 1 / JUDGED:
-        raise DataError(f"Split {split} of {manifest.description.name} has {rows.num_rows} images: too few to judge trials by.")
-    active = rows["active"].combine_chunks()
-    codes = stratify(active.flatten().to_numpy(), starts(active.value_lengths().to_numpy()), [1 - JUDGED, JUDGED], seed=1)
-    order = np.argsort(codes, kind="stable")
-    names = pa.array([(FIT, JUDGE)[code] for code in codes[order].tolist()], rows["split"].type)
-    rows = rows.take(pa.array(order)).set_column(rows.column_names.index("split"), "split", pa.chunked_array([names]))
-    return Manifest(manifest.description, rows)
 
 
 class JudgedRecipe(TrainingRecipe):

@@ -34,7 +34,7 @@ class ClassifierOutput(HeadOutput):
 
     Attributes:
         image_features: (B, D_b), the deepest feature map averaged over its locations.
-        maps: (B, D_i, h_i, w_i), what the head read.
+        maps: (B, D_i, h_i, w_i), what the head read; while training alone.
     """
 
     image_features: Tensor = field(kw_only=True)
@@ -158,7 +158,7 @@ class Classifier(nn.Module):
             output.auxiliary,
             output.measures,
             image_features=maps[-1].mean(dim=(2, 3)),
-            maps=maps,
+            maps=maps if self.training else (),
         )
 
     @property

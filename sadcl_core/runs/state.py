@@ -41,7 +41,8 @@ class RunProgress(BaseModel):
         sums: of each loss over these steps.
         seconds: spent on them.
         best_map: highest mAP (interpolated, percent) of this stage, None before its first epoch is done.
-        best_epoch: in which it was reached.
+        best_epoch: whose weights the stage keeps.
+        highest_epoch: with the highest mAP, which is another if the last epoch is kept.
         drops: epochs after which the schedule `plateau` made the rate smaller.
     """
 
@@ -53,6 +54,7 @@ class RunProgress(BaseModel):
     seconds: float = 0.0
     best_map: float | None = None
     best_epoch: int = Field(0, ge=0)
+    highest_epoch: int = Field(0, ge=0)
     drops: tuple[int, ...] = ()
 
     def ran_out_of_patience(self, patience: int) -> bool:

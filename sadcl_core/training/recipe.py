@@ -8,6 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -423,7 +424,7 @@ class TrainingRecipe:
             options=config.loss_of(stage),
             bank=self.bank,
             class_weights=self.class_weights(),
-            prior=self.prior(stage),
+            prior=self.prior if "selective" in stage.weights else None,
             known_share=stage.known_share,
         )
         self.model, self.optimizer = wrap(self.accelerator, step, optimizer, config=config)
@@ -475,10 +476,9 @@ class TrainingRecipe:
         weights = class_weights(self.config.loss.asymmetric.class_weights, active, inactive)
         return None if weights is None else (weights[0].to(self.device), weights[1].to(self.device))
 
-    def prior(self, stage: StageSection) -> Tensor | None:
-        """Return (K,) the share of the images in which each class is active, on the device, where a loss of a stage needs it."""
-        if "selective" not in stage.weights:
-            return None
+    @cached_property
+    def prior(self) -> Tensor:
+        """(K,) the share of the images in which each class is active, on the device; a first model has to score all of them."""
         return class_prior(
             self.train_split,
             self.config.loss.selective.prior_model,
@@ -533,7 +533,8 @@ class TrainingRecipe:
         self.interrupts.check_together()
         current = metrics["mAP_interpolated"]
         last = self.config.optim.select == "last"
-        best_of_stage = last or progress.best_map is None or not current <= progress.best_map
+        highest = progress.best_map is None or not current <= progress.best_map
+        best_of_stage = last or highest
         best_of_run = last or not current <= self.best.map
         row: dict[str, float | int | str] = {
             **dict.fromkeys(self.result_columns(), ""),
@@ -560,8 +561,9 @@ class TrainingRecipe:
             self.progress = RunProgress(
                 stage=progress.stage,
                 epoch=epoch + 1,
-                best_map=current if best_of_stage else progress.best_map,
+                best_map=current if highest else progress.best_map,
                 best_epoch=epoch if best_of_stage else progress.best_epoch,
+                highest_epoch=epoch if highest else progress.highest_epoch,
                 drops=progress.drops,
             )
             self.drop_rate(epoch)
@@ -571,7 +573,7 @@ class TrainingRecipe:
     def drop_rate(self, epoch: int) -> None:
         """Make the rate smaller where the schedule is `plateau` and the last epochs brought no better mAP."""
         optim, progress = self.config.optim, self.progress
-        if optim.schedule == "plateau" and epoch - max(progress.best_epoch, *progress.drops, 0) >= optim.schedule_patience:
+        if optim.schedule == "plateau" and epoch - max(progress.highest_epoch, *progress.drops, 0) >= optim.schedule_patience:
             self.progress = progress.model_copy(update={"drops": (*progress.drops, epoch)})
             apply_drop(self.schedule)
 

@@ -237,6 +237,7 @@ def recorded(recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Iterator[None]
         seed=config.seed,
         device=str(recipe.device),
         precision=recipe.precision,
+        parameters=sum(parameter.numel() for parameter in recipe.classifier.parameters()),
         versions={
             "sadcl": __version__,
             "python": platform.python_version(),

@@ -290,6 +290,13 @@ class ComparisonPlanned(Event):
 
 
 @dataclass(frozen=True)
+class RatesChosen(Event):
+    """The learning rate of each method of a comparison is chosen."""
+
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ComparedRunStarted(Event):
     """A run of a comparison is trained now; the events of its training follow.
 

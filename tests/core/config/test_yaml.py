@@ -209,6 +209,8 @@ def of(node: Schema, name: str) -> st.SearchStrategy[Any]:
     """Values that a setting takes."""
     if name == "device":
         return st.sampled_from(["auto", "cpu", "cuda:3"])
+    if name.endswith("pseudo_labels"):
+        return st.just(0.0) | st.floats(0.51, 0.99)
     if "enum" in node:  # augmentations and the like are checked elsewhere, so here they may be any text
         return TEXT if name.endswith(("preset", "method", "head", "augment")) else st.sampled_from(node["enum"])
     if "anyOf" in node:

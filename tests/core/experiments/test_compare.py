@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 import sadcl_core
+from sadcl_core.config.layers import load_config_file
 from sadcl_core.data.prepare.prepare import prepare
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.experiments.compare import compare
-from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event
+from sadcl_core.experiments.part import FIT, JUDGE
+from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event, RatesChosen
 
 SMALL: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -51,6 +55,38 @@ def test_one_call_prepares_trains_and_saves(coco: Path, tmp_path: Path, monkeypa
     assert again == comparison
 
 
+def test_each_method_gets_the_rate_that_is_best_on_training_images(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    heard: list[Event] = []
+    rates = (1e-2, 1e-12, 1.0)
+    made = {**SMALL, "set": {**SMALL["set"], "data.train_split": "val", "data.eval_split": "train"}}
+    comparison = compare("coco", data=coco, methods="baseline,sarl", seeds=[7], rates=rates, listen=heard.append, **made)
+    judged = json.loads(Path("runs/compare-coco/rates/comparison.json").read_text())["methods"]
+    reached = {row["method"]: row["mAP_interpolated"]["mean"] for row in judged}
+    assert list(reached) == [f"{method}-{rate:g}" for method in ("baseline", "sarl") for rate in sorted(rates)]
+    (chosen,) = (event.rates for event in heard if isinstance(event, RatesChosen))
+    for method, rate in chosen.items():
+        assert rate == max(sorted(rates), key=lambda rate: reached[f"{method}-{rate:g}"])
+        assert comparison.costs(method)["lr"] == rate
+        config = load_config_file(comparison.folder / f"{method}-seed7" / "config.yaml")
+        assert (config["stages"]["contrastive"]["lr"], config["data"]["train_split"]) == (rate, "val")
+        of_rate = load_config_file(comparison.folder / "rates" / f"{method}-{rate:g}" / "config.yaml")
+        assert (of_rate["data"]["train_split"], of_rate["data"]["eval_split"]) == (FIT, JUDGE)
+    network = load_model(comparison.folder / "sarl-seed7" / "weights" / "best.safetensors").classifier
+    assert comparison.costs("sarl")["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_a_method_that_diverges_with_every_rate_ends_the_comparison(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = {**SMALL, "set": {**SMALL["set"], "data.train_split": "val", "data.eval_split": "train"}}
+    with pytest.raises(DivergedError, match="baseline diverges with each of the --rates"):
+        compare("coco", data=coco, methods="baseline", seeds=[7], rates=(1e29, 1e30), **made)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +99,11 @@ def test_one_call_prepares_trains_and_saves(coco: Path, tmp_path: Path, monkeypa
         ({"seeds": 0}, "give 1 to 100"),
         ({"seeds": -1}, "neither a number of seeds nor a list"),
         ({"seeds": "many"}, "neither a number of seeds nor a list"),
+        ({"rates": "1e-3"}, "give two or more numbers"),
+        ({"rates": "1e-3,fast"}, "give two or more numbers"),
+        ({"rates": (1e-3, -1)}, "lr=-1"),
+        ({"rates": "1e-3,0.001"}, "every rate once"),
+        ({"rates": "1e-3,1e-4", "lr": 0.1}, "Leave out --lr"),
         ({"seed": 1}, "give seeds instead of seed"),
         ({"method": "sarl"}, "give methods instead of method"),
         ({"optimiser": "sgd"}, "There is no flag 'optimiser'"),

@@ -18,8 +18,9 @@ import sadcl_core as sadcl
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.experiments.part import FIT, JUDGE, part_of_training
 from sadcl_core.experiments.sweep import Sweep
-from sadcl_core.experiments.trials import FIT, JUDGE, Judge, Study, part_of_training
+from sadcl_core.experiments.trials import Judge, Study
 from sadcl_core.training.listeners.events import (
     ComparedRunStarted,
     EpochDone,

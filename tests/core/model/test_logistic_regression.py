@@ -28,7 +28,7 @@ def test_agrees_with_scikit_learn(width: int) -> None:
         expected = LogisticRegression(C=0.5, tol=1e-8, max_iter=1000).fit(standardised, targets[:, label].numpy())
         np.testing.assert_allclose(fit.weight[label], expected.coef_[0], atol=2e-3)
         np.testing.assert_allclose(fit.bias[label], expected.intercept_[0], atol=2e-3)
-        np.testing.assert_allclose(fit.logits(features[:, 0])[:, label], expected.decision_function(standardised), atol=1e-2)
+        np.testing.assert_allclose(fit.logits(features[:, 0])[:, label], expected.decision_function(standardised), atol=2e-2)
 
 
 def test_chooses_the_strength_that_is_best_on_images_left_out() -> None:

@@ -100,9 +100,10 @@ def test_whatever_is_random_comes_back_as_it_was(manifest: Manifest, more: dict[
     assert differences(Path("whole"), Path("parts")) == []
 
 
-def test_the_rate_drops_on_a_plateau_and_after_it_goes_on_as_it_would_have(manifest: Manifest) -> None:
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_the_rate_drops_on_a_plateau_and_after_it_goes_on_as_it_would_have(manifest: Manifest, select: str) -> None:
     stage = {"optimizer": "sgd", "lr": 1e-30}  # nothing is learned
-    optim = {"schedule": "plateau", "schedule_patience": 1, "warmup": 0.0, "nesterov": True}
+    optim = {"schedule": "plateau", "schedule_patience": 1, "warmup": 0.0, "nesterov": True, "select": select}
     made = configured((3, 0), {"stages": {"classification": stage}, "optim": optim})
     start(made, manifest, Path("whole"))
     rates = [float(row["lr"]) for row in numbers(Path("whole"))]
