@@ -50,11 +50,11 @@ def prototype_to_sample_loss(embeddings: Tensor, targets: Tensor, prototypes: Te
     if temperature <= 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(embeddings.device.type, enabled=False):
-        present = (targets == 1).any(dim=0)  # only classes with an active label have a term
-        targets = targets[:, present]  # (B, C)
-        samples = F.normalize(at_least_float32(embeddings[:, present]), dim=-1)  # (B, C, P)
-        centres = F.normalize(at_least_float32(prototypes[present]), dim=-1)  # (C, P)
-        similarity = (samples * centres).sum(dim=-1) / temperature  # (B, C)
-        log_known = similarity.masked_fill(targets < 0, float("-inf")).logsumexp(dim=0)
-        log_active = similarity.masked_fill(targets != 1, float("-inf")).logsumexp(dim=0)
-        return (log_known - log_active).sum() / (targets == 1).sum().clamp(min=1)
+        active = targets == 1
+        present = active.any(dim=0)  # (K,), only these classes have a term
+        samples = F.normalize(at_least_float32(embeddings), dim=-1)  # (B, K, P)
+        centres = F.normalize(at_least_float32(prototypes), dim=-1)  # (K, P)
+        similarity = (samples * centres).sum(dim=-1) / temperature  # (B, K)
+        log_known = similarity.masked_fill((targets < 0) & present, float("-inf")).logsumexp(dim=0)
+        log_active = similarity.masked_fill(~active & present, float("-inf")).logsumexp(dim=0)
+        return (log_known - log_active).where(present, 0.0).sum() / active.sum().clamp(min=1)

@@ -65,8 +65,8 @@ class MemoryBank(nn.Module):
         slots = len(self.features)
         rows, labels = all_gather(rows.to(self.features.dtype)), all_gather(places[:, 1])
         rank = (labels[:, None] == labels[None, :]).tril(-1).sum(dim=1)  # rows of the same class before this one
-        counts = torch.bincount(labels, minlength=len(self.cursor))  # (K,)
-        last = rank >= counts[labels] - slots  # of more rows than the ring has slots, only the last are written
+        counts = torch.zeros_like(self.cursor).index_add_(0, labels, torch.ones_like(labels))  # (K,)
+        (last,) = (rank >= counts[labels] - slots).nonzero(as_tuple=True)  # of more rows than slots only the last are written
         rows, labels, rank = rows[last], labels[last], rank[last]
         slot = (self.cursor[labels] + rank) % slots
         self.features[slot, labels] = rows
@@ -133,4 +133,5 @@ def confident(label_features: Tensor, targets: Tensor, scores: Tensor, *, min_sc
         ([[1.0, 1.0, 1.0]], [[0, 0]])
     """
     selected = (targets == 1) & (scores > min_score)  # (B, K)
-    return label_features[selected].detach(), selected.nonzero()
+    places = selected.nonzero()
+    return label_features[places[:, 0], places[:, 1]].detach(), places

@@ -167,10 +167,12 @@ def _sample_to_sample(inputs: LossInputs) -> Tensor:
         slots = inputs.bank.contrasted(inputs.active, inputs.first)  # (M, K)
         if options.bank_classes == "present":
             slots = slots & (inputs.all_targets == 1).any(dim=0)
-        bank, bank_labels = project(inputs.bank.features[slots]), slots.nonzero()[:, 1]
+        slot, bank_labels = slots.nonzero(as_tuple=True)  # once, since a GPU waits for the count each time
+        bank = project(inputs.bank.features[slot, bank_labels])
+    image, label = inputs.active.nonzero(as_tuple=True)
     return losses.sample_to_sample_loss(
-        all_gather_with_grad(project(inputs.output.label_features[inputs.active])),  # (N, P), the active labels alone
-        all_gather(inputs.active.nonzero()[:, 1]),
+        all_gather_with_grad(project(inputs.output.label_features[image, label])),  # (N, P), the active labels alone
+        all_gather(label),
         temperature=options.temperature,
         bank=bank,
         bank_labels=bank_labels,

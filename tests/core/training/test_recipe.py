@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.dataset import Batch
@@ -57,6 +58,22 @@ def same(a: Weights, b: Weights, *, but: tuple[str, ...] = ()) -> bool:
     return all(torch.equal(a[key], b[key]) for key in a if key not in but)
 
 
+class Waits(TorchDispatchMode):
+    """Count what a GPU would be waited for: values and sizes that are asked of it, beside the values of the losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        asked = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "equal"}
+        by_mask = func.__name__.startswith("index") and any(
+            isinstance(index, Tensor) and index.dtype == torch.bool for index in (args[1] if isinstance(args[1], list) else ())
+        )
+        self.count += by_mask or func.__name__.partition(".")[0] in asked
+        return func(*args, **(kwargs or {}))
+
+
 def scripted(*maps: float) -> type[TrainingRecipe]:
     """A recipe whose epochs reach these mAPs, and that notes the weights each stage starts from."""
     left = iter(maps)
@@ -76,6 +93,20 @@ def scripted(*maps: float) -> type[TrainingRecipe]:
 
 
 # ------------------------------------------------------------------------------------------------------------ between the stages
+
+
+def test_a_step_waits_for_a_gpu_only_where_the_labels_decide_a_size(manifest: Manifest) -> None:
+    counts: list[int] = []
+
+    class Counted(TrainingRecipe):
+        def try_step(self, batch: Batch, step: int) -> dict[str, float]:
+            with Waits() as waits:
+                losses = super().try_step(batch, step)
+            counts.append(waits.count)
+            return losses
+
+    start(configured((1, 1)), manifest, RUN, recipe_class=Counted)
+    assert counts == [0] * 4 + [5] * 4  # active labels, filled slots, classes present, confident labels, those that are kept
 
 
 def test_events_tell_the_whole_story(manifest: Manifest) -> None:
