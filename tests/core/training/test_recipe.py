@@ -62,7 +62,7 @@ class Waits(TorchDispatchMode):
     """Count what a GPU would be waited for: values and sizes that are asked of it, beside the values of the losses."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
