@@ -69,7 +69,9 @@ def sweep(
             )
         except KeyboardInterrupt:
             if display.sweep is not None:
-                warn(f"stopped; finished trials are kept in {display.sweep.folder}. The same command goes on from there.")
+                warn(
+                    f"stopped; finished trials and runs are kept in {display.sweep.folder}. The same command goes on from there."
+                )
             raise
     if result.comparison.diverged:
         warn(f"no numbers of {', '.join(result.comparison.diverged)}: training diverged.")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from sadcl_cli.console import new_table, say, show, show_table
 from sadcl_cli.display.training import TrainingDisplay
-from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event, RatesChosen
+from sadcl_core.training.listeners.events import (
+    ComparedRunStarted,
+    ComparedRunTrained,
+    ComparisonPlanned,
+    Event,
+    Problem,
+    RatesChosen,
+    WeightsChosen,
+)
 
 if TYPE_CHECKING:
     from sadcl_core.experiments.tables import Comparison
@@ -21,12 +29,18 @@ class ComparisonDisplay(TrainingDisplay):
 
     plan: ComparisonPlanned | None = None
 
+    def __init__(self) -> None:
+        """Show nothing before the first event."""
+        super().__init__()
+        self.shown: list[Event] = []  # of those that are the same in many runs
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case ComparisonPlanned():
                 self.plan = event
-                say(f"{event.runs} runs and {event.first_stages} shared first stages in {event.folder}")
+                shared = f" and {event.first_stages} shared first stages" if event.first_stages else ""
+                say(f"{event.runs} runs{shared} in {event.folder}")
             case RatesChosen():
                 say(f"rates, chosen on training images: {', '.join(f'{name} {rate:g}' for name, rate in event.rates.items())}")
             case ComparedRunStarted():
@@ -34,7 +48,10 @@ class ComparisonDisplay(TrainingDisplay):
                 say(f"{event.number}/{event.runs} {event.name}{': the first stage, shared' if event.first_stage else ''}")
             case ComparedRunTrained():
                 self.stop_bar()
+            case Problem() | WeightsChosen() if event in self.shown:
+                pass
             case _:
+                self.shown += [event] if isinstance(event, Problem | WeightsChosen) else []
                 super().__call__(event)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sadcl_cli.console import new_table, say, show, show_table
 from sadcl_cli.display.comparison import ComparisonDisplay, show_comparison
+from sadcl_core.config.yaml import on_one_line
 from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, SweepPlanned, SweepTrial, TrialDone
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class SweepDisplay(ComparisonDisplay):
             case SweepPlanned():
                 self.sweep = event
                 again = f", {event.done} of them done before" if event.done else ""
-                say(f"{event.trials} trials in {event.folder}{again}: on {event.train_images:,} of the training images each,")
-                say(f"judged by {event.judging_images:,} others of them; the held-out images take no part")
+                say(f"{event.trials} trial{'s' if event.trials > 1 else ''} in {event.folder}{again}")
+                say(
+                    f"each trains on {event.train_images:,} of the training images and is judged by {event.judging_images:,} "
+                    "others of them; the held-out images take no part"
+                )
                 for text in event.space:
                     say(f"  chosen: {text}")
             case TrialDone():
@@ -68,7 +72,9 @@ def settings_of(trial: SweepTrial) -> str:
         >>> settings_of(SweepTrial(3, {"optim.weight_decay": 0.00123456, "seed": 2}, "complete", 60.0, (58.0, 64.0)))
         'optim.weight_decay=0.00123 seed=2'
     """
-    return " ".join(f"{key}={f'{value:.3g}' if isinstance(value, float) else value}" for key, value in trial.settings.items())
+    return " ".join(
+        f"{key}={f'{value:.3g}' if isinstance(value, float) else on_one_line(value)}" for key, value in trial.settings.items()
+    )
 
 
 def show_sweep(sweep: Sweep, dataset: str) -> None:
@@ -82,5 +88,5 @@ def show_sweep(sweep: Sweep, dataset: str) -> None:
     rest = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     show(f"{len(complete)} of {len(sweep.trials)} trials came to their end{f'; {rest}' if rest else ''}")
     show_comparison(sweep.comparison)
-    show(f"results saved to {sweep.folder}: sweep.json, trials.json, {sweep.comparison.folder.name}/comparison.md")
+    show(f"results saved to {sweep.folder}: sweep.json, {sweep.comparison.folder.name}/comparison.md")
     show(f"the best settings on the training images: sadcl train {dataset} -c {sweep.config}")

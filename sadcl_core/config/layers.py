@@ -124,7 +124,7 @@ def merge_layers(layers: Iterable[tuple[str, Layer]], schema: Schema) -> tuple[R
     return None if mistakes else config, sources, mistakes
 
 
-def parse_assignment(text: str) -> Layer:
+def parse_assignment(text: str, source: str = "--set") -> Layer:
     """Return `stages.contrastive.epochs=5` as nested values; the right side is read as YAML.
 
     Where a setting takes text the letters are read as they stand: a split may be called 2007, a path may begin with a bracket.
@@ -140,7 +140,7 @@ def parse_assignment(text: str) -> Layer:
     parts = [part.strip().replace("-", "_") for part in key.split(".")]
     known = settings_of(settings_schema())
     if not equals or not all(parts) or len(parts) > MAX_PARTS:
-        raise UsageError(f"--set {show(text)} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
+        raise UsageError(f"{source} {show(text)} is not of the form key=value. Write for example --set optim.ema_decay=0.99.")
     key, value = ".".join(parts), value.strip()
     node = known.get(key, {})
     kinds = [node.get("type"), *(choice.get("type") for choice in node.get("anyOf", ()))]
@@ -149,7 +149,7 @@ def parse_assignment(text: str) -> Layer:
         parsed = parse_yaml(value) if value else ""
     except UnreadableError as error:
         if "string" not in kinds or quoted:
-            raise UsageError(f"--set {show(text)}: the value cannot be read, {error}. Quote it.") from None
+            raise UsageError(f"{source} {show(text)}: the value cannot be read, {error}. Quote it.") from None
         parsed = value
     if "string" in kinds and not (parsed is None or quoted or ("boolean" in kinds and parsed in (0, 1))):
         parsed = value

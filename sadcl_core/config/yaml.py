@@ -169,21 +169,21 @@ def _plain(text: str) -> Any:
 
 def _lines(values: Mapping[str, Any], comments: Mapping[str, str], path: tuple[str, ...] = ()) -> Iterator[str]:
     for key, value in values.items():
-        start = f"{'  ' * len(path)}{_on_one_line(key)}:"
+        start = f"{'  ' * len(path)}{on_one_line(key)}:"
         if isinstance(value, Mapping) and value:
             yield start
             yield from _lines(value, comments, (*path, key))
         else:
             comment = comments.get(".".join((*path, key)), "default")  # it may be the name of a file
-            yield f"{start} {_on_one_line(value)}  # {''.join(letter if letter.isprintable() else '?' for letter in comment)}"
+            yield f"{start} {on_one_line(value)}  # {''.join(letter if letter.isprintable() else '?' for letter in comment)}"
 
 
-def _on_one_line(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """Return a value as JSON, which is YAML, without the quotes that text does not need."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_on_one_line(key)}: {_on_one_line(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{on_one_line(key)}: {on_one_line(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_on_one_line, value)) + "]"
+        return "[" + ", ".join(map(on_one_line, value)) + "]"
     if not isinstance(value, str):
         return re.sub(r"^(-?\d+)e", r"\1.0e", json.dumps(value))  # 1e-05 is text to readers of YAML 1.1
     if PLAIN.fullmatch(value) and value.lower() not in QUOTED and value.isprintable():

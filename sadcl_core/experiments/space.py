@@ -10,8 +10,9 @@ from typing import Any
 
 from sadcl_core.config.flags import FLAGS
 from sadcl_core.config.json_schema import check_settings
-from sadcl_core.config.layers import Layer, flatten, load_config_file, nest, parse_assignment
+from sadcl_core.config.layers import Layer, flatten, load_config_file, nest, parse_assignment, show
 from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.yaml import on_one_line
 from sadcl_core.errors import UsageError
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -48,7 +49,7 @@ class Parameter:
 
     def __str__(self) -> str:
         """Return it as it is written."""
-        values = ",".join(map(str, self.choices)) if self.low is None else f"{self.low:g}..{self.high:g}"
+        values = ",".join(map(on_one_line, self.choices)) if self.low is None else f"{self.low:g}..{self.high:g}"
         return f"{self.key}={values}"
 
     def includes(self, value: Any) -> bool:
@@ -69,39 +70,48 @@ def parse_parameter(text: str) -> Parameter:
         ('stages.*.lr=0.0001..0.01', (3, 8))
     """
     key, equals, values = (part.strip() for part in text.partition("="))
-    flag = FLAGS.get(key.replace("-", "_"))
-    key = flag.setting if flag is not None and flag.setting else key.replace("-", "_")
     if not equals or not values:
         raise UsageError(f"--param {text[:60]!r} is not of the form KEY=LOW..HIGH or KEY=A,B. Write for example lr=1e-4..1e-2.")
+    return _parameter(key, values, "--param")
+
+
+def read_space(file: Path) -> list[Parameter]:
+    """Read a YAML file of the same: `lr: 1e-4..1e-2`, or a list of values.
+
+    Raises:
+        UsageError: it cannot be read, or has nothing but settings with what they are chosen from.
+    """
+    table = load_config_file(file)
+    space = [_parameter(key, value, str(file)) for name in table for key, value in flatten({name: table[name]}).items()]
+    if not space:
+        raise UsageError(f"{file} names no setting. Write lines such as lr: 1e-4..1e-2.")
+    return space
+
+
+def _parameter(key: str, values: Any, source: str) -> Parameter:
+    """Return a setting with its range or its choices: text as in `parse_parameter`, or a list of values."""
+    origin = f"{key}={values[:60] if isinstance(values, str) else show(values)} (from {source})"
+    flag = FLAGS.get(key.replace("-", "_"))
+    key = flag.setting if flag is not None and flag.setting else key.replace("-", "_")
     if key in OWN:
-        raise UsageError(f"--param {key} cannot be chosen: a sweep sets it itself. Leave it out.")
-    if ends := re.fullmatch(rf"({NUMBER})\.\.({NUMBER})", values):
+        raise UsageError(f"{origin} cannot be chosen: a sweep sets it itself. Leave it out.")
+    if isinstance(values, str) and (ends := re.fullmatch(rf"({NUMBER})\.\.({NUMBER})", values)):
         whole = all(re.fullmatch(r"[-+]?\d+", end) for end in ends.groups())
         low, high = (int(end) if whole else float(end) for end in ends.groups())
         if not low < high:
-            raise UsageError(f"--param {text[:60]!r}: {ends[1]} is not below {ends[2]}. Write the lower end first.")
+            raise UsageError(f"{origin}: {ends[1]} is not below {ends[2]}. Write the lower end first.")
         parameter = Parameter(key, low, high)
     else:
-        parts = [part.strip() for part in values.split(",")]
-        choices = tuple(next(iter(flatten(parse_assignment(f"{key.replace('*', FIRST)}={part}")).values())) for part in parts)
+        choices = values if isinstance(values, list) else []
+        if isinstance(values, str):
+            one = f"{key.replace('*', FIRST)}="
+            choices = [next(iter(flatten(parse_assignment(one + part.strip(), source)).values())) for part in values.split(",")]
         if len(choices) < 2 or len(set(map(repr, choices))) < len(choices):
-            raise UsageError(f"--param {text[:60]!r} has nothing to choose from. Write LOW..HIGH, or different values: A,B.")
-        parameter = Parameter(key, choices=choices)
+            raise UsageError(f"{origin} has nothing to choose from. Write LOW..HIGH, or different values: A,B.")
+        parameter = Parameter(key, choices=tuple(choices))
     for value in parameter.choices or (parameter.low, parameter.high):
-        check_settings([("--param", settings_layer({key: value}))])
+        check_settings([(source, settings_layer({key: value}))])
     return parameter
-
-
-def read_space(file: Path) -> list[str]:
-    """Return the lines of a YAML file as `--param` takes them: `lr: 1e-4..1e-2`, or a list of values.
-
-    Raises:
-        UsageError: it cannot be read, or has nothing but settings with their values.
-    """
-    lines = []
-    for key, value in flatten(load_config_file(file)).items():
-        lines.append(f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}")
-    return lines
 
 
 def settings_layer(values: Mapping[str, Any]) -> Layer:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 RECIPE = "recipe"  # name of the settings without any choice, which the best are compared with
 RUNS_OF_BEST = "best"  # folder of their runs
+RESULT = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,8 @@ class Sweep:
 
     def as_json(self) -> dict[str, Any]:
         """Return one document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "folder": str(self.folder),
-            "trials": [_as_json(trial) for trial in self.trials],
-            "best": [trial.number for trial in self.best],
-            "config": str(self.config),
-            "comparison": self.comparison.as_json(),
-        }
+        trials = _trials_as_json(self.folder, self.trials, self.best)
+        return {**trials, "config": str(self.config), "comparison": self.comparison.as_json()}
 
 
 def sweep(
@@ -101,7 +96,7 @@ def sweep(
     Args:
         dataset: a name, a folder, a label file, a folder from `prepare`, or a manifest.
         data: folder of the data set; `data/NAME` unless given.
-        trials: that there are to be in all; the first has the settings of the recipe.
+        trials: that there are to be in all; the first has the settings of the recipe, see `recipe_values`.
         param: what is chosen, each `KEY=LOW..HIGH` or `KEY=A,B`; rates, decay, dropout and the loss unless given.
         space: a YAML file of the same, a line each.
         best: how many are trained with seeds, and compared with the recipe.
@@ -126,7 +121,7 @@ def sweep(
     if not is_installed("optuna"):
         raise MachineError("A sweep needs a package that is not installed: pip install 'sadcl[sweep]'.")
     numbers = read_seeds(seeds)
-    parameters = tuple(map(parse_parameter, [*(() if space is None else read_space(Path(space))), *param]))
+    parameters = (*(() if space is None else read_space(Path(space))), *map(parse_parameter, param))
     refuse_repeated(parameters)
     if flags.get("seed") is not None:
         raise UsageError("A sweep trains with several seeds: give seeds instead of seed.")
@@ -141,7 +136,7 @@ def sweep(
     from sadcl_core.experiments.trials import Study
     from sadcl_core.model.classifier import head_options
     from sadcl_core.runs.lock import lock_folder
-    from sadcl_core.training.setup import check_stages, data_facts
+    from sadcl_core.training.setup import check_stages, data_facts, used_part
     from sadcl_core.training.transfer import with_network_of_init
 
     facts = cache(partial(data_facts, manifest, layers))
@@ -171,14 +166,14 @@ def sweep(
             settings=f"{settings}\n{part.fingerprint()}",
         )
         listen(SettingsChosen(recipe))
-        sizes = part.split_sizes
-        listen(SweepPlanned(folder, trials, len(study.trials), tuple(map(str, parameters)), sizes[FIT], sizes[JUDGE]))
         of_trial = partial(configured, data={"train_split": FIT, "eval_split": JUDGE})
+        sizes, done = used_part(part, of_trial({}, RECIPE).config).split_sizes, len(study.trials)
+        listen(SweepPlanned(folder, max(trials, done), done, tuple(map(str, parameters)), sizes[FIT], sizes[JUDGE]))
         while len(study.trials) < trials:
             trial = study.run_trial(of_trial, part, folder, listen)
+            write_json(folder / RESULT, _trials_as_json(folder, study.trials, study.best[:best]))
             listen(TrialDone(trial, len(study.trials), trials, next(iter(study.best), None)))
         chosen = study.best[:best]
-        write_json(folder / "trials.json", {"schema_version": SCHEMA_VERSION, "trials": list(map(_as_json, study.trials))})
         if not chosen:
             raise DivergedError(
                 f"None of the {trials} trials in {folder} came to its end. Give lower rates: --param lr=1e-5..1e-3."
@@ -193,8 +188,18 @@ def sweep(
         comparison = compare_runs(Plan({}, runs), manifest, folder / RUNS_OF_BEST, listen=listen)
         name = f"trial-{chosen[0].number}-seed{numbers[0]}"
         result = Sweep(folder, study.trials, tuple(chosen), comparison, folder / RUNS_OF_BEST / name / "config.yaml")
-        write_json(folder / "sweep.json", result.as_json())
+        write_json(folder / RESULT, result.as_json())
     return result
+
+
+def _trials_as_json(folder: Path, trials: Sequence[SweepTrial], best: Sequence[SweepTrial]) -> dict[str, Any]:
+    """Return what there is to say of a sweep before its comparison."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "folder": str(folder),
+        "trials": [_as_json(trial) for trial in trials],
+        "best": [trial.number for trial in best],
+    }
 
 
 def _as_json(trial: SweepTrial) -> dict[str, Any]:

@@ -34,8 +34,8 @@ from sadcl_core.training.run import start_run
 RESAMPLES = 200  # for the interval of an epoch
 STUDY = "study.log"  # Optuna's journal
 SHOWN = (
-    *(events.FeaturesAwaited, events.FeaturesProgress, events.Problem, events.StopRequested),
-    *(events.MemoryRanOut, events.FeaturesPlanned, events.FeaturesComputed),
+    *(events.WeightsChosen, events.Problem, events.StopRequested, events.MemoryRanOut),
+    *(events.FeaturesAwaited, events.FeaturesPlanned, events.FeaturesProgress, events.FeaturesComputed),
 )
 
 
@@ -176,7 +176,7 @@ class Judge:
             self.trial.report(value, self.epochs)
             if epoch in self.rival and interval[1] < self.rival[epoch][0]:
                 raise optuna.TrialPruned
-        elif isinstance(event, SHOWN) or (isinstance(event, events.WeightsChosen) and self.trial.number == 0):
+        elif isinstance(event, SHOWN):
             self.listen(event)
 
 

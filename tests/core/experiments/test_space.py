@@ -52,12 +52,45 @@ def test_mistakes(text: str, words: str) -> None:
 
 def test_a_file_says_the_same(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
-    file.write_text("lr: 1e-4..1e-2\noptim:\n  weight_decay: [0, 0.01]\n")
-    space = [parse_parameter(line) for line in read_space(file)]
-    assert [str(parameter) for parameter in space] == ["stages.*.lr=0.0001..0.01", "optim.weight_decay=0,0.01"]
+    file.write_text("lr: 1e-4..1e-2\noptim:\n  weight_decay: [0, 0.01]\nstages.classification.gamma_neg: [null, 2]\n")
+    space = read_space(file)
+    assert [str(parameter) for parameter in space] == [
+        "stages.*.lr=0.0001..0.01",
+        "optim.weight_decay=0,0.01",
+        "stages.classification.gamma_neg=null,2",
+    ]
+    assert space[-1] == parse_parameter(str(space[-1]))
+    assert space[-1].choices == (None, 2)
     for again in ("lr=1..2", "stages.classification.lr=1..2"):
         with pytest.raises(UsageError, match="twice"):
             refuse_repeated([*space, parse_parameter(again)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# nothing", "names no setting"),
+        ("lr: 3", r"lr=3 \(from .*space.yaml\) has nothing to choose from"),
+        ("lr: 1e-2..1e-4", r"lr=1e-2..1e-4 \(from .*space.yaml\): 1e-2 is not below"),
+        ("seed: 1..9", r"seed=1..9 \(from .*space.yaml\) cannot be chosen"),
+        ("optim: {weight_decay: [0, null]}", r"optim.weight_decay is empty \(from .*space.yaml\)"),
+        ("optim: {patience: [3, '4,5']}", r"optim.patience='4,5' \(from .*space.yaml\) is not valid"),
+        ("optim.patience: '[1,2'", r"space.yaml 'optim.patience=\[1': the value cannot be read"),
+        ("optim: {lr: 1e-4..1e-2}", r"There is no setting optim.lr \(from .*space.yaml\)"),
+    ],
+)
+def test_mistakes_in_a_file_name_it(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_space(file)
+
+
+def test_a_setting_that_a_file_names_in_two_ways_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("optim.patience: [3, 8]\noptim:\n  patience: [4, 9]\n")
+    with pytest.raises(UsageError, match="patience is to be chosen twice"):
+        refuse_repeated(read_space(file))
 
 
 def test_the_first_trial_has_the_values_of_the_recipe_that_can_be_chosen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,12 @@ def test_trials_go_on_where_they_were_stopped(manifest: Manifest) -> None:
     (planned,) = [event for event in heard if isinstance(event, SweepPlanned)]
     assert planned.train_images + planned.judging_images == manifest.split_sizes["train"]
 
+    kept = json.loads(Path("runs/sweep-coco/sweep.json").read_text())
+    assert [trial["number"] for trial in kept["trials"]] == [0]
+
     heard.clear()
     result = sweep(manifest, listen=heard.append)
+    assert json.loads(Path("runs/sweep-coco/sweep.json").read_text()) == json.loads(json.dumps(result.as_json()))
     assert [event.trial.number for event in heard if isinstance(event, TrialDone)] == [2]  # 1 was stopped, and is made as 2
     assert len(result.trials) == 2
     assert result.trials[0].settings["model.heads.pooled.dropout"] == 0  # the recipe's own values are tried first
@@ -77,6 +82,13 @@ def test_trials_go_on_where_they_were_stopped(manifest: Manifest) -> None:
     assert not [event for event in heard if isinstance(event, TrialDone | ComparedRunStarted)]
     with pytest.raises(UsageError, match="another place"):
         sweep(manifest, param=["optim.weight_decay=0,0.1"])
+
+
+def test_a_limit_counts_for_the_trials_too(manifest: Manifest) -> None:
+    heard: list[Event] = []
+    sweep(manifest, trials=1, limit=8, listen=heard.append)
+    (planned,) = [event for event in heard if isinstance(event, SweepPlanned)]
+    assert (planned.train_images, planned.judging_images) == (6, 2)
 
 
 def test_a_part_of_the_training_images_judges(manifest: Manifest) -> None:
