@@ -22,13 +22,19 @@ def push_command(
 ) -> None:
     """Give a model away: its file, its ONNX export if there is one, thresholds, and a page with what sadcl eval measured.
 
+    A model whose head is timm's own is written for timm.create_model, too.
+
     Everybody then names it as -w hf://USER/NAME. Log in first: hf auth login.
     """
     from sadcl_core.exporting.push import push, write_folder
     from sadcl_core.runs.hub import check_repository
 
     if output is None:
-        show(push(weights, repository, private=private))
+        pushed = push(weights, repository, private=private)
+        show(pushed.address)
         say(f"sadcl predict img.jpg -w hf://{check_repository(repository)}")
     else:
-        show(f"{', '.join(write_folder(weights, output, repository=repository))} written to {output}")
+        pushed = write_folder(weights, output, repository=repository)
+        show(f"{', '.join(pushed.files)} written to {output}")
+    if pushed.without_timm:
+        say(f"without files for timm: {pushed.without_timm}")

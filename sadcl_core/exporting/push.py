@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.exporting.metadata import metadata
+from sadcl_core.exporting.timm_files import CONFIG, write_timm
 from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.runs.card import read_card
@@ -18,10 +20,31 @@ from sadcl_core.runs.hub import MODEL, check_repository, quiet_hub
 from sadcl_core.runtime.files import regular, write_text
 
 ONNX, THRESHOLDS, PAGE = "model.onnx", "thresholds.json", "README.md"
+USE_OF_TIMM = """
+```python
+model = timm.create_model("hf-hub:{}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
+scores = model(transform(image)[None]).sigmoid()[0]  # of model.pretrained_cfg["label_names"]
+```"""
 
 
-def push(run: str | Path | None, repository: str, *, private: bool = False) -> str:
-    """Put a run on the hub, and return its address in a browser.
+@dataclass(frozen=True)
+class Pushed:
+    """Files that were written for the hub.
+
+    Attributes:
+        files: their names.
+        without_timm: why there are none for timm; empty where there are.
+        address: of the repository in a browser; empty where nothing was uploaded.
+    """
+
+    files: tuple[str, ...]
+    without_timm: str
+    address: str = ""
+
+
+def push(run: str | Path | None, repository: str, *, private: bool = False) -> Pushed:
+    """Put a run on the hub, and return what is there and where.
 
     Args:
         run: a run with an evaluation; None: the run that finished last.
@@ -38,7 +61,7 @@ def push(run: str | Path | None, repository: str, *, private: bool = False) -> s
 
     name = check_repository(repository)
     with tempfile.TemporaryDirectory() as folder:
-        write_folder(run, Path(folder), repository=name)
+        written = write_folder(run, Path(folder), repository=name)
         quiet_hub()
         api = HfApi(endpoint=constants.ENDPOINT)
         try:
@@ -54,11 +77,11 @@ def push(run: str | Path | None, repository: str, *, private: bool = False) -> s
                 f"The hub cannot be reached ({type(error).__name__}). Write the folder with -o DIR, and upload it elsewhere: "
                 f"hf upload {name} DIR."
             ) from None
-    return str(address)
+    return replace(written, address=str(address))
 
 
-def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> list[str]:
-    """Write what goes to the hub into a folder, and return the names of its files.
+def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> Pushed:
+    """Write what goes to the hub into a folder, and return what is in it.
 
     Args:
         run: as for `push`.
@@ -85,18 +108,20 @@ def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> li
         shutil.copyfile(exported, folder / ONNX)
     scale = CALIBRATED if model.card.temperatures else AS_THEY_ARE
     write_thresholds(folder / THRESHOLDS, model.classes, model.thresholds.tolist(), {SCALE: scale})
-    write_text(folder / PAGE, describe(model, evaluation, repository=repository, onnx=exported.is_file()))
-    return sorted(path.name for path in folder.iterdir())
+    without_timm = write_timm(model, folder)
+    files = tuple(sorted([PAGE, *(path.name for path in folder.iterdir())]))
+    write_text(folder / PAGE, describe(model, evaluation, repository=repository, files=files))
+    return Pushed(files, without_timm)
 
 
-def describe(model: Model, evaluation: Mapping[str, Any], *, repository: str, onnx: bool) -> str:
+def describe(model: Model, evaluation: Mapping[str, Any], *, repository: str, files: Collection[str]) -> str:
     """Return the page of a model in Markdown, with the head that the hub reads.
 
     Args:
         model: that is given away.
         evaluation: as `sadcl eval` wrote it.
         repository: USER/NAME.
-        onnx: its export lies beside it.
+        files: names of those that lie beside it.
     """
     card, licence = model.card, metadata(model)["license"]
     known = licence.replace("-", "").replace(".", "").isalnum() and licence != "unknown"
@@ -108,11 +133,13 @@ def describe(model: Model, evaluation: Mapping[str, Any], *, repository: str, on
         f"| {_cell(row['name'])} | {row['positives']} | {' | '.join(_number(row[key]) for key in both)} | {threshold:.3f} |"
         for row, threshold in zip(evaluation["per_class"], model.thresholds.tolist(), strict=True)
     ]
-    commands = [f"sadcl predict img.jpg -w hf://{repository}", *(["# model.onnx: the same without torch"] if onnx else [])]
+    commands = ["```bash", f"sadcl predict img.jpg -w hf://{repository}"]
+    commands += ["# model.onnx: the same without torch"] if ONNX in files else []
+    commands += ["```", *(USE_OF_TIMM.format(repository).splitlines() if CONFIG in files else [])]
     lines = [
         *(*head, "---", "", f"# {_cell(repository.rpartition('/')[2])}", ""),
         f"{len(card.classes)} labels of images, several for each: {card.model.head} on {card.model.backbone}.",
-        *("", "```bash", *commands, "```", "", "| | |", "| --- | --- |", *rows, ""),
+        *("", *commands, "", "| | |", "| --- | --- |", *rows, ""),
         *("| class | positives | AP interpolated | AP non-interpolated | threshold |", "| --- | ---: | ---: | ---: | ---: |"),
         *(*classes, ""),
     ]

@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
 import sadcl_core as sadcl
 from sadcl_core.errors import DataError, MachineError, UsageError
@@ -107,7 +114,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_a_model_that_is_pushed_comes_back_the_same(hub: Hub, run: Path, exported: Export, trained: Path) -> None:
     (run / "export").mkdir(exist_ok=True)
     shutil.copy(exported.path, run / "export" / "model.onnx")
-    assert push(run, "hf://anna/pets").endswith("/anna/pets")
+    assert push(run, "hf://anna/pets").address.endswith("/anna/pets")
     assert set(hub.files) == {"README.md", "model.onnx", "sadcl.safetensors", "thresholds.json"}
     image = trained / "my-coco" / "val2017" / "001.png"
     fetched, own = sadcl.load("hf://anna/pets", device="cpu"), sadcl.load(run, device="cpu")
@@ -117,6 +124,25 @@ def test_a_model_that_is_pushed_comes_back_the_same(hub: Hub, run: Path, exporte
     assert " &#91;12.2, 98.5&#93; |" in page
     assert all(f"\n| {name} | " in page for name in own.classes)
     assert json.loads(hub.files["thresholds.json"])["thresholds"] == dict.fromkeys(own.classes, 0.5)
+
+
+def test_timm_opens_a_baseline_from_the_hub(hub: Hub, coco: Path, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"epochs": "1,0", "img_size": 64, "workers": 0, "device": "cpu", "no_pretrained": True}
+    flags |= {"backbone": "test_resnet", "set": {"model.stride": 32}}
+    result = sadcl.train("coco", data=coco, method="baseline", output=tmp_path / "run", **flags)
+    sadcl.evaluate(tmp_path / "run", bootstrap=0, workers=0, device="cpu")
+    pushed = push(tmp_path / "run", "anna/pets")
+    assert pushed.without_timm == ""
+    assert {"config.json", "model.safetensors"} <= set(pushed.files) == set(hub.files)
+    assert 'timm.create_model("hf-hub:anna/pets", pretrained=True)' in hub.files["README.md"].decode()
+    network: Any = timm.create_model("hf-hub:anna/pets", pretrained=True).eval()
+    model: Any = sadcl.load(result.model, device="cpu")
+    transform: Any = create_transform(**resolve_data_config(model=network))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with torch.inference_mode():
+        scores = network(transform(image)[None]).sigmoid()[0]
+    np.testing.assert_allclose(scores, model.predict(image).scores, atol=1e-5)
+    assert network.pretrained_cfg["label_names"] == list(model.classes)
 
 
 def test_the_page_shows_the_evaluation_in_one_view(run: Path, trained: Path, tmp_path: Path) -> None:
