@@ -88,12 +88,24 @@ class Classifier(nn.Module):
         self.projection = build(partial(_projection, self.head.width, config.projection_width), initialise=initialise)
         self.prototypes = nn.Parameter(torch.zeros(num_classes, self.head.width))  # (K, D), before the projection
         self.global_branch: PooledHead | None = None
+        self.gate: nn.Parameter | None = None  # (K,), weights of the head's logits beside those of the branch
         if config.global_branch != "none":
             linear = PooledHead.Options(pooling=config.global_branch, standardise=True)
             make_branch = partial(PooledHead, channels=self.backbone.channels[-1:], num_classes=num_classes, options=linear)
             self.global_branch = build(make_branch, initialise=initialise)
-            for parameter in (self.head.get_parameter(name) for name in self.head.CLASSIFIER):
-                nn.init.zeros_(parameter)  # the head learns what the branch leaves
+            if not self.head.STARTS_AT_ZERO:
+                self.gate = nn.Parameter(torch.empty(num_classes))
+            self.silence_head()
+
+    @torch.no_grad()
+    def silence_head(self) -> None:
+        """Let the head beside a global branch give no logits yet: it learns what the branch leaves.
+
+        The classifier of the head starts at zero, or a gate does by which its logits are multiplied (Bachlechner et al., ReZero,
+        UAI 2021).
+        """
+        for parameter in map(self.head.get_parameter, self.head.CLASSIFIER) if self.gate is None else (self.gate,):
+            parameter.zero_()
 
     def assign(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state as parameters and buffers, without copying them."""
@@ -150,7 +162,8 @@ class Classifier(nn.Module):
         output: HeadOutput = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
         logits = output.logits
         if self.global_branch is not None:
-            logits = logits + self.global_branch(HeadInputs(maps[-1:])).logits
+            gated = logits if self.gate is None else self.gate * logits
+            logits = gated + self.global_branch(HeadInputs(maps[-1:])).logits
         return ClassifierOutput(
             logits,
             output.features,
@@ -165,8 +178,14 @@ class Classifier(nn.Module):
     def per_class(self) -> frozenset[str]:
         """Return the names of the tensors with a row per class."""
         branch = PooledHead.PER_CLASS if self.global_branch is not None else ()
+        gate = () if self.gate is None else ("gate",)
         return frozenset(
-            {"prototypes", *(f"head.{name}" for name in self.head.PER_CLASS), *(f"global_branch.{name}" for name in branch)}
+            {
+                "prototypes",
+                *gate,
+                *(f"head.{name}" for name in self.head.PER_CLASS),
+                *(f"global_branch.{name}" for name in branch),
+            }
         )
 
     @property

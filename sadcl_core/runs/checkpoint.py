@@ -75,7 +75,11 @@ def load_model(path: Path, *, img_size: int | None = None, classes: str = "") ->
     with open_tensors(path, framework="pt") as stored:
         slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
         kinds = {name: (tuple(s.get_shape()), str(s.get_dtype()).startswith(("F", "BF"))) for name, s in slices.items()}
-        misfit = _misfit(_outline(card, path), kinds)
+        outline, earlier = _outline(card, path), {}
+        if outline.gate is not None and "gate" not in kinds:  # of a version in which every head counted whole
+            earlier["gate"] = torch.ones(len(card.classes))
+            kinds["gate"] = (tuple(earlier["gate"].shape), True)
+        misfit = _misfit(outline, kinds)
         tensors = {} if misfit else {name: stored.get_tensor(name) for name in slices}
     if misfit:
         raise DataError(
@@ -83,7 +87,7 @@ def load_model(path: Path, *, img_size: int | None = None, classes: str = "") ->
             f"it {misfit}. Train or fetch it again."
         )
     classifier = Classifier(card.model, num_classes=len(card.classes), img_size=card.img_size, initialise=False)
-    classifier.assign(tensors)
+    classifier.assign({**tensors, **earlier})
     model = LoadedModel(classifier.eval(), card, path)
     return model if img_size in (None, card.img_size) else _at_size(model, int(img_size))
 

@@ -139,8 +139,7 @@ class ClassRows:
             pooled = torch.cat([linear.pool(part[-1]) for part in self._batches(rows)])
             linear.assign(self._regression(pooled[:, None], rows), restandardise=False)
             if linear is not head:
-                for name in head.CLASSIFIER:
-                    head.get_parameter(name).zero_()
+                row.silence_head()
         elif isinstance(head, LinearHead):
             features = torch.cat([row.classify(part).label_features for part in self._batches(rows)])
             fit = self._regression(features, rows)

@@ -46,6 +46,7 @@ class CSRAHead(Head):
         attention_weight: float = Field(0.1, ge=0, description="lambda, of the attention beside the mean")
 
     PER_CLASS = CLASSIFIER = ("weight",)
+    STARTS_AT_ZERO = False  # the weights of a class have length 1 after the first step
     extendable = True
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:

@@ -42,6 +42,7 @@ class DebiasedHead(Head):
 
     READS_PROTOTYPES = True
     PER_CLASS = CLASSIFIER = ("first", "second")
+    STARTS_AT_ZERO = False  # cosines are near their full size after the first step
 
     def __init__(self, *, channels: tuple[int, ...], num_classes: int, options: Options) -> None:
         """Build with random weights; `channels` is (D_b,), the width of the label features as well."""

@@ -50,6 +50,7 @@ class GeneratedHead(Head):
 
     NEEDS = frozenset({"together", "vectors"})
     CLASSIFIER = ("second",)
+    STARTS_AT_ZERO = False  # a step changes each weight of a classifier by as many as the generator is wide
     FROM_DATA = ("words", "graph")
 
     words: Tensor

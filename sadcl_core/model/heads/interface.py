@@ -75,6 +75,7 @@ class Head(nn.Module):
         PER_CLASS: parameters and buffers with a row per class, which a transfer carries over by class name.
         PER_PAIR: the same with a row and a column per class.
         CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
+        STARTS_AT_ZERO: True if logits are 0 where those of CLASSIFIER are, and grow slowly from there as a linear layer's do.
         FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
         extendable: True if the logit of a class depends on its own rows of PER_CLASS and on what all share, on no other class,
             so that a class can be added and the others stay as they are.
@@ -89,6 +90,7 @@ class Head(nn.Module):
     PER_CLASS: tuple[str, ...] = ()
     PER_PAIR: ClassVar[tuple[str, ...]] = ()
     CLASSIFIER: ClassVar[tuple[str, ...]] = ()
+    STARTS_AT_ZERO: ClassVar[bool] = True
     FROM_DATA: ClassVar[tuple[str, ...]] = ()
     extendable: bool = False
 

@@ -37,7 +37,7 @@ def section(head: str = "sarl", branch: str = "mean", init_from: str = "") -> Mo
     )
 
 
-@pytest.mark.parametrize("head", ["sarl", "mulcon", "pooled", "csra", "ml_decoder"])
+@pytest.mark.parametrize("head", ["sarl", "mulcon", "pooled", "csra", "ml_decoder", "debiased"])
 def test_a_new_model_says_what_its_linear_path_says(head: str) -> None:
     torch.manual_seed(0)
     classifier = Classifier(section(head), num_classes=3, img_size=64).eval()
@@ -48,9 +48,38 @@ def test_a_new_model_says_what_its_linear_path_says(head: str) -> None:
     torch.testing.assert_close(output.logits, classifier.global_branch(HeadInputs(classifier.features(images)[-1:])).logits)
     classifier.train()
     classifier(images).logits.sum().backward()
-    weight = classifier.head.get_parameter(classifier.head.CLASSIFIER[0])
+    weight = classifier.head.get_parameter(classifier.head.CLASSIFIER[0]) if classifier.gate is None else classifier.gate
     assert weight.grad is not None
     assert weight.grad.any()  # though it starts at zero, it learns
+
+
+@pytest.mark.parametrize("head", ["sarl", "csra", "debiased"])
+def test_the_first_step_changes_scores_a_little_whatever_the_length_of_a_classifier_means(head: str) -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(section(head), num_classes=3, img_size=64).eval()
+    maps = tuple(torch.randn(8, width, 4, 4).relu() for width in classifier.backbone.channels)
+    before = classifier.classify(maps).logits
+    optimizer = torch.optim.AdamW(classifier.head.parameters() if classifier.gate is None else [classifier.gate], lr=1e-3)
+    before.logsumexp(dim=1).sum().backward()
+    optimizer.step()
+    moved = (classifier.classify(maps).logits - before).abs().max()
+    assert 1e-6 < moved < 0.1
+
+
+def test_a_file_of_an_earlier_version_lets_its_head_count_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(section("csra"), num_classes=3, img_size=64).eval()
+    tensors = classifier.state_dict()
+    tensors["head.weight"].normal_()
+    card = ModelCard(classes=("a", "b", "c"), img_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, model=section("csra"), trained={})
+    earlier = {name: tensor for name, tensor in tensors.items() if name != "gate"}
+    save_model(tmp_path / "m.safetensors", earlier, card)
+    images = torch.randn(2, 3, 64, 64)
+    silent = classifier(images).logits
+    tensors["gate"].fill_(1)
+    whole = classifier(images).logits
+    torch.testing.assert_close(load_model(tmp_path / "m.safetensors").classifier(images).logits, whole)
+    assert not torch.allclose(silent, whole)
 
 
 def test_without_it_the_weights_of_a_seed_are_the_same_in_backbone_projection_and_head() -> None:
