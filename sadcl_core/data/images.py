@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import io
-import logging
-import re
-import struct
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
+from sadcl_core.data.image_files import BROKEN, check_decodable, identify, image_file, tiff_tags
 from sadcl_core.errors import DataError
-from sadcl_core.runtime.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,18 +48,6 @@ class NamedImage:
 
 ImageSource: TypeAlias = "str | Path | bytes | NamedImage | Image.Image | npt.NDArray[np.uint8] | Tensor"
 
-# as an error, for the whole process: filters cannot be set for one thread, and images are checked by several; where another
-# thread has put its own filters in place for a moment, `as_rgb` refuses
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF in images that can be read
-logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # of images that are refused, it writes to stderr as well
-Image.preinit()
-for plugin in ("WebPImagePlugin", "AvifImagePlugin", "Jpeg2KImagePlugin"):
-    with suppress(ImportError):
-        importlib.import_module(f"PIL.{plugin}")
-with suppress(ImportError):  # where it is installed, and else FORMATS says so
-    importlib.import_module("pillow_heif").register_heif_opener()
-
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif"),
     *(".ppm", ".jp2"),
@@ -83,16 +65,6 @@ FORMATS = {  # of files that Pillow cannot read, or not without a package
 DIM = 4  # pixels of more than 8 bits that stay below this fraction of their range are nearly black, as those of satellites are
 SHARE = (1, 99)  # percent of such pixels between which they are stretched
 SAMPLES_PER_PIXEL = 277  # TIFF tag
-MAX_BYTES = 1 << 29  # of a file
-KINDS = tuple(  # not all of Pillow's, which runs programs for some
-    kind for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF", "PPM", "JPEG2000") if kind in Image.OPEN
-)
-SCANS = 100  # of a JPEG, each of which goes through all pixels; progressive ones have about ten
-SCAN, END = b"\xff\xda", b"\xff\xd9"
-MARKER = re.compile(b"\xff[^\x00\x01\xff\xd0-\xd7]")  # in a JPEG, of all but those without a length
-STRIPS = 1 << 16  # of a TIFF
-BIG = 43  # version of BigTIFF
-OFFSETS = (273, 324)  # TIFF tags: where strips and tiles lie
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
 TURNS: dict[
@@ -107,11 +79,6 @@ TURNS: dict[
     8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 NO_FILE = ": no such file."  # the end of the message about an image that is missing
-# whatever decoders raise on damaged files
-BROKEN = (
-    *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
-    *(RuntimeError, SyntaxError, EOFError, MemoryError, struct.error),
-)
 
 
 def read_image(source: ImageSource, name: object = None, *, at_least: int | None = None) -> Tensor:
@@ -205,71 +172,19 @@ def _opened(source: str | Path | bytes | NamedImage | Image.Image, name: object)
         else:
             # a file is read at once: threads would wait for each other at every small read of Pillow
             content = source if isinstance(source, bytes) else image_file(Path(source)).read_bytes()
-            with identify(io.BytesIO(content)) as image:
+            with identify(content) as image:
                 yield image
-
-
-def identify(source: Path | io.BytesIO) -> Image.Image:
-    """Open an image without decoding it, of a kind that photographs are kept in.
-
-    Raises:
-        UnidentifiedImageError: it is of another kind.
-        ValueError: a TIFF in so many strips that to list them takes minutes.
-
-    Example:
-        >>> file = io.BytesIO()
-        >>> Image.new("L", (4, 2)).save(file, "PNG")
-        >>> identify(file).size
-        (4, 2)
-    """
-    strips = 0
-    opened = nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb")
-    with suppress(*BROKEN), opened as file:  # Image.open says what is wrong
-        tags = _tiff_tags(file)
-        strips = max(len(tags._tagdata.get(tag, b"")) for tag in OFFSETS) // 4
-    if strips > STRIPS:
-        raise ValueError("more strips than a photograph has")
-    return Image.open(source, formats=KINDS)
-
-
-def _tiff_tags(file: BinaryIO) -> ImageFileDirectory_v2:
-    """Return the tags of a TIFF, none of them decoded yet; whatever is in BROKEN may be raised."""
-    header = file.read(8)
-    tags = ImageFileDirectory_v2(header if header[2] != BIG else header + file.read(8))
-    file.seek(tags.next)
-    tags.load(file)
-    return tags
-
-
-def _check_scans(image: Image.Image) -> None:
-    """Raise ValueError for a JPEG, not decoded yet, whose scans would take minutes."""
-    file = image.fp if isinstance(image, JpegImageFile) else None
-    if file is None:
-        return
-    file.seek(0)
-    content = file.read()
-    pairs = (np.frombuffer(content, np.uint16, (len(content) - start) // 2, start) for start in (0, 1))
-    # also in what else the file holds; bytes.count takes five times as long
-    if sum(np.count_nonzero(numbers == np.frombuffer(SCAN, np.uint16)) for numbers in pairs) <= SCANS:
-        return
-    place, scans = 2, 0
-    while scans <= SCANS and (marker := MARKER.search(content, place)) and marker[0] != END:
-        scans += marker[0] == SCAN
-        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])  # the length of what follows
-    if scans > SCANS:
-        raise ValueError("more scans than a photograph has")
 
 
 def _decode_jpeg(image: Image.Image, at_least: int) -> npt.NDArray[np.uint8] | None:
     """Decode an opened JPEG by libjpeg-turbo without Pillow's copies: the same pixels, (H, W, 3) and upright.
 
     Returns:
-        None where Pillow has to do it or to say what is wrong: other formats and colours, damaged files, too many pixels.
+        None where Pillow has to do it or to say what is wrong: other formats and colours, damaged files.
     """
-    too_large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf)
-    if not isinstance(image, JpegImageFile) or image.mode not in ("RGB", "L") or too_large or image.fp is None:
+    if not isinstance(image, JpegImageFile) or image.mode not in ("RGB", "L") or image.fp is None:
         return None
-    _check_scans(image)
+    check_decodable(image)
     turn = orientation(image)
     image.fp.seek(0)
     with suppress(ValueError):
@@ -285,11 +200,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         DecompressionBombError: it has more pixels than PIL allows.
-        ValueError: a JPEG has more scans than any photograph.
+        ValueError: it would take minutes to decode.
     """
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise Image.DecompressionBombError
-    _check_scans(image)
+    check_decodable(image)
     deep = is_deep(image)
     upright = image if orientation(image) == UPRIGHT else ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
@@ -357,15 +270,6 @@ def image_size(path: Path) -> tuple[int, int]:
         return stored_size(image)
 
 
-def image_file(path: Path) -> Path:
-    """Return a path that may be decoded.
-
-    Raises:
-        OSError: it is no regular file, or larger than any photograph; `explained_image` says so.
-    """
-    return regular(path, most=MAX_BYTES)
-
-
 def stored_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height of an opened image as stored; PIL swaps those of a TIFF on its side."""
     if isinstance(image, TiffImageFile):
@@ -384,7 +288,7 @@ def _unidentified(path: object) -> str:
     suffix = Path(str(path)).suffix.lower()
     if suffix in (".tif", ".tiff") and isinstance(path, str | Path):
         with suppress(*BROKEN), Path(path).open("rb") as file:
-            bands = int(_tiff_tags(file)[SAMPLES_PER_PIXEL])
+            bands = int(tiff_tags(file)[SAMPLES_PER_PIXEL])
             if bands > 3:
                 return f"an image of {bands} bands, which is not read: save three of them as RGB"
     return FORMATS.get(suffix, "not an image")

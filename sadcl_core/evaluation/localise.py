@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from sadcl_core.data.exif import upright_box, upright_size
-from sadcl_core.data.images import explained_image, identify, image_file, orientation, stored_size
+from sadcl_core.data.image_files import identify, image_file
+from sadcl_core.data.images import explained_image, orientation, stored_size
 from sadcl_core.data.rows import Box
 from sadcl_core.data.split import Split
 from sadcl_core.metrics import Localisation, box_cover, box_energy, pointing_hit, points_in_boxes

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from sadcl_core.data.formats.source import Source, describe_source, label_files
-from sadcl_core.data.images import EXTENSIONS, explained_image, identify, image_file
+from sadcl_core.data.image_files import check_decodable, identify, image_file
+from sadcl_core.data.images import EXTENSIONS, explained_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import replacing
@@ -86,6 +87,7 @@ def compose(
             raise DataError(f"{source.root} has no {name}_{band}. Unpack the files of all colours or bands there.")
         file = source.root / files[f"{name}_{band}"]
         with explained_image(file), identify(image_file(file)) as image:
+            check_decodable(image)
             planes.append(plane(image))
     if len({values.shape for values in planes}) > 1:
         raise DataError(f"{source.root}: the files of {name} have different sizes. Fetch them again.")

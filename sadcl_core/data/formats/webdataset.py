@@ -22,7 +22,8 @@ from typing import IO, Any, cast
 from sadcl_core.data.formats import jsonl
 from sadcl_core.data.formats.source import Source, label_files
 from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder
-from sadcl_core.data.images import EXTENSIONS, MAX_BYTES
+from sadcl_core.data.image_files import MAX_BYTES
+from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import LABEL_COLUMNS, readable
 from sadcl_core.errors import DataError

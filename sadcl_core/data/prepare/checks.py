@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, identify, image_file, is_deep, orientation
+from sadcl_core.data.image_files import identify, image_file
+from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, is_deep, orientation
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
@@ -145,7 +145,7 @@ def _decode(path: Path) -> _Check:
         content = image_file(path).read_bytes()
         if not content:
             raise DataError(f"{path}: an empty file.")
-        with identify(io.BytesIO(content)) as image:
+        with identify(content) as image:
             mode = "16-bit" if is_deep(image) else MODES.get(image.mode, "other mode")
             kinds = {
                 mode: bool(mode),

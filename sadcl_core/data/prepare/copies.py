@@ -11,7 +11,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from sadcl_core.data.exif import upright_box
-from sadcl_core.data.images import as_rgb, explained_image, identify, image_file, orientation, stored_size
+from sadcl_core.data.image_files import identify, image_file
+from sadcl_core.data.images import as_rgb, explained_image, orientation, stored_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.runtime.files import replacing

@@ -417,8 +417,94 @@ def test_a_tiff_of_more_strips_than_a_photograph_is_refused(big: bool, tmp_path:
     path = tmp_path / "a.tif"
     path.write_bytes(content.ljust(size, b"\0") + bytes(8 * count))
     for reading in (open_image, image_size):
-        with pytest.raises(DataError, match="more strips than a photograph has"):
+        with pytest.raises(DataError, match="than a photograph has"):
             reading(path)
+
+
+def written(kind: str, mode: str = "L") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (16, 16)).save(file, kind)
+    return file.getvalue()
+
+
+def png_chunks(kind: bytes, body: bytes, count: int) -> bytes:
+    """A PNG with chunks before its pixels."""
+    content = written("PNG")
+    place = content.index(b"IDAT") - 4
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return content[:place] + count * chunk + content[place:]
+
+
+def tiff_numbers(tag: int, kind: int, unit: int, count: int) -> bytes:
+    """A TIFF with many numbers in a tag."""
+    values = {256: (4, 1), 257: (4, 1), 258: (3, 8), 259: (3, 1), 262: (3, 1), 273: (4, 8), 277: (3, 1), 278: (4, 1), 279: (4, 1)}
+    place = 8 + 2 + 12 * (len(values) + (tag not in values)) + 4
+    entries = {key: struct.pack("<HHII", key, kind, 1, value) for key, (kind, value) in values.items()}
+    entries[tag] = struct.pack("<HHII", tag, kind, count, place)
+    listed = b"".join(entry for _, entry in sorted(entries.items()))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + listed + bytes(4) + bytes(unit * count)
+
+
+def bmp_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of run lengths."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + bytes(1024) + runs
+
+
+EXIF = b"\xff\xe1\xff\xffExif\0\0" + bytes(65535 - 8)  # the largest segment
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (written("JPEG")[:2] + 10_000 * b"\xff\xe1\0\x02" + written("JPEG")[2:], "more segments"),
+        (written("JPEG")[:2] + 100_000 * b"\xff" + written("JPEG")[2:], "more segments"),
+        (written("JPEG")[:2] + 300 * EXIF + written("JPEG")[2:], "more segments"),
+        (png_chunks(b"tEXt", b"a\0", 10_000), "more segments, chunks"),
+        (
+            written("GIF", "P").replace(b",\0\0\0\0", b"\x21\xfe" + 10_000 * (b"\xff" + bytes(255)) + b"\0,\0\0\0\0"),
+            "more segments",
+        ),
+        (b"P6 #" + 100_000 * b"a" + b"\n1 1 255\nabc", "more segments"),
+        (tiff_numbers(274, 3, 2, 1_000_000), "numbers in a tag"),
+        (tiff_numbers(282, 5, 8, 200_000), "numbers in a tag"),
+        (bmp_runs(9000, 9000, b"\1\1\0\0"), "slow to read"),
+        (bmp_runs(10, 10, 100_000 * b"\0\0"), "more segments"),
+        (b"P3 9000 9000 255\n1 1 1", "slow to read"),
+    ],
+    ids=[
+        "jpeg-segments",
+        "jpeg-filling",
+        "jpeg-exif",
+        "png",
+        "gif",
+        "ppm",
+        "tiff",
+        "tiff-ratios",
+        "bmp",
+        "bmp-lines",
+        "ppm-text",
+    ],
+)
+def test_what_takes_minutes_to_read_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_image(content, name="a")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        written("JPEG")[:2] + 100 * EXIF + written("JPEG")[2:],
+        png_chunks(b"IDAT", b"", 10_000),
+        png_chunks(b"tEXt", b"a\0", 1_000),
+        tiff_numbers(301, 3, 2, 3 << 16),
+        bmp_runs(16, 16, 16 * b"\x10\1\0\0" + b"\0\1"),
+        b"P3 1 1 255\n1 1 1",
+    ],
+    ids=["jpeg", "png", "png-text", "tiff", "bmp", "ppm"],
+)
+def test_what_a_photograph_may_hold_is_read(content: bytes) -> None:
+    assert min(open_image(content).size) > 0
 
 
 @pytest.mark.parametrize("kind", ["PPM", "JPEG2000"])

@@ -175,6 +175,16 @@ def test_the_colours_of_an_image_are_put_together(folder: Path) -> None:
         load(folder)
 
 
+def test_a_colour_in_more_scans_than_a_photograph_has_is_refused(folder: Path) -> None:
+    LISTINGS["hpa"].write(folder)
+    path = folder / "train" / f"{ATLAS['a']}_green.png"
+    Image.new("L", (16, 16)).save(path, "JPEG", progressive=True)
+    stored = path.read_bytes()
+    path.write_bytes(stored[:-2] + 200 * stored[stored.rindex(b"\xff\xda") : -2] + stored[-2:])
+    with pytest.raises(DataError, match=r"_green.png: broken image \(more scans than a photograph has\)"):
+        load(folder)
+
+
 def test_patches_that_are_not_on_the_disk_are_counted(folder: Path) -> None:
     assert any("1 patches are not on the disk" in note for note in load(LISTINGS["bigearthnet"].write(folder)).description.notes)
 
