@@ -9,8 +9,8 @@ import typer
 
 from sadcl_cli.console import counting, new_table, say, show_json, show_table, warn
 from sadcl_cli.options import MOST, BatchSize, Device, Json, Precision, Workers, complete_run, takes_verbosity
+from sadcl_core.registry import TASKS
 
-FORMATS = "csv|labelstudio|cvat|fiftyone"
 SHOWN = 20  # images in the table on the terminal
 
 
@@ -22,7 +22,7 @@ def suggest_command(
     ],
     *,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=MOST, help="Images to choose.")] = 100,
-    format: Annotated[str, typer.Option("--format", metavar=FORMATS, help="Form of the file.")] = "csv",
+    format: Annotated[str, typer.Option("--format", metavar="|".join(TASKS), help="Form of the file.")] = "csv",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write; to-label.csv, .json or .xml unless given."),

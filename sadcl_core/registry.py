@@ -51,6 +51,13 @@ TEST_VIEWS: dict[str, str] = {
     "crops": "sadcl_core.data.transforms:cropped_views",
 }
 
+TASKS: dict[str, str] = {  # files for programs in which people label
+    "csv": "sadcl_core.inference.labelling_tasks:write_csv",
+    "labelstudio": "sadcl_core.inference.labelling_tasks:write_label_studio",
+    "cvat": "sadcl_core.inference.labelling_tasks:write_cvat",
+    "fiftyone": "sadcl_core.inference.labelling_tasks:write_fiftyone",
+}
+
 
 def resolve(registry: Mapping[str, str], name: str, *, kind: str) -> Any:
     """Return the object that `registry[name]` points to.

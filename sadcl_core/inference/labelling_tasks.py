@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from os.path import commonpath
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -19,9 +18,10 @@ from sadcl_core.data.images import NamedImage, image_size
 from sadcl_core.data.prepare.export import label_cell
 from sadcl_core.errors import UsageError
 from sadcl_core.inference.suggest import Suggestions
-from sadcl_core.registry import suggest
+from sadcl_core.registry import TASKS, resolve
 from sadcl_core.runtime.files import replacing, to_cell, write_json, write_text
 
+SUFFIXES = {"csv": ".csv", "cvat": ".xml"}  # .json unless named
 SUGGESTED = "predictions"  # name of what a model says, as Label Studio and FiftyOne call it
 
 
@@ -31,10 +31,8 @@ def check_tasks(form: str, path: Path | None, *, exist_ok: bool) -> Path:
     Raises:
         UsageError: there is no such form, or the file exists.
     """
-    if form not in TASKS:
-        raise UsageError(f"Suggestions cannot be written as {form!r}. {suggest(form, TASKS)}")
-    suffix, _ = TASKS[form]
-    chosen = path or Path(f"to-label{suffix}")
+    resolve(TASKS, form, kind="form of suggestions")
+    chosen = path or Path(f"to-label{SUFFIXES.get(form, '.json')}")
     if chosen.exists() and not exist_ok:
         raise UsageError(f"{chosen} is there already. Choose another with -o, or replace it with --exist-ok.")
     return chosen
@@ -47,15 +45,15 @@ def write_tasks(suggestions: Suggestions, form: str, path: Path) -> None:
         DataError: for CVAT, the size of an image cannot be read.
         UsageError: the file cannot be written.
     """
-    _, write = TASKS[form]
-    write(suggestions, path)
+    resolve(TASKS, form, kind="form of suggestions")(suggestions, path)
 
 
 def _place(image: NamedImage) -> str:
     return str(image.source.absolute()) if isinstance(image.source, Path) else image.name
 
 
-def _write_csv(suggestions: Suggestions, path: Path) -> None:
+def write_csv(suggestions: Suggestions, path: Path) -> None:
+    """Write a row an image, the likeliest labels in its column `suggested`."""
     join = label_cell(suggestions.classes)
     unknown = json.dumps(suggestions.classes, ensure_ascii=False)  # a name may hold whatever separates labels
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -67,7 +65,8 @@ def _write_csv(suggestions: Suggestions, path: Path) -> None:
             writer.writerow([*map(to_cell, texts), f"{one.uncertainty:.4f}", distance])
 
 
-def _write_label_studio(suggestions: Suggestions, path: Path) -> None:
+def write_label_studio(suggestions: Suggestions, path: Path) -> None:
+    """Write tasks with predictions in JSON."""
     tasks = [
         {
             "data": {"image": _place(one.image), "uncertainty": round(one.uncertainty, 4)},
@@ -92,7 +91,8 @@ def _write_label_studio(suggestions: Suggestions, path: Path) -> None:
     write_text(path, json.dumps(tasks, ensure_ascii=False, indent=1))
 
 
-def _write_cvat(suggestions: Suggestions, path: Path) -> None:
+def write_cvat(suggestions: Suggestions, path: Path) -> None:
+    """Write tags of source auto in XML; raises a DataError where the size of an image cannot be read."""
     places = [_place(one.image) for one in suggestions.chosen]
     files = [one.image.source.absolute() for one in suggestions.chosen if isinstance(one.image.source, Path)]
     above = commonpath([file.parent for file in files]) if files else ""
@@ -109,7 +109,8 @@ def _write_cvat(suggestions: Suggestions, path: Path) -> None:
     write_text(path, "\n".join([*lines, "</annotations>", ""]))
 
 
-def _write_fiftyone(suggestions: Suggestions, path: Path) -> None:
+def write_fiftyone(suggestions: Suggestions, path: Path) -> None:
+    """Write samples with a field of predictions in JSON."""
     samples = [
         {
             "filepath": _place(one.image),
@@ -125,11 +126,3 @@ def _write_fiftyone(suggestions: Suggestions, path: Path) -> None:
         for one in suggestions.chosen
     ]
     write_json(path, {"samples": samples})
-
-
-TASKS: dict[str, tuple[str, Callable[[Suggestions, Path], None]]] = {  # the end of a file's name, and how it is written
-    "csv": (".csv", _write_csv),
-    "labelstudio": (".json", _write_label_studio),
-    "cvat": (".xml", _write_cvat),
-    "fiftyone": (".json", _write_fiftyone),
-}

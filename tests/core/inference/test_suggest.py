@@ -15,9 +15,10 @@ from sadcl_core.data.image_stream import open_images
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
-from sadcl_core.inference.labelling_tasks import TASKS, check_tasks, write_tasks
+from sadcl_core.inference.labelling_tasks import check_tasks, write_tasks
 from sadcl_core.inference.load import load_trained
 from sadcl_core.inference.suggest import Suggestions, choose, suggest
+from sadcl_core.registry import TASKS
 
 
 @pytest.fixture(scope="module")
