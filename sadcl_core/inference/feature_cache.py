@@ -37,6 +37,7 @@ from sadcl_core.runtime.threads import map_ahead
 
 FeatureBatch = tuple[tuple[Tensor, ...], Tensor, Tensor]  # maps, targets, and the index of each image in the split
 BLOCK = 256  # rows that are in memory at a time
+BATCH, SIDE = 32, 448  # views that go through the backbone at a time, and pixels of their sides; fewer of larger ones
 
 
 def cache_folder(section: FeatureSection) -> Path:
@@ -146,7 +147,7 @@ class FeatureCache:
         missing: Iterable[Missing],
         forward: Forward,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         workers: int | None = None,
         progress: Callable[[int], None] = lambda rows: None,
     ) -> None:
@@ -155,7 +156,7 @@ class FeatureCache:
         Args:
             missing: from `missing`.
             forward: of the model.
-            batch_size: views that go through the backbone at a time.
+            batch_size: views that go through the backbone at a time; by default BATCH, fewer where they are larger than SIDE.
             workers: threads that read images.
             progress: called with how many rows were added.
 
@@ -165,6 +166,7 @@ class FeatureCache:
             NotFiniteError: maps have NaN, or numbers beyond half precision where that is kept.
         """
         size = forward.preprocessing.img_size
+        batch_size = batch_size or min(BATCH, max(BATCH * SIDE**2 // size**2, 1))
 
         def read(image: Missing) -> list[tuple[bytes, Tensor]]:
             pixels = read_image(image.path)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate.utils.memory import should_reduce_batch_size
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sadcl_core.config.schema import RunConfig
@@ -35,7 +35,8 @@ class TrainingMemory:
     Attributes:
         weights: the network, its EMA, gradients and optimiser.
         bank: of features of earlier batches.
-        image: what the backward pass needs of one image, in all of its views.
+        batch: the images of a batch.
+        image: what the backward pass needs of one image, in all of its views, or the forward pass where that is more.
     """
 
     weights: int
@@ -75,7 +76,7 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
         classifier.backbone.checkpoint_gradients()
     weights = bank = image = 0
     views = 1
-    saved: dict[bool, int] = {}  # by whether the backbone is trained
+    passes: dict[bool, tuple[int, int]] = {}  # by whether the backbone is trained
     for stage in (config.stages[name] for name in config.used_stages):
         terms = [TERMS[term] for term in stage.weights]
         set_trainable(
@@ -90,8 +91,9 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
         bank = max(bank, config.bank_slots(stage) * classifier.prototypes.nbytes)
         views = max(views, 1 if config.features.once else stage.views)
         trains = stage.backbone_lr_scale > 0
-        saved[trains] = saved[trains] if trains in saved else _saved(classifier, side)
-        image = max(image, stage.views * saved[trains])
+        passes[trains] = passes[trains] if trains in passes else _passes(classifier, side)
+        saved, layer = passes[trains]
+        image = max(image, stage.views * saved, 0 if config.features.once else stage.views * layer)
     return TrainingMemory(
         weights // (get_world_size() if config.compute.shard else 1),
         bank,
@@ -128,8 +130,8 @@ def refuse_too_large(config: RunConfig, manifest: Manifest, device: torch.device
     )
 
 
-def _saved(classifier: Classifier, side: int) -> int:
-    """Return the bytes that the backward pass needs of one image, weights left out."""
+def _passes(classifier: Classifier, side: int) -> tuple[int, int]:
+    """Return the bytes of one image that the backward pass needs, weights left out, and of the largest map of the backbone."""
     own = {tensor.untyped_storage()._cdata for tensor in (*classifier.parameters(), *classifier.buffers())}
     storages: dict[int, torch.UntypedStorage] = {}
 
@@ -139,10 +141,19 @@ def _saved(classifier: Classifier, side: int) -> int:
             storages[storage._cdata] = storage  # kept, so that no other one gets its address
         return tensor
 
+    largest = 0
+
+    def note(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        nonlocal largest
+        largest = max(largest, outputs.nbytes if isinstance(outputs, Tensor) else 0)
+
     classifier.train()
+    handles = [module.register_forward_hook(note) for module in classifier.backbone.modules()]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), _FusedAttention():
         classifier(torch.empty(PAIR, 3, side, side, device="meta"))
-    return sum(storage.nbytes() for storage in storages.values()) // PAIR
+    for handle in handles:
+        handle.remove()
+    return sum(storage.nbytes() for storage in storages.values()) // PAIR, largest // PAIR
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -61,6 +61,16 @@ def compute(cache: FeatureCache, forward: Forward, views: dict[Split, tuple[str,
     return sum(done)
 
 
+def test_fewer_large_views_go_through_the_backbone_at_a_time(manifest: Manifest, tmp_path: Path) -> None:
+    forward = Forward(make_forward().classifier, Preprocessing(1280, mean=(0.5,) * 3, std=(0.5,) * 3), device=CPU)
+    done: list[int] = []
+    with FeatureStore(tmp_path / "cache", feature_card(forward, stride=16, kept="fp16")) as store:
+        cache = FeatureCache(store)
+        with store.writing():
+            cache.compute(cache.missing({manifest.split("val"): ("plain",)})[:4], forward, progress=done.append)
+    assert done == [3, 1]
+
+
 def assert_close(cache: FeatureCache, actual: Tensor, expected: Tensor) -> None:
     tolerance = 1e-6 if cache.store.card.kept == "fp32" else 1e-3
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)

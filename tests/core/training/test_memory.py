@@ -53,6 +53,14 @@ def test_what_is_kept_of_an_image_is_what_pytorch_keeps(model: dict[str, object]
     assert 0.6 * real < training_memory(settings, classes=5, images=4).image / views <= 1.05 * real
 
 
+def test_the_largest_map_of_a_frozen_backbone_is_counted() -> None:
+    settings = config({"backbone": "resnet18", "head": "pooled"})
+    frozen = {name: stage.model_copy(update={"backbone_lr_scale": 0.0}) for name, stage in settings.stages.items()}
+    settings = settings.model_copy(update={"stages": frozen})
+    views = max(stage.views for stage in frozen.values())
+    assert training_memory(settings, classes=5, images=4).image == views * 64 * 32 * 32 * 4  # of the first convolution
+
+
 def test_weights_are_counted_with_their_average_gradient_and_moments() -> None:
     whole = sum(tensor.nbytes for tensor in Classifier(config().model, num_classes=5, img_size=64).state_dict().values())
     assert 4.5 * whole < training_memory(config(), classes=5, images=4).weights <= 5 * whole
