@@ -9,11 +9,13 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib import rc_context
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from sadcl_cli import console
@@ -43,10 +45,13 @@ def heed_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+COARSE: Any = {"savefig.dpi": 40, **dict.fromkeys(("xtick.bottom", "xtick.labelbottom", "ytick.left", "ytick.labelleft"), False)}
+
+
 @pytest.fixture(autouse=True, scope="session")
 def coarse_figures() -> Iterator[None]:
-    """Draw figures of few pixels, where a test is not about them."""
-    with rc_context({"savefig.dpi": 40}):
+    """Draw figures of few pixels, without ticks and their labels, where a test is not about them."""
+    with rc_context(COARSE):
         yield
 
 
@@ -60,13 +65,16 @@ class Ran:
 
 
 Sadcl = Callable[..., Ran]
+COMMAND = get_command(app)  # once: CliRunner.invoke makes all commands for each call, which takes longer than most of them
 
 
 def run_sadcl(*arguments: str | Path) -> Ran:
     """The program, in this process."""
     verbosity.quiet = verbosity.verbose = verbosity.debug = False
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="sadcl")
-    return Ran(result.exit_code, result.stdout, result.stderr)
+    with CliRunner().isolation() as (stdout, stderr, _):
+        with pytest.raises(SystemExit) as ended:
+            COMMAND.main([str(argument) for argument in arguments], prog_name="sadcl")
+        return Ran(int(ended.value.code or 0), stdout.getvalue().decode(), stderr.getvalue().decode())
 
 
 @pytest.fixture

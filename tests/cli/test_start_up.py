@@ -12,12 +12,19 @@ from PIL import Image
 
 RUN_ALL = """
 import json, sys
+from typer.main import get_command
 from typer.testing import CliRunner
 from sadcl_cli.app import app
 
+command = get_command(app)
 for arguments in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.exit_code, result.stderr, "torch" in sys.modules]))
+    with CliRunner().isolation() as (_, stderr, _):
+        try:
+            command.main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+        said = stderr.getvalue().decode()
+    print(json.dumps([code, said, "torch" in sys.modules]))
 """
 
 
@@ -37,7 +44,17 @@ def test_no_run_yet(tmp_path: Path) -> None:
         *("predict a.png", "embed", "eval", "visualize prototypes", "visualize embeddings"),
         *("visualize attention a.png", "visualize curves"),
     )
-    refuse(tmp_path, [(command, 3, "Train first: sadcl train digits") for command in commands])
+    refuse(
+        tmp_path,
+        [
+            *((command, 3, "Train first: sadcl train digits") for command in commands),
+            ("train", 2, "Name the data set"),
+            ("train nowhere", 2, "no data set 'nowhere'"),
+            ("train coco", 3, "data/coco does not exist"),
+            ("train digits --lr x", 2, "'--lr'"),
+            ("train --resume", 3, "no run under runs/"),
+        ],
+    )
 
 
 def test_wrong_names_and_values(trained: Path, tmp_path: Path) -> None:
