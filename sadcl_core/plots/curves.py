@@ -21,10 +21,12 @@ MAPS = {
 }
 NOT_LOSSES = {"stage", "epoch", "seconds", "images_per_second", "lr", *MAPS}
 COLUMNS = 3
+WIDTH, HEIGHT, HEADING = 4.3, 2.9, 0.4  # inches, of an axis with its texts and of the line above all
+LEFT, RIGHT, ABOVE, BELOW = 0.7, 0.6, 0.3, 0.55  # inches of its texts: to measure them takes a third of the drawing
 WIDE = 20  # times between the highest and the lowest loss, from which on the scale is logarithmic
 STEPS = 1000  # of a stage, that are drawn
 HUGE = 1e30  # a larger number is no value of a step
-LETTERS = 60  # of the stages' names, that fit under an axis
+LETTERS = 52  # of the stages' names, that fit under an axis
 
 Rows = Sequence[Mapping[str, str]]
 Points = Sequence[tuple[float, float]]
@@ -49,7 +51,10 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
     panels += [("highest learning rate", {"lr": ""})] if any(row.get("lr") for row in rows) else []
     columns = min(COLUMNS, len(panels))
     count = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.3 * columns, 2.9 * count + 0.4), layout="constrained")
+    width, height = WIDTH * columns, HEIGHT * count + HEADING
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(LEFT / width, BELOW / height, 1 - RIGHT / width, 1 - (HEADING + ABOVE) / height)
+    figure.subplots_adjust(wspace=1 / (WIDTH / (LEFT + RIGHT) - 1), hspace=1 / (HEIGHT / (ABOVE + BELOW) - 1))
     figure.suptitle(short(title, 60 * columns), x=0.01, ha="left", fontsize=12)
     grid = list(figure.subplots(count, columns, squeeze=False).flat)
     epochs = epochs_of_run(rows)
