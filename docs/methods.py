@@ -38,13 +38,14 @@ class Entry:
 
     Attributes:
         title: name of the method in the tables.
-        rows: of METHODS that it is about, the main one first; none where it is not built.
+        rows: of METHODS that it is about, the main one first; none where it is not one of them.
         new: what is new in it.
         needs: what it needs beside the feature map.
         take: when to take it, or why it is not built.
         steps: of its figure, from the map to the logits; `word|step` is a step that reads something of the labels as well.
         published: names of its rows in the tables.
         certainty: how much of it is known.
+        page: that says how to do it, where it is built and none of METHODS.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Entry:
     steps: tuple[str, ...]
     published: tuple[str, ...] = ()
     certainty: str = "known in every detail"
+    page: str = ""
 
 
 OURS = "our reading of an outline"
@@ -265,10 +267,12 @@ ENTRIES = (
         "CPSD",
         (),
         "A teacher is trained for each group of related and of unrelated classes, and their scores teach one network.",
-        "Ten further trainings.",
-        "It is a schedule of eleven runs and no network of its own.",
+        "Ten further trainings; the loss `distillation`, which goes with any head and any teachers.",
+        "Where eleven trainings are not too many; a student costs no more in use than without teachers.",
         ("ten teachers of class groups", "one student, distilled"),
         ("CPSD",),
+        certainty="known in every detail; the rates of teachers and student are yours to choose",
+        page="losses.md#distillation",
     ),
     Entry(
         "RNN-Att",
@@ -377,7 +381,9 @@ def _section(
     lines.append(f"- Published: {'; '.join(_published(entry, tables)) or 'nothing in these tables'}.")
     if entry.rows:
         lines.append(f"- Here: {'; '.join(_reached(entry, ours)) or 'not measured yet'}.")
-    word = "Take it" if entry.rows else "Not built"
+    if entry.page:
+        lines.append(f"- How: [three commands]({entry.page}).")
+    word = "Take it" if entry.rows or entry.page else "Not built"
     return [*lines, f"- {word}: {entry.take[0].lower()}{entry.take[1:]}", ""]
 
 

@@ -65,6 +65,16 @@ def prepare_data(
             "--limit", metavar="N", min=0, max=MOST, help="Take a part of the images in which every class keeps its share."
         ),
     ] = 0,
+    class_groups: Annotated[
+        int,
+        typer.Option(
+            "--class-groups",
+            metavar="N",
+            min=0,
+            max=MOST,
+            help="Also write N groups of related classes, and N of unrelated ones.",
+        ),
+    ] = 0,
     resize: Annotated[
         int, typer.Option("--resize", metavar="PIXELS", min=0, max=8192, help="Also write compact copies with this short side.")
     ] = 0,
@@ -98,6 +108,7 @@ def prepare_data(
             keep=keep,
             min_positives=min_positives,
             limit=limit,
+            class_groups=class_groups,
             resize=resize,
             export=export or [],
             shards=shards,

@@ -209,6 +209,8 @@ def show_run(event: events.RunStarted) -> None:
         f"method {config.method}: {model.head} head on {model.backbone} at stride {model.stride}, "
         f"{event.device}, {event.precision}{processes}"
     )
+    if config.loss.distillation.teachers:
+        say(f"learns the logits of {', '.join(config.loss.distillation.teachers)}")
     best = config.optim.select == "best"
     kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
     say(

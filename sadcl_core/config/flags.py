@@ -64,7 +64,9 @@ FLAGS: dict[str, Flag] = {
         "Names of the classes of --init-from, of another program's checkpoint.",
         metavar="coco|voc|FILE|A,B",
     ),
-    "allow_overlap": Flag("data.allow_overlap", bool, "Hold out images that the model of --init-from was trained on."),
+    "allow_overlap": Flag(
+        "data.allow_overlap", bool, "Hold out images that the model of --init-from or a teacher was trained on."
+    ),
     "class_map": Flag("model.class_map", Path, "Lines such as aeroplane: airplane, for --init-from.", metavar="FILE"),
     "frozen": Flag("features.once", bool, "Train the head alone, on features that are computed once."),
     "cache": Flag("features.cache", Path, "Folder of these features; in the user's cache unless given.", metavar="DIR"),

@@ -57,6 +57,7 @@ SHORT = {
     "dictionary": "DICT",
     "penalty": "PEN",
     "hinge": "HINGE",
+    "distillation": "KD",
 }  # as shown
 
 USED = ("asymmetric", "sample_to_sample", "prototype_to_sample", "image_to_image")  # by the methods

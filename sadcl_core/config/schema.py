@@ -71,7 +71,7 @@ class DataSection(Section):
         "unknown", description="what hidden labels become; inactive: as where annotators missed labels"
     )
     allow_overlap: bool = Field(
-        False, description="hold out images that the model of model.init_from was trained on; else they are refused"
+        False, description="hold out images that the model of model.init_from or a teacher was trained on; else they are refused"
     )
     workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: chosen from the processors")
     sampler: Literal["uniform", "repeat-factor"] = Field(
@@ -223,6 +223,14 @@ class PolynomialOptions(Section):
     epsilon: float = Field(1.0, gt=-1, le=LARGE, description="of the first term; 0: binary cross-entropy")
 
 
+class DistillationOptions(Section):
+    """Options of distillation, from models of all classes or, as in CPSD (IJCAI 2022), of groups of them."""
+
+    teachers: list[str] = Field(
+        [], description="runs or model files whose mean logits of each class, by its name, are learned; of all classes together"
+    )
+
+
 class LossSection(Section):
     """Options of each loss term; the stages say which terms are used, with which weight."""
 
@@ -237,6 +245,7 @@ class LossSection(Section):
     selective: SelectiveOptions = SelectiveOptions()
     focal: FocalOptions = FocalOptions()
     polynomial: PolynomialOptions = PolynomialOptions()
+    distillation: DistillationOptions = DistillationOptions()
 
 
 # the loss terms; those named here have no options of their own

@@ -63,6 +63,15 @@ class Preprocessing:
         mean, std = _statistics(self.mean, self.std, images.device)
         return (images.float() / 255 - mean) / std
 
+    def convert(self, images: Tensor, other: Preprocessing) -> Tensor:
+        """Return normalised images (B, 3, S, S) in the size and normalisation of another model."""
+        if (self.mean, self.std) != (other.mean, other.std):
+            mean, std = _statistics(self.mean, self.std, images.device)
+            images = other.normalise(255 * (images * std + mean))
+        if images.shape[-1] == other.img_size:
+            return images
+        return nn.functional.interpolate(images, size=(other.img_size,) * 2, mode="bilinear", antialias=True)
+
 
 @cache
 def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:

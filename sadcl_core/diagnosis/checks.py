@@ -29,9 +29,7 @@ CHECKS = (  # of findings of one severity, the first comes first: it may be the 
     Check("label-names", "classes of the data that are not those of the model, or in another order", checks_data.label_names),
     Check("swapped-labels", "scores of a class that fit the labels of another", checks_scores.swapped_labels),
     Check("same-images", "held-out images that were trained on, by path and by content", checks_data.same_images),
-    Check(
-        "images-of-init", "held-out images that the model was trained on from which the run started", checks_data.images_of_init
-    ),
+    Check("images-of-init", "held-out images that a model before this run was trained on", checks_data.images_of_init),
     Check("frozen", "layers that were frozen at random weights", checks_run.frozen),
     Check("pretrained", "tensors that the file of pretrained weights lacked", checks_run.pretrained_missing),
     Check("ema", "an EMA too slow for the number of steps", checks_run.ema),

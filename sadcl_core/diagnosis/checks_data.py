@@ -10,7 +10,7 @@ from sadcl_core.data.split import spaced
 from sadcl_core.data.twins import find_twins
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.findings import Finding, NotCheckedError, Severity, found, listed, passed
-from sadcl_core.training.overlap import find_overlap
+from sadcl_core.training.overlap import earlier_models, find_overlap
 from sadcl_core.training.setup import used_part
 
 FEW = 10  # positives of a class in the training split
@@ -52,14 +52,14 @@ def same_images(evidence: Evidence) -> Finding:
 
 
 def images_of_init(evidence: Evidence) -> Finding:
-    """Check that no held-out image was trained on by the model that the run started from: by content, all of them."""
+    """Check that no held-out image was trained on by a model that the run started or learned from: by content, all of them."""
     config, held_out = evidence.need("config", evidence.config), evidence.need("held_out", evidence.held_out)
-    if not config.model.init_from:
-        return passed("the run started from no trained model")
-    overlap = find_overlap(config.model.init_from, held_out)
+    if not earlier_models(config):
+        return passed("the run started from no trained model and had no teachers")
+    overlap = find_overlap(config, held_out)
     numbers = {"images": len(held_out), "compared": overlap.compared, "same_content": len(overlap.twins)}
     if not overlap.compared:
-        models = ", ".join((*overlap.unknown, *overlap.models)) or config.model.init_from
+        models = ", ".join((*overlap.unknown, *overlap.models)) or ", ".join(earlier_models(config))
         raise NotCheckedError(f"the images that {models} was trained on are not on this disk")
     if not overlap.twins:
         return passed(f"none of {overlap.compared:,} held-out images was trained on by {', '.join(overlap.models)}", **numbers)
@@ -67,8 +67,8 @@ def images_of_init(evidence: Evidence) -> Finding:
     return found(
         "serious" if len(overlap.twins) > LEAK_SERIOUS * len(held_out) else "doubtful",
         f"{len(overlap.twins):,} of the {len(held_out):,} images of split {held_out.name} were trained on by "
-        f"{', '.join(overlap.models)}, from which the run started: the mAP says little of new images. The first is {image}, "
-        f"which is {twin}.",
+        f"{', '.join(overlap.models)}, from which the run started or learned: the mAP says little of new images. The first is "
+        f"{image}, which is {twin}.",
         "Divide the data so that these images are in the training split, and train again.",
         **numbers,
     )

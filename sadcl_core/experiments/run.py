@@ -97,7 +97,7 @@ def _refuse_other(path: Path, config: RunConfig, manifest: Manifest, *, first_st
     )
     identity = first_stage_key if first_stage else RunConfig.model_dump_json
     same = identity(stored) == identity(ours) and status["data_fingerprint"] == manifest.fingerprint()
-    if not same or status.get("weights_fingerprints", {}) != file_fingerprints(config.model):
+    if not same or status.get("weights_fingerprints", {}) != file_fingerprints(ours):
         raise UsageError(f"{path} was trained with other settings, data or weights than are asked for now. {ELSEWHERE}")
 
 

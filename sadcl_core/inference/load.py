@@ -19,10 +19,11 @@ from sadcl_core.inference.onnx_model import OnnxModel, open_onnx
 from sadcl_core.inference.predict import Details
 from sadcl_core.inference.predictor import Predictor
 from sadcl_core.registry import TEST_VIEWS, suggest
-from sadcl_core.runs.card import ModelCard, read_card, refuse_known
+from sadcl_core.runs.card import ModelCard, is_checkpoint, read_card, refuse_known
 from sadcl_core.runs.onnx_file import is_onnx
 from sadcl_core.runs.run_directory import RunDirectory, find_model
 from sadcl_core.runtime.device import check_device_and_precision, choose_device, choose_precision
+from sadcl_core.runtime.files import from_home
 
 if TYPE_CHECKING:
     import torch
@@ -178,6 +179,22 @@ def read_card_of_init(given: Mapping[str, Any]) -> ModelCard | None:
         return find_card(init_from, classes=str(given.get("model.init_classes") or ""), img_size=given.get("data.img_size")).card
     except UsageError as error:
         raise UsageError(str(error).replace("--classes", "--init-classes")) from None
+
+
+def read_card_of_setting(key: str, model: str) -> ModelCard:
+    """Return the card of the run or model file that a setting names, whose weights are used in torch.
+
+    Raises:
+        DataError: there is no such model, or it is damaged.
+        UsageError: it is an exported model, or a checkpoint of another program, which does not name its classes.
+    """
+    path = find_model(from_home(model))[0]
+    if is_onnx(path) or is_checkpoint(path):
+        raise UsageError(
+            f"{key}: {path} is no model file of sadcl train. Give a run or its model file; sadcl import makes a run of another "
+            "program's checkpoint."
+        )
+    return read_card(path)
 
 
 @dataclass(frozen=True, eq=False)

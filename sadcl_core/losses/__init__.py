@@ -2,6 +2,7 @@
 
 from sadcl_core.losses.asymmetric import asymmetric_loss
 from sadcl_core.losses.class_weights import class_weights
+from sadcl_core.losses.distillation import distillation_loss
 from sadcl_core.losses.focal import focal_loss
 from sadcl_core.losses.hill import hill_loss
 from sadcl_core.losses.hinge import hinge_loss
@@ -17,6 +18,7 @@ from sadcl_core.losses.zlpr import zlpr_loss
 __all__ = [
     "asymmetric_loss",
     "class_weights",
+    "distillation_loss",
     "focal_loss",
     "hill_loss",
     "hinge_loss",

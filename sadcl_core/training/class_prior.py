@@ -12,8 +12,9 @@ from sadcl_core.config.schema import DataSection
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.load import read_card_of_setting
 from sadcl_core.inference.score import score
-from sadcl_core.runs.card import ModelCard, read_card
+from sadcl_core.runs.card import ModelCard
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import find_model
 
@@ -23,9 +24,9 @@ def card_of_first_model(path: str, classes: Sequence[str]) -> ModelCard:
 
     Raises:
         DataError: there is no such model.
-        UsageError: it lacks a class.
+        UsageError: it lacks a class; see also `read_card_of_setting`.
     """
-    card = read_card(find_model(Path(path))[0])
+    card = read_card_of_setting("loss.selective.prior_model", path)
     missing = [name for name in classes if name not in card.classes]
     if missing:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import MachineError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.lora import add_adapters
+from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import system_memory
 from sadcl_core.runtime.distributed import get_world_size
 from sadcl_core.training.optimizer import set_trainable
@@ -33,7 +35,7 @@ class TrainingMemory:
     """Bytes that a process takes at least while it trains; what is not counted comes on top.
 
     Attributes:
-        weights: the network, its EMA, gradients and optimiser.
+        weights: the network, its EMA, gradients and optimiser, and its teachers.
         bank: of features of earlier batches.
         batch: the images of a batch.
         image: what the backward pass needs of one image, in all of its views, or the forward pass where that is more.
@@ -94,8 +96,9 @@ def training_memory(config: RunConfig, *, classes: int, images: int, precision: 
         passes[trains] = passes[trains] if trains in passes else _passes(classifier, side)
         saved, layer = passes[trains]
         image = max(image, stage.views * saved, 0 if config.features.once else stage.views * layer)
+    teachers = [find_model(Path(teacher))[0] for teacher in config.loss.distillation.teachers]
     return TrainingMemory(
-        weights // (get_world_size() if config.compute.shard else 1),
+        weights // (get_world_size() if config.compute.shard else 1) + sum(path.stat().st_size for path in teachers),
         bank,
         views * images * 3 * side * side * torch.float32.itemsize,
         image if precision == "fp32" else image // 2,

@@ -1,4 +1,4 @@
-"""Held-out images that an earlier model was trained on, from whose weights a run starts: they would say little of new images."""
+"""Held-out images that earlier models were trained on, which a run starts or learns from: they would say little of new images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from sadcl_core.data.split import Split
 from sadcl_core.data.twins import find_twins
 from sadcl_core.errors import DataError, SadclError
 from sadcl_core.runs.run_directory import find_model
-
-MOST_BEFORE = 10  # runs that went before one
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,27 @@ class Overlap:
     twins: tuple[tuple[str, str], ...]
 
 
-def find_overlap(init_from: str, held_out: Split) -> Overlap:
-    """Compare held-out images by content with all that a model, and those it started from, were trained on.
+def earlier_models(config: RunConfig) -> list[str]:
+    """Return the runs and model files that a run starts from or learns from.
+
+    Example:
+        >>> earlier_models(RunConfig())
+        []
+    """
+    return [*filter(None, [config.model.init_from]), *config.loss.distillation.teachers]
+
+
+def find_overlap(config: RunConfig, held_out: Split) -> Overlap:
+    """Compare held-out images by content with all that the earlier models of a run, and theirs, were trained on.
 
     Args:
-        init_from: run or model file.
+        config: of the run.
         held_out: split of the data that are trained on now.
     """
     models: list[str] = []
     unknown: list[str] = []
     trained: list[Path] = []
-    for name, split in _trained_on(init_from):
+    for name, split in _trained_on(earlier_models(config)):
         if split is None:
             unknown.append(name)
         else:
@@ -73,24 +81,25 @@ def refuse_overlap(overlap: Overlap, held_out: Split) -> None:
         )
 
 
-def _trained_on(init_from: str) -> Iterator[tuple[str, Split | None]]:
-    """Yield the training split of a model and of each one it started from; None where its data are not there any more."""
-    for _ in range(MOST_BEFORE):
+def _trained_on(models: list[str]) -> Iterator[tuple[str, Split | None]]:
+    """Yield the training split of models and of all before them; None where the data of one are not there any more."""
+    paths: set[Path] = set()
+    while models:
         try:
-            model, run = find_model(Path(init_from))
+            model, run = find_model(Path(models.pop(0)))
         except SadclError:
-            return
+            continue
+        if model in paths:
+            continue
+        paths.add(model)
         if run is None:
             yield str(model), None
-            return
+            continue
         split: Split | None = None
-        init_from = ""
         with suppress(SadclError, ValueError, OSError):
             config = RunConfig.model_validate(load_config_file(run.path / "config.yaml"), extra="ignore")
-            init_from = config.model.init_from
+            models += earlier_models(config)
             manifest = load_manifest(find_prepared(Path(config.data.manifest), run.path))
             if manifest.description.shards is None and manifest.description.root.is_dir():
                 split = manifest.split(config.data.train_split)
         yield str(run.path), split
-        if not init_from:
-            return

@@ -92,6 +92,7 @@ from sadcl_core.training.parallel import (
 from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.setup import gives_probabilities, make_card
 from sadcl_core.training.state_tensors import load_state_tensors, state_tensors
+from sadcl_core.training.teachers import Teachers
 from sadcl_core.training.terms import TERMS, TrainingStep, refuse_not_finite, totals, weighted_sum
 from sadcl_core.training.time_budget import LONGER, free_stages, within_budget
 
@@ -488,6 +489,11 @@ class TrainingRecipe:
             progress=lambda done, total: self.interrupts.check(),
         ).to(self.device)
 
+    @cached_property
+    def teachers(self) -> Teachers:
+        """The models whose logits a stage learns, on the device."""
+        return Teachers(self.config.loss.distillation.teachers, self.card.classes, self.card.preprocessing, self.device)
+
     # -------------------------------------------------------------------------------------------------------------- the epoch
 
     def train_epoch(self) -> dict[str, float]:
@@ -636,7 +642,8 @@ class TrainingRecipe:
             self.seed_step(step, number)
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    terms, some_features, some_places = self.model(some_images, some_targets, first, splices)
+                    teacher_logits = self.teacher_logits(some_images)
+                    terms, some_features, some_places = self.model(some_images, some_targets, first, splices, teacher_logits)
                 if batch_totals:  # each term is a mean over a micro-batch, and is to be one over the batch
                     shares = totals([learned[number - 1]])
                     terms = {
@@ -675,6 +682,13 @@ class TrainingRecipe:
             return images, targets, None
         black = self.card.preprocessing.normalise(torch.zeros(1, 3, 1, 1))[0]
         return splice_batch(images, targets, seed=self.seed, epoch=self.progress.epoch, step=step, part=part, black=black)
+
+    def teacher_logits(self, images: Inputs) -> Tensor | None:
+        """Return the logits (B, K) of the teachers for a micro-batch, where the stage learns from them."""
+        if "distillation" not in self.stage.weights:
+            return None
+        assert isinstance(images, Tensor), "refused by check_stages"
+        return self.teachers(images)
 
     @torch.no_grad()
     def pseudo_labelled(self, images: Inputs, targets: Tensor) -> Tensor:
@@ -728,7 +742,7 @@ class TrainingRecipe:
         weights = merge_adapters(full_state_dict(classifier))
         if self.run_directory.writes:
             trained = {**self.card.trained, **epoch.model_dump(exclude={"metrics"}), **epoch.metrics}
-            if epoch.stage != LINEAR and not gives_probabilities(self.config, self.config.stages[epoch.stage]):
+            if epoch.stage != LINEAR and not self.gives_probabilities(self.config.stages[epoch.stage]):
                 trained["scores"] = SCORES
             card = self.card.model_copy(update={"trained": trained, "has_prototypes": bool(weights["prototypes"].any())})
             for path in (self.run_directory.last, self.run_directory.best) if best else (self.run_directory.last,):
@@ -840,6 +854,11 @@ class TrainingRecipe:
         """The optimiser that accelerate has wrapped."""
         optimizer: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return optimizer
+
+    def gives_probabilities(self, stage: StageSection) -> bool:
+        """Return True if a stage makes scores probabilities: by its losses, and by its teachers where it has some."""
+        teachers = self.teachers if "distillation" in stage.weights else None
+        return gives_probabilities(self.config, stage) and (teachers is None or teachers.probabilities)
 
     def best_status(self) -> dict[str, float | int | str] | None:
         """Return the best epoch for run.json; None before the first."""

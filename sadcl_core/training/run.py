@@ -23,7 +23,7 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.lora import add_adapters
 from sadcl_core.model.weights import load_pretrained, weights_source
 from sadcl_core.runs.lock import this_process
-from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
@@ -34,7 +34,14 @@ from sadcl_core.training.overlap import find_overlap, refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
 from sadcl_core.training.resume import Resumed, refuse_other_data
-from sadcl_core.training.setup import check_labels, check_stages, complete_config, file_fingerprints, used_part
+from sadcl_core.training.setup import (
+    check_labels,
+    check_stages,
+    complete_config,
+    file_fingerprints,
+    refuse_other_models,
+    used_part,
+)
 from sadcl_core.training.transfer import transfer
 
 
@@ -94,6 +101,9 @@ def start_run(
     sources = {**sources, **dict.fromkeys(changed, "data set")}
     check_stages(config)
     check_labels(config, manifest)
+    if not config.data.allow_overlap:
+        held_out = manifest.split(config.data.eval_split)
+        refuse_overlap(find_overlap(config, held_out), held_out)
     device, precision = choose_compute(config)
     refuse_too_large(config, manifest, device, precision)
     seed_everything(config.seed)
@@ -101,9 +111,6 @@ def start_run(
     make_ready(classifier, config)
     moved = loaded = None
     if config.model.init_from:
-        if not config.data.allow_overlap:
-            held_out = manifest.split(config.data.eval_split)
-            refuse_overlap(find_overlap(config.model.init_from, held_out), held_out)
         moved = transfer(classifier, config.model, classes=manifest.classes, img_size=config.data.img_size)
     else:
         listen(WeightsChosen(weights_source(classifier.backbone, config.model.pretrained)))
@@ -112,7 +119,7 @@ def start_run(
     wordless = classifier.prepare_head(manifest.split(config.data.train_split), words=config.model.word_vectors)
     if wordless:
         listen(Problem(missing_words(wordless, config.model.word_vectors)))
-    hashes = file_fingerprints(config.model)  # before the run is made: it may replace one of them
+    hashes = file_fingerprints(config)  # before the run is made: it may replace one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
     compute: dict[str, Any] = {"device": device, "precision": precision, "listen": listen}
@@ -162,6 +169,7 @@ def resume_run(
         folder, fingerprint = str((manifest.folder or Path()).resolve()), manifest.fingerprint()
         manifest = used_part(manifest, config)
         refuse_other_data(card, manifest)
+        refuse_other_models(config, read_status(run.path).get("weights_fingerprints", {}))
         shards = manifest.description.shards is not None  # read by as many processes as before: their order depends on it
         data = {"manifest": folder, "workers": card.workers if config.data.workers is None and shards else config.data.workers}
         config = config.model_copy(update={"data": config.data.model_copy(update=data)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from sadcl_core.model.classifier import Classifier, head_options
 from sadcl_core.model.weights import weights_source
 from sadcl_core.registry import AUGMENTATIONS, HEADS, resolve, suggest
 from sadcl_core.runs.card import FirstWeights, ModelCard
+from sadcl_core.runs.hub import repository_of
 from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.files import from_home
 from sadcl_core.training.class_prior import card_of_first_model
+from sadcl_core.training.teachers import check_teachers
 from sadcl_core.training.terms import TERMS
 
 
@@ -61,17 +63,24 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     features = config.features
     if features.cache:
         features = features.model_copy(update={"cache": str(from_home(features.cache).resolve())})
-    selective = config.loss.selective
-    if selective.prior_model:
-        selective = selective.model_copy(update={"prior_model": str(from_home(selective.prior_model).resolve())})
+    selective, distillation = config.loss.selective, config.loss.distillation
+    loss = {
+        "selective": selective.model_copy(update={"prior_model": _absolute(selective.prior_model)}),
+        "distillation": distillation.model_copy(update={"teachers": [_absolute(name) for name in distillation.teachers]}),
+    }
     return config.model_copy(
         update={
-            "loss": config.loss.model_copy(update={"selective": selective}),
+            "loss": config.loss.model_copy(update=loss),
             "data": data.model_copy(update={"dataset": name, "manifest": folder, "eval_split": held_out}),
             "features": features,
             "model": model.model_copy(update={"heads": {model.head: options.model_dump()}}),
         }
     )
+
+
+def _absolute(model: str) -> str:
+    """Return a path of a model as an absolute one; none, and an address on the hub, as they are."""
+    return model if not model or repository_of(model) else str(from_home(model).resolve())
 
 
 def check_stages(config: RunConfig) -> None:
@@ -154,7 +163,7 @@ def _check_known(name: str, stage: StageSection, head: str) -> None:
     for loss in stage.weights:
         if TERMS[loss].uses_unknown:
             raise UsageError(
-                f"Stage {name}: the loss {loss} would count the labels that known_share reveals as not annotated. Set "
+                f"Stage {name}: the loss {loss} would learn the labels that known_share reveals as it learns unknown ones. Set "
                 f"stages.{name}.known_share=0, or take another loss."
             )
 
@@ -176,6 +185,11 @@ def _check_second_look(name: str, stage: StageSection, config: RunConfig) -> Non
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:
     """Raise a UsageError if a stage asks for what features that are computed once cannot give."""
+    if "distillation" in stage.weights:
+        raise UsageError(
+            f"Stage {name}: the teachers of the loss distillation look at images, which a run on features does not see. Leave "
+            "one of both out."
+        )
     if stage.mixup or stage.cutmix or stage.mix != "none":
         raise UsageError(
             f"Stage {name}: mixup, cutmix and mix=splice mix pixels, which a run on features does not see. Leave them out."
@@ -218,14 +232,15 @@ def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
 def check_labels(config: RunConfig, manifest: Manifest) -> None:
     """Refuse training labels without an inactive one, from which only losses learn that use unknown labels.
 
-    Also a first model that does not know the classes.
+    Also a first model or teachers that do not know the classes.
 
     Raises:
-        UsageError: inactive labels are hidden, and a stage has no such loss.
+        UsageError: inactive labels are hidden, and a stage has no such loss; see also `check_teachers`.
         DataError: all labels are active or unknown, and a stage has no such loss.
     """
     if config.loss.selective.prior_model:
         card_of_first_model(config.loss.selective.prior_model, manifest.classes)
+    check_teachers(config, manifest.classes)
     if all(any(TERMS[name].uses_unknown for name in config.stages[stage].weights) for stage in config.used_stages):
         return
     split, data = manifest.split(config.data.train_split), config.data
@@ -285,32 +300,56 @@ def _first_weights(config: ModelSection, classifier: Classifier) -> FirstWeights
     return FirstWeights(source=source.hub or Path(source.file).name, licence=source.licence or "unknown")
 
 
-def file_fingerprints(config: ModelSection) -> dict[str, str]:
-    """Return a SHA-256 of each file that weights or classes come from, by the setting that names it.
+def file_fingerprints(config: RunConfig) -> dict[str, str]:
+    """Return a SHA-256 of each file that weights, classes or scores come from, by the setting that names it.
 
     Raises:
         DataError: a file is not there.
 
     Example:
-        >>> file_fingerprints(ModelSection())
+        >>> file_fingerprints(RunConfig())
         {}
     """
+    model, loss = config.model, config.loss
     files: dict[str, str | Path | None] = {
-        "pretrained": config.pretrained if isinstance(config.pretrained, str) else "",
-        "class_map": config.class_map,
-        "word_vectors": vectors_file(config.word_vectors),
+        "pretrained": model.pretrained if isinstance(model.pretrained, str) else "",
+        "class_map": model.class_map,
+        "word_vectors": vectors_file(model.word_vectors),
+    }
+    models = {
+        "init_from": model.init_from,
+        "prior_model": loss.selective.prior_model,
+        **{f"teacher {number}": teacher for number, teacher in enumerate(loss.distillation.teachers, start=1)},
     }
     paths = {name: Path(value) for name, value in files.items() if value}
-    if config.init_from:
-        paths["init_from"] = find_model(Path(config.init_from))[0]
+    paths |= {name: find_model(Path(value))[0] for name, value in models.items() if value}
     hashes = {}
     for name, path in paths.items():
         try:
             state = path.stat()
             hashes[name] = hash_file(path, state.st_mtime_ns, state.st_size)
         except OSError as error:
-            raise DataError(f"model.{name}={path} cannot be read ({error.strerror}). Check the path.") from None
+            raise DataError(f"The file of {name}, {path}, cannot be read ({error.strerror}). Check the path.") from None
     return hashes
+
+
+def refuse_other_models(config: RunConfig, before: Mapping[str, str]) -> None:
+    """Refuse to go on with a run whose first model or teachers have other weights than when it was started.
+
+    Args:
+        config: of the run.
+        before: what `file_fingerprints` returned then.
+
+    Raises:
+        DataError: one is missing, or has changed.
+    """
+    read = config.model_copy(update={"model": ModelSection()})  # the network's own files are in the state
+    for name, digest in file_fingerprints(read).items():
+        if before.get(name, digest) != digest:
+            raise DataError(
+                f"The run's {name.replace('_', ' ')} has other weights than when the run was started, so it cannot go on as it "
+                "was. Put them back, or start another run with --init-from."
+            )
 
 
 @lru_cache

@@ -44,6 +44,7 @@ class LossInputs:
         first: place of the first of these images in the batch of this process.
         prior: (K,) share of the images in which each class is active, by the labels that are known; or None.
         splices: cells of the spliced images behind the others, or None.
+        teacher_logits: (B, K), or None.
     """
 
     classifier: Classifier
@@ -56,6 +57,7 @@ class LossInputs:
     first: int = 0
     prior: Tensor | None = None
     splices: Splices | None = None
+    teacher_logits: Tensor | None = None
 
     @property
     def weights(self) -> dict[str, Tensor | None]:
@@ -147,6 +149,11 @@ def _selective(inputs: LossInputs) -> Tensor:
     return _loss_of_logits(inputs, losses.selective_loss, prior=inputs.prior, **options.model_dump(exclude={"prior_model"}))
 
 
+def _distillation(inputs: LossInputs) -> Tensor:
+    assert inputs.teacher_logits is not None, "refused by check_teachers"
+    return losses.distillation_loss(all_gather_with_grad(inputs.output.logits), all_gather(inputs.teacher_logits))
+
+
 def _splice_consistency(inputs: LossInputs) -> Tensor:
     """Return the mean over cells of BCE between the scores of a cell and of the image that it shows, which is not changed."""
     splices, logits = inputs.splices, inputs.output.logits
@@ -235,6 +242,7 @@ TERMS: dict[str, Term] = {
     "zlpr": Term(_of_logits(losses.zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
     "penalty": Term(_penalty, over="images", measures=frozenset({"penalty"})),
+    "distillation": Term(_distillation, over="images", uses_unknown=True),
     "splice_consistency": Term(_splice_consistency, over="images"),
     "dictionary": Term(_dictionary, over="known", measures=frozenset({"residual", "coefficients", "words"})),
 }
@@ -317,7 +325,12 @@ class TrainingStep(nn.Module):
         return reveal(targets, share=self.known_share) if self.known_share else (None, targets)
 
     def forward(
-        self, images: Inputs, targets: Tensor, first: int = 0, splices: Splices | None = None
+        self,
+        images: Inputs,
+        targets: Tensor,
+        first: int = 0,
+        splices: Splices | None = None,
+        teacher_logits: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute a batch, or a micro-batch.
 
@@ -326,6 +339,7 @@ class TrainingStep(nn.Module):
             targets: (B, K).
             first: place of the first of them in the batch of this process.
             splices: cells of the spliced images that are the last of them, or None.
+            teacher_logits: (B, K), where a term is `distillation`.
 
         Returns:
             The terms of all processes together, without weights, and what the bank is to remember of this process: features
@@ -344,6 +358,7 @@ class TrainingStep(nn.Module):
             first=first,
             prior=self.prior,
             splices=splices,
+            teacher_logits=teacher_logits,
         )
         terms = loss_terms(inputs, self.terms)
         if self.bank is None:

@@ -16,7 +16,7 @@ from sadcl_core.config.presets import Configured, configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.class_names import load_class_map, vectors_file
 from sadcl_core.errors import UsageError
-from sadcl_core.inference.load import read_card_of_init
+from sadcl_core.inference.load import read_card_of_init, read_card_of_setting
 from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, new_run_path, read_status
 from sadcl_core.runtime.files import weights_file
 from sadcl_core.runtime.launcher import is_main_process, main_process_first, process_group
@@ -145,6 +145,10 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     if isinstance(model.pretrained, str):
         weights_file(Path(model.pretrained))
     read_card_of_init({key: value for _, layer in layers for key, value in flatten(layer).items()})
+    if config.loss.selective.prior_model:
+        read_card_of_setting("loss.selective.prior_model", config.loss.selective.prior_model)
+    for teacher in config.loss.distillation.teachers:
+        read_card_of_setting("loss.distillation.teachers", teacher)
     if model.class_map and model.init_from:
         load_class_map(Path(model.class_map))
     vectors_file(model.word_vectors)

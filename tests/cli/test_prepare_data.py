@@ -272,6 +272,21 @@ def test_compact_copies_and_label_files_and_shards(sadcl: Sadcl, pets: Path) -> 
     assert state_of(pets) == before
 
 
+def test_groups_of_classes_are_data_sets_with_the_same_splits(sadcl: Sadcl, pets: Path) -> None:
+    table = put_flags("image,cat,dog,cow\n1,1,0\n0,0,1\n1,1,0\n0,0,1\n")
+    ran = sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5")
+    assert ran.exit_code == 0, ran.stderr
+    assert "written: prepared/flags/class-groups-2" in ran.stderr.splitlines()
+    whole = load_manifest(Path("prepared/flags"))
+    groups = [load_manifest(path) for path in sorted(Path("prepared/flags/class-groups-2").iterdir())]
+    assert [group.description.name for group in groups] == [f"flags-{kind}-{n}" for kind in ("apart", "together") for n in (1, 2)]
+    assert [group.classes for group in groups[2:]] == [("cat", "dog"), ("cow",)]
+    assert all(list(group.split("train")) == list(whole.split("train")) for group in groups)
+    assert sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5").exit_code == 0  # over itself
+    ran = sadcl("prepare-data", table, "--class-groups", "3")
+    assert (ran.exit_code, "give 2 groups or more, and fewer than the 3 classes" in ran.stderr) == (2, True)
+
+
 def test_label_files_one_per_split(sadcl: Sadcl) -> None:
     for number, split in enumerate(("a", "b", "c")):
         put_table(Path(f"pets/{split}.csv"), range(10 * number, 10 * number + 10))

@@ -378,6 +378,18 @@ def test_images_that_the_model_before_was_trained_on_are_not_held_out(sadcl: Sad
     assert finding["evidence"]["same_content"] == 3
 
 
+def test_a_trained_run_teaches_another_one(sadcl: Sadcl, trained: Path, coco: Path) -> None:
+    teacher = trained / "runs/coco"
+    learn = ("--set", "stages.classification.losses.distillation=1", "--set")
+    arguments = ("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0", *learn)
+    ran = sadcl(*arguments, f"loss.distillation.teachers=[{teacher}]")
+    assert ran.exit_code == 0, ran.stderr
+    assert f"learns the logits of {teacher}" in ran.stderr
+    assert "loss 1 ASL + 1 KD" in ran.stderr
+    ran = sadcl("train", "nowhere", *learn, "loss.distillation.teachers=[runs/none]")  # before the data are looked for
+    assert (ran.exit_code, "There is no model file runs/none" in ran.stderr) == (3, True)
+
+
 def test_a_part_of_the_images_for_a_quick_try(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0", "--limit", "18")
     assert ran.exit_code == 0, ran.stderr

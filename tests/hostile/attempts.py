@@ -125,6 +125,10 @@ SLOTS: dict[str, tuple[str, Words]] = {
         "m.safetensors",
         ("train", "coco", "--data", "my-coco", "--set", "loss.selective.prior_model=m.safetensors", *QUICK),
     ),
+    "train-teacher": (
+        "m.safetensors",
+        ("train", "coco", "--data", "my-coco", "--set", "loss.distillation.teachers=[m.safetensors]", *QUICK),
+    ),
     **{f"import-{end}": (f"p.{end}", ("import", f"p.{end}", "--classes", "a,b", "-o", "out")) for end in ("pth", "safetensors")},
     "predict-checkpoint": ("p.pth", ("predict", PICTURE, "-w", "p.pth", "--classes", "a,b", "--img-size", "64")),
     "train-checkpoint": ("p.pth", ("train", "--print-config", "--init-from", "p.pth", "--init-classes", "a,b")),

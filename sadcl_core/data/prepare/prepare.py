@@ -25,6 +25,7 @@ from sadcl_core.data.formats.unpack import UNPACKED
 from sadcl_core.data.manifest import Description, Manifest, is_prepared, load_with_images
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
+from sadcl_core.data.prepare.class_groups import write_class_groups
 from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
@@ -132,6 +133,7 @@ def prepare(
     keep: str | Path | None = None,
     min_positives: int = 0,
     limit: int = 0,
+    class_groups: int = 0,
     resize: int = 0,
     export: Sequence[str] = (),
     shards: str | Path | None = None,
@@ -171,6 +173,8 @@ def prepare(
         keep: file of class names that stay, one per line, or the names with commas between them; all unless given.
         min_positives: leave out classes with fewer images, in split train if there is one.
         limit: of images; a part of each split in which every class keeps its share. 0 for all.
+        class_groups: N, to also store the images with N groups of classes that occur together, and with N of classes that
+            rarely do, for a teacher of each (CPSD); 0 for none.
         resize: short side in pixels of compact copies of the images, which are used instead of them; 0 for none.
         export: label files that are written as well: rows of EXPORTS.
         shards: folder of WebDataset shards that are written as well.
@@ -239,6 +243,8 @@ def prepare(
     spec = identify(dataset, data=data, name=name)
     prepared = _prepare(spec, output or PREPARED / spec.name, data, options, progress)
     manifest, files = prepared.manifest, [*prepared.files]
+    if class_groups:
+        files.append(write_class_groups(manifest, class_groups, files[0].parent / f"class-groups-{class_groups}", seed=seed))
     for form in export:
         files += write_labels(manifest, form, files[0].parent / "export" / form)
     if shards is not None:

@@ -15,7 +15,9 @@ from sadcl_core.data.prepare.reading_options import ReadingOptions
 from sadcl_core.errors import DataError, UsageError
 
 MANIFESTS = {ROWS, "manifest.parquet"}  # one of these is in every folder of a manifest, the second of earlier versions
-OURS = re.compile(r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|unpacked|\.?images-\d+|\..*\.tmp")
+OURS = re.compile(
+    r"dataset\.json|manifest\.(arrow|parquet)|report\.(json|png)|export|unpacked|class-groups-\d+|\.?images-\d+|\..*\.tmp"
+)
 UNFINISHED = re.compile(r"unpacked|\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
 
 

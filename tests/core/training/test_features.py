@@ -135,6 +135,7 @@ def test_the_layers_above_the_frozen_ones_are_trained(manifest: Manifest) -> Non
         ({"mixup": 0.2}, "mix pixels"),
         ({"cutmix": 0.2}, "mix pixels"),
         ({"mix": "splice"}, "mix pixels"),
+        ({"losses": {"asymmetric": 1.0, "distillation": 1.0}}, "teachers of the loss distillation look at images"),
         ({"views": 3}, r"--set features.views=3"),
     ],
 )
@@ -147,7 +148,11 @@ def test_what_features_cannot_do_is_refused(stage: dict[str, Any], match: str) -
 
 @pytest.mark.parametrize(
     ("head", "loss", "match"),
-    [("sarl", "asymmetric", "cannot use labels that are known"), ("c_tran", "selective", "reveals as not annotated")],
+    [
+        ("sarl", "asymmetric", "cannot use labels that are known"),
+        ("c_tran", "selective", "reveals as it learns unknown ones"),
+        ("c_tran", "distillation", "reveals as it learns unknown ones"),
+    ],
 )
 def test_revealed_labels_are_refused_where_they_would_be_lost(head: str, loss: str, match: str) -> None:
     stage = {"losses": {loss: 1.0}, "known_share": 0.5}

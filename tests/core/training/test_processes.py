@@ -76,7 +76,11 @@ def batch(kind: str) -> tuple[Tensor, Tensor]:
     return images, targets
 
 
-def part(kind: str, rank: int) -> tuple[Tensor, Tensor, int, Splices | None]:
+def teacher_logits(targets: Tensor) -> Tensor:
+    return torch.randn(len(targets), 5, generator=torch.Generator().manual_seed(2))
+
+
+def part(kind: str, rank: int) -> tuple[Tensor, Tensor, int, Splices | None, Tensor]:
     """What a process sees of the batch."""
     images, targets = batch(kind)
     if kind != "spliced":
@@ -84,13 +88,14 @@ def part(kind: str, rank: int) -> tuple[Tensor, Tensor, int, Splices | None]:
     else:
         places = PLACES[rank]
         splices = Splices((1, 2), SOURCES[rank : rank + 1] - (0, 3)[rank], torch.tensor([[True, rank == 1]]))
-    return images[places], targets[places], 0, splices
+    return images[places], targets[places], 0, splices, teacher_logits(targets)[places]
 
 
-def whole(kind: str) -> tuple[Tensor, Tensor, int, Splices | None]:
+def whole(kind: str) -> tuple[Tensor, Tensor, int, Splices | None, Tensor]:
     """What one process sees that has all of it."""
     splices = Splices((1, 2), SOURCES, torch.tensor([[True, False], [True, True]])) if kind == "spliced" else None
-    return *batch(kind), 0, splices
+    images, targets = batch(kind)
+    return images, targets, 0, splices, teacher_logits(targets)
 
 
 KINDS = ("usual", "one process without an active label", "no active label", "mixed", "spliced")

@@ -351,7 +351,9 @@ def test_pseudo_labels_are_learned_from_where_labels_are_hidden(manifest: Manife
 
 def test_every_inactive_label_hidden_needs_a_loss_that_uses_unknown_ones(manifest: Manifest) -> None:
     hidden: dict[str, Any] = {"data": {"single_positive": True}}
-    with pytest.raises(UsageError, match=r"Every inactive training label is hidden.*\(selective\).*hidden_labels=inactive"):
+    with pytest.raises(
+        UsageError, match=r"Every inactive training label is hidden.*\(selective, distillation\).*hidden_labels=inactive"
+    ):
         start(configured((1, 0), STEADY, hidden), manifest, RUN)
     stage = {"stages": {"classification": {"losses": {"asymmetric": 0.0, "selective": 1.0}}}}
     start(configured((1, 0), STEADY, hidden, stage), manifest, RUN)

@@ -45,8 +45,9 @@ def inputs() -> LossInputs:
     bank = MemoryBank(slots=2, num_classes=3, width=8)
     bank.start_from(torch.randn(3, 8))
     targets = torch.tensor([[1, 0, -1], [1, 1, 0], [0, 0, 1], [0, 1, 1]])
-    prior = torch.tensor([0.9, 0.1, 0.1])
-    return LossInputs(classifier, classifier(torch.randn(4, 3, 32, 32)), targets, bank, LossSection(), prior=prior)
+    prior, teacher_logits = torch.tensor([0.9, 0.1, 0.1]), torch.arange(12.0).view(4, 3)
+    output = classifier(torch.randn(4, 3, 32, 32))
+    return LossInputs(classifier, output, targets, bank, LossSection(), prior=prior, teacher_logits=teacher_logits)
 
 
 def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: LossInputs) -> None:
@@ -74,6 +75,7 @@ def test_terms_are_the_losses_with_the_options_of_the_configuration(inputs: Loss
         },
         "splc": losses.splc_loss(inputs.output.logits, inputs.targets, correct=False),  # in the first epoch
         "selective": losses.selective_loss(inputs.output.logits, inputs.targets, prior=torch.tensor([0.9, 0.1, 0.1])),
+        "distillation": (inputs.output.logits - torch.arange(12.0).view(4, 3)).square().mean(),
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
 
