@@ -239,10 +239,10 @@ TERMS: dict[str, Term] = {
     "selective": Term(_selective, over="images", probabilities=False, uses_unknown=True),
     "focal": Term(_of_logits(losses.focal_loss, "focal"), over="known", probabilities=False),
     "polynomial": Term(_of_logits(losses.polynomial_loss, "polynomial"), over="known"),
+    "distillation": Term(_distillation, over="images", uses_unknown=True),
     "zlpr": Term(_of_logits(losses.zlpr_loss), over="images", probabilities=False),
     "auxiliary": Term(_auxiliary, over="known"),
     "penalty": Term(_penalty, over="images", measures=frozenset({"penalty"})),
-    "distillation": Term(_distillation, over="images", uses_unknown=True),
     "splice_consistency": Term(_splice_consistency, over="images"),
     "dictionary": Term(_dictionary, over="known", measures=frozenset({"residual", "coefficients", "words"})),
 }
