@@ -26,6 +26,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.inference.coordinates import Method, add_coordinates, check_rows
 from sadcl_core.inference.embedding_index import ABOUT, ARRAYS, IMAGES, LABELS, PROTOTYPES, SCHEMA_VERSION, fingerprint, unit
 from sadcl_core.inference.load import Model
+from sadcl_core.inference.predict import printable_name
 from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import Progress
 
@@ -322,8 +323,8 @@ def _image_table(
 
 def _places(indices: Sequence[int], names: Sequence[str], paths: Sequence[str]) -> dict[str, pa.Array]:
     return {
-        "image": pa.array([names[i] for i in indices], pa.string()),
-        "path": pa.array([paths[i] for i in indices], pa.string()),
+        "image": pa.array([printable_name(names[i]) for i in indices], pa.string()),
+        "path": pa.array([printable_name(paths[i]) for i in indices], pa.string()),
     }
 
 

@@ -108,7 +108,7 @@ def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
             schema = pq.read_schema(folder / name)
             about = dict(json.loads((schema.metadata or {}).get(ABOUT, b"{}")))
             columns = {column: kind for column, kind in COLUMNS[name].items() if column in schema.names}
-            lacking = {"image", *(["label"] if name == LABELS else [])} - set(columns)
+            lacking = {"image", "path", *(["label"] if name == LABELS else [])} - set(columns)
             if lacking:
                 raise ValueError(f"it has no column {min(lacking)}")
             table = pq.read_table(folder / name, columns=list(columns)).cast(pa.schema(columns))

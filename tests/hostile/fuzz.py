@@ -234,14 +234,14 @@ def search_index(path: Path) -> None:
 
 def of_embeddings(folder: Path) -> dict[str, Target]:
     """Return the targets that are embeddings, feature maps on the disk and checkpoints of other programs."""
-    rows = {"image": ["a.jpg", "b.jpg"], "label": ["cat", "dog"]}
+    images = {"image": ["a.jpg", "b.jpg"], "path": ["/a.jpg", "/b.jpg"]}
     made = {}
     for name, array in ARRAYS.items():
         for copy in (name, array):
             inside = folder / copy
             inside.mkdir(parents=True)
             for other, vectors in ARRAYS.items():
-                pq.write_table(pa.table(rows if other == LABELS else {"image": rows["image"]}), inside / other)
+                pq.write_table(pa.table({**images, "label": ["cat", "dog"]} if other == LABELS else images), inside / other)
                 np.save(inside / vectors, np.eye(2, 3, dtype=np.float32))
             made[f"embeddings {copy}"] = of_bytes(inside / copy, search_index)
     card = FeatureCard.model_validate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ def _write(content: bytes) -> Make:
 
 
 BOMB = b'<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotation><object><name>&b;</name></object></annotation>'
+ALIASES = b"lr: &a [1,2,3,4,5,6,7,8,9]\n" + b"".join(
+    b"k%d: &%c [*%c%s]\n" % (k, 98 + k, 97 + k, 8 * (b",*%c" % (97 + k))) for k in range(9)
+)
+SEGMENTS = b"\xff\xd8" + (8 << 20) * b"\xff\xe1\0\x02" + b"\xff\xd9"  # a JPEG
+RUNS = (
+    b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 1082, 0, 0, 1078, 40, 9000, 9000, 1, 8, 1, 4, 0, 0, 256, 0)
+    + bytes(1024)
+    + b"\1\1\0\0"
+)  # a BMP
 FILES: dict[str, Make] = {
     "fifo": lambda path: os.mkfifo(path),
     "socket": _socket,
@@ -63,6 +74,9 @@ FILES: dict[str, Make] = {
     "cells": _write(b"stage,epoch,mAP\n1,2,3,4,5\n=cmd|x,y,@SUM(1)\n"),
     "escape": _write(b"method,mAP\n\x1b[2J,50\n"),
     "entities": _write(BOMB),
+    "aliases": _write(ALIASES),
+    "segments": _write(SEGMENTS),
+    "runs": _write(RUNS),
 }
 
 NAMES = (

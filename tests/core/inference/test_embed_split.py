@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,14 @@ def test_files_without_labels_have_those_that_are_predicted(model: Model, split:
     assert {row["target"] for row in labels} <= {-1}
     with pytest.raises(DataError, match="None of 1 images"):
         write_image_embeddings(model, open_images(files[1:2]), tmp_path / "none")
+
+
+def test_a_name_that_is_no_utf8_is_written_by_its_bytes(model: Model, split: Split, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    path.write_bytes(split.path(0).read_bytes())
+    write_image_embeddings(model, open_images([path]), tmp_path / "out")
+    (row,) = pq.read_table(tmp_path / "out" / "image_features.parquet").to_pylist()
+    assert (row["image"], row["path"]) == (f"{tmp_path}/\\xff.png",) * 2
 
 
 def test_coordinates_are_columns(model: Model, split: Split, tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     [
         ("label_features.parquet", {"image": ["a.jpg"], "path": ["a.jpg"]}, "it has no column label"),
         ("image_features.parquet", {"path": ["a.jpg"]}, "it has no column image"),
+        ("label_features.parquet", {"image": ["a.jpg"], "label": ["cat"]}, "it has no column path"),
         ("image_features.parquet", {"image": ["a.jpg"], "labels": ["dog"]}, "Unsupported cast"),
         ("prototypes.parquet", {"class": ["dog"], "embedding": [[1.0, 0.0]]}, "another width"),
         *(("label_embeddings.npy", b"", "No data left in file"), ("label_features.parquet", b"", "size is 0 bytes")),
