@@ -125,7 +125,7 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         ("label_features.parquet", {"image": ["a.jpg"], "path": ["a.jpg"]}, "it has no column label"),
         ("image_features.parquet", {"path": ["a.jpg"]}, "it has no column image"),
         ("label_features.parquet", {"image": ["a.jpg"], "label": ["cat"]}, "it has no column path"),
-        ("image_features.parquet", {"image": ["a.jpg"], "labels": ["dog"]}, "Unsupported cast"),
+        ("image_features.parquet", {"image": ["a.jpg"], "path": ["a.jpg"], "labels": ["dog"]}, "Unsupported cast"),
         ("prototypes.parquet", {"class": ["dog"], "embedding": [[1.0, 0.0]]}, "another width"),
         *(("label_embeddings.npy", b"", "No data left in file"), ("label_features.parquet", b"", "size is 0 bytes")),
         *((name, None, "pipe") for name in ("label_features.parquet", "label_embeddings.npy", "prototypes.parquet")),
@@ -134,8 +134,8 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_of_an_index_is_named(
     tmp_path: Path, name: str, content: dict[str, list[object]] | bytes | None, words: str
 ) -> None:
-    pq.write_table(pa.table({"image": ["a.jpg"], "label": ["dog"]}), tmp_path / "label_features.parquet")
-    pq.write_table(pa.table({"image": ["a.jpg"]}), tmp_path / "image_features.parquet")
+    pq.write_table(pa.table({"image": ["a.jpg"], "path": ["a.jpg"], "label": ["dog"]}), tmp_path / "label_features.parquet")
+    pq.write_table(pa.table({"image": ["a.jpg"], "path": ["a.jpg"]}), tmp_path / "image_features.parquet")
     for array in ("label_embeddings.npy", "image_embeddings.npy"):
         np.save(tmp_path / array, vectors(1))
     assert duplicates(open_index(tmp_path)) == []
