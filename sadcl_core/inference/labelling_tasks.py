@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 from sadcl_core.data.images import NamedImage, image_size
 from sadcl_core.data.prepare.export import label_cell
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.predict import printable_name
 from sadcl_core.inference.suggest import Suggestions
 from sadcl_core.registry import TASKS, resolve
 from sadcl_core.runtime.files import replacing, to_cell, write_json, write_text
@@ -49,7 +50,7 @@ def write_tasks(suggestions: Suggestions, form: str, path: Path) -> None:
 
 
 def _place(image: NamedImage) -> str:
-    return str(image.source.absolute()) if isinstance(image.source, Path) else image.name
+    return printable_name(image.source.absolute() if isinstance(image.source, Path) else image.name)
 
 
 def write_csv(suggestions: Suggestions, path: Path) -> None:
@@ -96,7 +97,7 @@ def write_cvat(suggestions: Suggestions, path: Path) -> None:
     places = [_place(one.image) for one in suggestions.chosen]
     files = [one.image.source.absolute() for one in suggestions.chosen if isinstance(one.image.source, Path)]
     above = commonpath([file.parent for file in files]) if files else ""
-    names = [place.removeprefix(f"{above}/") for place in places]
+    names = [place.removeprefix(f"{printable_name(above)}/") for place in places]
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>", "  <meta><task><labels>"]
     lines += [f"    <label><name>{escape(name)}</name><type>tag</type></label>" for name in suggestions.classes]
     lines.append("  </labels></task></meta>")

@@ -14,13 +14,14 @@ import pyarrow as pa
 from sadcl_core.data.images import NamedImage
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA, Record, Rows
+from sadcl_core.runtime.files import NO_UTF8
 
 
 def with_class(manifest: Manifest, name: str, shown: Iterable[NamedImage], without: Iterable[NamedImage] = ()) -> Manifest:
     """Return a manifest with a class more, which is unknown but in images that show it and in images without it.
 
     Such images that are not among the rows are added to split train, with all other classes unknown; those that are no files on
-    this disk, and all where the images of the manifest are in shards, are left out.
+    this disk or whose names are no UTF-8, and all where the images of the manifest are in shards, are left out.
 
     Example:
         >>> from sadcl_core.data.manifest import Description
@@ -46,7 +47,7 @@ def with_class(manifest: Manifest, name: str, shown: Iterable[NamedImage], witho
     added = Rows()
     there = set(names)
     for place, is_shown in known.items():
-        if place not in there:
+        if place not in there and not NO_UTF8.search(place):
             added.add(Record(place, "train", (count,) if is_shown else (), tuple(range(count))))
     if len(added):
         rows = pa.concat_tables([rows, added.table()]).combine_chunks().unify_dictionaries()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from sadcl_core.data.image_stream import open_images
+from sadcl_core.data.images import NamedImage
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
@@ -123,6 +126,17 @@ def test_what_nobody_confirmed_is_unknown(suggestions: Suggestions, folder: Path
     assert (targets.pop(first) == 0).sum() == len(manifest.classes) - 1
     assert all((row == -1).all() for row in targets.values())  # or the image is left out
     assert len(targets) == (4 if form in ("csv", "cvat") else 0)
+
+
+@pytest.mark.parametrize("form", TASKS)
+def test_a_name_that_is_no_utf8_is_written_by_its_bytes(
+    suggestions: Suggestions, folder: Path, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    path.write_bytes((folder / suggestions.chosen[0].image.name).read_bytes())
+    first = replace(suggestions.chosen[0], image=NamedImage(str(path), path))
+    write_tasks(replace(suggestions, chosen=(first,)), form, tmp_path / "tasks")
+    assert "\\xff.png" in (tmp_path / "tasks").read_text(encoding="utf-8").replace("\\\\", "\\")
 
 
 @pytest.mark.parametrize("form", ["labelstudio", "fiftyone"])

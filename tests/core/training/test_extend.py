@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sadcl_core.data.manifest import load_manifest
+from sadcl_core.data.images import NamedImage
+from sadcl_core.data.manifest import Description, Manifest, load_manifest
+from sadcl_core.data.rows import Record
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import load_trained
 from sadcl_core.inference.split import open_split
 from sadcl_core.runs.card import read_card
 from sadcl_core.runs.run_directory import read_status
 from sadcl_core.training.extend import Extension, extend
+from sadcl_core.training.extended_data import with_class
 
 PHOTOS = [f"my-coco/train2017/{number:03d}.png" for number in range(1, 8)]
 OPTIONS = {"steps": 2, "device": "cpu", "workers": 0}
@@ -83,6 +87,12 @@ def test_a_photo_counts_once_and_never_as_an_image_without_the_class(trained: Pa
     photos = [folder / f"00{number}.png" for number in (0, 1, 2, 0)]
     made = extend(trained / "runs/coco", photos, add="otter", negatives=[folder], output=tmp_path / "x", **OPTIONS)  # type: ignore[arg-type]
     assert (made.photos, made.others) == (3, 9)
+
+
+def test_a_photo_whose_name_is_no_utf8_is_no_row() -> None:
+    manifest = Manifest.from_records(Description("pets", Path("/pets"), ("cat",)), [Record("a.jpg", "test", (0,))])
+    photos = [NamedImage(name, Path(f"/pets/{name}")) for name in ("b.jpg", os.fsdecode(b"\xff.jpg"))]
+    assert list(with_class(manifest, "otter", photos).split("all")) == ["a.jpg", "b.jpg"]
 
 
 def test_a_model_file_alone_needs_images_without_the_class(trained: Path, tmp_path: Path) -> None:
