@@ -6,8 +6,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import timm
@@ -286,8 +285,18 @@ def plain(name: str) -> str:
 
 def _outline(name: str, *, draw: bool, **options: Any) -> Any:
     """Return a model of timm without weights, to be asked about its layers; `draw` what they would be initialised with."""
-    with torch.device("meta"), draw_on_meta() if draw else nullcontext():
+    if not draw:
+        return _kept_on_meta(name, **options)
+    with draw_on_meta():
+        return _on_meta(name, **options)
+
+
+def _on_meta(name: str, **options: Any) -> Any:
+    with torch.device("meta"):
         return timm.create_model(name, pretrained=False, **options)
+
+
+_kept_on_meta = lru_cache(maxsize=4)(_on_meta)  # reading a model file asks for each of two twice
 
 
 def _with_norm(name: str, indices: tuple[int, ...], size: dict[str, Any]) -> FeatureGetterNet:
