@@ -329,7 +329,8 @@ def file_fingerprints(config: RunConfig) -> dict[str, str]:
             state = path.stat()
             hashes[name] = hash_file(path, state.st_mtime_ns, state.st_size)
         except OSError as error:
-            raise DataError(f"The file of {name}, {path}, cannot be read ({error.strerror}). Check the path.") from None
+            setting = f"model.{name}=" if name in ModelSection.model_fields else f"The {name.replace('_', ' ')} "
+            raise DataError(f"{setting}{path} cannot be read ({error.strerror}). Check the path.") from None
     return hashes
 
 
