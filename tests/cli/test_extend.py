@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Sadcl
 
 PHOTOS = [f"my-coco/train2017/{number:03d}.png" for number in range(1, 7)]
@@ -28,6 +30,16 @@ def test_a_class_is_added_and_used(in_trained: Sadcl, tmp_path: Path) -> None:
     again = in_trained(*EXTEND, "-o", run)
     assert again.exit_code == 2
     assert "exists" in again.stderr
+
+
+def test_its_export_gives_the_same_scores(in_trained: Sadcl, tmp_path: Path) -> None:
+    run, file = tmp_path / "extended", tmp_path / "model.onnx"
+    for command in ((*EXTEND, "-o", run), ("export", "onnx", "-w", run, "-o", file)):
+        ran = in_trained(*command)
+        assert ran.exit_code == 0, ran.stderr
+    rows = [json.loads(in_trained("predict", PHOTOS[0], "--json", "--all-scores", "-w", w).stdout) for w in (run, file)]
+    assert len(rows[0]["scores"]) == 11
+    assert rows[1]["scores"] == pytest.approx(rows[0]["scores"], abs=1e-5)
 
 
 def test_it_says_on_which_images(in_trained: Sadcl, tmp_path: Path) -> None:

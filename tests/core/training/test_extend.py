@@ -95,6 +95,18 @@ def test_a_photo_whose_name_is_no_utf8_is_no_row() -> None:
     assert list(with_class(manifest, "otter", photos).split("all")) == ["a.jpg", "b.jpg"]
 
 
+@pytest.mark.parametrize("work", ["reading images", "fitting the class"])
+def test_an_interruption_leaves_no_run(trained: Path, tmp_path: Path, work: str) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == work:
+            raise KeyboardInterrupt
+
+    photos = [trained / photo for photo in PHOTOS]
+    with pytest.raises(KeyboardInterrupt):
+        extend(trained / "runs/coco", photos, add="otter", output=tmp_path / "x", progress=interrupt, **OPTIONS)  # type: ignore[arg-type]
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_model_file_alone_needs_images_without_the_class(trained: Path, tmp_path: Path) -> None:
     alone = shutil.copy(trained / "runs/coco/weights/best.safetensors", tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match="--negatives"):
