@@ -157,10 +157,13 @@ def read_rates(rates: str | Sequence[float]) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in parts)
     except (TypeError, ValueError):
         numbers = ()
+    try:
+        for number in numbers:
+            flag_layers(lr=number)
+    except UsageError:
+        numbers = ()
     if len(numbers) < 2:
-        raise UsageError(f"--rates {rates!r}: give two or more numbers, such as 3e-4,1e-3,3e-3.")
-    for number in numbers:
-        flag_layers(lr=number)  # refuses what no rate can be
+        raise UsageError(f"--rates {str(rates)[:100]!r}: give two or more numbers above 0, such as 3e-4,1e-3,3e-3.")
     _refuse_repeated("rate", numbers)
     return numbers
 

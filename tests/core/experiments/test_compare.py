@@ -101,7 +101,7 @@ def test_a_method_that_diverges_with_every_rate_ends_the_comparison(
         ({"seeds": "many"}, "neither a number of seeds nor a list"),
         ({"rates": "1e-3"}, "give two or more numbers"),
         ({"rates": "1e-3,fast"}, "give two or more numbers"),
-        ({"rates": (1e-3, -1)}, "lr=-1"),
+        ({"rates": (1e-3, -1)}, "give two or more numbers above 0"),
         ({"rates": "1e-3,0.001"}, "every rate once"),
         ({"rates": "1e-3,1e-4", "lr": 0.1}, "Leave out --lr"),
         ({"seed": 1}, "give seeds instead of seed"),
