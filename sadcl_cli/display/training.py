@@ -50,6 +50,7 @@ class TrainingDisplay:
         self.report: Any = None
         self.began, self.budget = time.perf_counter(), 0.0
         self.planned: events.EpochsPlanned | None = None
+        self.said: set[str] = set()  # of the data of runs, which several runs may share
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +77,7 @@ class TrainingDisplay:
         elif isinstance(event, events.EpochsPlanned):
             self.planned = event
         show: Any = {
+            events.RunStarted: self.show_run,
             events.FeaturesPlanned: self.show_features,
             events.FeaturesProgress: self.show_computing,
             events.FeaturesComputed: self.show_computed,
@@ -89,6 +91,38 @@ class TrainingDisplay:
         """Remove the bars of what is over."""
         self.preparing.close()
         self.report = None
+
+    def show_run(self, event: events.RunStarted) -> None:
+        """Show what is trained, on what unless that has been said, and where a resumed run goes on."""
+        config = event.config
+        detail(f"configuration: {config.model_dump()}")
+        detail(f"tracked by: {config.track}; tensorboard --logdir {event.run.path}")
+        processes = f", {event.processes} processes" if event.processes > 1 else ""
+        model = config.model
+        say(
+            f"method {config.method}: {model.head} head on {model.backbone} at stride {model.stride}, "
+            f"{event.device}, {event.precision}{processes}"
+        )
+        if config.loss.distillation.teachers:
+            say(f"learns the logits of {', '.join(config.loss.distillation.teachers)}")
+        best = config.optim.select == "best"
+        kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
+        lines = [
+            f"trains on {event.train_images:,} images of split {config.data.train_split}; {kept} "
+            f"{event.eval_images:,} of split {config.data.eval_split}{', whose mAP is optimistic' if best else ''}"
+        ]
+        if event.eval_images < FEW and best:
+            lines.append(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
+        for line in lines:
+            if line not in self.said:
+                say(line)
+        self.said.update(lines)
+        if event.resumed is not None:
+            progress, changes = event.resumed.progress, event.resumed.changes
+            step = f", step {progress.step}" if progress.step else ""
+            other = ", ".join(f"{key} {before} -> {now}" for key, (before, now) in changes.items())
+            place = f"stage {progress.stage}, epoch {progress.epoch}{step}"
+            say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
 
     def show_features(self, event: events.FeaturesPlanned) -> None:
         """Show what the features take, before they are computed."""
@@ -196,35 +230,6 @@ class TrainingDisplay:
         network = f", network {row['mAP_interpolated_network']:.2f}" if "mAP_interpolated_network" in row else ""
         say(f"  epoch {row['epoch']:>3}/{epochs}  {speed}  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{network}{best}")
         self.since, self.images = time.perf_counter(), 0
-
-
-def show_run(event: events.RunStarted) -> None:
-    """Show what is trained, on what, and where a resumed run goes on."""
-    config = event.config
-    detail(f"configuration: {config.model_dump()}")
-    detail(f"tracked by: {config.track}; tensorboard --logdir {event.run.path}")
-    processes = f", {event.processes} processes" if event.processes > 1 else ""
-    model = config.model
-    say(
-        f"method {config.method}: {model.head} head on {model.backbone} at stride {model.stride}, "
-        f"{event.device}, {event.precision}{processes}"
-    )
-    if config.loss.distillation.teachers:
-        say(f"learns the logits of {', '.join(config.loss.distillation.teachers)}")
-    best = config.optim.select == "best"
-    kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
-    say(
-        f"trains on {event.train_images:,} images of split {config.data.train_split}; {kept} "
-        f"{event.eval_images:,} of split {config.data.eval_split}{', whose mAP is optimistic' if best else ''}"
-    )
-    if event.eval_images < FEW and best:
-        say(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
-    if event.resumed is not None:
-        progress, changes = event.resumed.progress, event.resumed.changes
-        step = f", step {progress.step}" if progress.step else ""
-        other = ", ".join(f"{key} {before} -> {now}" for key, (before, now) in changes.items())
-        place = f"stage {progress.stage}, epoch {progress.epoch}{step}"
-        say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
 
 
 def show_source(event: events.WeightsChosen) -> None:
@@ -347,7 +352,6 @@ def show_note(event: Event) -> None:
 SHOWN: dict[type, Any] = {
     events.DataReady: lambda event: say_origin(event.data),
     events.SettingsChosen: show_settings,
-    events.RunStarted: show_run,
     events.WeightsChosen: show_source,
     events.WeightsLoaded: show_weights,
     events.Transferred: show_transfer,

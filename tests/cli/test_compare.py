@@ -28,6 +28,7 @@ def test_methods_in_one_table_then_more_without_training_again(sadcl: Sadcl, coc
         assert words in ran.stdout.replace("1/2", "0/2").replace("2/2", "0/2"), ran.stdout
     assert "6/6 mulcon-seed2" in ran.stderr
     assert ran.stderr.count("the first stage, shared") == 2
+    assert ran.stderr.count("images of split train") == 1  # the same of every run
     folder = Path("runs/compare-coco")
     with Image.open(folder / "comparison.png") as figure:
         assert figure.width > 100
