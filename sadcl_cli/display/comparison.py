@@ -13,6 +13,7 @@ from sadcl_core.training.listeners.events import (
     Event,
     Problem,
     RatesChosen,
+    RunStarted,
     WeightsChosen,
 )
 
@@ -32,14 +33,15 @@ class ComparisonDisplay(TrainingDisplay):
     def __init__(self) -> None:
         """Show nothing before the first event."""
         super().__init__()
-        self.shown: list[Event] = []  # of those that are the same in many runs
+        self.shown: list[object] = []  # what many runs share, and is shown once
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case ComparisonPlanned():
                 self.plan = event
-                shared = f" and {event.first_stages} shared first stages" if event.first_stages else ""
+                stages = f"{event.first_stages} shared first stage{'s' if event.first_stages > 1 else ''}"
+                shared = f" and {stages}" if event.first_stages else ""
                 say(f"{event.runs} runs{shared} in {event.folder}")
             case RatesChosen():
                 say(f"rates, chosen on training images: {', '.join(f'{name} {rate:g}' for name, rate in event.rates.items())}")
@@ -48,11 +50,22 @@ class ComparisonDisplay(TrainingDisplay):
                 say(f"{event.number}/{event.runs} {event.name}{': the first stage, shared' if event.first_stage else ''}")
             case ComparedRunTrained():
                 self.stop_bar()
-            case Problem() | WeightsChosen() if event in self.shown:
+            case Problem() | WeightsChosen() if not self.is_new(event):
                 pass
             case _:
-                self.shown += [event] if isinstance(event, Problem | WeightsChosen) else []
                 super().__call__(event)
+
+    def show_images(self, event: RunStarted) -> None:
+        """Show how many images train, and how many judge, where they are others than before."""
+        data = event.config.data
+        if self.is_new((event.train_images, event.eval_images, data.train_split, data.eval_split, event.config.optim.select)):
+            super().show_images(event)
+
+    def is_new(self, what: object) -> bool:
+        """Return whether something has not been shown, and note that it is."""
+        new = what not in self.shown
+        self.shown += [what] if new else []
+        return new
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -50,7 +50,6 @@ class TrainingDisplay:
         self.report: Any = None
         self.began, self.budget = time.perf_counter(), 0.0
         self.planned: events.EpochsPlanned | None = None
-        self.said: set[str] = set()  # of the data of runs, which several runs may share
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +92,7 @@ class TrainingDisplay:
         self.report = None
 
     def show_run(self, event: events.RunStarted) -> None:
-        """Show what is trained, on what unless that has been said, and where a resumed run goes on."""
+        """Show what is trained, on what, and where a resumed run goes on."""
         config = event.config
         detail(f"configuration: {config.model_dump()}")
         detail(f"tracked by: {config.track}; tensorboard --logdir {event.run.path}")
@@ -105,24 +104,24 @@ class TrainingDisplay:
         )
         if config.loss.distillation.teachers:
             say(f"learns the logits of {', '.join(config.loss.distillation.teachers)}")
-        best = config.optim.select == "best"
-        kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
-        lines = [
-            f"trains on {event.train_images:,} images of split {config.data.train_split}; {kept} "
-            f"{event.eval_images:,} of split {config.data.eval_split}{', whose mAP is optimistic' if best else ''}"
-        ]
-        if event.eval_images < FEW and best:
-            lines.append(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
-        for line in lines:
-            if line not in self.said:
-                say(line)
-        self.said.update(lines)
+        self.show_images(event)
         if event.resumed is not None:
             progress, changes = event.resumed.progress, event.resumed.changes
             step = f", step {progress.step}" if progress.step else ""
             other = ", ".join(f"{key} {before} -> {now}" for key, (before, now) in changes.items())
             place = f"stage {progress.stage}, epoch {progress.epoch}{step}"
             say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
+
+    def show_images(self, event: events.RunStarted) -> None:
+        """Show how many images train, and how many judge."""
+        data, best = event.config.data, event.config.optim.select == "best"
+        kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
+        say(
+            f"trains on {event.train_images:,} images of split {data.train_split}; {kept} "
+            f"{event.eval_images:,} of split {data.eval_split}{', whose mAP is optimistic' if best else ''}"
+        )
+        if event.eval_images < FEW and best:
+            say(f"{event.eval_images} images are few to choose an epoch by: some points of mAP between two are chance")
 
     def show_features(self, event: events.FeaturesPlanned) -> None:
         """Show what the features take, before they are computed."""

@@ -6,6 +6,7 @@ Importing this module imports no torch, so that a mistake in a flag is reported 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,8 @@ def compare(
         methods: names of methods, or text such as `baseline,sadcl`; the others are compared with the first.
         ablation: compare the methods of the published ablation instead.
         seeds: how many, from 1 on; or which: a list, or text such as `1,2,7`.
-        rates: learning rates, such as `3e-4,1e-3,3e-3`: each method gets the one with the highest mAP on a quarter of the
-            training images, which is trained on the others for this choice. That of the recipe unless given.
+        rates: learning rates, such as `3e-4,1e-3,3e-3`: each method gets the one that reaches the highest mAP on a quarter of
+            the training images when trained on the others. That of the recipe unless given.
         output: folder of the comparison; `runs/compare-NAME` unless given.
         listen: receives the events of `sadcl_core.training.listeners.events`.
         progress: is called while the data are prepared.
@@ -89,14 +90,17 @@ def compare(
 
     from sadcl_core.experiments.plan import plan
 
-    planned = plan(layers, manifest, methods=names, seeds=numbers)
+    plan_of = partial(plan, layers, manifest, methods=names)
+    planned = plan_of(seeds=numbers)
     folder = Path(output) if output else RUNS / safe_name(f"compare-{manifest.description.name}")
     listen(SettingsChosen(planned.runs[0].configured))
     if to_choose is not None:
         from sadcl_core.experiments.rates import choose_rates
 
-        chosen = choose_rates(planned, to_choose, manifest, folder, listen=listen)
-        planned = plan(layers, manifest, methods=names, seeds=numbers, rates=chosen)
+        def plan_at(rate: float) -> Plan:
+            return plan_of(seeds=numbers[:1], rates=dict.fromkeys(names, rate))
+
+        planned = plan_of(seeds=numbers, rates=choose_rates(plan_at, to_choose, manifest, folder, listen=listen))
     listen(ComparisonPlanned(folder, len(planned.runs), len(planned.first_stages)))
     return compare_runs(planned, manifest, folder, listen=listen)
 
@@ -155,12 +159,9 @@ def read_rates(rates: str | Sequence[float]) -> tuple[float, ...]:
     parts = rates.removesuffix(",").split(",") if isinstance(rates, str) else rates
     try:
         numbers = tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
-        numbers = ()
-    try:
         for number in numbers:
             flag_layers(lr=number)
-    except UsageError:
+    except (TypeError, ValueError, UsageError):
         numbers = ()
     if len(numbers) < 2:
         raise UsageError(f"--rates {str(rates)[:100]!r}: give two or more numbers above 0, such as 3e-4,1e-3,3e-3.")

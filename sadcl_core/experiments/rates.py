@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sadcl_core.config.flags import FLAGS
+from sadcl_core.config.presets import Configured
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError
 from sadcl_core.experiments.part import FIT, JUDGE, part_of_training
-from sadcl_core.experiments.plan import Plan, PlannedRun
+from sadcl_core.experiments.plan import Plan
 from sadcl_core.experiments.run import run_plan
 from sadcl_core.experiments.tables import save_comparison
 from sadcl_core.training.listeners.events import ComparisonPlanned, Listener, RatesChosen, ignore
@@ -18,18 +20,17 @@ FOLDER = "rates"  # in that of the comparison
 
 
 def choose_rates(
-    planned: Plan, rates: Sequence[float], manifest: Manifest, folder: Path, *, listen: Listener = ignore
+    plan_at: Callable[[float], Plan], rates: Sequence[float], manifest: Manifest, folder: Path, *, listen: Listener = ignore
 ) -> Mapping[str, float]:
     """Return the rate of each method with the highest mAP on a quarter of the training images, trained on the others.
 
-    Each method is trained once with each rate, with the first seed and the epochs of the comparison. The held-out images take
-    no part. Of equals the lower rate wins; a run that diverges loses.
+    The held-out images take no part. Of equals the lower rate wins; a run that diverges loses.
 
     Args:
-        planned: the comparison.
-        rates: to choose from; every stage of a run has the same.
+        plan_at: gives the runs of the comparison with a rate, of each method with one seed.
+        rates: to choose from.
         manifest: the data set.
-        folder: of the comparison, in which the runs are kept as those of a comparison of their own.
+        folder: of the comparison, in which each rate has a comparison of its own.
         listen: receives the events of every run.
 
     Raises:
@@ -37,30 +38,33 @@ def choose_rates(
         DataError: there are too few training images.
         DivergedError: a method diverges with every rate.
     """
-    first = planned.runs[0]
-    part = part_of_training(manifest, first.configured.config.data.train_split).save(folder / FOLDER / "data")
-    runs = {(run.method, rate): _judged(run, rate) for run in planned.runs if run.seed == first.seed for rate in sorted(rates)}
-    listen(ComparisonPlanned(folder / FOLDER, len(runs), 0))
-    comparison = run_plan(Plan({}, tuple(runs.values())), part, folder / FOLDER, listen=listen)
-    save_comparison(comparison)
-    reached = {key: comparison.values(run.method)[0] for key, run in runs.items()}
-    chosen = {}
-    for method in dict.fromkeys(method for method, _ in runs):
-        of_method = {rate: reached[method, rate] for rate in sorted(rates) if reached[method, rate] == reached[method, rate]}
+    plans = {rate: plan_at(rate) for rate in sorted(rates)}
+    first = plans[min(rates)].runs
+    part = part_of_training(manifest, first[0].configured.config.data.train_split).save(folder / FOLDER / "data")
+    reached: dict[str, dict[float, float]] = {run.method: {} for run in first}
+    for rate, planned in plans.items():
+        place = folder / FOLDER / str(rate)
+        listen(ComparisonPlanned(place, len(planned.runs), len(planned.first_stages)))
+        comparison = run_plan(_on_part(planned), part, place, listen=listen)
+        save_comparison(comparison)
+        values = {method: float(comparison.values(method)[0]) for method in comparison.methods}
+        for method, value in values.items():
+            reached[method] |= {} if math.isnan(value) else {rate: value}
+    for method, of_method in reached.items():
         if not of_method:
             raise DivergedError(f"{method} diverges with each of the --rates. Give lower ones, such as {min(rates) / 10:g}.")
-        chosen[method] = max(of_method, key=lambda rate: of_method[rate])
+    chosen = {method: max(of_method, key=lambda rate: of_method[rate]) for method, of_method in reached.items()}
     listen(RatesChosen(chosen))
     return chosen
 
 
-def _judged(run: PlannedRun, rate: float) -> PlannedRun:
-    """Return a run with a rate, on the parts of the training images."""
-    configured, name = run.configured, f"{run.method}-{rate:g}"
-    config = configured.config
-    stages = {stage: settings.model_copy(update={"lr": rate}) for stage, settings in config.stages.items()}
-    data = config.data.model_copy(update={"train_split": FIT, "eval_split": JUDGE})
-    sources = {**configured.sources, "data.train_split": "rates", "data.eval_split": "rates"}
-    sources |= {FLAGS["lr"].setting.replace("*", stage): "rates" for stage in stages}
-    config = config.model_copy(update={"stages": stages, "data": data})
-    return PlannedRun(name, name, run.seed, type(configured)(config, sources, configured.why))
+def _on_part(planned: Plan) -> Plan:
+    """Return the same runs, on the parts of the training images."""
+
+    def change(configured: Configured) -> Configured:
+        data = configured.config.data.model_copy(update={"train_split": FIT, "eval_split": JUDGE})
+        sources = {**configured.sources, "data.train_split": FOLDER, "data.eval_split": FOLDER}
+        return replace(configured, config=configured.config.model_copy(update={"data": data}), sources=sources)
+
+    first_stages = {name: change(configured) for name, configured in planned.first_stages.items()}
+    return Plan(first_stages, tuple(replace(run, configured=change(run.configured)) for run in planned.runs))

@@ -137,7 +137,7 @@ class _Runner:
         status = _status(directory.path)
         first = status.get(FIRST_STAGE) or {"name": "", "seconds": 0.0}
         epochs = len(directory.read_results()) if directory.results.is_file() else 0
-        stages = run.configured.config.stages
+        config = run.configured.config
         return ScoredRun(
             run.method,
             run.seed,
@@ -146,7 +146,7 @@ class _Runner:
             status.get(SECONDS, 0.0),
             first["name"],
             first["seconds"],
-            lr=next(iter(stages.values())).lr,
+            lr=next((config.stages[name].lr for name in config.used_stages), 0.0),
             parameters=status.get("parameters", 0),
         )
 

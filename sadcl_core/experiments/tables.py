@@ -37,9 +37,9 @@ class ScoredRun:
         scores: numbers in percent by their names in TITLES; None: not defined, as after a divergence.
         epochs: trained in all stages.
         seconds: of its own training.
-        lr: learning rate of its first stage; 0 of a run that never began.
-        parameters: of its network; 0 of a run that never began.
         first_stage: name of the run that its first stage was taken from; empty when it trained its own.
+        lr: learning rate of the first stage that is trained; 0 where none is.
+        parameters: of its network; 0 of a run that never began.
     """
 
     method: str

@@ -104,7 +104,8 @@ class Classifier(nn.Module):
         The classifier of the head starts at zero, or a gate does by which its logits are multiplied (Bachlechner et al., ReZero,
         UAI 2021).
         """
-        for parameter in map(self.head.get_parameter, self.head.CLASSIFIER) if self.gate is None else (self.gate,):
+        classifier = [self.head.get_parameter(name) for name in self.head.CLASSIFIER]
+        for parameter in classifier if self.gate is None else [self.gate]:
             parameter.zero_()
 
     def assign(self, tensors: Mapping[str, Tensor]) -> None:

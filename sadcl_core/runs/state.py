@@ -42,7 +42,7 @@ class RunProgress(BaseModel):
         seconds: spent on them.
         best_map: highest mAP (interpolated, percent) of this stage, None before its first epoch is done.
         best_epoch: whose weights the stage keeps.
-        highest_epoch: with the highest mAP, which is another if the last epoch is kept.
+        highest_epoch: with the highest mAP; the stage keeps another where `optim.select` is `last`.
         drops: epochs after which the schedule `plateau` made the rate smaller.
     """
 

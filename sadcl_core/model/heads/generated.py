@@ -50,7 +50,7 @@ class GeneratedHead(Head):
 
     NEEDS = frozenset({"together", "vectors"})
     CLASSIFIER = ("second",)
-    STARTS_AT_ZERO = False  # a step changes each weight of a classifier by as many as the generator is wide
+    STARTS_AT_ZERO = False  # a weight of a classifier is a sum over the generator's width, and a step changes each term of it
     FROM_DATA = ("words", "graph")
 
     words: Tensor

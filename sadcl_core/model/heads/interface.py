@@ -75,7 +75,8 @@ class Head(nn.Module):
         PER_CLASS: parameters and buffers with a row per class, which a transfer carries over by class name.
         PER_PAIR: the same with a row and a column per class.
         CLASSIFIER: parameters of the linear classifier, which may have a learning rate of their own.
-        STARTS_AT_ZERO: True if logits are 0 where those of CLASSIFIER are, and grow slowly from there as a linear layer's do.
+        STARTS_AT_ZERO: False if a step from a CLASSIFIER of zeros makes large logits: beside a linear layer they are then
+            multiplied by a gate that starts at zero.
         FROM_DATA: buffers that `prepare` fills; a transfer leaves them out and `prepare` fills them again.
         extendable: True if the logit of a class depends on its own rows of PER_CLASS and on what all share, on no other class,
             so that a class can be added and the others stay as they are.

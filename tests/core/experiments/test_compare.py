@@ -63,17 +63,21 @@ def test_each_method_gets_the_rate_that_is_best_on_training_images(
     rates = (1e-2, 1e-12, 1.0)
     made = {**SMALL, "set": {**SMALL["set"], "data.train_split": "val", "data.eval_split": "train"}}
     comparison = compare("coco", data=coco, methods="baseline,sarl", seeds=[7], rates=rates, listen=heard.append, **made)
-    judged = json.loads(Path("runs/compare-coco/rates/comparison.json").read_text())["methods"]
-    reached = {row["method"]: row["mAP_interpolated"]["mean"] for row in judged}
-    assert list(reached) == [f"{method}-{rate:g}" for method in ("baseline", "sarl") for rate in sorted(rates)]
+    reached: dict[str, dict[float, float]] = {"baseline": {}, "sarl": {}}
+    for rate in rates:
+        judged = json.loads(Path(f"runs/compare-coco/rates/{rate}/comparison.json").read_text())["methods"]
+        assert [(row["method"], row["lr"]) for row in judged] == [("baseline", rate), ("sarl", rate)]
+        for row in judged:
+            reached[row["method"]][rate] = row["mAP_interpolated"]["mean"]
     (chosen,) = (event.rates for event in heard if isinstance(event, RatesChosen))
     for method, rate in chosen.items():
-        assert rate == max(sorted(rates), key=lambda rate: reached[f"{method}-{rate:g}"])
+        assert rate == max(sorted(rates), key=lambda rate: reached[method][rate])
         assert comparison.costs(method)["lr"] == rate
         config = load_config_file(comparison.folder / f"{method}-seed7" / "config.yaml")
         assert (config["stages"]["contrastive"]["lr"], config["data"]["train_split"]) == (rate, "val")
-        of_rate = load_config_file(comparison.folder / "rates" / f"{method}-{rate:g}" / "config.yaml")
+        of_rate = load_config_file(comparison.folder / "rates" / str(rate) / f"{method}-seed7" / "config.yaml")
         assert (of_rate["data"]["train_split"], of_rate["data"]["eval_split"]) == (FIT, JUDGE)
+        assert {stage["lr"] for stage in of_rate["stages"].values()} == {rate}
     network = load_model(comparison.folder / "sarl-seed7" / "weights" / "best.safetensors").classifier
     assert comparison.costs("sarl")["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
