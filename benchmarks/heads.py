@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.registry import HEADS, resolve
+from sadcl_core.runtime.device import keep_freed_memory
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
 ATTENTION = "_scaled_dot_product"
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every command on a CPU
     torch.manual_seed(0)
     print("| head | classes | ms an image | its products alone | ratio | its backbone | parameters, millions |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

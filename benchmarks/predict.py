@@ -31,6 +31,7 @@ from sadcl_core.inference.load import Model
 from sadcl_core.inference.predict_images import predict_images
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.runs.card import ModelCard
+from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.threads import count_processors
 
 CLASSES = 80
@@ -62,7 +63,7 @@ def make_model(backbone: str, img_size: int, stride: int) -> Model:
     names = tuple(f"class {number}" for number in range(CLASSES))
     card = ModelCard(classes=names, img_size=img_size, mean=(0.5,) * 3, std=(0.25,) * 3, model=section)
     classifier = Classifier(section, num_classes=CLASSES, img_size=img_size)
-    return Model(classifier.eval(), card, Path("none"), device=torch.device("cpu"))
+    return Model(classifier.eval(), card, Path("none"), device=choose_device("cpu"))
 
 
 def make_photos(folder: Path, count: int, photos: Path | None, *, side: int = 500) -> Path:
