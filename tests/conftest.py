@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import rc_context
 from PIL import Image
 from typer.main import get_command
@@ -25,9 +26,20 @@ from sadcl_core.data.formats import digits
 from sadcl_core.data.rows import Box
 from sadcl_core.exporting.export import Export, export
 
+gc.disable()  # while modules are imported and tests collected: hardly anything of it is garbage
+
 
 def pytest_collection_finish() -> None:
-    """Leave the objects that imports made out of garbage collection, which training does between stages and takes a second."""
+    """Collect garbage from now on, but never look through what imports made."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freeze_imports() -> Iterator[None]:
+    """Leave what tests imported out of garbage collection, too: a training, which collects between stages, takes less."""
+    yield
     gc.collect()
     gc.freeze()
 
@@ -43,6 +55,15 @@ def heed_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as the processes do that tests start."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 COARSE: Any = {"savefig.dpi": 40, **dict.fromkeys(("xtick.bottom", "xtick.labelbottom", "ytick.left", "ytick.labelleft"), False)}

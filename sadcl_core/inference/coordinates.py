@@ -74,6 +74,9 @@ def _umap(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64
     require_umap()
     import warnings
 
+    import torch
+
+    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a seed leaves it one thread
         from umap import UMAP
@@ -81,6 +84,7 @@ def _umap(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64
         neighbours = min(15, len(vectors) - 1)
         init = "spectral" if len(vectors) > neighbours + 1 else "random"
         places = UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed).fit_transform(vectors)
+    torch.set_num_threads(threads)  # numba gives OpenMP, which torch uses too, as many as there are processors
     return np.asarray(places, dtype=np.float64)
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from sadcl_core.errors import MachineError, UsageError
 from sadcl_core.inference.coordinates import Method, add_coordinates, two_dimensions
 
 
 @pytest.mark.parametrize("method", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
-def test_two_dimensions_keep_neighbours_and_repeat(method: Method) -> None:
+def test_two_dimensions_keep_neighbours_and_repeat(one_thread: None, method: Method) -> None:
     if method == "umap":
         pytest.importorskip("umap")
     rng = np.random.default_rng(0)
@@ -27,6 +28,7 @@ def test_two_dimensions_keep_neighbours_and_repeat(method: Method) -> None:
     assert two_dimensions(vectors[:3], method=method).shape == (3, 2)
     with pytest.raises(ValueError, match="at least 3"):
         two_dimensions(vectors[:2], method=method)
+    assert torch.get_num_threads() == 1  # as before
 
 
 def test_both_tables_get_columns_of_places(tmp_path: Path) -> None:
