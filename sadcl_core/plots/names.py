@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -42,24 +43,25 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     unit = figure.dpi / 72
     places = axes.transData.transform(points)
     half = mark * unit / 2
-    marks = np.column_stack([places - half, places + half])
     frame = axes.get_window_extent(renderer)
+    taken = np.zeros((math.ceil(frame.y1), math.ceil(frame.x1)), bool)  # pixels
+    for place in places:
+        taken[_pixels(np.concatenate([place - half, place + half]))] = True
     texts = [short(name) for name in names]
     font = FontProperties(family=families(" ".join(texts)), size=size)
     sizes = np.array([renderer.get_text_width_height_descent(text, font, False)[:2] for text in texts]).reshape(-1, 2) + 2
     near = KDTree(places).query_ball_point(places, 40 * unit, return_length=True) if len(places) else np.empty(0, int)
     crowded = np.argsort(-near, kind="stable")
-    taken = marks
     left_out = 0
     for k in crowded:
         boxes, distances = _candidates(places[k], sizes[k], half, unit)
         inside = (boxes[:, :2] >= [frame.x0, frame.y0]).all(axis=1) & (boxes[:, 2:] <= [frame.x1, frame.y1]).all(axis=1)
-        free = np.flatnonzero(inside & ~_overlap(boxes, taken))
-        if not len(free):
+        free = next((number for number in np.flatnonzero(inside) if not taken[_pixels(boxes[number])].any()), None)
+        if free is None:
             left_out += 1
             continue
-        box, distance = boxes[free[0]], distances[free[0]]
-        taken = np.vstack([taken, box])
+        box, distance = boxes[free], distances[free]
+        taken[_pixels(box)] = True
         centre = (box[:2] + box[2:]) / 2
         axes.annotate(
             texts[k],
@@ -73,7 +75,7 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": mark / 2}
             if distance >= LEADER
             else None,
-        )
+        ).set_in_layout(False)  # it lies within the axes
     return left_out
 
 
@@ -88,7 +90,8 @@ def _candidates(place: npt.NDArray[np.float64], size: npt.NDArray[np.float64], h
     return np.hstack([centres - size / 2, centres + size / 2]), distances
 
 
-def _overlap(boxes: Boxes, others: Boxes) -> npt.NDArray[np.bool_]:
-    """Return for each box whether it overlaps one of the others."""
-    apart = (boxes[:, None, 2:] <= others[None, :, :2]) | (boxes[:, None, :2] >= others[None, :, 2:])
-    return np.asarray(np.any(~np.any(apart, axis=2), axis=1))
+def _pixels(box: npt.NDArray[np.float64]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image that a box (left, bottom, right, top) touches."""
+    left, bottom = np.maximum(np.floor(box[:2]), 0).astype(int)
+    right, top = np.maximum(np.ceil(box[2:]), 0).astype(int)
+    return slice(bottom, top), slice(left, right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sadcl_core.plots.style import GREY, bare, colour, marker, save, short
 
 PAIRS = 15  # most alike, as bars
 EQUAL = 0.95  # cosine, from which on prototypes are nearly equal
+MATRIX = 1000  # rows of the matrix that are drawn, more than it has pixels; of more classes every second, third, ... one
 NAMED = 100  # classes, up to which the rows of the matrix have names
 
 
@@ -87,9 +89,12 @@ def _draw_map(axes: Axes, points: npt.NDArray[np.float64], classes: Sequence[str
 
 
 def _draw_matrix(axes: Axes, cosines: npt.NDArray[np.float64], order: Sequence[int], classes: Sequence[str]) -> None:
-    shown = cosines[np.ix_(order, order)].copy()
+    others = ~np.eye(len(order), dtype=bool)
+    lowest, highest = (float(find(cosines, where=others, initial=start)) for find, start in ((np.min, 1), (np.max, -1)))
+    every = math.ceil(len(order) / MATRIX)
+    rows = np.asarray(order)[::every]
+    shown = cosines[np.ix_(rows, rows)]
     np.fill_diagonal(shown, np.nan)
-    lowest, highest = float(np.nanmin(shown)), float(np.nanmax(shown))
     drawn = axes.imshow(shown, cmap="cividis", vmin=min(0, lowest), vmax=1, interpolation="nearest")
     axes.set_facecolor("#DDDDDD")
     if len(order) <= NAMED:
@@ -101,7 +106,8 @@ def _draw_matrix(axes: Axes, cosines: npt.NDArray[np.float64], order: Sequence[i
     else:
         bare(axes)
     equal = f": nearly equal, as none is below {EQUAL:g}" if lowest >= EQUAL else ""
-    axes.set_title(f"cosine of each pair, {lowest:.4g} to {highest:.4g}{equal}", loc="left", fontsize=10)
+    part = f" (one class in {every} is drawn)" if every > 1 else ""
+    axes.set_title(f"cosine of each pair, {lowest:.4g} to {highest:.4g}{equal}{part}", loc="left", fontsize=10)
     bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01)
     bar.ax.tick_params(labelsize=7)
 
