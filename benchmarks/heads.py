@@ -2,8 +2,8 @@
 
 python benchmarks/heads.py [--heads sarl,csra] [--classes 80,374,1000] [--backbone tf_efficientnet_lite0]
 
-One thread, eight images of 224 px, a width of 256. The products (of matrices, convolutions, attention) are
-recorded in a step, and made again by themselves.
+One thread, eight images of 224 px, a width of 256; gradients are cleared, as in training. The products
+(of matrices, convolutions, attention) are recorded in a step, and made again by themselves, in turn with the step.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def row(section: ModelSection, classes: int, images: int, steps: int) -> str:
     maps = tuple(one.detach() for one in classifier.features(pixels))
 
     def head() -> Tensor:
+        classifier.zero_grad()
         leaves = tuple(one.clone().requires_grad_() for one in maps)
         logits = classifier.classify(leaves).logits
         logits.sum().backward()
@@ -90,20 +91,17 @@ def row(section: ModelSection, classes: int, images: int, steps: int) -> str:
     def backbone() -> None:
         torch.autograd.backward(classifier.features(pixels), [torch.ones_like(one) for one in maps])
 
-    whole, alone, before = (median(work, steps) / images * 1000 for work in (head, products, backbone))
+    spent = [[1000 / images * seconds(work) for work in (head, products, backbone)] for _ in range(steps + 1)][1:]
+    whole, alone, before = (statistics.median(times) for times in zip(*spent, strict=True))
     count = sum(p.numel() for p in classifier.parameters()) - sum(p.numel() for p in classifier.backbone.parameters())
     return f"{whole:.1f} | {alone:.1f} | {whole / alone:.2f} | {before:.1f} | {count / 1e6:.1f}"
 
 
-def median(work: Callable[[], object], steps: int) -> float:
-    """Seconds of the processor, the median of several after one that is not counted."""
-    spent = []
-    for number in range(steps + 1):
-        start = time.process_time()
-        work()
-        if number:
-            spent.append(time.process_time() - start)
-    return statistics.median(spent)
+def seconds(work: Callable[[], object]) -> float:
+    """Seconds of the processor."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class CTranHead(LinearHead):
             last = self.encoder[-1]
             assert isinstance(last, EncoderLayer)
             asking = before[:, locations.shape[1] :]
-            _, weights = last.attention(asking, before, before)  # (B, K, L + K)
+            _, weights = last.attention(asking, before, before, need_attention=True)  # (B, K, L + K)
             attention = weights[:, :, : locations.shape[1]].float() + 1e-9
             attention = (attention / attention.sum(dim=-1, keepdim=True)).unflatten(2, feature_map.shape[-2:])
         return HeadOutput(self.logits_of(features), features, attention)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import WIDEST
 from sadcl_core.model.heads.interface import AttentionOptions, Head, HeadInputs, HeadOutput
-from sadcl_core.model.layers import FeedForward
+from sadcl_core.model.layers import Attention, Dropout, FeedForward
 
 
 class MLDecoderHead(Head):
@@ -56,9 +56,9 @@ class MLDecoderHead(Head):
         self.PER_CLASS = ("group" if self.grouped else "queries", *self.CLASSIFIER)
         self.input_projection = nn.Linear(in_channels, width)
         self.register_buffer("queries", torch.randn(count, width))
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.query_norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, options.attention_heads, dropout=options.dropout, batch_first=True)
+        self.attention = Attention(width, options.attention_heads, dropout=options.dropout)
         self.norm = nn.LayerNorm(width)
         self.feedforward = FeedForward(width=width, hidden=options.feedforward, dropout=options.dropout)
         self.weight = nn.Parameter(torch.empty(num_classes, width))
@@ -77,7 +77,7 @@ class MLDecoderHead(Head):
         (feature_map,) = inputs.maps
         tokens = self.input_projection(feature_map.flatten(2).transpose(1, 2)).relu()  # (B, L, D)
         queries = self.query_norm(self.queries + self.dropout(self.queries.expand(tokens.shape[0], -1, -1)))  # (B, N, D)
-        attended, attention = self.attention(queries, tokens, tokens, need_weights=need_attention)
+        attended, attention = self.attention(queries, tokens, tokens, need_attention=need_attention)
         features: Tensor = self.feedforward(self.norm(queries + self.dropout(attended)))  # (B, N, D)
         if attention is not None:
             attention = attention.unflatten(2, feature_map.shape[-2:])

@@ -18,7 +18,7 @@ from torch import nn
 
 from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead
-from sadcl_core.model.layers import SetAttention
+from sadcl_core.model.layers import Dropout, SetAttention
 
 
 class MulConHead(LinearHead):
@@ -73,7 +73,7 @@ class MulConHead(LinearHead):
         self.label_blocks = nn.ModuleList(
             attention(query_width=width, key_width=width, width=width) for _ in range(options.label_blocks)
         )
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         nn.init.xavier_uniform_(self.label_tokens)
         self.add_classifier(num_classes)
 

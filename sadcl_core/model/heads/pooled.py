@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sadcl_core.config.schema import Section
 from sadcl_core.model.heads.interface import Head, HeadInputs, HeadOutput
+from sadcl_core.model.layers import Dropout
 from sadcl_core.model.logistic_regression import LogisticRegression
 
 LEAST = 1e-6  # of a feature whose power is taken
@@ -56,7 +57,7 @@ class PooledHead(Head):
         (in_channels,) = channels
         self.width = in_channels
         self.pooling, self.gem_power = options.pooling, options.gem_power
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
         self.standardise = options.standardise
         if options.standardise:

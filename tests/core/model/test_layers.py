@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from sadcl_core.model.layers import sine_position_encoding
+from sadcl_core.model.layers import Attention, Dropout, sine_position_encoding
 
 
 def test_by_hand() -> None:
@@ -35,3 +36,58 @@ def test_ends_at_two_pi_at_every_size() -> None:
 def test_refuses_odd_widths() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         sine_position_encoding(2, 2, 6)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_the_share_it_says_and_keeps_the_mean(p: float) -> None:
+    result = Dropout(p)(torch.ones(999, 1001))
+    assert abs(float((result == 0).float().mean()) - p) < 0.003  # six standard deviations
+    assert abs(float(result.mean()) - 1) < 0.01
+    assert set(result.unique().tolist()) == {0.0, float(result.max())}
+
+
+def test_what_is_dropped_has_no_gradient_and_the_rest_the_same_factor() -> None:
+    x = torch.rand(3, 7, requires_grad=True)
+    result = Dropout(0.5)(x)
+    result.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad * x, result)
+    assert 0 < int((x.grad == 0).sum()) < x.numel()
+
+
+def test_dropout_depends_on_the_seed_alone_and_only_trains() -> None:
+    x, drop = torch.rand(5, 3), Dropout(0.5)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(drop(x))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert torch.equal(drop.eval()(x), x)
+    assert not Dropout(1 - 1e-9)(torch.ones(8)).isnan().any()
+
+
+@pytest.mark.parametrize("need_attention", [False, True])
+def test_attention_is_that_of_torch(need_attention: bool) -> None:
+    ours, theirs = Attention(8, 2, dropout=0.0), nn.MultiheadAttention(8, 2, batch_first=True)
+    theirs.load_state_dict(ours.state_dict())
+    inputs = torch.randn(2, 5, 8), torch.randn(2, 6, 8), torch.randn(2, 6, 8)
+    read, shares = ours(*inputs, need_attention=need_attention)
+    expected = theirs(*inputs, need_weights=need_attention)
+    torch.testing.assert_close(read, expected[0])
+    assert (shares is None) == (not need_attention)
+    if shares is not None:
+        torch.testing.assert_close(shares, expected[1])
+
+
+def test_attention_drops_shares_while_training() -> None:
+    attention, x = Attention(4, 1, dropout=0.5), torch.randn(1, 6, 4)
+    with torch.no_grad():
+        attention.in_proj_weight[:8].zero_()  # every location has the same share
+    read, shares = attention(x, x, x, need_attention=True)
+    assert shares is not None
+    assert {round(share, 6) for share in shares.flatten().tolist()} == {0.0, round(2 / 6, 6)}
+    value = nn.functional.linear(x, attention.in_proj_weight[8:], attention.in_proj_bias[8:])
+    torch.testing.assert_close(read, attention.out_proj(shares @ value))
+    assert not torch.equal(attention(x, x, x)[0], attention(x, x, x)[0])
+    assert torch.equal(attention.eval()(x, x, x)[0], attention(x, x, x)[0])

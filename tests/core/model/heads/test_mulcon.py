@@ -6,7 +6,7 @@ import torch
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.mulcon import MulConHead
-from sadcl_core.model.layers import SetAttention
+from sadcl_core.model.layers import Dropout, SetAttention
 from tests.core.model.heads.inputs import see
 
 SMALL = {"token_width": 12, "width": 8, "attention_heads": 2}
@@ -86,7 +86,7 @@ def test_dropout_is_of_the_label_features_before_the_linear_units_and_in_trainin
     torch.manual_seed(1)
     output = head.train()(see(feature_map))
     torch.manual_seed(1)
-    dropped = torch.nn.functional.dropout(whole.label_features, 0.25)
+    dropped = Dropout(0.25)(whole.label_features)
     assert 0.1 < float((dropped == 0).float().mean()) < 0.4
     torch.testing.assert_close(output.label_features, whole.label_features)  # what is contrasted is whole
     torch.testing.assert_close(output.logits, (dropped * head.weight).sum(dim=-1) + head.bias)

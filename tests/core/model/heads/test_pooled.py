@@ -9,6 +9,7 @@ from torch import Tensor
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.pooled import PooledHead
+from sadcl_core.model.layers import Dropout
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from tests.core.model.heads.inputs import see
 
@@ -101,7 +102,7 @@ def test_dropout_is_of_the_pooled_feature_before_the_classifier_and_in_training_
     torch.manual_seed(1)
     output = head(see(feature_map))
     torch.manual_seed(1)
-    dropped = torch.nn.functional.dropout(pooled, 0.25)
+    dropped = Dropout(0.25)(pooled)
     assert 0.1 < float((dropped == 0).float().mean()) < 0.4
     torch.testing.assert_close(output.logits, head.classifier(dropped))
     torch.testing.assert_close(output.label_features[:, 0], pooled)  # what is contrasted is whole
