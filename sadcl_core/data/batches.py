@@ -11,30 +11,33 @@ from sadcl_core.data.images import ImageSource
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.threads import map_ahead
 
+Source = TypeVar("Source", bound=ImageSource)
 Pixels = TypeVar("Pixels")  # of one image: an array or a tensor
 
 
-class ImageBatch(NamedTuple, Generic[Pixels]):
+class ImageBatch(NamedTuple, Generic[Source, Pixels]):
     """A batch of any images.
 
     Attributes:
         indices: (b,) positions of the images that could be read, in the order they were given.
         images: pixels, for each index.
         errors: position -> why an image could not be read.
+        sources: position -> each image as it was given.
     """
 
     indices: list[int]
     images: list[Pixels]
     errors: dict[int, str]
+    sources: dict[int, Source]
 
 
 def read_batches(
-    images: Iterable[ImageSource],
-    read: Callable[[ImageSource, object], Pixels],
+    images: Iterable[Source],
+    read: Callable[[Source, object], Pixels],
     *,
     batch_size: int = 32,
     workers: int | None = None,
-) -> Iterator[ImageBatch[Pixels]]:
+) -> Iterator[ImageBatch[Source, Pixels]]:
     """Read any images in order, a batch at a time, decoding in threads; only a few batches are in memory.
 
     Args:
@@ -55,15 +58,15 @@ def read_batches(
         [0, 2] [(4, 6, 3), (5, 5, 3)] {1: 'image 1: not an image.'}
     """
 
-    def attempt(numbered: tuple[int, ImageSource]) -> Pixels | DataError:
+    def attempt(numbered: tuple[int, Source]) -> tuple[int, Source, Pixels | DataError]:
         number, source = numbered
         try:
-            return read(source, source if isinstance(source, str | os.PathLike) else f"image {number}")
+            return number, source, read(source, source if isinstance(source, str | os.PathLike) else f"image {number}")
         except DataError as error:
-            return error
+            return number, source, error
 
-    results = enumerate(map_ahead(attempt, enumerate(images), workers=workers, ahead=2 * batch_size))
+    results = map_ahead(attempt, enumerate(images), workers=workers, ahead=2 * batch_size)
     while batch := list(islice(results, batch_size)):
-        errors = {number: str(result) for number, result in batch if isinstance(result, DataError)}
-        pixels = {number: result for number, result in batch if not isinstance(result, DataError)}
-        yield ImageBatch(list(pixels), list(pixels.values()), errors)
+        errors = {number: str(result) for number, _, result in batch if isinstance(result, DataError)}
+        pixels = {number: result for number, _, result in batch if not isinstance(result, DataError)}
+        yield ImageBatch(list(pixels), list(pixels.values()), errors, {number: source for number, source, _ in batch})

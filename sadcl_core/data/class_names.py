@@ -59,12 +59,7 @@ def match_classes(
     """Return for each class here its class there, or None.
 
     A class is looked up in `class_map`; else it has the very same name there; else the same name without regard to case, spaces
-    and punctuation; else a synonym.
-
-    Args:
-        here: names of the classes to be matched.
-        there: names of the classes they are matched to.
-        class_map: names there by names here; None for a class that has none there.
+    and punctuation; else a synonym. The map gives names there by names here, None for a class that has none there.
 
     Raises:
         UsageError: `class_map` names a class that does not exist.
@@ -87,10 +82,7 @@ def match_classes(
 
 
 def vectors_file(source: str) -> Path | None:
-    """Return the file that word vectors come from, None where they are made here.
-
-    Args:
-        source: `random`, `cooccurrence`, or the path of a file.
+    """Return the file that word vectors come from, None where they are made here, as `random` or `cooccurrence`.
 
     Raises:
         DataError: the file is missing, or a folder, a pipe or a device.

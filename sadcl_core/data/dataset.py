@@ -74,18 +74,7 @@ class ShardDataset(IterableDataset[PixelBatch]):
         at_least: int | None = None,
         piece: int = 16,
     ) -> None:
-        """Find the shards of a split.
-
-        Args:
-            split: of a manifest whose images are in shards.
-            transform: (3, H, W) uint8 -> (3, S, S) uint8.
-            limit: only the first so many images.
-            views: of each image, transformed one by one.
-            shuffle_seed: of the order; None: as stored.
-            process: (rank, world_size); None: of this process.
-            at_least: see `sadcl_core.data.images.read_image`.
-            piece: images that a worker hands over at a time.
-        """
+        """Find the shards of a split; a worker hands over `piece` images at a time, the others are as of `make_loader`."""
         self.split = split
         self.transform = transform
         self.views = views

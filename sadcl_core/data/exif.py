@@ -8,11 +8,7 @@ SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return width and height of an image when it is turned upright.
-
-    Args:
-        size: width and height as stored.
-        orientation: 1 to 8.
+    """Return width and height of an image when it is turned upright, from those as stored and the orientation, 1 to 8.
 
     Example:
         >>> upright_size((640, 480), 6)
@@ -24,10 +20,7 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 def upright_box(box: Box, size: tuple[float, float], orientation: int) -> Box:
     """Return where a box of the stored image lies when the image is turned upright.
 
-    Args:
-        box: in pixels of the image as stored, or as shares of its sides.
-        size: width and height as stored; 1 and 1 for shares.
-        orientation: 1 to 8.
+    Of a box in shares of the sides, width and height as stored are 1 and 1.
 
     Example:
         >>> upright_box(Box(0, x=10, y=20, width=30, height=40), (160, 120), 6)

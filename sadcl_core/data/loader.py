@@ -182,7 +182,6 @@ def make_loader(
         ...         print(tuple(images.shape), targets.tolist(), indices.tolist())
         (1, 3, 8, 8) [[0, 1]] [0]
     """
-    process = process or (get_rank(), get_world_size())
     if split.manifest.description.shards is not None:
         if weights is not None:
             raise UsageError("Images in shards come as a stream and cannot be drawn by weight. Leave data.sampler at uniform.")
@@ -192,13 +191,13 @@ def make_loader(
         number = loader_workers(workers, len(stream))
         return ShardLoader(stream, size=batch_size, workers=min(number, len(stream.files)), drop_last=drop_last)
     dataset = SplitDataset(split, transform, limit=limit, views=views, at_least=at_least)
-    count = len(dataset)
-    number = loader_workers(workers, count)
+    number = loader_workers(workers, len(dataset))
+    batches = make_batches(
+        len(dataset), batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process, drop_last=drop_last
+    )
     return BatchLoader(
         dataset,
-        batch_sampler=make_batches(
-            count, batch_size, shuffle_seed=shuffle_seed, weights=weights, process=process, drop_last=drop_last
-        ),
+        batch_sampler=batches,
         num_workers=number,
         worker_init_fn=_leave_signals_to_the_main_process,
         persistent_workers=number > 0 and shuffle_seed is not None,
@@ -231,14 +230,9 @@ def make_batches(
 
 
 def loader_workers(requested: int | None, images: int, *, processors: int | None = None) -> int:
-    """Return the number of loader processes: as requested, or one less than the processors, 8 at most.
+    """Return the number of loader processes: as requested, or one less than the processors (of this machine), 8 at most.
 
     Few images are read faster than a process is started.
-
-    Args:
-        requested: None: choose.
-        images: to be read.
-        processors: that may be used; None: of this machine.
 
     Example:
         >>> loader_workers(None, 10_000, processors=4), loader_workers(None, 100, processors=4), loader_workers(2, 100)

@@ -270,10 +270,7 @@ def load_manifest(folder: Path, root: Path | None = None, address: str = "") -> 
 def moved_along(path: Path, home: str, folder: Path) -> Path:
     """Return where a path is now, if it moved or was copied together with the folder of a manifest.
 
-    Args:
-        path: absolute, when the manifest was written.
-        home: absolute folder of the manifest then; empty where that is not known.
-        folder: of the manifest now.
+    The path and `home`, the folder of the manifest then, or empty where that is not known, are absolute.
 
     Example:
         >>> moved_along(Path("/home/me/pets/photos"), "/home/me/pets/prepared/pets", Path("/mnt/pets/prepared/pets")).as_posix()
@@ -288,9 +285,7 @@ def moved_along(path: Path, home: str, folder: Path) -> Path:
 def find_prepared(folder: Path, run: Path) -> Path:
     """Return the folder of a manifest, or the one of the same name in the project of a run that was copied with its data.
 
-    Args:
-        folder: as the run wrote it down.
-        run: its directory, PROJECT/runs/NAME; the manifest then is PROJECT/prepared/NAME.
+    The run is PROJECT/runs/NAME; the manifest then is PROJECT/prepared/NAME.
     """
     beside = run.resolve().parent.parent / folder.parent.name / folder.name
     return beside if not is_prepared(folder) and is_prepared(beside) else folder
@@ -358,10 +353,6 @@ def load_description(folder: Path) -> Description:
 
 def parse_description(content: bytes, where: str) -> Description:
     """Parse the content of `dataset.json`.
-
-    Args:
-        content: of the file.
-        where: it comes from, for messages.
 
     Raises:
         DataError: it is damaged, or of another version.

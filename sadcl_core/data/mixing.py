@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Box = tuple[int, int, int, int]  # top, bottom, left, right
-
 
 def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mix every image of a batch with another one of it.
@@ -55,32 +53,23 @@ def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generat
     share = rng.beta(cutmix, cutmix) if use_cutmix else rng.beta(mixup, mixup)  # lambda
     order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     if use_cutmix:
-        box = _draw_box(share, images.shape[2], images.shape[3], rng)
-        mixed, share = _paste(images, order, box)
+        mixed, share = _paste(images, order, share, rng)
     else:
         mixed = images.lerp(images[order], 1 - share)
-    return mixed, _mix_targets(targets, order, share)
+    first, second = targets.float(), targets[order.to(targets.device)].float()
+    soft = first.lerp(second, 1 - share)  # unlike two products, exact where both are the same
+    return mixed, soft.masked_fill((first < 0) | (second < 0), -1.0)
 
 
-def _draw_box(share: float, height: int, width: int, rng: np.random.Generator) -> Box:
-    """Draw a rectangle of the image's form and 1 - share of its area, around any of its pixels, clipped to the image."""
-    side = math.sqrt(1 - share)
-    tall, wide = int(height * side), int(width * side)
+def _paste(images: Tensor, order: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """Return images with a rectangle from others, and the share of the pixels that are their own.
+
+    It has the form of the image and 1 - share of its area, and lies around any of its pixels, clipped to the image.
+    """
+    height, width = images.shape[2:]
+    tall, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
     top, left = int(rng.integers(height)) - tall // 2, int(rng.integers(width)) - wide // 2
-    return max(top, 0), min(top + tall, height), max(left, 0), min(left + wide, width)
-
-
-def _paste(images: Tensor, order: Tensor, box: Box) -> tuple[Tensor, float]:
-    """Return images with the box from others, and the share of the pixels that are their own."""
-    top, bottom, left, right = box
+    rows, columns = slice(max(top, 0), min(top + tall, height)), slice(max(left, 0), min(left + wide, width))
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right][order]
-    return mixed, 1 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
-
-
-def _mix_targets(targets: Tensor, order: Tensor, share: float) -> Tensor:
-    """Return (B, K) float32: share * targets + (1 - share) * those of the others, -1 where either is unknown."""
-    order = order.to(targets.device)
-    first, second = targets.float(), targets[order].float()
-    mixed = first.lerp(second, 1 - share)  # unlike two products, exact where both are the same
-    return mixed.masked_fill((first < 0) | (second < 0), -1.0)
+    mixed[:, :, rows, columns] = images[:, :, rows, columns][order]
+    return mixed, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)

@@ -76,9 +76,8 @@ class Rows:
     def table(self, order: npt.NDArray[np.int32] | None = None, unknown: Mapping[int, Sequence[int]] | None = None) -> pa.Table:
         """The rows as SCHEMA has them.
 
-        Args:
-            order: final index of every class when they were numbered as they came.
-            unknown: lists of unknown labels by row, in place of those that were added.
+        Classes that were numbered as they came have their final index in `order`. Lists of unknown labels by row are in place
+        of those that were added.
         """
         if unknown:
             lists = Lists()
@@ -115,10 +114,12 @@ class Lists:
         return self.values[self.ends[row] : self.ends[row + 1]]
 
     def column(self, order: npt.NDArray[np.int32] | None) -> pa.ListArray:
-        """As an Arrow column, each list ascending."""
-        values = np.frombuffer(self.values, np.int32) if self.values else np.zeros(0, np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(np.array(self.ends), pa.int32()), pa.array(values, pa.int32()))
-        return lists if order is None else renumbered(lists, order)
+        """As an Arrow column of ascending lists, each index k replaced by order[k]."""
+        ends, values = np.array(self.ends, np.int32), np.array(self.values, np.int32)
+        if order is not None:
+            values = order[values]
+            values = values[np.lexsort((values, np.repeat(np.arange(len(ends) - 1), np.diff(ends))))]
+        return pa.ListArray.from_arrays(pa.array(ends), pa.array(values, pa.int32()))
 
 
 def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> pa.Table:
@@ -146,15 +147,6 @@ def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> p
     if any(row is not None for row in boxes):
         rows = rows.set_column(rows.column_names.index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
     return rows
-
-
-def renumbered(lists: pa.ListArray, order: npt.NDArray[np.int32]) -> pa.ListArray:
-    """Lists of class indices, each index k replaced by order[k], each list ascending again."""
-    lengths = lists.value_lengths().to_numpy()
-    values = order[lists.flatten().to_numpy()]
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values[np.lexsort((values, row))], pa.int32()))
 
 
 def box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None = None) -> pa.ListArray:

@@ -44,15 +44,9 @@ class EpochBatches(Sampler[list[Key]]):
         process: tuple[int, int] | None = None,
         drop_last: bool = False,
     ) -> None:
-        """Draw every image once an epoch; with `weights` as many, in proportion to them, some more than once.
+        """Draw each of `count` images once an epoch; with `weights` as many, in proportion to them, some more than once.
 
-        Args:
-            count: images of the split.
-            batch_size: images of a batch, over all processes.
-            seed: of the order.
-            weights: (count,), of each image.
-            process: (rank, world_size); None: of this process.
-            drop_last: leave out a last batch that is smaller than the others.
+        The other arguments are those of `sadcl_core.data.loader.make_loader`.
 
         Raises:
             UsageError: there are more processes than images in a batch.

@@ -184,11 +184,9 @@ def is_address(text: str) -> bool:
 
 
 def open_shards(address: str, prepared: Path) -> Manifest:
-    """Open shards at an address: their manifest is copied into a folder of its name, the images stay where they are.
+    """Open shards at an address of any kind that the library opens: https://..., s3://..., pipe:...
 
-    Args:
-        address: of the folder of shards: https://..., s3://..., pipe:..., whatever the library opens.
-        prepared: folder for the copy's folder.
+    Their manifest is copied into a folder of its name below `prepared`, the images stay where they are.
 
     Raises:
         DataError: the address holds no description of shards.

@@ -82,10 +82,7 @@ def label_statistics(split: Split) -> LabelStatistics:
 def co_occurrence(split: Split, other: Literal["active", "unknown"] = "active", *, block: int = 1 << 14) -> csr_matrix:
     """Return the sparse (K, K) number of images in which class i is active and class j is active, or unknown.
 
-    Args:
-        split: N images with K classes.
-        other: state of class j; of `active` the diagonal counts each class.
-        block: images whose labels are in memory at a time.
+    Where both are active, the diagonal counts each class. The labels of `block` images are in memory at a time.
 
     Example:
         >>> from pathlib import Path
@@ -162,10 +159,7 @@ def repeat_factors(split: Split, *, threshold: float | None = None, block: int =
 def class_repeat_factors(counts: Counts, images: int, *, threshold: float | None = None) -> Floats:
     """Return (K,) repeat factors r(c) of classes, see `repeat_factors`; 1 for a class that does not occur.
 
-    Args:
-        counts: (K,) images in which each class is active.
-        images: number of images.
-        threshold: t in (0, 1]; None: the median over the classes that occur.
+    Each class is active in `counts` (K,) of the images.
 
     Example:
         >>> class_repeat_factors(np.array([1000, 25, 0]), 100_000, threshold=0.001).tolist()
@@ -181,14 +175,10 @@ def class_repeat_factors(counts: Counts, images: int, *, threshold: float | None
 
 
 def median_short_side(split: Split, *, sample: int = 100) -> int | None:
-    """Return the median of the shorter sides of images in pixels, read from the headers of a sample.
+    """Return the median of the shorter sides of images in pixels, read from the headers of a sample spread evenly.
 
-    Args:
-        split: images to sample evenly.
-        sample: how many at most; more than 100 move the median by a few percent at most.
-
-    Returns:
-        None if no image can be opened, or if the images are in shards, which are not fetched for this.
+    None if no image can be opened, or if the images are in shards, which are not fetched for this. More than 100 images move
+    the median by a few percent at most.
     """
     if split.manifest.description.shards is not None:
         return None

@@ -311,11 +311,8 @@ PLAIN, MIRROR, CROP, SHIFT = "plain", "mirror", "crop", "shift"  # the kinds of 
 def kept_views(augment: str, count: int) -> tuple[str, ...]:
     """Return the names of the views of an image that stand for an augmentation where features are computed once.
 
-    The first is the image as it is evaluated. Photos have their mirror image and mild crops, signs are shifted and turned.
-
-    Args:
-        augment: one of `sadcl_core.registry.AUGMENTATIONS`; `none` has the plain image alone.
-        count: of views.
+    The first is the image as it is evaluated, the only one of `none`. Photos have their mirror image and mild crops, signs are
+    shifted and turned.
 
     Example:
         >>> kept_views("flip-and-crop", 4), kept_views("shift-and-turn", 2), kept_views("none", 4)
@@ -329,16 +326,7 @@ def kept_views(augment: str, count: int) -> tuple[str, ...]:
 
 
 def kept_view(image: Tensor, name: str, img_size: int, *, content: bytes) -> Tensor:
-    """Return a view of an image, drawn from nothing but its name and the content of the image.
-
-    Args:
-        image: (3, H, W) uint8.
-        name: from `kept_views`.
-        img_size: S, side of the square in pixels.
-        content: hash of the image.
-
-    Returns:
-        (3, S, S) uint8.
+    """Return a view of an image, (3, H, W) uint8 -> (3, S, S) uint8, drawn from nothing but its name and the hash of the image.
 
     Example:
         >>> image = torch.arange(3 * 40 * 60, dtype=torch.uint8).view(3, 40, 60)

@@ -9,15 +9,9 @@ from pathlib import Path
 
 
 def find_twins(images: Sequence[Path], others: Sequence[Path], *, most: int | None = None) -> tuple[int, list[tuple[Path, Path]]]:
-    """Compare files by content; only files of one size are read.
+    """Return how many of the images are on disk, and pairs of an image and one of the others with the same content.
 
-    Args:
-        images: files to find twins of.
-        others: files among which these are sought.
-        most: of the others to read; None for all.
-
-    Returns:
-        How many of the images are on disk, and pairs of an image and its twin.
+    Only files of one size are read, and of the others at most `most`.
 
     Example:
         >>> import tempfile

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.stratify import starts, stratify
+from sadcl_core.data.prepare.stratify import stratify_rows
 from sadcl_core.errors import DataError, UsageError
 
 FIT, JUDGE = "fit", "judge"  # names of the two parts of the training split
@@ -30,8 +30,7 @@ def part_of_training(manifest: Manifest, split: str) -> Manifest:
     rows = manifest.rows.filter(pc.equal(manifest.rows["split"], split))
     if rows.num_rows < 1 / JUDGED:
         raise DataError(f"Split {split} of {manifest.description.name} has {rows.num_rows} images: too few to judge settings by.")
-    active = rows["active"].combine_chunks()
-    codes = stratify(active.flatten().to_numpy(), starts(active.value_lengths().to_numpy()), [1 - JUDGED, JUDGED], seed=1)
+    codes = stratify_rows(rows, [1 - JUDGED, JUDGED], seed=1)
     order = np.argsort(codes, kind="stable")
     names = pa.array([(FIT, JUDGE)[code] for code in codes[order].tolist()], rows["split"].type)
     rows = rows.take(pa.array(order)).set_column(rows.column_names.index("split"), "split", pa.chunked_array([names]))

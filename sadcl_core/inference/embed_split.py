@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sadcl_core.data.batches import read_batches
 from sadcl_core.data.image_stream import ImageStream
-from sadcl_core.data.images import NamedImage
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
@@ -73,16 +72,9 @@ def label_features(
     pairs: Pairs = "active",
     progress: Progress | None = None,
 ) -> Iterator[LabelFeatures]:
-    """Yield, batch by batch, the features of labels of a split.
+    """Yield, batch by batch, the features of labels of the first `limit` images of a split.
 
-    Args:
-        model: from `sadcl_core.load`.
-        split: of images with labels.
-        batch_size: images at a time.
-        workers: processes that read images; None chooses.
-        limit: only the first so many images.
-        pairs: labels to take: active ones, those that the model predicts, or every one of the K labels.
-        progress: called with how many images are done, of how many.
+    The labels are the active ones, those that the model predicts, or every one of the K labels.
 
     Raises:
         DataError: an image cannot be read.
@@ -135,17 +127,8 @@ def write_embeddings(
 ) -> dict[Path, int]:
     """Write the features of a split as an index, batch by batch; see `sadcl_core.inference.embedding_index` for its files.
 
-    Args:
-        model: from `sadcl_core.load`.
-        split: of images with labels.
-        folder: where the files go.
-        batch_size: images at a time.
-        workers: processes that read images; None chooses.
-        limit: only the first so many images.
-        pairs: as for `label_features`.
-        coordinates: adds the places in the plane; see `sadcl_core.inference.coordinates.add_coordinates`, also for its errors.
-        seed: of the coordinates.
-        progress: called with how many images are done, of how many.
+    `coordinates` adds the places in the plane, drawn from `seed`; see `sadcl_core.inference.coordinates.add_coordinates`, also
+    for its errors. The other arguments are those of `label_features`.
 
     Returns:
         The rows of each table.
@@ -176,16 +159,7 @@ def write_image_embeddings(
 ) -> tuple[dict[Path, int], list[str]]:
     """Write the features of images without labels, and of the labels that the model predicts; otherwise as `write_embeddings`.
 
-    Args:
-        model: from `sadcl_core.load`.
-        images: of `sadcl_core.data.image_stream.open_images`; those that cannot be read are left out.
-        folder: where the files go.
-        batch_size: images at a time.
-        workers: threads that read images; None chooses.
-        limit: only the first so many images.
-        coordinates: as for `write_embeddings`.
-        seed: of the coordinates.
-        progress: called with how many images are done, of how many (0: not known).
+    Images that cannot be read are left out; `workers` are threads. `progress` is given 0 where the number of images is not known.
 
     Returns:
         The rows of each table, and a sentence for each image that could not be read.
@@ -201,24 +175,20 @@ def write_image_embeddings(
     paths: list[str] = []
     errors: list[str] = []
 
-    def named() -> Iterator[NamedImage]:
-        for image in islice(images, limit):
-            names.append(image.name)
-            paths.append(str(image.source.absolute()) if isinstance(image.source, Path) else "")
-            yield image
-
     def batches() -> Iterator[LabelFeatures]:
-        done, unknown = 0, torch.full((batch_size, len(model.classes)), -1, dtype=torch.int8)
-        for batch in read_batches(named(), model.forward.read, batch_size=batch_size, workers=workers):
+        unknown = torch.full((batch_size, len(model.classes)), -1, dtype=torch.int8)
+        for batch in read_batches(islice(images, limit), model.forward.read, batch_size=batch_size, workers=workers):
+            for image in batch.sources.values():
+                names.append(image.name)
+                paths.append(str(image.source.absolute()) if isinstance(image.source, Path) else "")
             errors.extend(batch.errors.values())
             if batch.indices:
                 rows = torch.tensor(batch.indices)
                 yield _features(model, torch.stack(batch.images), unknown[: len(rows)], rows, "predicted")
-            done += len(batch.indices) + len(batch.errors)
             if progress is not None:
-                progress(done, count or 0)
-        if errors and len(errors) == done:
-            raise DataError(f"None of {done:,} images could be read. {errors[0]}")
+                progress(len(names), count or 0)
+        if errors and len(errors) == len(names):
+            raise DataError(f"None of {len(names):,} images could be read. {errors[0]}")
 
     about = {"dataset": "images without labels", "pairs": "predicted"}
     return _write(model, batches(), names, paths, folder, about, coordinates, seed), errors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,20 +109,14 @@ def predict(
     """
     from sadcl_core.data.batches import read_batches
 
-    names: deque[str | Path | int] = deque()  # of images that are being read
-
-    def named() -> Iterator[ImageSource]:
-        for number, image in enumerate(images):
-            names.append(image.name if isinstance(image, NamedImage) else image if isinstance(image, str | Path) else number)
-            yield image
-
-    for batch in read_batches(named(), read, batch_size=batch_size, workers=workers):
+    for batch in read_batches(images, read, batch_size=batch_size, workers=workers):
         output = score(batch.images) if batch.images else np.empty((0, len(classes)), np.float32)
         scores = output.scores if isinstance(output, Details) else output
         rows = {index: row for row, index in enumerate(batch.indices)}
-        for index in sorted((*batch.indices, *batch.errors)):
+        for index, image in batch.sources.items():
+            name = image.name if isinstance(image, NamedImage) else image if isinstance(image, str | Path) else index
             if index in batch.errors:
-                yield Prediction(names.popleft(), error=batch.errors[index])
+                yield Prediction(name, error=batch.errors[index])
                 continue
             row = rows[index]
             active = active_classes(scores[row], thresholds, topk)
@@ -134,16 +127,13 @@ def predict(
                 if isinstance(output, Details)
                 else ()
             )
-            yield Prediction(names.popleft(), labels, scores[row], "", *details)
+            yield Prediction(name, labels, scores[row], "", *details)
 
 
 def active_classes(scores: Floats, thresholds: Floats, topk: int | None = None) -> npt.NDArray[np.intp]:
-    """Return the indices of the classes that count in an image, the most probable first.
+    """Return the indices of the classes that count in an image, at most `topk`, the most probable first.
 
-    Args:
-        scores: (K,) of the image.
-        thresholds: (K,) above which a class counts; never where it is NaN.
-        topk: of the most probable, only so many.
+    A class counts whose score (K,) is above its threshold (K,); never where that is NaN.
 
     Example:
         >>> active_classes(np.float32([0.2, 0.9, 0.6, 0.8]), np.float32([0.5, 0.5, 0.5, np.nan])).tolist()

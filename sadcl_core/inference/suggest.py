@@ -10,7 +10,7 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,28 +91,21 @@ def suggest(
         >>> suggest(load("runs/pets"), open_images(["photos"]), count=20).chosen[0].image.name  # doctest: +SKIP
         'photos/017.jpg'
     """
-    names: list[NamedImage] = []
-    errors: list[str] = []
-    parts: list[tuple[npt.NDArray[np.float32], ...]] = []
-
-    def noted() -> Iterator[NamedImage]:
-        for image in images:
-            names.append(image)
-            yield image
-
     from sadcl_core.data.batches import read_batches
 
+    seen: list[NamedImage] = []
+    errors: list[str] = []
+    parts: list[tuple[npt.NDArray[np.float32], ...]] = []
     prototypes = model.classifier.prototypes
     centres = model.forward.project(prototypes) if prototypes.any() else None
-    indices: list[int] = []
-    for batch in read_batches(noted(), model.read, batch_size=batch_size, workers=workers):
+    for batch in read_batches(images, model.read, batch_size=batch_size, workers=workers):
         errors += batch.errors.values()
         if batch.images:
-            indices += batch.indices
+            seen += [batch.sources[index] for index in batch.indices]
             parts.append(_measure(model, batch.images, centres))
         if progress is not None:
-            progress(len(indices) + len(errors), 0)
-    if not indices:
+            progress(len(seen) + len(errors), 0)
+    if not seen:
         raise DataError(errors[0] if errors else "No image was given. Name files, folders or lists of images.")
     scores, features, distances = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     uncertainty = entropies(scores)
@@ -125,8 +118,8 @@ def suggest(
         likely = [k for k in ranked.tolist() if scores[row, k] > limits[k]] or ranked[:1].tolist()
         labels = tuple((model.classes[k], float(scores[row, k])) for k in likely)
         distance = float(distances[row]) if has_distance else None
-        chosen.append(Suggestion(names[indices[row]], float(uncertainty[row]), distance, labels))
-    return Suggestions(tuple(chosen), model.classes, len(names), tuple(errors))
+        chosen.append(Suggestion(seen[row], float(uncertainty[row]), distance, labels))
+    return Suggestions(tuple(chosen), model.classes, len(seen) + len(errors), tuple(errors))
 
 
 def entropies(scores: npt.NDArray[np.floating]) -> Values:
@@ -143,16 +136,9 @@ def entropies(scores: npt.NDArray[np.floating]) -> Values:
 def choose(
     uncertainty: Values, features: npt.NDArray[np.floating], distance: npt.NDArray[np.floating] | None = None, *, count: int
 ) -> npt.NDArray[np.int64]:
-    """Choose images that are worth a label and do not look alike.
+    """Choose at most `count` images that are worth a label and do not look alike; return their indices, the first one first.
 
-    Args:
-        uncertainty: (N,) the higher, the less sure the model is.
-        features: (N, D) of the images.
-        distance: (N,) to the prototype.
-        count: n, how many at most.
-
-    Returns:
-        (n,) their indices, the first one first.
+    Of N images: how unsure the model is (N,), the features (N, D) and the distance to the prototype (N,).
 
     Example:
         >>> features = np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]])

@@ -40,9 +40,8 @@ def read(source: Source) -> Manifest:
         DataError: there is no image, or a text is none.
     """
     rows = LabelRows(source, "captions")
-    rows.start(source.root, paths="exact")
     between = source.reading.delimiter or ","
-    rows.interpret(separator=between)
+    rows.start(source.root, paths="exact", separator=between)
     without, commas = 0, False
     for number, image in enumerate(images_under(source.root), start=1):
         text = _text_beside(source.root / image)

@@ -14,15 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.source import UNASSIGNED
+from sadcl_core.data.formats.source import NUMBERED_SPLITS, UNASSIGNED
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".txt", ".csv")
 NAME = "list_attr_celeba"
 PARTITION = "list_eval_partition"
-SPLITS = {"0": "train", "1": "val", "2": "test"}
-FLAGS = {"1": True, "-1": False}
+FLAGS = {"1": "present", "-1": "absent"}
 
 
 def recognises(path: Path) -> bool:
@@ -38,8 +37,7 @@ def _listing(path: Path) -> Listing:
     partition = next((file for file in beside if file.is_file()), None)
     splits = {} if partition is None else {row[0]: row[-1] for row in _rows(partition)}
     notes = [] if partition is None else [f"splits from {partition.name}"]
-    values = {"1": "present", "-1": "absent"}
-    return Listing(names, _entries(path, rows, len(names), splits), notes, values, [] if partition is None else [partition])
+    return Listing(names, _entries(path, rows, len(names), splits), notes, FLAGS, [] if partition is None else [partition])
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
@@ -52,10 +50,10 @@ def _entries(path: Path, rows: Iterator[list[str]], count: int, splits: dict[str
     for number, (image, *cells) in enumerate(rows, start=1):
         if len(cells) != count or not set(cells) <= set(FLAGS):
             raise DataError(f"{path}, image {number}: {image[:60]} has not {count} attributes of 1 and -1. Fetch it again.")
-        split = SPLITS.get(splits.get(image, ""), UNASSIGNED)
+        split = NUMBERED_SPLITS.get(splits.get(image, ""), UNASSIGNED)
         if splits and not split:
             raise DataError(f"{path}, image {number}: {image[:60]} is in no part of {PARTITION}. Fetch both again.")
-        yield Entry(image, [k for k, cell in enumerate(cells) if FLAGS[cell]], split=split)
+        yield Entry(image, [k for k, cell in enumerate(cells) if cell == "1"], split=split)
 
 
 read = partial(read_listing, kind="celeba", parse=_listing, content="CelebA's attributes", paths="near")

@@ -122,11 +122,7 @@ class Values:
 def find_values(counts: Counter[str], reading: Reading, where: str, classes: Sequence[str] = ()) -> Values:
     """Decide what 0, -1 and blanks mean, from which of them occur, and from what a person says.
 
-    Args:
-        counts: of what `flag_of` returns for the cells of all columns of classes.
-        reading: the choices of the person.
-        where: the files, for errors.
-        classes: names of the columns.
+    Counted is what `flag_of` returns for the cells of all columns of classes.
 
     Raises:
         DataError: they may be meant in two ways.
@@ -272,12 +268,9 @@ def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str
 
 
 def labels_in(cell: Any, between: str, where: str) -> list[Any]:
-    """Return the labels of one cell.
+    """Return the labels of one cell: a text, a list, a number, or nothing.
 
-    Args:
-        cell: a text, a list, a number, or nothing.
-        between: what stands between the labels of a text; empty for nothing but line breaks, `none` for a text that is a label.
-        where: place for errors.
+    Nothing but line breaks stand `between` the labels of a text where that is empty; where it is `none` a text is one label.
 
     Raises:
         DataError: it holds something else.
@@ -386,11 +379,7 @@ def vector_in(cell: Any) -> list[str] | None:
 
 
 def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:
-    """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are no vectors.
-
-    Args:
-        cells: number of the row and content of each that is filled in.
-        where: the file, for errors.
+    """Return the length of the vectors of 0 and 1 in the cells of labels, each with the number of its row; 0 if they are none.
 
     Raises:
         DataError: they are all 0 and 1 but of several lengths, or may be vectors as well as numbers of classes.

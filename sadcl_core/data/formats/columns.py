@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from sadcl_core.data.formats.cells import BLANK, find_vector, flag_of, number_of
 from sadcl_core.data.formats.locate import ADDRESS
-from sadcl_core.data.formats.source import SPLIT_NAMES, Reading
+from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, Reading
 from sadcl_core.data.interpretation import Column, Role
 from sadcl_core.data.tables import (
     IMAGE_COLUMNS,
@@ -33,7 +33,6 @@ from sadcl_core.errors import DataError
 SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", "ml_use")
 IS_SPLIT = re.compile(r"is_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
 BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
-CELEBA = {"0": "train", "1": "val", "2": "test"}  # its column `partition`
 UNKNOWN = ("unknown", "unknown_labels")
 VALUE = ("confidence", "value", "present", "presence", "is_present", "verified", "score")  # of the label of a row
 GROUP = re.compile(
@@ -99,15 +98,9 @@ class Columns:
 def find_columns(
     header: list[str] | None, head: list[Row], path: Path, reading: Reading, listed: Sequence[str] = (), *, ragged: bool = True
 ) -> Columns:
-    """Identify the columns of a table.
+    """Identify the columns of a table by its header, if it has one, its first rows, and what a person says.
 
-    Args:
-        header: names of the columns; None without a header.
-        head: the first rows.
-        path: of the table, for errors.
-        reading: choices of the person.
-        listed: names of the classes where they are listed.
-        ragged: the last cell of labels may go on in the cells after it.
+    Names of classes may be listed elsewhere. In a ragged table the last cell of labels goes on in the cells after it.
 
     Raises:
         DataError: no column holds images or labels, or it cannot be decided which do.
@@ -312,7 +305,7 @@ class _Named(_Columns):
             return {"1": match[1], "0": BESIDE[match[1]]}
         values = set(self.profile(k).flags) if self.profile(k).other in (None, "2") else set()
         if column_word(self.header[k]) == "partition" and values and self.profile(k).other == "2":
-            return CELEBA
+            return NUMBERED_SPLITS
         if values & SURE and not reason.startswith("--"):
             raise DataError(
                 f"{self.path}: column {self.header[k]!r} names splits, but holds numbers such as {min(values & SURE)}. Write "

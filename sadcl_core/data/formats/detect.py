@@ -66,11 +66,7 @@ def reader(name: str) -> Any:
 
 
 def detect(path: Path, *, expected: str = "") -> LabelFiles:
-    """Detect the format of a folder or label file.
-
-    Args:
-        path: a folder or a file.
-        expected: the format that it must have; any when empty.
+    """Detect the format of a folder or label file, which must be the expected one, unless that is empty.
 
     Raises:
         UsageError: there is no format called so.

@@ -41,11 +41,7 @@ Grey = npt.NDArray[np.float64]
 
 
 def read(source: Source, *, scenes: Mapping[str, int] = SCENES) -> Manifest:
-    """Draw the scenes into a folder unless they are there, and return their manifest.
-
-    Args:
-        source: whose root is the folder.
-        scenes: split -> number of scenes to draw.
+    """Draw so many scenes of each split into the root of the source, unless they are there, and return their manifest.
 
     Raises:
         DataError: the folder holds something else.

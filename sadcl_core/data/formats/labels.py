@@ -7,9 +7,9 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -55,17 +55,16 @@ CLASS_LIST = "classes.txt"  # beside a label file: all class names in their orde
 Paths = Literal["near", "elsewhere", "exact"]
 
 
-@dataclass
-class _Part:
+class _Part(NamedTuple):
     """The rows that came from one label file, how it names images, and how it was read."""
 
     file: Path
     first: int
     paths: Paths
-    split: str = ""
-    columns: tuple[Column, ...] = ()
-    separator: str = ""
-    values: dict[str, str] = field(default_factory=dict)
+    split: str
+    columns: tuple[Column, ...]
+    separator: str
+    values: dict[str, str]
 
 
 class LabelRows:
@@ -94,7 +93,7 @@ class LabelRows:
         self.listed = listed
         self._numbered = tuple(classes) if not set(listed).isdisjoint(classes) else listed  # the classes by number
         self._numbers = [self.index.get(name) for name in self._numbered]
-        self._by_name = True  # classes are ordered by name, instead of as they came up
+        self.by_name = True  # classes are ordered by name, instead of as they came up
         self.rows = Rows()
         self.row_numbers = array("q")
         self._parts: list[_Part] = []
@@ -107,16 +106,18 @@ class LabelRows:
         self._open: dict[int, frozenset[int]] = {}  # rows of which only some labels are known: those that are absent
         self._groups: list[str] = []
 
-    def start(self, file: Path, *, paths: Paths = "near", split: str = "") -> None:
-        """Begin with the rows of a label file, or of the label files in a folder; all are of `split` if it is given."""
-        self._parts.append(_Part(file, len(self.rows), paths, split))
-
-    def interpret(
-        self, *, columns: tuple[Column, ...] = (), separator: str = "", values: Mapping[str, str] | None = None
+    def start(
+        self,
+        file: Path,
+        *,
+        paths: Paths = "near",
+        split: str = "",
+        columns: tuple[Column, ...] = (),
+        separator: str = "",
+        values: Mapping[str, str] | None = None,
     ) -> None:
-        """Record how the label file whose rows are being added is read; see `FileReading`."""
-        part = self._parts[-1]
-        part.columns, part.separator, part.values = columns, separator, dict(values or {})
+        """Begin with the rows of a label file, or of those in a folder, and record how it is read; see `FileReading`."""
+        self._parts.append(_Part(file, len(self.rows), paths, split, columns, separator, dict(values or {})))
 
     def leave_out(self, what: str, names: Sequence[str], reason: str, *, count: int = 0) -> None:
         """Record something that is there and is not read; see `LeftOut`."""
@@ -139,10 +140,6 @@ class LabelRows:
     def note(self, text: str) -> None:
         """Tell the person who prepares the data a sentence."""
         self._notes.append(text)
-
-    def keep_order(self) -> None:
-        """Order classes as they come up, instead of by name."""
-        self._by_name = False
 
     def label(self, name: object, where: str) -> int:
         """Return the index of a class.
@@ -254,7 +251,7 @@ class LabelRows:
         if not same or set(self.rows.unknown[place]) != set(record.unknown) - set(record.active):
             raise DataError(
                 f"{where}: {record.image} was listed in row {self.row_numbers[place]} with other labels. "
-                + ONE_ROW[self.kind == "csv" and self._by_name]
+                + ONE_ROW[self.kind == "csv" and self.by_name]
             )
         return True
 
@@ -268,7 +265,7 @@ class LabelRows:
         files = ", ".join(str(part.file) for part in self._parts) or str(source.root)
         if not len(self.rows):
             raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
-        names = self.listed if self.fixed else (sort_classes(self.index) if self._by_name else tuple(self.index))
+        names = self.listed if self.fixed else (sort_classes(self.index) if self.by_name else tuple(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
         root, places = self._find_images()
@@ -400,12 +397,7 @@ class LabelRows:
 
 
 def make_box(label: int, sides: Iterable[float], where: str) -> Box:
-    """Return a box.
-
-    Args:
-        label: index of its class.
-        sides: left, top, width and height in pixels.
-        where: place for errors.
+    """Return a box of a class by left, top, width and height in pixels.
 
     Raises:
         DataError: a number is not finite, or not one of pixels.

@@ -56,14 +56,7 @@ class Listing:
 def read_listing(
     source: Source, kind: str, parse: Callable[[Path], Listing], *, content: str, paths: Paths = "elsewhere"
 ) -> Manifest:
-    """Read label files with a function that parses one of them.
-
-    Args:
-        source: one file or more; those of one split are parts.
-        kind: the format.
-        parse: a label file.
-        content: of the files, for messages.
-        paths: how the files name images.
+    """Read one label file or more with a function that parses one of them; those of one split are parts.
 
     Raises:
         DataError: a file is missing or damaged, or two list different classes.
@@ -78,8 +71,7 @@ def read_listing(
                 rows = LabelRows(source, kind, classes=listed)
             if tuple(listing.classes) != listed:
                 raise DataError(f"{path} and {rows.first_file} list different classes. Use files of one data set.")
-            rows.start(path, paths=paths)
-            rows.interpret(values=listing.values)
+            rows.start(path, paths=paths, values=listing.values)
             for file in listing.beside:
                 rows.watch(file)
             for note in listing.notes:
@@ -120,14 +112,9 @@ def images_by_name(source: Source) -> dict[str, str]:
 
 
 def choose(names: Iterable[str], chosen: str, usual: Sequence[str], path: Path, what: str) -> str:
-    """Return the one of several fields that holds the labels.
+    """Return the one of several fields that holds the labels: the one that a person chose, else of `usual` names the first.
 
-    Args:
-        names: of the fields that may hold them.
-        chosen: by the person, with --label-column; empty where nothing was said.
-        usual: names that come before others, the likeliest first.
-        path: of the label file.
-        what: the fields are called.
+    `what` the fields are called is for errors.
 
     Raises:
         DataError: there is none, several may be meant, or the person chose another one.

@@ -90,10 +90,7 @@ class Images:
     def candidates(self, reference: str, *, droppable: int, by_stem: bool) -> list[str]:
         """Return the images that a reference may mean: those whose path ends as it does, with as few parts dropped as can be.
 
-        Args:
-            reference: as from `cleaned`.
-            droppable: leading parts that may be missing here.
-            by_stem: the extension may be another, or be missing.
+        At most `droppable` leading parts may be missing here, and `by_stem` the extension may be another, or be missing.
         """
         name = plain(reference.rpartition("/")[2])
         paths: Sequence[str] = self._by_stem.get(_bare(name), ()) if by_stem else self._names().get(name, ())
@@ -149,16 +146,10 @@ def locate(
     droppable: int = 0,
     elsewhere: bool = False,
 ) -> Located:
-    """Find the images of one label file and split.
+    """Find the images of one label file and split, among all images below the root, or below its parent if no folder was given.
 
-    Args:
-        source: its root, or also the parent of it if the folder of the images was not given.
-        file: the label file.
-        references: of its images in one split, as from `cleaned`.
-        images: all images below the root.
-        split: its name; folders may be called after it.
-        droppable: leading parts that all references have in common, and that may be missing here.
-        elsewhere: the references come from another machine, so that any leading parts may be missing here.
+    The references are as from `cleaned`. So many leading parts as are droppable, which all have in common, may be missing here;
+    any may be that come from elsewhere, another machine. Folders may be called after the split.
 
     Raises:
         DataError: an image may be one of several.

@@ -18,6 +18,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "valset"), "val"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
+NUMBERED_SPLITS = {"0": "train", "1": "val", "2": "test"}  # as CelebA numbers them
 UNASSIGNED = ""  # the split of an image that belongs to none yet
 
 

@@ -149,11 +149,7 @@ def read(source: Source) -> Manifest:
 def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened], *, words: str = "a table") -> Manifest:
     """Read tables of any kind: the columns of each are identified, their values and separators are decided by all together.
 
-    Args:
-        source: the tables.
-        kind: their format.
-        open_table: opens one.
-        words: for the format, in errors.
+    `words` are for the format in errors.
 
     Raises:
         UsageError: an option has no effect on such tables.
@@ -278,13 +274,16 @@ class _Reader:
 
     def add(self, table: _Table) -> None:
         """Add the rows of one table."""
-        self.rows.start(table.path, paths="elsewhere" if table.opened.elsewhere else "near", split=table.split)
-        self.rows.interpret(
-            columns=table.columns.roles, separator=self._shown_separator(table), values=self.values.meanings(self.flags)
-        )
         columns, rows = table.columns, self.rows
-        if columns.flags:
-            rows.keep_order()
+        rows.start(
+            table.path,
+            paths="elsewhere" if table.opened.elsewhere else "near",
+            split=table.split,
+            columns=columns.roles,
+            separator=self._shown_separator(table),
+            values=self.values.meanings(self.flags),
+        )
+        rows.by_name &= not columns.flags
         for _, name in columns.flags:  # a class no image has is a class
             rows.label(name, str(table.path))
         entries = self._entries(table)

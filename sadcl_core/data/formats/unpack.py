@@ -45,10 +45,7 @@ def unpack_folder(source: Source) -> Path:
 def unpack(source: Source, name: str, content: bytes) -> str:
     """Write an image unless it is there; return its path below the folder.
 
-    Args:
-        source: the label files.
-        name: below the folder, with any suffix or none.
-        content: of the file; its first bytes decide on the suffix where the name has none of an image.
+    The first bytes of its content decide on the suffix where the name has none of an image.
     """
     if not name.lower().endswith(EXTENSIONS):
         name += next((suffix for start, suffix in STARTS.items() if content.startswith(start)), ".jpg")
@@ -68,12 +65,8 @@ def compose(
 ) -> str:
     """Write the picture of an image from its files, unless it is there; return its path below the folder.
 
-    Args:
-        source: the label files.
-        name: of the image.
-        files: paths below the root by the name without extension, NAME_BAND.
-        bands: red, green and blue.
-        plane: grey values (H, W) of a file.
+    Paths of files below the root are by NAME_BAND, without extension, the bands those of red, green and blue; `plane` returns the
+    grey values (H, W) of a file.
 
     Raises:
         DataError: a file is missing or damaged, or they are of several sizes.

@@ -149,11 +149,6 @@ def _is_official(devkit: Path) -> bool:
 def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[str], list[str], list[Box]]:
     """Return the classes of the objects of an XML file, those that are unknown because they are difficult, and the boxes.
 
-    Args:
-        path: of the file.
-        rows: number the classes.
-        difficult: what difficult objects count as.
-
     Raises:
         DataError: the file is missing or damaged, or an object has an unknown class.
     """

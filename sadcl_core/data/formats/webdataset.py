@@ -90,11 +90,7 @@ def _end_of(file: IO[bytes]) -> bytes:
 
 
 def read_samples(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the key and the files of each image, by extension; they lie one after the other.
-
-    Args:
-        file: a tar file in which one can seek.
-        name: of the file in messages.
+    """Yield the key and the files of each image in a tar file, by extension; they lie one after the other.
 
     Raises:
         DataError: the file is damaged or cut short.

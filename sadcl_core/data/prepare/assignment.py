@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sadcl_core.data.formats.detect import SPLIT_ORDER
 from sadcl_core.data.manifest import DIVIDED, ROWS, Manifest
 from sadcl_core.data.prepare.copies import copy_name
-from sadcl_core.data.prepare.stratify import rounded, starts, stratify
+from sadcl_core.data.prepare.stratify import rounded, stratify_rows
 from sadcl_core.data.rows import SCHEMA
 from sadcl_core.errors import UsageError
 
@@ -47,11 +46,8 @@ def division_of(folder: Path) -> Division | None:
 def splits_before(earlier: Mapping[str, str], images: Sequence[str]) -> list[str | None]:
     """Return the split that each image was in; None for a new image.
 
-    Images are compared by their whole paths, or, where the folder moved, by their last parts if these are unique.
-
-    Args:
-        earlier: splits by image, named as a copy of it.
-        images: N paths.
+    Images are compared by their whole paths, or, where the folder moved, by their last parts if these are unique. Earlier
+    ones are named as their copies.
 
     Example:
         >>> splits_before({"old/a.jpg": "train", "old/b.jpg": "val"}, ["new/b.jpg", "new/c.jpg"])
@@ -80,19 +76,13 @@ def with_splits(
     *,
     seed: int,
     earlier: Division | None,
-    units: npt.NDArray[np.int64] | None = None,
-    how: Mapping[str, Any] | None = None,
+    units: npt.NDArray[np.int64],
+    how: Mapping[str, Any] | None,
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
     """Assign images to splits and sort the rows by them; images that were divided in the same way before stay where they were.
 
-    Args:
-        manifest: N images.
-        groups: (N,) the same number for images of the same content, -1 for one alone.
-        fractions: of each split; None keeps the splits that the data have.
-        seed: of the division.
-        earlier: from `division_of`.
-        units: (N,) the same number for images that stay together, -1 for one alone; `groups` unless given.
-        how: what decides on the division, as `division_of` returns it; fractions and seed unless given.
+    Groups (N,) number images of the same content, and units (N,) those that stay together; -1 is one alone. Without fractions
+    the data keep their splits. What decides on the division is `how`, as `division_of` returns it with the earlier one.
 
     Returns:
         The manifest and groups, in their new order.
@@ -106,8 +96,7 @@ def with_splits(
     shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     several = len(names) > 1
     note = f"divided by iterative stratification: {shown}, seed {seed}" if several else f"all images are in split {names[0]}"
-    units = groups if units is None else units
-    if several and earlier is not None and earlier.options == (how or {"fractions": fractions, "seed": seed}):
+    if several and earlier is not None and earlier.options == how:
         before = splits_before(earlier.splits, manifest.rows["image"].to_pylist())
         divided, order = extend_splits(manifest, before, fractions, seed=seed, groups=units)
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
@@ -133,13 +122,7 @@ def _sort_by_split(manifest: Manifest, groups: npt.NDArray[np.int64]) -> tuple[M
 def assign_splits(
     manifest: Manifest, fractions: Mapping[str, float], *, seed: int, groups: npt.NDArray[np.int64] | None = None
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Divide the images of a manifest again; the splits it had are forgotten.
-
-    Args:
-        manifest: N images.
-        fractions: of every split, by name.
-        seed: of the choice among equals.
-        groups: (N,) as in `stratify`.
+    """Divide the N images of a manifest again by `stratify`; the splits it had are forgotten.
 
     Returns:
         A manifest that is not stored, with the same rows: those of a split together, in the order of `fractions`, and
@@ -148,10 +131,7 @@ def assign_splits(
     Raises:
         UsageError: there are fewer images than splits.
     """
-    active = manifest.rows["active"]
-    ends = starts(pc.fill_null(pc.list_value_length(active), 0).to_numpy())
-    labels = pc.list_flatten(active).to_numpy()
-    codes = stratify(labels, ends, list(fractions.values()), seed=seed, groups=groups)
+    codes = stratify_rows(manifest.rows, list(fractions.values()), seed=seed, groups=groups)
     return _in_splits(manifest, list(fractions), codes)
 
 
@@ -163,17 +143,9 @@ def extend_splits(
     seed: int,
     groups: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Keep the splits that images were in before and divide the new ones.
+    """Keep the splits that N images were in before, and divide the new ones, which were in None, as `assign_splits` does.
 
-    Args:
-        manifest: N images.
-        before: (N,) the split each image was in; None for a new one.
-        fractions: of every split, by name.
-        seed: of the choice among equals.
-        groups: (N,) as in `stratify`; a new image goes where one of the same content is.
-
-    Returns:
-        As `assign_splits`. All images are divided again if a split would be empty otherwise.
+    A new image goes where one of its group is. All images are divided again if a split would be empty otherwise.
     """
     names = list(fractions)
     codes = np.array([names.index(split) if split is not None and split in fractions else -1 for split in before])

@@ -80,13 +80,7 @@ class _Check(NamedTuple):
 
 
 def check_images(manifest: Manifest, *, decode: bool = True, progress: Progress | None = None) -> ImageChecks:
-    """Open every image of a manifest, in threads.
-
-    Args:
-        manifest: N images.
-        decode: read the pixels; otherwise only check that the files exist, and compare those of the same size.
-        progress: called with the number of images done, and of all.
-    """
+    """Open every image of a manifest, in threads; without `decode` look for the files alone, and compare those of one size."""
     images: list[str] = manifest.rows["image"].to_pylist()
     root = manifest.description.root
     checks = ImageChecks(decoded=decode)
@@ -118,13 +112,7 @@ def check_images(manifest: Manifest, *, decode: bool = True, progress: Progress 
 
 
 def equal_groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    """Number the groups of equal content.
-
-    Args:
-        digests: N hashes of up to 16 bytes; empty ones equal nothing.
-
-    Returns:
-        (N,) the same number for the same hash; -1 for one that occurs once, or is empty.
+    """Return (N,) the same number for the same hash, of up to 16 bytes; -1 for one that occurs once, or is empty.
 
     Example:
         >>> equal_groups([b"b", b"a", b"b", b""]).tolist()

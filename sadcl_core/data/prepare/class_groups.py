@@ -17,13 +17,8 @@ from sadcl_core.errors import UsageError
 def class_groups(statistics: LabelStatistics, number: int, *, apart: bool = False, seed: int = 0) -> list[list[int]]:
     """Divide K classes into groups by spectral clustering, as CPSD (IJCAI 2022) does.
 
-    The affinity of two classes is the mean of sqrt(P(j | i)) and sqrt(P(i | j)); see `LabelStatistics.conditional`.
-
-    Args:
-        statistics: of the split that is trained on.
-        number: of groups, at least 2 and fewer than K.
-        apart: put classes together that rarely occur together, by 1 less the affinity.
-        seed: of the starts of k-means.
+    The affinity of two classes is the mean of sqrt(P(j | i)) and sqrt(P(i | j)); see `LabelStatistics.conditional`. With
+    `apart`, by 1 less the affinity, classes that rarely occur together are put together.
 
     Returns:
         Indices of classes, each once; fewer groups where classes cannot be told apart.
@@ -48,18 +43,9 @@ def class_groups(statistics: LabelStatistics, number: int, *, apart: bool = Fals
 
 
 def write_class_groups(manifest: Manifest, number: int, folder: Path, *, seed: int = 0) -> Path:
-    """Store a manifest for each group of classes that occur together, and for each of classes that rarely do.
+    """Store a manifest for each group of classes that occur together, and for each of classes that rarely do; return the folder.
 
     All have the images and splits of the whole; a folder is called together-1 or apart-1, from 1.
-
-    Args:
-        manifest: N images.
-        number: of groups of each kind.
-        folder: that they are written into.
-        seed: of the division.
-
-    Returns:
-        The folder.
 
     Raises:
         UsageError: there are too few classes.

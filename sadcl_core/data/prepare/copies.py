@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from sadcl_core.data.exif import upright_box
+from sadcl_core.data.exif import upright_box, upright_size
 from sadcl_core.data.image_files import identify, image_file
 from sadcl_core.data.images import as_rgb, explained_image, orientation, stored_size
 from sadcl_core.data.manifest import Manifest
@@ -22,7 +22,6 @@ from sadcl_core.runtime.threads import count_processors, map_ahead
 QUALITY = 95  # of JPEG, with its colours at full resolution
 JPEG = (".jpg", ".jpeg")
 DECODED = 2  # times the size of a copy that is decoded at least
-TURNED = 5  # EXIF orientation from which on width and height change places
 
 
 class Copy(NamedTuple):
@@ -35,15 +34,9 @@ class Copy(NamedTuple):
 
 
 def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Progress | None = None) -> Manifest:
-    """Copy every image and return the manifest of the copies.
+    """Copy every image into a folder, with a short side of so many pixels at most, and return the manifest of the copies.
 
     A copy gets the time of its original and is kept while both agree, so that an interrupted run goes on where it was.
-
-    Args:
-        manifest: of the originals.
-        folder: of the copies.
-        short_side: of a copy in pixels, at most.
-        progress: called with the number of rows done, and of all.
 
     Raises:
         DataError: an image cannot be read.
@@ -100,8 +93,7 @@ def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copy:
         image.draft(None, (DECODED * width, DECODED * height))  # of a JPEG no more is decoded than this needs
         small = as_rgb(image)
         if copy.scale < 1:
-            upright = (width, height) if copy.orientation < TURNED else (height, width)
-            small = small.resize(upright, Image.Resampling.LANCZOS, reducing_gap=3.0)
+            small = small.resize(upright_size((width, height), copy.orientation), Image.Resampling.LANCZOS, reducing_gap=3.0)
     with replacing(target) as temporary:
         small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
         os.utime(temporary, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))

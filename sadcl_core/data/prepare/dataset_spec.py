@@ -43,12 +43,9 @@ class DatasetSpec:
 
 
 def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> DatasetSpec:
-    """Resolve the words for a data set.
+    """Resolve the words for a data set: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
 
-    Args:
-        dataset: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
-        data: folder of the images, if it is given.
-        name: of the data set; taken from the folder or file unless given.
+    The folder of the images may be given, and a name, which is else that of the folder or file.
 
     Raises:
         UsageError: a word is neither the name of a data set nor a folder or file.
@@ -69,13 +66,7 @@ def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> Da
 def find_labels(
     spec: DatasetSpec, *, expected: str = "", reading: Reading = AS_DETECTED, unpacked: Path | None = None
 ) -> tuple[LabelFiles, Source]:
-    """Detect the format of a data set's labels.
-
-    Args:
-        spec: the data set.
-        expected: the format that the labels must have; any when empty.
-        reading: how they are to be read.
-        unpacked: folder for the images that are in the label files themselves.
+    """Detect the format of a data set's labels, which must be the expected one, unless that is empty.
 
     Returns:
         The format with its label files, and what its reader is given.

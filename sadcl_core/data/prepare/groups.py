@@ -30,11 +30,7 @@ def is_pattern(text: str) -> bool:
 
 
 def groups_by_pattern(images: Sequence[str], pattern: str) -> list[str]:
-    r"""Return the group of each image: what a pattern captures of its path; empty where it does not match.
-
-    Args:
-        images: N paths.
-        pattern: a regular expression with parentheses.
+    r"""Return the group of each image: what a pattern captures of its path in parentheses; empty where it does not match.
 
     Raises:
         UsageError: it is no regular expression, or matches no image.
@@ -53,14 +49,10 @@ def groups_by_pattern(images: Sequence[str], pattern: str) -> list[str]:
 
 
 def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str] | None]:
-    """Return a manifest without the column of groups, and the group of each image, where a person asked for groups.
-
-    Args:
-        manifest: N images; with the column `group` where their label file has the column that was asked for.
-        group_by: column or pattern; empty for none.
+    """Return a manifest without the column `group`, and the group of each image by that column or by a pattern.
 
     Returns:
-        The manifest, and N names of groups, empty for an image in none; None where nobody asked.
+        The manifest, and N names of groups, empty for an image in none; None where `group_by` is empty.
 
     Raises:
         UsageError: the pattern is none, or matches no image.
@@ -104,14 +96,7 @@ def numbered(names: Sequence[str]) -> Integers:
 
 
 def together(first: Integers, second: Integers) -> Integers:
-    """Return groups such that images of one group of either kind are in one.
-
-    Args:
-        first: (N,) numbers of groups, -1 for an image in none.
-        second: (N,) others.
-
-    Returns:
-        (N,) numbers, -1 for an image that is alone.
+    """Return groups such that images of one group of either kind are in one: (N,) numbers, -1 for an image in none.
 
     Example:
         >>> together(np.array([0, 0, -1, -1]), np.array([-1, 3, 3, -1])).tolist()

@@ -123,11 +123,8 @@ class Report:
 def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool, across: tuple[str, ...] = ()) -> Report:
     """Count a manifest and find what is wrong with it.
 
-    Args:
-        manifest: N images.
-        checks: of its images, `groups` in the order of its rows; `problems` may be of rows that were left out.
-        left_out: the images with problems were left out.
-        across: groups of images that belong together and are in several splits.
+    The groups of the checks are in the order of the rows, without images with problems where these were left out; `across` are
+    the groups of images that belong together and are in several splits.
     """
     splits = tuple(_report_split(manifest.split(name)) for name in manifest.splits)
     counts = np.array([split.class_counts for split in splits]).sum(axis=0)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.stratify import rounded, starts, stratify
+from sadcl_core.data.prepare.stratify import rounded, stratify_rows
 from sadcl_core.data.rows import SCHEMA, with_labels
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
@@ -25,9 +25,6 @@ Integers = npt.NDArray[np.int64]
 
 def parse_merges(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the classes that become one, by its name.
-
-    Args:
-        texts: such as `vehicle=car,bus`.
 
     Raises:
         UsageError: a text is not of this form.
@@ -110,12 +107,7 @@ def shape_classes(
 
 
 def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
-    """Return a part of the images of every split, in which every class keeps its share.
-
-    Args:
-        manifest: N images.
-        limit: of images in all; each split has its share of them, and one at least.
-        seed: of the choice among equals.
+    """Return `limit` images, of each split its share and one at least, in which every class keeps its share.
 
     Example:
         >>> from pathlib import Path
@@ -136,10 +128,9 @@ def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
     chosen: list[Integers] = []
     for name, size, part in zip(names, sizes.tolist(), parts.tolist(), strict=True):
         rows = np.flatnonzero(splits == name)
-        active = manifest.rows["active"].take(pa.array(rows)).combine_chunks()
-        labels, ends = active.flatten().to_numpy(), starts(active.value_lengths().to_numpy())
-        codes = stratify(labels, ends, [part / size, 1 - part / size], seed=seed) if part < size else np.zeros(size)
-        chosen.append(rows[codes == 0])
+        if part < size:
+            rows = rows[stratify_rows(manifest.rows.take(rows), [part / size, 1 - part / size], seed=seed) == 0]
+        chosen.append(rows)
     rows = np.sort(np.concatenate(chosen))
     note = f"{len(rows):,} of {count:,} images, by iterative stratification, seed {seed}"
     description = replace(manifest.description, notes=(*manifest.description.notes, note))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, describe_source, split_name, split_of_file
+from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, UNASSIGNED, describe_source, split_name, split_of_file
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA
 from sadcl_core.data.tables import read_lines
@@ -24,95 +24,64 @@ from sadcl_core.errors import DataError
 FOLDERS = ("", "splits", "split", "lists", "Eval")  # beside the labels
 SUFFIXES = (".txt", ".csv", ".lst", ".list")
 PARTITION = "partition"  # in the name of a table of images and splits
-NUMBERS = {"0": "train", "1": "val", "2": "test"}
 MANY = 100  # files of a folder that is looked at
 HEAD = 5  # lines that show what a file is
 Place = tuple[str, str]  # image as a list names it, and its split
 
 
-@dataclass(frozen=True)
-class SplitLists:
-    """Lists of splits that lie beside labels.
-
-    Attributes:
-        splits: (N,) the split of each image; empty where the lists do not give every image one.
-        reason: for which they are not used; empty where they are.
-    """
-
-    files: tuple[Path, ...]
-    splits: tuple[str, ...] = ()
-    reason: str = ""
-
-
-def find_split_lists(folders: Iterable[Path], images: Sequence[str], *, known: Iterable[str] = ()) -> SplitLists | None:
-    """Find the lists of splits beside labels, and the split of each image.
-
-    Args:
-        folders: in which the labels and images lie.
-        images: N paths.
-        known: absolute paths of files that are read as labels, which are no lists.
-
-    Returns:
-        The lists that name one of the images at least; None if there are none.
-    """
-    skipped = set(known)
-    places = dict.fromkeys(folder / name for folder in folders for name in FOLDERS)
-    lists = {
-        path: rows for folder in places for path in _files(folder) if str(path.resolve()) not in skipped and (rows := _rows(path))
-    }
-    if not lists:
-        return None
-    numbers = _numbers(images)
-    splits: list[set[str]] = [set() for _ in images]
-    used: dict[Path, None] = {}
-    stems = {path.stem.lower() for path in lists}
-    unions = {"trainval"} if {"train", "val"} <= stems else set()  # of lists that are there themselves
-    for path, rows in lists.items():
-        if path.stem.lower() in unions:
-            continue
-        for image, split in rows:
-            number = next((numbers[end] for end in _ends(image) if end in numbers), -1)
-            if number >= 0:
-                splits[number].add(split)
-                used[path] = None
-    if not used:
-        return None
-    files = tuple(used)
-    several = sum(len(own) > 1 for own in splits)
-    lacking = sum(not own for own in splits)
-    if several:
-        return SplitLists(files, reason=f"they name {several:,} images for several splits")
-    if lacking:
-        return SplitLists(files, reason=f"they do not name {lacking:,} of the {len(images):,} images")
-    if len({split for own in splits for split in own}) < 2:
-        return SplitLists(files, reason="they name one split only")
-    return SplitLists(files, tuple(own.pop() for own in splits))
-
-
 def with_listed_splits(manifest: Manifest, folders: Iterable[Path], *, divide: bool) -> Manifest:
-    """Return a manifest with the splits of lists beside its labels, or with a note on lists that are not used.
+    """Return a manifest with the splits of lists in the folders of its labels and images, or with a note on unused ones.
 
-    Args:
-        manifest: N images.
-        folders: in which the labels and images lie.
-        divide: the person says how to divide the images.
+    They are not used where the person says how to `divide` the images.
     """
     description, images = manifest.description, manifest.rows["image"].to_pylist()
-    lists = find_split_lists(folders, images, known=description.source["files"])
-    if lists is None:
+    lists, splits = _listed_splits(folders, images, set(description.source["files"]))
+    if not lists:
         return manifest
-    names = ", ".join(path.name for path in lists.files)
-    reason = lists.reason or ("--split divides the images" if divide else "")
+    names = ", ".join(path.name for path in lists)
+    reason = _why_unused(splits) or ("--split divides the images" if divide else "")
     if manifest.splits != [UNASSIGNED]:
         reason = "the labels have splits of their own"
     rows = manifest.rows
     if not reason:
-        column = SCHEMA.get_field_index("split")
-        rows = rows.set_column(column, SCHEMA.field("split"), pa.array(lists.splits).dictionary_encode())
+        column = pa.array([own.pop() for own in splits]).dictionary_encode()
+        rows = rows.set_column(SCHEMA.get_field_index("split"), SCHEMA.field("split"), column)
     note = f"splits from {names}" if not reason else f"{names} not used: {reason}"
-    files = describe_source("", lists.files)["files"]
+    files = describe_source("", lists)["files"]
     source = {**description.source, "files": {**description.source["files"], **files}}
     return Manifest(replace(description, notes=(*description.notes, note), source=source), rows)
+
+
+def _listed_splits(folders: Iterable[Path], images: Sequence[str], labels: set[str]) -> tuple[list[Path], list[set[str]]]:
+    """Return the lists that name one of N images at least, and the splits that they name each image for.
+
+    Files of labels, given by absolute paths, are no lists.
+    """
+    places = dict.fromkeys(folder / name for folder in folders for name in FOLDERS)
+    files = (path for folder in places for path in _files(folder) if str(path.resolve()) not in labels)
+    lists = {path: rows for path in files if (rows := _rows(path))}
+    stems = {path.stem.lower() for path in lists}
+    unions = {"trainval"} if {"train", "val"} <= stems else set()  # of lists that are there themselves
+    numbers = _numbers(images) if lists else {}
+    splits: list[set[str]] = [set() for _ in images]
+    used: dict[Path, None] = {}
+    for path, rows in lists.items():
+        for image, split in rows if path.stem.lower() not in unions else ():
+            number = next((numbers[end] for end in _ends(image) if end in numbers), -1)
+            if number >= 0:
+                splits[number].add(split)
+                used[path] = None
+    return list(used), splits
+
+
+def _why_unused(splits: Sequence[set[str]]) -> str:
+    """Return why the listed splits of images are not used; empty if each image has one, and there are several."""
+    several, lacking = sum(len(own) > 1 for own in splits), sum(not own for own in splits)
+    if several:
+        return f"they name {several:,} images for several splits"
+    if lacking:
+        return f"they do not name {lacking:,} of the {len(splits):,} images"
+    return "they name one split only" if len({split for own in splits for split in own}) < 2 else ""
 
 
 def _files(folder: Path) -> list[Path]:
@@ -145,7 +114,7 @@ def _places(path: Path, own: str) -> Iterator[Place]:
         if len(cells) > 2 or (len(cells) == 2 and own and number > HEAD):
             raise DataError(f"{path}, row {number} is not the name of an image. Mend the row.")
         if len(cells) == 2:
-            yield cells[0], NUMBERS.get(cells[1], split_name(cells[1]))
+            yield cells[0], NUMBERED_SPLITS.get(cells[1], split_name(cells[1]))
         else:
             yield cells[0], own
 

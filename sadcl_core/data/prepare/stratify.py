@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sadcl_core.errors import UsageError
 
@@ -110,6 +111,14 @@ def stratify(
     bare = np.flatnonzero(np.bincount(owner, minlength=len(sizes)) == 0)
     pairs = np.unique(np.concatenate([owner * classes + labels, (bare + 1) * classes - 1]))  # each unit and class once
     return present.astype(np.int8)[_hand_out(*np.divmod(pairs, classes), sizes, shares, np.random.default_rng(seed))][unit]
+
+
+def stratify_rows(
+    rows: pa.Table, fractions: Sequence[float], *, seed: int, groups: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int8]:
+    """Divide N rows of a manifest by their active labels; see `stratify`."""
+    active = rows["active"].combine_chunks()
+    return stratify(active.flatten().to_numpy(), starts(active.value_lengths().to_numpy()), fractions, seed=seed, groups=groups)
 
 
 def _hand_out(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 from sadcl_core.data.image_stream import open_images
 from sadcl_core.data.images import NamedImage, open_image
 from sadcl_core.errors import DataError, MachineError, SadclError, UsageError
+from tests.core.data.formats.samples_listing import write_tar
 
 NAMES = ("a.jpg", "b/c.png", "b/d e,f.jpg")
 
@@ -73,13 +73,9 @@ def write_parquet(folder: Path, column: pa.Array, name: str = "image") -> str:
 
 
 def write_shard(folder: Path) -> str:
-    with tarfile.open(folder / "all.tar", "w") as shard:
-        for number in range(3):
-            for suffix, content in (("jpg", picture(number)), ("seg.png", b"a mask"), ("json", b"{}"), ("txt", b"cat")):
-                member = tarfile.TarInfo(f"x/{number}.{suffix}")
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
-    return str(folder / "all.tar")
+    others = {"seg.png": b"a mask", "json": b"{}", "txt": b"cat"}
+    samples = [(k, suffix, content) for k in range(3) for suffix, content in {"jpg": picture(k), **others}.items()]
+    return str(write_tar(folder / "all.tar", {f"x/{k}.{suffix}": content for k, suffix, content in samples}))
 
 
 FORMS: dict[str, Callable[[Path], str]] = {

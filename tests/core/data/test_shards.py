@@ -69,8 +69,7 @@ def test_the_folder_stands_alone(manifest: Manifest, shards: Path, coco: Path) -
     expected = [in_order(manifest, split) for split in manifest.splits]
     shutil.rmtree(coco)
     moved = shards.rename(shards.with_name("moved"))
-    origin = find_or_prepare(str(moved))
-    opened = origin.manifest
+    opened = find_or_prepare(str(moved)).manifest
     assert opened.rows.equals(manifest.rows)
     for split, (images, targets) in zip(manifest.splits, expected, strict=True):
         read = in_order(opened, split)
@@ -141,13 +140,10 @@ def test_processes_read_shards_of_their_own(shards: Path) -> None:
 
 def test_from_an_address(shards: Path, manifest: Manifest, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "prepared")
-    origin = find_or_prepare(f"pipe:cat {shards}/")
-    opened = origin.manifest
+    opened = find_or_prepare(f"pipe:cat {shards}/").manifest
     assert "pipe:cat" in opened.description.location
     assert torch.equal(in_order(opened, "val", workers=1)[0], in_order(manifest_again(manifest), "val")[0])
-    origin = find_or_prepare(f"pipe:cat {shards}/")
-    again = origin.manifest
-    assert again.description == opened.description
+    assert find_or_prepare(f"pipe:cat {shards}/").manifest.description == opened.description
     stored = load_manifest(tmp_path / "prepared" / "coco")
     assert stored.description.shards is not None
     assert "pipe" not in stored.description.shards.base  # a command is never taken from a file

@@ -68,12 +68,6 @@ def test_labels_in_a_cell_and_a_column_of_splits(tmp_path: Path, write: Writer) 
     ]
 
 
-def test_blank_cells_beside_labels_are_no_columns_of_classes_without_a_header(tmp_path: Path) -> None:
-    draw_all(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
-    path = table(tmp_path, "a.jpg,cat,\nb.jpg,,dog\nc.jpg,cat,dog\n")
-    assert labels(path) == [["cat"], ["dog"], ["cat", "dog"]]
-
-
 def test_a_column_of_images_is_no_unknown_labels_whatever_it_is_called(tmp_path: Path) -> None:
     draw_all(tmp_path, ["a.jpg", "b.jpg"])
     manifest = load(table(tmp_path, "unknown,labels\na.jpg,cat\nb.jpg,dog\n"))
@@ -261,6 +255,9 @@ def test_two_columns_that_are_called_as_labels_are_a_question(tmp_path: Path) ->
         ("image,cat,unknown\na.jpg,1,1\nb.jpg,0,1\n", [["cat", "unknown"], ["unknown"]]),
         ("image,cat,dog\na.jpg,Yes,TRUE\nb.jpg,no,true\n", [["cat", "dog"], ["dog"]]),
         ("\n\nimage, labels\n\n a.jpg , cat\n\nb.jpg,dog", [["cat"], ["dog"]]),
+        ("a.jpg,cat,\nb.jpg,,dog\nc.jpg,cat,dog\n", [["cat"], ["dog"], ["cat", "dog"]]),  # blank cells are no columns of classes
+        ('image,labels\na.jpg,"cat\ndog"\nb.jpg,dog\n', [["cat", "dog"], ["dog"]]),  # where nothing else separates labels
+        ("sep=;\r\nimage;labels\r\na.jpg;cat,dog\r\nb.jpg;dog\r\n", [["cat", "dog"], ["dog"]]),  # of a spreadsheet program
     ],
 )
 def test_columns_are_found(tmp_path: Path, text: str, expected: list[list[str]]) -> None:
@@ -268,10 +265,8 @@ def test_columns_are_found(tmp_path: Path, text: str, expected: list[list[str]])
 
 
 def test_splits_of_fastai(tmp_path: Path) -> None:
-    assert [row[1] for row in rows(load(table(tmp_path, "fname,labels,is_valid\na.jpg,cat,True\nb.jpg,dog,False\n")))] == [
-        "val",
-        "train",
-    ]
+    manifest = load(table(tmp_path, "fname,labels,is_valid\na.jpg,cat,True\nb.jpg,dog,False\n"))
+    assert [row[1] for row in rows(manifest)] == ["val", "train"]
 
 
 def test_unknown_labels_have_a_column_of_their_own(tmp_path: Path) -> None:
@@ -349,10 +344,6 @@ def test_how_programs_write_lists_and_nothing_at_all(tmp_path: Path, cell: str, 
     assert labels(table(tmp_path, f'image,labels\na.jpg,"{cell}"\nb.jpg,dog|cat\n')) == [expected, ["cat", "dog"]]
 
 
-def test_a_line_break_separates_labels_also_where_nothing_else_does(tmp_path: Path) -> None:
-    assert labels(table(tmp_path, 'image,labels\na.jpg,"cat\ndog"\nb.jpg,dog\n')) == [["cat", "dog"], ["dog"]]
-
-
 @pytest.mark.parametrize("cell", ["?", "-1", " ? "])
 def test_not_known_is_no_label(tmp_path: Path, cell: str) -> None:
     with pytest.raises(DataError, match=r"row 3: (\?|-1) is not a label\. Leave the image out if nothing is known"):
@@ -393,10 +384,6 @@ def test_rows_of_one_label_each_with_paths_of_another_machine(tmp_path: Path) ->
 
 
 # ---- what programs add
-
-
-def test_the_first_line_of_a_spreadsheet_program_is_passed_over(tmp_path: Path) -> None:
-    assert labels(table(tmp_path, "sep=;\r\nimage;labels\r\na.jpg;cat,dog\r\nb.jpg;dog\r\n")) == [["cat", "dog"], ["dog"]]
 
 
 @pytest.mark.parametrize("suffix", [".JPG", ".PNG", ".JPEG", ".jpg", ".webp"])
@@ -508,14 +495,11 @@ def test_an_index_before_the_images_is_not_read(tmp_path: Path) -> None:
     path = put(tmp_path / "images.txt", "".join(f"{k} {k}.jpg {'cat' if k % 2 else 'dog'}\n" for k in range(1, 9)))
     manifest = load(path)
     assert manifest.classes == ("cat", "dog")
-    assert manifest.description.interpretation is not None
-    assert manifest.description.interpretation.files[0].columns[0].role == "metadata"
+    assert account(manifest).columns[0].role == "metadata"
 
 
 def test_cells_of_one_label_each_are_said(tmp_path: Path) -> None:
-    manifest = load(put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n"))
-    assert manifest.description.interpretation is not None
-    assert manifest.description.interpretation.files[0].separator == "none"
+    assert account(load(put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n"))).separator == "none"
 
 
 def test_a_column_of_images_of_any_name_can_be_named(tmp_path: Path) -> None:

@@ -230,9 +230,8 @@ def test_copies_can_be_trained_on_instead_of_the_originals(tmp_path: Path, monke
             assert prepared.split(split).boxes(i) == scaled
             assert (prepared.split(split).targets(i) == plain.split(split).targets(i)).all()
     origin = find_or_prepare("my-coco")
-    manifest = origin.manifest
     assert origin.kind == "before"
-    assert manifest.description.root == folder
+    assert origin.manifest.description.root == folder
 
 
 def test_copies_are_made_again_when_the_labels_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,9 +103,8 @@ def test_prepared_once_and_again_when_the_annotations_change(coco: Path) -> None
     shutil.rmtree(coco)
     make_coco(coco, train=10)
     origin = find_or_prepare("coco")
-    manifest = origin.manifest
     assert origin.kind == "now"
-    assert len(manifest.split("train")) == 10
+    assert len(origin.manifest.split("train")) == 10
 
 
 def test_another_folder_does_not_overwrite_a_manifest(coco: Path) -> None:
@@ -167,9 +167,8 @@ def test_an_edited_voc_annotation_is_noticed(tmp_path: Path) -> None:
     assert find_or_prepare("voc2007").kind == "before"
     (voc / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(f"<annotation>{voc_object('cat')}</annotation>")
     origin = find_or_prepare("voc2007")
-    manifest = origin.manifest
     assert origin.kind == "now"
-    assert manifest.split("train").active(0) == [7]
+    assert origin.manifest.split("train").active(0) == [7]
 
 
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 99}'])
@@ -208,24 +207,6 @@ def test_what_is_not_there() -> None:
     Path("folder").mkdir()
     with pytest.raises(DataError, match="folder holds no labels in a known format"):
         find_or_prepare("folder")
-
-
-def test_interrupted_copies_are_gone_on_with(coco: Path) -> None:
-    def interrupt(what: str, done: int, total: int) -> None:
-        if what == "writing copies":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare("coco", data=coco, resize=32, progress=interrupt)
-    assert [path.name for path in Path("prepared/coco").iterdir()] == [".images-32"]
-    first = next(Path("prepared/coco/.images-32").rglob("*.jpg"))
-    written = first.stat().st_mtime_ns
-    manifest = prepare("coco", data=coco, resize=32).manifest
-    assert manifest.description.root == Path("prepared/coco/images-32").resolve()
-    assert all(manifest.split("all").path(i).is_file() for i in range(len(manifest)))
-    kept = Path("prepared/coco/images-32") / first.relative_to("prepared/coco/.images-32")
-    assert kept.stat().st_mtime_ns == written
-    assert not Path("prepared/coco/.images-32").exists()
 
 
 def test_a_suggested_command_can_be_typed(coco: Path) -> None:
@@ -363,21 +344,12 @@ def test_the_first_of_several_lists_of_classes_is_the_one() -> None:
 
 def test_options_are_those_of_the_first_time() -> None:
     folder = SAMPLES["voc-own"](Path("mine"))
-    first = prepare(
-        str(folder), split="0.5,0.25,0.25", seed=5, difficult="positive", resize=4, fast=True, skip_broken=True
-    ).manifest
+    options: dict[str, Any] = {"split": "0.5,0.25,0.25", "seed": 5, "difficult": "positive", "resize": 4, "skip_broken": True}
+    first = prepare(str(folder), fast=True, **options).manifest
     replaced(folder / "Annotations/000007.xml", "my cat", "my cow")
     taken = find_or_prepare(str(folder))
     assert taken.kind == "now"
-    stored = taken.manifest.description.options
-    assert {name: stored[name] for name in ("split", "seed", "difficult", "resize", "decode", "skip_broken")} == {
-        "split": "0.5,0.25,0.25",
-        "seed": 5,
-        "difficult": "positive",
-        "resize": 4,
-        "decode": False,
-        "skip_broken": True,
-    }
+    assert taken.manifest.description.options.items() >= {**options, "decode": False}.items()
     assert taken.manifest.description.root == first.description.root
     assert "my cow" in taken.manifest.classes
 
@@ -517,11 +489,15 @@ def test_finished_copies_are_not_taken_for_those_of_another_folder_of_images() -
         assert all(pixel[channel] > 200 > 50 > pixel[2 - channel] for pixel in pixels)
 
 
-def test_interrupted_copies_of_the_same_data_are_gone_on_with_also_after_other_ones() -> None:
+def test_interrupted_copies_of_the_same_data_are_gone_on_with() -> None:
     folder = coloured(Path("one/pets"), (250, 0, 0))
     interrupted(folder)
+    assert [path.name for path in Path("prepared/pets").iterdir()] == [".images-10"]
     kept = {path.name: path.stat().st_ctime_ns for path in Path("prepared/pets/.images-10").glob("*.jpg")}
+    assert kept
     manifest = prepare(str(folder), resize=10).manifest
+    assert manifest.description.root == Path("prepared/pets/images-10").resolve()
+    assert not Path("prepared/pets/.images-10").exists()
     now = {path.name: path.stat().st_ctime_ns for path in manifest.description.root.glob("*.jpg")}
     assert len(now) == 40
     assert {name: now[name] for name in kept} == kept

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifiedKFold
+from iterstrat.ml_stratifiers import IterativeStratification
 
 from sadcl_core.data.manifest import Description, Manifest, load_manifest
 from sadcl_core.data.prepare.assignment import assign_splits, extend_splits
@@ -147,15 +147,6 @@ def test_as_even_as_the_dense_algorithm(fractions: tuple[float, ...]) -> None:
     assert (ours < at_random / 5).all()
 
 
-def test_as_even_as_stratified_folds() -> None:
-    dense, folds = zipf(1500, 25, 7), MultilabelStratifiedKFold(n_splits=4, shuffle=True, random_state=7)
-    theirs = np.empty(len(dense), np.int64)
-    for number, (_, held_out) in enumerate(folds.split(dense, dense.astype(int))):
-        theirs[held_out] = number
-    even = (0.25,) * 4
-    assert off(dense, divide(dense, even), even) < 1.1 * off(dense, theirs, even) + 0.05
-
-
 def test_many_labels_an_image() -> None:
     dense = zipf(2000, 60, 3, labels=10)
     theirs = IterativeStratification(dense, np.array(THREE), np.random.RandomState(0))
@@ -232,6 +223,7 @@ def test_nothing_but_images_without_labels() -> None:
 def test_one_split() -> None:
     assert divide(np.ones((1, 1), dtype=bool), [1.0]).tolist() == [0]
     assert divide(np.ones((4, 1), dtype=bool), [0, 1.0]).tolist() == [1] * 4
+    assert divide(zipf(6, 3, 0), [1.0], groups=np.zeros(6, np.int64)).tolist() == [0] * 6
 
 
 @pytest.mark.parametrize(
@@ -246,10 +238,6 @@ def test_one_split() -> None:
 def test_more_splits_than_images(images: int, groups: list[int] | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         divide(np.ones((images, 2), dtype=bool), groups=None if groups is None else np.array(groups))
-
-
-def test_all_images_in_one_group() -> None:
-    assert divide(zipf(6, 3, 0), [1.0], groups=np.zeros(6, np.int64)).tolist() == [0] * 6
 
 
 def test_a_large_group_leaves_no_split_empty() -> None:
