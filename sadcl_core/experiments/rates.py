@@ -24,14 +24,8 @@ def choose_rates(
 ) -> Mapping[str, float]:
     """Return the rate of each method with the highest mAP on a quarter of the training images, trained on the others.
 
-    The held-out images take no part. Of equals the lower rate wins; a run that diverges loses.
-
-    Args:
-        plan_at: gives the runs of the comparison with a rate, of each method with one seed.
-        rates: to choose from.
-        manifest: the data set.
-        folder: of the comparison, in which each rate has a comparison of its own.
-        listen: receives the events of every run.
+    The held-out images take no part. Of equals the lower rate wins; a run that diverges loses. Each rate has a comparison of its
+    own in the folder, of the runs that `plan_at` gives: those of each method with one seed.
 
     Raises:
         UsageError: as `part_of_training` and `run_plan`.

@@ -40,13 +40,8 @@ def run_plan(
 ) -> Comparison:
     """Train what is not there yet, evaluate every run, and put the numbers together.
 
-    Args:
-        plan: from `plan`.
-        manifest: the data set.
-        folder: of the comparison; a run that finished in it is kept, one that was stopped goes on where it was, and one
-            that diverged has no numbers.
-        listen: receives the events of every run, each after a ComparedRunStarted.
-        recipe_class: as for `start_run`.
+    A run that finished in the folder is kept, one that was stopped goes on where it was, and one that diverged has no numbers.
+    The events of every run come after a ComparedRunStarted. The recipe class is as for `start_run`.
 
     Raises:
         UsageError: the folder holds a run of the same name that was made otherwise, or is being made now.

@@ -128,9 +128,7 @@ def settings_layer(values: Mapping[str, Any]) -> Layer:
 def default_space(config: RunConfig, head_fields: Sequence[str]) -> tuple[Parameter, ...]:
     """Return what is chosen unless said otherwise: rates, weight decay, dropout of the head, focusing of inactive labels.
 
-    Args:
-        config: of the recipe, in the middle of each range.
-        head_fields: names of the options of its head.
+    The recipe is in the middle of each range; `head_fields` are names of the options of its head.
 
     Example:
         >>> [str(parameter) for parameter in default_space(RunConfig(), ["dropout"])][::2]
@@ -153,10 +151,7 @@ def _around(key: str, value: float) -> Parameter:
 def recipe_values(space: Iterable[Parameter], recipe: Mapping[str, Any], stages: Sequence[str]) -> dict[str, Any]:
     """Return the values that a recipe has of what is chosen, without those outside, and those that differ between its stages.
 
-    Args:
-        space: what is chosen.
-        recipe: its values by dotted key.
-        stages: that it trains.
+    The recipe gives values by dotted key.
 
     Example:
         >>> recipe = {"stages.contrastive.lr": 0.001, "stages.classification.lr": 0.001}

@@ -67,11 +67,8 @@ class Study:
     def open(cls, folder: Path, space: Sequence[Parameter], *, first: dict[str, Any], settings: str) -> Study:
         """Open the study in a folder, or begin one with a trial of the settings of the recipe.
 
-        Args:
-            folder: is there.
-            space: what is chosen.
-            first: values of the recipe that are chosen in the first trial, by key; the others are drawn.
-            settings: all else that the trials depend on; it must be what it was.
+        The first trial has the values of the recipe in `first`, by key, and draws the others; `settings` are all else that the
+        trials depend on.
 
         Raises:
             UsageError: the folder holds a study of other settings, or a damaged one.
@@ -112,13 +109,9 @@ class Study:
     def run_trial(
         self, configure: Callable[[dict[str, Any], str], Configured], manifest: Manifest, folder: Path, listen: Listener
     ) -> SweepTrial:
-        """Train with settings that the study asks for.
+        """Train with settings that the study asks for; the files of the trial in the folder of the sweep are removed at its end.
 
-        Args:
-            configure: returns the configuration with chosen values, and the name of their source.
-            manifest: from `part_of_training`.
-            folder: of the sweep; the files of the trial in it are removed at its end.
-            listen: receives what there is to show of the training.
+        `configure` takes the chosen values and a name of their source; the manifest is that of `part_of_training`.
 
         Raises:
             KeyboardInterrupt: the trial is made again when the sweep goes on.

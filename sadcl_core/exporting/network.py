@@ -38,12 +38,7 @@ class WholeModel(nn.Module):
     biases: Tensor
 
     def __init__(self, model: Model, *, prepared: bool = False) -> None:
-        """Take over a model on the CPU.
-
-        Args:
-            model: from `sadcl_core.inference.load.load_trained`.
-            prepared: images come resized and normalised, float32 (B, 3, S, S), as programs expect that do this themselves.
-        """
+        """Take over a model on the CPU; `prepared` images come resized and normalised, float32 (B, 3, S, S)."""
         super().__init__()
         card = model.card
         self.classifier = model.classifier
@@ -54,13 +49,10 @@ class WholeModel(nn.Module):
         self.register_buffer("biases", torch.tensor(card.biases or [0.0] * len(card.classes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what an exported file gives, in the order of `sadcl_core.inference.onnx_model.OUTPUTS`.
+        """Return what an exported file gives of images (B, H, W, 3) uint8, RGB, in the order of OUTPUTS of `onnx_model`.
 
         Probabilities (B, K), logits (B, K), label features (B, K, D), attention (B, K, h, w), image features (B, D_b) and
         embeddings of the labels (B, K, P), of length 1.
-
-        Args:
-            images: (B, H, W, 3) uint8, RGB.
         """
         if not self.prepared:
             images = (resize(images, self.img_size).float() / 255 - self.mean) / self.std

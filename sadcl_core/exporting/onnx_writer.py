@@ -29,14 +29,7 @@ def write_onnx(
     outputs: Sequence[str],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a network, its names and its metadata.
-
-    Args:
-        program: traced, see `sadcl_core.exporting.network.trace`.
-        path: of the file.
-        inputs: name of the input, and names of its dimensions; those of constant ones are not used.
-        outputs: names, in their order.
-        metadata: for `metadata_props`.
+    """Write a traced network, its metadata, the names of its outputs and inputs, and of their dimensions that are not constant.
 
     Raises:
         UsageError: the network is too large for one file.

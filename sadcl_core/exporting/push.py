@@ -81,12 +81,7 @@ def push(run: str | Path | None, repository: str, *, private: bool = False) -> P
 
 
 def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> Pushed:
-    """Write what goes to the hub into a folder, and return what is in it.
-
-    Args:
-        run: as for `push`.
-        folder: empty, or not there.
-        repository: as for `push`, for the commands on the page.
+    """Write what goes to the hub into a folder, which is empty or not there, and return what is in it; see `push`.
 
     Raises:
         DataError: there is no model or no evaluation of it, or its export is of another model.
@@ -117,11 +112,7 @@ def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> Pu
 def describe(model: Model, evaluation: Mapping[str, Any], *, repository: str, files: Collection[str]) -> str:
     """Return the page of a model in Markdown, with the head that the hub reads.
 
-    Args:
-        model: that is given away.
-        evaluation: as `sadcl eval` wrote it.
-        repository: USER/NAME.
-        files: names of those that lie beside it.
+    The evaluation is as `sadcl eval` wrote it; `files` are the names of those that lie beside the page.
     """
     card, licence = model.card, metadata(model)["license"]
     known = licence.replace("-", "").replace(".", "").isalnum() and licence != "unknown"

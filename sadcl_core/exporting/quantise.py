@@ -94,15 +94,9 @@ def quantise(
 ) -> Quantised:
     """Write an exported model with weights and inputs of its layers in 8 bits, and measure what that costs.
 
-    Weights are signed, one scale a channel, of 7 bits: with 8 a processor without VNNI overflows.
-
-    Args:
-        model: that was exported.
-        exported: its ONNX file.
-        path: of the new file.
-        ranges: training images, whose smallest and largest activations set the scales.
-        held_out: images that the thresholds are chosen on, and the mAP of both models is measured on.
-        progress: called with what is done, how far, and of how many.
+    Weights are signed, one scale a channel, of 7 bits: with 8 a processor without VNNI overflows. The smallest and largest
+    activations of training images, `ranges`, set the scales. Thresholds are chosen, and the mAP of both models is measured, on
+    the images of `held_out`.
 
     Raises:
         DataError: an image cannot be read, or there are too few to choose thresholds on.

@@ -17,10 +17,6 @@ WEIGHT_LIMIT = 2**15
 def resize(images: Tensor, size: int) -> Tensor:
     """Resize images (B, H, W, 3) uint8 to squares (B, 3, S, S) uint8 with antialiasing; the aspect ratio is not kept.
 
-    Args:
-        images: of any height and width.
-        size: S, side in pixels.
-
     Example:
         >>> from sadcl_core.data.transforms import Preprocessing
         >>> image = torch.randint(0, 256, (50, 37, 3), dtype=torch.uint8)
@@ -42,11 +38,7 @@ def _resize_length(images: Tensor, size: int) -> Tensor:
 
 
 def filter_weights(length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return which pixels make each new one, and by which weights.
-
-    Args:
-        length: L, pixels before.
-        size: S, pixels after.
+    """Return which of L pixels make each of S new ones, and by which weights.
 
     Returns:
         Indices (S, taps) int64 below L, weights (S, taps) float32, whole numbers, and their sum, a power of two (1,): exact but

@@ -25,10 +25,6 @@ def write_timm(model: Model, folder: Path) -> str:
 
     The calibration is in the linear layer: the sigmoid of timm's logits are the scores of `Model.predict`. Labels, size, mean and
     deviation of the images are in the configuration, from which `timm.data.create_transform` makes the same preprocessing.
-
-    Args:
-        model: on the CPU.
-        folder: is there.
     """
     classifier, name = model.classifier, model.card.model.backbone
     if not isinstance(classifier.head, PooledHead) or classifier.head.pooling != "mean":

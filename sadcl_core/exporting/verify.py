@@ -87,16 +87,9 @@ class Verification:
 def verify(
     model: Model, exported: Runner, sources: Sequence[ImageSource], *, progress: Progress | None = None
 ) -> Verification | None:
-    """Predict images with both models and compare the probabilities.
+    """Predict images with both models, on the CPU in fp32, and compare the probabilities; None where no image is read by both.
 
-    Args:
-        model: on the CPU in fp32.
-        exported: reading and scoring with the exported model.
-        sources: images; those that one of the models cannot read are left out.
-        progress: called with how many images are done, of how many; half an image is one that the first model has done.
-
-    Returns:
-        The comparison, or None where there is no image that both can read.
+    In progress, half an image is one that the first model has done.
 
     Raises:
         NotFiniteError: a model gives NaN.

@@ -35,14 +35,7 @@ def attention(
 def attention_maps(
     forward: Forward, card: ModelCard, image: ImageSource, *, labels: Sequence[str] = (), topk: int = 3
 ) -> list[tuple[int, float, npt.NDArray[np.float32]]]:
-    """Return class index, score in 0..1 and map (h, w) of labels of one image, the most certain first, or as they are named.
-
-    Args:
-        forward: of the model.
-        card: of the model.
-        image: a path, bytes, a PIL image, an array or a tensor.
-        labels: class names; empty for those scored highest.
-        topk: how many of those.
+    """Return class index, score in 0..1 and map (h, w) of labels of one image: those named, or the `topk` scored highest.
 
     Raises:
         DataError: the image cannot be read.

@@ -21,15 +21,9 @@ MOST = 20_000  # vectors that t-SNE places in minutes
 
 
 def two_dimensions(vectors: npt.NDArray[np.float32], *, method: Method = "tsne", seed: int = 0) -> npt.NDArray[np.float64]:
-    """Place n vectors in the plane by t-SNE (van der Maaten and Hinton, JMLR 2008) or UMAP (McInnes et al., 2018).
+    """Place vectors (n, P) in the plane (n, 2) by t-SNE (van der Maaten and Hinton, JMLR 2008) or UMAP (McInnes et al., 2018).
 
-    Args:
-        vectors: (n, P), n of 3 at least; their distance is that of the cosine.
-        method: tsne or umap.
-        seed: the same seed gives the same map.
-
-    Returns:
-        (n, 2).
+    Their distance is that of the cosine. The same seed gives the same map.
 
     Raises:
         ValueError: there are fewer than 3 vectors.
@@ -90,11 +84,6 @@ def _umap(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64
 
 def add_coordinates(folder: Path, *, method: Method = "tsne", seed: int = 0) -> None:
     """Add columns x and y, the places of the vectors in the plane, to both tables of an index; NaN of fewer than 3 vectors.
-
-    Args:
-        folder: that `sadcl embed` wrote.
-        method: as for `two_dimensions`.
-        seed: of the map.
 
     Raises:
         UsageError: a table has more rows than t-SNE places in minutes; no table is changed.

@@ -92,9 +92,7 @@ class EmbeddingIndex:
 def open_index(folder: Path, *, remedy: str = "sadcl embed") -> EmbeddingIndex:
     """Open the folder that `sadcl embed` wrote; the vectors stay on the disk until they are needed.
 
-    Args:
-        folder: one that holds the tables, or one of which a single folder inside does.
-        remedy: command that makes the index, for errors.
+    It is in the folder, or in a single one inside; errors name `remedy`, the command that makes it.
 
     Raises:
         DataError: there is no index, or a file of it is missing or damaged.

@@ -55,13 +55,7 @@ def hash_of_weights(backbone: Backbone) -> str:
 
 
 def feature_card(forward: Forward, *, stride: int, kept: Literal["fp16", "fp32"]) -> FeatureCard:
-    """Return all that the maps of a model's backbone depend on.
-
-    Args:
-        forward: of the model.
-        stride: of its deepest map, or up to which layers are frozen.
-        kept: precision on the disk.
-    """
+    """Return all that the maps of a model's backbone depend on, up to a stride, kept on the disk in a precision."""
     preprocessing, backbone = forward.preprocessing, forward.classifier.backbone
     maps = forward.frozen_features(torch.zeros(1, 3, preprocessing.img_size, preprocessing.img_size, dtype=torch.uint8))
     return FeatureCard(
@@ -153,12 +147,8 @@ class FeatureCache:
     ) -> None:
         """Compute maps and add them, in a block of `FeatureStore.writing`; what was added stays whatever happens.
 
-        Args:
-            missing: from `missing`.
-            forward: of the model.
-            batch_size: views that go through the backbone at a time; by default BATCH, fewer where they are larger than SIDE.
-            workers: threads that read images.
-            progress: called with how many rows were added.
+        By default BATCH views go through the backbone at a time, fewer where they are larger than SIDE. Progress is called with
+        how many rows were added.
 
         Raises:
             DataError: an image cannot be read.
@@ -200,16 +190,8 @@ class FeatureCache:
     ) -> BatchLoader[FeatureBatch]:
         """Return batches as `sadcl_core.data.loader.make_loader` does, with maps in the place of images.
 
-        Args:
-            split: N images.
-            batch_size: images of a batch; shuffled, over all processes.
-            views: among which one is drawn for each image of an epoch; in order, it is the first.
-            per_image: different views of each image in a batch, where there are so many.
-            shuffle_seed: of order and views; None: as listed.
-            limit: only the first so many images.
-            weights: (N,), for a shuffled order in which images are drawn in proportion to them.
-            process: (rank, world_size); None: of this process.
-            drop_last: leave out a last batch that is smaller than the others, when shuffled.
+        Of the `views`, `per_image` different ones are drawn for each image of an epoch, where there are so many; in order, it is
+        the first. The other arguments are those of `make_loader`.
 
         Raises:
             KeyError: maps are missing; see `compute`.
@@ -226,13 +208,7 @@ class FeatureCache:
 
 @contextmanager
 def open_stored(model: Model, split: Split, *, limit: int | None = None) -> Iterator[FeatureCache | None]:
-    """Yield the features that a run with a frozen backbone has left, if those of a split are all there; compute nothing.
-
-    Args:
-        model: of the run, on its device.
-        split: whose plain images are needed.
-        limit: only the first so many.
-    """
+    """Yield the features that a run with a frozen backbone has left, if those of a split's plain images are all there."""
     section = _features_of(model)
     if section is None or split.manifest.description.shards is not None:
         yield None

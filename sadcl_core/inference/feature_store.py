@@ -252,10 +252,7 @@ class FeatureStore:
     def make_room(self, new: int, own: int, *, limit: int) -> tuple[str, ...]:
         """Remove what was used longest ago until new rows fit, and return the keys of what was removed.
 
-        Args:
-            new: bytes that will be added.
-            own: bytes that the run needs in all.
-            limit: bytes that the folder of all keys may hold.
+        In bytes: `new` will be added, the run needs `own` in all, and the folder of all keys may hold `limit`.
 
         Raises:
             UsageError: they do not fit under the limit.
@@ -304,10 +301,7 @@ def gigabytes(size: int) -> str:
 
 
 def stored_features(root: Path | None = None) -> tuple[StoredFeatures, ...]:
-    """Return what lies in a folder of feature maps, last used first; damaged folders are left out.
-
-    Args:
-        root: the folder; the user's own unless given.
+    """Return what lies in a folder of feature maps, the user's own unless given, last used first; without what is damaged.
 
     Example:
         >>> stored_features(Path("a-folder-that-is-new"))
@@ -343,11 +337,7 @@ def in_use(folder: Path) -> bool:
 
 
 def clear_features(root: Path | None = None, key: str | None = None) -> tuple[StoredFeatures, ...]:
-    """Remove feature maps, and return what was removed.
-
-    Args:
-        root: the folder; the user's own unless given.
-        key: of one folder, or its beginning; all that are not in use unless given.
+    """Remove feature maps of one key, or its beginning, else all that are not in use; return what was removed.
 
     Raises:
         UsageError: there is no such key, or a process uses it.
@@ -372,12 +362,9 @@ def clear_features(root: Path | None = None, key: str | None = None) -> tuple[St
 
 
 def content_hashes(root: Path, paths: Sequence[Path], *, read: bool = True) -> list[bytes]:
-    """Return the hash of each file's content, read only where path, size or time of modification are new.
+    """Return the hash of each file's content, read only where path, size or time of modification are new to the folder.
 
-    Args:
-        root: folder that remembers them.
-        paths: of image files.
-        read: False leaves the hash of a file that is new empty.
+    Without `read` the hash of a file that is new is empty.
 
     Raises:
         DataError: a file cannot be read.

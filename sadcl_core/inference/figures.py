@@ -45,11 +45,6 @@ ORDERED = 2000  # classes, up to which those alike are put together
 def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> dict[str, dict[str, float]]:
     """Draw the class prototypes: a t-SNE map, coloured and shaped by superclass, their cosines and the pairs most alike.
 
-    Args:
-        model: from `sadcl_core.load`.
-        path: of the figure.
-        seed: of t-SNE.
-
     Returns:
         For each class the 5 others most alike, and their cosines.
 
@@ -102,17 +97,8 @@ def draw_embeddings(
     """Draw t-SNE maps of the label features of active labels, before and after projection, of one model or several side by side.
 
     A class embedding tells its class's features from those of other classes whatever the image shows, so that clusters alone
-    prove little; what the losses changed is seen beside a model that was trained without them.
-
-    Args:
-        models: names and models, all of the classes of the first.
-        split: of images with labels.
-        path: of the figure.
-        limit: only the first so many images.
-        batch_size: images at a time.
-        workers: processes that read images; None chooses.
-        seed: of t-SNE.
-        progress: called with how many images are done, of how many, for each model.
+    prove little; what the losses changed is seen beside a model that was trained without them. `models` are names and models, all
+    of the classes of the first; the other arguments are those of `draw_thresholds`, and the seed of t-SNE.
 
     Returns:
         How far the classes are apart, before and after projection, of each model.
@@ -158,13 +144,8 @@ def draw_attention(
 ) -> Path:
     """Draw an image, and beside it where the model read labels from.
 
-    Args:
-        model: from `sadcl_core.load`.
-        image: a file, or another image with a name.
-        path: of the figure.
-        labels: class names; empty for those above their threshold, or the best one where there is none.
-        topk: how many of those, at most; without a threshold the best ones, whatever their score.
-        threshold: as for `Model.predict`.
+    They are those that are named, else those above their `threshold`, see `Model.predict`, `topk` at most, or the best one where
+    there is none; without a threshold they are the `topk` best ones, whatever their score.
 
     Raises:
         DataError: the image cannot be read.
@@ -193,16 +174,7 @@ def draw_thresholds(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Draw precision against recall of every class, and F1 against a threshold for all of them.
-
-    Args:
-        model: from `sadcl_core.load`.
-        split: of images with labels.
-        path: of the figure.
-        limit: only the first so many images.
-        batch_size: images at a time.
-        workers: processes that read images; None chooses.
-        progress: called with how many images are done, of how many.
+    """Draw precision against recall of every class, and F1 against a threshold for all, of the first `limit` images of a split.
 
     Returns:
         The best value of each kind of F1, in 0..1, and its threshold; chosen on the images themselves.
@@ -227,15 +199,9 @@ def draw_thresholds(
 def draw_predictions(
     model: Model, split: Split, path: Path, *, count: int = 24, threshold: ThresholdRequest = None, batch_size: int = 32
 ) -> Path:
-    """Draw images of a split with their predicted labels beside the true ones.
+    """Draw `count` images of a split, at equal distances or the first of shards, with predicted labels beside the true ones.
 
-    Args:
-        model: from `sadcl_core.load`.
-        split: of images with labels.
-        path: of the figure.
-        count: images, at equal distances in the split; of images in shards the first ones.
-        threshold: as for `Model.predict`.
-        batch_size: images that go through the network at a time.
+    Arguments are those of `draw_thresholds`, and `threshold` as for `Model.predict`.
 
     Raises:
         DataError: an image cannot be read, or there is none.

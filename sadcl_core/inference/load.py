@@ -5,7 +5,7 @@ Importing this module imports no torch, and `load` checks names and values befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,18 +72,18 @@ def load(
         >>> model.predict("img.jpg").labels  # doctest: +SKIP
         (('person', 0.98), ('dog', 0.71))
     """
-    arguments: dict[str, Any] = {
-        "device": device,
-        "precision": precision,
-        "img_size": img_size,
-        "uncalibrated": uncalibrated,
-        "tta": tta,
-        "resize": resize,
-        "classes": classes,
-    }
-    if run_or_file is not None and is_onnx(Path(run_or_file)):
-        return open_onnx(Path(run_or_file), **arguments)
-    return load_trained(run_or_file, **arguments)
+    exported = run_or_file is not None and is_onnx(Path(run_or_file))
+    open_model: Callable[..., Model | OnnxModel] = open_onnx if exported else load_trained
+    return open_model(
+        run_or_file,
+        device=device,
+        precision=precision,
+        img_size=img_size,
+        uncalibrated=uncalibrated,
+        tta=tta,
+        resize=resize,
+        classes=classes,
+    )
 
 
 def load_trained(
@@ -293,12 +293,7 @@ class Model(Predictor["Tensor"]):
         return output, scores if known is None else np.where(known < 0, scores, known).astype(np.float32)
 
     def embed(self, images: ImageSource | Images, *, batch_size: int = 32, workers: int | None = None) -> Embeddings:
-        """Return the features of N images and of each of their K labels.
-
-        Args:
-            images: as for `predict`.
-            batch_size: images that go through the network at a time.
-            workers: threads that read images.
+        """Return the features of N images and of each of their K labels; arguments are those of `predict`.
 
         Raises:
             DataError: an image cannot be read.
@@ -315,13 +310,7 @@ class Model(Predictor["Tensor"]):
         batch_size: int = 32,
         workers: int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return where in N images the model read labels from.
-
-        Args:
-            images: as for `predict`.
-            labels: K' class names; by default all classes.
-            batch_size: images that go through the network at a time.
-            workers: threads that read images.
+        """Return where in N images the model read K' labels from, by default all; the other arguments are those of `predict`.
 
         Returns:
             (N, K', h, w) float32; each map sums to 1 over its locations.

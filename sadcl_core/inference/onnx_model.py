@@ -121,7 +121,7 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def open_onnx(
-    path: Path,
+    path: str | Path,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -139,6 +139,7 @@ def open_onnx(
         MachineError: onnxruntime or the device is missing.
     """
     check_device_and_precision(device, precision)
+    path = Path(path)
     file, run = find_model(path)
     card = read_card(file, classes=classes)
     options = {

@@ -233,12 +233,7 @@ WRITERS: dict[str, Callable[[PredictionFile, Path], None]] = {
 
 
 def check_target(path: Path, *, exist_ok: bool = False, embed: bool = False) -> None:
-    """Raise if predictions cannot be written to a file of this name.
-
-    Args:
-        path: of the file.
-        exist_ok: it may be there already, and is written over.
-        embed: with features, which only Parquet holds.
+    """Raise if predictions, with features if they are to `embed`, cannot be written to a file of this name.
 
     Raises:
         UsageError: the name ends otherwise, is a folder or an address, or the file is there already.
@@ -256,14 +251,7 @@ def check_target(path: Path, *, exist_ok: bool = False, embed: bool = False) -> 
 
 
 def write_csv(file: IO[str], rows: Iterator[Prediction], classes: Sequence[str], *, all_scores: bool = False) -> None:
-    """Write predictions as a table of text; no cell is computed by a spreadsheet.
-
-    Args:
-        file: opened with `newline=""`.
-        rows: predictions.
-        classes: of the model.
-        all_scores: with a column of scores for every class.
-    """
+    """Write predictions as a table of text into a file opened with `newline=""`; no cell is computed by a spreadsheet."""
     writer = csv.writer(file, lineterminator="\n")
     join = label_cell(classes)
     writer.writerow(["image", "labels", "probabilities", "error", *map(to_cell, classes if all_scores else ())])

@@ -53,11 +53,7 @@ class Predictor(ABC, Generic[Pixels]):
 
     @abstractmethod
     def read(self, source: ImageSource, name: object = None) -> Pixels:
-        """Read an image for `score`; called from any thread.
-
-        Args:
-            source: see `sadcl_core.data.images.read_image`.
-            name: of the image in messages; by default its path.
+        """Read an image for `score` as `sadcl_core.data.images.read_image` does; called from any thread.
 
         Raises:
             DataError: it cannot be read.
@@ -202,16 +198,10 @@ class Predictor(ABC, Generic[Pixels]):
         batch_size: int = 32,
         workers: int | None = None,
     ) -> Iterator[Prediction]:
-        """Yield predictions one by one, with a batch or two in memory, for any number of images.
+        """Yield predictions one by one, with a batch or two in memory, for any number of images, as of `sadcl_core.open_images`.
 
-        Args:
-            images: as for `predict`, or a stream of `sadcl_core.open_images`.
-            threshold: as for `predict`.
-            topk: as for `predict`.
-            exclude: classes that are no labels, whatever their score.
-            details: also the features of the image and of its labels, and the attention of its labels.
-            batch_size: as for `predict`.
-            workers: as for `predict`.
+        Classes to `exclude` are no labels, whatever their score; `details` are the features of the image and of its labels, and
+        the attention of its labels. The other arguments are those of `predict`.
 
         Raises:
             UsageError: as for `predict`, or the model gives no details.
@@ -240,12 +230,7 @@ class Predictor(ABC, Generic[Pixels]):
     ) -> dict[str, Any]:
         """Predict a batch of columns: the form of Ray Data's `map_batches`, of Daft and of Spark.
 
-        Args:
-            batch: columns of equal length; `image` holds images as for `predict`, others are passed on.
-            threshold: as for `predict`.
-            topk: as for `predict`.
-            batch_size: images that go through the network at a time.
-            workers: threads that read images.
+        Columns have equal length; `image` holds images, others are passed on. The other arguments are those of `predict`.
 
         Returns:
             The other columns, and: `labels`, a list of names for each image, the most probable first; `probabilities`, a list

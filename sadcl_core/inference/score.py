@@ -73,14 +73,14 @@ def score(
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
 ) -> Scores:
-    """Score every image of a loader; the model is left in evaluation mode.
+    """Score every image of a loader that does not shuffle; the model is left in evaluation mode.
 
     Args:
         classifier: on `device`.
-        loader: not shuffled; of several processes, each has its share of the images.
+        loader: of several processes, each has its share of the images.
         card: says what is done to images, and how logits become scores.
-        device: where the model is.
-        precision: fp32, bf16 or fp16.
+        device: see `Forward`.
+        precision: see `Forward`.
         tta: see `Forward`.
         known_share: of the labels of each image that are given with it; their targets become -1, see `reveal_of_images`.
         observers: shown every batch.

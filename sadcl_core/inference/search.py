@@ -163,14 +163,9 @@ def duplicates(
 
 
 def draw_matches(matches: Sequence[Match], path: Path, *, title: str, query: str | Path | None = None, most: int = 60) -> Path:
-    """Draw matches as a contact sheet, each with its label, cosine and name; those that cannot be read without a picture.
+    """Draw at most `most` matches, each with its label, cosine and name; those that cannot be read without a picture.
 
-    Args:
-        matches: from `search`, `outliers` or `duplicates`.
-        path: of the figure.
-        title: above it.
-        query: the image that was searched for, drawn first and framed.
-        most: pictures, at most.
+    The image that was searched for, `query`, is drawn first and framed.
 
     Raises:
         DataError: there is no match to draw.
@@ -199,12 +194,8 @@ def _picture(path: str) -> Image.Image | None:
 def nearest(vectors: Floats, query: Floats, count: int, *, rows: Rows | None = None, block: int = BLOCK) -> tuple[Rows, Floats]:
     """Return the rows of the highest products with a query, exactly, and those products; the first of equals comes first.
 
-    Args:
-        vectors: (n, P) float32; for cosines of length 1.
-        query: (P,).
-        count: rows to return, at most.
-        rows: numbers of the rows to look at, rising; None: all of them.
-        block: rows multiplied together.
+    Of vectors (n, P) and a query (P,), at most `count` rows, or of the given `rows` alone, whose numbers rise. They are
+    multiplied `block` at a time. For cosines, all are of length 1.
 
     Raises:
         ValueError: the query has another width.
@@ -235,14 +226,9 @@ def nearest(vectors: Floats, query: Floats, count: int, *, rows: Rows | None = N
 def near_pairs(
     vectors: Floats, least: float, count: int, *, block: int = PAIR_BLOCK, progress: Progress | None = None
 ) -> tuple[Rows, Floats]:
-    """Return the pairs of rows (m, 2) whose product is at least `least`, the highest first, and the products (m,).
+    """Return the `count` pairs of rows (m, 2) of the highest products, from `least` on, and the products (m,).
 
-    Args:
-        vectors: (n, P) float32; for cosines of length 1.
-        least: product from which on a pair counts.
-        count: pairs to return, at most: the highest.
-        block: rows whose products with all others are in memory at a time.
-        progress: called with how many rows are done, of how many.
+    Of vectors (n, P), for cosines of length 1; the products of `block` rows with all others are in memory at a time.
 
     Example:
         >>> pairs, products = near_pairs(np.array([[1, 0], [0, 1], [1, 0]], np.float32), 0.9, count=10)

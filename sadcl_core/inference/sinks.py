@@ -109,12 +109,8 @@ class Tags(Sink):
 class FileNames:
     """Paths of files about images: a.txt for a.jpg, but a.jpg.txt where a.png or A.JPG lies beside it, so that none is shared.
 
-    Nobody can say what lies beside an image in a shard or at an address: theirs is 1.jpg.txt for 1.jpg.
-
-    Args:
-        suffix: of the files.
-        folder: for them, by the paths of the images; beside the images if None.
-        option: that chooses another folder.
+    Nobody can say what lies beside an image in a shard or at an address: theirs is 1.jpg.txt for 1.jpg. They lie in a folder
+    by the paths of the images, or beside the images if that is None; `option` chooses another one.
     """
 
     def __init__(self, suffix: str, folder: Path | None = None, option: str = "-o") -> None:
@@ -161,11 +157,8 @@ def _shared_stems(folder: Path) -> frozenset[str]:
 class Sorted(Sink):
     """Folders by label, with a link to each image of the label; images in shards and at addresses are copied.
 
-    Args:
-        folder: for the folders; new, empty, or filled by the same job.
-        classes: of the model.
-        job: what the labels depend on, as for JSON.
-        exist_ok: also a folder with other content.
+    They lie in a folder that is new, empty, or filled by the same job, unless `exist_ok`; the job is what the labels depend on,
+    as for JSON.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], job: Mapping[str, Any], *, exist_ok: bool = False) -> None:
@@ -206,10 +199,8 @@ class Sorted(Sink):
 class Keywords(Sink):
     """Labels as keywords that photo programs read, XMP dc:subject and IPTC Keywords, written by exiftool.
 
-    Keywords that are there stay. With `inside`, exiftool keeps the image as it was beside it, as `a.jpg_original`.
-
-    Args:
-        where: into the images, or into a file `a.xmp` beside each.
+    They go inside the images, or into a file `a.xmp` beside each. Keywords that are there stay. With `inside`, exiftool keeps
+    the image as it was beside it, as `a.jpg_original`.
 
     Raises:
         MachineError: exiftool is not installed.
@@ -297,13 +288,7 @@ def _argument(path: Path) -> str:
 
 
 class Annotated(Sink):
-    """Pictures with the labels below and where each was seen, as JPEG.
-
-    Args:
-        folder: for the pictures, by the paths of the images; new, empty, or filled by the same job.
-        job: what the labels depend on, as for JSON.
-        exist_ok: also a folder with other content.
-    """
+    """Pictures with the labels below and where each was seen, as JPEG, by the paths of the images; otherwise as `Sorted`."""
 
     needs_details = True
 
@@ -328,14 +313,8 @@ class Annotated(Sink):
 class Places:
     """The places beside a table that labels are to go to.
 
-    Attributes:
-        save_txt: into texts, see `Tags`.
-        txt_dir: into texts in this folder.
-        append: as for `Tags`.
-        underscore: as for `Tags`.
-        annotate: a folder for `Annotated`.
-        sort: a folder for `Sorted`.
-        keywords: as for `Keywords`.
+    Texts of `Tags` go beside the images or to `txt_dir`, pictures of `Annotated` and folders of `Sorted` to a folder each, and
+    `keywords` is as for `Keywords`.
     """
 
     save_txt: bool = False

@@ -56,18 +56,10 @@ def draw_thumbnails(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Thumbnails:
-    """Return photos with the attention of one label over each.
+    """Return photos with the attention of one label over each; without a model the photos alone.
 
     Each image is decoded once and goes through the model once, however many of its labels are needed. Of images in shards
-    only the shards that hold one are read.
-
-    Args:
-        model: from `sadcl_core.load`; None draws the photos alone.
-        split: of images, in files or in shards.
-        pairs: (index of the image in the split, class index); repeated ones count once.
-        size: pixels of the longer side; smaller images are not enlarged, and their shape is kept.
-        batch_size: images at a time.
-        progress: called with how many images are done, of how many.
+    only the shards that hold one are read. Images keep their shape, and smaller ones than `size` are not enlarged.
 
     Raises:
         IndexError: the split has no such image, or the model no such class.

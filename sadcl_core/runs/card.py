@@ -151,10 +151,8 @@ def is_checkpoint(path: Path) -> bool:
 def read_card(path: Path, *, classes: str = "", img_size: int | None = None) -> ModelCard:
     """Read the card of a model file or of its export, without its weights; make that of a checkpoint of another program.
 
-    Args:
-        path: of the file.
-        classes: their names, for a checkpoint, which has none: coco, voc, a file, or names with commas between them.
-        img_size: in pixels, for a checkpoint that does not say it.
+    A checkpoint has no names of classes, and may not say its image size in pixels, so they are given: the names as coco, voc,
+    a file, or with commas between them.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project or of a later version.

@@ -57,10 +57,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, s
 def load_model(path: Path, *, img_size: int | None = None, classes: str = "") -> LoadedModel:
     """Read a model file, or a checkpoint of another program, for another image size than it was trained at where one is given.
 
-    Args:
-        path: of the file.
-        img_size: in pixels.
-        classes: see `read_card`.
+    The image size is in pixels; for `classes` see `read_card`.
 
     Raises:
         DataError: the file is missing, damaged, not one of this project, of a later version, or its weights do not fit its card.

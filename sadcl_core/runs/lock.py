@@ -21,9 +21,7 @@ LAST_BREATH = 15.0  # seconds in which readers of a process that was killed noti
 def lock_folder(folder: Path, holder: Any = None) -> Iterator[None]:
     """Hold the lock of a folder in the block; the lock of a process that dies is free.
 
-    Args:
-        folder: is there.
-        holder: the process that held it last, from `this_process`; if it is dead, its readers may need a moment to notice.
+    The process that held it last is `holder`, from `this_process`; if it is dead, its readers may need a moment to notice.
 
     Raises:
         UsageError: another process holds it, or the folder cannot be written to.

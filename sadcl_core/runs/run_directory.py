@@ -315,8 +315,7 @@ def _runs(folder: Path = RUNS) -> Iterator[tuple[str, tuple[int, str], Path]]:
 def find_model(weights: Path | None) -> tuple[Path, RunDirectory | None]:
     """Return the model file that a command should use, and the run it belongs to, if any.
 
-    Args:
-        weights: a run, a model file, hf://user/name, or None for the run that finished last.
+    It is a run, a model file, hf://user/name, or None for the run that finished last.
 
     Raises:
         DataError: there is no such model.

@@ -65,14 +65,7 @@ class Batcher:
     def __init__(
         self, model: Predictor[Any], *, batch_size: int = 32, most_waiting: int = 1024, workers: int | None = None
     ) -> None:
-        """Prepare to score.
-
-        Args:
-            model: any that predicts.
-            batch_size: images at most that go through the network together.
-            most_waiting: images that may be in here before others are refused.
-            workers: threads that decode; by default one for each processor, 8 at most.
-        """
+        """Prepare to score `batch_size` images at most together, decoded by threads; see `build_application`."""
         self.model, self.most_waiting = model, most_waiting
         self.batch_size = min(batch_size, model.LARGEST_BATCH)
         self.waiting = self.images = self.batches = 0

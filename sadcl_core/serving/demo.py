@@ -25,12 +25,7 @@ SIZE = 200  # pixels of the longer side of these
 
 
 def add_demo(app: FastAPI, index: EmbeddingIndex | None) -> None:
-    """Add the requests of a demo to the application of a trained model.
-
-    Args:
-        app: of `build_application`; its state holds the model.
-        index: in which alike images are looked for; None: in none.
-    """
+    """Add the requests of a demo to the application of a trained model; alike images are looked for in an index."""
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)  # pages of others may not write into the model
 
     @app.post("/details", summary="Where labels of an image were read from, and images alike")

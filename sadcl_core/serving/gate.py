@@ -23,13 +23,7 @@ class Gate:
     """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, body_seconds: float) -> None:
-        """Stand before an application.
-
-        Args:
-            app: what answers.
-            most_bytes: of the body of a request; more is answered with 413.
-            body_seconds: within which a body must have come; else the answer is 408.
-        """
+        """Answer a body of more bytes with 413, and one that takes more seconds with 408."""
         self.app, self.most_bytes, self.body_seconds = app, most_bytes, body_seconds
         self.answers: Counter[int] = Counter()
         self.by_time: Counter[int] = Counter()

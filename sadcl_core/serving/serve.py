@@ -20,9 +20,7 @@ MOST_CONNECTIONS = 1000
 def listen(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     """Return a socket for `serve`; requests that come before it is served wait.
 
-    Args:
-        host: address to listen on; 0.0.0.0 is that of every network.
-        port: number, 0 for a free one.
+    The host 0.0.0.0 is the address of every network, and port 0 is a free one.
 
     Raises:
         MachineError: a package is missing that serving needs, or the address cannot be listened on.

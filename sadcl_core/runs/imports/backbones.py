@@ -46,10 +46,7 @@ class FoundBackbone:
 def find_backbone(stored: Mapping[str, Tensor], name: str, file: Path) -> FoundBackbone:
     """Return the backbone that most tensors belong to.
 
-    Args:
-        stored: tensors of a whole network.
-        name: of timm; empty: the ResNets, TResNets and what the file's name says are tried.
-        file: for messages.
+    Without a name of timm, the ResNets, TResNets and what the file's name says are tried.
 
     Raises:
         DataError: no model that was tried is in the file as a whole.

@@ -43,6 +43,15 @@ def save(path: Path) -> None:
     save_model(path, classifier.state_dict(), card)
 
 
+def save_built(path: Path, *, img_size: int = 32, **section: object) -> Classifier:
+    """Save a new network with other settings, and return it."""
+    _, card = make(img_size=img_size)
+    card = card.model_copy(update={"model": card.model.model_copy(update=section)})
+    classifier = Classifier(card.model, num_classes=2, img_size=img_size).eval()
+    save_model(path, classifier.state_dict(), card)
+    return classifier
+
+
 def test_a_loaded_model_says_and_computes_the_same(tmp_path: Path) -> None:
     classifier, card = make(thresholds=(0.4, 0.6), trained={"dataset": "pets", "mAP_interpolated": 71.5})
     save_model(tmp_path / "m.safetensors", classifier.state_dict(), card)
@@ -61,10 +70,7 @@ def test_what_a_backbone_computes_from_its_weights_or_its_size_is_there_after_lo
     tmp_path: Path, backbone: str, stride: int, img_size: int
 ) -> None:
     """Swin keeps masks and positions that no file holds."""
-    _, card = make(img_size=img_size)
-    section = card.model.model_copy(update={"backbone": backbone, "stride": stride})
-    classifier = Classifier(section, num_classes=2, img_size=img_size).eval()
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section}))
+    classifier = save_built(tmp_path / "m.safetensors", img_size=img_size, backbone=backbone, stride=stride)
     images = torch.randn(1, 3, img_size, img_size)
     assert torch.equal(load_model(tmp_path / "m.safetensors").classifier(images).logits, classifier(images).logits)
 
@@ -156,10 +162,7 @@ def test_a_head_or_backbone_that_this_version_lacks(tmp_path: Path, section: dic
 
 @pytest.mark.parametrize(("backbone", "stride"), [("test_resnet", 16), ("vit_tiny_patch16_224", 16)])
 def test_another_image_size_than_trained_at(tmp_path: Path, backbone: str, stride: int) -> None:
-    classifier, card = make()
-    section = card.model.model_copy(update={"backbone": backbone, "stride": stride})
-    classifier = Classifier(section, num_classes=2, img_size=32)
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section}))
+    save_built(tmp_path / "m.safetensors", backbone=backbone, stride=stride)
     loaded = load_model(tmp_path / "m.safetensors", img_size=64)
     assert loaded.card.img_size == 64
     output = loaded.classifier(torch.randn(1, 3, 64, 64), need_attention=True)
@@ -168,19 +171,14 @@ def test_another_image_size_than_trained_at(tmp_path: Path, backbone: str, strid
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", 64), ("test_maxvit", 96)])
 def test_positions_are_resampled_for_another_size(name: str, size: int, tmp_path: Path) -> None:
-    _, card = make()
-    section = card.model.model_copy(update={"backbone": name, "stride": 16 if name == "test_vit" else 32})
-    classifier = Classifier(section, num_classes=2, img_size=160)
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section, "img_size": 160}))
+    stride = 16 if name == "test_vit" else 32
+    save_built(tmp_path / "m.safetensors", img_size=160, backbone=name, stride=stride)
     loaded = load_model(tmp_path / "m.safetensors", img_size=size).classifier
-    assert loaded.features(torch.randn(1, 3, size, size))[0].shape[-1] == size // section.stride
+    assert loaded.features(torch.randn(1, 3, size, size))[0].shape[-1] == size // stride
 
 
 def test_a_backbone_that_cannot_change_its_size_says_so(tmp_path: Path) -> None:
-    _, card = make()
-    section = card.model.model_copy(update={"backbone": "gcvit_xxtiny", "stride": 32})
-    classifier = Classifier(section, num_classes=2, img_size=224)
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section, "img_size": 224}))
+    save_built(tmp_path / "m.safetensors", img_size=224, backbone="gcvit_xxtiny", stride=32)
     with pytest.raises(UsageError, match=r"cannot be used at 320 px: .* was trained at 224 px"):
         load_model(tmp_path / "m.safetensors", img_size=320)
 
@@ -210,19 +208,8 @@ def test_a_head_that_does_not_fit_the_file(tmp_path: Path, section: dict[str, ob
 
 @pytest.mark.parametrize(("written", "divisor"), [({}, 4), ({"attention_scale": "whole-width"}, 8)])
 def test_mulcon_models_of_before_keep_their_scale_of_attention(tmp_path: Path, written: dict[str, str], divisor: int) -> None:
-    options = {
-        "token_width": 8,
-        "width": 8,
-        "attention_heads": 2,
-        "token_blocks": 2,
-        "label_blocks": 1,
-        "dropout": 0.0,
-        **written,
-    }
-    section = ModelSection(backbone="test_resnet", stride=16, head="mulcon", heads={"mulcon": options}, projection_width=4)
-    _, card = make()
-    classifier = Classifier(section, num_classes=2, img_size=32)
-    save_model(tmp_path / "m.safetensors", classifier.state_dict(), card.model_copy(update={"model": section}))
+    sizes = {"token_width": 8, "width": 8, "attention_heads": 2, "token_blocks": 2, "label_blocks": 1, "dropout": 0.0}
+    save_built(tmp_path / "m.safetensors", head="mulcon", heads={"mulcon": {**sizes, **written}}, projection_width=4)
     head = load_model(tmp_path / "m.safetensors").classifier.head
     assert isinstance(head, MulConHead)
     assert head.label_attention.scale == pytest.approx(divisor**-0.5)
