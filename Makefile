@@ -23,9 +23,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/python completions/generate.py --check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
+	@echo "pytest, and mypy beside it, whose findings come last"
+	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & mypy=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal; tests=$$?; \
+	wait $$mypy; types=$$?; cat $(VENV)/mypy.txt; exit $$((tests | types))
 
 # What everything costs, beside its limits and beside other programs: half an hour, into docs/results/bench.md and bench.json.
 bench: $(VENV)/.installed-dev

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from matplotlib import rc_context
 from PIL import Image
 from typer.main import get_command
@@ -74,6 +77,31 @@ def coarse_figures() -> Iterator[None]:
     """Draw figures of few pixels, without ticks and their labels, where a test is not about them."""
     with rc_context(COARSE):
         yield
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Call a function with a new folder of a name, in one of the workers; all of them get the folder, and no test changes it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / "once" / name
+        folder.parent.mkdir(exist_ok=True)
+        complete = folder.with_suffix(".complete")
+        with FileLock(folder.with_suffix(".lock")):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
+        return folder
+
+    return make
 
 
 @dataclass(frozen=True)
@@ -220,11 +248,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(trained: Path) -> Export:
+def exported(trained: Path, once: Once) -> Export:
     """The ONNX file of the trained run, outside it, verified on its held-out images."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(trained)
-        return export("runs/coco", output=trained / "exported" / "model.onnx")
+
+    def fill(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(trained)
+            made = export("runs/coco", output=folder / "model.onnx")
+        (folder / "export.pickle").write_bytes(pickle.dumps(made))
+
+    result: Export = pickle.loads((once("exported", fill) / "export.pickle").read_bytes())
+    return result
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import read_status
 from sadcl_core.training.listeners.events import Event, MemoryRanOut
 from sadcl_core.training.recipe import TrainingRecipe
-from tests.conftest import QUICK, make_coco, run_sadcl
+from tests.conftest import QUICK, Once, make_coco, run_sadcl
 from tests.core.training.resumable import configured, differences
 from tests.core.training.resumable import start as start_training
 from tests.processes import DEADLINE, Program, end, lines, start, start_interpreter, wait_until
@@ -33,15 +33,17 @@ RUN = Path("runs/coco")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(once: Once) -> Path:
     """A folder with prepared data, and a run in it that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        ran = run_sadcl("train", "coco", *LONG, "-o", "undisturbed")
-    assert ran.exit_code == 0, ran.stderr
-    return folder
+
+    def fill(folder: Path) -> None:
+        prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            ran = run_sadcl("train", "coco", *LONG, "-o", "undisturbed")
+        assert ran.exit_code == 0, ran.stderr
+
+    return once("undisturbed", fill)
 
 
 @pytest.fixture

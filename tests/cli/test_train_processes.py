@@ -16,7 +16,7 @@ from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import read_state_card
-from tests.conftest import QUICK, make_coco, run_sadcl
+from tests.conftest import QUICK, Once, make_coco, run_sadcl
 from tests.core.training.resumable import differences, numbers
 from tests.processes import TORCHRUN, end, lines, start, start_interpreter, wait_until
 
@@ -37,15 +37,15 @@ RUN = Path("runs/coco")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(once: Once) -> Path:
     """A folder with prepared data, and a run of two processes that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
-    code, stdout, stderr = end(start_interpreter(folder, "train", "coco", *LONG, "-o", "two", program=TORCHRUN))
-    assert code == 0, stderr
-    assert stdout.count("results saved to two") == 1  # one of them writes
-    assert "2 processes" in stderr
-    return folder
+
+    def fill(folder: Path) -> None:
+        prepare("coco", data=make_coco(folder / "my-coco"), output=folder / "prepared" / "coco")
+        code, _, stderr = end(start(folder, "train", "coco", *LONG, "-o", "two", ranks=2))
+        assert code == 0, stderr
+
+    return once("two-processes", fill)
 
 
 @pytest.fixture
@@ -131,8 +131,10 @@ def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
 
 def test_weights_in_shards_come_to_the_same_and_go_on_whole(folder: Path, whole: Path) -> None:
     sharded = (*LONG, "--set", "compute.shard=true")  # its threads of autograd do not stand a fork
-    code, _, stderr = end(start_interpreter(folder, "train", "coco", *sharded, program=TORCHRUN))
+    code, stdout, stderr = end(start_interpreter(folder, "train", "coco", *sharded, program=TORCHRUN))
     assert code == 0, stderr
+    assert stdout.count("results saved to runs/coco") == 1  # one of them writes
+    assert "2 processes" in stderr
     for one, two in zip(numbers(folder / RUN), numbers(whole / "two"), strict=True):
         assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-3)
     load_model(folder / RUN / "weights" / "best.safetensors")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Once
 from tests.core.diagnosis.patches import make_patches, train_in
 
 
 @pytest.fixture(scope="session")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def healthy(once: Once) -> Path:
     """A run of one stage that learned its data; they lie beside it, in `patches`."""
-    folder = tmp_path_factory.mktemp("healthy")
-    return train_in(folder, make_patches(folder / "patches"))
+    return once("healthy", lambda folder: train_in(folder, make_patches(folder / "patches"))) / "run"

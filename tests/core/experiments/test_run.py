@@ -35,7 +35,7 @@ from sadcl_core.training.run import start_run
 from sadcl_core.training.setup import data_facts
 
 SETTINGS: Layer = {
-    "data": {"img_size": 64, "batch_size": 8, "workers": 0},
+    "data": {"img_size": 32, "batch_size": 8, "workers": 0},
     "model": {
         "backbone": "test_resnet",
         "stride": 16,

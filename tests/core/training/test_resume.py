@@ -22,7 +22,7 @@ from sadcl_core.runs.run_directory import RunDirectory, last_unfinished_run, rea
 from sadcl_core.runs.state import CARD, StateCard, read_state, read_state_card
 from sadcl_core.training.listeners.events import EpochDone, Event, PrototypesBuilt, StepDone
 from sadcl_core.training.resume import prepare_resume
-from tests.conftest import make_coco
+from tests.conftest import Once, make_coco
 from tests.core.model.heads.inputs import SMALL
 from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
 
@@ -48,11 +48,9 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture(scope="module")
-def whole(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(manifest: Manifest, once: Once) -> Path:
     """A run of two epochs in both stages that nothing disturbed."""
-    path = tmp_path_factory.mktemp("whole") / "run"
-    start(configured((2, 2)), manifest, path)
-    return path
+    return once("two-epochs", lambda folder: start(configured((2, 2)), manifest, folder / "run")) / "run"
 
 
 def stop_at(count: int, kind: type = StepDone) -> Callable[[Event], None]:
