@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -130,19 +129,3 @@ def prototype_to_sample(embeddings: Tensor, targets: Tensor, prototypes: Tensor,
                 above = above + e
         total = total - torch.log(above / below)
     return total / max(active, 1)
-
-
-def average_precision(scores: Sequence[float], targets: Sequence[int], *, interpolated: bool) -> float:
-    """For scores without ties."""
-    pairs = sorted(((s, t) for s, t in zip(scores, targets, strict=True) if t >= 0), reverse=True)
-    hits, precisions = 0, []
-    for rank, (_, target) in enumerate(pairs, start=1):
-        hits += target
-        precisions.append((hits / rank, target))
-    if hits == 0:
-        return math.nan
-    values = []
-    for place, (precision, target) in enumerate(precisions):
-        if target:
-            values.append(max(p for p, _ in precisions[place:]) if interpolated else precision)
-    return sum(values) / hits

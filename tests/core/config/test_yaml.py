@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from sadcl_core.config.json_schema import all_settings
 from sadcl_core.config.layers import Schema, load_config_file, resolve_config, settings_of
 from sadcl_core.config.methods import METHODS
-from sadcl_core.config.presets import PRESETS, configure
-from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.presets import PRESETS
 from sadcl_core.config.yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, format_yaml
 from sadcl_core.errors import UsageError
 from sadcl_core.runs.run_directory import RunDirectory
@@ -279,14 +278,3 @@ def test_what_is_quoted_is_what_would_be_read_otherwise(tmp_path: Path) -> None:
     for text in ("yes", "no", "On", "1:30", "2024-01-01"):  # text here, and something else to older readers
         assert format_yaml({"a": text}, {}) == f'a: "{text}"  # default\n'
     assert format_yaml({"a": 1e-05}, {}) == "a: 1.0e-05  # default\n"
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])
-def test_what_print_config_shows_is_the_same_run(tmp_path: Path, preset: str, method: str) -> None:
-    def run(*layers: tuple[str, Any]) -> RunConfig:
-        return configure(layers, dataset="mine", split_sizes={"train": 1}, preset=None).config
-
-    first = configure([("flag", {"method": method})], dataset="mine", split_sizes={"train": 1}, preset=preset)
-    path = written(tmp_path / "c.yaml", format_yaml(first.config.model_dump(), first.sources))
-    assert run((str(path), load_config_file(path))) == first.config

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from sadcl_core.losses import image_to_image_loss, sample_to_sample_loss
 from tests import reference
+from tests.core.losses.statements import computed_in_float32, same_with_gradients, zero_with_a_gradient
 
 
 def random_batch(seed: int, *, classes: int = 6, density: float = 0.25) -> tuple[Tensor, Tensor]:
@@ -21,16 +24,9 @@ def random_batch(seed: int, *, classes: int = 6, density: float = 0.25) -> tuple
 @pytest.mark.parametrize(("classes", "density"), [(3, 0.5), (6, 0.25), (500, 0.03)])
 def test_equals_the_formula(classes: int, density: float) -> None:
     embeddings, targets = random_batch(classes, classes=classes, density=density)
-    ours, naive = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
-    loss = image_to_image_loss(ours, targets, temperature=0.2)
-    expected = reference.image_to_image(naive, targets, temperature=0.2)
-    loss.backward()
-    expected.backward()
-    assert loss.item() > 0
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
-    assert ours.grad is not None
-    assert naive.grad is not None
-    torch.testing.assert_close(ours.grad, naive.grad, atol=1e-9, rtol=1e-6)
+    options: Any = {"targets": targets, "temperature": 0.2}
+    same_with_gradients(partial(image_to_image_loss, **options), partial(reference.image_to_image, **options), embeddings)
+    assert image_to_image_loss(embeddings, targets).item() > 0
 
 
 def test_with_one_label_an_image_it_is_the_sample_to_sample_loss() -> None:
@@ -60,22 +56,13 @@ def test_unknown_is_as_inactive() -> None:
 
 @pytest.mark.parametrize("targets", [torch.zeros(3, 4), torch.eye(3, 4), torch.ones(1, 4), torch.ones(0, 4)])
 def test_nothing_alike_is_a_zero_with_a_gradient(targets: Tensor) -> None:
-    embeddings = torch.randn(len(targets), 5, requires_grad=True)
-    loss = image_to_image_loss(embeddings, targets)
-    loss.backward()
-    assert loss.item() == 0
-    assert embeddings.grad is not None
-    assert (embeddings.grad == 0).all()
+    zero_with_a_gradient(partial(image_to_image_loss, targets=targets), len(targets), 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     embeddings, targets = random_batch(4)
-    half = embeddings.to(dtype)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = image_to_image_loss(half, targets, temperature=0.07)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(image_to_image_loss(half.double(), targets, temperature=0.07).item(), rel=1e-5)
+    computed_in_float32(partial(image_to_image_loss, targets=targets, temperature=0.07), embeddings, dtype=dtype)
 
 
 def test_refuses_what_does_not_fit() -> None:

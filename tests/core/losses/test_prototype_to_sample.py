@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sadcl_core.losses import prototype_to_sample_loss
 from tests import reference
+from tests.core.losses.statements import computed_in_float32, same_with_gradients, zero_with_a_gradient
 
 
 def random_batch(seed: int, *, classes: int, density: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,17 +22,11 @@ def random_batch(seed: int, *, classes: int, density: float = 0.3) -> tuple[Tens
 @pytest.mark.parametrize(("classes", "density"), [(3, 0.5), (20, 0.3), (500, 0.01)])
 def test_equals_the_formula(classes: int, density: float) -> None:
     embeddings, targets, prototypes = random_batch(classes, classes=classes, density=density)
-    ours = [embeddings.clone().requires_grad_(), prototypes.clone().requires_grad_()]
-    naive = [embeddings.clone().requires_grad_(), prototypes.clone().requires_grad_()]
-    loss = prototype_to_sample_loss(ours[0], targets, prototypes=ours[1], temperature=0.07)
-    expected = reference.prototype_to_sample(naive[0], targets, naive[1], temperature=0.07)
-    loss.backward()
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
-    for a, b in zip(ours, naive, strict=True):
-        assert a.grad is not None
-        assert b.grad is not None
-        torch.testing.assert_close(a.grad, b.grad, atol=1e-9, rtol=1e-6)
+    same_with_gradients(
+        lambda x, p: prototype_to_sample_loss(x, targets, p, temperature=0.07),
+        lambda x, p: reference.prototype_to_sample(x, targets, p, temperature=0.07),
+        *(embeddings, prototypes),
+    )
 
 
 @pytest.mark.parametrize(("active", "inactive"), [(1, 3), (2, 2), (4, 0)])
@@ -60,30 +55,19 @@ def test_unknown_entries_change_nothing() -> None:
 def test_inactive_labels_are_pushed_away() -> None:
     embeddings = torch.eye(2)[:, None, :].clone().requires_grad_()  # image 0 active, image 1 not
     loss = prototype_to_sample_loss(embeddings, torch.tensor([[1], [0]]), prototypes=torch.ones(1, 2))
-    loss.backward()
-    assert embeddings.grad is not None
-    prototype = torch.ones(2)
-    assert embeddings.grad[0, 0] @ prototype < 0  # descent moves the active one towards the prototype
-    assert embeddings.grad[1, 0] @ prototype > 0  # and the inactive one away from it
+    (gradient,) = torch.autograd.grad(loss, embeddings)
+    assert gradient[0].sum() < 0  # descent moves the active one towards the prototype
+    assert gradient[1].sum() > 0  # and the inactive one away from it
 
 
 def test_batch_without_a_positive_is_a_zero_with_a_gradient() -> None:
-    embeddings = torch.randn(3, 4, 5, requires_grad=True)
-    loss = prototype_to_sample_loss(embeddings, torch.zeros(3, 4), torch.randn(4, 5))
-    loss.backward()
-    assert loss.item() == 0
-    assert embeddings.grad is not None
-    assert (embeddings.grad == 0).all()
+    zero_with_a_gradient(lambda x: prototype_to_sample_loss(x, torch.zeros(3, 4), torch.randn(4, 5)), 3, 4, 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     embeddings, targets, prototypes = random_batch(3, classes=6)
-    half, centres = embeddings.to(dtype), prototypes.to(dtype)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = prototype_to_sample_loss(half, targets, centres)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(prototype_to_sample_loss(half.double(), targets, centres.double()).item(), rel=1e-4)
+    computed_in_float32(lambda x, p: prototype_to_sample_loss(x, targets, p), embeddings, prototypes, dtype=dtype, rel=1e-4)
 
 
 def test_refuses_what_does_not_fit() -> None:

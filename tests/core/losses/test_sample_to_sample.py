@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from sadcl_core.losses import sample_to_sample_loss
 from tests import reference
+from tests.core.losses.statements import computed_in_float32, same_with_gradients, zero_with_a_gradient
 
 
 def loss_of(
@@ -44,15 +47,8 @@ def random_bank(seed: int, classes: int) -> tuple[Tensor, Tensor]:
 def test_equals_the_formula(classes: int, density: float, with_bank: bool) -> None:
     embeddings, targets = random_batch(classes, classes=classes, density=density)
     bank, mask = random_bank(classes, classes) if with_bank and classes < 100 else (None, None)
-    ours, naive = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
-    loss = loss_of(ours, targets, temperature=0.2, bank=bank, bank_mask=mask)
-    expected = reference.sample_to_sample(naive, targets, temperature=0.2, bank=bank, bank_mask=mask)
-    loss.backward()
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
-    assert ours.grad is not None
-    assert naive.grad is not None
-    torch.testing.assert_close(ours.grad, naive.grad, atol=1e-9, rtol=1e-6)
+    options: Any = {"targets": targets, "temperature": 0.2, "bank": bank, "bank_mask": mask}
+    same_with_gradients(partial(loss_of, **options), partial(reference.sample_to_sample, **options), embeddings)
 
 
 @pytest.mark.parametrize("with_bank", [False, True])
@@ -88,12 +84,11 @@ def test_a_batch_in_half_precision_is_near_the_formula(dtype: torch.dtype) -> No
 def test_gradient_reaches_the_bank() -> None:
     embeddings, targets = random_batch(5, classes=4)
     bank, mask = random_bank(5, 4)
-    ours, naive = bank.clone().requires_grad_(), bank.clone().requires_grad_()
-    loss_of(embeddings, targets, bank=ours, bank_mask=mask).backward()
-    reference.sample_to_sample(embeddings, targets, temperature=0.2, bank=naive, bank_mask=mask).backward()
-    assert ours.grad is not None
-    assert naive.grad is not None
-    torch.testing.assert_close(ours.grad, naive.grad, atol=1e-9, rtol=1e-6)
+    same_with_gradients(
+        lambda x: loss_of(embeddings, targets, bank=x, bank_mask=mask),
+        lambda x: reference.sample_to_sample(embeddings, targets, temperature=0.2, bank=x, bank_mask=mask),
+        bank,
+    )
 
 
 @pytest.mark.parametrize("count", [2, 5, 9])
@@ -136,22 +131,13 @@ def test_anchor_without_positive_counts_as_zero() -> None:
 
 @pytest.mark.parametrize("targets", [torch.zeros(3, 4), torch.full((3, 4), -1), torch.eye(3, 4)[:1].expand(1, 4)])
 def test_nothing_to_compare_is_a_zero_with_a_gradient(targets: Tensor) -> None:
-    embeddings = torch.randn(len(targets), 4, 5, requires_grad=True)
-    loss = loss_of(embeddings, targets)
-    loss.backward()
-    assert loss.item() == 0
-    assert embeddings.grad is not None
-    assert (embeddings.grad == 0).all()
+    zero_with_a_gradient(partial(loss_of, targets=targets), len(targets), 4, 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     embeddings, targets = random_batch(10, classes=6)
-    half = embeddings.to(dtype)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = loss_of(half, targets, temperature=0.07)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(loss_of(half.double(), targets, temperature=0.07).item(), rel=1e-5)
+    computed_in_float32(partial(loss_of, targets=targets, temperature=0.07), embeddings, dtype=dtype)
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from sadcl_core.metrics import AveragePrecisions, average_precisions, precision_recall
-from tests import reference
 
 CONVENTIONS = ("interpolated", "non_interpolated", "eleven_point")
 
@@ -65,18 +64,6 @@ def test_non_interpolated_equals_scikit_learn(decimals: int, dtype: type) -> Non
     np.testing.assert_allclose(average_precisions(scores, targets).non_interpolated, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("interpolated", [False, True])
-def test_equals_the_formula_and_leaves_unknown_out(interpolated: bool) -> None:
-    scores, targets = random_scores(1)
-    targets[np.random.default_rng(2).random(targets.shape) < 0.2] = -1
-    expected = [
-        reference.average_precision(list(scores[:, k]), list(targets[:, k]), interpolated=interpolated)
-        for k in range(targets.shape[1])
-    ]
-    found = average_precisions(scores, targets)
-    np.testing.assert_allclose(found.interpolated if interpolated else found.non_interpolated, expected, atol=1e-12)
-
-
 @given(tied())
 def test_equals_the_definitions_in_fractions(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     scores, targets = arrays
@@ -108,13 +95,6 @@ def test_eleven_point_counts_a_recall_that_is_reached_exactly() -> None:
     targets = np.array([1] * 3 + [0] * 7 + [1] * 7)  # recall 0.3 at precision 1, then never above 10/17
     found = average_precisions(-np.arange(17.0)[:, None], targets[:, None])
     assert found.eleven_point[0] == pytest.approx((4 * 1 + 7 * 10 / 17) / 11)
-
-
-@given(tied())
-def test_interpolated_is_never_lower(arrays: tuple[np.ndarray, np.ndarray]) -> None:
-    found = average_precisions(*arrays)
-    has_value = ~np.isnan(found.interpolated)
-    assert (found.interpolated[has_value] >= found.non_interpolated[has_value] - 1e-12).all()
 
 
 def test_constant_scores_give_the_share_of_positives() -> None:

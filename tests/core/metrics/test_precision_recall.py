@@ -96,33 +96,6 @@ def test_a_threshold_means_the_same_alone_and_for_each_class(threshold: float) -
         assert precision_recall(scores, np.ones((1, 2)), threshold=given_as)["OR"] == 0
 
 
-def test_each_class_has_its_threshold() -> None:
-    counts = decision_counts([[0.5, 0.5], [0.3, 0.3]], [[1, 1], [0, 1]], threshold=[0.2, 0.4])
-    np.testing.assert_array_equal(counts.true_positives, [1, 1])
-    np.testing.assert_array_equal(counts.false_positives, [1, 0])
-    np.testing.assert_array_equal(counts.false_negatives, [0, 1])
-
-
-def test_topk_takes_exactly_k_also_of_ties() -> None:
-    values = precision_recall(np.full((1, 5), 0.9), np.ones((1, 5)), topk=2)
-    assert values["OR"] == pytest.approx(2 / 5)
-
-
-def test_unknown_entries_are_left_out() -> None:
-    scores, targets = random_scores(1)
-    unknown = np.random.default_rng(2).random(targets.shape) < 0.2
-    hidden = np.where(unknown, -1, targets)
-    values = precision_recall(scores, hidden)
-    predicted = scores > 0.5
-    assert values["OP"] == pytest.approx((predicted & (hidden == 1)).sum() / (predicted & (hidden >= 0)).sum())
-
-
-def test_unknown_labels_take_no_place_among_the_best() -> None:
-    targets = np.array([[-1, 1, 1, 1]])
-    for unknown in (0.95, 0.05):
-        assert precision_recall(np.array([[unknown, 0.8, 0.7, 0.6]]), targets, topk=3)["OR"] == 1
-
-
 def test_class_without_positive_is_left_out_of_class_means_only() -> None:
     scores = np.array([[0.9, 0.9], [0.1, 0.9]])
     targets = np.array([[1, 0], [0, 0]])
@@ -147,7 +120,5 @@ def test_refuses_thresholds_that_are_not_one_for_each_class(threshold: object) -
 
 
 def test_refuses_nan() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        precision_recall([[np.nan]], [[1]])
     with pytest.raises(ValueError, match="threshold is NaN"):
         precision_recall([[0.1]], [[1]], threshold=[np.nan])
