@@ -62,7 +62,6 @@ def pets(sadcl: Sadcl) -> Path:
 
 def test_report_and_manifest(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("prepare-data", "coco", "--data", coco)
-    assert ran.exit_code == 0
     assert "manifest saved to prepared/coco" in ran.stdout
     for words in ("split", "images per class", "zero", "10 of 10"):
         assert words in ran.stdout
@@ -86,14 +85,11 @@ def test_unknown_labels_have_their_column(sadcl: Sadcl, tmp_path: Path) -> None:
 def test_a_truncated_image_is_an_error_unless_skipped(sadcl: Sadcl, coco: Path) -> None:
     path = coco / "train2017" / "003.png"
     path.write_bytes(path.read_bytes()[:60])
-    ran = sadcl("prepare-data", "coco", "--data", coco)
-    assert ran.exit_code == 3
+    ran = sadcl("prepare-data", "coco", "--data", coco, code=3)
     assert ran.stdout == ""
     assert "1 of 36 images cannot be read" in ran.stderr
     assert "003.png" in ran.stderr
-    ran = sadcl("prepare-data", "coco", "--data", coco, "--skip-broken")
-    assert ran.exit_code == 0
-    assert "left out" in ran.stderr
+    assert "left out" in sadcl("prepare-data", "coco", "--data", coco, "--skip-broken").stderr
 
 
 def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
@@ -105,23 +101,20 @@ def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
         (("prepare-data", "coc"), 2, "Did you mean 'coco'"),
         (("prepare-data",), 2, "Missing argument"),
     ]:
-        ran = sadcl(*arguments)
-        assert ran.exit_code == code, arguments
+        ran = sadcl(*arguments, code=code)
         assert words in ran.stderr
         assert ran.stdout == ""
 
 
 def test_an_unknown_class_in_a_file(sadcl: Sadcl, tmp_path: Path) -> None:
     splits: dict[str, dict[str, list[str]]] = {"trainval": {"000001": [voc_object("unicorn")]}, "test": {"000002": []}}
-    ran = sadcl("prepare-data", "voc2007", "--data", make_voc(tmp_path / "voc", splits))
-    assert ran.exit_code == 3
+    ran = sadcl("prepare-data", "voc2007", "--data", make_voc(tmp_path / "voc", splits), code=3)
     assert "000001.xml: 'unicorn' is not one of the 20 classes" in ran.stderr
 
 
 def test_a_table_without_splits_is_found_out_divided_and_shown(sadcl: Sadcl, pets: Path) -> None:
     before = state_of(pets)
     ran = sadcl("prepare-data", "pets")
-    assert ran.exit_code == 0, ran.stderr
     lines = [line.split() for line in ran.stdout.splitlines()]
     for row in (["train", "32", "8", "1.25", "3", "of", "3"], ["val", "4", "1", "1.25", "3", "of", "3"]):
         assert row in lines
@@ -138,9 +131,7 @@ def test_a_table_without_splits_is_found_out_divided_and_shown(sadcl: Sadcl, pet
 
 @pytest.mark.parametrize("how", ["pets", "pets/labels.csv", "{}/pets", "pets/../pets"])
 def test_a_path_may_be_given_in_many_ways(sadcl: Sadcl, pets: Path, how: str) -> None:
-    ran = sadcl("prepare-data", how.format(Path.cwd()))
-    assert ran.exit_code == 0, ran.stderr
-    assert "manifest saved to prepared/pets" in ran.stdout
+    assert "manifest saved to prepared/pets" in sadcl("prepare-data", how.format(Path.cwd())).stdout
     assert len(load_manifest(Path("prepared/pets"))) == 40
 
 
@@ -155,7 +146,6 @@ def test_a_path_may_be_given_in_many_ways(sadcl: Sadcl, pets: Path, how: str) ->
 )
 def test_how_to_divide_can_be_said(sadcl: Sadcl, pets: Path, split: str, sizes: dict[str, int]) -> None:
     ran = sadcl("prepare-data", "pets", "--split", split)
-    assert ran.exit_code == 0, ran.stderr
     assert load_manifest(Path("prepared/pets")).split_sizes == sizes
     assert f"{'all images are in split ' + split if len(sizes) == 1 else 'divided by iterative stratification'}" in ran.stderr
 
@@ -163,7 +153,7 @@ def test_how_to_divide_can_be_said(sadcl: Sadcl, pets: Path, split: str, sizes: 
 def test_the_seed_decides_the_division_alone(sadcl: Sadcl, pets: Path) -> None:
     images = []
     for number, seed in enumerate(("1", "1", "2")):
-        assert sadcl("prepare-data", "pets", "--seed", seed, "-o", f"out{number}").exit_code == 0
+        sadcl("prepare-data", "pets", "--seed", seed, "-o", f"out{number}")
         images.append(load_manifest(Path(f"out{number}")).rows["image"].to_pylist())
     assert images[0] == images[1] != images[2]
 
@@ -199,7 +189,6 @@ def put_flags(text: str) -> Path:
 def test_how_labels_were_read_is_said_and_in_the_document(sadcl: Sadcl) -> None:
     table = put_flags("image,cat,dog,patient_id,note\n1,-1,7,x\n-1,1,8,y\n-1,-1,7,x\n")
     ran = sadcl("prepare-data", table)
-    assert ran.exit_code == 0
     for words in (
         "labels.csv: images in column image (its name is a usual one and it holds paths of images); classes cat, dog (",
         "a likely group in column patient_id: --group-by patient_id",
@@ -215,30 +204,28 @@ def test_how_labels_were_read_is_said_and_in_the_document(sadcl: Sadcl) -> None:
 
 def test_what_values_mean_can_be_said(sadcl: Sadcl) -> None:
     table = put_flags("image,cat,dog\n1,\n,1\n,\n")
-    ran = sadcl("prepare-data", table)
-    assert (ran.exit_code, "Say --absent blank or --unknown blank" in ran.stderr) == (3, True)
-    ran = sadcl("train", table)
-    assert (ran.exit_code, f"or --unknown blank. Give it to: sadcl prepare-data {table}." in ran.stderr) == (3, True)
-    ran = sadcl("prepare-data", table, "--absent", "blank")
-    assert ran.exit_code == 0
+    assert "Say --absent blank or --unknown blank" in sadcl("prepare-data", table, code=3).stderr
+    ran = sadcl("train", table, code=3)
+    assert f"or --unknown blank. Give it to: sadcl prepare-data {table}." in ran.stderr
+    sadcl("prepare-data", table, "--absent", "blank")
     assert load_manifest(Path("prepared/flags")).split("train").inactive_counts().all()
-    ran = sadcl("prepare-data", table, "--absent", "blank", "--delimiter", ";")
-    assert (ran.exit_code, "--delimiter has no effect, because no cell holds several labels" in ran.stderr) == (2, True)
+    ran = sadcl("prepare-data", table, "--absent", "blank", "--delimiter", ";", code=2)
+    assert "--delimiter has no effect, because no cell holds several labels" in ran.stderr
 
 
 def test_classes_may_be_given_by_name(sadcl: Sadcl) -> None:
     table = put_flags("image,cat,dog,visible\n1,0,0\n0,1,1\n")
-    ran = sadcl("prepare-data", table)
-    assert (ran.exit_code, "columns visible may be classes, or facts about the images" in ran.stderr) == (3, True)
-    assert sadcl("prepare-data", table, "--classes", "dog,cat").exit_code == 0
+    ran = sadcl("prepare-data", table, code=3)
+    assert "columns visible may be classes, or facts about the images" in ran.stderr
+    sadcl("prepare-data", table, "--classes", "dog,cat")
     assert load_manifest(Path("prepared/flags")).classes == ("dog", "cat")
 
 
 def test_labels_that_are_all_present_or_unknown_are_not_trained_on(sadcl: Sadcl) -> None:
     table = put_flags("image,cat,dog\n1,\n,1\n,\n")
-    assert sadcl("prepare-data", table, "--unknown", "blank").exit_code == 0
-    ran = sadcl("train", "prepared/flags", "--epochs", "1")
-    assert (ran.exit_code, "has no inactive label: all are active or unknown" in ran.stderr) == (3, True)
+    sadcl("prepare-data", table, "--unknown", "blank")
+    ran = sadcl("train", "prepared/flags", "--epochs", "1", code=3)
+    assert "has no inactive label: all are active or unknown" in ran.stderr
 
 
 @pytest.mark.parametrize(("difficult", "active", "unknown"), [("ignore", 10, 10), ("negative", 10, 0), ("positive", 20, 0)])
@@ -255,7 +242,6 @@ def test_compact_copies_and_label_files_and_shards(sadcl: Sadcl, pets: Path) -> 
     before = state_of(pets)
     more = ("--resize", "12", "--export", "coco", "--export", "csv", "--shards", "tar", "-o", "out", "--name", "my pets")
     ran = sadcl("prepare-data", "pets", *more)
-    assert ran.exit_code == 0, ran.stderr
     assert "my-pets: images are compact copies with a short side of 12 pixels at most" in ran.stderr
     for path in ("out/export/coco/annotations/instances_train.json", "out/export/csv/labels.csv", "out/report.png", "tar"):
         assert f"written: {path}" in ran.stderr.splitlines()
@@ -275,23 +261,21 @@ def test_compact_copies_and_label_files_and_shards(sadcl: Sadcl, pets: Path) -> 
 def test_groups_of_classes_are_data_sets_with_the_same_splits(sadcl: Sadcl, pets: Path) -> None:
     table = put_flags("image,cat,dog,cow\n1,1,0\n0,0,1\n1,1,0\n0,0,1\n")
     ran = sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5")
-    assert ran.exit_code == 0, ran.stderr
     assert "written: prepared/flags/class-groups-2" in ran.stderr.splitlines()
     whole = load_manifest(Path("prepared/flags"))
     groups = [load_manifest(path) for path in sorted(Path("prepared/flags/class-groups-2").iterdir())]
     assert [group.description.name for group in groups] == [f"flags-{kind}-{n}" for kind in ("apart", "together") for n in (1, 2)]
     assert [group.classes for group in groups[2:]] == [("cat", "dog"), ("cow",)]
     assert all(list(group.split("train")) == list(whole.split("train")) for group in groups)
-    assert sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5").exit_code == 0  # over itself
-    ran = sadcl("prepare-data", table, "--class-groups", "3")
-    assert (ran.exit_code, "give 2 groups or more, and fewer than the 3 classes" in ran.stderr) == (2, True)
+    sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5")  # over itself
+    ran = sadcl("prepare-data", table, "--class-groups", "3", code=2)
+    assert "give 2 groups or more, and fewer than the 3 classes" in ran.stderr
 
 
 def test_label_files_one_per_split(sadcl: Sadcl) -> None:
     for number, split in enumerate(("a", "b", "c")):
         put_table(Path(f"pets/{split}.csv"), range(10 * number, 10 * number + 10))
     ran = sadcl("prepare-data", "train=pets/a.csv", "valid=pets/b.csv", "mine=pets/c.csv")
-    assert ran.exit_code == 0, ran.stderr
     assert load_manifest(Path("prepared/pets")).split_sizes == {"train": 10, "val": 10, "mine": 10}
     assert "divided" not in ran.stderr
 
@@ -302,15 +286,13 @@ def test_splits_that_are_there_are_kept(sadcl: Sadcl) -> None:
     Path("pets/labels.csv").write_text(table.replace("photos/7.png,,Validation", "photos/7.png,,train"))
     ran = sadcl("prepare-data", "pets", "--json")
     assert {name: split["images"] for name, split in json.loads(ran.stdout)["splits"].items()} == {"train": 1, "val": 7}
-    again = sadcl("prepare-data", "pets", "--split", "0.8,0.2", "-o", "out")
-    assert again.exit_code == 2
+    again = sadcl("prepare-data", "pets", "--split", "0.8,0.2", "-o", "out", code=2)
     assert "pets has the splits" in again.stderr
     assert "which are kept. Leave --split out." in again.stderr
 
 
 def test_a_name_decides_the_folder(sadcl: Sadcl, pets: Path) -> None:
-    ran = sadcl("prepare-data", "pets", "--name", "animals")
-    assert "manifest saved to prepared/animals" in ran.stdout
+    assert "manifest saved to prepared/animals" in sadcl("prepare-data", "pets", "--name", "animals").stdout
     assert load_manifest(Path("prepared/animals")).description.name == "animals"
 
 
@@ -340,28 +322,24 @@ def test_the_document_says_what_was_found_and_written(sadcl: Sadcl, pets: Path) 
 
 def test_images_without_a_label_only_counted_when_decoding_is_left_out(sadcl: Sadcl, pets: Path) -> None:
     (pets / "photos" / "0.png").write_text("no image")
-    assert sadcl("prepare-data", "pets").exit_code == 3
-    ran = sadcl("prepare-data", "pets", "--fast")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("prepare-data", "pets", code=3)
+    sadcl("prepare-data", "pets", "--fast")
     assert Path("prepared/pets/report.png").is_file()
     assert json.loads(Path("prepared/pets/report.json").read_text())["images_decoded"] is False
 
 
 def test_quiet_says_nothing_but_the_result(sadcl: Sadcl, pets: Path) -> None:
     ran = sadcl("prepare-data", "pets", "-q", "--export", "csv", "--resize", "8")
-    assert ran.exit_code == 0
     assert ran.stderr == ""
     assert "manifest saved to prepared/pets" in ran.stdout
 
 
 def test_the_same_again_and_other_data_in_its_place(sadcl: Sadcl, pets: Path) -> None:
-    assert sadcl("prepare-data", "pets").exit_code == 0
-    assert sadcl("prepare-data", "pets", "--seed", "3").exit_code == 0
+    sadcl("prepare-data", "pets")
+    sadcl("prepare-data", "pets", "--seed", "3")
     put_table(Path("other/pets/labels.csv"), range(8))
     before = state_of(Path("prepared"))
-    ran = sadcl("prepare-data", "other/pets")
-    assert ran.exit_code == 2
-    assert "prepared/pets is the manifest of " in ran.stderr
+    assert "prepared/pets is the manifest of " in sadcl("prepare-data", "other/pets", code=2).stderr
     assert state_of(Path("prepared")) == before
 
 
@@ -395,8 +373,7 @@ def test_mistakes_in_paths_and_options(sadcl: Sadcl, pets: Path) -> None:
         (("train=pets/labels.csv", "training=pets/labels.csv"), 2, "Split train is given twice."),
         (("empty.csv",), 3, "empty.csv is empty."),
     ]:
-        ran = sadcl("prepare-data", *arguments)
-        assert ran.exit_code == code, (arguments, ran.stderr)
+        ran = sadcl("prepare-data", *arguments, code=code)
         assert words in ran.stderr
         assert ran.stdout == ""
         assert not Path("prepared").exists()
@@ -405,14 +382,12 @@ def test_mistakes_in_paths_and_options(sadcl: Sadcl, pets: Path) -> None:
 
 def test_images_that_are_somewhere_else(sadcl: Sadcl, pets: Path) -> None:
     os.rename("pets/photos", "elsewhere")  # noqa: PTH104 - a folder
-    ran = sadcl("prepare-data", "pets")
-    assert ran.exit_code == 3
+    ran = sadcl("prepare-data", "pets", code=3)
     assert "There are labels, but none of the 40 images" in ran.stderr
     assert "Say with --data DIR which folder holds them." in ran.stderr
     Path("photos").mkdir()
     os.rename("elsewhere", "photos/photos")  # noqa: PTH104
-    ran = sadcl("prepare-data", "pets", "--data", "photos")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("prepare-data", "pets", "--data", "photos")
 
 
 @pytest.mark.parametrize("locked", ["pets", "pets/labels.csv", "pets/photos"])
@@ -422,7 +397,7 @@ def test_what_may_not_be_read_is_a_mistake_in_the_data(sadcl: Sadcl, pets: Path,
     mode = Path(locked).stat().st_mode
     Path(locked).chmod(0)
     try:
-        ran = sadcl("prepare-data", "pets")
+        ran = sadcl("prepare-data", "pets", code=None)
     finally:
         Path(locked).chmod(mode)
     assert ran.exit_code in (2, 3), ran.stderr
@@ -434,19 +409,16 @@ def test_columns_and_rows_of_tables_can_be_said(sadcl: Sadcl, pets: Path) -> Non
     lines = ["image,caption,finding", *(f"photos/{k % 20}.png,a photo,{'cat' if k < 20 else 'dog'}" for k in range(40))]
     (pets / "labels.csv").write_text("\n".join(lines) + "\n")
     ran = sadcl("prepare-data", "pets", "--label-column", "finding", "--long", "--split", "Validation", "--json")
-    assert ran.exit_code == 0, ran.stderr
     document = json.loads(ran.stdout)
     assert document["classes"] == ["cat", "dog"]
     assert {name: split["class_counts"] for name, split in document["splits"].items()} == {"val": [20, 20]}
-    ran = sadcl("prepare-data", "pets", "--label-column", "finding", "-o", "out")
-    assert ran.exit_code == 3
+    ran = sadcl("prepare-data", "pets", "--label-column", "finding", "-o", "out", code=3)
     assert "say --long" in ran.stderr
 
 
 def test_a_spreadsheet_is_to_be_saved_as_text(sadcl: Sadcl) -> None:
     Path("labels.xlsx").write_bytes(b"PK\x03\x04")
-    ran = sadcl("prepare-data", "labels.xlsx")
-    assert ran.exit_code == 3
+    ran = sadcl("prepare-data", "labels.xlsx", code=3)
     assert "labels.xlsx is a spreadsheet. Save it as CSV." in ran.stderr
 
 
@@ -459,8 +431,7 @@ def test_a_division_outlasts_its_labels(sadcl: Sadcl, pets: Path) -> None:
     before = splits()
     text = (pets / "labels.csv").read_text()
     (pets / "labels.csv").write_text(text.replace("cat;dog", "dog"))
-    ran = sadcl("prepare-data", "pets")
-    assert "40 images stay where they were" in ran.stderr
+    assert "40 images stay where they were" in sadcl("prepare-data", "pets").stderr
     assert splits() == before
     assert "stay" not in sadcl("prepare-data", "pets", "--seed", "1").stderr
     assert splits() != before
@@ -470,7 +441,6 @@ def test_class_names_are_no_markup(sadcl: Sadcl, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text("image,labels\na.png,cat[b];dog[/x]\n")
     ran = sadcl("prepare-data", "labels.csv", "--split", "test")
-    assert ran.exit_code == 0, ran.stderr
     assert "cat[b]" in ran.stdout
     assert "dog[/x]" in ran.stdout
 

@@ -16,7 +16,7 @@ def index(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(trained)
-        assert run_sadcl("embed", "-o", folder, "--every-label", "-j", "0", "--coordinates", "tsne").exit_code == 0
+        run_sadcl("embed", "-o", folder, "--every-label", "-j", "0", "--coordinates", "tsne")
     return folder
 
 
@@ -32,7 +32,6 @@ def index(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_way_to_search(in_trained: Sadcl, index: Path, tmp_path: Path, arguments: tuple[str, ...], title: str) -> None:
     ran = in_trained("search", *arguments, "--index", index, "-n", "4", "--json", "-o", tmp_path / "sheet.png")
-    assert ran.exit_code == 0, ran.stderr
     document = json.loads(ran.stdout)
     assert document["search"] == title
     cosines = [match["cosine"] for match in document["matches"]]
@@ -74,14 +73,14 @@ def test_tables_for_people(in_trained: Sadcl, index: Path) -> None:
     ],
 )
 def test_mistakes(in_trained: Sadcl, index: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
-    ran = in_trained("search", *arguments, *(() if "--index" in arguments else ("--index", index)))
-    assert (ran.exit_code, ran.stdout) == (code, ""), ran.stderr
+    ran = in_trained("search", *arguments, *(() if "--index" in arguments else ("--index", index)), code=code)
     assert words in ran.stderr
+    assert ran.stdout == ""
 
 
 def test_an_image_is_compared_at_the_size_of_the_index(in_trained: Sadcl, tmp_path: Path) -> None:
     folder, copy = tmp_path / "index", tmp_path / "copy.png"
-    assert in_trained("embed", "-o", folder, "--img-size", "48", "-j", "0").exit_code == 0
+    in_trained("embed", "-o", folder, "--img-size", "48", "-j", "0")
     copy.write_bytes(Path(IMAGE).read_bytes())
     ran = in_trained("search", copy, "--index", folder, "-n", "1", "--no-sheet", "--json")
     (match,) = json.loads(ran.stdout)["matches"]

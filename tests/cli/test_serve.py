@@ -34,20 +34,14 @@ def test_it_answers_as_predict_does_and_ends_in_order(
 
 def test_mistakes(in_trained: Sadcl, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        ran = in_trained("serve", "--port", str(other.getsockname()[1]))
-    assert ran.exit_code == 5
+        ran = in_trained("serve", "--port", str(other.getsockname()[1]), code=5)
     assert "cannot be listened on" in ran.stderr
     for host in ("no.such.host.invalid", "::::", "x" * 300):
-        ran = in_trained("serve", "--host", host, "--port", "0")
-        assert ran.exit_code == 2, ran.stderr
+        ran = in_trained("serve", "--host", host, "--port", "0", code=2)
         assert "--host" in ran.stderr or "There is no host" in ran.stderr
-    ran = in_trained("serve", "-w", tmp_path / "none", "--port", "0")
-    assert ran.exit_code == 3
+    in_trained("serve", "-w", tmp_path / "none", "--port", "0", code=3)
 
 
 def test_mistakes_of_demo(in_trained: Sadcl, tmp_path: Path) -> None:
-    ran = in_trained("demo", "-w", tmp_path / "none", "--port", "0")
-    assert ran.exit_code == 3
-    ran = in_trained("demo", "--index", tmp_path, "--port", "0")
-    assert ran.exit_code == 3
-    assert "no embeddings" in ran.stderr
+    in_trained("demo", "-w", tmp_path / "none", "--port", "0", code=3)
+    assert "no embeddings" in in_trained("demo", "--index", tmp_path, "--port", "0", code=3).stderr

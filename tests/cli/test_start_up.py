@@ -53,6 +53,10 @@ def test_no_run_yet(tmp_path: Path) -> None:
             ("train coco", 3, "data/coco does not exist"),
             ("train digits --lr x", 2, "'--lr'"),
             ("train --resume", 3, "no run under runs/"),
+            ("eval a b c", 2, "no more than two"),
+            ("eval --calibrate precision", 2, "quote it"),
+            ("eval --calibrate f1 --report", 2, "--report does not go with"),
+            ("eval --save-scores x.foo", 2, "x.foo"),
         ],
     )
 

@@ -13,15 +13,12 @@ pytest.importorskip("optuna", reason="sadcl[sweep] is not installed")
 def test_the_best_settings_can_be_trained_with(sadcl: Sadcl, coco: Path) -> None:
     base = ("sweep", "coco", "--data", coco, *QUICK, "--method", "baseline", "--epochs", "1,0", "--cache", "f")
     ran = sadcl(*base, "--trials", "1", "--best", "1", "--seeds", "1", "--param", "lr=1e-4..1e-2")
-    assert ran.exit_code == 0, ran.stderr
     assert "the held-out images take no part" in ran.stderr
     assert "1/1 trial-0  mAP" in ran.stderr
     assert "minus" in ran.stdout
     command = ran.stdout.strip().splitlines()[-1].partition(": sadcl ")[2].split()
     assert command[:3] == ["train", "coco", "-c"]
-    printed = sadcl(*command, "--data", coco, "--print-config")
-    assert printed.exit_code == 0, printed.stderr
-    assert "once: true" in printed.stdout
+    assert "once: true" in sadcl(*command, "--data", coco, "--print-config").stdout
     assert len(json.loads(Path("runs/sweep-coco/sweep.json").read_text())["trials"]) == 1
 
 
@@ -31,6 +28,4 @@ def test_mistakes(sadcl: Sadcl, tmp_path: Path) -> None:
         (("--space", tmp_path / "none.yaml"), "none.yaml"),
         (("--seed", "3"), "--seed"),
     ):
-        ran = sadcl("sweep", "digits", *words)
-        assert ran.exit_code == 2, ran.stderr
-        assert message in ran.stderr
+        assert message in sadcl("sweep", "digits", *words, code=2).stderr

@@ -73,7 +73,7 @@ def test_model_files_explain_themselves(trained: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_run(sadcl: Sadcl, coco: Path, trained: Path) -> None:
-    assert sadcl("train", "coco", "--data", coco, *QUICK).exit_code == 0
+    sadcl("train", "coco", "--data", coco, *QUICK)
 
     def numbers(run: Path) -> list[list[str]]:
         return [row.split(",")[4:] for row in (run / "results.csv").read_text().splitlines()]
@@ -83,8 +83,7 @@ def test_the_same_seed_gives_the_same_run(sadcl: Sadcl, coco: Path, trained: Pat
 
 def test_a_configuration_file_gives_the_same_settings(sadcl: Sadcl, coco: Path, trained: Path) -> None:
     file = trained / "runs" / "coco" / "config.yaml"
-    ran = sadcl("train", "coco", "--data", coco, "--config", file, "--epochs", "1,0", "-o", "again")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("train", "coco", "--data", coco, "--config", file, "--epochs", "1,0", "-o", "again")
     first, again = (read_table(path) for path in (file, Path("again/config.yaml")))
     assert again["stages"]["classification"]["epochs"] == 1
     for values in (first, again):
@@ -117,21 +116,17 @@ def test_output_is_one_document_with_json_and_lines_without(sadcl: Sadcl, coco: 
 
 def test_baseline_has_one_stage_and_no_contrastive_terms(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "coco", "--data", coco, *QUICK, "--method", "baseline")
-    assert ran.exit_code == 0, ran.stderr
     header, *rows = Path("runs/coco/results.csv").read_text().splitlines()
     assert "sample_to_sample" not in header
     assert len(rows) == 2
     assert "stage 1/1" in ran.stderr
     assert not Path("runs/coco/prototypes.json").exists()
-    ran = sadcl("visualize", "prototypes")
-    assert ran.exit_code == 3
-    assert "has no prototypes" in ran.stderr
+    assert "has no prototypes" in sadcl("visualize", "prototypes", code=3).stderr
 
 
 def test_trains_from_a_prepared_folder(sadcl: Sadcl, coco: Path) -> None:
     sadcl("prepare-data", "coco", "--data", coco, "-o", "elsewhere")
-    ran = sadcl("train", "elsewhere", *QUICK, "--epochs", "1,0")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("train", "elsewhere", *QUICK, "--epochs", "1,0")
 
 
 def put_pets(folder: Path, *, unknown: str = "0") -> Path:
@@ -144,7 +139,6 @@ def put_pets(folder: Path, *, unknown: str = "0") -> Path:
 
 def test_a_folder_is_prepared_and_what_is_wrong_with_it_is_said(sadcl: Sadcl) -> None:
     ran = sadcl("train", put_pets(Path("sets/pets"), unknown="?"), *QUICK, "--epochs", "1,0")
-    assert ran.exit_code == 0, ran.stderr
     said = " ".join(ran.stderr.split())
     for words in (
         "data pets: manifest prepared/pets, prepared now from sets/pets",
@@ -157,7 +151,6 @@ def test_a_folder_is_prepared_and_what_is_wrong_with_it_is_said(sadcl: Sadcl) ->
     assert "images without an active label" not in said  # a note
     assert Path("prepared/pets/report.png").is_file()
     ran = sadcl("train", "pets", *QUICK, "--epochs", "1,0")  # by the name it was prepared under
-    assert ran.exit_code == 0, ran.stderr
     assert "data pets: manifest prepared/pets" in ran.stderr
     assert "report.png" not in ran.stderr
     shutil.rmtree("prepared")
@@ -171,9 +164,8 @@ def test_images_lie_where_they_were_said_to_when_the_data_were_prepared(sadcl: S
     put_pets(Path("imgs"))
     Path("lab").mkdir()
     Path("imgs/labels.csv").rename("lab/x.csv")
-    assert sadcl("prepare-data", "lab/x.csv", "--data", "imgs").exit_code == 0
+    sadcl("prepare-data", "lab/x.csv", "--data", "imgs")
     ran = sadcl("train", "lab/x.csv", *QUICK, "--epochs", "1,0")
-    assert ran.exit_code == 0, ran.stderr
     assert "data x: manifest prepared/x, prepared before" in ran.stderr
     assert json.loads(Path("runs/x/run.json").read_text())["manifest"] == str(Path("prepared/x").resolve())
 
@@ -186,8 +178,7 @@ def test_early_stop(sadcl: Sadcl, coco: Path) -> None:
 
 
 def test_divergence_names_the_term_and_keeps_the_run(sadcl: Sadcl, coco: Path) -> None:
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--lr", "1e30", "--set", "optim.warmup=0")
-    assert ran.exit_code == 4
+    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--lr", "1e30", "--set", "optim.warmup=0", code=4)
     assert "The loss term asymmetric is not a finite number" in ran.stderr
     assert json.loads(Path("runs/coco/run.json").read_text())["status"] == "diverged"
 
@@ -206,10 +197,7 @@ def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
         ((*base, "--backbone", "resnet_50"), 2, "Did you mean 'resnet50'"),
         ((*base, "--epochs", "many"), 2, "--epochs 'many'"),
         ((*base, "--epochs", "0"), 2, "No stage has an epoch"),
-        ((*base, "--set", "optim.emadecay=0.9"), 2, "Did you mean 'optim.ema_decay'"),
         ((*base, "--set", "model.heads.sarl.widht=8"), 2, "Did you mean 'model.heads.sarl.width'"),
-        ((*base, "--set", "stages.contrastive.augment=fixed-crop"), 2, "Did you mean 'fixed-crops'"),
-        ((*base, "--set", "stages.contrastive.losses.asymetric=1"), 2, "Did you mean 'stages.contrastive.losses.asymmetric'"),
         ((*base, "--config", "none.yaml"), 2, "none.yaml cannot be read"),
         ((*base, "--pretrained", "x.pth"), 2, "exclude each other"),
         ((*base, "--lr", "0"), 2, "Give a number above 0."),
@@ -218,8 +206,7 @@ def test_mistakes(sadcl: Sadcl, coco: Path) -> None:
         (("train", "coco", "--data", coco, "--backbone", "test_resnet", "--pretrained", "x.pth"), 3, "no weights file x.pth"),
         (("train", "coco", "--data", coco, "--backbone", "test_resnet", "--pretrained", "text.pth"), 3, "loaded safely"),
     ]:
-        ran = sadcl(*arguments)
-        assert ran.exit_code == code, (arguments, ran.stderr)
+        ran = sadcl(*arguments, code=code)
         assert words in ran.stderr, (arguments, ran.stderr)
         assert ran.stderr.count("Error: ") == 1
         assert "Traceback" not in ran.stderr
@@ -233,38 +220,31 @@ def test_splits_that_make_no_sense(sadcl: Sadcl, coco: Path) -> None:
         ("data.train_split=tain", "Did you mean 'train'"),
         ("data.train_split=val", "both val"),
     ]:
-        ran = sadcl(*base, "--set", assignment)
-        assert ran.exit_code == 2
-        assert words in ran.stderr
+        assert words in sadcl(*base, "--set", assignment, code=2).stderr
     path = coco / "annotations" / "instances_val2017.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "annotations": []}))
-    ran = sadcl(*base)
-    assert ran.exit_code == 3
-    assert "Split val of coco has no active label" in ran.stderr
+    assert "Split val of coco has no active label" in sadcl(*base, code=3).stderr
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_an_image_that_vanished_after_preparing(sadcl: Sadcl, coco: Path, workers: str) -> None:
     (coco / "train2017" / "005.png").unlink()
-    ran = sadcl("train", "coco", *QUICK, "-j", workers)
-    assert ran.exit_code == 3
+    ran = sadcl("train", "coco", *QUICK, "-j", workers, code=3)
     assert ran.stderr.rstrip().endswith("train2017/005.png: no such file.")
     assert "Traceback" not in ran.stderr
     assert json.loads(Path("runs/coco/run.json").read_text())["status"] == "failed"
 
 
 def test_snake_case_is_as_good_as_kebab_case(sadcl: Sadcl, coco: Path) -> None:
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, "--batch_size", "4", "--img_size", "32", "--epochs", "1,0")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("train", "coco", "--data", coco, *QUICK, "--batch_size", "4", "--img_size", "32", "--epochs", "1,0")
     config = read_table(Path("runs/coco/config.yaml"))
     assert (config["data"]["batch_size"], config["data"]["img_size"]) == (4, 32)
 
 
 def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
     ran = sadcl("train", "--list-methods")
-    assert ran.exit_code == 0
     for name, method in METHODS.items():
         assert name in ran.stdout
         assert method.head in ran.stdout
@@ -272,13 +252,11 @@ def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
     assert "1 ASL + 0.1 S2S + 0.05 P2S" in " ".join(sadcl("train", "--list-methods").stdout.split())
     assert "arXiv 2307.09715" in " ".join(ran.stdout.split())
     ran = sadcl("train", "--list-presets")
-    assert ran.exit_code == 0
     assert all(name in ran.stdout for name in PRESETS)
 
 
 def test_list_sizes_says_what_is_fetched_and_under_which_licence(sadcl: Sadcl) -> None:
     ran = sadcl("train", "--list-sizes")
-    assert ran.exit_code == 0
     words = " ".join(ran.stdout.split())
     assert "hgnetv2_b4.ssld_stage2_ft_in1k" in words
     assert "dinov3-license" in words
@@ -298,8 +276,7 @@ def test_the_licence_is_named_before_weights_are_fetched(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
-    ran = sadcl("train", "coco", "--data", coco, *flags, "--pretrained", "hub", "--device", "cpu")
-    assert ran.exit_code == 5
+    ran = sadcl("train", "coco", "--data", coco, *flags, "--pretrained", "hub", "--device", "cpu", code=5)
     before, _, after = " ".join(ran.stderr.split()).partition("Fetch model.safetensors")
     assert line in before
     assert "million parameters" in before
@@ -308,7 +285,6 @@ def test_the_licence_is_named_before_weights_are_fetched(
 
 def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "--preset", "mulcon-r101-448", "--seed", "7", "--set", "optim.patience=3", "--print-config")
-    assert ran.exit_code == 0, ran.stderr
     for line in (
         "method: mulcon  # preset mulcon-r101-448",
         "seed: 7  # flag",
@@ -326,9 +302,7 @@ def test_print_config_shows_every_value_and_its_source_and_trains_nothing(sadcl:
     assert "from scratch (images of about 64 px" in " ".join(ran.stderr.split())
     assert "head: pooled  # method baseline" in ran.stdout
     assert not Path("runs").exists()
-    ran = sadcl("train")
-    assert ran.exit_code == 2
-    assert "Name the data set" in ran.stderr
+    assert "Name the data set" in sadcl("train", code=2).stderr
 
 
 SMALL_MULCON = ("--set", "model.heads.mulcon.width=16", "--set", "model.heads.mulcon.token_width=16")
@@ -346,13 +320,11 @@ def test_every_method_trains_evaluates_and_draws(sadcl: Sadcl, coco: Path, metho
     frozen = ("--frozen", "--cache", coco.parent / "cache") if method == "linear-probe" else ()  # its weights are random here
     small = ("--img-size", "32", *SMALL_MULCON, "--epochs", "1")
     ran = sadcl("train", "coco", "--data", coco, *QUICK, *small, "--method", method, *frozen)
-    assert ran.exit_code == 0, ran.stderr
     assert f"method {method}: {METHODS[method].head} head" in ran.stderr
     stages = len(METHODS[method].stages)
     assert (f"stage {stages}/{stages} " if stages else "linear layer: L2 strength") in ran.stderr
-    assert sadcl("eval", "--limit", "4").exit_code == 0
-    ran = sadcl("visualize", "attention", next(iter((coco / "val2017").glob("*.png"))))
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("eval", "--limit", "4")
+    sadcl("visualize", "attention", next(iter((coco / "val2017").glob("*.png"))))
 
 
 def test_every_head_is_tried() -> None:
@@ -366,12 +338,11 @@ def test_images_that_the_model_before_was_trained_on_are_not_held_out(sadcl: Sad
         shutil.copy(path, held_out)
     source = trained / "runs/coco"
     arguments = ("train", "coco", "--data", folder, "--init-from", source, "--epochs", "1,0", "--device", "cpu", "-j", "0")
-    ran = sadcl(*arguments)
-    assert ran.exit_code == 3
+    ran = sadcl(*arguments, code=3)
     assert f"3 of the 12 images of split val were trained on by {source}, such as " in ran.stderr
     assert "--allow-overlap" in ran.stderr
     assert not Path("runs").exists()
-    assert sadcl(*arguments, "--allow-overlap").exit_code == 0
+    sadcl(*arguments, "--allow-overlap")
     ran = sadcl("doctor", "runs/coco", "--json", "--device", "cpu")
     finding = next(entry for entry in json.loads(ran.stdout)["checks"] if entry["name"] == "images-of-init")
     assert finding["severity"] == "serious"
@@ -383,20 +354,17 @@ def test_a_trained_run_teaches_another_one(sadcl: Sadcl, trained: Path, coco: Pa
     learn = ("--set", "stages.classification.losses.distillation=1", "--set")
     arguments = ("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0", *learn)
     ran = sadcl(*arguments, f"loss.distillation.teachers=[{teacher}]")
-    assert ran.exit_code == 0, ran.stderr
     assert f"learns the logits of {teacher}" in ran.stderr
     assert "loss 1 ASL + 1 KD" in ran.stderr
-    ran = sadcl("train", "nowhere", *learn, "loss.distillation.teachers=[runs/none]")  # before the data are looked for
-    assert (ran.exit_code, "There is no model file runs/none" in ran.stderr) == (3, True)
+    ran = sadcl("train", "nowhere", *learn, "loss.distillation.teachers=[runs/none]", code=3)  # before the data are looked for
+    assert "There is no model file runs/none" in ran.stderr
 
 
 def test_a_part_of_the_images_for_a_quick_try(sadcl: Sadcl, coco: Path) -> None:
     ran = sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0", "--limit", "18")
-    assert ran.exit_code == 0, ran.stderr
     assert json.loads(Path("runs/coco/run.json").read_text())["status"] == "finished"
     assert "12 training images" in ran.stderr or "12 images" in ran.stderr
-    ran = sadcl("train", "--resume", "runs/coco", "--epochs", "2,0")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("train", "--resume", "runs/coco", "--epochs", "2,0")
     findings = json.loads(sadcl("doctor", "runs/coco", "--json", "--device", "cpu").stdout)["checks"]
     assert next(entry for entry in findings if entry["name"] == "data-changed")["status"] == "passed"
 
@@ -410,7 +378,6 @@ def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path
         path.write_text(json.dumps(document))
     source = trained / "runs/coco"
     ran = sadcl("train", "coco", "--data", folder, "--init-from", source, "--epochs", "1,0", "--device", "cpu", "-j", "0")
-    assert ran.exit_code == 0, ran.stderr
     assert f"goes on from {source}/weights/best.safetensors: 9 of 10 classes matched" in ran.stderr
     assert "under another name: ONE from one" in ran.stderr
     assert "start at random: nought" in ran.stderr
@@ -430,27 +397,20 @@ def test_goes_on_from_a_model_with_other_class_names(sadcl: Sadcl, trained: Path
         (("--init-from", source, "--no-pretrained"), 2, "Leave out --pretrained and --no-pretrained"),
         (("--init-from", source, "--backbone", "resnet18"), 3, "has another backbone, test_resnet and not resnet18"),
     ]:
-        ran = sadcl("train", "coco", *arguments, "-o", "new")
-        assert ran.exit_code == code, ran.stderr
-        assert words in ran.stderr
+        assert words in sadcl("train", "coco", *arguments, "-o", "new", code=code).stderr
         assert not Path("new").exists()
 
 
 def test_a_configuration_that_goes_on_from_a_model_gives_the_same_run_again(sadcl: Sadcl, trained: Path, coco: Path) -> None:
     quick = ("--epochs", "1,0", "--device", "cpu", "-j", "0", "-b", "8")
-    ran = sadcl("train", "coco", "--data", coco, "--init-from", trained / "runs/coco", *quick)
-    assert ran.exit_code == 0, ran.stderr
-    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml")
-    assert ran.exit_code == 0, ran.stderr
+    sadcl("train", "coco", "--data", coco, "--init-from", trained / "runs/coco", *quick)
+    sadcl("train", "coco", "-c", "runs/coco/config.yaml")
     first, second = (load_model(Path(run, "weights/last.safetensors")) for run in ("runs/coco", "runs/coco-2"))
     theirs = second.classifier.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in first.classifier.state_dict().items())
-    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", "--print-config")
-    assert ran.exit_code == 2
+    ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", "--print-config", code=2)
     assert "Add --set model.freeze_stride=0 --set model.freeze_batchnorm=false." in ran.stderr
     free = ("--set", "model.freeze_stride=0", "--set", "model.freeze_batchnorm=false")
     ran = sadcl("train", "coco", "-c", "runs/coco/config.yaml", "--no-pretrained", *free, "--print-config")
     assert "init_from: ''  # flag" in ran.stdout
-    ran = sadcl("train", "coco", "--set", "model.class_map=map.yaml")
-    assert ran.exit_code == 2
-    assert "--init-from" in ran.stderr
+    assert "--init-from" in sadcl("train", "coco", "--set", "model.class_map=map.yaml", code=2).stderr

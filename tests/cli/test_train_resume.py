@@ -6,15 +6,13 @@ from tests.conftest import QUICK, Sadcl
 
 
 def test_a_resumed_run_shows_where_it_is(sadcl: Sadcl, coco: Path) -> None:
-    assert sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0").exit_code == 0
+    sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0")
     ran = sadcl("train", "--resume", "--epochs", "2,0")
-    assert ran.exit_code == 0, ran.stderr
     assert "resumes runs/coco at stage classification, epoch 2; with stages.classification.epochs 1 -> 2" in ran.stderr
     assert "about 10 seconds to go" in ran.stderr
     assert "  epoch   2/2" in ran.stderr
     assert ran.stdout.splitlines()[-1] == "results saved to runs/coco"
     ran = sadcl("train", "--resume", "runs/coco", "--epochs", "3,0", "--json", "-q")
-    assert ran.exit_code == 0
     assert ran.stderr == ""
     assert len(Path("runs/coco/results.csv").read_text().splitlines()) == 1 + 3
 
@@ -29,17 +27,14 @@ def test_mistakes_in_resuming(sadcl: Sadcl, coco: Path) -> None:
         (("--resume", "empty", "--exist-ok"), 2, "Leave out --exist-ok"),
         (("--resume", "empty", "--preset", "small"), 2, "Leave out --preset"),
     ]:
-        ran = sadcl("train", *arguments)
-        assert ran.exit_code == code, (arguments, ran.stderr)
+        ran = sadcl("train", *arguments, code=code)
         assert words in ran.stderr, (arguments, ran.stderr)
         assert ran.stderr.count("Error: ") == 1
-    assert sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0").exit_code == 0
+    sadcl("train", "coco", "--data", coco, *QUICK, "--epochs", "1,0")
     for more, words in [
         (("--epochs", "1"), "has come to its end"),
         (("--epochs", "2", "-b", "4"), "data.batch_size was 8 when the run was started and cannot be 4"),
         (("--epochs", "many"), "--epochs 'many'"),
         (("--epochs", "2", "--set", "optim.emadecay=1"), "optim.ema_decay"),
     ]:
-        ran = sadcl("train", "--resume", *more)
-        assert ran.exit_code == 2, ran.stderr
-        assert words in ran.stderr
+        assert words in sadcl("train", "--resume", *more, code=2).stderr
