@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 import traceback
 from types import FrameType
 from typing import Any, NoReturn
@@ -33,7 +34,7 @@ from sadcl_cli import (
     train,
     visualize,
 )
-from sadcl_cli.console import end_of_pipe, fail, finish, messages, prepare_streams, silence, verbosity
+from sadcl_cli.console import end_of_pipe, fail, messages, prepare_streams, silence, verbosity
 from sadcl_core import __version__
 from sadcl_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, MachineError, SadclError, Terminated, UsageError
 
@@ -61,7 +62,7 @@ class Commands(TyperGroup):
         """See the class."""
         try:
             result = super().invoke(ctx)
-            finish()
+            sys.stdout.flush()  # what is left of the results
             return result
         except SadclError as error:
             _show_traceback()

@@ -93,15 +93,6 @@ def prepare_streams() -> None:
         sys.stderr = _Unheard(sys.stderr.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
-def finish() -> None:
-    """Write what is left of the results.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    sys.stdout.flush()
-
-
 def silence() -> None:
     """Throw away what is still to be written to stdout, which failed, so that the interpreter does not try again."""
     with suppress(OSError, ValueError):

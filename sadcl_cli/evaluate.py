@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from sadcl_cli import options
-from sadcl_cli.console import stages, verbosity
+from sadcl_cli.console import show, stages, verbosity
 
 OBJECTIVE = "f1"
 NO_CALIBRATION = "none"
@@ -149,7 +149,7 @@ def evaluate_command(
     verbosity.quiet = verbosity.quiet or not is_main_process()
     format = "json" if json else format
     if objective == NO_CALIBRATION:
-        display.show_removed(remove_calibration(subject))
+        show(f"{remove_calibration(subject)} is as it was trained")
         return
     with stages() as progress:
         how: dict[str, Any] = {

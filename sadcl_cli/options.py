@@ -193,20 +193,12 @@ READING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def takes_flags(*, shared: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command with `**flags` an option for every row of FLAGS, before its keyword-only ones.
-
-    Args:
-        shared: only the flags that train and compare share.
-    """
+    """Give a command with `**flags` an option for every row of FLAGS, or those that train and compare share."""
     return _taking([_parameter(name, flag) for name, flag in FLAGS.items() if flag.shared or not shared])
 
 
 def takes_reading(*, but: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command with `**reading` an option for every row of READING, before its keyword-only ones.
-
-    Args:
-        but: rows that the command does not take.
-    """
+    """Give a command with `**reading` an option for every row of READING but some."""
     rows = {name: row for name, row in READING.items() if name not in but}
     return _taking(
         [

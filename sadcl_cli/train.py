@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from sadcl_cli import options
-from sadcl_cli.console import show, show_json, show_table, verbosity, warn
+from sadcl_cli.console import new_table, show, show_json, show_table, verbosity, warn
 from sadcl_core.data.formats import DATASETS
 
 LAST = Path("last")  # what --resume stands for alone
@@ -27,7 +27,6 @@ def list_methods(value: bool) -> None:
     """Show what each method is made of, and where it comes from."""
     if not value:
         return
-    from sadcl_cli.console import new_table
     from sadcl_core.config.methods import METHODS, SHORT
 
     table = new_table("method", "head", "losses, a line a stage", "what it is", "source", wrap=True)
@@ -46,7 +45,6 @@ def list_presets(value: bool) -> None:
     """Show the recipes, and for what each is."""
     if not value:
         return
-    from sadcl_cli.console import new_table
     from sadcl_core.config.presets import PRESETS
 
     table = new_table("preset", "for what", "source", wrap=True)
@@ -61,7 +59,6 @@ def list_sizes(value: bool) -> None:
     """Show the backbones of each size with the licence of their weights."""
     if not value:
         return
-    from sadcl_cli.console import new_table
     from sadcl_core.config.backbones import CANDIDATES, SIZES
 
     table = new_table("size", "backbone", "million parameters", "licence of the weights", "pixels", "for", wrap=True)

@@ -11,7 +11,6 @@ from sadcl_cli.display.prepare import reading_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rich.table import Table
 
@@ -133,11 +132,6 @@ def _cell(column: Column[Any], value: Any) -> str:
         low, high = value
         return "-" if math.isnan(low) else f"[{low:.{column.decimals}f}, {high:.{column.decimals}f}]"
     return _number(value, column.decimals)
-
-
-def show_removed(path: Path) -> None:
-    """Say that a model has no calibration any more."""
-    show(f"{path} is as it was trained")
 
 
 def show_calibration(calibration: Calibration, *, json: bool) -> None:

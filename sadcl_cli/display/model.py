@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sadcl_cli.console import one_line, say, stages
 from sadcl_cli.display.prepare import say_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sadcl_core.data.split import Split
     from sadcl_core.inference.load import Model
@@ -25,57 +25,32 @@ def open_predictor(
     labels: Sequence[str] = (),
     known: Mapping[str, int] | None = None,
     uncalibrated: bool = False,
+    load: Callable[..., Model | OnnxModel] | None = None,
     **options: Any,
 ) -> Model | OnnxModel:
-    """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before.
-
-    Args:
-        weights: a run, a model file or an ONNX file.
-        threshold: that the model will be asked for.
-        labels: the same.
-        known: labels that every image is given with.
-        uncalibrated: leave out its calibration.
-        **options: of `sadcl_core.load`.
-    """
+    """Load a model, or an exported one, and say which it is; thresholds and labels that it does not have are refused before."""
     from sadcl_core.inference import load as loading
-
-    _refuse_unknown(weights, threshold, labels, uncalibrated, options, known)
-    model = loading.load(weights, uncalibrated=uncalibrated, **options)
-    say(model_sentence(model))
-    return model.given(known) if known else model
-
-
-def open_model(weights: Path | None, *, threshold: Sequence[str] = (), labels: Sequence[str] = (), **options: Any) -> Model:
-    """Load a model with its network in torch, otherwise as `open_predictor`."""
-    from sadcl_core.inference import load as loading
-
-    _refuse_unknown(weights, threshold, labels, False, options)
-    model = loading.load_trained(weights, **options)
-    say(model_sentence(model))
-    return model
-
-
-def _refuse_unknown(
-    weights: Path | None,
-    threshold: Sequence[str],
-    labels: Sequence[str],
-    uncalibrated: bool,
-    options: Mapping[str, Any],
-    known: Mapping[str, int] | None = None,
-) -> None:
-    """Raise an error for thresholds and labels that a model does not have, before its weights are read."""
-    from sadcl_core.inference.load import find_card
     from sadcl_core.inference.thresholds import choose
     from sadcl_core.runs.card import refuse_known
 
-    if threshold or labels or known:
+    if threshold or labels or known:  # before the weights are read
         about = {name: options[name] for name in ("classes", "img_size") if name in options}
-        path, _, card = find_card(weights, uncalibrated=uncalibrated, **about)
+        path, _, card = loading.find_card(weights, uncalibrated=uncalibrated, **about)
         if known:
             refuse_known(path, card, "--known")
             card.known_labels(known)
         choose(threshold, card.classes, card.thresholds, calibrated=bool(card.temperatures))
         card.class_indices(labels)
+    model = (load or loading.load)(weights, uncalibrated=uncalibrated, **options)
+    say(model_sentence(model))
+    return model.given(known) if known else model
+
+
+def open_model(weights: Path | None, **options: Any) -> Model:
+    """Load a model with its network in torch, otherwise as `open_predictor`."""
+    from sadcl_core.inference.load import load_trained
+
+    return cast("Model", open_predictor(weights, load=load_trained, **options))
 
 
 def open_model_and_split(

@@ -139,11 +139,7 @@ class _Choices:
 
 
 def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
-    """Return the recipe for these facts.
-
-    Args:
-        facts: see `Facts`.
-        given: dotted keys and valid values of the user: settings that depend on them follow.
+    """Return the recipe for these facts; settings that depend on the user's, dotted keys with valid values, follow them.
 
     Example:
         >>> recipe = choose(Facts(images=942, classes=20, short_side=216, pretrained=True))

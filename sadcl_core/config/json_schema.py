@@ -53,9 +53,6 @@ def check_settings(layers: Sequence[tuple[str, Layer]]) -> None:
 
     The options of heads are looked up, which imports torch, only when a layer names one and all else is right.
 
-    Args:
-        layers: (source, nested values), weakest first.
-
     Raises:
         UsageError: a setting does not exist or a value is out of bounds; names the first mistake and the number of the others.
 

@@ -69,7 +69,7 @@ def _shared_recipe(*, img_size: int, batch_size: int, optim: Layer, stage: Layer
         "model": {"backbone": "resnet101.tv_in1k", "stride": 32, "pretrained": True, **NOTHING_FROZEN["model"]},
         "loss": {"asymmetric": asymmetric or {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0}},
         "optim": {"warmup": 0.0, "ema_decay": 0.0, "decayed": "all", "patience": stage["epochs"], **optim},
-        "stages": dict.fromkeys(("classification", "contrastive"), stage),
+        "stages": _stages(**stage),
     }
 
 
@@ -217,10 +217,7 @@ PRESETS: dict[str, Preset] = {
             },
         },
         # one linear layer learns well at five times the rate of a transformer
-        heads={
-            head: {"stages": {"classification": {"classifier_lr_scale": 5.0}, "contrastive": {"classifier_lr_scale": 5.0}}}
-            for head in ("pooled", "csra")
-        },
+        heads={head: {"stages": _stages(classifier_lr_scale=5.0)} for head in ("pooled", "csra")},
     ),
     "digits": Preset(
         "the built-in scenes of handwritten digits from scratch, as in docs/results/ablation.md",

@@ -83,9 +83,7 @@ def parse_yaml(text: str, *, only_text: bool = False, max_values: int = MAX_VALU
 def format_yaml(values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
     """Return nested values as YAML, each on a line with `# comment` at its end; `read_table` reads exactly the same values.
 
-    Args:
-        values: tables of values that JSON has.
-        comments: by dotted key; `default` where there is none.
+    Values are those that JSON has; the comments are by dotted key, `default` where there is none.
 
     Example:
         >>> print(format_yaml({"data": {"img_size": 64, "train_split": "2007"}}, {"data.img_size": "flag"}))

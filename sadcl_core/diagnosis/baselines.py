@@ -34,12 +34,7 @@ class Baselines:
 
 
 def baselines(options: AsymmetricOptions, active: Counts, inactive: Counts) -> Baselines:
-    """Return the losses from counts of labels.
-
-    Args:
-        options: of the classification loss.
-        active: (K,) images in which each class is active.
-        inactive: (K,) images in which it is inactive; unknown ones count in neither.
+    """Return the losses from the numbers (K,) of images in which each class is active and inactive; unknown ones are in neither.
 
     Raises:
         ValueError: no label is known.

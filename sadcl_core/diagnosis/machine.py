@@ -20,6 +20,7 @@ from typing import Any
 
 from sadcl_core import __version__
 from sadcl_core.runtime.device import system_memory
+from sadcl_core.runtime.threads import count_processors
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "scipy", "pyarrow", "pillow", "pydantic", "safetensors")
 IMPORTED = ("torch", "torchvision", "timm", "numpy", "pyarrow", "PIL", "pydantic", "safetensors")
@@ -62,11 +63,9 @@ class Resources:
 
 
 def inspect_machine(folder: Path | None = None, *, hub: bool = True) -> Machine:
-    """Return all that can be known of this machine within a few seconds.
+    """Return all that can be known of this machine within a few seconds, for work in a folder, by default the current one.
 
-    Args:
-        folder: where work is to be done; the current one by default.
-        hub: also try to reach the Hugging Face hub, which takes `HUB_SECONDS` at most.
+    To reach the Hugging Face hub takes `HUB_SECONDS` at most.
 
     Example:
         >>> machine = inspect_machine(hub=False)
@@ -121,13 +120,7 @@ def import_error(name: str) -> str:
 
 
 def read_resources(folder: Path, *, shared: Path = Path("/dev/shm"), control_group: Path = Path("/sys/fs/cgroup")) -> Resources:
-    """Return what there is of memory and disk.
-
-    Args:
-        folder: whose disk is looked at.
-        shared: where shared memory lies.
-        control_group: says how much memory a container may take.
-    """
+    """Return what there is of memory, of shared memory, and of the disk of a folder; a control group may limit the memory."""
     free, total = system_memory(control_group)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -135,7 +128,7 @@ def read_resources(folder: Path, *, shared: Path = Path("/dev/shm"), control_gro
     except OSError:
         writable = False
     return Resources(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=count_processors(),
         memory_free=free / GIB,
         memory_total=total / GIB,
         disk_free=shutil.disk_usage(folder).free / GIB if folder.is_dir() else None,
@@ -210,11 +203,8 @@ def inspect_torch(proc: Path = Path("/proc")) -> tuple[dict[str, Any], list[Mach
 def fitting_torch(build: str, usable: bool, proc: Path, amd: Path = Path("/dev/kfd")) -> tuple[str, MachineWarning | None]:
     """Return which torch fits this machine, beside the one it has, and a warning where a GPU lies idle.
 
-    Args:
-        build: of torch, such as `for CUDA 13.2`; empty: for the CPU alone.
-        usable: torch sees a GPU.
-        proc: describes the driver of an NVIDIA GPU.
-        amd: is there with the driver of an AMD GPU.
+    `build` is of torch, such as `for CUDA 13.2`, or empty for the CPU alone; `usable`: it sees a GPU. `proc` describes the driver
+    of an NVIDIA GPU, and `amd` is there with that of an AMD GPU.
 
     Example:
         >>> fitting_torch("", False, Path("no-driver"), Path("no-driver"))

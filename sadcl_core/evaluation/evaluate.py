@@ -211,16 +211,10 @@ def measure(
     resamples: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Compute every number of a scored split, for a file in a folder.
+    """Compute every number of a scored split, for a file in a folder, which decides whether its name has to name the run.
 
-    Args:
-        scored: what is evaluated.
-        folder: where the result will be saved; decides whether its name has to name the run.
-        limits: the requested thresholds; None takes 0.5 on the scores as trained for the rows, as in the published tables, and,
-            where the model has thresholds of its own, these for the classes and for a row beside the others.
-        topk: each gives a row of the seven values.
-        resamples: of the images, for the intervals; 0 for none.
-        progress: called with how many resamples are done, of how many.
+    Without requested thresholds 0.5 is taken on the scores as trained for the rows, as in the published tables, and, where the
+    model has thresholds of its own, these for the classes and for a row beside the others; the rest is as of `evaluate_scores`.
 
     Raises:
         ValueError: a score is NaN.

@@ -13,13 +13,7 @@ COLUMNS = ("image", "label", "kind", "score", "margin", "similarity", "suspicion
 
 
 def write_suspects(path: Path, suspects: Sequence[SuspectedError], images: Sequence[str], classes: Sequence[str]) -> None:
-    """Write a table as CSV, a row per suspected label; the first rank is 1.
-
-    Args:
-        path: the file.
-        suspects: the most suspicious first.
-        images: N names; a split is such a sequence.
-        classes: K names.
+    """Write a table as CSV, a row per suspected label, the most suspicious first; the first rank is 1. A split has image names.
 
     Raises:
         UsageError: the place cannot be written to.

@@ -36,11 +36,9 @@ class LocalisationObserver:
     needs_attention = True
 
     def __init__(self, split: Split, *, tolerance: float = 0.0) -> None:
-        """Prepare for a split.
+        """Prepare for a split that is scored, not one that `cannot_be_localised`.
 
-        Args:
-            split: that is scored; not one that `cannot_be_localised`.
-            tolerance: pixels of the image that a point may lie beside a box and still hit it; 15 in Zhang et al.
+        A point may lie `tolerance` pixels of the image beside a box and still hit it; 15 in Zhang et al.
         """
         self.split = split
         self.tolerance = tolerance
@@ -119,10 +117,7 @@ def cannot_be_localised(split: Split) -> str:
 def upright_corners(box: Box, size: tuple[int, int], turned: int) -> tuple[float, float, float, float]:
     """Return left, top, right and bottom of a box as shares of the sides of the upright image.
 
-    Args:
-        box: in pixels of the image as stored.
-        size: width and height of that.
-        turned: its EXIF orientation, 1 to 8.
+    The box is in pixels of the image as stored, which has a size (width, height) and `turned`, its EXIF orientation from 1 to 8.
     """
     width, height = size
     shares = Box(box.label, box.x / width, box.y / height, box.width / width, box.height / height)

@@ -50,12 +50,9 @@ class RowsWithOurs:
 
 
 def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOurs:
-    """Return an evaluation as a row in the columns of a table, beside its rows where that is requested.
+    """Return an evaluation as a row beside those of `paper` or of a CSV file.
 
-    Args:
-        result: an evaluation.
-        against: `paper`, or a CSV file; None gives our row alone, in the columns of the printed table of these classes, or of
-            COCO's.
+    With None it is our row alone, in the columns of the printed table of these classes, or of COCO's.
 
     Raises:
         UsageError: there is no printed table of these classes, but one is requested.
@@ -88,11 +85,7 @@ def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOu
 
 
 def find_table(against: str | None, classes: Sequence[str]) -> published.Table | None:
-    """Return a person's own table, or the printed one of these classes.
-
-    Args:
-        against: a CSV file, or `paper`; None takes the printed table if there is one.
-        classes: of the data.
+    """Return a person's own table from a CSV file, or the printed one of these classes; with None if there is one.
 
     Raises:
         UsageError: there is no printed table of these classes, but one is requested.
@@ -140,11 +133,7 @@ def set_beside(ours: published.Row, table: published.Table) -> RowsWithOurs:
     """Return a table's rows and ours, with the difference to each: like for like, as far as it is known what a row reports.
 
     Our interpolated mAP is compared with an interpolated one and our non-interpolated with such, our macro-F1 with a CF1
-    that is macro. Where nobody knows, our row's own figure is taken.
-
-    Args:
-        ours: from `row_of` with the same table.
-        table: printed, or a person's own.
+    that is macro. Where nobody knows, our row's own figure is taken. `ours` is from `row_of` with the same table.
     """
     compared = [name for name in COMPARED if name in table.columns]
     rows = [
@@ -186,15 +175,10 @@ def _by_convention(table: published.Table, column: str, convention: Callable[[pu
 
 
 def render(rows: Sequence[published.Row], columns: Sequence[str], format: Format) -> str:  # noqa: A002 - as the option is called
-    """Return rows as text: figures with one decimal, sizes without, differences with their sign, blanks for None.
+    """Return columns of rows as text: figures with one decimal, sizes without, differences with their sign, blanks for None.
 
-    Args:
-        rows: cells by column; others than `columns` are left out.
-        columns: in their order.
-        format: `csv` has a header and can be put below the tables of `sadcl_core/evaluation/published`; `latex` is a `tabular`.
-
-    Returns:
-        Lines that each end with a line feed.
+    `csv` has a header and can be put below the tables of `sadcl_core/evaluation/published`; `latex` is a `tabular`. Every line
+    ends with a line feed.
 
     Example:
         >>> print(render([{"method": "ours", "mAP": 85.64}], ["method", "mAP"], "md"), end="")

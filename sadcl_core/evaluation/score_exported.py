@@ -19,14 +19,7 @@ from sadcl_core.runtime.progress import Progress
 def score_exported(
     model: OnnxModel, split: Split, *, workers: int | None = None, limit: int | None = None, progress: Progress | None = None
 ) -> ScoredSplit:
-    """Return the scores of an exported model on a split; where images have boxes, its attention is compared with them.
-
-    Args:
-        model: from `sadcl_core.load`.
-        split: with the classes in the model's order.
-        workers: threads that read images.
-        limit: only the first images.
-        progress: called with how many images are scored, of how many.
+    """Return the scores of an exported model on a split; arguments and attention as of `score_split`.
 
     Raises:
         DataError: an image cannot be read.

@@ -31,15 +31,8 @@ def score_split(
     Where images have boxes, the attention is compared with them. A run with a frozen backbone whose features of the split are
     still there reads them instead of the images.
 
-    Args:
-        model: from `sadcl_core.load`.
-        split: with the classes in the model's order.
-        batch_size: images at a time.
-        workers: processes that read images.
-        limit: only the first images.
-        similarity: compare the label features with the prototypes, if the model has any.
-        known_share: of the labels of each image that are given with it, and left out of the targets.
-        progress: called with how many images are scored, of how many.
+    The split has the classes in the model's order. With `similarity` the label features are compared with the prototypes, if the
+    model has any; `known_share` of the labels of each image are given with it, and left out of the targets.
 
     Raises:
         DataError: an image cannot be read.

@@ -29,14 +29,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, in points, with its interval at 95 %.
-
-    Attributes:
-        first: percent.
-        second: percent.
-        low: end of the interval of the difference; NaN where there are too few images for one.
-        high: the other end.
-    """
+    """Second minus first, both in percent, with the interval of the difference at 95 %; NaN where there are too few images."""
 
     first: float
     second: float
@@ -165,13 +158,7 @@ def compare_models(
 def compare_scored(
     first: ScoredSplit, second: ScoredSplit, *, resamples: int, progress: Progress | None = None
 ) -> PairedComparison:
-    """Compare two scored splits; the second is put into the order of the first.
-
-    Args:
-        first: what is compared with.
-        second: what is compared.
-        resamples: of the images, at least 1.
-        progress: called with how many resamples are done, of how many.
+    """Compare the second of two scored splits with the first, in whose order it is put; `resamples` are at least 1.
 
     Raises:
         DataError: they have other classes, other images or other labels, or no label is active.

@@ -31,13 +31,9 @@ class Shares:
 def shares(
     targets: Tensor, logits: Tensor, active_weights: Tensor | None = None, inactive_weights: Tensor | None = None
 ) -> Shares:
-    """Return what the entries of targets (B, K) count, in the type of `logits`, which have the same shape.
+    """Return what the entries of targets (B, K), in [0, 1] or -1 for unknown, count, in the type of `logits` (B, K).
 
-    Args:
-        targets: (B, K) in [0, 1], or -1 for unknown; of any type.
-        logits: (B, K) of a floating type.
-        active_weights: (K,), >= 0, factor of a class as an active label; None: 1.
-        inactive_weights: (K,), >= 0, factor of it as an inactive label; None: 1.
+    The weights (K,), >= 0, are the factor of a class as an active and as an inactive label; None: 1.
 
     Raises:
         ValueError: the shapes differ.
@@ -60,16 +56,9 @@ def shares(
 
 
 def mean_of_entries(as_active: Tensor, as_inactive: Tensor, share: Shares, known: int | Tensor | None = None) -> Tensor:
-    """Return the mean cost of the known entries.
+    """Return the mean cost of the known entries, a scalar, from the costs (B, K) of each as an active and as an inactive one.
 
-    Args:
-        as_active: (B, K), cost of an entry that is active.
-        as_inactive: (B, K), cost of one that is inactive.
-        share: what each entry counts.
-        known: what the sum is divided by instead of the number of known entries here.
-
-    Returns:
-        A scalar, 0 when every entry is unknown.
+    `known` is what the sum is divided by instead of the number of known entries here. 0 when every entry is unknown.
 
     Example:
         >>> targets = torch.tensor([[1.0, 0.5, -1.0]])

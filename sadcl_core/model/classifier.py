@@ -119,13 +119,7 @@ class Classifier(nn.Module):
         """Give a head that is built on facts about the labels those of the training split; others are left as they are.
 
         To be called once, on new weights or after a transfer, and before the weights are copied. A model file needs no data.
-
-        Args:
-            train_split: whose labels are counted.
-            words: source of the word vectors, see `sadcl_core.model.word_vectors.word_vectors`.
-
-        Returns:
-            The classes whose names have no vector in that source.
+        Returned are the classes whose names have no vector in `words`, see `sadcl_core.model.word_vectors.word_vectors`.
 
         Raises:
             DataError: the word vectors cannot be read.
@@ -148,12 +142,9 @@ class Classifier(nn.Module):
     def classify(
         self, maps: tuple[Tensor, ...], *, need_attention: bool = False, known: Tensor | None = None
     ) -> ClassifierOutput:
-        """Return the result for the feature maps of B images, see `features`.
+        """Return the result for the feature maps of B images (B, D_i, h_i, w_i), shallow to deep, see `features`.
 
-        Args:
-            maps: (B, D_i, h_i, w_i), shallow to deep.
-            need_attention: return the attention as well.
-            known: (B, K), labels that are given: 1 active, 0 inactive, -1 unknown.
+        `known` (B, K) are labels that are given: 1 active, 0 inactive, -1 unknown.
 
         Raises:
             UsageError: labels are given to a head that cannot use them.

@@ -34,13 +34,9 @@ def conditional_probabilities(facts: LabelFacts) -> Tensor:
 def reweighted_adjacency(conditional: Tensor, *, threshold: float = 0.4, share: float = 0.2) -> Tensor:
     """Return the graph of ML-GCN (Chen et al., CVPR 2019), normalised and transposed: class j hears the classes that imply it.
 
-    B is 1 where P(j | i) is at least the threshold; off the diagonal A = share * B over the sum of its column, which is what the
-    authors' page corrects Eq. 8 to, on it 1 - share; the result is D A^T D with D the rows of A summed, to the power -1/2.
-
-    Args:
-        conditional: (K, K), P(j | i).
-        threshold: tau.
-        share: p.
+    B is 1 where P(j | i), (K, K), is at least the threshold, tau; off the diagonal A = share * B over the sum of its column,
+    which is what the authors' page corrects Eq. 8 to, on it 1 - share, p; the result is D A^T D with D the rows of A summed, to
+    the power -1/2.
 
     Example:
         >>> reweighted_adjacency(torch.tensor([[0.0, 0.5], [0.3, 0.0]]))  # class 1 hears class 0

@@ -34,13 +34,8 @@ def reveal(targets: Tensor, *, share: float, generator: torch.Generator | None =
 def reveal_of_images(targets: Tensor, indices: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
     """Reveal the same share of the labels of every image, as C-Tran is tested; which, depends on the image's number alone.
 
-    Args:
-        targets: (B, K) of 1 active, 0 inactive, -1 unknown.
-        indices: (B,), numbers of the images in their split.
-        share: of the labels of an image that are not unknown, rounded down.
-
-    Returns:
-        As `reveal`.
+    The numbers (B,) are those in the split; the share is that of the labels that are not unknown, rounded down. Returns what
+    `reveal` does.
 
     Example:
         >>> known, targets = reveal_of_images(torch.tensor([[1, 0, -1, 0, 0]]), torch.tensor([7]), share=0.5)

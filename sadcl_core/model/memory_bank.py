@@ -115,16 +115,9 @@ class BatchBank(MemoryBank):
 
 @torch.no_grad()
 def confident(label_features: Tensor, targets: Tensor, scores: Tensor, *, min_score: float) -> tuple[Tensor, Tensor]:
-    """Return the features of active labels that are scored above `min_score`.
+    """Return the features of active labels that are scored above `min_score`: (n, D), and the image and class of each (n, 2).
 
-    Args:
-        label_features: (B, K, D).
-        targets: (B, K) with 1, 0 or -1 for unknown.
-        scores: (B, K) in 0..1.
-        min_score: in 0..1.
-
-    Returns:
-        Features (n, D), detached, and the image and class of each (n, 2).
+    They are taken, detached, of features (B, K, D) by targets (B, K) and scores (B, K) in 0..1.
 
     Example:
         >>> targets, scores = torch.tensor([[1, 0], [1, -1]]), torch.tensor([[0.9, 0.9], [0.6, 0.9]])

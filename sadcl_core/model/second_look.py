@@ -19,11 +19,7 @@ BRANCH = "second_look"  # of `HeadOutput.auxiliary`
 
 
 def regions(attention: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return where maps are large, as (N, 4): top, bottom, left and right, from -1 to 1.
-
-    Args:
-        attention: (N, h, w).
-        size: (H, W) of the image, to which maps are enlarged.
+    """Return where maps (N, h, w), enlarged to (H, W), are large, as (N, 4): top, bottom, left and right, from -1 to 1.
 
     Example:
         >>> attention = torch.zeros(1, 4, 4)
@@ -51,14 +47,7 @@ def _run(profile: Tensor) -> Tensor:
 
 
 def cut(images: Tensor, windows: Tensor) -> Tensor:
-    """Return windows of images, enlarged to the size of the images.
-
-    Args:
-        images: (B, C, H, W).
-        windows: (B, n, 4), see `regions`.
-
-    Returns:
-        (B * n, C, H, W), bilinear.
+    """Return windows (B, n, 4), see `regions`, of images (B, C, H, W), bilinearly enlarged to their size: (B * n, C, H, W).
 
     Example:
         >>> image = torch.arange(16.0).view(1, 1, 4, 4)

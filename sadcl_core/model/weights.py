@@ -109,9 +109,7 @@ def load_file(backbone: Backbone, path: Path) -> LoadedWeights:
 def read_tensors(path: Path, *, ema: bool = False) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors or .pth file by their names; nothing that is pickled is run.
 
-    Args:
-        path: of the file.
-        ema: take the averaged weights where the file has both.
+    `ema`: take the averaged weights where the file has both.
 
     Raises:
         DataError: the file is missing, or holds no weights that can be loaded safely.

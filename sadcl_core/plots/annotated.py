@@ -21,12 +21,7 @@ _open_font = cache(ImageFont.truetype)  # of a file and a size
 
 
 def annotate(photo: Image.Image, labels: Sequence[tuple[str, float]], attention: npt.NDArray[np.float32]) -> Image.Image:
-    """Return a picture of a photo with its labels.
-
-    Args:
-        photo: RGB.
-        labels: n pairs of name and score in 0..1, the most probable first.
-        attention: (n, h, w) of the labels, of any scale.
+    """Return an RGB photo with n labels (name, score in 0..1), the most probable first, and attention (n, h, w) of any scale.
 
     Example:
         >>> annotate(Image.new("RGB", (300, 200)), [("cat", 0.9)], np.eye(7, dtype=np.float32)[None]).width

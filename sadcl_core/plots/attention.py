@@ -25,14 +25,9 @@ SIDE = 800  # pixels of a panel's longer side, at most
 def plot_attention(
     image: Image.Image, labels: Sequence[tuple[str, float, npt.NDArray[np.float32]]], path: Path, *, title: str, note: str = ""
 ) -> Path:
-    """Draw an image and one overlay per label, in rows of the same length, of four panels at most.
+    """Draw an RGB image and one overlay per label (name, score in 0..1, attention (h, w) of any scale), four panels in a row.
 
-    Args:
-        image: RGB.
-        labels: name, score in 0..1 and attention (h, w), of any scale, of each label.
-        path: of the figure.
-        title: above the image, such as its name.
-        note: under all panels, such as the threshold of the labels.
+    The title is above the image, such as its name; the note under all panels, such as the threshold of the labels.
     """
     photo = image.copy()
     photo.thumbnail((SIDE, SIDE))

@@ -25,9 +25,7 @@ Shares = npt.NDArray[np.float64]
 def plot_co_occurrence(split: Split, path: Path) -> Path:
     """Draw a matrix of the labels of a split, those of one superclass together and the frequent ones first.
 
-    Args:
-        split: of images with labels; where a label is unknown the image does not count.
-        path: of the figure.
+    Where a label is unknown the image does not count.
     """
     counts = label_statistics(split)
     description = split.manifest.description
@@ -46,13 +44,9 @@ def plot_co_occurrence(split: Split, path: Path) -> Path:
 
 
 def supported(active: npt.NDArray[np.int64], most: int) -> tuple[list[int], str]:
-    r"""Return the most frequent classes, and words on those left out for too few images or for too many classes.
+    r"""Return the most frequent classes by their images (K,), and words on those left out for too few images or too many classes.
 
     Where fewer than two classes have enough images, all are returned.
-
-    Args:
-        active: (K,) images of each class.
-        most: classes to return.
 
     Example:
         >>> supported(np.array([3, 40, 20, 30]), 2)
@@ -68,14 +62,9 @@ def supported(active: npt.NDArray[np.int64], most: int) -> tuple[list[int], str]
 
 
 def draw_shares(axes: Axes, shares: Shares, active: npt.NDArray[np.int64], classes: Sequence[str], *, size: float = 0) -> None:
-    """Draw a matrix of classes: a cell without an image is white, the diagonal is grey.
+    """Draw shares (K, K) in 0..1 of classes with `active` (K,) images: a cell without an image is white, the diagonal is grey.
 
-    Args:
-        axes: to draw in; its title is left to the caller.
-        shares: (K, K) in 0..1.
-        active: (K,) images of each class.
-        classes: K names.
-        size: of the letters, in points; 0 chooses.
+    The title is left to the caller; `size` is of the letters, in points, and 0 chooses.
     """
     shown = 100 * shares
     np.fill_diagonal(shown, np.nan)

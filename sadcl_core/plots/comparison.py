@@ -20,11 +20,7 @@ NEAR = 3.0  # points of mAP below the best mean within which a method is shown e
 def plot_comparison(values: Mapping[str, Sequence[float]], seeds: Sequence[int], path: Path, *, title: str) -> Path:
     """Draw the mAP of every run; methods close to the best once more, enlarged, when others are far below.
 
-    Args:
-        values: of each method, one number per seed, percent; NaN where there is none.
-        seeds: their names.
-        path: of the PNG.
-        title: above the figure.
+    The values of a method are one number per seed, in percent; NaN where there is none.
     """
     table = np.array(list(values.values()), dtype=float)  # (methods, seeds)
     means = np.ma.masked_invalid(table).mean(axis=1).filled(np.nan)  # over the seeds that have a number

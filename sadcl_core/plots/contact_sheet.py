@@ -28,14 +28,7 @@ class Tile:
 
 
 def plot_contact_sheet(tiles: Sequence[Tile], path: Path, *, title: str, columns: int = COLUMNS) -> Path:
-    """Draw tiles, row by row.
-
-    Args:
-        tiles: at least one; larger pictures are made smaller.
-        path: of the figure.
-        title: above them.
-        columns: tiles of a row, at most.
-    """
+    """Draw one tile or more, row by row; larger pictures are made smaller."""
     columns = min(columns, len(tiles))
     high = sum(1.65 * tall + 0.15 * lines + 0.12 for tall, lines in _rows(tiles, columns))
     figure = Figure(figsize=(max(1.75 * columns, 4), high + 0.4), layout="constrained")
@@ -45,14 +38,7 @@ def plot_contact_sheet(tiles: Sequence[Tile], path: Path, *, title: str, columns
 
 
 def draw_tiles(figure: Figure | SubFigure, tiles: Sequence[Tile], *, columns: int, size: float = 7) -> None:
-    """Draw tiles in rows, each as high as its highest picture, with the pictures standing on their lines.
-
-    Args:
-        figure: of nothing else.
-        tiles: at least one.
-        columns: tiles of a row.
-        size: of the letters, in points.
-    """
+    """Draw tiles in rows, each as high as its highest picture, with the pictures standing on their lines; size in points."""
     heights = _rows(tiles, columns)
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=[tall for tall, _ in heights])
     for axes in grid.flat[len(tiles) :]:

@@ -35,14 +35,8 @@ Points = Sequence[tuple[float, float]]
 def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Draw the rows of a results.csv, a mark an epoch, joined across the stages; single steps are a thin line behind.
 
-    The mark of a loss is the mean of an epoch and lies in its middle; that of a learning rate is its last and lies at its end.
-
-    Args:
-        rows: at least one; an empty cell is a term that the stage does not use.
-        path: of the figure.
-        title: above all.
-        split: on which the mAP was measured.
-        steps: lines of a metrics.jsonl; those of stages without a row are left out.
+    The mark of a loss is the mean of an epoch and lies in its middle; that of a learning rate is its last and lies at its end. An
+    empty cell is a term that the stage does not use; `steps` are lines of a metrics.jsonl, and `split` is where the mAP is from.
     """
     losses = [name for name in rows[0] if name not in NOT_LOSSES and any(row.get(name) for row in rows)]
     maps = {name: label for name, label in MAPS.items() if name in rows[0]}

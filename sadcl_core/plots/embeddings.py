@@ -29,14 +29,7 @@ class FeatureMap:
 
 
 def plot_embeddings(maps: Sequence[Sequence[FeatureMap]], classes: Sequence[str], path: Path, *, title: str) -> Path:
-    """Draw maps in rows and columns; with many classes the rarer ones are grey.
-
-    Args:
-        maps: rows of maps, all of the same classes.
-        classes: K names.
-        path: of the figure.
-        title: above all.
-    """
+    """Draw rows of maps, all of the same classes; with many classes the rarer ones are grey."""
     everything = np.concatenate([one.labels for row in maps for one in row])
     present, counts = np.unique(everything, return_counts=True)
     frequent = [int(k) for k in present[np.argsort(-counts, kind="stable")][:MOST_CLASSES]]

@@ -24,17 +24,9 @@ LEADER = 7  # distance from which on a line joins a name and its point
 
 
 def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str], *, size: float, mark: float = 10) -> int:
-    """Write the name of each point as near to it as there is room, within the axes; the figure's layout is settled before.
+    """Write the names of points (n, 2), in the units of the axes, as near to them as there is room; return how many found none.
 
-    Args:
-        axes: with all marks drawn and its limits set.
-        points: (n, 2) in the units of the axes.
-        names: n.
-        size: of the letters, in points.
-        mark: width of a point's mark, in points.
-
-    Returns:
-        How many names found no room and are not drawn.
+    All marks, `mark` points wide, are drawn and the limits set before; here the figure's layout is settled. `size` is in points.
     """
     figure = cast("Figure", axes.get_figure(root=True))
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]

@@ -13,13 +13,9 @@ GREY = 0.65  # of the photo's colours that is taken away, so that those of the m
 
 
 def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Image.Image:
-    """Lay a map over a photo: the higher the weight, the lighter the colour and the less of the photo is seen.
+    """Lay a map (h, w) of any scale over a photo: the higher the weight, the lighter the colour, the less of the photo is seen.
 
-    Weights up to the mean of the map leave the photo as it is; a map that is the same everywhere shows nothing.
-
-    Args:
-        photo: of any size.
-        attention: (h, w), of any scale; NaN counts as 0.
+    Weights up to the mean of the map, and NaN, leave the photo as it is; a map that is the same everywhere shows nothing.
 
     Example:
         >>> attention_over(Image.new("RGB", (8, 6)), np.eye(3, dtype=np.float32)).size
@@ -39,10 +35,7 @@ def attention_over(photo: Image.Image, attention: npt.NDArray[np.float32]) -> Im
 
 
 def heat_colours(strength: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return what is laid over a photo, (..., 4) red, green, blue and opacity in 0..1, where a weight is so strong.
-
-    Args:
-        strength: (...) in 0..1, from the mean of a map to its highest weight.
+    """Return (..., 4) red, green, blue and opacity in 0..1 for weights (...) in 0..1, from the mean of a map to its highest.
 
     Example:
         >>> heat_colours([0, 1])[:, 3].tolist()

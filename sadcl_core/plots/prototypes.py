@@ -31,17 +31,9 @@ def plot_prototypes(
     *,
     title: str,
 ) -> Path:
-    """Draw K prototypes.
+    """Draw K prototypes: a map of points (K, 2) unless there are none, the matrix of cosines (K, K) and the pairs most alike.
 
-    Args:
-        points: (K, 2); None: there is no map.
-        cosines: (K, K).
-        order: of the rows of the matrix, so that like classes stand together.
-        pairs: of classes, the most alike first.
-        classes: K names.
-        superclasses: K names, or none.
-        path: of the figure.
-        title: above it.
+    `order` is that of the rows, so that like classes stand together; `superclasses` are K names, or none.
     """
     figure = Figure(figsize=(16 if points is not None else 9, 8), layout="constrained")
     figure.suptitle(short(title, 120), x=0.01, ha="left", fontsize=13)

@@ -45,13 +45,7 @@ class ThresholdCurves:
 
 
 def plot_thresholds(numbers: ThresholdCurves, path: Path, *, title: str) -> Path:
-    """Draw both panels.
-
-    Args:
-        numbers: to draw.
-        path: of the figure.
-        title: above them.
-    """
+    """Draw both panels."""
     figure = Figure(figsize=(12, 5.9), layout="constrained")
     figure.suptitle(short(title, 120), x=0.01, ha="left", fontsize=12)
     curves, f1 = figure.subplots(1, 2)

@@ -78,9 +78,6 @@ def keep_freed_memory() -> bool:
 def system_memory(control_group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
     """Return the bytes of memory that are free, and all that there are, for this process: a container may have fewer, or ulimit.
 
-    Args:
-        control_group: says how much memory a container may take.
-
     Example:
         >>> free, total = system_memory()
         >>> 0 < free <= total

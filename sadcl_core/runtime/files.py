@@ -35,11 +35,8 @@ LOCK = "lock"  # in a temporary folder, of the process that writes there
 def safe_name(text: str, *, otherwise: str = "data") -> str:
     """Return a text as one part of a path: without separators and spaces, not hidden, not too long, never empty.
 
-    Names of data sets, splits and classes come from files of strangers, and `../..` is a name as any other.
-
-    Args:
-        text: a name.
-        otherwise: name for a text of which nothing is left.
+    Names of data sets, splits and classes come from files of strangers, and `../..` is a name as any other. Where nothing is left
+    of a text, the name is `otherwise`.
 
     Example:
         >>> safe_name("My photos / 2024"), safe_name("../.."), safe_name("a" * 300)[-12:]
@@ -53,11 +50,7 @@ def safe_name(text: str, *, otherwise: str = "data") -> str:
 
 
 def regular(path: Path, *, most: int | None = None) -> Path:
-    """Return a path that is, or leads to, a regular file: a pipe may never begin, and a device never ends.
-
-    Args:
-        path: of a file that is to be read.
-        most: bytes that it may have.
+    """Return a path that is, or leads to, a regular file of so many bytes at most: a pipe may never begin, a device never ends.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -156,12 +149,8 @@ def from_cell(text: str) -> str:
 def replacing(path: Path, option: str = "-o", *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to, which is renamed to `path` after the block, or removed if the block raises.
 
-    Nothing else is in its folder, so that a library may write there under a name of its own first.
-
-    Args:
-        path: where the file is to be.
-        option: that chooses another place.
-        durable: put the content on the disk before the name, so that a power cut leaves the old file or the new one.
+    Nothing else is in its folder, so that a library may write there under a name of its own first. `durable`: put the content on
+    the disk before the name, so that a power cut leaves the old file or the new one.
 
     Raises:
         SadclError: see `explained`.
@@ -206,11 +195,7 @@ def remove_left(folder: Path) -> None:
 
 @contextmanager
 def explained(path: Path, option: str = "-o") -> Iterator[None]:
-    """Raise an error of one sentence if something in `path`, or `path` itself, cannot be written.
-
-    Args:
-        path: what is written.
-        option: that chooses another place.
+    """Raise an error of one sentence if something in `path`, or `path` itself, cannot be written; `option` chooses another place.
 
     Raises:
         UsageError: the place cannot be written to.

@@ -36,12 +36,6 @@ def batch_tiles(config: RunConfig, manifest: Manifest, stage: str, *, most: int 
 
     Where the features of a frozen backbone are computed once, these are the views that are kept of the first images.
 
-    Args:
-        config: of the run, complete.
-        manifest: of its data.
-        stage: its name.
-        most: pictures, at most.
-
     Raises:
         DataError: an image cannot be read.
     """

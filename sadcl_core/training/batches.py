@@ -32,14 +32,8 @@ def training_loader(
 ) -> BatchLoader[Batch]:
     """Return shuffled batches of the images to train on, in the views of a stage.
 
-    Args:
-        config: of the run, complete.
-        split: to train on.
-        stage: of the run.
-        seed: of the stage.
-        workers: processes that read images; None chooses.
-        features: whose maps are in the place of images, if they are computed once.
-        process: (rank, world_size); None: of this process.
+    Maps of `features` are in the place of images where they are computed once; `process` is (rank, world_size), this one's if
+    None, and `workers` None chooses.
     """
     data = config.data
     weights = repeat_factors(split) if data.sampler == "repeat-factor" else None
@@ -84,12 +78,9 @@ def splice_batch(
 
 
 def with_pseudo_labels(targets: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Return targets (B, K) in which unknown labels with scores (B, K) near 0 or 1 are known; the others stay unknown.
+    """Return targets (B, K) of 1, 0 or -1 for unknown, in which scores (B, K) in 0..1 decide unknown labels; others stay unknown.
 
-    Args:
-        targets: 1, 0 or -1 for unknown.
-        scores: in 0..1.
-        threshold: a score above it makes a label active, one below 1 - threshold inactive; above 0.5.
+    A score above the threshold, which is above 0.5, makes a label active, one below 1 - threshold inactive.
 
     Example:
         >>> targets, scores = torch.tensor([[0, -1, -1, -1]]), torch.tensor([[0.99, 0.95, 0.5, 0.05]])
@@ -118,11 +109,7 @@ def flatten_views(images: Inputs, targets: Tensor) -> tuple[Inputs, Tensor]:
 def split_batch(images: Inputs, targets: Tensor, *, parts: int, batch_size: int) -> list[tuple[Inputs, Tensor]]:
     """Split a batch into micro-batches, as many in every process and one image at least in each; views of an image stay together.
 
-    Args:
-        images: (B * V, 3, S, S), or maps in their place.
-        targets: (B * V, K).
-        parts: number of micro-batches, if there are images enough.
-        batch_size: B.
+    The batch has images (B * V, 3, S, S), or maps in their place, and targets (B * V, K); there may be fewer images than `parts`.
 
     Example:
         >>> parts = split_batch(torch.zeros(6, 3, 8, 8), torch.zeros(6, 2), parts=2, batch_size=3)

@@ -41,15 +41,8 @@ def class_prior(
 ) -> Tensor:
     """Return (K,) the share of images in which each class is active: the mean score of a first model, or by the known labels.
 
-    Ben-Baruch et al. (CVPR 2022) take the scores of a model that was trained with unknown labels left out.
-
-    Args:
-        split: to train on.
-        path: a run or a model file; empty: the known labels decide.
-        data: whose batch size and workers are used.
-        device: on which the model runs.
-        precision: in which it does.
-        progress: called with the images done, and of how many.
+    Ben-Baruch et al. (CVPR 2022) take the scores of a model that was trained with unknown labels left out. With an empty path the
+    known labels decide.
 
     Raises:
         SadclError: as `card_of_first_model`, and for images that cannot be read.

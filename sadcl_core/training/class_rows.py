@@ -56,17 +56,9 @@ def images_in_memory(model: Model) -> int:
 
 
 class ClassRows:
-    """Images in feature maps, and the fit of the rows of one class on some of them.
+    """Feature maps of N images, with targets (N,) of 1 where a new class is shown, and the fit of its rows on some of them.
 
-    Args:
-        model: that the class is added to.
-        images: N of them.
-        targets: (N,) 1 where the class is shown, else 0.
-        steps: in which the rows are trained, after the linear layer is solved; None: STEPS where none is solved, else 0.
-        seed: of the steps and of the choice of the regularisation.
-        batch_size: images that are read at a time.
-        workers: threads that read them.
-        progress: called with how many are read, of how many.
+    The rows are trained in `steps` after the linear layer is solved; None: STEPS where none is solved, else 0.
 
     Raises:
         DataError: an image cannot be read.

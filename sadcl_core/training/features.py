@@ -42,19 +42,9 @@ def open_features(
 ) -> Iterator[tuple[FeatureCache | None, RunConfig]]:
     """Yield the features of a run, all of them computed, and keep them from being removed in the block; None if none are frozen.
 
-    With them comes the configuration, whose number of views, unless it is the user's own, is what a time budget leaves.
-
-    Of several processes the first of each machine computes; the others wait.
-
-    Args:
-        config: complete.
-        sources: of each value.
-        classifier: with the weights of its backbone; moved to the device.
-        manifest: the data.
-        device: of this process.
-        precision: fp32, bf16 or fp16.
-        started: when the time of the run began, as time.perf_counter counts.
-        listen: receives what is planned and done.
+    With them comes the configuration, whose number of views, unless it is the user's own, is what a time budget leaves from
+    `started` on, as time.perf_counter counts. The classifier, with the weights of its backbone, is moved to the device. Of
+    several processes the first of each machine computes; the others wait.
 
     Raises:
         UsageError: the features do not fit under the limit, or the folder cannot be written to.

@@ -48,8 +48,11 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raise KeyboardInterrupt or Terminated if a signal came; several processes wait for `check_together`."""
+    def check(self, done: int = 0, total: int = 0) -> None:
+        """Raise KeyboardInterrupt or Terminated if a signal came; several processes wait for `check_together`.
+
+        Long work may call it as its progress.
+        """
         if self.signal is not None and not is_distributed():
             self._raise()
 

@@ -52,13 +52,7 @@ class TrainingMemory:
 
 
 def training_memory(config: RunConfig, *, classes: int, images: int, precision: str = "fp32") -> TrainingMemory:
-    """Return what the stages of a run take, the largest of each.
-
-    Args:
-        config: of the run.
-        classes: K.
-        images: of a batch, in this process.
-        precision: fp32, bf16 or fp16.
+    """Return what the stages of a run take, the largest of each, for so many images of a batch in this process.
 
     Raises:
         UsageError: the backbone or the head cannot be built so.

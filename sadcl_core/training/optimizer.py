@@ -64,14 +64,9 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Map
 def make_schedule(
     optimizer: Optimizer, optim: OptimSection, *, steps: int, done: int = 0, drops: Callable[[], int] = int
 ) -> LRScheduler:
-    """Make the schedule of all steps of a stage, of which some may be done.
+    """Make the schedule of all steps of a stage, of which some may be done, for an optimiser whose groups have the highest rates.
 
-    Args:
-        optimizer: whose groups have the highest rates.
-        optim: kind of the schedule, and its options.
-        steps: of the stage.
-        done: of these.
-        drops: gives how often `plateau` has made the rate smaller.
+    `drops` gives how often `plateau` has made the rate smaller.
     """
     if optim.schedule == "one-cycle":
         return one_cycle(optimizer, steps=steps, warmup=optim.warmup, done=done)

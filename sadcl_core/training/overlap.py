@@ -44,12 +44,7 @@ def earlier_models(config: RunConfig) -> list[str]:
 
 
 def find_overlap(config: RunConfig, held_out: Split) -> Overlap:
-    """Compare held-out images by content with all that the earlier models of a run, and theirs, were trained on.
-
-    Args:
-        config: of the run.
-        held_out: split of the data that are trained on now.
-    """
+    """Compare held-out images by content with all that the earlier models of a run, and theirs, were trained on."""
     models: list[str] = []
     unknown: list[str] = []
     trained: list[Path] = []

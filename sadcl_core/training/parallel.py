@@ -31,12 +31,7 @@ MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # precision, as accelera
 
 
 def start_accelerate(device: torch.device, precision: str) -> Accelerator:
-    """Return the accelerator of a run; the state of an earlier run in this process is dropped.
-
-    Args:
-        device: of this process; of several, each has its own.
-        precision: fp32, bf16 or fp16.
-    """
+    """Return the accelerator of a run on the device of this process; the state of an earlier run in it is dropped."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     if device.type == "cuda" and device.index is not None and not is_distributed():

@@ -113,16 +113,8 @@ class TrainingRecipe:
 
     Attributes:
         config: complete; see `sadcl_core.training.setup.complete_config`.
-        sources: where each value of it came from.
         classifier: the network; between two stages with the best weights of the one before.
-        run_directory: where files are written.
-        listen: receives events.
-        accelerator: of this process.
-        precision: fp32, bf16 or fp16.
-        card: of every model file of the run.
-        train_split: images to train on.
         eval_split: images to choose the best epoch by.
-        fingerprint: of the data.
         interrupts: signals that wait for the end of a step.
         micro_batches: that a batch is computed in (gradient accumulation); doubled when memory runs out.
         best: best epoch of the run so far.
@@ -130,16 +122,8 @@ class TrainingRecipe:
         started: when the time of the run began, as time.perf_counter counts.
         features: maps of a frozen backbone, which batches have in the place of images; None: the backbone reads images.
         seed: of everything random in the stage.
-        progress: stage, epoch and step.
-        loader: training batches of the stage.
-        eval_loader: batches of the held-out split.
         steps: of an epoch.
-        training_step: computes the losses of the stage.
-        model: the same, wrapped for several processes.
-        optimizer: of the stage, wrapped.
-        schedule: of the learning rate.
-        ema: exponential moving average of the weights.
-        bank: memory bank, where the stage has one.
+        model: `training_step`, wrapped for several processes.
         consistent: False while weights, optimiser and EMA are between two steps.
     """
 
@@ -191,11 +175,7 @@ class TrainingRecipe:
     # ---------------------------------------------------------------------------------------------------------------- the run
 
     def run(self, *, first_stage: int = 1, stored: StoredState | None = None) -> None:
-        """Train the stages that have epochs and a loss, one after the other.
-
-        Args:
-            first_stage: number of the first one to train, from 1.
-            stored: state to go on from, of that stage.
+        """Train the stages that have epochs and a loss, from the first one (counted from 1) on, and from its stored state if any.
 
         Raises:
             DivergedError: a loss, a weight or a score is not finite; the state saved before is kept.
@@ -277,9 +257,7 @@ class TrainingRecipe:
         linear = self.classifier.linear
         assert linear is not None, "refused by check_stages"
         features, targets = self.pooled_features(linear)
-        fit = fit_logistic_regression(
-            features, targets, seed=self.config.seed, progress=lambda done, total: self.interrupts.check()
-        )
+        fit = fit_logistic_regression(features, targets, seed=self.config.seed, progress=self.interrupts.check)
         linear.assign(fit)
         self.eval_loader = self.plain_loader(self.eval_split)
         metrics = self.evaluate(self.classifier)
@@ -453,7 +431,7 @@ class TrainingRecipe:
             preprocessing=self.card.preprocessing,
             device=self.device,
             precision=self.precision,
-            progress=lambda done, total: self.interrupts.check(),
+            progress=self.interrupts.check,
         )
         with torch.no_grad():
             self.classifier.prototypes.copy_(prototypes)
@@ -486,7 +464,7 @@ class TrainingRecipe:
             self.config.data,
             device=self.device,
             precision=self.precision,
-            progress=lambda done, total: self.interrupts.check(),
+            progress=self.interrupts.check,
         ).to(self.device)
 
     @cached_property
@@ -605,7 +583,7 @@ class TrainingRecipe:
             card=self.card,
             device=self.device,
             precision=self.precision,
-            progress=lambda done, total: self.interrupts.check(),
+            progress=self.interrupts.check,
         )
 
     # --------------------------------------------------------------------------------------------------------------- the step

@@ -46,11 +46,8 @@ def prepare_resume(
 ) -> Resumed:
     """Put the configuration of the rest of a run together; nothing is changed yet.
 
-    Args:
-        path: of the run.
-        layers: settings that change, weakest first.
-        epochs: of each stage, or one number for all that are trained and not over.
-        lr: of all that are trained and not over.
+    `layers` are settings that change, weakest first; `epochs` has a number for each stage, or one for all that are trained and
+    not over, as has `lr`.
 
     Raises:
         DataError: there is no such run, or it has no state, or a damaged one.

@@ -78,15 +78,9 @@ def start_run(
 ) -> TrainingResult:
     """Train all stages.
 
-    Args:
-        config: see `sadcl_core.config.presets.configure`.
-        sources: where each value of it came from.
-        manifest: with the splits that `config.data` names.
-        run: made here; nothing is written before the model is built.
-        exist_ok: replace an earlier run in the same directory.
-        after: a finished run of the first stage alone, which this one takes over and goes on from.
-        listen: receives events.
-        recipe_class: what trains; a subclass may replace a method, such as `evaluate`.
+    The run directory is made here, and nothing is written before the model is built; `exist_ok` replaces an earlier run in it.
+    `after` is a finished run of the first stage alone, which this one takes over and goes on from. A subclass of the recipe may
+    replace a method, such as `evaluate`.
 
     Raises:
         SadclError: one of its kinds; run.json then says what it was.
@@ -151,13 +145,7 @@ def start_run(
 def resume_run(
     resumed: Resumed, manifest: Manifest, *, listen: Listener = ignore, recipe_class: type[TrainingRecipe] = TrainingRecipe
 ) -> TrainingResult:
-    """Go on with a run as if it had never stopped.
-
-    Args:
-        resumed: from `sadcl_core.training.resume.prepare_resume`.
-        manifest: the data of the run, wherever they are now.
-        listen: receives events.
-        recipe_class: as for `start_run`.
+    """Go on with a run as if it had never stopped, from `sadcl_core.training.resume.prepare_resume`, wherever its data are now.
 
     Raises:
         DataError: the state is damaged, or the data are not those that the run was started with.

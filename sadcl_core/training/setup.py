@@ -335,11 +335,7 @@ def file_fingerprints(config: RunConfig) -> dict[str, str]:
 
 
 def refuse_other_models(config: RunConfig, before: Mapping[str, str]) -> None:
-    """Refuse to go on with a run whose first model or teachers have other weights than when it was started.
-
-    Args:
-        config: of the run.
-        before: what `file_fingerprints` returned then.
+    """Refuse to go on with a run whose first model or teachers have other weights than before, as `file_fingerprints` has them.
 
     Raises:
         DataError: one is missing, or has changed.

@@ -332,14 +332,7 @@ class TrainingStep(nn.Module):
         splices: Splices | None = None,
         teacher_logits: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Compute a batch, or a micro-batch.
-
-        Args:
-            images: (B, 3, S, S), normalised, or maps in their place.
-            targets: (B, K).
-            first: place of the first of them in the batch of this process.
-            splices: cells of the spliced images that are the last of them, or None.
-            teacher_logits: (B, K), where a term is `distillation`.
+        """Compute a batch or a micro-batch of normalised images (B, 3, S, S), or maps in their place, and `LossInputs`.
 
         Returns:
             The terms of all processes together, without weights, and what the bank is to remember of this process: features

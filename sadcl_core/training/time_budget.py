@@ -37,17 +37,8 @@ def within_budget(
     """Return the configuration with as many epochs as fit, and without the budget: used again it trains the same.
 
     The ratio of the stages stays as it is. A budget that the recipe brings only shortens them. Each has an epoch at least, or
-    none where a linear layer was fitted before. Decay of the EMA and patience follow where `auto` chose them.
-
-    Args:
-        config: of the run, with `optim.time_budget`.
-        sources: of each value.
-        seconds: left for the stages.
-        step_seconds: of a step of the first one.
-        epoch_seconds: of an epoch beside its steps and the evaluation.
-        steps: of an epoch.
-        train_images: of an epoch.
-        eval_images: held out.
+    none where a linear layer was fitted before. Decay of the EMA and patience follow where `auto` chose them. `seconds` are left
+    for the stages; the other arguments are as of `seconds_left`.
 
     Example:
         >>> config, sources = RunConfig(), {f"stages.{name}.epochs": "preset small" for name in RunConfig().stages}

@@ -16,13 +16,9 @@ OTHER_BACKBONES = {"CNN-RNN": "VGG-16", "RNN-Att": "VGG-16"}
 
 
 def comparable(row: Row, ours: Mapping[str, Any], *, data: str, images: int) -> str:
-    """Return `yes`, `no: ` and what differs, or `perhaps: ` and what is not known.
+    """Return `yes`, `no: ` and what differs, or `perhaps: ` and what is not known, of a row of the published table of these data.
 
-    Args:
-        row: of a published table.
-        ours: subject of our evaluation: `img_size`, `train_size`, `backbone`, `tta`, `resize` as far as they are known.
-        data: name of the table.
-        images: that we scored.
+    `ours` is the subject of our evaluation: `img_size`, `train_size`, `backbone`, `tta`, `resize` as far as they are known.
 
     Example:
         >>> ours = {"img_size": 448, "train_size": 448, "backbone": "resnet101.tv_in1k"}

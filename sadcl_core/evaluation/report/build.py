@@ -21,13 +21,7 @@ TUNED_HERE = (
 
 
 def make_page(scored: ScoredSplit, result: Evaluation, progress: Progress | None = None) -> Page:
-    """Collect everything that the page shows.
-
-    Args:
-        scored: the scores.
-        result: what was measured of them, with its suspected label errors.
-        progress: called with how many images are drawn, of how many.
-    """
+    """Collect everything that the page shows."""
     scores, targets, thresholds = scored.scores, scored.targets, result.thresholds
     suspects = (result.suspects or ())[:SUSPECTS_SHOWN]
     worst = worst_mistakes(scores, targets, thresholds)

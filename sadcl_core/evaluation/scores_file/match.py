@@ -132,16 +132,8 @@ def match_paths(given: Sequence[str], needed: Sequence[str], path: Path, source:
     """Return the index of every needed path among the given ones, which may be of another program and machine.
 
     Tried are: the same path; one path as the end of the other; the same file name; the same name without its extension. The
-    first that matches any holds for all.
-
-    Args:
-        given: N different paths.
-        needed: M paths.
-        path: the file that gives them, for errors.
-        source: who needs them, for errors.
-
-    Returns:
-        (M,) indices and how they were matched; None if nothing matches.
+    first that matches any holds for all. Given are N different paths by the file `path`, needed M by `source`: (M,) indices and
+    how they were matched, None if nothing matches.
 
     Raises:
         DataError: only some match, or one may be several.

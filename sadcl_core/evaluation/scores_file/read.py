@@ -157,10 +157,6 @@ def read_scores(path: Path, *, logits: bool = False, reading: Reading = AS_DETEC
 def read_label_array(path: Path, reading: Reading = AS_DETECTED) -> ScoresFile:
     """Read labels from an `.npy` file, or from an `.npz` file with `targets` or `labels`, and perhaps `classes` and `images`.
 
-    Args:
-        path: of the file.
-        reading: what 0 and -1 mean, and names of the classes.
-
     Returns:
         A file without scores: `targets` (N, K) of 1, 0 and -1, the names of classes and images, and what each number meant.
         Where nothing is said, -1 is unknown beside 0, and absent where there is no 0, as in tables.

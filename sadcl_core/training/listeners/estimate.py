@@ -60,17 +60,10 @@ def seconds_left(
     train_images: int,
     eval_images: int,
 ) -> float:
-    """Return the seconds until the end of the last stage.
+    """Return the seconds until the end of the last stage, of which `stage` is trained now with so many steps `done`.
 
-    Args:
-        config: of the run.
-        stage: the one being trained.
-        steps: of an epoch.
-        done: of this stage.
-        step_seconds: of one step in this stage.
-        epoch_seconds: of an epoch beside its steps and the evaluation.
-        train_images: of an epoch.
-        eval_images: evaluated every `optim.evaluate_every` epochs, and after the last one.
+    Epochs have `steps` of `step_seconds`, `epoch_seconds` beside them and the evaluation of `eval_images`, which comes every
+    `optim.evaluate_every` epochs and after the last one.
 
     Example:
         >>> config = RunConfig()

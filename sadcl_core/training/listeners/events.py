@@ -136,12 +136,7 @@ class StageTakenOver(Event):
 
 @dataclass(frozen=True)
 class ScoresCalibrated(Event):
-    """The best model, whose scores were no probabilities, was calibrated on the held-out images.
-
-    Attributes:
-        split: its name.
-        images: of it.
-    """
+    """The best model, whose scores were no probabilities, was calibrated on the held-out images of a split."""
 
     split: str
     images: int
