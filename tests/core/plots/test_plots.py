@@ -72,28 +72,6 @@ def test_attention(tmp_path: Path, count: int, size: tuple[int, int]) -> None:
     assert inked(plot_attention(image, labels, tmp_path / "a.png", title="an image")) > 0.2
 
 
-def test_curves_with_a_term_of_one_stage_only(tmp_path: Path) -> None:
-    rows = [
-        {
-            "stage": "classification",
-            "epoch": "1",
-            "loss": "0.5",
-            "sample_to_sample": "",
-            "mAP_interpolated": "40",
-            "mAP_non_interpolated": "39",
-        },
-        {
-            "stage": "contrastive",
-            "epoch": "1",
-            "loss": "0.4",
-            "sample_to_sample": "3.1",
-            "mAP_interpolated": "45",
-            "mAP_non_interpolated": "44",
-        },
-    ]
-    assert inked(plot_curves(rows, tmp_path / "c.png", title="a run")) > 0.005
-
-
 def test_curves_of_the_network_beside_its_ema(tmp_path: Path) -> None:
     rows = [{**row, "mAP_interpolated_network": "41"} for row in curve_rows({"a": 2, "b": 1})]
     plot_curves(rows, tmp_path / "c.svg", title="a run")
@@ -106,7 +84,7 @@ def curve_rows(stages: dict[str, int]) -> list[dict[str, str]]:
     return [{"stage": stage, "epoch": str(epoch), "lr": "1e-4", "loss": f"{1 / epoch}", **maps} for stage, epoch in rows]
 
 
-def test_a_loss_has_an_axis_of_its_own(tmp_path: Path) -> None:
+def test_a_loss_has_an_axis_of_its_own_also_where_one_stage_alone_has_it(tmp_path: Path) -> None:
     rows = [
         {**row, "asymmetric": "0.1", "sample_to_sample": "" if row["stage"] == "a" else "3"}
         for row in curve_rows({"a": 3, "b": 2})
@@ -195,8 +173,7 @@ def test_contact_sheet(tmp_path: Path, count: int) -> None:
 
 def test_matplotlib_may_say_how_many_pixels_an_inch_has(tmp_path: Path) -> None:
     def width(name: str) -> int:
-        rows = [{"stage": "classification", "epoch": "1", "loss": "0.5", "mAP_interpolated": "50"}]
-        with Image.open(plot_curves(rows, tmp_path / name, title="a run")) as figure:
+        with Image.open(plot_curves(curve_rows({"a": 1}), tmp_path / name, title="a run")) as figure:
             return figure.width
 
     fine = width("fine.png")
