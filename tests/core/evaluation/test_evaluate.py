@@ -222,9 +222,11 @@ COMMANDS = (
 )
 WITHOUT_TORCH = f"""
 import sys
-from tests.conftest import run_sadcl
+from typer.testing import CliRunner
+from sadcl_cli.app import app
 for code, arguments in {COMMANDS}:
-    run_sadcl("eval", *arguments, code=code)
+    ran = CliRunner().invoke(app, ["eval", *arguments])
+    assert ran.exit_code == code, (arguments, ran.output)
     assert "torch" not in sys.modules, arguments
 """
 
