@@ -59,15 +59,11 @@ def plan(
     seeds: Sequence[int],
     rates: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Configure every run, and name the first stages that several share.
+    """Configure every run, each method with each seed, and name the first stages that several share.
 
-    Args:
-        layers: of the user, weakest first. They may tune a method, not change what it is: a weight given to a loss counts for
-            the methods that use the loss.
-        manifest: the data set.
-        methods: different rows of METHODS, first the one that the others are compared with.
-        seeds: different ones; each method is trained with each of them.
-        rates: learning rate of every stage, by method; that of the recipe unless given.
+    The layers of the user, weakest first, may tune a method, not change what it is: a weight given to a loss counts for the
+    methods that use the loss. Methods are different rows of METHODS, first the one that the others are compared with. Rates are
+    those of every stage, by method; that of the recipe unless given.
 
     Raises:
         UsageError: a preset or setting does not exist, two methods are the same, or a setting or file changes what a method is.

@@ -50,15 +50,10 @@ class Forward:
         precision: str = "fp32",
         tta: str = "none",
     ) -> None:
-        """Put the classifier into evaluation mode.
+        """Put a classifier that is on the device into evaluation mode; images arrive resized by the preprocessing.
 
-        Args:
-            classifier: already on `device`.
-            preprocessing: of the model; images arrive resized by it.
-            device: where the model is and images go.
-            precision: fp32, bf16 or fp16.
-            tta: a row of `sadcl_core.registry.TEST_VIEWS`; logits are means over the image and these views of it, features and
-                attention are those of the image.
+        The precision is fp32, bf16 or fp16, and `tta` a row of `sadcl_core.registry.TEST_VIEWS`: logits are means over the image
+        and these views of it, features and attention are those of the image.
         """
         self.views = resolve(TEST_VIEWS, tta, kind="test-time augmentation")
         self.classifier = classifier.eval()

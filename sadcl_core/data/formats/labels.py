@@ -71,13 +71,10 @@ class LabelRows:
     """Collect rows, find their images, number their classes."""
 
     def __init__(self, source: Source, kind: str, *, classes: Sequence[str] = ()) -> None:
-        """Start without a row.
+        """Start without a row, with the classes that the label file itself lists, if it does.
 
-        Args:
-            source: the label files.
-            kind: their format, for the description.
-            classes: as the label file itself lists them; the person's own list comes first, `classes.txt` last. Where the two
-                lists share a name, numbers stand for the classes of the file; else the person names them by their number.
+        The person's own list comes first, `classes.txt` last. Where the two lists share a name, numbers stand for the classes of
+        the file; else the person names them by their number.
 
         Raises:
             DataError: the list of classes is too long to be one, or a name is not text.
