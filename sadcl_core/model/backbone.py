@@ -79,6 +79,7 @@ class Backbone(nn.Module):
             raise UsageError(f"{name} gives no feature maps ({error}). Choose a backbone such as resnet50.") from None
         self.name = name
         self._indices = _indices(name, info.reduction(), stride, levels)
+        self._taken = [info.module_name()[index] for index in self._indices]  # names of the layers that give the maps
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         self.any_size = config is None or not config.fixed_input_size
         size: dict[str, Any] = {} if self.any_size else {"img_size": img_size}
@@ -160,50 +161,58 @@ class Backbone(nn.Module):
     def frozen_part(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the layers frozen by the configuration give for images (B, 3, H, W): maps (B, D, h, w).
 
+        The last one is where training begins; before it stand the maps of earlier levels, where the head reads several.
+
         Raises:
             UsageError: nothing is frozen, or the network is no chain of layers that could be cut there.
         """
         if self.frozen_names == [""]:
             maps: tuple[Tensor, ...] = self(images)
             return maps
-        layers, frozen = self._chain()
+        layers, ends, frozen = self._chain()
         if not frozen:
             raise UsageError(
                 f"{self.name} has no frozen layers at its beginning whose output could be kept: freeze all of it with --frozen, "
                 "or its first layers with --set model.freeze_stride=N if it has a feature map at that stride."
             )
         features = images.contiguous(memory_format=self.memory_format)
-        for layer in layers[:frozen]:
+        kept = []
+        for number, layer in enumerate(layers[:frozen], start=1):
             features = layer(features)
-        return (features,)
+            if number in ends or number == frozen:
+                kept.append(features)
+        return tuple(kept)
 
     def trained_part(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return `forward(images)` for the maps that `frozen_part(images)` gave."""
         if self.frozen_names == [""]:
             return maps
-        layers, frozen = self._chain()
-        (features,) = maps
-        features = features.contiguous(memory_format=self.memory_format)
-        for layer in layers[frozen:]:
+        layers, ends, frozen = self._chain()
+        result = list(maps if frozen in ends else maps[:-1])
+        features = maps[-1].contiguous(memory_format=self.memory_format)
+        for number, layer in enumerate(layers[frozen:], start=frozen + 1):
             features = layer(features)
-        return (features.permute(0, 3, 1, 2),) if self.channels_last else (features,)
+            if number in ends:
+                result.append(features)
+        return tuple(features.permute(0, 3, 1, 2) for features in result) if self.channels_last else tuple(result)
 
-    def _chain(self) -> tuple[list[nn.Module], int]:
-        """Return the layers in their order, and how many of them are frozen; none if they do not follow one another."""
-        if len(self._indices) > 1:
-            return [], 0
+    def _chain(self) -> tuple[list[nn.Module], list[int], int]:
+        """Return the layers in their order, after how many of them each map is taken, and how many are frozen.
+
+        There are none if they do not follow one another.
+        """
         if self.goes_on and isinstance(self.net, EfficientNet):  # MobileNetV2 as well
-            blocks = [(f"blocks.{name}", block) for name, block in self.net.blocks.named_children()]
-            ends = [[(name, self.net.get_submodule(name)) for name in names] for names in (STEM, TOP)]
-            layers = [*ends[0], *blocks, *ends[1]]
+            blocks = [f"blocks.{name}" for name, _ in self.net.blocks.named_children()]
+            names = [*STEM, *blocks, *TOP]
+            taken = [*self._taken[:-1], TOP[-1]]
         elif type(self.net) is FeatureListNet:
-            (last,) = self.net.return_layers
+            taken = list(self.net.return_layers)
             names = list(self.net)
-            layers = [(name, self.net[name]) for name in names[: names.index(last) + 1]]
+            names = names[: names.index(taken[-1]) + 1]
         else:
-            return [], 0
-        frozen = next((number for number, (name, _) in enumerate(layers) if name not in self.frozen_names), len(layers))
-        return [layer for _, layer in layers], frozen
+            return [], [], 0
+        frozen = next((number for number, name in enumerate(names) if name not in self.frozen_names), len(names))
+        return [self.net.get_submodule(name) for name in names], [names.index(name) + 1 for name in taken], frozen
 
     def train(self, mode: bool = True) -> Backbone:
         """Set training mode; frozen modules stay in evaluation mode."""

@@ -146,17 +146,18 @@ def test_freezing_up_to_a_stride() -> None:
     assert all(torch.equal(before[name], dict(backbone.named_buffers())[name]) for name in before)
 
 
+@pytest.mark.parametrize("levels", [(1,), (2, 1), (4, 2, 1)])
 @pytest.mark.parametrize(
     ("name", "stride"),
     [("resnet18", 16), ("mobilenetv2_050", 8), ("tf_efficientnet_lite0", 16), ("convnext_atto", 16), ("hgnetv2_b0", 16)],
 )
-def test_frozen_and_trained_part_together_are_the_network(name: str, stride: int) -> None:
+def test_frozen_and_trained_part_together_are_the_network(name: str, stride: int, levels: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    backbone = make(name, freeze_stride=stride).eval()
+    backbone = make(name, freeze_stride=stride, levels=levels).eval()
     images = torch.randn(2, 3, 64, 64)
     kept = backbone.frozen_part(images)
-    assert kept[0].shape[-1] == 64 // stride
-    torch.testing.assert_close(backbone.trained_part(kept)[0], backbone(images)[0], rtol=1e-5, atol=1e-5)
+    assert kept[-1].shape[-1] == 64 // stride
+    torch.testing.assert_close(backbone.trained_part(kept), backbone(images), rtol=1e-5, atol=1e-5)
     frozen = {name for name, parameter in backbone.net.named_parameters() if not parameter.requires_grad}
     assert frozen == set(backbone.frozen_tensors()) & set(dict(backbone.net.named_parameters()))
 
