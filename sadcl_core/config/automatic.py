@@ -297,7 +297,8 @@ def _choose_features(choices: _Choices) -> None:
     """
     facts, backbone = choices.facts, choices.value("model.backbone")
     fits = CHAINS.match(backbone) or PATCHES.match(backbone)
-    refused = choices.given.get("model.init_from") or choices.given.get("features.once") is False
+    given = choices.given
+    refused = given.get("model.init_from") or given.get("model.second_look") or given.get("features.once") is False
     if not (facts.pretrained and facts.device == "cpu" and fits) or refused:
         return
     choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 4})

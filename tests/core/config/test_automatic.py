@@ -17,6 +17,7 @@ from sadcl_core.model.heads.ml_decoder import MLDecoderHead
 from sadcl_core.model.heads.mulcon import MulConHead
 from sadcl_core.model.heads.sarl import SARLHead
 from sadcl_core.registry import AUGMENTATIONS
+from sadcl_core.training.setup import check_stages
 
 WHOLE: Layer = {"features": {"once": False}}  # all layers are trained, on a CPU as well
 FACTS = st.builds(
@@ -214,12 +215,21 @@ def test_without_a_gpu_the_frozen_layers_are_computed_once_and_a_linear_layer_is
         (facts, WHOLE),
         (facts, {"model": {"backbone": "crossvit_tiny_240"}}),  # cannot be cut
         (facts, {"model": {"init_from": "runs/coco"}}),
+        (facts, {"model": {"second_look": 4}}),  # of images
     ]
     for other, layer in others:
         config = config_of(other, layer)
         assert (config.features.once, config.optim.solve_linear, config.optim.time_budget) == (False, False, 0)
     whole = config_of(facts, {"model": {"backbone": "vit_small_patch14_dinov2"}})
     assert (whole.features.once, whole.model.freeze_stride) == (True, 64)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_trained_untouched(method: str, device: str) -> None:
+    facts = Facts(942, classes=20, short_side=216, device=device)
+    layers: list[tuple[str, Layer]] = [("flag", {"method": method})]
+    check_stages(configure(layers, dataset="mine", split_sizes={"train": 942}, facts=lambda: facts).config)
 
 
 def test_a_pooled_head_is_the_linear_layer_itself() -> None:
