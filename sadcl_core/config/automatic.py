@@ -297,7 +297,7 @@ def _choose_features(choices: _Choices) -> None:
     """
     facts, backbone = choices.facts, choices.value("model.backbone")
     fits = CHAINS.match(backbone) or PATCHES.match(backbone)
-    given = choices.given
+    given = choices.given  # a second look needs the images
     refused = given.get("model.init_from") or given.get("model.second_look") or given.get("features.once") is False
     if not (facts.pretrained and facts.device == "cpu" and fits) or refused:
         return

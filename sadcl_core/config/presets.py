@@ -353,8 +353,8 @@ def _automatic(
     """Return the name of the layer that is made from the data, the layer as a preset, and the reasons."""
     config = resolve_config(layers)[0]
     model, values = config.model, flatten(config.model_dump())
-    looks = METHODS[config.method].layer["model"]["second_look"] if config.method in METHODS else 0
-    given = {"model.second_look": looks, **{key: values[key] for _, layer in layers for key in flatten(layer) if key in values}}
+    given = {"model.second_look": find_method(config.method).layer["model"]["second_look"]}
+    given |= {key: values[key] for _, layer in layers for key in flatten(layer) if key in values}
     data = facts() if facts else Facts(split_sizes.get(config.data.train_split, 0))
     if config.features.once:  # random features that nothing trains help nobody
         data = replace(data, pretrained=True)

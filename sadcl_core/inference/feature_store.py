@@ -337,7 +337,9 @@ def in_use(folder: Path) -> bool:
 
 
 def clear_features(root: Path | None = None, key: str | None = None) -> tuple[StoredFeatures, ...]:
-    """Remove feature maps of one key, or its beginning, else all that are not in use; return what was removed.
+    """Remove feature maps of one key, or its beginning, else all that are not in use, and return what was removed.
+
+    They lie in the folder `root`, the user's own unless given.
 
     Raises:
         UsageError: there is no such key, or a process uses it.

@@ -98,7 +98,7 @@ def draw_embeddings(
 
     A class embedding tells its class's features from those of other classes whatever the image shows, so that clusters alone
     prove little; what the losses changed is seen beside a model that was trained without them. `models` are names and models, all
-    of the classes of the first; the other arguments are those of `draw_thresholds`, and the seed of t-SNE.
+    of the classes of the first; `limit` is of the images of the split, and `seed` that of t-SNE.
 
     Returns:
         How far the classes are apart, before and after projection, of each model.
@@ -201,7 +201,7 @@ def draw_predictions(
 ) -> Path:
     """Draw `count` images of a split, at equal distances or the first of shards, with predicted labels beside the true ones.
 
-    Arguments are those of `draw_thresholds`, and `threshold` as for `Model.predict`.
+    `threshold` is as for `Model.predict`.
 
     Raises:
         DataError: an image cannot be read, or there is none.

@@ -37,8 +37,8 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     half = mark * unit / 2
     frame = axes.get_window_extent(renderer)
     taken = np.zeros((math.ceil(frame.y1), math.ceil(frame.x1)), bool)  # pixels
-    for place in places:
-        taken[_pixels(np.concatenate([place - half, place + half]))] = True
+    for where in _pixels(np.column_stack([places - half, places + half])):
+        taken[where] = True
     texts = [short(name) for name in names]
     font = FontProperties(family=families(" ".join(texts)), size=size)
     sizes = np.array([renderer.get_text_width_height_descent(text, font, False)[:2] for text in texts]).reshape(-1, 2) + 2
@@ -48,12 +48,13 @@ def name_points(axes: Axes, points: npt.NDArray[np.float64], names: Sequence[str
     for k in crowded:
         boxes, distances = _candidates(places[k], sizes[k], half, unit)
         inside = (boxes[:, :2] >= [frame.x0, frame.y0]).all(axis=1) & (boxes[:, 2:] <= [frame.x1, frame.y1]).all(axis=1)
-        free = next((number for number in np.flatnonzero(inside) if not taken[_pixels(boxes[number])].any()), None)
+        pixels = _pixels(boxes)
+        free = next((number for number in np.flatnonzero(inside) if not taken[pixels[number]].any()), None)
         if free is None:
             left_out += 1
             continue
         box, distance = boxes[free], distances[free]
-        taken[_pixels(box)] = True
+        taken[pixels[free]] = True
         centre = (box[:2] + box[2:]) / 2
         axes.annotate(
             texts[k],
@@ -82,8 +83,7 @@ def _candidates(place: npt.NDArray[np.float64], size: npt.NDArray[np.float64], h
     return np.hstack([centres - size / 2, centres + size / 2]), distances
 
 
-def _pixels(box: npt.NDArray[np.float64]) -> tuple[slice, slice]:
-    """Return the rows and columns of an image that a box (left, bottom, right, top) touches."""
-    left, bottom = np.maximum(np.floor(box[:2]), 0).astype(int)
-    right, top = np.maximum(np.ceil(box[2:]), 0).astype(int)
-    return slice(bottom, top), slice(left, right)
+def _pixels(boxes: Boxes) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of an image that each box touches."""
+    ends = np.maximum(np.hstack([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])]), 0).astype(int)
+    return [(slice(bottom, top), slice(left, right)) for left, bottom, right, top in ends.tolist()]

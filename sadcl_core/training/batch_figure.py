@@ -26,7 +26,7 @@ LABELS = 4  # names under a picture
 
 
 def draw_batch(config: RunConfig, manifest: Manifest, stage: str, path: Path, *, most: int = MOST) -> Path:
-    """Draw the first batch of a stage; arguments and errors as of `batch_tiles`, and the path of the figure."""
+    """Draw the first batch of a stage, `most` pictures at most, and return the path; errors as of `batch_tiles`."""
     tiles, title = batch_tiles(config, manifest, stage, most=most)
     return plot_contact_sheet(tiles, path, title=title)
 
