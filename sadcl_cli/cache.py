@@ -66,4 +66,4 @@ def cache(
         table.add_row(entry.key, entry.card.backbone, f"{entry.card.img_size}", entry.card.kept, *numbers, last)
     if stored:
         show_table(table)
-    show(f"{len(stored)} feature maps of backbones, {gigabytes(sum(entry.bytes for entry in stored))} in {folder}")
+    show(f"feature maps of backbones: {len(stored)}, {gigabytes(sum(entry.bytes for entry in stored))} in {folder}")

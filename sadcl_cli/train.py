@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -37,7 +39,7 @@ def list_methods(value: bool) -> None:
         table.add_row(name, method.head, stages, method.summary, method.source)
     show_table(table)
     show(", ".join(f"{short} {loss.replace('_', '-')}" for loss, short in SHORT.items()) + " loss")
-    _show_papers()
+    _show_papers(method.source for method in METHODS.values())
     raise typer.Exit
 
 
@@ -51,7 +53,7 @@ def list_presets(value: bool) -> None:
     for name, preset in PRESETS.items():
         table.add_row(name, preset.summary, preset.source)
     show_table(table)
-    _show_papers()
+    _show_papers(preset.source for preset in PRESETS.values())
     raise typer.Exit
 
 
@@ -81,11 +83,12 @@ def print_schema(value: bool) -> None:
     raise typer.Exit
 
 
-def _show_papers() -> None:
+def _show_papers(sources: Iterable[str]) -> None:
+    """Show the papers that sources such as "SADCL, stage 1" begin with, each once."""
     from sadcl_core.config.methods import PAPERS
 
-    for name, paper in PAPERS.items():
-        show(f"{name}: {paper}")
+    for name in dict.fromkeys(source.partition(",")[0] for source in sources if source):
+        show(f"{name}: {PAPERS[name]}")
 
 
 @options.takes_verbosity
@@ -170,7 +173,7 @@ def train(
             if display.stage is not None and display.run is not None and display.run.run.state.is_file():
                 run = display.run.run.path
                 lr = " --lr RATE" if isinstance(error, DivergedError) else ""
-                warn(f"the state of the run is kept in {run}. Go on from there: sadcl train --resume {run}{lr}")
+                warn(f"the state of the run is kept in {run}. Go on from there: sadcl train --resume {quote(str(run))}{lr}")
             raise
     if not is_main_process():
         return

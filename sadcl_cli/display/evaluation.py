@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sadcl_cli.console import fits, new_table, say, show, show_json, show_table, warn, write
@@ -141,7 +142,7 @@ def show_calibration(calibration: Calibration, *, json: bool) -> None:
     else:
         _show_calibration_text(calibration)
     path = calibration.path
-    (say if json else show)(f"thresholds saved to {path}, for --threshold {path}")
+    (say if json else show)(f"thresholds saved to {path}, for --threshold {quote(str(path))}")
     if calibration.scored.model is not None:
         say(
             f"stored in {calibration.scored.model.path}: sadcl predict uses it from now on; --uncalibrated leaves it out, and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from shlex import quote
 from typing import Any
 
 from sadcl_cli.console import one_line
@@ -39,5 +40,7 @@ def sentences_of(extension: Extension) -> list[str]:
     if extension.alike:
         some = ", ".join(map(one_line, extension.alike[:NAMED]))
         sentences.append(f"images without {name} that look most like it: {some}")
-    sentences.append(f"run saved to {extension.run}, where sadcl eval --data LABELS -w {extension.run} measures it on labels")
+    sentences.append(
+        f"run saved to {extension.run}, where sadcl eval --data LABELS -w {quote(str(extension.run))} measures it on labels"
+    )
     return sentences

@@ -103,8 +103,8 @@ def say_split(model: Predictor[Any], opened: OpenedSplit) -> None:
         sentence += f", with labels of {opened.labelled} of the model's {len(model.classes)} classes"
     if opened.changed:
         sentence += ", prepared again since the training"
-    if opened.chose_epoch:
-        sentence += f" ({opened.chose_epoch} chose the epoch: --split {opened.chose_epoch} takes that)"
+    if opened.measured:
+        sentence += f" ({opened.measured} was measured during the training: --split {opened.measured} takes that)"
     if opened.seen and split.name != "train":
         sentence += f"; {opened.seen:,} of them have the paths of images that the model was trained on"
     say(sentence)

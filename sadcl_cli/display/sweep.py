@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from sadcl_cli.console import new_table, say, show, show_table
@@ -89,4 +90,4 @@ def show_sweep(sweep: Sweep, dataset: str) -> None:
     show(f"{len(complete)} of {len(sweep.trials)} trials came to their end{f'; {rest}' if rest else ''}")
     show_comparison(sweep.comparison)
     show(f"results saved to {sweep.folder}: sweep.json, {sweep.comparison.folder.name}/comparison.md")
-    show(f"the best settings on the training images: sadcl train {dataset} -c {sweep.config}")
+    show(f"the best settings on the training images: sadcl train {quote(dataset)} -c {quote(str(sweep.config))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,7 +96,7 @@ class TrainingDisplay:
         """Show what is trained, on what, and where a resumed run goes on."""
         config = event.config
         detail(f"configuration: {config.model_dump()}")
-        detail(f"tracked by: {config.track}; tensorboard --logdir {event.run.path}")
+        detail(f"tracked by: {config.track}; tensorboard --logdir {quote(str(event.run.path))}")
         processes = f", {event.processes} processes" if event.processes > 1 else ""
         model = config.model
         say(
@@ -195,7 +196,8 @@ class TrainingDisplay:
         """Show a line on a stage, and begin its bar."""
         self.stage = event
         losses = " + ".join(f"{weight:g} {NAMES[name]}" for name, weight in event.losses.items())
-        say(f"stage {event.number}/{event.stages} {event.stage}: {event.epochs} epochs of {event.steps} steps, loss {losses}")
+        epochs = f"{event.epochs} epoch{'s' * (event.epochs != 1)} of {event.steps} steps"
+        say(f"stage {event.number}/{event.stages} {event.stage}: {epochs}, loss {losses}")
         if self.bar is not None:
             if self.task is not None:
                 self.bar.remove_task(self.task)
@@ -323,8 +325,8 @@ def show_note(event: Event) -> None:
             say(f"stage {event.stage} from {event.run.path}, best mAP {event.best_map:.2f}")
         case events.LinearFitted():
             say(
-                f"linear layer: L2 strength {event.strength:g} of {len(event.losses)} by cross-validation on training images, "
-                f"mAP {event.map:.2f}, {event.seconds:.0f} s"
+                f"linear layer: L2 strength {event.strength:g}, the best of {len(event.losses)} in cross-validation on training "
+                f"images; mAP {event.map:.2f} on held-out images, {event.seconds:.0f} s"
             )
         case events.EpochsPlanned():
             epochs = " and ".join(f"{count} of {stage}" for stage, count in event.epochs.items())
@@ -364,11 +366,11 @@ def spoken(seconds: float) -> str:
     """Return a length of time in words, rounded as an estimate is.
 
     Example:
-        >>> spoken(42), spoken(600), spoken(86400)
-        ('40 seconds', '10 minutes', '24.0 hours')
+        >>> spoken(42), spoken(90), spoken(600), spoken(86400)
+        ('40 seconds', '1.5 minutes', '10 minutes', '24.0 hours')
     """
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} seconds"
     if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} minutes"
+        return f"{seconds / 60:.2g} minutes"
     return f"{seconds / 3600:.1f} hours"

@@ -355,7 +355,7 @@ def _choose_stages(choices: _Choices) -> None:
         f"{facts.images:,} images: the fewer, the more often each is seen",
         {f"{first}epochs": "epochs {}", f"{second}epochs": "then {}"},
     )
-    scale = {f"{first}backbone_lr_scale": "the backbone at {:g} of it"} if facts.pretrained else {}
+    scale = {f"{first}backbone_lr_scale": "times {:g} in the backbone"} if facts.pretrained else {}
     reason = "as published" if facts.published else "the backbone only has to adapt" if facts.pretrained else "all from scratch"
     choices.explain(reason, {f"{first}lr": "lr {:g}", f"{second}lr": "then {:g}", **scale})
     kept = "small pictures may be signs or digits, which mean something else in a mirror" if facts.tiny else "mild, for photos"

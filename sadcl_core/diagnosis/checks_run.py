@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from shlex import quote
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -31,12 +32,12 @@ def ended(evidence: Evidence) -> Finding:
     if state.finished:
         return passed("all stages were trained", **numbers)
     if state.alive:
-        action = f"Wait until it ends, then look again: sadcl doctor {run}"
+        action = f"Wait until it ends, then look again: sadcl doctor {quote(str(run))}"
         return found("minor", "The run is still training; this is about what it has done so far.", action, **numbers)
     if state.status == DIVERGED:
         return found("serious", f"Training diverged: {_sentence(state.ended)}", lower_rate(evidence), **numbers)
     if state.resumable:
-        action = f"Go on from where it stopped: sadcl train --resume {run}"
+        action = f"Go on from where it stopped: sadcl train --resume {quote(str(run))}"
     else:
         action = f"It kept no state to go on from. Train again: {_command(evidence)}"
     return found("doubtful" if state.status == "interrupted" else "serious", _how_it_stopped(state), action, **numbers)
@@ -57,7 +58,8 @@ def _sentence(text: str) -> str:
 def _command(evidence: Evidence) -> str:
     """Return what to type to train again."""
     data = evidence.config.data if evidence.config else None
-    return f"sadcl train {(data.manifest or data.dataset) if data else 'DATA'} -c {evidence.run}/config.yaml"
+    given = quote(str(data.manifest or data.dataset)) if data else "DATA"
+    return f"sadcl train {given} -c {quote(f'{evidence.run}/config.yaml')}"
 
 
 def lower_rate(evidence: Evidence) -> str:

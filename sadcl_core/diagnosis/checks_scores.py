@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from shlex import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,7 @@ def saturated(evidence: Evidence) -> Finding:
     return found(
         "serious" if errors > MANY else "doubtful",
         f"{text}, where so certain scores should err in {CERTAIN:.1%}: the model is surer than it is right.",
-        f"Make its scores probabilities again: sadcl eval {evidence.run} --calibrate",
+        f"Make its scores probabilities again: sadcl eval {quote(str(evidence.run))} --calibrate",
         **numbers,
     )
 
@@ -129,7 +130,7 @@ def never_predicted(evidence: Evidence) -> Finding:
         "serious" if len(silent) > len(classes) / 2 else "doubtful",
         f"{len(silent)} of {len(classes)} classes never reach their threshold on {len(scored.scores):,} held-out images: "
         f"{listed(names)}.",
-        f"Choose thresholds per class: sadcl eval {evidence.run} --calibrate",
+        f"Choose thresholds per class: sadcl eval {quote(str(evidence.run))} --calibrate",
         classes=[scored.classes[k] for k in silent],
     )
 
@@ -149,6 +150,6 @@ def at_chance(evidence: Evidence) -> Finding:
     return found(
         "serious" if len(chance) > len(classes) / 2 else "doubtful",
         f"{len(chance)} of {len(classes)} classes are ranked no better than by chance: {listed(names)}.",
-        f"Look at the images of these classes and their labels: sadcl eval {evidence.run} --report",
+        f"Look at the images of these classes and their labels: sadcl eval {quote(str(evidence.run))} --report",
         classes=[scored.classes[classes[c]] for c in chance],
     )

@@ -185,7 +185,7 @@ def read_history(run: RunDirectory) -> History:
         raise DataError(f"{run.results} cannot be read ({error})") from None
     epochs = {(row.stage, row.epoch): row for row in rows if row is not None and math.isfinite(row.held_out_map)}
     if not epochs:
-        raise DataError(f"{run.results} has no row that can be read")
+        raise DataError(f"{run.results} has no whole row of a trained epoch")
     steps = (_record(line) for line in run.read_metrics())
     return History(tuple(epochs.values()), tuple(record for record in steps if record is not None and record.step > 0))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Unpack
 
 import numpy as np
@@ -251,7 +252,9 @@ def make_folds(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 def refuse_to_store(path: Path, img_size: int | None = None) -> None:
     """Raise a UsageError when a model file cannot be written, or the model is run at another image size than it is for."""
     if is_checkpoint(path):
-        raise UsageError(f"{path} is of another program, so no calibration is kept in it. Import it: sadcl import {path} -o RUN.")
+        raise UsageError(
+            f"{path} is of another program, so no calibration is kept in it. Import it: sadcl import {quote(str(path))} -o RUN."
+        )
     if is_onnx(path):
         raise UsageError(f"The calibration of {path} is a part of its network. Calibrate the run, and export it again.")
     folder = path.resolve().parent

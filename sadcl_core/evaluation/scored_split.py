@@ -192,8 +192,8 @@ def score_or_read(
     """Score the images of a split with a model, or read a file of scores and labels, which imports no torch.
 
     The arguments are those of `sadcl_core.evaluate`, and these: with `similarity` the cosines of label features and prototypes
-    are measured, too; with `final` and without `split` test is taken where there is one, even if the run chose its best epoch by
-    another split; `beside` gives the labels of a file of scores that has none; `check_card` and `check_split` are called with
+    are measured, too; with `final` and without `split` test is taken where there is one, even if the run measured another split
+    while it trained; `beside` gives the labels of a file of scores that has none; `check_card` and `check_split` are called with
     the model file, and its card or the images, before torch is imported, and may raise. In `label_options` the `classes` are
     also the names of the classes of a checkpoint of another program.
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from sadcl_core.errors import DataError, MachineError, UsageError
@@ -98,7 +99,8 @@ def write_folder(run: str | Path | None, folder: Path, *, repository: str) -> Pu
     if exported.is_file():
         if read_card(exported) != model.card:
             raise DataError(
-                f"{exported} is an export of other weights or thresholds. Export again: sadcl export onnx -w {model.path}"
+                f"{exported} is an export of other weights or thresholds. Export again: "
+                f"sadcl export onnx -w {quote(str(model.path))}"
             )
         shutil.copyfile(exported, folder / ONNX)
     scale = CALIBRATED if model.card.temperatures else AS_THEY_ARE
@@ -187,5 +189,6 @@ def _last_evaluation(model: Model) -> dict[str, Any]:
         if [row.get("name") for row in document.get("per_class", [])] == list(model.classes):
             return document
     raise DataError(
-        f"{model.path} has no evaluation on all held-out images, which its page would show. Run: sadcl eval -w {model.path}"
+        f"{model.path} has no evaluation on all held-out images, which its page would show. Run: "
+        f"sadcl eval -w {quote(str(model.path))}"
     )

@@ -35,7 +35,7 @@ class OpenedSplit:
         labelled: how many of the model's K classes the data have labels of.
         changed: the run's own data were prepared again since it was trained.
         seen: how many images have the paths of images that the model was trained on; 0 if the data of the run are gone.
-        chose_epoch: split by which the run chose its best epoch, where another one was taken; else empty.
+        measured: split that was measured during the training, where another one was taken; else empty.
         origin: of data that were named; None for the run's own.
     """
 
@@ -43,7 +43,7 @@ class OpenedSplit:
     labelled: int
     changed: bool
     seen: int
-    chose_epoch: str = ""
+    measured: str = ""
     origin: DataOrigin | None = None
 
 
@@ -61,7 +61,7 @@ def open_split(
         model: from `sadcl_core.load`, or from `find_card`, so that a mistake is found before the weights are read.
         data: a data set's name, its prepared folder, or where the run's own data set lies now; by default the run's own.
         split: its name; by default the run's held-out split, else val, else test, else all images.
-        final: take test first, where the run has chosen its best epoch by another split.
+        final: take test first, where the run measured another split during its training.
         progress: called while a data set is prepared, where that has not been done.
 
     Raises:
@@ -73,12 +73,12 @@ def open_split(
     manifest = _own_data(model, status, data) if origin is None else origin.manifest
     labelled = len(manifest.classes)
     manifest = number_as_model(manifest, model.card)
-    chose = str(status.get("eval_split", ""))
-    names = (split,) if split else (*((TEST,) if final and chose else ()), chose, *HELD_OUT)
+    measured = str(status.get("eval_split", ""))
+    names = (split,) if split else (*((TEST,) if final and measured else ()), measured, *HELD_OUT)
     images = manifest.split(next((name for name in names if name in manifest.splits), split or ALL))
     changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
-    chose = chose if not split and images.name not in (chose, ALL) and chose in manifest.splits else ""
-    return OpenedSplit(images, labelled, changed, _count_seen(images, status), chose, origin)
+    measured = measured if not split and images.name not in (measured, ALL) and measured in manifest.splits else ""
+    return OpenedSplit(images, labelled, changed, _count_seen(images, status), measured, origin)
 
 
 def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from sadcl_core.config.layers import Layer, flatten, resolve_config
 from sadcl_core.config.schema import RunConfig
@@ -106,12 +107,12 @@ def refuse_finished(run: RunDirectory, progress: RunProgress, config: RunConfig)
     if progress.ran_out_of_patience(patience):
         raise UsageError(
             f"{run.path} ended early: no better mAP since epoch {progress.best_epoch} of stage {progress.stage}. To go on "
-            f"all the same: --resume {run.path} --set optim.patience={2 * patience}."
+            f"all the same: --resume {quote(str(run.path))} --set optim.patience={2 * patience}."
         )
     if progress.epoch > config.stages[progress.stage].epochs:
         counts = [2 * stage.epochs if name == progress.stage else stage.epochs for name, stage in config.stages.items()]
         raise UsageError(
-            f"{run.path} has come to its end. To train longer, give more epochs: --resume {run.path} "
+            f"{run.path} has come to its end. To train longer, give more epochs: --resume {quote(str(run.path))} "
             f"--epochs {','.join(map(str, counts))}."
         )
 

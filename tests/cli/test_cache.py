@@ -55,7 +55,7 @@ def test_the_list_imports_no_torch(tmp_path: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == f"0 feature maps of backbones, 0.0 MB in {tmp_path}/sadcl/features\n"
+    assert ran.stdout == f"feature maps of backbones: 0, 0.0 MB in {tmp_path}/sadcl/features\n"
 
 
 @pytest.mark.slow

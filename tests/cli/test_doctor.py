@@ -97,14 +97,14 @@ def test_runs_are_completed(trained: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_was_killed_names_the_command_to_go_on(sadcl: Sadcl, tmp_path: Path) -> None:
     make_coco(tmp_path / "my-coco")
-    process = start(tmp_path, "train", "coco", "--data", "my-coco", *QUICK, "--epochs", "500,0")
-    wait_until(lambda: lines(tmp_path / "runs" / "coco" / "results.csv") > 2, process)
-    alive = sadcl("doctor", "runs/coco")
+    process = start(tmp_path, "train", "coco", "--data", "my-coco", *QUICK, "--epochs", "500,0", "-o", "runs/my coco")
+    wait_until(lambda: lines(tmp_path / "runs" / "my coco" / "results.csv") > 2, process)
+    alive = sadcl("doctor", "runs/my coco")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert "The run is still training" in alive.stdout
-    ran = sadcl("doctor", "runs/coco")
+    ran = sadcl("doctor", "runs/my coco")
     assert ran.stdout.splitlines()[3].startswith("1. ended (serious): The run never said that it ended")
-    assert "sadcl train --resume runs/coco" in ran.stdout
-    shutil.rmtree("runs/coco/state")
-    assert "--resume" not in sadcl("doctor", "runs/coco").stdout
+    assert "sadcl train --resume 'runs/my coco'" in ran.stdout
+    shutil.rmtree("runs/my coco/state")
+    assert "--resume" not in sadcl("doctor", "runs/my coco").stdout

@@ -464,7 +464,7 @@ def test_two_processes_print_what_one_prints(trained: Path, tmp_path: Path) -> N
     assert evaluate(2) == evaluate(1)
 
 
-def test_the_test_split_is_taken_where_another_chose_the_epoch(sadcl: Sadcl, tmp_path: Path) -> None:
+def test_the_test_split_is_taken_where_another_was_measured_during_the_training(sadcl: Sadcl, tmp_path: Path) -> None:
     folder = tmp_path / "pets"
     rows = ["image,labels,split"]
     for k in range(24):
@@ -474,5 +474,5 @@ def test_the_test_split_is_taken_where_another_chose_the_epoch(sadcl: Sadcl, tmp
     sadcl("train", folder, *QUICK, "--epochs", "1,0")
     ran = sadcl("eval", "--device", "cpu", "-j", "0")
     assert "split test: 6 images" in ran.stderr
-    assert "(val chose the epoch: --split val takes that)" in ran.stderr
+    assert "(val was measured during the training: --split val takes that)" in ran.stderr
     assert "split val: 6 images" in sadcl("eval", "--device", "cpu", "-j", "0", "--split", "val").stderr

@@ -253,6 +253,8 @@ def test_list_methods_and_presets_say_what_there_is(sadcl: Sadcl) -> None:
     assert "arXiv 2307.09715" in " ".join(ran.stdout.split())
     ran = sadcl("train", "--list-presets")
     assert all(name in ran.stdout for name in PRESETS)
+    assert "arXiv 2307.09715" in " ".join(ran.stdout.split())
+    assert "RNN-Att" not in ran.stdout
 
 
 def test_list_sizes_says_what_is_fetched_and_under_which_licence(sadcl: Sadcl) -> None:

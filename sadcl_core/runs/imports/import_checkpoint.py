@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import Any
 
@@ -173,7 +174,8 @@ def open_checkpoint(path: Path, *, classes: str, img_size: int | None) -> tuple[
         return read_checkpoint(path, classes=classes, img_size=img_size)
     except (DataError, UsageError) as error:
         if "--" in str(error):
-            message = f"{error} An option that this command lacks is an option of sadcl import {path} -o RUN; then name that run."
+            command = f"sadcl import {quote(str(path))} -o RUN"
+            message = f"{error} An option that this command lacks is an option of {command}; then name that run."
             raise type(error)(message) from None
         raise
 

@@ -137,8 +137,10 @@ def test_states_within_an_epoch_are_kept_when_asked_for(manifest: Manifest) -> N
 def test_a_run_goes_on_for_more_epochs_than_it_was_started_for(manifest: Manifest) -> None:
     start(configured((1, 1)), manifest, Path("run"))
     before = numbers(Path("run"))
-    with pytest.raises(UsageError, match=r"has come to its end. To train longer, give more epochs: --resume run --epochs 1,2"):
-        prepare_resume(Path("run"))
+    run = Path("run").rename("my run")  # the advice can be typed as it is
+    with pytest.raises(UsageError, match=r"come to its end. To train longer, give more epochs: --resume 'my run' --epochs 1,2"):
+        prepare_resume(run)
+    run.rename("run")
     go_on(Path("run"), manifest, epochs=[3])
     after = numbers(Path("run"))
     assert after[:2] == before
