@@ -18,6 +18,7 @@ from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.runs.card import read_card
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
+from sadcl_core.training.time_budget import free_stages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,9 @@ class TrainingDisplay:
         elif isinstance(event, events.DataReady):
             self.end_progress()
         elif isinstance(event, events.SettingsChosen):
-            self.budget = event.configured.config.optim.time_budget
+            config = event.configured.config
+            given = config.used_stages and not free_stages(config, event.configured.sources)
+            self.budget = 0.0 if given else config.optim.time_budget  # epochs that were given know no time
         elif isinstance(event, events.EpochsPlanned):
             self.planned = event
         show: Any = {

@@ -18,7 +18,7 @@ from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.experiments.plan import Plan, PlannedRun, first_stage_key
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.runs.lock import runs_elsewhere
-from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, LINEAR, RUNNING, RunDirectory, read_status
 from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, Listener, ignore
 from sadcl_core.training.listeners.standard import standard_listeners
 from sadcl_core.training.recipe import TrainingRecipe
@@ -131,7 +131,8 @@ class _Runner:
             scores = dict.fromkeys(TITLES, None)
         status = _status(directory.path)
         first = status.get(FIRST_STAGE) or {"name": "", "seconds": 0.0}
-        epochs = len(directory.read_results()) if directory.results.is_file() else 0
+        rows = directory.read_results() if directory.results.is_file() else []
+        epochs = sum(row["stage"] != LINEAR for row in rows)
         config = run.configured.config
         return ScoredRun(
             run.method,
@@ -195,10 +196,11 @@ def _scores(run: PlannedRun, directory: RunDirectory) -> dict[str, float | None]
         workers=data.workers,
     )
     common = result.per_class["AP_interpolated"][result.per_class["positives"] >= COMMON]  # no AP that hangs on one image
+    last = None if data.limit else float(directory.read_results()[-1]["mAP_interpolated"])  # with a limit, of fewer images
     scores: dict[str, float | None] = {
         "mAP_interpolated": round(result.map_interpolated, 4),
         "mAP_non_interpolated": round(result.map_non_interpolated, 4),
-        "mAP_interpolated_last_epoch": float(directory.read_results()[-1]["mAP_interpolated"]),
+        "mAP_interpolated_last_epoch": last,
         "mAP_interpolated_common": round(float(common.mean()), 4) if len(common) else None,
         **{name: round(result.rows["all"][name], 4) for name in ("OF1", "CF1", "macro_F1")},
     }

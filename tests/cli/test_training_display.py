@@ -9,6 +9,7 @@ from rich.console import Console
 from sadcl_cli import console
 from sadcl_cli.console import verbosity
 from sadcl_cli.display.training import TrainingDisplay, spoken
+from sadcl_core.config.layers import Layer
 from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.formats import coco
@@ -20,6 +21,7 @@ from sadcl_core.training.listeners.events import (
     MemoryRanOut,
     PrototypesBuilt,
     RunStarted,
+    SettingsChosen,
     StageStarted,
     StepDone,
 )
@@ -83,7 +85,7 @@ def test_quiet_says_only_what_wants_attention(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "10 seconds"), (44, "40 seconds"), (89, "90 seconds"), (100, "2 minutes"), (3600, "60 minutes"), (9000, "2.5 hours")],
+    [(0, "10 seconds"), (44, "40 seconds"), (89, "90 seconds"), (100, "1.7 minutes"), (3600, "60 minutes"), (9000, "2.5 hours")],
 )
 def test_times_are_said_as_roughly_as_they_are_known(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
@@ -115,3 +117,18 @@ def test_what_was_published_stands_beside_what_was_reached(
     display.show_published(TrainingResult(tmp_path, model, 70.0, "classification", 3, "EMA"))
     assert screen.getvalue().startswith(line)
     assert bool(screen.getvalue()) == bool(line)
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [({}, True), ({"stages": {"classification": {"epochs": 1}}}, False)])
+def test_the_time_is_held_against_the_budget_unless_all_epochs_were_given(
+    epochs: Layer, shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers: list[tuple[str, Layer]] = [
+        ("flag", {"method": "ml-gcn", "preset": "small", "optim": {"time_budget": 600.0}, **epochs})
+    ]
+    configured = configure(layers, dataset="mine", split_sizes={"train": 942, "test": 965})
+    assert configured.config.used_stages == ["classification"]
+    with TrainingDisplay() as display:
+        display(SettingsChosen(configured))
+        display.show_time()
+    assert ("time budget 10 minutes" in capsys.readouterr().err) is shown

@@ -100,6 +100,18 @@ def test_what_differs_in_the_first_stage_is_not_shared(manifest: Manifest) -> No
         plan(one_stage, manifest, methods=("sarl", "baseline", "sadcl"), seeds=(1,))
 
 
+def test_a_linear_layer_is_no_epoch_and_a_last_epoch_of_fewer_images_stands_beside_no_map(manifest: Manifest) -> None:
+    model = {"freeze_stride": 64, "freeze_batchnorm": True}
+    fitted = {"optim": {"solve_linear": True}, "features": {"once": True, "cache": "cache"}, "model": model}
+    layers = [*LAYERS, ("--set", {**fitted, "data": {"limit": 24}})]
+    comparison, _ = run(plan(layers, manifest, methods=("baseline",), seeds=(1,)), manifest)
+    (scored,) = comparison.runs
+    assert scored.epochs == sum(comparison.epochs.values())
+    assert "trained:" not in comparison.markdown()
+    assert scored.scores["mAP_interpolated"] is not None
+    assert scored.scores["mAP_interpolated_last_epoch"] is None
+
+
 def test_methods_share_the_features_of_a_frozen_backbone(manifest: Manifest) -> None:
     events: list[Event] = []
     frozen = [*LAYERS, ("--set", {"features": {"once": True, "cache": "cache"}, "model": {"freeze_stride": 64}})]
