@@ -70,10 +70,9 @@ class CTranHead(LinearHead):
         elif self.training:
             labels = labels + 0 * self.states.sum()  # several processes wait for a gradient of every parameter
         tokens = self.norm(torch.cat([locations, labels.to(locations.dtype)], dim=1))
-        no_position = tokens.new_zeros(())
         before = tokens
         for layer in self.encoder:
-            before, tokens = tokens, layer(tokens, position=no_position)
+            before, tokens = tokens, layer(tokens)
         features = tokens[:, locations.shape[1] :]
         attention = None
         if need_attention:

@@ -67,15 +67,18 @@ class CSRAHead(Head):
         locations = feature_map.flatten(2)  # (B, D_b, L)
         units = F.normalize(self.weight, dim=-1)  # (K, heads, D_b)
         scores = (units.flatten(0, 1) @ locations).unflatten(1, units.shape[:2])  # (B, K, heads, L)
-        shares = torch.stack([_shares(s, t) for s, t in zip(scores.unbind(2), self.temperatures, strict=True)], dim=2)
-        logits = (scores.mean(dim=-1) + self.attention_weight * (shares * scores).sum(dim=-1)).sum(dim=-1)  # (B, K)
-        attention = shares.mean(dim=2)  # (B, K, L)
+        shares = [_shares(part, t) for part, t in zip(scores.unbind(2), self.temperatures, strict=True)]
+        attended = sum((share * part).sum(dim=-1) for share, part in zip(shares, scores.unbind(2), strict=True))
+        logits = scores.mean(dim=-1).sum(dim=-1) + self.attention_weight * attended  # (B, K)
+
+        def attention() -> Tensor:
+            return torch.stack(shares).mean(dim=0)  # (B, K, L)
 
         def label_features() -> Tensor:
-            attended = attention.to(locations.dtype) @ locations.transpose(1, 2)  # (B, K, D_b)
-            return locations.mean(dim=-1)[:, None] + self.attention_weight * attended
+            read = attention().to(locations.dtype) @ locations.transpose(1, 2)  # (B, K, D_b)
+            return locations.mean(dim=-1)[:, None] + self.attention_weight * read
 
-        return HeadOutput(logits, label_features, attention.unflatten(2, feature_map.shape[-2:]) if need_attention else None)
+        return HeadOutput(logits, label_features, attention().unflatten(2, feature_map.shape[-2:]) if need_attention else None)
 
 
 def _shares(scores: Tensor, temperature: float) -> Tensor:

@@ -78,7 +78,7 @@ class MLDecoderHead(Head):
         tokens = self.input_projection(feature_map.flatten(2).transpose(1, 2)).relu()  # (B, L, D)
         queries = self.query_norm(self.queries + self.dropout(self.queries.expand(tokens.shape[0], -1, -1)))  # (B, N, D)
         attended, attention = self.attention(queries, tokens, tokens, need_attention=need_attention)
-        features: Tensor = self.feedforward(self.norm(queries + self.dropout(attended)))  # (B, N, D)
+        features: Tensor = self.feedforward(self.norm(self.dropout.add(queries, attended)))  # (B, N, D)
         if attention is not None:
             attention = attention.unflatten(2, feature_map.shape[-2:])
         if not self.grouped:

@@ -83,8 +83,7 @@ class MulConHead(LinearHead):
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, L, D_b)
         for block in self.token_blocks:
             tokens, _ = block(tokens, tokens)  # (B, L, token width)
-        queries = self.label_tokens.expand(tokens.shape[0], -1, -1)  # (B, K, D)
-        label_features, attention = self.label_attention(queries, tokens, need_attention=need_attention)
+        label_features, attention = self.label_attention(self.label_tokens[None], tokens, need_attention=need_attention)
         for block in self.label_blocks:
             label_features, _ = block(label_features, label_features)
         logits = self.logits_of(self.dropout(label_features))

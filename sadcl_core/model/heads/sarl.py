@@ -79,7 +79,7 @@ class SARLHead(LinearHead):
         memory = x.flatten(2).transpose(1, 2)  # (B, L, D)
         for layer in self.encoder:
             memory = layer(memory, position=position)
-        target = memory.new_zeros(memory.shape[0], len(self.class_embedding), self.width)  # (B, K, D)
+        target = memory.new_zeros(1, len(self.class_embedding), self.width)  # the same for every image
         attention = None
         for number, layer in enumerate(self.decoder, start=1):
             last = number == len(self.decoder)

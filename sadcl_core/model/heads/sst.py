@@ -74,7 +74,7 @@ class SSTHead(LinearHead):
         grid = F.interpolate(maps.float(), size=(self.grid, self.grid), mode="bilinear", align_corners=False)
         tokens = self.token(grid.flatten(2).to(locations.dtype))
         for layer in self.classes:
-            tokens = layer(tokens, position=tokens.new_zeros(()))
+            tokens = layer(tokens)
         branches = {"space": self.spatial(locations.amax(dim=1)), "classes": self.logits_of(tokens)}
         attention = shares_of_activation(maps.float()) if need_attention else None
         return HeadOutput(branches["space"] + branches["classes"], tokens, attention, branches)

@@ -99,7 +99,7 @@ class TDRGHead(LinearHead):
     def _encoded(self, features: Tensor) -> Tensor:
         tokens = features.flatten(2).transpose(1, 2)
         for layer in self.encoder:
-            tokens = layer(tokens, position=tokens.new_zeros(()))
+            tokens = layer(tokens)
         return tokens
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sadcl_core.model.layers import Attention, Dropout, sine_position_encoding
+from sadcl_core.model.layers import Attention, Dropout, FeedForward, sine_position_encoding
 
 
 def test_by_hand() -> None:
@@ -78,6 +78,51 @@ def test_attention_is_that_of_torch(need_attention: bool) -> None:
     assert (shares is None) == (not need_attention)
     if shares is not None:
         torch.testing.assert_close(shares, expected[1])
+
+
+@pytest.mark.parametrize(("images", "heads"), [(3, 1), (1, 4)])  # of both the same bits drop the same shares
+def test_attention_that_drops_is_the_same_with_and_without_its_shares(images: int, heads: int) -> None:
+    attention = Attention(8, heads, dropout=0.4)
+    inputs = [torch.randn(images, length, 8, requires_grad=True) for length in (5, 6, 6)]
+    results = []
+    for need_attention in (False, True):
+        torch.manual_seed(1)
+        read, _ = attention(*inputs, need_attention=need_attention)
+        results.append([read, *torch.autograd.grad(read.square().sum(), [*inputs, *attention.parameters()])])
+    torch.testing.assert_close(*results)
+    assert not torch.equal(results[0][0], attention(*inputs)[0])
+
+
+@pytest.mark.parametrize("same", ["query key value", "query key", "key value"])
+def test_attention_projects_one_tensor_by_one_product(same: str) -> None:
+    attention, first, second = Attention(8, 2, dropout=0.0), torch.randn(2, 6, 8), torch.randn(2, 6, 8)
+    inputs = [first if name in same.split() else second for name in ("query", "key", "value")]
+    torch.testing.assert_close(attention(*inputs), attention(*(x.clone() for x in inputs)))
+    once, _ = attention(first[:1], second, second)
+    torch.testing.assert_close(once, attention(first[:1].expand(2, -1, -1), second, second.clone())[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_feed_forward_that_drops_has_the_gradients_of_its_layers(dtype: torch.dtype) -> None:
+    layer, x = FeedForward(width=8, hidden=16, dropout=0.4), torch.randn(3, 5, 8, requires_grad=True)
+    inner, unit, drop, outer, last = layer.layers
+    results = []
+    for plain in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            result = layer.norm(x + last(outer(drop(unit(inner(x)))))) if plain else layer(x)
+        assert result.dtype == torch.float32
+        results.append([result, *torch.autograd.grad(result.square().sum(), [x, *layer.parameters()])])
+    exact = dtype == torch.float32
+    torch.testing.assert_close(*results, rtol=None if exact else 0.1, atol=None if exact else 0.1)
+
+
+def test_positions_are_stored_for_training_whoever_asks_first() -> None:
+    with torch.inference_mode():
+        first = sine_position_encoding(3, 5, 12, device=torch.device("cpu"))
+    assert not first.is_inference()
+    assert sine_position_encoding(3, 5, 12, device=torch.device("cpu")) is first
+    torch.testing.assert_close(first, sine_position_encoding(3, 5, 12))
 
 
 def test_attention_drops_shares_while_training() -> None:
