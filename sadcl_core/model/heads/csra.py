@@ -65,8 +65,8 @@ class CSRAHead(Head):
         """
         (feature_map,) = inputs.maps
         locations = feature_map.flatten(2)  # (B, D_b, L)
-        units = F.normalize(self.weight, dim=-1)  # (K, heads, D_b)
-        scores = (units.flatten(0, 1) @ locations).unflatten(1, units.shape[:2])  # (B, K, heads, L)
+        length = torch.linalg.vector_norm(self.weight, dim=-1, keepdim=True).clamp(min=1e-12)  # (K, heads, 1)
+        scores = (self.weight.flatten(0, 1) @ locations).unflatten(1, length.shape[:2]) * (1 / length)  # (B, K, heads, L)
         shares = [_shares(part, t) for part, t in zip(scores.unbind(2), self.temperatures, strict=True)]
         attended = sum((share * part).sum(dim=-1) for share, part in zip(shares, scores.unbind(2), strict=True))
         logits = scores.mean(dim=-1).sum(dim=-1) + self.attention_weight * attended  # (B, K)
