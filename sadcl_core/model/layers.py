@@ -103,7 +103,7 @@ class Dropout(nn.Dropout):
     def draw(self, shape: torch.Size) -> tuple[Tensor, int, float]:
         """Return bits (int16), the least of them that keep their number, and the factor of what is kept."""
         dropped, count = min(round(self.p * DRAWS), DRAWS - 1), shape.numel()
-        generator = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_()))  # torch takes three times as long
+        generator = np.random.SFC64(torch.empty(1, dtype=torch.int64).random_().numpy())  # torch takes three times as long
         bits = torch.from_numpy(generator.random_raw(-(-count // 4)).view(np.int16))[:count].view(shape)
         return bits, dropped - DRAWS // 2, DRAWS / (DRAWS - dropped)
 
