@@ -1,11 +1,14 @@
 """What the two contrastive losses cost: images, classes, and 3 active labels an image. Run: python benchmarks/losses.py.
 
-Each case is a process of its own: seconds of a forward and backward pass (the median of several), and by how much the
-peak of its memory rises. `losses` starts from the rows the losses look at, the active labels for S2S and the columns of the
-classes present for P2S; `with bank` adds 16 entries a class, of the classes present or of all, which are projected in every
-step; `from label features` also gathers the rows from the head's (B, K, D) and spreads the gradient over it, which any loss
-on label features must. `all labels` is what projecting every label of every class first would cost, for as long as that
+Each case is a process of its own: milliseconds of one core for a forward and backward pass (the median of several), and by how
+much the peak of its memory rises. `losses` starts from the rows the losses look at, the active labels for S2S and the columns
+of the classes present for P2S; `with bank` adds 16 entries a class, of the classes present or of all, which are projected in
+every step; `from label features` also gathers the rows from the head's (B, K, D) and spreads the gradient over it, which any
+loss on label features must. `all labels` is what projecting every label of every class first would cost, for as long as that
 fits. The ratios are to K = 80 of the same B.
+
+The second table is S2S alone at B = 32, K = 80, with projected features of the published width and as many in the bank, beside
+the same loss written densely: supervised contrastive learning on all label features with masks for those that are not active.
 """
 
 from __future__ import annotations
@@ -18,16 +21,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 BATCHES, CLASSES, ACTIVE = (32, 64, 128), (80, 500, 5000), 3
 WIDTH, PROJECTED = 256, 128
 SLOTS = 16  # of the memory bank, for each class
 WAYS = ("losses", "with bank, present", "with bank, all", "from label features", "all labels")
 REPEATS = 5
+DENSE = (32, 80, 1024)  # B, K, P
+ACTIVE_ALONE = ("active labels, as here", "the same, from all label features", "dense, with masks")
 
 
 def measure(way: str, batch: int, classes: int) -> dict[str, float]:
-    """Seconds and rise of the peak memory in MiB of one case; runs in its own process."""
+    """Milliseconds and rise of the peak memory in MiB of one case; runs in its own process."""
     import torch
     from torch import Tensor, nn
 
@@ -69,24 +75,72 @@ def measure(way: str, batch: int, classes: int) -> dict[str, float]:
     return _timed(step)
 
 
-def _timed(step: Callable[[], object]) -> dict[str, float]:
+def measure_dense(way: str) -> dict[str, float]:
+    """Milliseconds, rise of the peak memory in MiB and value of S2S in one way; runs in its own process."""
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+
+    from sadcl_core.losses import sample_to_sample_loss
+    from sadcl_core.runtime.device import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    generator = torch.Generator().manual_seed(0)
+    batch, classes, width = DENSE
+    embeddings, bank = (torch.randn(batch, classes, width, generator=generator) for _ in range(2))
+    active, filled = (torch.rand(batch, classes, generator=generator) < ACTIVE / classes for _ in range(2))
+    labels, bank_labels = active.nonzero()[:, 1], filled.nonzero()[:, 1]
+
+    def dense() -> Tensor:
+        every = torch.arange(classes).repeat(batch)
+        anchors = F.normalize(embeddings.flatten(0, 1), dim=-1)  # (B K, P)
+        others = torch.cat([anchors, F.normalize(bank.flatten(0, 1), dim=-1)])
+        mask = torch.cat([active.flatten(), filled.flatten()]).float() * (1 - torch.eye(len(anchors), len(others)))
+        positive = mask * (every[:, None] == every.repeat(2)[None, :])
+        logits = anchors @ others.T / 0.2
+        logits = logits - logits.max(dim=1, keepdim=True).values.detach()
+        log_probabilities = logits - (logits.exp() * mask).sum(dim=1, keepdim=True).log()
+        means = (positive * log_probabilities).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+        return -means[active.flatten()].mean()
+
+    if way == ACTIVE_ALONE[0]:
+        rows, entries = embeddings[active].requires_grad_(), bank[filled]
+        return _timed(lambda: sample_to_sample_loss(rows, labels, bank=entries, bank_labels=bank_labels))
+    embeddings.requires_grad_()
+    if way == ACTIVE_ALONE[1]:
+        return _timed(lambda: sample_to_sample_loss(embeddings[active], labels, bank=bank[filled], bank_labels=bank_labels))
+    return _timed(dense)
+
+
+def _timed(step: Callable[[], Any]) -> dict[str, float]:
+    import torch
+
+    (torch.ones(64, 64, requires_grad=True) @ torch.ones(64, 64)).logsumexp(dim=1).sum().backward()  # what torch takes at first
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        step().backward()  # type: ignore[attr-defined]
-        seconds.append(time.perf_counter() - start)
+        start = time.process_time()
+        loss = step()
+        loss.backward()
+        seconds.append(time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": statistics.median(seconds[1:]), "MiB": peak / 1024}
+    return {"ms": 1000 * statistics.median(seconds[1:]), "MiB": peak / 1024, "loss": loss.item()}
+
+
+def _in_process(*case: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, __file__, "--case", *case], capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
-    """Every case, as a table in Markdown."""
+    """Every case, as tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--case", nargs=3, metavar=("WAY", "B", "K"), help="one case, as JSON")
+    parser.add_argument("--case", nargs="+", metavar="WAY B K", help="one case, as JSON")
     case = parser.parse_args().case
     if case:
-        print(json.dumps(measure(case[0], int(case[1]), int(case[2]))))
+        print(json.dumps(measure_dense(case[0]) if len(case) == 1 else measure(case[0], int(case[1]), int(case[2]))))
         return
     print("| B | K | " + " | ".join(f"{way}: ms | x | MiB" for way in WAYS) + " |")
     print("| --- | --- | " + " | ".join("--- | --- | ---" for _ in WAYS) + " |")
@@ -98,13 +152,17 @@ def main() -> None:
                 if way == "all labels" and batch * classes > 64 * 5000:  # several gigabytes
                     cells.append("- | - | -")
                     continue
-                command = [sys.executable, __file__, "--case", way, str(batch), str(classes)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                result = json.loads(done.stdout)
-                first.setdefault(way, result["seconds"])
-                ratio = result["seconds"] / first[way]
-                cells.append(f"{1000 * result['seconds']:.1f} | {ratio:.1f} | {result['MiB']:.0f}")
+                result = _in_process(way, str(batch), str(classes))
+                ratio = result["ms"] / first.setdefault(way, result["ms"])
+                cells.append(f"{result['ms']:.1f} | {ratio:.1f} | {result['MiB']:.0f}")
             print(f"| {batch} | {classes} | {' | '.join(cells)} |", flush=True)
+    print("\n| S2S at B = {}, K = {}, P = {} | ms | of dense | MiB | of dense | loss |".format(*DENSE))
+    print("| --- | --- | --- | --- | --- | --- |")
+    found = {way: _in_process(way) for way in ACTIVE_ALONE}
+    dense = found[ACTIVE_ALONE[-1]]
+    for way, result in found.items():
+        cells = [f"{result[name]:.1f} | 1/{dense[name] / result[name]:.0f}" for name in ("ms", "MiB")]
+        print(f"| {way} | {' | '.join(cells)} | {result['loss']:.6f} |")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 BENCHMARKS = {  # by name: what it answers, and its arguments
+    "limits": ("What one thread can do at most", ()),
     "input": ("Reading and augmenting images", ("--images", "32")),
     "features": ("Features computed once", ("--images", "64", "--img-size", "128")),
     "losses": ("The contrastive losses", ()),
@@ -30,12 +31,13 @@ BENCHMARKS = {  # by name: what it answers, and its arguments
     "training": (
         "A training step",
         (
-            *("--backbone", "resnet18", "--img-size", "64", "--batch-size", "8", "--width", "64", "--steps", "3"),
-            *("--images", "64", "--precision", "fp32", "--no-compile"),
+            *("--backbone", "tf_efficientnet_lite0", "--img-size", "224", "--batch-size", "16", "--width", "256", "--steps", "7"),
+            *("--images", "64", "--precision", "fp32", "--no-compile", "--published", "2"),
         ),
     ),
     "evaluation": ("Evaluation", ()),
     "predict": ("Predicting many images", ("--images", "1000", "--many", "10000")),
+    "export": ("Exported files", ()),
     "prepare": ("Reading labels", ("0.25",)),
     "search": ("Search", ()),
     "classes": ("Many classes", ()),

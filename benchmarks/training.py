@@ -1,46 +1,85 @@
-"""What a training step costs and where its time goes, and what the real command makes of it.
+"""What a training step costs and where its time goes, beside its limits and a plain loop with timm.
 
 Run on a GPU: python benchmarks/training.py. That is ResNet-101 at 448, batch 64, bf16, compiled, with all losses of SADCL and a
-full memory bank for 80 classes. On a CPU for a look: python benchmarks/training.py --backbone resnet18 --img-size 64
---batch-size 8 --width 64 --steps 3 --images 64 --precision fp32 --no-compile.
+full memory bank for 80 classes. On a CPU for a look: python benchmarks/training.py --backbone tf_efficientnet_lite0
+--img-size 224 --batch-size 16 --width 256 --steps 5 --images 64 --precision fp32 --no-compile --published 2.
 
 The parts (forward and backward of backbone, head and losses; optimiser and EMA) are timed one by one and given as shares of
-their sum; `step` is the whole step as training makes it, from images on the device. `data` is the loader alone: JPEG files of
-640 x 480, decoded and augmented as in stage 1. The real command then trains one epoch of such files from scratch.
+their sum; `stage 1` and `stage 2` are whole steps as training makes them, from images on the device, which take turns. The limit
+of optimiser and EMA is the memory: AdamW reads weight, gradient and two moments of each number and writes three of them, the EMA
+reads two and writes one. `data` is the loader alone: JPEG files of 640 x 480, decoded and augmented as in stage 1.
+
+Then `sadcl train --method baseline` takes turns, epoch by epoch, with what a user of timm would write, on the same files with the
+same backbone, both reading in their own process; and, where it is installed, lightly-train trains on them. With `--published B`
+the losses of a batch of 32 are held against the step of the published network, ResNet-101 at 448, width 2048, on B images,
+without its optimiser. On a CPU with one thread, times are those of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
+import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+from limits import bandwidth
 from PIL import Image
-from torch import Tensor
+from timm.data.transforms_factory import create_transform
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from sadcl_core.config.schema import LossSection, ModelSection, OptimSection, RunConfig, StageSection
 from sadcl_core.data.loader import make_loader
+from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.data.split import Split
 from sadcl_core.data.transforms import augmentation
 from sadcl_core.model.classifier import Classifier, ClassifierOutput
 from sadcl_core.model.memory_bank import MemoryBank
 from sadcl_core.runtime.device import choose_device, choose_precision
+from sadcl_core.training.listeners.events import EpochDone, Event, StepDone
 from sadcl_core.training.optimizer import make_optimizer, set_trainable
 from sadcl_core.training.parallel import make_ema, make_ready, start_accelerate, wrap
 from sadcl_core.training.terms import LossInputs, TrainingStep, loss_terms, weighted_sum
+from sadcl_core.training.train import train
 
 CLASSES, ACTIVE = 80, 2.9  # of COCO
+EPOCHS = 3  # of each loop
+LOSS_BATCH = 32  # images that the losses are measured on beside the published network
 WEIGHTS = {"asymmetric": 1.0, "sample_to_sample": 0.1, "prototype_to_sample": 0.05}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network with all that training makes for it.
+
+    Attributes:
+        step: takes a whole step.
+        update: takes the last part of it, optimiser and EMA, with gradients that are there.
+        trained: numbers that the optimiser and the EMA change.
+        numbers: all of the network.
+    """
+
+    classifier: Classifier
+    bank: MemoryBank
+    autocast: Callable[[], Any]
+    step: Callable[[Tensor, Tensor], None]
+    update: Callable[[], None]
+    trained: int
+    numbers: int
 
 
 def main() -> None:
@@ -50,25 +89,21 @@ def main() -> None:
     precision = choose_precision(asked.precision, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{asked.backbone} at {asked.img_size}, batch {asked.batch_size}, width {asked.width}, {precision}, on {name}\n")
-    print("| what | ms | images/s | share of the parts |\n| --- | --- | --- | --- |")
-    parts, step, peak = measure(asked, device, precision)
-    whole = sum(parts.values())
-    for part, seconds in parts.items():
-        print(f"| {part} | {1000 * seconds:.1f} | {asked.batch_size / seconds:.0f} | {100 * seconds / whole:.0f} % |")
-    print(f"| step | {1000 * step:.1f} | {asked.batch_size / step:.0f} | |", flush=True)
+    report_parts(asked, device, precision)
     with tempfile.TemporaryDirectory() as folder:
-        draw_coco(Path(folder), images=asked.images)
-        speed = loader_speed(Path(folder), asked)
-        print(f"| data, alone | {1000 * asked.batch_size / speed:.1f} | {speed:.0f} | |")
-        if peak:
-            print(f"\npeak memory of the device: {peak / 2**30:.1f} GiB")
-        real_command(Path(folder), asked)
+        manifest = draw_coco(Path(folder), images=asked.images)
+        speed = loader_speed(manifest, asked)
+        print(f"| data, alone | {1000 * asked.batch_size / speed:.1f} | {speed:.0f} | | |\n", flush=True)
+        report_loops(Path(folder), manifest, asked)
+    if asked.published:
+        report_published(asked.published, device, precision)
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for option, default in (("--img-size", 448), ("--batch-size", 64), ("--width", 2048), ("--steps", 20), ("--images", 2000)):
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--published", type=int, default=0, metavar="B", help="images of the published network's step")
     parser.add_argument("--workers", type=int, default=None)
     for option, word in (("--backbone", "resnet101"), ("--device", "auto"), ("--precision", "auto")):
         parser.add_argument(option, default=word)
@@ -76,103 +111,158 @@ def _asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(asked: argparse.Namespace, device: torch.device, precision: str) -> tuple[dict[str, float], float, int]:
-    """Seconds of each part and of the whole step, and the peak of the device's memory in bytes."""
+def report_parts(asked: argparse.Namespace, device: torch.device, precision: str) -> None:
+    """Print the parts of a step, the steps of both stages and the memory of the second."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    second = set_up(asked, device, precision, WEIGHTS)
+    images, targets = draw_batch(asked.batch_size, asked.img_size, device)
+    second.step(images, targets)
+    second.step(images, targets)
+    rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else rise
+    first = set_up(asked, device, precision, {"asymmetric": 1.0})
+    steps = [partial(setup.step, images, targets) for setup in (first, second)]
+    stage1, stage2 = seconds(steps, asked.steps, device)
+    parts = dict(_parts(second, images, targets))
+    names, works = (*parts, "optimiser and EMA"), (*parts.values(), second.update)
+    timed = dict(zip(names, seconds(works, asked.steps, device), strict=True))
+    limit = 4 * (7 + 3) * second.trained / bandwidth() if device.type == "cpu" else 0.0
+    print("| what | ms | images/s | share of the parts | its limit, ms |\n| --- | --- | --- | --- | --- |")
+    for part, spent in timed.items():
+        share, least = 100 * spent / sum(timed.values()), f"{1000 * limit:.1f}" if limit and part == names[-1] else ""
+        print(f"| {part} | {1000 * spent:.1f} | {asked.batch_size / spent:.0f} | {share:.0f} % | {least} |")
+    print(f"| stage 1, a step | {1000 * stage1:.1f} | {asked.batch_size / stage1:.0f} | | |")
+    print(f"| stage 2, {stage2 / stage1:.3f} of it | {1000 * stage2:.1f} | {asked.batch_size / stage2:.0f} | | |")
+    state = 4 * (3 * second.trained + 2 * second.numbers) / 2**20
+    print(f"| memory of stage 2, MiB; its limit: weights, gradients, moments, EMA | {peak:.0f} | | | {state:.0f} |", flush=True)
+
+
+def set_up(asked: argparse.Namespace, device: torch.device, precision: str, terms: dict[str, float]) -> Setup:
+    """Make a network, with what a stage of these losses trains and keeps."""
+    contrast = len(terms) > 1
     heads = {"sarl": {"width": asked.width, "feedforward": 4 * asked.width}}
     section = ModelSection(backbone=asked.backbone, pretrained=False, heads=heads, projection_width=asked.width // 2)
     config = RunConfig.model_validate({"model": section.model_dump(), "compute": {"compile": asked.compile}})
-    classifier = Classifier(section, num_classes=CLASSES, img_size=asked.img_size).to(device)
-    torch.nn.init.normal_(classifier.prototypes)
-    set_trainable(classifier, backbone=True, projection=True, prototypes=True)
+    classifier = Classifier(section, num_classes=CLASSES, img_size=asked.img_size).to(device).train()
+    nn.init.normal_(classifier.prototypes)
+    set_trainable(classifier, backbone=True, projection=contrast, prototypes=contrast)
     ema = make_ema(classifier, config, warmup=False)
     make_ready(classifier, config)
     bank = MemoryBank(slots=16, num_classes=CLASSES, width=asked.width).to(device)
     bank.start_from(classifier.prototypes.detach())
     bank.filled.fill_(True)
     optimizer = make_optimizer(classifier, StageSection(), OptimSection())
-    module = TrainingStep(classifier, terms=WEIGHTS, options=LossSection(), bank=bank)
+    options = LossSection.model_validate({"sample_to_sample": {"bank_min_score": 0.0}})  # all are remembered: the most work
+    module = TrainingStep(classifier, terms=terms, options=options, bank=bank if contrast else None)
     accelerator = start_accelerate(device, precision)
     model, wrapped = wrap(accelerator, module, optimizer, config=config)
-    images = torch.randn(asked.batch_size, 3, asked.img_size, asked.img_size, device=device)
-    targets = (torch.rand(asked.batch_size, CLASSES, device=device) < ACTIVE / CLASSES).to(torch.int8)
-    classifier.train()
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    gradients = [torch.zeros_like(parameter) for parameter in trained]
 
-    def whole() -> None:
-        terms, *_ = model(images, targets)
-        accelerator.backward(weighted_sum(terms, WEIGHTS))
-        update()
+    def step(images: Tensor, targets: Tensor) -> None:
+        values, features, places = model(images, targets)
+        accelerator.backward(weighted_sum(values, terms))
+        finish()
+        if contrast:
+            bank.write(features, places)
 
-    def update() -> None:
+    def finish() -> None:
         wrapped.step()
         wrapped.zero_grad()
         ema.update(classifier)
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    step = seconds(whole, asked.steps, device)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    parts = _parts(classifier, bank, images, targets, accelerator.autocast)
-    timed = {name: seconds(work, asked.steps, device) for name, work in parts.items()}
+    def update() -> None:
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        finish()
 
-    def last() -> None:
-        whole_gradients(classifier)
-        update()
-
-    timed["optimiser and EMA"] = seconds(last, asked.steps, device)
-    return timed, step, peak
+    counts = [sum(parameter.numel() for parameter in some) for some in (trained, classifier.parameters())]
+    return Setup(classifier, bank, accelerator.autocast, step, update, *counts)
 
 
-def whole_gradients(classifier: Classifier) -> None:
-    """Give every trained weight a gradient, so that the optimiser has its work."""
-    for parameter in classifier.parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
+def draw_batch(count: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draw normalised images and targets."""
+    targets = torch.rand(count, CLASSES, device=device) < ACTIVE / CLASSES
+    return torch.randn(count, 3, side, side, device=device), targets.to(torch.int8)
 
 
-def _parts(
-    classifier: Classifier, bank: MemoryBank, images: Tensor, targets: Tensor, autocast: Callable[[], Any]
-) -> dict[str, Callable[[], object]]:
-    """Forward and backward of backbone, head and losses, each by itself."""
-    with torch.no_grad(), autocast():
+def _parts(setup: Setup, images: Tensor, targets: Tensor) -> dict[str, Callable[[], object]]:
+    """Return forward and backward of backbone, head and losses, each by itself."""
+    classifier = setup.classifier
+    with torch.no_grad(), setup.autocast():
         (feature_map,) = maps = classifier.features(images)
         output = classifier.classify(maps)
     leaf = feature_map.detach().clone().requires_grad_()
-    logits, features = (tensor.detach().float().requires_grad_() for tensor in (output.logits, output.label_features))
+    features = output.label_features.float()
 
     def backbone() -> None:
-        with autocast():
+        with setup.autocast():
             (result,) = classifier.features(images)
         result.backward(torch.ones_like(result))
+        classifier.zero_grad()
 
     def head() -> None:
-        with autocast():
+        with setup.autocast():
             result = classifier.classify((leaf,))
         torch.autograd.backward([result.logits, result.label_features], [torch.ones_like(result.logits), features])
+        classifier.zero_grad()
 
-    def losses() -> None:
-        with autocast():
-            made = ClassifierOutput(logits, features, image_features=features.mean(dim=1))
-            terms = loss_terms(LossInputs(classifier, made, targets, bank, LossSection()), WEIGHTS)
+    return {"backbone": backbone, "head": head, "losses": losses(setup, features, targets)}
+
+
+def losses(setup: Setup, features: Tensor, targets: Tensor) -> Callable[[], None]:
+    """Return forward and backward of all losses, of label features (B, K, D) as they come from the head."""
+    leaf, logits = features.detach().requires_grad_(), torch.randn(features.shape[:2], device=features.device).requires_grad_()
+
+    def work() -> None:
+        with setup.autocast():
+            made = ClassifierOutput(logits, leaf, image_features=leaf.mean(dim=1))
+            terms = loss_terms(LossInputs(setup.classifier, made, targets, setup.bank, LossSection()), WEIGHTS)
         weighted_sum(terms, WEIGHTS).backward()
+        setup.classifier.zero_grad()
 
-    return {"backbone": backbone, "head": head, "losses": losses}
-
-
-def seconds(work: Callable[[], object], steps: int, device: torch.device) -> float:
-    """The median of several times, after three that are not counted."""
-    taken = []
-    for number in range(steps + 3):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if number >= 3:
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return work
 
 
-def draw_coco(folder: Path, *, images: int) -> None:
-    """Files like COCO's: JPEG of 640 x 480, 80 classes, 2.9 of them in an image."""
+def seconds(works: Sequence[Callable[[], object]], steps: int, device: torch.device, *, uncounted: int = 2) -> list[float]:
+    """Return the median seconds of each work; they take turns, and the first ones are not counted."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    taken: list[list[float]] = [[] for _ in works]
+    for _ in range(uncounted + steps):
+        for work, times in zip(works, taken, strict=True):
+            start = clock()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(clock() - start)
+    return [statistics.median(times[uncounted:]) for times in taken]
+
+
+def report_published(batch: int, device: torch.device, precision: str) -> None:
+    """Print the losses of 32 images as a share of the published network's step."""
+    shape = argparse.Namespace(backbone="resnet101", img_size=448, width=2048, compile=False)
+    setup = set_up(shape, device, precision, WEIGHTS)
+    parts = _parts(setup, *draw_batch(batch, shape.img_size, device))
+    backbone, head = (spent / batch for spent in seconds([parts["backbone"], parts["head"]], 2, device, uncounted=1))
+    features, targets = torch.randn(LOSS_BATCH, CLASSES, shape.width, device=device), draw_batch(LOSS_BATCH, 1, device)[1]
+    projected = losses(setup, features, targets)
+    (whole,) = seconds([projected], 3, device, uncounted=1)
+    setup.classifier.projection = nn.Sequential()  # none
+    (alone,) = seconds([losses(setup, features, targets)], 3, device, uncounted=1)
+    step = backbone + head + whole / LOSS_BATCH
+    print(f"\n| {shape.backbone} at {shape.img_size}, width {shape.width} | ms an image | of the step |\n| --- | --- | --- |")
+    rows = {
+        f"backbone, batch {batch}": backbone,
+        f"head, batch {batch}": head,
+        f"losses, batch {LOSS_BATCH}, with the projection of label features, bank and prototypes": whole / LOSS_BATCH,
+        "the losses themselves, on features of that width": alone / LOSS_BATCH,
+    }
+    for name, spent in rows.items():
+        print(f"| {name} | {1000 * spent:.2f} | {100 * spent / step:.2f} % |")
+
+
+def draw_coco(folder: Path, *, images: int) -> Manifest:
+    """Draw files like COCO's: JPEG of 640 x 480, 80 classes, 2.9 of them in an image."""
     rng = np.random.default_rng(0)
     for split, count in (("train", images), ("val", max(images // 20, 8))):
         (folder / f"{split}2017").mkdir()
@@ -193,13 +283,12 @@ def draw_coco(folder: Path, *, images: int) -> None:
         }
         (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(document))
     prepare("coco2017", data=folder, output=folder / "prepared" / "coco2017")
+    return load_manifest(folder / "prepared" / "coco2017")
 
 
-def loader_speed(folder: Path, asked: argparse.Namespace) -> float:
+def loader_speed(manifest: Manifest, asked: argparse.Namespace) -> float:
     """Images per second of the loader alone."""
-    from sadcl_core.data.manifest import load_manifest
-
-    split = load_manifest(folder / "prepared" / "coco2017").split("train")
+    split = manifest.split("train")
     transform = augmentation("cutout-randaugment", asked.img_size)
     loader = make_loader(split, transform, batch_size=asked.batch_size, workers=asked.workers, shuffle_seed=0)
     count, start = 0, 0.0
@@ -210,32 +299,115 @@ def loader_speed(folder: Path, asked: argparse.Namespace) -> float:
     return count / max(time.perf_counter() - start, 1e-9)
 
 
-def real_command(folder: Path, asked: argparse.Namespace) -> None:
-    """One epoch of `sadcl train` on the files, and its images per second."""
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "sadcl_cli",
-            "train",
-            "coco2017",
-            "--preset",
-            "sadcl-r101-448",
-            "--no-pretrained",
-            "--epochs",
-            "1,0",
-        ),
-        *("--backbone", asked.backbone, "--img-size", str(asked.img_size), "-b", str(asked.batch_size), "--device", asked.device),
-        *("--precision", asked.precision, "--compile" if asked.compile else "--no-compile", "-o", "run", "-q"),
-        *("--set", f"model.heads.sarl.width={asked.width}", "--set", f"model.heads.sarl.feedforward={4 * asked.width}"),
-    ]
-    start = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True)
-    row = next(csv.DictReader((folder / "run" / "results.csv").read_text().splitlines()))
-    print(
-        f"\nsadcl train, one epoch of {asked.images} images: {float(row['images_per_second']):.0f} images/s in the epoch, "
-        f"{time.perf_counter() - start:.0f} s for the command"
+class Photos(Dataset[tuple[Tensor, Tensor]]):
+    """Photos and labels of a split, read as torchvision's data sets read them."""
+
+    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        """Take the split and a transform of timm."""
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        """The number of photos."""
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """An image (3, S, S) and its targets (K,)."""
+        with Image.open(self.split.path(index)) as image:
+            return self.transform(image.convert("RGB")), torch.from_numpy(self.split.targets(index)).float()
+
+
+def timm_epoch(manifest: Manifest, asked: argparse.Namespace, device: torch.device) -> Callable[[], list[float]]:
+    """Return an epoch of a plain loop, which gives the seconds of each step."""
+    network = timm.create_model(asked.backbone, num_classes=CLASSES).to(device).train()
+    ema, criterion = ModelEmaV3(network, decay=0.9998), nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-2)
+    photos = Photos(manifest.split("train"), create_transform(asked.img_size, is_training=True))
+    loader = DataLoader(photos, asked.batch_size, shuffle=True)
+
+    def epoch() -> list[float]:
+        ends = [time.process_time()]
+        for images, targets in loader:
+            loss = criterion(network(images.to(device)), targets.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            ema.update(network)
+            loss.item()
+            ends.append(time.process_time())
+        return np.diff(ends).tolist()
+
+    return epoch
+
+
+def report_loops(folder: Path, manifest: Manifest, asked: argparse.Namespace) -> None:
+    """Print the images per second of `sadcl train --method baseline` and of what a user would otherwise run."""
+    other = timm_epoch(manifest, asked, choose_device(asked.device))
+    ends: list[float] = []
+    ours: list[float] = []
+    theirs: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            theirs.extend(other()[1:])  # the first step of an epoch is left out of both
+            ends.clear()
+        if isinstance(event, StepDone):
+            ends.append(time.process_time())
+            ours.extend(np.diff(ends[-2:]))
+
+    settings = ["model.stride=32", "stages.classification.augment=flip-and-crop", "data.drop_last=true"]
+    flags = {"backbone": asked.backbone, "img_size": asked.img_size, "batch_size": asked.batch_size, "precision": asked.precision}
+    train(
+        manifest,
+        output=folder / "run",
+        listen=listen,
+        method="baseline",
+        no_pretrained=True,
+        epochs=f"{EPOCHS},0",
+        workers=0,
+        device=asked.device,
+        compile=asked.compile,
+        set=settings,
+        **flags,
     )
+    rows = {"sadcl train --method baseline": ours, "a plain loop with timm": theirs}
+    if importlib.util.find_spec("lightly_train"):
+        rows["lightly-train"] = [lightly_train_step(folder, manifest, asked)]
+    print("| training, reading included | ms a step | images/s | of the plain loop |\n| --- | --- | --- | --- |")
+    for name, times in rows.items():
+        step = statistics.median(times)
+        cells = f"{1000 * step:.1f} | {asked.batch_size / step:.1f} | {statistics.median(theirs) / step:.2f}"
+        print(f"| {name} | {cells} |", flush=True)
+    if "lightly-train" not in rows:
+        print("| lightly-train is not installed | | | |")
+
+
+def lightly_train_step(folder: Path, manifest: Manifest, asked: argparse.Namespace) -> float:
+    """Return the seconds of a step of lightly-train: what a run of four more steps takes longer than a short one."""
+    from lightly_train import train_image_classification
+
+    split = manifest.split("train")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        rows = [(split.path(n), ",".join(map(str, np.flatnonzero(split.targets(n) == 1)))) for n in range(len(split))]
+        csv.writer(file).writerows([("image_path", "label"), *rows])
+    labels = str(folder / "labels.csv")
+    data = {"train": labels, "val": labels, "csv_label_type": "id", "classes": dict(enumerate(manifest.classes))}
+    spent = []
+    for steps in (2, 6):
+        start = time.process_time()
+        train_image_classification(
+            out=str(folder / f"lightly-{steps}"),
+            data=data,
+            model=f"timm/{asked.backbone}",
+            classification_task="multilabel",
+            steps=steps,
+            batch_size=asked.batch_size,
+            num_workers=0,
+            accelerator="cpu",
+            precision="32-true",
+            transform_args={"image_size": (asked.img_size, asked.img_size)},
+        )
+        spent.append(time.process_time() - start)
+    return (spent[1] - spent[0]) / 4
 
 
 if __name__ == "__main__":
