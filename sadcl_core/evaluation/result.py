@@ -85,7 +85,8 @@ class Evaluation:
         if self.subject.get("difficult"):
             parts.append(f"difficult {self.subject['difficult']}")
         if n["unknown_labels"]:
-            parts.append(f"{n['unknown_labels']:,} unknown labels left out")
+            kind = "given or unknown" if self.subject.get("known_share") else "unknown"
+            parts.append(f"{n['unknown_labels']:,} {kind} labels left out")
         return " · ".join([*parts, f"{n['images']:,} image{'s' if n['images'] != 1 else ''}"])
 
     def as_json(self) -> dict[str, Any]:

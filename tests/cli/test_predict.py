@@ -201,6 +201,7 @@ def test_known_labels_of_all_images(in_trained: Sadcl, tmp_path: Path) -> None:
     ran = in_trained("eval", own, "--data", "my-coco", "--known-share", "0.5", "-o", tmp_path, "--json", "--bootstrap", "0")
     document = json.loads(ran.stdout)
     assert (document["known_share"], document["unknown_labels"]) == (0.5, 12 * 5)
+    assert f"{12 * 5} given or unknown labels left out" in document["summary"]
     assert {path.suffix for path in tmp_path.glob("*known-0.5*")} == {".json", ".csv"}
     for words, message in (
         (("--known-share", "1"), "from 0 to below 1"),
