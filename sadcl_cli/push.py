@@ -26,13 +26,16 @@ def push_command(
 
     Everybody then names it as -w hf://USER/NAME. Log in first: hf auth login.
     """
-    from sadcl_core.exporting.push import push, write_folder
     from sadcl_core.runs.hub import check_repository
+
+    name = check_repository(repository)  # before torch is imported
+
+    from sadcl_core.exporting.push import push, write_folder
 
     if output is None:
         pushed = push(weights, repository, private=private)
         show(pushed.address)
-        say(f"sadcl predict img.jpg -w hf://{check_repository(repository)}")
+        say(f"sadcl predict img.jpg -w hf://{name}")
     else:
         pushed = write_folder(weights, output, repository=repository)
         show(f"{', '.join(pushed.files)} written to {output}")

@@ -32,6 +32,7 @@ def completion(line: str) -> dict[str, str]:
         (["visualize", "--help"], {}, 0, "prototypes"),
         (["train", "digits", "--epohcs", "3"], {}, 2, "--epochs"),
         (["trian"], {}, 2, "train"),
+        (["push", "my pets"], {}, 2, "USER/NAME"),
         ([], completion("sadcl vis"), 0, "visualize"),
         ([], completion("sadcl train co"), 0, "coco2017"),
         ([], completion("sadcl train x --met"), 0, "--method"),
