@@ -184,7 +184,7 @@ def _last_evaluation(model: Model) -> dict[str, Any]:
             continue
         if not isinstance(document, dict) or any(map(document.get, ("limit", "tta", "resize", "known_share"))):
             continue
-        if document.get("img_size") != model.card.img_size:
+        if document.get("img_size") != model.card.img_size or "mAP_interpolated" not in document:
             continue
         if [row.get("name") for row in document.get("per_class", [])] == list(model.classes):
             return document

@@ -159,6 +159,12 @@ def test_the_page_shows_the_evaluation_in_one_view(run: Path, trained: Path, tmp
         write_folder(run, tmp_path / "other", repository="anna/pets")
 
 
+def test_a_calibration_after_the_evaluation_is_none_itself(run: Path, tmp_path: Path) -> None:
+    sadcl.calibrate(run, workers=0, device="cpu")
+    write_folder(run, tmp_path / "out", repository="anna/pets")
+    assert " &#91;12.2, 98.5&#93; |" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_mistakes(hub: Hub, run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no sadcl\.safetensors"):
         sadcl.load("hf://anna/pets")
