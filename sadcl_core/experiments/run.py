@@ -19,6 +19,7 @@ from sadcl_core.experiments.plan import Plan, PlannedRun, first_stage_key
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.runs.lock import runs_elsewhere
 from sadcl_core.runs.run_directory import DIVERGED, FINISHED, LINEAR, RUNNING, RunDirectory, read_status
+from sadcl_core.runtime.device import PeakMemory
 from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, Listener, ignore
 from sadcl_core.training.listeners.standard import standard_listeners
 from sadcl_core.training.recipe import TrainingRecipe
@@ -26,7 +27,7 @@ from sadcl_core.training.resume import prepare_resume
 from sadcl_core.training.run import resume_run, start_run
 from sadcl_core.training.setup import complete_config, file_fingerprints
 
-SCORES, SECONDS, FIRST_STAGE = "scores", "wall_seconds", "first_stage"  # keys of what is added to a run's run.json
+SCORES, SECONDS, MEMORY, FIRST_STAGE = "scores", "wall_seconds", "peak_memory_mib", "first_stage"  # added to a run's run.json
 ELSEWHERE = "Choose another place for the comparison with -o, or remove it."
 
 
@@ -142,6 +143,7 @@ class _Runner:
             status.get(SECONDS, 0.0),
             first["name"],
             first["seconds"],
+            memory=max(status.get(MEMORY, 0), first.get("memory", 0)),
             lr=next((config.stages[name].lr for name in config.used_stages), 0.0),
             parameters=status.get("parameters", 0),
         )
@@ -160,7 +162,7 @@ class _Runner:
         status = _status(run.path)
         if status.get("status") == DIVERGED:  # the same settings would diverge again
             raise DivergedError(str(status.get("ended")))
-        start, stopped = perf_counter(), run.state.is_file() and status.get("status") != FINISHED
+        start, peak, stopped = perf_counter(), PeakMemory(), run.state.is_file() and status.get("status") != FINISHED
         config = configured.config
         with standard_listeners(config, run, self.listen) as listen:
             if stopped:
@@ -176,8 +178,12 @@ class _Runner:
                     listen=listen,
                     recipe_class=self.recipe_class,
                 )
-        first = None if after is None else {"name": after.path.name, "seconds": _status(after.path).get(SECONDS, 0.0)}
-        run.write_status(**{SECONDS: round(perf_counter() - start, 1), FIRST_STAGE: first})
+        first = None
+        if after is not None:
+            before = _status(after.path)
+            first = {"name": after.path.name, "seconds": before.get(SECONDS, 0.0), "memory": before.get(MEMORY, 0)}
+        memory = peak.mebibytes(_status(run.path).get("device", "cpu"))
+        run.write_status(**{SECONDS: round(perf_counter() - start, 1), MEMORY: memory, FIRST_STAGE: first})
         self.listen(ComparedRunTrained(run))
 
 

@@ -38,6 +38,7 @@ class ScoredRun:
         epochs: trained in all stages.
         seconds: of its own training.
         first_stage: name of the run that its first stage was taken from; empty when it trained its own.
+        memory: most MiB that its training held, its first stage included: on the GPU, or of the process; 0: not known.
         lr: learning rate of the first stage that is trained; 0 where none is.
         parameters: of its network; 0 of a run that never began.
     """
@@ -49,6 +50,7 @@ class ScoredRun:
     seconds: float
     first_stage: str = ""
     first_stage_seconds: float = 0.0
+    memory: int = 0
     lr: float = 0.0
     parameters: int = 0
 
@@ -147,17 +149,19 @@ class Comparison:
         return table
 
     def costs(self, method: str) -> dict[str, float]:
-        """Return a method's rate in its first stage, its median seconds of training, and the parameters of its network."""
+        """Return a method's rate in its first stage, its median seconds, its most memory (MiB) and its network's parameters."""
         runs = [run for run in self.runs if run.method == method]
         seconds = float(np.median([run.all_seconds for run in runs]))
-        return {"lr": runs[0].lr, "seconds": round(seconds, 1), "parameters": runs[0].parameters}
+        memory = max(run.memory for run in runs)
+        return {"lr": runs[0].lr, "seconds": round(seconds, 1), "memory": memory, "parameters": runs[0].parameters}
 
     def markdown(self) -> str:
         """Return the table with what it was made of."""
         header, *rows = self.rows()
-        header += ["rate", "seconds", "million parameters"]
+        header += ["rate", "seconds", "MiB", "million parameters"]
         for row, costs in zip(rows, map(self.costs, self.methods), strict=True):
-            row += [f"{costs['lr']:g}", f"{costs['seconds']:.0f}", f"{costs['parameters'] / 1e6:.2f}"]
+            memory = f"{costs['memory']:.0f}" if costs["memory"] else "-"
+            row += [f"{costs['lr']:g}", f"{costs['seconds']:.0f}", memory, f"{costs['parameters'] / 1e6:.2f}"]
         lines = [
             f"| {' | '.join(header)} |",
             f"| {' | '.join('---' for _ in header)} |",
@@ -173,7 +177,8 @@ class Comparison:
             "Percent, mean ± standard deviation over the seeds. The mAP is the interpolated one unless said otherwise, over all "
             f"classes or over those with {COMMON} or more held-out positives, of the epoch that was best on the held-out images "
             "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. Rates "
-            "are those of the first stage, seconds the median over the seeds. "
+            "are those of the first stage, seconds the median over the seeds, MiB the most memory that training "
+            "held, on the GPU or of the process. "
             f"{versions}. Training took {self.seconds / 60:.0f} min."
         )
         return "\n".join([*lines, "", notes, ""])
@@ -182,10 +187,11 @@ class Comparison:
         """Return a row per run."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds", "lr", "parameters"])
+        writer.writerow(["method", "seed", *TITLES, "epochs", "seconds", "memory", "lr", "parameters"])
         for run in self.runs:
             scores = (run.scores[name] for name in TITLES)
-            writer.writerow([run.method, run.seed, *scores, run.epochs, round(run.all_seconds, 1), run.lr, run.parameters])
+            costs = (round(run.all_seconds, 1), run.memory, run.lr, run.parameters)
+            writer.writerow([run.method, run.seed, *scores, run.epochs, *costs])
         return text.getvalue()
 
     def as_json(self) -> dict[str, Any]:

@@ -66,13 +66,49 @@ def keep_freed_memory() -> bool:
     Fetching and clearing those pages again costs more than many a layer computes. Returns True if it was done; with another C
     library nothing happens.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
+    library = _glibc()
     trim_threshold, mmap_max = -1, -4  # names of glibc's malloc.h
-    return bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
+    return library is not None and bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return glibc where this process has it."""
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "gnu_get_libc_version") else None
+
+
+class PeakMemory:
+    """The most memory held since this was made; freed memory is handed back to the system first.
+
+    Example:
+        >>> PeakMemory().mebibytes("cpu") >= 0
+        True
+    """
+
+    def __init__(self) -> None:
+        """Count from here on."""
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        library = _glibc()
+        if library is not None:
+            library.malloc_trim(0)
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM becomes what is held now
+            self.counts = True
+        except OSError:
+            self.counts = False
+
+    def mebibytes(self, device: str) -> int:
+        """Return what torch held on a GPU, or elsewhere this process in memory, in MiB; 0 where Linux does not tell."""
+        if device.startswith("cuda"):
+            import torch
+
+            return int(torch.cuda.max_memory_allocated() // 2**20)
+        if not self.counts:
+            return 0
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
 def system_memory(control_group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:

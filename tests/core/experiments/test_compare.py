@@ -17,6 +17,7 @@ from sadcl_core.errors import DivergedError, UsageError
 from sadcl_core.experiments.compare import compare
 from sadcl_core.experiments.part import FIT, JUDGE
 from sadcl_core.runs.checkpoint import load_model
+from sadcl_core.runs.run_directory import read_status
 from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, ComparisonPlanned, Event, RatesChosen
 
 SMALL: dict[str, Any] = {
@@ -79,7 +80,10 @@ def test_each_method_gets_the_rate_that_is_best_on_training_images(
         assert (of_rate["data"]["train_split"], of_rate["data"]["eval_split"]) == (FIT, JUDGE)
         assert {stage["lr"] for stage in of_rate["stages"].values()} == {rate}
     network = load_model(comparison.folder / "sarl-seed7" / "weights" / "best.safetensors").classifier
-    assert comparison.costs("sarl")["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    costs = comparison.costs("sarl")
+    assert costs["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    status = read_status(comparison.folder / "sarl-seed7")
+    assert costs["memory"] == status["peak_memory_mib"] > costs["parameters"] * 4 / 2**20
 
 
 def test_a_method_that_diverges_with_every_rate_ends_the_comparison(

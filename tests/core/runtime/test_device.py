@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sadcl_core.errors import MachineError, UsageError
-from sadcl_core.runtime.device import autocast, choose_device, choose_precision, keep_freed_memory, system_memory
+from sadcl_core.runtime.device import PeakMemory, autocast, choose_device, choose_precision, keep_freed_memory, system_memory
 
 CPU = torch.device("cpu")
 
@@ -63,3 +63,13 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.Monkey
         assert keep_freed_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is counted from the start of a process elsewhere")
+def test_the_most_memory_is_counted_from_the_start_of_what_is_measured() -> None:
+    before = PeakMemory()
+    held = torch.ones(2**26)  # 256 MiB
+    del held
+    most = before.mebibytes("cpu")
+    assert most - PeakMemory().mebibytes("cpu") > 200
+    assert before.mebibytes("cpu") < most
