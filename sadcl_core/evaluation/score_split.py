@@ -9,6 +9,7 @@ from sadcl_core.data.split import Split
 from sadcl_core.evaluation.localise import LocalisationObserver, cannot_be_localised
 from sadcl_core.evaluation.scored_split import ScoredSplit, scored_by
 from sadcl_core.evaluation.similarity import SimilarityObserver
+from sadcl_core.inference.embedding_index import fingerprint
 from sadcl_core.inference.feature_cache import open_stored
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.score import Observer, score
@@ -57,7 +58,12 @@ def score_split(
             observers=observers,
             progress=progress,
         )
-    how = {"tta": "" if model.tta == "none" else model.tta, "resize": model.resize, "known_share": known_share}
+    how = {
+        "tta": "" if model.tta == "none" else model.tta,
+        "resize": model.resize,
+        "known_share": known_share,
+        "fingerprint": fingerprint(model.classifier.state_dict()),
+    }
     return scored_by(
         model,
         split,

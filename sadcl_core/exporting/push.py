@@ -14,6 +14,7 @@ from typing import Any
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.exporting.metadata import metadata
 from sadcl_core.exporting.timm_files import CONFIG, write_timm
+from sadcl_core.inference.embedding_index import fingerprint
 from sadcl_core.inference.load import Model, load_trained
 from sadcl_core.inference.thresholds import AS_THEY_ARE, CALIBRATED, SCALE, write_thresholds
 from sadcl_core.runs.card import read_card
@@ -171,24 +172,27 @@ def _cell(value: object) -> str:
 
 
 def _last_evaluation(model: Model) -> dict[str, Any]:
-    """Return the last evaluation of a run on whole images of the model's size, each in one view.
+    """Return the last evaluation of a model's own weights on whole images of its size, each in one view.
 
     Raises:
         DataError: there is none.
     """
+    own = fingerprint(model.classifier.state_dict())
     files = sorted(model.folder("eval").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
         try:
             document = json.loads(regular(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if not isinstance(document, dict) or any(map(document.get, ("limit", "tta", "resize", "known_share"))):
+        if not isinstance(document, dict) or document.get("fingerprint") != own:  # trained on since, or of another file
+            continue
+        if any(map(document.get, ("limit", "tta", "resize", "known_share"))):
             continue
         if document.get("img_size") != model.card.img_size or "mAP_interpolated" not in document:
             continue
         if [row.get("name") for row in document.get("per_class", [])] == list(model.classes):
             return document
     raise DataError(
-        f"{model.path} has no evaluation on all held-out images, which its page would show. Run: "
+        f"{model.path} has no evaluation of its weights on all held-out images, which its page would show. Run: "
         f"sadcl eval -w {quote(str(model.path))}"
     )

@@ -17,6 +17,8 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
@@ -163,6 +165,15 @@ def test_a_calibration_after_the_evaluation_is_none_itself(run: Path, tmp_path: 
     sadcl.calibrate(run, workers=0, device="cpu")
     write_folder(run, tmp_path / "out", repository="anna/pets")
     assert " &#91;12.2, 98.5&#93; |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_page_shows_no_evaluation_of_other_weights(run: Path, tmp_path: Path) -> None:
+    weights = load_file(run / "weights" / "best.safetensors")
+    with safe_open(run / "weights" / "best.safetensors", "pt") as file:
+        card = file.metadata()
+    save_file({name: values + 1 for name, values in weights.items()}, run / "weights" / "best.safetensors", card)
+    with pytest.raises(DataError, match="no evaluation of its weights"):
+        write_folder(run, tmp_path / "out", repository="anna/pets")
 
 
 def test_mistakes(hub: Hub, run: Path, tmp_path: Path) -> None:

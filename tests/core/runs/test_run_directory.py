@@ -36,7 +36,8 @@ def test_an_existing_run_is_not_replaced_unasked() -> None:
     with pytest.raises(UsageError, match=r"runs/a exists.*--exist-ok"):
         RunDirectory(run.path).create(exist_ok=False)
     assert run.best.is_file()
-    (run.path / "eval").mkdir()
+    for folder in ("eval", "export"):  # what the other commands made of the earlier weights
+        (run.path / folder).mkdir()
     (run.path / "my notes.txt").write_text("keep me")
     RunDirectory(run.path).create(exist_ok=True)
     assert sorted(path.name for path in run.path.iterdir()) == ["my notes.txt", "run.json"]
