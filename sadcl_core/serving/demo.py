@@ -54,7 +54,8 @@ def explain(model: Model, index: EmbeddingIndex | None, image: bytes) -> dict[st
     if prediction.error:
         raise DataError(prediction.error)
     assert prediction.attention is not None, "asked for"
-    maps = prediction.attention - prediction.attention.min(axis=(1, 2), keepdims=True)
+    maps = prediction.attention.astype(np.float64)
+    maps -= maps.min(axis=(1, 2), keepdims=True)
     maps /= maps.max(axis=(1, 2), keepdims=True).clip(1e-12)
     document: dict[str, Any] = {
         "attention": {name: values for (name, _), values in zip(prediction.labels, np.round(maps, 3).tolist(), strict=True)},

@@ -84,7 +84,11 @@ function show(file, prediction) {
   element("canvas", frame).hidden = true;
   picture.alt = "";
   picture.src = URL.createObjectURL(file);
-  picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
+  picture.onerror = () => URL.revokeObjectURL(picture.src);
+  picture.onload = () => {
+    picture.onerror();
+    picture.style[picture.naturalWidth < picture.naturalHeight ? "height" : "width"] = "18rem"; // small ones, too
+  };
   if (prediction.error) {
     element("p", article, prediction.error, "error");
   } else {

@@ -50,6 +50,7 @@ def test_attention_and_alike_images(client: TestClient, model: sadcl.Model, imag
     expected = model.attention(images[3], [name])[0, 0]
     expected -= expected.min()
     np.testing.assert_allclose(np.array(values), expected / expected.max(), atol=1e-3)
+    assert values == np.round(values, 3).tolist()  # short numbers
     first = answer["alike"][0]
     assert (first["image"], first["cosine"]) == (images[3].name, 1)
     assert client.get("/alike", params={"path": first["path"]}).content.startswith(b"\xff\xd8")
