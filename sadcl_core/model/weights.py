@@ -123,7 +123,8 @@ def read_tensors(path: Path, *, ema: bool = False) -> dict[str, Tensor]:
             _refuse_larger_than_stored(tensor)
     except Exception:  # the unpickler passes on whatever a damaged file makes it raise
         raise DataError(
-            f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors."
+            f"{path} holds no weights that can be loaded safely. Give a .safetensors file or a .pth of tensors, as "
+            "torch.save(model.state_dict(), FILE) writes; a whole model would run code."
         ) from None
     return stored
 
