@@ -172,7 +172,7 @@ def _cell(value: object) -> str:
 
 
 def _last_evaluation(model: Model) -> dict[str, Any]:
-    """Return the last evaluation of a model's own weights on whole images of its size, each in one view.
+    """Return the last evaluation of a model's own weights on whole held-out images of its size, each in one view.
 
     Raises:
         DataError: there is none.
@@ -185,6 +185,8 @@ def _last_evaluation(model: Model) -> dict[str, Any]:
         except (OSError, ValueError, RecursionError):
             continue
         if not isinstance(document, dict) or document.get("fingerprint") != own:  # trained on since, or of another file
+            continue
+        if (document.get("dataset"), document.get("split")) == (model.card.trained.get("dataset"), "train"):
             continue
         if any(map(document.get, ("limit", "tta", "resize", "known_share"))):
             continue

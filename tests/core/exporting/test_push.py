@@ -176,6 +176,13 @@ def test_the_page_shows_no_evaluation_of_other_weights(run: Path, tmp_path: Path
         write_folder(run, tmp_path / "out", repository="anna/pets")
 
 
+def test_the_page_shows_no_evaluation_on_training_images(run: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run / "eval")
+    sadcl.evaluate(trained / "runs" / "coco", output=run / "eval", split="train", bootstrap=0, workers=0, device="cpu")
+    with pytest.raises(DataError, match="held-out images"):
+        write_folder(run, tmp_path / "out", repository="anna/pets")
+
+
 def test_mistakes(hub: Hub, run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no sadcl\.safetensors"):
         sadcl.load("hf://anna/pets")
