@@ -177,6 +177,7 @@ def train(
             raise
     if not is_main_process():
         return
+    display.show_untrained_head(result)
     if json:
         document = {
             "schema_version": 1,

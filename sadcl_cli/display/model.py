@@ -84,6 +84,8 @@ def model_sentence(model: Predictor[Any]) -> str:
     sentence = (
         f"model {model.path}{note}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
     )
+    if not card.head_is_trained:
+        sentence += "; its linear layer alone is trained: maps are of that, features of labels are random"
     if not card.calibrated:
         scores = card.trained.get("scores")
         return f"{sentence}; its scores are {one_line(str(scores))}: sadcl eval --calibrate" if scores else sentence

@@ -161,6 +161,17 @@ class TrainingDisplay:
             if figures:
                 show(f"published of {config.method} on {data}: mAP {figures}; which are comparable: sadcl eval --against paper")
 
+    def show_untrained_head(self, result: TrainingResult) -> None:
+        """Warn if the model that is kept is a fitted linear layer beside a head without an epoch, and say why."""
+        if read_card(result.model).head_is_trained:
+            return
+        why = "no epoch was asked for"
+        if self.stage is not None:
+            why = "no epoch came to a higher mAP"
+        elif self.planned is not None:
+            why = "no epoch fitted into the time"
+        warn(f"only the linear layer was fitted: {why}. The head beside it is not trained, and its features of labels are random")
+
     def show_time(self) -> None:
         """Show how long a run with a time budget took, and what ten times as much would try."""
         if not self.budget:

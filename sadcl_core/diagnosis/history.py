@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import DataError
+from sadcl_core.runs.card import LINEAR
 from sadcl_core.runs.lock import runs_elsewhere
-from sadcl_core.runs.run_directory import FINISHED, LINEAR, MAX_BYTES, RunDirectory, read_status
+from sadcl_core.runs.run_directory import FINISHED, MAX_BYTES, RunDirectory, read_status
 from sadcl_core.runtime.files import regular
 
 T = TypeVar("T")

@@ -17,8 +17,9 @@ from sadcl_core.errors import DivergedError, NotFiniteError, SadclError, UsageEr
 from sadcl_core.evaluation.evaluate import evaluate
 from sadcl_core.experiments.plan import Plan, PlannedRun, first_stage_key
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
+from sadcl_core.runs.card import LINEAR
 from sadcl_core.runs.lock import runs_elsewhere
-from sadcl_core.runs.run_directory import DIVERGED, FINISHED, LINEAR, RUNNING, RunDirectory, read_status
+from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirectory, read_status
 from sadcl_core.runtime.device import PeakMemory
 from sadcl_core.training.listeners.events import ComparedRunStarted, ComparedRunTrained, Listener, ignore
 from sadcl_core.training.listeners.standard import standard_listeners

@@ -23,7 +23,17 @@ from sadcl_core.data.loader import make_loader
 from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.inference.coordinates import Method, add_coordinates, check_rows
-from sadcl_core.inference.embedding_index import ABOUT, ARRAYS, IMAGES, LABELS, PROTOTYPES, SCHEMA_VERSION, fingerprint, unit
+from sadcl_core.inference.embedding_index import (
+    ABOUT,
+    ARRAYS,
+    IMAGES,
+    LABELS,
+    PROTOTYPES,
+    RANDOM,
+    SCHEMA_VERSION,
+    fingerprint,
+    unit,
+)
 from sadcl_core.inference.load import Model
 from sadcl_core.inference.predict import printable_name
 from sadcl_core.runtime.files import replacing
@@ -212,6 +222,7 @@ def _write(
         "model": str(model.path.resolve()),
         "img_size": card.img_size,
         "fingerprint": fingerprint(model.classifier.state_dict()),
+        "label_features": "trained" if card.head_is_trained else RANDOM,
     }
     thresholds = np.asarray(model.choose_thresholds().values, np.float32)
     with ExitStack() as stack:

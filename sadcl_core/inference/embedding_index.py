@@ -37,6 +37,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {  # that a search reads
     IMAGES: {"image": TEXT, "path": TEXT, "labels": TEXTS, "predicted": TEXTS},
 }
 ABOUT = b"sadcl"  # key of the metadata
+RANDOM = "random"  # label features of a head that was never trained
 SCHEMA_VERSION = 1
 
 
@@ -66,7 +67,7 @@ class EmbeddingIndex:
         labels: a row per image and label.
         images: a row per image.
         prototypes: (P,) of each class, of length 1; none where the model has no prototypes.
-        about: data set, split, classes, the model and its fingerprint.
+        about: data set, split, classes, the model, its fingerprint, and whether its label features are trained or random.
         folder: that it was read from.
     """
 
@@ -80,8 +81,13 @@ class EmbeddingIndex:
         """Return the numbers of the rows of a label.
 
         Raises:
-            UsageError: no row has it.
+            UsageError: no row has it, or the features of labels are random.
         """
+        if self.about.get("label_features") == RANDOM:
+            raise UsageError(
+                f"{self.folder} has no features of labels that mean something: its model's linear layer alone was trained. "
+                "Search for whole images, or train an epoch or more."
+            )
         rows = self.labels.of_label(label)
         if not len(rows):
             present = pc.unique(self.labels.table["label"]).to_pylist()

@@ -15,7 +15,7 @@ from sadcl_core.data.images import NamedImage, open_image
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.shards import spaced_images
 from sadcl_core.data.split import Split
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.attention import attention_maps
 from sadcl_core.inference.coordinates import LEAST, two_dimensions
 from sadcl_core.inference.embed_split import label_features
@@ -105,11 +105,16 @@ def draw_embeddings(
 
     Raises:
         DataError: the images have fewer than 3 active labels, or the models have other classes.
+        UsageError: the head of a model was never trained.
     """
     columns, separations = [], []
     for name, model in models:
         if model.classes != models[0][1].classes:
             raise DataError(f"{model.path} has other classes than {models[0][1].path}: their features cannot be compared.")
+        if not model.card.head_is_trained:
+            raise UsageError(
+                f"{model.path} has no features of labels to draw: its linear layer alone is trained. Train an epoch or more."
+            )
         batches = list(label_features(model, split, batch_size=batch_size, workers=workers, limit=limit, progress=progress))
         labels = np.concatenate([batch.label for batch in batches])
         if len(labels) < LEAST:
@@ -160,6 +165,8 @@ def draw_attention(
         above = [one for one in chosen if one[1] > limits.values[one[0]]]
         note = f"labels above {limits.description}" if above else f"the best label; none is above {limits.description}"
         chosen = above or chosen[:1]
+    if not model.card.head_is_trained:
+        note = "; ".join(filter(None, (note, "maps of the linear layer, which alone is trained")))
     panels = [(model.classes[k], score, heat) for k, score, heat in chosen]
     return plot_attention(picture, panels, path, title=Path(named.name).name, note=note)
 

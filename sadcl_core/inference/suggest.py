@@ -38,7 +38,8 @@ class Suggestion:
     Attributes:
         image: with its name and where it lies.
         uncertainty: sum of the entropies of its labels, in bits.
-        distance: 1 less the cosine of the label feature of its likeliest class and the prototype, 0..2; None without prototypes.
+        distance: 1 less the cosine of the label feature of its likeliest class and the prototype, 0..2; None without prototypes or
+            of a head that was never trained.
         labels: (name, probability) above the thresholds, the likeliest first; the likeliest alone where none is above its own.
     """
 
@@ -97,7 +98,7 @@ def suggest(
     errors: list[str] = []
     parts: list[tuple[npt.NDArray[np.float32], ...]] = []
     prototypes = model.classifier.prototypes
-    centres = model.forward.project(prototypes) if prototypes.any() else None
+    centres = model.forward.project(prototypes) if prototypes.any() and model.card.head_is_trained else None
     for batch in read_batches(images, model.read, batch_size=batch_size, workers=workers):
         errors += batch.errors.values()
         if batch.images:

@@ -87,6 +87,7 @@ class Classifier(nn.Module):
         self.head: Any = build(make_head, initialise=initialise)
         self.projection = build(partial(_projection, self.head.width, config.projection_width), initialise=initialise)
         self.prototypes = nn.Parameter(torch.zeros(num_classes, self.head.width))  # (K, D), before the projection
+        self.head_is_silent = False  # after `assign`: the weights give the head no part in the logits
         self.global_branch: PooledHead | None = None
         self.gate: nn.Parameter | None = None  # (K,), weights of the head's logits beside those of the branch
         if config.global_branch != "none":
@@ -104,15 +105,23 @@ class Classifier(nn.Module):
         The classifier of the head starts at zero, or a gate does by which its logits are multiplied (Bachlechner et al., ReZero,
         UAI 2021).
         """
-        classifier = [self.head.get_parameter(name) for name in self.head.CLASSIFIER]
-        for parameter in classifier if self.gate is None else [self.gate]:
+        for parameter in self._switch:
             parameter.zero_()
 
+    @property
+    def _switch(self) -> list[nn.Parameter]:
+        """Return the parameters by which the head beside a global branch gives no logits while they are zero."""
+        return [self.head.get_parameter(name) for name in self.head.CLASSIFIER] if self.gate is None else [self.gate]
+
     def assign(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the tensors of a state as parameters and buffers, without copying them."""
+        """Take the tensors of a state as parameters and buffers, without copying them.
+
+        If they are those of a head that was never trained beside a global branch, attention is that of the branch from now on.
+        """
         own = self.state_dict()
         self.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}, assign=True)
         self.backbone.set_memory_format(self.backbone.memory_format)
+        self.head_is_silent = self.global_branch is not None and not any(bool(one.any()) for one in self._switch)
 
     @torch.no_grad()
     def prepare_head(self, train_split: Split, *, words: str = "random") -> tuple[str, ...]:
@@ -152,14 +161,15 @@ class Classifier(nn.Module):
         if known is not None and not self.head.TAKES_KNOWN:
             raise UsageError(f"{type(self.head).__name__} cannot use labels that are given. Leave `known` out.")
         output: HeadOutput = self.head(HeadInputs(maps, known, self.prototypes), need_attention=need_attention)
-        logits = output.logits
+        logits, attention = output.logits, output.attention
         if self.global_branch is not None:
             gated = logits if self.gate is None else self.gate * logits
-            logits = gated + self.global_branch(HeadInputs(maps[-1:])).logits
+            linear = self.global_branch(HeadInputs(maps[-1:]), need_attention=need_attention and self.head_is_silent)
+            logits, attention = gated + linear.logits, linear.attention if self.head_is_silent else attention
         return ClassifierOutput(
             logits,
             output.features,
-            output.attention,
+            attention,
             output.auxiliary,
             output.measures,
             image_features=maps[-1].mean(dim=(2, 3)),

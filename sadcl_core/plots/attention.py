@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sadcl_core.plots.style import GREY, bare, save, short
 COLUMNS = 4
 PAPER = 0.8  # grey, on which the colours of the weights are explained
 SIDE = 800  # pixels of a panel's longer side, at most
+LETTERS, LINES = 12, 4  # of a note: to an inch, and at most
 
 
 def plot_attention(
@@ -58,5 +60,5 @@ def _explain(figure: Figure, panels: Sequence[Axes], note: str) -> None:
     bar.set_ticks([0, 1], labels=["mean of the map, or less", "its highest weight"], fontsize=7)
     bar.ax.tick_params(length=0)
     bar.outline.set_edgecolor("#BBBBBB")
-    if note:
-        bar.set_label(short(note, 60), fontsize=8, color=GREY)
+    width = int(LETTERS * figure.get_figwidth())
+    bar.set_label(textwrap.fill(short(note, LINES * width), width), fontsize=8, color=GREY)

@@ -36,6 +36,7 @@ MULCON_BEFORE = {
     "dropout",
 }  # options in files from before `attention_scale`
 CARD = "sadcl"  # key of the card in the header
+LINEAR = "linear"  # stage of a fitted linear layer, before those of `stages`
 CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar")  # ends of the names of files of other programs
 
 
@@ -87,6 +88,11 @@ class ModelCard(Section):
         from sadcl_core.data.transforms import Preprocessing
 
         return Preprocessing(img_size=self.img_size, mean=self.mean, std=self.std)
+
+    @property
+    def head_is_trained(self) -> bool:
+        """Return False if the linear layer beside the head was fitted and no epoch followed: the head is as it was drawn."""
+        return self.model.global_branch == "none" or self.trained.get("stage") != LINEAR
 
     @property
     def as_trained(self) -> ModelCard:

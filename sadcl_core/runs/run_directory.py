@@ -37,7 +37,6 @@ SCHEMA_VERSION = 1
 FINISHED, RUNNING, DIVERGED = "finished", "running", "diverged"
 OWN_FILES = ("config.yaml", "run.json", "results.csv", "metrics.jsonl", "prototypes.json")
 OWN_FOLDERS = ("weights", "state", "eval", "plots", "embeddings", "export", "tensorboard", "wandb")
-LINEAR = "linear"  # stage of the row in results.csv that the fitted linear layer has
 GROWING = ("results.csv", "metrics.jsonl")
 MAX_BYTES = 1 << 28  # of run.json or results.csv
 MAX_LINE = 1 << 16  # characters of a line of metrics.jsonl

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import DataError
+from sadcl_core.runs.card import LINEAR
 from sadcl_core.runs.checkpoint import write_tensors
-from sadcl_core.runs.run_directory import LINEAR, RunDirectory
+from sadcl_core.runs.run_directory import RunDirectory
 
 SCHEMA_VERSION = 2
 CARD = "sadcl-state"  # key of the card in the header

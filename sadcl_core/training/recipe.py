@@ -40,8 +40,9 @@ from sadcl_core.model.heads.pooled import PooledHead
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.model.lora import beside_adapters, merge_adapters
 from sadcl_core.model.memory_bank import BatchBank, MemoryBank
+from sadcl_core.runs.card import LINEAR
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
-from sadcl_core.runs.run_directory import LINEAR, RunDirectory, read_status
+from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
 from sadcl_core.runtime.distributed import (
     all_gather,

@@ -17,6 +17,7 @@ from sadcl_core.runs.checkpoint import ModelCard, save_model
 from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.training.listeners.events import (
     EpochDone,
+    EpochsPlanned,
     Event,
     MemoryRanOut,
     PrototypesBuilt,
@@ -132,3 +133,22 @@ def test_the_time_is_held_against_the_budget_unless_all_epochs_were_given(
         display(SettingsChosen(configured))
         display.show_time()
     assert ("time budget 10 minutes" in capsys.readouterr().err) is shown
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [([], "no epoch was asked for"), ([EpochsPlanned({"c": 0}, {"c": 9}, 1.0, 1.0)], "no epoch fitted into the time")],
+)
+@pytest.mark.parametrize("stage", ["linear", "classification"])
+def test_a_head_without_an_epoch_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str, events: list[Event], words: str
+) -> None:
+    model = tmp_path / "best.safetensors"
+    section = RunConfig().model.model_copy(update={"global_branch": "mean"})
+    card = ModelCard(classes=("a",), img_size=448, mean=(0.5,) * 3, std=(0.5,) * 3, model=section, trained={"stage": stage})
+    save_model(model, {}, card)
+    with TrainingDisplay() as display:
+        for event in events:
+            display(event)
+        display.show_untrained_head(TrainingResult(tmp_path, model, 70.0, stage, 1, "network"))
+    assert (words in capsys.readouterr().err) is (stage == "linear")

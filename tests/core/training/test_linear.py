@@ -14,8 +14,13 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.loader import make_loader
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import UsageError
+from sadcl_core.inference.embed_split import write_embeddings
+from sadcl_core.inference.embedding_index import open_index
+from sadcl_core.inference.figures import draw_embeddings
 from sadcl_core.inference.load import load_trained
+from sadcl_core.inference.search import duplicates, outliers, search
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.heads.interface import HeadInputs
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.runs.checkpoint import load_model
 from sadcl_core.training.listeners.events import EpochDone, EpochsPlanned, Event, LinearFitted, StageStarted, StepDone
@@ -159,6 +164,30 @@ def test_without_time_one_epoch_is_trained_or_none_beside_a_fitted_layer(manifes
     heard = planned(1e-3, manifest, "linear", BRANCH)
     assert next(event for event in heard if isinstance(event, EpochsPlanned)).epochs == {"classification": 0, "contrastive": 0}
     assert [row["stage"] for row in numbers(Path("linear"))] == ["linear"]
+
+
+def test_of_a_head_without_an_epoch_nothing_is_shown_as_learned(manifest: Manifest) -> None:
+    planned(1e-3, manifest, "linear", BRANCH)
+    start(configured((1, 0), BRANCH, {"optim": {"select": "last"}}), manifest, Path("epoch"))
+    assert load_trained("epoch").card.head_is_trained
+    model, split = load_trained("linear"), manifest.split("val")
+    assert not model.card.head_is_trained
+    pixels = next(iter(make_loader(split, model.preprocessing.resize, batch_size=4, workers=0)))[0]
+    maps = model.classifier.features(model.preprocessing.normalise(pixels))
+    branch = model.classifier.global_branch
+    assert branch is not None
+    shown = model.forward(pixels, need_attention=True).attention
+    torch.testing.assert_close(shown, branch(HeadInputs(maps[-1:]), need_attention=True).attention)
+
+    write_embeddings(model, split, Path("index"), workers=0)
+    index = open_index(Path("index"))
+    assert duplicates(index, cosine=-1)  # by whole images
+    label = index.labels.table["label"][0].as_py()
+    for search_labels in (lambda: search(index, label=label), lambda: outliers(index), lambda: outliers(index, label)):
+        with pytest.raises(UsageError, match="no features of labels that mean something"):
+            search_labels()
+    with pytest.raises(UsageError, match="no features of labels to draw"):
+        draw_embeddings([("", model)], split, Path("figure.png"), workers=0)
 
 
 def test_epochs_of_the_user_stay(manifest: Manifest) -> None:
