@@ -61,7 +61,10 @@ class DataSection(Section):
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
     batch_size: int = Field(64, ge=1, le=LARGE, description="images per step, over all processes")
     limit: int = Field(
-        0, ge=0, le=MOST, description="images of a part that is used, in which every class keeps its share; 0: all"
+        0,
+        ge=0,
+        le=MOST,
+        description="images of a part that is used, in which every class keeps its share, the same ones for every seed; 0: all",
     )
     hide_labels: float = Field(
         0.0, ge=0, lt=1, description="share of the known training labels that is hidden at random, for studies; 0: none"

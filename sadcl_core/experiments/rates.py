@@ -34,7 +34,8 @@ def choose_rates(
     """
     plans = {rate: plan_at(rate) for rate in sorted(rates)}
     first = plans[min(rates)].runs
-    part = part_of_training(manifest, first[0].configured.config.data.train_split).save(folder / FOLDER / "data")
+    data = first[0].configured.config.data
+    part = part_of_training(manifest, data.train_split, limit=data.limit).save(folder / FOLDER / "data")
     reached: dict[str, dict[float, float]] = {run.method: {} for run in first}
     for rate, planned in plans.items():
         place = folder / FOLDER / str(rate)

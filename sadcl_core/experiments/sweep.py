@@ -153,7 +153,7 @@ def sweep(
         raise UsageError("No stage has an epoch, so a trial cannot be judged. Give --epochs 1 or more.")
     options = head_options(config.model.head, config.model.heads.get(config.model.head, {}))
     parameters = parameters or default_space(config, list(type(options).model_fields))
-    part = part_of_training(manifest, config.data.train_split)
+    part = part_of_training(manifest, config.data.train_split, limit=config.data.limit)
     folder = Path(output) if output else RUNS / safe_name(f"sweep-{manifest.description.name}")
     _make(folder)
     with lock_folder(folder):

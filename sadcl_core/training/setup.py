@@ -29,6 +29,8 @@ from sadcl_core.training.class_prior import card_of_first_model
 from sadcl_core.training.teachers import check_teachers
 from sadcl_core.training.terms import TERMS
 
+PART_SEED = 1  # of the images that `data.limit` takes
+
 
 def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
     """Return the configuration with what depends on the data: their folder, the held-out split, every option of the head.
@@ -202,6 +204,19 @@ def _check_once(name: str, stage: StageSection, features: FeatureSection) -> Non
         )
 
 
+def limited(manifest: Manifest, limit: int) -> Manifest:
+    """Return `limit` images, in which every class keeps its share, or all for 0; they are the same ones whatever a run's seed is.
+
+    Raises:
+        UsageError: the images are in shards, of which no part can be taken.
+    """
+    if limit and manifest.description.shards is not None:
+        raise UsageError(
+            f"--limit takes a part of images that are files, and those of {manifest.description.name} are in shards."
+        )
+    return take_part(manifest, limit, seed=PART_SEED) if limit else manifest
+
+
 def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
     """Return the images and labels that a run uses: all of them, or those that `data.limit` and `data.hide_labels` leave.
 
@@ -209,12 +224,7 @@ def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
         UsageError: the images are in shards, of which no part can be taken.
     """
     data = config.data
-    if data.limit:
-        if manifest.description.shards is not None:
-            raise UsageError(
-                f"--limit takes a part of images that are files, and those of {manifest.description.name} are in shards."
-            )
-        manifest = take_part(manifest, data.limit, seed=config.seed)
+    manifest = limited(manifest, data.limit)
     if not data.hide_labels and not data.single_positive:
         return manifest
     if manifest.description.shards is not None:

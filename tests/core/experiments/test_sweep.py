@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
 import sadcl_core as sadcl
+from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
@@ -32,6 +33,7 @@ from sadcl_core.training.listeners.events import (
     TrialDone,
     ignore,
 )
+from sadcl_core.training.setup import used_part
 
 SETTINGS = {"data.img_size": 64, "data.workers": 0, "data.batch_size": 8, "model.backbone": "test_resnet", "features.cache": "f"}
 PARAM = ["stages.classification.lr=1e-4..1e-1", "model.heads.pooled.dropout=0,0.5"]
@@ -88,13 +90,18 @@ def test_a_limit_counts_for_the_trials_too(manifest: Manifest) -> None:
     heard: list[Event] = []
     sweep(manifest, trials=1, limit=8, listen=heard.append)
     (planned,) = [event for event in heard if isinstance(event, SweepPlanned)]
-    assert (planned.train_images, planned.judging_images) == (6, 2)
+    assert (planned.train_images, planned.judging_images) == (4, 1)  # of 5 training images and 3 held-out ones
 
 
 def test_a_part_of_the_training_images_judges(manifest: Manifest) -> None:
     part = part_of_training(manifest, "train")
     assert part.split_sizes.keys() == {FIT, JUDGE}
     assert sorted([*part.split(FIT), *part.split(JUDGE)]) == sorted(manifest.split("train"))
+    data = RunConfig().data.model_copy(update={"limit": 18})
+    one, other = (used_part(manifest, RunConfig(data=data, seed=seed)) for seed in (1, 2))
+    assert list(one.split("train")) == list(other.split("train"))
+    part = part_of_training(manifest, "train", limit=18)
+    assert sorted([*part.split(FIT), *part.split(JUDGE)]) == sorted(one.split("train"))
     few = Manifest(manifest.description, manifest.rows.slice(0, 2))
     with pytest.raises(DataError, match="too few"):
         part_of_training(few, few.splits[0])
