@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sadcl_cli.console import say, show, show_json, stages
+from sadcl_cli.console import say, show, show_json, stages, warn
 from sadcl_cli.options import MOST, BatchSize, Data, Device, Json, Workers, complete_run, takes_verbosity
+from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 
 @takes_verbosity
@@ -85,3 +87,7 @@ def extend_command(
         show(result)
         for note in notes:
             say(note)
+    for error in extension.errors:
+        warn(error)
+    if extension.errors:
+        raise DataError(f"{counted(len(extension.errors), 'image')} could not be read; the class is added without them.")

@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sadcl_core.data.batches import read_batches
 from sadcl_core.data.images import ImageSource
-from sadcl_core.errors import UsageError
-from sadcl_core.inference.embed import read_all
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import Model
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.interface import LinearHead
 from sadcl_core.model.logistic_regression import STRENGTHS, LogisticRegression, fit_logistic_regression
 from sadcl_core.runtime.device import autocast
 from sadcl_core.runtime.progress import Progress
+from sadcl_core.training.extend import LEAST_PHOTOS
 
 BATCH = 32  # images that show the class, and as many others, of a step
 LEARNING_RATE = 3e-3
@@ -58,10 +59,15 @@ def images_in_memory(model: Model) -> int:
 class ClassRows:
     """Feature maps of N images, with targets (N,) of 1 where a new class is shown, and the fit of its rows on some of them.
 
-    The rows are trained in `steps` after the linear layer is solved; None: STEPS where none is solved, else 0.
+    The rows are trained in `steps` after the linear layer is solved; None: STEPS where none is solved, else 0. Images that cannot
+    be read are left out of the N.
+
+    Attributes:
+        readable: which of the images that were given are there.
+        errors: position -> why an image could not be read.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: fewer than 2 images of the class can be read, or none without it.
     """
 
     def __init__(
@@ -80,12 +86,19 @@ class ClassRows:
         self.model, self.seed = model, seed
         solved = model.classifier.linear is not None or isinstance(model.classifier.head, LinearHead)
         self.steps = steps if steps is not None else 0 if solved else STEPS
+        self.errors: dict[int, str] = {}
         parts, done = [], 0
-        for pixels in read_all(images, model.forward, batch_size=batch_size, workers=workers):
-            parts.append(_features(model, pixels))
-            done += len(pixels)
+        for batch in read_batches(images, model.read, batch_size=batch_size, workers=workers):
+            self.errors |= batch.errors
+            if batch.images:
+                parts.append(_features(model, torch.stack(batch.images)))
+            done += len(batch.sources)
             if progress is not None:
                 progress(done, len(images))
+        self.readable = np.array([number not in self.errors for number in range(len(images))])
+        targets = targets[self.readable]
+        if self.errors and (targets.sum() < LEAST_PHOTOS or targets.all()):
+            raise DataError(f"Too few of the images can be read to add a class. {self.errors[min(self.errors)]}")
         self.maps: Maps = tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
         self.targets = torch.from_numpy(targets).to(model.device)
         self.strengths: tuple[float, ...] = STRENGTHS

@@ -73,6 +73,7 @@ class Extension:
         recall: percent of the photos above the threshold.
         false_positives: how many of the images that are compared are above it.
         alike: names of images without the class, in the fit or compared, that look most like it: it may be shown there.
+        errors: a sentence for each image that could not be read, which the class was added without.
     """
 
     run: Path
@@ -90,6 +91,7 @@ class Extension:
     recall: float
     false_positives: int
     alike: tuple[str, ...]
+    errors: tuple[str, ...] = ()
 
 
 def extend(
@@ -127,7 +129,7 @@ def extend(
 
     Raises:
         UsageError: the model has the class already, its head joins the classes, the new run exists, or there are too few photos.
-        DataError: an image cannot be read, or there are no images without the class.
+        DataError: fewer than two of the photos can be read, or there are no images without the class.
 
     Example:
         >>> extend("runs/pets", ["photos/otter"], add="otter").ap_interpolated  # doctest: +SKIP
@@ -153,6 +155,9 @@ def extend(
     chosen = _choose(shown, without, held_out, limit, seed)
     reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": stage(progress, "reading images")}
     rows = ClassRows(model, chosen.images, chosen.targets, steps=steps, seed=seed, **reading)
+    broken = {chosen.images[number].name: error for number, error in sorted(rows.errors.items())}
+    if broken:
+        chosen = _without_broken(chosen, rows.readable, seed)
     scores = np.zeros(len(chosen.images))
     report, parts = stage(progress, "fitting the class"), int(chosen.part.max()) + 1
     row = rows.fit(chosen.fitted)  # first: it chooses the regularisation for all
@@ -162,8 +167,9 @@ def extend(
         inside = chosen.part == part
         scores[chosen.compared & inside] = rows.scores(rows.fit(chosen.fitted & ~inside), chosen.compared & inside)
     final = rows.scores(row, np.ones(len(scores), bool))
-    extension = _measure(run, name, chosen, scores, final, confirmed=bool(without))
-    data_of_run = None if held_out is None else with_class(held_out.manifest, name, shown.values(), without.values())
+    extension = _measure(run, name, chosen, scores, final, confirmed=bool(without), errors=tuple(broken.values()))
+    there, gone = ([image for image in group.values() if image.name not in broken] for group in (shown, without))
+    data_of_run = None if held_out is None else with_class(held_out.manifest, name, there, gone)
     _write(run, file, joined(model.classifier, row), extension, data_of_run)
     return extension
 
@@ -253,6 +259,22 @@ def _choose(
     )
 
 
+def _without_broken(chosen: _Chosen, readable: npt.NDArray[np.bool_], seed: int) -> _Chosen:
+    """Return the images that could be read, divided into parts again, so that each has photos of the class."""
+    targets = chosen.targets[readable]
+    rng, part = np.random.default_rng(seed), np.zeros(len(targets), np.int64)
+    for kind in (1, 0):
+        part[targets == kind] = rng.permutation(int((targets == kind).sum())) % min(FOLDS, int(targets.sum()))
+    return _Chosen(
+        [image for image, there in zip(chosen.images, readable, strict=True) if there],
+        targets,
+        chosen.fitted[readable],
+        chosen.compared[readable],
+        part,
+        chosen.about,
+    )
+
+
 def _some(images: list[NamedImage], limit: int, rng: np.random.Generator) -> list[NamedImage]:
     """Return at most so many of the images, chosen by chance, in their order."""
     return images if len(images) <= limit else [images[k] for k in sorted(rng.choice(len(images), limit, replace=False))]
@@ -266,6 +288,7 @@ def _measure(
     final: npt.NDArray[np.float32],
     *,
     confirmed: bool,
+    errors: tuple[str, ...],
 ) -> Extension:
     """Return what the class reaches by scores (N,) of rows that were fitted without the images; `final` are those of all."""
     compared, targets = scores[chosen.compared, None], chosen.targets[chosen.compared, None]
@@ -293,6 +316,7 @@ def _measure(
         recall=100 * float(above[shown].mean()),
         false_positives=int(above[~shown].sum()),
         alike=tuple(chosen.images[k].name for k in likely),
+        errors=errors,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sadcl_core.data.manifest import load_manifest
 from tests.conftest import Sadcl
 
 PHOTOS = [f"my-coco/train2017/{number:03d}.png" for number in range(1, 7)]
@@ -42,3 +43,16 @@ def test_it_says_on_which_images(in_trained: Sadcl, tmp_path: Path) -> None:
     assert ran.stdout.startswith("otter: AP ")
     assert "6 photos among 12 images of split val of coco" in " ".join(ran.stdout.split())
     assert "nobody has looked" in " ".join(ran.stderr.split())
+
+
+def test_a_broken_photo_is_named_and_left_out(in_trained: Sadcl, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    run = tmp_path / "extended"
+    ran = in_trained("extend", "runs/coco", tmp_path / "broken.png", *EXTEND[2:], "-o", run, "--json", code=3)
+    assert "1 image could not be read; the class is added without" in " ".join(ran.stderr.split())
+    document = json.loads(ran.stdout)
+    assert document["photos"] == 6
+    (error,) = document["errors"]
+    assert "broken.png" in error
+    images = list(load_manifest(run / "data").split("all"))
+    assert not [image for image in images if "broken" in image]

@@ -125,6 +125,6 @@ def test_what_cannot_be_added_is_refused(trained: Path, tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="exists"):
         extend("runs/coco", PHOTOS, add="otter", output=Path("my-coco"))
     (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="broken"):
-        extend("runs/coco", [*PHOTOS, tmp_path / "broken.png"], add="otter", output=tmp_path / "x", device="cpu")
+    with pytest.raises(DataError, match=r"Too few of the images can be read.*broken"):
+        extend("runs/coco", [PHOTOS[0], tmp_path / "broken.png"], add="otter", output=tmp_path / "x", device="cpu")
     assert not (tmp_path / "x").exists()
