@@ -192,7 +192,5 @@ def train(
         }
         show_json(document)
     else:
-        show(f"best {result.weights} mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
-        display.show_published(result)
-        show(f"results saved to {result.run}")
+        display.show_result(result)
         display.show_time()

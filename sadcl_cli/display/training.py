@@ -12,10 +12,11 @@ from sadcl_cli.console import detail, messages, new_table, say, show, stages, ve
 from sadcl_cli.display.evaluation import published_figure
 from sadcl_cli.display.prepare import say_origin
 from sadcl_core.config.backbones import terms_of
-from sadcl_core.config.methods import SHORT
+from sadcl_core.config.methods import METHODS, SHORT
 from sadcl_core.config.presets import PRESETS
 from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.runs.card import read_card
+from sadcl_core.runtime.words import counted
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
 from sadcl_core.training.time_budget import free_stages
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sadcl_core.training.run import TrainingResult
 
 NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
+LATE = 1.1  # times a time budget, from which on it was not kept
 FEW = 100  # held-out images, below which the best epoch is much a matter of chance
 MAX_NAMES = 20  # classes or tensors that are named without -v
 
@@ -116,12 +118,17 @@ class TrainingDisplay:
             place = f"stage {progress.stage}, epoch {progress.epoch}{step}"
             say(f"resumes {event.run.path} at {place}{f'; with {other}' if other else ''}")
 
+    @property
+    def chooses(self) -> bool:
+        """Return True if the run keeps its best epoch, and not its last one."""
+        return self.run is not None and self.run.config.optim.select == "best"
+
     def show_images(self, event: events.RunStarted) -> None:
         """Show how many images train, and how many judge."""
-        data, best = event.config.data, event.config.optim.select == "best"
+        data, best = event.config.data, self.chooses
         kept = "the best epoch is chosen on" if best else "the last epoch is kept; nothing is chosen on the"
         say(
-            f"trains on {event.train_images:,} images of split {data.train_split}; {kept} "
+            f"trains on {counted(event.train_images, 'image')} of split {data.train_split}; {kept} "
             f"{event.eval_images:,} of split {data.eval_split}{', whose mAP is optimistic' if best else ''}"
         )
         if event.eval_images < FEW and best:
@@ -134,20 +141,28 @@ class TrainingDisplay:
         for key in event.removed:
             say(f"features: removed {key}, used longest ago")
         rest = f"{event.missing:,} of them are computed now ({gigabytes(event.new)})" if event.missing else "all are there"
-        say(f"features: {event.images:,} images in {event.rows:,} views, {gigabytes(event.size)} in {event.folder}; {rest}")
+        images, views = counted(event.images, "image"), counted(event.rows, "view")
+        say(f"features: {images} in {views}, {gigabytes(event.size)} in {event.folder}; {rest}")
 
     def show_computing(self, event: events.FeaturesProgress) -> None:
-        """Move the bar of the features, on a terminal."""
-        if messages().is_terminal:
-            self.progress("computing features", event.done, event.total)
+        """Show how far the features are."""
+        self.progress("computing features", event.done, event.total)
 
     def show_computed(self, event: events.FeaturesComputed) -> None:
         """Show how fast features were computed."""
+        in_lines = self.report is not None and not messages().is_terminal  # which say it
         self.end_progress()
         self.unfinished = None
-        if event.rows:
+        if event.rows and not in_lines:
             speed = event.rows / max(event.seconds, 1e-9)
-            say(f"features: {event.rows:,} views computed in {event.seconds:.0f} s, {speed:.0f} a second")
+            say(f"features: {counted(event.rows, 'view')} computed in {event.seconds:.0f} s, {speed:.0f} a second")
+
+    def show_result(self, result: TrainingResult) -> None:
+        """Show the mAP of the model that is kept, and where the run is."""
+        what = f"{'best ' if self.chooses else ''}{result.weights}"
+        show(f"{what} mAP {result.best_map:.2f} interpolated (stage {result.stage}, epoch {result.epoch})")
+        self.show_published(result)
+        show(f"results saved to {result.run}")
 
     def show_published(self, result: TrainingResult) -> None:
         """Show what was published of the method, where the recipe is a published one and the data have a printed table."""
@@ -181,7 +196,8 @@ class TrainingDisplay:
         if self.planned is not None and self.planned.epochs != self.planned.most:
             epochs = " and ".join(map(str, self.planned.most.values()))
             more = f"up to {epochs} epochs (--time-budget {max(1, round(10 * took / 60))}m), then {more}"
-        say(f"took {spoken(took)}, time budget {spoken(self.budget)}; ten times as long would try {more}")
+        over = f"more than the time budget of {spoken(self.budget)}" if took > LATE * self.budget else ""
+        say(f"took {spoken(took)}, {over or f'time budget {spoken(self.budget)}'}; ten times as long would try {more}")
 
     def start_bar(self) -> None:
         """Start the live bar, on a terminal."""
@@ -210,7 +226,7 @@ class TrainingDisplay:
         """Show a line on a stage, and begin its bar."""
         self.stage = event
         losses = " + ".join(f"{weight:g} {NAMES[name]}" for name, weight in event.losses.items())
-        epochs = f"{event.epochs} epoch{'s' * (event.epochs != 1)} of {event.steps} steps"
+        epochs = f"{counted(event.epochs, 'epoch')} of {counted(event.steps, 'step')}"
         say(f"stage {event.number}/{event.stages} {event.stage}: {epochs}, loss {losses}")
         if self.bar is not None:
             if self.task is not None:
@@ -240,7 +256,7 @@ class TrainingDisplay:
         row = event.row
         epochs = self.stage.epochs if self.stage is not None else 0
         terms = "  ".join(f"{NAMES[name]} {row[name]:.4f}" for name in NAMES if isinstance(row.get(name), float))
-        best = "  best" if event.best else ""
+        best = "  best" if event.best and self.chooses else ""
         speed = f"{row['images_per_second']:>6.0f} images/s"
         network = f", network {row['mAP_interpolated_network']:.2f}" if "mAP_interpolated_network" in row else ""
         say(f"  epoch {row['epoch']:>3}/{epochs}  {speed}  {terms}  EMA mAP {row['mAP_interpolated']:.2f}{network}{best}")
@@ -308,7 +324,13 @@ def show_prototypes(event: events.PrototypesBuilt) -> None:
 
 def show_settings(event: events.SettingsChosen) -> None:
     """Show the preset, and what was chosen from the data with the reason of each."""
-    say(f"preset {event.configured.config.preset}: {event.configured.why}")
+    config, sources = event.configured.config, event.configured.sources
+    say(f"preset {config.preset}: {event.configured.why}")
+    recipe = PRESETS[config.preset]
+    own = [name for name, method in METHODS.items() if method.source == recipe.source] if recipe.source else []
+    if own and sources["method"] == "default" and config.method not in own:
+        whose = recipe.summary.partition(" as published")[0].rstrip(",")
+        warn(f"trains {config.method}, since no method was named, with the preset of {whose}. Name one: --method {own[0]}")
     for what, why in event.configured.reasons:
         say(f"auto: {what} ({why})")
 
@@ -318,7 +340,7 @@ def show_views(event: events.ViewsPlanned) -> None:
     fewer = f" in place of {event.most}" if event.views < event.most else ""
     over = event.seconds > event.budget / 2
     if fewer or over:
-        views = f"{event.views} view{'s' if event.views > 1 else ''}"
+        views = counted(event.views, "view")
         share = f", more than half of the time budget of {spoken(event.budget)}" if over else ""
         text = f"features: about {spoken(event.seconds)} for {views} of each training image{fewer}{share}"
         (warn if over else say)(text)
@@ -327,7 +349,7 @@ def show_views(event: events.ViewsPlanned) -> None:
 def show_calibration(event: events.ScoresCalibrated) -> None:
     """Show that the best model was calibrated, why and on what."""
     say(
-        f"scores of this loss are no probabilities: calibrated for F1 on split {event.split}, {event.images:,} images; "
+        f"scores of this loss are no probabilities: calibrated for F1 on split {event.split}, {counted(event.images, 'image')}; "
         "sadcl eval --calibrate none takes it away"
     )
 

@@ -553,7 +553,7 @@ class TrainingRecipe:
             )
             self.drop_rate(epoch)
             self.save_state()
-        self.listen(EpochDone(row, best_of_stage))
+        self.listen(EpochDone(row, highest))
 
     def drop_rate(self, epoch: int) -> None:
         """Make the rate smaller where the schedule is `plateau` and the last epochs brought no better mAP."""
