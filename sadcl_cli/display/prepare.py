@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import detail, new_table, say, show, show_json, show_table, verbosity, warn
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from sadcl_core.data.interpretation import FileReading, ImagePlace, Interpretation, Role
@@ -38,7 +39,7 @@ def show_prepared(prepared: Prepared, *, json: bool) -> None:
     for problem in prepared.problems[:PROBLEMS]:
         warn(f"left out: {problem.reason}")
     if len(prepared.problems) > PROBLEMS:
-        warn(f"left out {len(prepared.problems) - PROBLEMS:,} more images that cannot be read")
+        warn(f"left out {counted(len(prepared.problems) - PROBLEMS, 'more image')} that cannot be read")
     report, *others = prepared.files
     files = [report, _draw_page(prepared.manifest, prepared.report), *others]
     if json:
@@ -52,6 +53,8 @@ def show_prepared(prepared: Prepared, *, json: bool) -> None:
     if prepared.report.findings:
         _show_findings(prepared.report.findings)
     detail(f"images under {description.root}")
+    for folder, classes in prepared.class_groups.items():
+        show(f"{folder}: {', '.join(classes)}")
     for path in files:
         say(f"written: {path}")
     show(f"manifest saved to {prepared.manifest.folder}")
@@ -208,6 +211,7 @@ def _document(prepared: Prepared, files: list[Path]) -> dict[str, Any]:
         },
         "findings": [vars(finding) for finding in prepared.report.findings],
         "problems": [vars(problem) for problem in prepared.problems],
+        "class_groups": {str(folder): list(classes) for folder, classes in prepared.class_groups.items()},
         "written": [str(path) for path in files],
         "notes": list(description.notes),
         "interpretation": None if description.interpretation is None else asdict(description.interpretation),

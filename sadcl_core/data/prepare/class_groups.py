@@ -42,10 +42,11 @@ def class_groups(statistics: LabelStatistics, number: int, *, apart: bool = Fals
     return sorted(np.flatnonzero(groups == group).tolist() for group in np.unique(groups))
 
 
-def write_class_groups(manifest: Manifest, number: int, folder: Path, *, seed: int = 0) -> Path:
-    """Store a manifest for each group of classes that occur together, and for each of classes that rarely do; return the folder.
+def write_class_groups(manifest: Manifest, number: int, folder: Path, *, seed: int = 0) -> dict[Path, tuple[str, ...]]:
+    """Store a manifest for each group of classes that occur together, and for each of classes that rarely do.
 
-    All have the images and splits of the whole; a folder is called together-1 or apart-1, from 1.
+    Returned are the folder of each and its classes. All have the images and splits of the whole; a folder is called together-1 or
+    apart-1, from 1.
 
     Raises:
         UsageError: there are too few classes.
@@ -55,9 +56,10 @@ def write_class_groups(manifest: Manifest, number: int, folder: Path, *, seed: i
     if not 2 <= number < len(classes):
         raise UsageError(f"--class-groups {number}: give 2 groups or more, and fewer than the {len(classes)} classes.")
     statistics = label_statistics(manifest.split("train" if "train" in manifest.splits else "all"))
+    groups = {}
     for kind in ("together", "apart"):
         for place, group in enumerate(class_groups(statistics, number, apart=kind == "apart", seed=seed), start=1):
             part = shape_classes(manifest, merge={}, keep=[classes[k] for k in group])
             part.description = replace(part.description, name=f"{manifest.description.name}-{kind}-{place}")
-            part.save(folder / f"{kind}-{place}")
-    return folder
+            groups[folder / f"{kind}-{place}"] = part.save(folder / f"{kind}-{place}").classes
+    return groups

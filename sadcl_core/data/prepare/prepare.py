@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
@@ -40,6 +40,7 @@ from sadcl_core.data.shards import is_address, open_shards, refuse_used, require
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import exists, explained, write_json
 from sadcl_core.runtime.progress import StagedProgress, stage
+from sadcl_core.runtime.words import counted
 
 REPORT = "report.json"
 DIVISION = "0.8,0.1,0.1"  # of data that come without splits
@@ -79,12 +80,14 @@ class Prepared:
         manifest: of the images that can be used, stored in `manifest.folder`.
         problems: images that cannot be read and were left out.
         files: written beside the manifest: the report, label files and the folder of shards.
+        class_groups: where each group of classes is stored, and its classes.
     """
 
     manifest: Manifest
     report: Report
     problems: tuple[Problem, ...]
     files: tuple[Path, ...]
+    class_groups: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,13 +246,16 @@ def prepare(
     spec = identify(dataset, data=data, name=name)
     prepared = _prepare(spec, output or PREPARED / spec.name, data, options, progress)
     manifest, files = prepared.manifest, [*prepared.files]
+    groups: dict[Path, tuple[str, ...]] = {}
     if class_groups:
-        files.append(write_class_groups(manifest, class_groups, files[0].parent / f"class-groups-{class_groups}", seed=seed))
+        folder = files[0].parent / f"class-groups-{class_groups}"
+        groups = write_class_groups(manifest, class_groups, folder, seed=seed)
+        files.append(folder)
     for form in export:
         files += write_labels(manifest, form, files[0].parent / "export" / form)
     if shards is not None:
         files.append(write_shards(manifest, shards, progress=stage(progress, "writing shards")))
-    return replace(prepared, files=tuple(files))
+    return replace(prepared, files=tuple(files), class_groups=groups)
 
 
 def find_or_prepare(
@@ -436,7 +442,7 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> t
             "them, or go on without them: sadcl prepare-data ... --skip-broken."
         )
     keep = np.array([image not in broken for image in images], dtype=bool)
-    note = f"{len(problems):,} images that could not be read were left out"
+    note = f"left out {counted(len(problems), 'image')} that could not be read"
     description = replace(manifest.description, notes=(*manifest.description.notes, note))
     return Manifest(description, manifest.rows.filter(pa.array(keep))), checks.groups[keep]
 
@@ -450,7 +456,7 @@ def _nearest(manifest: Manifest, problems: Sequence[Problem]) -> str:
     near = {image: images.nearest(image) for image in missing[:SHOWN]}
     pairs = ", ".join(f"{image} is like {match}" for image, match in near.items() if match)
     return (
-        f" {len(missing):,} are missing: looked for by name in {manifest.description.root} and all folders below it, "
+        f" Missing: {len(missing):,}, looked for by name in {manifest.description.root} and all folders below it, "
         f"{f'where {pairs}' if pairs else 'where no name is like theirs'}."
     )
 

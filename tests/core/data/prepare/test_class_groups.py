@@ -52,7 +52,9 @@ def test_every_class_is_in_one_group(number: int, apart: bool) -> None:
 
 def test_groups_are_stored_with_all_images_and_their_labels(tmp_path: Path) -> None:
     whole = manifest(unknown=True)
-    folder = write_class_groups(whole, 3, tmp_path / "groups")
+    folder = tmp_path / "groups"
+    groups = write_class_groups(whole, 3, folder)
+    assert groups == {path: load_manifest(path).classes for path in folder.iterdir()}
     assert sorted(path.name for path in folder.iterdir()) == [f"{kind}-{n}" for kind in ("apart", "together") for n in (1, 2, 3)]
     names: list[str] = []
     for path in sorted(folder.glob("together-*")):
