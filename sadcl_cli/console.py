@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NARROWEST = 40  # columns: tables cannot be read in fewer
 MANY = 20  # of what is done; the speed of fewer says nothing
+SECONDS = 30.0  # between two lines about one work, off a terminal
 UNBOUNDED = 10_000  # columns: what nobody looks at on a terminal is not folded
 
 
@@ -194,40 +195,49 @@ def counting(what: str, *, bar: bool = True) -> Iterator[Callable[[int, int], No
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one work after the other, how many of how many are done: bars on a terminal, off it a line for each that is over."""
+def stages(*, every: float = SECONDS) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one work after the other, how many of how many are done: bars on a terminal.
+
+    Off it a line for each that is over, and one `every` so many seconds while it goes on.
+    """
     if verbosity.quiet:
         yield lambda what, done, total: None
     elif messages().is_terminal:
         with _bars() as report:
             yield report
     else:
-        with _lines() as report:
+        with _lines(every) as report:
             yield report
 
 
 @contextmanager
-def _lines() -> Iterator[Callable[[str, int, int], None]]:
-    """A line for each work, when the next one begins or all is over."""
-    start, current = time.perf_counter(), ("", 0)
+def _lines(every: float) -> Iterator[Callable[[str, int, int], None]]:
+    """A line for each work, when the next one begins or all is over, and while it goes on."""
+    start = shown = time.perf_counter()
+    current = ("", 0)
 
-    def close() -> None:
+    def line(total: int = 0) -> None:
         what, done = current
         if done:
-            amount = f"{done / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{done:,}"
+            amount, whole = (f"{n / 2**20:,.1f} MiB" if isinstance(what, Bytes) else f"{n:,}" for n in (done, total))
             seconds = time.perf_counter() - start
             speed = f", {done / max(seconds, 1e-9):,.0f}/s" if done >= MANY and not isinstance(what, Bytes) else ""
-            say(f"{what}: {f'{amount} in ' if done > 1 else ''}{seconds:.1f} s{speed}")
+            amount += f" of {whole}" if total else ""
+            say(f"{what}: {f'{amount} in ' if max(done, total) > 1 else ''}{seconds:.1f} s{speed}")
 
     def report(what: str, done: int, total: int) -> None:
-        nonlocal start, current
+        nonlocal start, shown, current
         if what != current[0]:
-            close()
+            line()
             start = time.perf_counter() if current[0] else start
+            shown = start
         current = (what, done)
+        if done != total and time.perf_counter() - shown >= every:
+            shown = time.perf_counter()
+            line(total)
 
     yield report
-    close()
+    line()
 
 
 @contextmanager

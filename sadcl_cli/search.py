@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sadcl_cli.console import counting, say, show_json
+from sadcl_cli.console import counting, say, show, show_json
 from sadcl_cli.display.model import model_sentence
 from sadcl_cli.display.search import index_sentence, match_document, search_title, show_duplicates, show_matches
 from sadcl_cli.options import MOST, Device, Json, Weights, takes_verbosity
@@ -90,8 +90,10 @@ def search(
         show_json({"schema_version": 1, "search": title, "index": str(opened.folder), **document})
     elif duplicates:
         show_duplicates(pairs, min_cosine)
-    else:
+    elif matches:
         show_matches(matches)
+    else:
+        show("no label of the index has 3 images or more, so that one could be unlike the others" if outliers else "no match")
     if sheet and matches:
         path = output or (opened.folder or Path()) / "search.png"
         searching.draw_matches(matches, path, title=title, query=image)

@@ -65,10 +65,11 @@ def suggest_command(
     if json:
         show_json({"schema_version": 1, "file": str(path), "images": suggestions.seen, "suggestions": rows})
         return
-    table = new_table("", "image", "uncertainty", "distance", "labels", wrap=True)
+    far = any(one.distance is not None for one in suggestions.chosen)
+    table = new_table("", "image", "uncertainty", *(["distance"] if far else []), "labels", wrap=True)
     for number, one in enumerate(suggestions.chosen[:SHOWN], start=1):
         labels = ", ".join(f"{name} {score:.2f}" for name, score in one.labels)
-        distance = "" if one.distance is None else f"{one.distance:.2f}"
-        table.add_row(str(number), one.image.name, f"{one.uncertainty:.2f}", distance, labels)
+        distance = [] if one.distance is None else [f"{one.distance:.2f}"]
+        table.add_row(str(number), one.image.name, f"{one.uncertainty:.2f}", *distance, labels)
     show_table(table)
     say(f"{len(suggestions.chosen):,} of {suggestions.seen:,} images saved to {path}, the first to label first")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.embedding_index import EmbeddedRows, EmbeddingIndex, Floats, fingerprint, open_index, unit
 from sadcl_core.runtime.progress import Progress
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,7 +118,7 @@ def outliers(index: EmbeddingIndex, label: str | None = None, *, count: int = 3)
         For one label after the other, the lowest cosine to the mean feature of the label first.
 
     Raises:
-        UsageError: no image of the index has the label.
+        UsageError: fewer than 3 images of the index have the label.
 
     Example:
         >>> import pyarrow as pa
@@ -130,7 +131,10 @@ def outliers(index: EmbeddingIndex, label: str | None = None, *, count: int = 3)
     matches = []
     for name in present:
         rows = index.rows_of(name)
-        if label is None and len(rows) < FEW:
+        if len(rows) < FEW:
+            if label is not None:
+                images = counted(len(rows), "image")
+                raise UsageError(f"{label!r} is a label of {images} in the index; which is unlike the others, {FEW} or more say.")
             continue
         found, cosines = nearest(index.labels.vectors, -_mean(index.labels.vectors, rows), count, rows=rows)
         matches += [_match(index.labels, int(row), -float(cosine)) for row, cosine in zip(found, cosines, strict=True)]

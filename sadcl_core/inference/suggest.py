@@ -38,8 +38,8 @@ class Suggestion:
     Attributes:
         image: with its name and where it lies.
         uncertainty: sum of the entropies of its labels, in bits.
-        distance: 1 less the cosine of the label feature of its likeliest class and the prototype, 0..2; None without prototypes or
-            of a head that was never trained.
+        distance: 1 less the cosine of the label feature of its likeliest class and the prototype, 0..2; None without prototypes
+            or with a head that was never trained.
         labels: (name, probability) above the thresholds, the likeliest first; the likeliest alone where none is above its own.
     """
 

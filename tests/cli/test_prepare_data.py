@@ -262,6 +262,7 @@ def test_groups_of_classes_are_data_sets_with_the_same_splits(sadcl: Sadcl, pets
     table = put_flags("image,cat,dog,cow\n1,1,0\n0,0,1\n1,1,0\n0,0,1\n")
     ran = sadcl("prepare-data", table, "--class-groups", "2", "--split", "0.5,0.5")
     assert "written: prepared/flags/class-groups-2" in ran.stderr.splitlines()
+    assert "prepared/flags/class-groups-2/together-1: cat, dog" in ran.stdout.splitlines()
     whole = load_manifest(Path("prepared/flags"))
     groups = [load_manifest(path) for path in sorted(Path("prepared/flags/class-groups-2").iterdir())]
     assert [group.description.name for group in groups] == [f"flags-{kind}-{n}" for kind in ("apart", "together") for n in (1, 2)]
@@ -451,3 +452,12 @@ def test_amounts_are_counted_or_measured_in_bytes(capsys: pytest.CaptureFixture[
         report("checking images", 7, 7)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" in ")[0] for line in lines] == ["fetching a.zip: 1.5 MiB", "checking images: 7"]
+
+
+def test_a_work_that_goes_on_has_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages(every=0) as report:
+        for done in (1, 2, 3):
+            report("checking images", done, 3)
+    lines = capsys.readouterr().err.splitlines()
+    begins = ["checking images: 1 of 3", "checking images: 2 of 3", "checking images: 3"]
+    assert [line.split(" in ")[0] for line in lines] == begins
