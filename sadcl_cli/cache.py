@@ -57,7 +57,7 @@ def cache(
         return
     if clear is not None:
         freed = gigabytes(sum(entry.bytes for entry in removed))
-        show(f"{len(removed)} removed from {folder}, {freed} freed" + (f"; {len(stored)} are left" if stored else ""))
+        show(f"{len(removed)} removed from {folder}, {freed} freed" + (f"; {len(stored)} left" if stored else ""))
         return
     table = new_table("key", "backbone", "size", "precision", "images", "views", "on disk", "last used")
     for entry in stored:

@@ -9,6 +9,7 @@ import typer
 from sadcl_cli import options
 from sadcl_cli.console import counting, show, show_json, warn
 from sadcl_cli.display.model import open_model, open_model_and_split
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,7 @@ def _show(rows: dict[Path, int], errors: list[str], *, json: bool) -> None:
         show_json({"schema_version": 1, "files": {str(path): count for path, count in rows.items()}, "errors": errors})
     else:
         for path, count in rows.items():
-            show(f"{count:,} rows saved to {path}")
+            show(f"{counted(count, 'row')} saved to {path}")
     for error in errors:
         warn(error)
     if errors:

@@ -12,6 +12,7 @@ from sadcl_cli import options
 from sadcl_cli.console import counting, messages, one_line, results, say, show, show_json, warn
 from sadcl_cli.display.model import open_predictor
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,9 +190,9 @@ class _Lines:
     def end(self, done: PredictedImages, output: Path | None) -> None:
         """Say what was done; images that could not be read are an error."""
         if done.resumed:
-            say(f"{done.resumed:,} of the images were done before")
+            say(f"{counted(done.resumed, 'image')} done before")
         if self.quiet:
-            show(f"{done.images:,} images{f' saved to {output}' if output is not None else ''}")
+            show(f"{counted(done.images, 'image')}{f' saved to {output}' if output is not None else ''}")
         if done.errors:
             raise DataError(f"{done.errors:,} of {done.images:,} images could not be read; the others are done.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from sadcl_cli.console import fits, new_table, say, show, show_json, show_table, warn, write
 from sadcl_cli.display.model import model_sentence, say_split
 from sadcl_cli.display.prepare import reading_sentences
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,14 +210,15 @@ def show_paired(paired: PairedComparison, *, json: bool) -> None:
     if paired.moved:
         show_table(table)
     more = f", the {MOST_MOVED} largest above" if len(paired.moved) > MOST_MOVED else ""
-    show(f"{len(paired.moved)} classes moved{more}; about {paired.by_chance:.1f} would if the two were equally good in all")
+    moved = counted(len(paired.moved), "class", "classes")
+    show(f"{moved} moved{more}; about {paired.by_chance:.1f} would if the two were equally good in all")
     show(f"first   {paired.names[0]}")
     show(f"second  {paired.names[1]}")
     for title, difference in (("interpolated", paired.map_interpolated), ("non-interpolated", paired.map_non_interpolated)):
         verdict = "" if difference.clear else ", which is within chance"
         show(
             f"mAP {difference.first:.2f} → {difference.second:.2f} {title}: {difference.value:+.2f} {_interval(difference)}"
-            f"{verdict} · {paired.images:,} images · {paired.resamples:,} resamples"
+            f"{verdict} · {counted(paired.images, 'image')} · {paired.resamples:,} resamples"
         )
 
 

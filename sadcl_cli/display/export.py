@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from sadcl_cli.console import one_line, say, show, warn
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from sadcl_core.exporting.export import Export
@@ -20,13 +21,13 @@ def show_export(result: Export) -> None:
     if checked is None:
         warn(f"nothing was verified: {result.unverified}")
     else:
-        flips = f"{checked.flipped:,} labels flip" if checked.flipped else "no label flips"
+        flips = f"{counted(checked.flipped, 'label')} flipped"
         where = f" ({one_line(checked.label)} of {one_line(checked.image)})" if checked.largest else ""
         if checked.left_out:
-            warn(f"{checked.left_out:,} images are left out: one of the models, or both, cannot read them")
+            warn(f"left out {counted(checked.left_out, 'image')}: one of the models, or both, cannot read them")
         show(
-            f"verified on {checked.images:,} images: largest difference of a probability {checked.largest:.1e}{where}, {flips}; "
-            f"{checked.exported_speed:,.1f} images/s, the trained model {checked.speed:,.1f}"
+            f"verified on {counted(checked.images, 'image')}: largest difference of a probability {checked.largest:.1e}{where}, "
+            f"{flips}; {checked.exported_speed:,.1f} images/s, the trained model {checked.speed:,.1f}"
         )
     if result.quantised is not None:
         _show_quantised(result.quantised)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sadcl_cli.console import one_line, say, stages
 from sadcl_cli.display.prepare import say_origin
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,9 +82,8 @@ def model_sentence(model: Predictor[Any]) -> str:
     """Say which model this is."""
     card = model.card
     note = " (the run that finished last)" if model.is_last_run else ""
-    sentence = (
-        f"model {model.path}{note}: {card.model.head} on {card.model.backbone}, {len(card.classes)} classes, {card.img_size} px"
-    )
+    classes = counted(len(card.classes), "class", "classes")
+    sentence = f"model {model.path}{note}: {card.model.head} on {card.model.backbone}, {classes}, {card.img_size} px"
     if not card.head_is_trained:
         sentence += "; its linear layer alone is trained: maps are of that, features of labels are random"
     if not card.calibrated:
@@ -100,7 +100,7 @@ def say_split(model: Predictor[Any], opened: OpenedSplit) -> None:
     if opened.origin is not None and opened.origin.kind == "now":
         say_origin(opened.origin)
     split, description = opened.split, opened.split.manifest.description
-    sentence = f"data {description.name}, split {split.name}: {len(split):,} images, {description.location}"
+    sentence = f"data {description.name}, split {split.name}: {counted(len(split), 'image')}, {description.location}"
     if opened.labelled < len(model.classes):
         sentence += f", with labels of {opened.labelled} of the model's {len(model.classes)} classes"
     if opened.changed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sadcl_cli.console import new_table, one_line, show, show_table
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from sadcl_core.inference.embedding_index import EmbeddingIndex
@@ -18,8 +19,8 @@ def index_sentence(index: EmbeddingIndex) -> str:
     """Say which features are searched."""
     about = index.about
     split = f", split {about['split']}" if about.get("split") else ""
-    images, labels = index.images.table.num_rows, index.labels.table.num_rows
-    return f"index {index.folder}: {images:,} images, {labels:,} labels of {about.get('dataset', 'unknown data')}{split}"
+    images, labels = counted(index.images.table.num_rows, "image"), counted(index.labels.table.num_rows, "label")
+    return f"index {index.folder}: {images}, {labels} of {about.get('dataset', 'unknown data')}{split}"
 
 
 def search_title(image: Path | None, label: str | None, *, prototype: bool) -> str:

@@ -26,6 +26,7 @@ from sadcl_core.data.prepare.export import label_cell
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.predict import Prediction, printable_name
 from sadcl_core.runtime.files import explained, replacing, to_cell, write_json
+from sadcl_core.runtime.words import counted
 
 CHUNK = 1024  # images, at least, between two times at which a killed process can go on
 SCHEMA_VERSION = 1
@@ -96,7 +97,7 @@ class PredictionFile:
         self._count_chunks()
         if isinstance(error, KeyboardInterrupt):
             kept = self._count * self._chunk_size
-            error.add_note(f"{kept:,} images are kept; the same command goes on." if kept else "No prediction is kept yet.")
+            error.add_note(f"{counted(kept, 'image')} kept; the same command goes on." if kept else "No prediction is kept yet.")
         if not self._count:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()

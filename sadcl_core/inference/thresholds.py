@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 from sadcl_core.runtime.files import regular, safe_name, write_json
+from sadcl_core.runtime.words import counted
 
 ThresholdRequest: TypeAlias = (
     float | str | Path | Mapping[str, float] | Sequence[str] | Sequence[float] | npt.NDArray[np.floating] | None
@@ -76,7 +77,8 @@ def choose(
     items: list[Any] = [request] if isinstance(request, float | int | str | Path) else [] if request is None else list(request)
     if not isinstance(request, float | int) and items and all(isinstance(item, float | int | np.floating) for item in items):
         if len(items) != len(classes):
-            raise UsageError(f"There are {len(items)} thresholds for {len(classes)} classes. Give one of each class, in order.")
+            both = f"{counted(len(items), 'threshold')} for {counted(len(classes), 'class', 'classes')}"
+            raise UsageError(f"{both}. Give one of each class, in order.")
         values = tuple(_in_range(float(item), f"{item}") for item in items)
         return Thresholds(values, f"thresholds of {min(values):.2f} to {max(values):.2f}", "own")
     texts = [str(item) for item in items]

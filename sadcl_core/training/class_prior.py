@@ -30,7 +30,7 @@ def card_of_first_model(path: str, classes: Sequence[str]) -> ModelCard:
     missing = [name for name in classes if name not in card.classes]
     if missing:
         raise UsageError(
-            f"loss.selective.prior_model={path} has no class {missing[0]!r} ({len(missing):,} of {len(classes):,} are missing). "
+            f"loss.selective.prior_model={path} has no class {missing[0]!r} (missing: {len(missing):,} of {len(classes):,}). "
             "Name a model of these classes."
         )
     return card

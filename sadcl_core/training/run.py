@@ -27,6 +27,7 @@ from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirect
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
+from sadcl_core.runtime.words import counted
 from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, Problem, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.memory import refuse_too_large
@@ -267,7 +268,7 @@ def missing_words(names: Sequence[str], source: str) -> str:
     some = ", ".join(names[:5])
     if len(names) == 1:
         return f"{source} has no vector of 1 class, such as {some}: its vector is random."
-    return f"{source} has no vectors of {len(names):,} classes, such as {some}: theirs are random."
+    return f"{source} has no vectors of {counted(len(names), 'class', 'classes')}, such as {some}: theirs are random."
 
 
 def now() -> str:

@@ -53,7 +53,7 @@ def teacher_cards(teachers: Sequence[str], classes: Sequence[str]) -> list[Model
     missing = [name for name in classes if not any(name in card.classes for card in cards)]
     if cards and missing:
         raise UsageError(
-            f"{SETTING}: no teacher has the class {missing[0]!r} ({len(missing):,} of {len(classes):,} are missing). Add a run "
+            f"{SETTING}: no teacher has the class {missing[0]!r} (missing: {len(missing):,} of {len(classes):,}). Add a run "
             "that was trained on it."
         )
     return cards

@@ -20,6 +20,7 @@ from sadcl_core.data.formats.yolo import is_boxes
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 OPTIONS = ("delimiter",)
@@ -57,7 +58,7 @@ def read(source: Source) -> Manifest:
     if without == len(rows.rows):
         raise DataError(f"{source.root} has no image with a text beside it. Write the tags of a.jpg into a.txt.")
     if without:
-        rows.note(f"{without:,} images have no text beside them and count as without labels")
+        rows.note(f"{counted(without, 'image')} without a text beside it, so without labels")
     spaced = next((tag for tag in rows.index if " " in tag), "")
     if spaced and not commas and not source.reading.delimiter:
         rows.note(

@@ -17,6 +17,7 @@ from sadcl_core.data.formats.voc import read_objects
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 OPTIONS = ("difficult",)
@@ -55,5 +56,5 @@ def read(source: Source) -> Manifest:
     if without == len(rows.rows):
         raise DataError(f"{source.root} has no image with an XML file beside it. Name the folder of both.")
     if without:
-        rows.note(f"{without:,} images have no XML file beside them and count as without labels")
+        rows.note(f"{counted(without, 'image')} without an XML file beside it, so without labels")
     return rows.manifest()

@@ -37,6 +37,7 @@ from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
 from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
@@ -268,7 +269,7 @@ class LabelRows:
         root, places = self._find_images()
         self._refuse_same_place()
         if self.repeated:
-            self._notes.append(f"{self.repeated:,} rows were listed twice with the same labels and count once")
+            self._notes.append(f"{counted(self.repeated, 'row')} listed twice with the same labels, counted once")
         description = Description(
             name=source.name,
             root=root.resolve(),
@@ -309,8 +310,8 @@ class LabelRows:
         """Return the unknown labels of the rows of which only some labels are known, as they came up."""
         if len(self._open) * count > MAX_UNKNOWN:
             raise DataError(
-                f"{self._parts[0].file}: only some labels of {len(self._open):,} images are known, so that of {count:,} classes "
-                "too many labels would be unknown. Name fewer classes with --classes FILE."
+                f"{self._parts[0].file}: only some labels of {counted(len(self._open), 'image')} are known, so that "
+                f"of {count:,} classes too many labels would be unknown. Name fewer classes with --classes FILE."
             )
         every = frozenset(range(count))
         return {row: sorted(every - absent - frozenset(self.rows.active[row])) for row, absent in self._open.items()}

@@ -27,6 +27,7 @@ from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import detect_encoding, looks_like_image, mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = (".json", ".csv")
 OPTIONS = ("label_column",)
@@ -70,7 +71,7 @@ def read(source: Source) -> Manifest:
             rows.start(path, paths="elsewhere")
             empty = _add_tasks(tasks, split, rows, path)
             if empty:
-                rows.note(f"{path.name}: {empty:,} tasks without an annotation were left out")
+                rows.note(f"{path.name}: left out {counted(empty, 'task')} without an annotation")
     return rows.manifest()
 
 

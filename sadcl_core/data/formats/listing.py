@@ -13,6 +13,7 @@ from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def read_listing(
                 rows.note(f"{path.name}: {note}")
             without = _add(listing.entries, split, rows)
             if without:
-                rows.note(f"{path.name}: {without:,} images without an annotation were left out")
+                rows.note(f"{path.name}: left out {counted(without, 'image')} without an annotation")
     if rows is None:
         raise DataError(f"{source.root} has no {content}. Name the file.")
     return rows.manifest()

@@ -19,6 +19,7 @@ from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 SPLITS = {"train": "Train", "test": "Test"}
@@ -67,7 +68,7 @@ def read(source: Source) -> Manifest:
     if not len(rows.rows):
         raise DataError(f"None of the {gone:,} listed photos lies in {root / (photos or FOLDERS[0])}. Unpack them there.")
     if gone:
-        rows.note(f"{gone:,} listed photos are not on the disk and were left out")
+        rows.note(f"left out {counted(gone, 'listed photo')}, not on the disk")
     return rows.manifest()
 
 

@@ -27,6 +27,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
 from sadcl_core.data.tables import read_classes, read_lines, read_yaml
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 DESCRIPTIONS = (".yaml", ".yml")
@@ -104,13 +105,13 @@ def _unpaired(texts: Collection[Path | None]) -> Iterator[str]:
     """Yield notes on images without a text, and on texts without an image."""
     without = sum(text is None for text in texts)
     if without:
-        yield f"{without:,} images without a label file count as without labels"
+        yield f"{counted(without, 'image')} without a label file, so without labels"
     paired = {str(text) for text in texts if text is not None}
     every = (path for folder in {os.path.dirname(text) for text in paired} for path in Path(folder).glob("*.txt"))  # noqa: PTH120 - many
     alone = sorted(path for path in every if str(path) not in paired and path.stem not in LISTS and is_boxes(path))
     if alone:
         shown = ", ".join(path.name for path in alone[:NAMED])
-        yield f"{len(alone):,} label files without an image were left out ({shown}{', ...' if len(alone) > NAMED else ''})"
+        yield f"left out {counted(len(alone), 'label file')} without an image ({shown}{', ...' if len(alone) > NAMED else ''})"
 
 
 def _description(folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import UsageError
+from sadcl_core.runtime.words import counted
 
 GROUP = "group"  # column that readers of tables add
 
@@ -65,7 +66,7 @@ def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str] 
         names = manifest.rows[GROUP].to_pylist()
         manifest = Manifest(manifest.description, manifest.rows.drop_columns(GROUP))
     alone, count = sum(not name for name in names), len({name for name in names if name})
-    note = f"{count:,} groups by {group_by}" + (f"; {alone:,} images are in none" if alone else "")
+    note = f"{counted(count, 'group')} by {group_by}" + (f"; {counted(alone, 'image')} in none" if alone else "")
     manifest.description = replace(manifest.description, notes=(*manifest.description.notes, note))
     return manifest, names
 

@@ -20,6 +20,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 FOLDERS = ("", "splits", "split", "lists", "Eval")  # beside the labels
 SUFFIXES = (".txt", ".csv", ".lst", ".list")
@@ -78,7 +79,7 @@ def _why_unused(splits: Sequence[set[str]]) -> str:
     """Return why the listed splits of images are not used; empty if each image has one, and there are several."""
     several, lacking = sum(len(own) > 1 for own in splits), sum(not own for own in splits)
     if several:
-        return f"they name {several:,} images for several splits"
+        return f"they name {counted(several, 'image')} for several splits"
     if lacking:
         return f"they do not name {lacking:,} of the {len(splits):,} images"
     return "they name one split only" if len({split for own in splits for split in own}) < 2 else ""

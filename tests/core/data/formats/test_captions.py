@@ -17,7 +17,7 @@ def test_tags_between_commas_beside_each_image(tmp_path: Path) -> None:
         ("c.jpg", "", [], []),
         ("d.jpg", "", [], []),
     ]
-    assert manifest.description.notes == ("1 images have no text beside them and count as without labels",)
+    assert manifest.description.notes == ("1 image without a text beside it, so without labels",)
 
 
 def test_folders_called_after_splits(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_rows_that_agree_count_once(tmp_path: Path, second: str) -> None:
     manifest = load(put(tmp_path / "mine.csv", f"image,labels\na.jpg,cat;dog\nb.jpg,cat\n{second}\n"))
     assert [row[0] for row in rows(manifest)] == ["a.jpg", "b.jpg"]
-    assert manifest.description.notes[-1] == "1 rows were listed twice with the same labels and count once"
+    assert manifest.description.notes[-1] == "1 row listed twice with the same labels, counted once"
 
 
 def test_rows_that_disagree_are_both_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_the_full_export(tmp_path: Path) -> None:
         ("images/b.jpg", "", ["dog"], []),
         ("images/c.jpg", "", [], []),
     ]
-    assert "2 tasks without an annotation were left out" in manifest.description.notes[0]
+    assert "left out 2 tasks without an annotation" in manifest.description.notes[0]
 
 
 def test_the_minimal_export(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_both_layouts_of_the_labels(tmp_path: Path, write: Writer) -> None:
         ("Flickr/zoo/0002_1.jpg", "train", [], []),
         ("Flickr/zoo/0003_5.jpg", "test", ["zebra"], []),
     ]
-    assert manifest.description.notes == ("1 listed photos are not on the disk and were left out",)
+    assert manifest.description.notes == ("left out 1 listed photo, not on the disk",)
 
 
 @LAYOUTS

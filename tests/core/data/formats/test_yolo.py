@@ -164,8 +164,8 @@ def test_images_and_texts_without_the_other_are_counted(tmp_path: Path) -> None:
     write_yolo(tmp_path)
     put(tmp_path / "labels" / "train" / "gone.txt", "1 0.5 0.5 0.25 0.5\n")
     notes = load(tmp_path).description.notes
-    assert "1 label files without an image were left out (gone.txt)" in notes
-    assert "1 images without a label file count as without labels" in notes
+    assert "left out 1 label file without an image (gone.txt)" in notes
+    assert "1 image without a label file, so without labels" in notes
 
 
 def test_the_darknet_export_of_roboflow(tmp_path: Path) -> None:

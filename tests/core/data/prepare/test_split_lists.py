@@ -56,7 +56,7 @@ def test_lists_that_name_every_image_once_are_the_splits(folder: Path, lists: di
     ("train", "test", "options", "reason"),
     [
         ("abcde", "fg", {}, "they do not name 1 of the 8 images"),
-        ("abcdef", "fgh", {}, "they name 1 images for several splits"),
+        ("abcdef", "fgh", {}, "they name 1 image for several splits"),
         ("abcdefgh", "", {}, "they name one split only"),
         ("abcde", "fgh", {"split": "0.5,0.5"}, "--split divides the images"),
     ],
