@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from sadcl_cli.console import verbosity
 from sadcl_cli.display.training import TrainingDisplay, spoken
 from sadcl_core.config.layers import Layer
 from sadcl_core.config.presets import configure
-from sadcl_core.config.schema import RunConfig
+from sadcl_core.config.schema import OptimSection, RunConfig
 from sadcl_core.data.formats import coco
 from sadcl_core.runs.checkpoint import ModelCard, save_model
 from sadcl_core.runs.run_directory import RunDirectory
@@ -152,3 +153,35 @@ def test_a_head_without_an_epoch_is_named(
             display(event)
         display.show_untrained_head(TrainingResult(tmp_path, model, 70.0, stage, 1, "network"))
     assert (words in capsys.readouterr().err) is (stage == "linear")
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_an_epoch_is_the_best_only_where_it_is_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], select: Literal["best", "last"]
+) -> None:
+    config = RunConfig(preset="small", optim=OptimSection(select=select))
+    with TrainingDisplay() as display:
+        display(RunStarted(RunDirectory(tmp_path), config, "cpu", "fp32", 1, 1000, 500))
+        display(EpochDone({"epoch": 1, "images_per_second": 120.0, "mAP_interpolated": 61.25}, best=True))
+        display.show_result(TrainingResult(tmp_path, tmp_path / "best.safetensors", 61.25, "classification", 1, "EMA"))
+    shown = capsys.readouterr()
+    assert ("EMA mAP 61.25  best" in shown.err) is (select == "best")
+    assert shown.out.startswith("best EMA mAP 61.25" if select == "best" else "EMA mAP 61.25")
+
+
+@pytest.mark.parametrize("method", [{}, {"method": "ml-gcn"}])
+def test_a_preset_of_another_method_is_named(capsys: pytest.CaptureFixture[str], method: Layer) -> None:
+    for preset, whose in (("wildcat-r101-448", "ML-GCN, ADD-GCN"), ("sadcl-r101-448", "SADCL"), ("small", "small")):
+        made = configure([("flag", method)], dataset="mine", split_sizes={"train": 9}, preset=preset)
+        with TrainingDisplay() as display:
+            display(SettingsChosen(made))
+        remark = "trains sadcl, since no method was named, with the preset of ML-GCN, ADD-GCN" in capsys.readouterr().err
+        assert remark is (not method and whose.startswith("ML-GCN"))
+
+
+def test_a_time_budget_that_was_exceeded_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingDisplay() as display:
+        display.budget = 600.0
+        display.began -= 1200
+        display.show_time()
+    assert "took 20 minutes, more than the time budget of 10 minutes" in capsys.readouterr().err

@@ -84,6 +84,13 @@ def test_a_label_is_compared_with_that_label_alone() -> None:
     assert len(outliers(index, count=2)) == 4
 
 
+def test_of_too_few_images_none_is_unlike_the_others() -> None:
+    index = make_index(vectors(5), ["dog", "dog", "dog", "cat", "cat"])
+    assert {match.label for match in outliers(index)} == {"dog"}
+    with pytest.raises(UsageError, match="'cat' is a label of 2 images in the index"):
+        outliers(index, "cat")
+
+
 def test_duplicates_are_named_with_their_images() -> None:
     rows = vectors(10)
     rows[7] = rows[2]

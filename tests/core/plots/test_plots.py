@@ -72,6 +72,13 @@ def test_attention(tmp_path: Path, count: int, size: tuple[int, int]) -> None:
     assert inked(plot_attention(image, labels, tmp_path / "a.png", title="an image")) > 0.2
 
 
+def test_a_long_note_under_attention_is_written_to_its_end(tmp_path: Path) -> None:
+    note = "the best; none is above the model's own thresholds, 0.35 to 0.71; maps of the linear layer, which is trained alone"
+    labels = [("cat", 0.5, np.ones((4, 4), np.float32))]
+    path = plot_attention(Image.new("RGB", (40, 30)), labels, tmp_path / "a.svg", title="an image", note=note)
+    assert "which is trained alone" in path.read_text()  # beside each text that is drawn as curves stands a comment with it
+
+
 def test_curves_of_the_network_beside_its_ema(tmp_path: Path) -> None:
     rows = [{**row, "mAP_interpolated_network": "41"} for row in curve_rows({"a": 2, "b": 1})]
     plot_curves(rows, tmp_path / "c.svg", title="a run")
