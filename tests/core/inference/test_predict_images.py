@@ -138,7 +138,7 @@ def test_a_file_goes_on_with_the_same_images_and_options_alone(model: Model, pho
     output = tmp_path / "a.parquet"
     with pytest.raises(KeyboardInterrupt) as stopped:
         run(model, open_images([photos]), output, each=stopped_after(9))
-    assert stopped.value.__notes__ == ["8 images are kept; the same command goes on."]
+    assert stopped.value.__notes__ == ["8 images kept; the same command goes on."]
     for options in ({"threshold": 0.3}, {"batch_size": 4}, {"topk": 1}, {"all_scores": True}, {"exclude": ["one"]}, {"chunk": 9}):
         with pytest.raises(UsageError, match=r"^\.a\.parquet\.parts was begun with other options\. "):
             run(model, open_images([photos]), output, **options)

@@ -108,7 +108,7 @@ def learning(*teachers: str, **stage: Any) -> dict[str, Any]:
     [
         ({"loss": {"distillation": {"teachers": ["a.safetensors"]}}}, r"no stage learns from them. Add --set stages.class"),
         (learning(), r"Stage classification: the loss distillation has no teachers. Name trained runs: --set loss.dist"),
-        (learning("a.safetensors"), r"no teacher has the class 'cow' \(1 of 3 are missing\)"),
+        (learning("a.safetensors"), r"no teacher has the class 'cow' \(missing: 1 of 3\)"),
         (learning("a.safetensors", "c.safetensors"), r"c.safetensors has none of the 3 classes of the data"),
         (learning("model.pth"), r"model.pth is no model file of sadcl train.*sadcl import"),
         (learning("model.onnx"), r"model.onnx is no model file of sadcl train"),
