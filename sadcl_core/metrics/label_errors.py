@@ -87,7 +87,8 @@ def suspected_label_errors(
         block: scores compared together.
 
     Returns:
-        Those with a suspicion above 0; none when all known labels are active, or all inactive: nothing to compare with.
+        Those with a suspicion above 0; none when all known labels are active, or all inactive: nothing to compare with; and none
+        when neither score nor similarity is higher where labels are active, as of a model that has learned nothing.
 
     Raises:
         ValueError: shapes differ, a score is NaN, a target is none of 1, 0, -1, or `most` is below 1.
@@ -110,7 +111,7 @@ def suspected_label_errors(
 
     sample = slice(None, None, max(1, -(-scores.size // fitted_on)))
     weights = fit_log_odds(measures(sample), targets[sample])
-    if weights is None:
+    if weights is None or (weights[:-1] <= 0).all():
         return []
     allowed = [most, most]  # missing and wrong: by the value of the target
     if bounded:

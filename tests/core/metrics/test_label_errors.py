@@ -99,6 +99,13 @@ def test_unknown_labels_are_no_suspects_and_change_nothing() -> None:
     assert suspected_label_errors(scores, np.full_like(targets, -1)) == []
 
 
+def test_a_model_that_has_learned_nothing_suspects_nothing() -> None:
+    scores, cosines, targets, _ = made()
+    assert suspected_label_errors(1 - scores, targets) == []
+    assert suspected_label_errors(1 - scores, targets, similarity=-cosines) == []
+    assert suspected_label_errors(np.full_like(scores, 0.3), targets) == []
+
+
 @pytest.mark.parametrize("flips", [0, 12, 60])
 def test_about_as_many_as_were_flipped(flips: int) -> None:
     scores, cosines, targets, flipped = made(flips=flips)
