@@ -177,9 +177,7 @@ def test_sigterm_says_what_is_kept(trained: Path, tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGTERM)
     code, stdout, stderr = end(process)
     assert (code, stdout) == (143, "")
-    (kept,) = re.findall(
-        r"^Error: ended by SIGTERM\. ([\d,]+) images kept; the same command goes on\.$", stderr, re.MULTILINE
-    )
+    (kept,) = re.findall(r"^Error: ended by SIGTERM\. ([\d,]+) images kept; the same command goes on\.$", stderr, re.MULTILINE)
     assert int(kept.replace(",", "")) % 1024 == 0
     assert not output.exists()
 
