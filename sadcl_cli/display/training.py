@@ -366,7 +366,8 @@ def show_note(event: Event) -> None:
             )
         case events.EpochsPlanned():
             epochs = " and ".join(f"{count} of {stage}" for stage, count in event.epochs.items())
-            say(f"{spoken(event.seconds)} are left, a step takes {event.step_seconds:.2f} s: epochs {epochs}")
+            left = f"{spoken(event.seconds)} are left" if event.seconds > 0 else "no time is left"
+            say(f"{left}, a step takes {event.step_seconds:.2f} s: epochs {epochs}")
         case events.FeaturesAwaited():
             say(f"waits for another process that computes features in {event.folder}")
         case events.TimeEstimated():

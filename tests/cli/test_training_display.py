@@ -138,7 +138,7 @@ def test_the_time_is_held_against_the_budget_unless_all_epochs_were_given(
 
 @pytest.mark.parametrize(
     ("events", "words"),
-    [([], "no epoch was asked for"), ([EpochsPlanned({"c": 0}, {"c": 9}, 1.0, 1.0)], "no epoch fitted into the time")],
+    [([], "no epoch was asked for"), ([EpochsPlanned({"c": 0}, {"c": 9}, -1.0, 1.0)], "no epoch fitted into the time")],
 )
 @pytest.mark.parametrize("stage", ["linear", "classification"])
 def test_a_head_without_an_epoch_is_named(
