@@ -77,7 +77,7 @@ def test_broken_images_can_be_left_out(coco: Path) -> None:
     assert [problem.image for problem in prepared.problems] == ["train2017/003.png"]
     assert prepared.report.splits[0].images == 23
     assert "train2017/003.png" not in list(prepared.manifest.split("train"))
-    assert "1 images that could not be read" in find_or_prepare("coco", data=coco).manifest.description.notes[-1]
+    assert "left out 1 image that could not be read" in find_or_prepare("coco", data=coco).manifest.description.notes[-1]
 
 
 def test_without_decoding_only_missing_files_are_found(coco: Path) -> None:
