@@ -330,7 +330,7 @@ Published figures are mAP in percent, with the sizes of training and test and th
 Starred ones are of models that were pre-trained on COCO or run by others.
 ASL, the two-way loss and SpliceMix go with any head: [losses](losses.md).
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
-The numbers after *Here* are from [one comparison](results/methods.md) on frozen features of small images.
+The numbers after *Here* are from [comparisons](results/methods.md) on frozen features of small images.
 The first line of each method ends with how well it is known: in every detail, or from an outline that we read in our way.
 """
 
