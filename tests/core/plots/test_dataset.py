@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,10 +93,8 @@ def test_few_and_many_classes(tmp_path: Path, classes: int) -> None:
     assert page(tmp_path, [f"class {k}" for k in range(classes)], drawn_labels(classes, 300)) > 0.05
 
 
-def test_a_thousand_classes_take_no_longer(tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_a_thousand_classes(tmp_path: Path) -> None:
     assert page(tmp_path, [f"class {k}" for k in range(1000)], drawn_labels(1000, 5000, 8)) > 0.05
-    assert time.perf_counter() - start < 20
 
 
 @pytest.mark.parametrize("labels", [[[0]], [[]], [[0, 1]], [[], []], [[0], [1]]])
