@@ -31,7 +31,7 @@ BENCHMARKS = {  # by name: what it answers, and its arguments
     "training": (
         "A training step",
         (
-            *("--backbone", "resnet18", "--img-size", "224", "--batch-size", "16", "--width", "256", "--steps", "5"),
+            *("--backbone", "resnet18", "--img-size", "224", "--batch-size", "16", "--width", "256", "--steps", "11"),
             *("--images", "64", "--precision", "fp32", "--no-compile", "--published", "2"),
         ),
     ),
