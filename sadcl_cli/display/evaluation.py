@@ -223,9 +223,12 @@ def show_paired(paired: PairedComparison, *, json: bool) -> None:
 
 
 def _show_rows(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Show the rows of a printed table and ours, in its columns; in a few of them where it is narrow."""
-    from sadcl_core.evaluation.published_rows import DIFFERENCE, print_cell
+    """Show the rows of a printed table and ours, in a few columns where it is narrow, and below what holds for all rows."""
+    from sadcl_core.evaluation.published_rows import ABOUT, DIFFERENCE, print_cell, shared_differences
 
+    sentence = ""
+    if columns[-len(ABOUT) :] == ABOUT:
+        sentence, rows = shared_differences(rows)
     few = [name for name in columns if name in SHORT_ROW or name.startswith(DIFFERENCE)]
     for shown in (columns, few):
         table = new_table(*shown)
@@ -234,6 +237,8 @@ def _show_rows(rows: Sequence[Row], columns: Sequence[str]) -> None:
         if fits(table):
             break
     show_table(table)
+    if sentence:
+        show(sentence)
 
 
 def _interval(difference: Difference) -> str:

@@ -84,6 +84,41 @@ def rows_with_ours(result: Evaluation, against: str | None = None) -> RowsWithOu
     return replace(beside, columns=(*beside.columns, *ABOUT), description=description)
 
 
+def shared_differences(rows: Sequence[published.Row]) -> tuple[str, tuple[published.Row, ...]]:
+    """Return what makes every published row incomparable with ours, and the rows whose `comparable` says only the rest.
+
+    Our own sizes and backbone are in the first, too, and no longer in each row. Ours is the last row and stays as it is.
+
+    Example:
+        >>> cells = ["no: on 9 images and ours on 3; tested at 576 px and ours at 448", "no: on 9 images and ours on 3"]
+        >>> sentence, rows = shared_differences([*({"comparable": cell} for cell in cells), {"method": "ours"}])
+        >>> sentence
+        'no row is comparable: on 9 images and ours on 3; ours is tested at 448'
+        >>> [row["comparable"] for row in rows[:-1]]
+        ['no: tested at 576 px', 'no']
+    """
+    *theirs, ours = rows
+    mark = "no: "
+    differing = [cell[len(mark) :].split("; ") if (cell := str(row["comparable"])).startswith(mark) else [] for row in theirs]
+    shared = [reason for reason in (differing or [[]])[0] if all(reason in reasons for reasons in differing)]
+    own: dict[str, None] = {}
+    shortened = []
+    for row, reasons in zip(theirs, differing, strict=True):
+        rest = []
+        for reason in reasons:
+            if reason in shared:
+                continue
+            text, _, value = reason.partition(" and ours ")
+            rest.append(text)
+            if value:
+                own[" ".join([*text.split(" at ")[:-1], value])] = None
+        short = f"{mark}{'; '.join(rest)}" if rest else mark.rstrip(": ")
+        shortened.append({**row, "comparable": short if reasons else row["comparable"]})
+    parts = [f"no row is comparable: {'; '.join(shared)}"] if shared else []
+    parts += [f"ours is {', '.join(own)}"] if own else []
+    return "; ".join(parts), (*shortened, ours)
+
+
 def find_table(against: str | None, classes: Sequence[str]) -> published.Table | None:
     """Return a person's own table from a CSV file, or the printed one of these classes; with None if there is one.
 

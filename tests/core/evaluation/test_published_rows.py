@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sadcl_core.errors import UsageError
 from sadcl_core.evaluation.published import COLUMNS, Row, Table, published_table
 from sadcl_core.evaluation.published.tables import CLASSES
-from sadcl_core.evaluation.published_rows import find_table, render, row_of, rows_with_ours, set_beside
+from sadcl_core.evaluation.published_rows import find_table, render, row_of, rows_with_ours, set_beside, shared_differences
 from sadcl_core.evaluation.result import Evaluation
 from sadcl_core.runtime.files import from_cell
 
@@ -136,6 +136,26 @@ def test_published_rows_say_whether_they_are_comparable_and_where_they_are_from(
     few = rows_with_ours(evaluated(CLASSES["coco"], subject=subject, numbers={**numbers, "images": 5000}), "paper")
     assert all(str(row["comparable"]).startswith("no: on 40,504 images and ours on 5,000") for row in few.rows[:-1])
     assert "Comparable with ours: none" in few.description
+
+
+def test_what_differs_in_every_row_is_said_once() -> None:
+    subject = {"img_size": 288, "train_size": 288, "backbone": "tf_efficientnet_lite0"}
+    numbers = {"mAP_interpolated": 85.6412, "mAP_non_interpolated": 85.31, "images": 300}
+    result = rows_with_ours(evaluated(CLASSES["coco"], subject=subject, numbers=numbers), "paper")
+    sentence, rows = shared_differences(result.rows)
+    assert sentence.startswith("no row is comparable: on 40,504 images and ours on 300; ours is ")
+    assert {*sentence.partition("ours is ")[2].split(", ")} == {"trained at 288", "tested at 288", "on tf_efficientnet_lite0"}
+    cells = {(row["method"], row["test_size"]): str(row["comparable"]) for row in rows[:-1] if row["backbone"] == "ResNet-101"}
+    assert cells["SADCL", 576] == "no: trained at 448 px; tested at 576 px; on ResNet-101"
+    assert max(map(len, cells.values())) < 80
+    assert rows[-1] is result.rows[-1]
+    assert "images" in str(result.rows[0]["comparable"])  # as data it is in each row
+
+
+def test_rows_that_share_nothing_stay_as_they_are() -> None:
+    cells = ("yes", "perhaps: kind of AP not printed; backbone of ours not known", "no: pre-trained on COCO, or run by others")
+    rows: list[Row] = [*({"method": "a", "comparable": cell} for cell in cells), {"method": "ours"}]
+    assert shared_differences(rows) == ("", tuple(rows))
 
 
 def test_rows_of_voc_and_nuswide_say_what_is_not_known() -> None:
