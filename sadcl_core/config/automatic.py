@@ -34,6 +34,7 @@ EMA_MEMORIES = 8.0  # time constants of the EMA in a stage: 0.99 in the 819 step
 LEAST_DECAY = 0.8  # of fewer than 40 steps, where the warm-up of the EMA keeps it lower anyway
 MOST_LR = 2e-3  # SARL falls at 3e-3 on digits (docs/results/ablation.md)
 STAGES = tuple(RunConfig().stages)
+CONTRASTS = {"sample_to_sample", "prototype_to_sample", "image_to_image"}  # losses of projected features
 SECOND_STAGE = 0.4  # epochs of the second stage as a share: it starts from a trained model
 BANK_CLASSES = 1000  # from here on the bank of every class costs more than all else (docs/results/losses.md)
 
@@ -106,10 +107,14 @@ class Recipe:
 
 @dataclass
 class _Choices:
-    """Settings by dotted key as they are chosen, and the reasons; the user's own values count for those that depend on them."""
+    """Settings by dotted key as they are chosen, and the reasons; the user's own values count for those that depend on them.
+
+    `config` is that of the method and the user alone: reasons name no setting of another head, loss or stage.
+    """
 
     facts: Facts
     given: Mapping[str, Any]
+    config: RunConfig
     values: dict[str, Any] = field(default_factory=dict)
     reasons: list[tuple[str, str]] = field(default_factory=list)
 
@@ -117,6 +122,11 @@ class _Choices:
     def once(self) -> bool:
         """True where features are computed once, see `_choose_features`."""
         return "features.once" in self.values
+
+    @property
+    def losses(self) -> set[str]:
+        """Names of the losses in the stages that are trained."""
+        return {name for stage in self.config.used_stages for name in self.config.stages[stage].weights}
 
     def choose(self, key: str, value: Any) -> Any:
         """Choose a value and return the one that counts."""
@@ -138,8 +148,10 @@ class _Choices:
             self.reasons.append((", ".join(texts), reason))
 
 
-def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
+def choose(facts: Facts, given: Mapping[str, Any] | None = None, config: RunConfig | None = None) -> Recipe:
     """Return the recipe for these facts; settings that depend on the user's, dotted keys with valid values, follow them.
+
+    `config` has the method's and the user's settings, SADCL's unless given: the reasons are of what it trains.
 
     Example:
         >>> recipe = choose(Facts(images=942, classes=20, short_side=216, pretrained=True))
@@ -149,7 +161,7 @@ def choose(facts: Facts, given: Mapping[str, Any] | None = None) -> Recipe:
         ('mobilenetv2_100', 'a CPU, 942 images')
     """
     pretrained = not facts.tiny if facts.pretrained is None else facts.pretrained  # ImageNet weights for all but tiny images
-    choices = _Choices(replace(facts, pretrained=pretrained), given or {})
+    choices = _Choices(replace(facts, pretrained=pretrained), given or {}, config or RunConfig())
     _choose_backbone(choices)
     _choose_features(choices)
     _choose_size(choices)
@@ -251,12 +263,16 @@ def _choose_head(choices: _Choices) -> None:
     choices.choose("model.projection_width", max(1, width // 2))
     choices.explain(f"{facts.images:,} images, {facts.classes:,} classes", {"data.batch_size": "batch_size {}"})
     reason = "as published" if facts.published else f"the head is learned from {facts.images:,} images alone"
-    if own < _widths(facts)[0]:
+    keys = {f"model.heads.{choices.config.model.head}.width": "width {}"}
+    keys = {key: text for key, text in keys.items() if key in choices.values}
+    if any(choices.values[key] < _widths(facts)[0] for key in keys) and own < _widths(facts)[0]:
         reason = f"the features of {facts.classes:,} classes have to fit into memory"
-    choices.explain(reason, {"model.heads.sarl.width": "width {}", "model.projection_width": "projection_width {}"})
+    projection = {"model.projection_width": "projection_width {}"} if choices.losses & CONTRASTS else {}
+    choices.explain(reason, {**keys, **projection})
+    key = "loss.sample_to_sample.bank_classes"
     if facts.classes >= BANK_CLASSES:
-        key = "loss.sample_to_sample.bank_classes"
         choices.choose(key, "present")
+    if facts.classes >= BANK_CLASSES and "sample_to_sample" in choices.losses:
         choices.explain(f"{facts.classes:,} classes: a bank of all costs more than the rest", {key: "bank_classes {}"})
 
 
@@ -302,17 +318,22 @@ def _choose_features(choices: _Choices) -> None:
     if not (facts.pretrained and facts.device == "cpu" and fits) or refused:
         return
     choices.values.update({"features.once": True, "features.views": 3, "optim.select": "last", "optim.evaluate_every": 4})
-    choices.explain(
-        "a CPU: in minutes, and what is left of ten for the last stage of the backbone",
-        {"features.once": "features of the frozen layers computed once, in 3 views"},
-    )
+    trained = bool(choices.config.used_stages)
+    if "features.once" not in given:
+        views = {"features.views": "in {} views"} if trained else {}
+        rest = ", and what is left of ten for the last stage of the backbone" if trained else ""
+        choices.explain(f"a CPU: in minutes{rest}", {"features.once": "features of the frozen layers computed once", **views})
     choices.values["optim.time_budget"] = CPU_SECONDS
     if facts.images <= LINEAR_IMAGES and facts.images * facts.classes <= LINEAR_LABELS:
         choices.values.update({"model.global_branch": "root-mean", "optim.solve_linear": True})
-        choices.explain(
-            "it carries rare classes; the head learns the rest",
-            {"model.global_branch": "a linear layer beside the head, fitted first"},
-        )
+        if choices.config.model.head != "pooled":
+            choices.explain(
+                "it carries rare classes; the head learns the rest",
+                {"model.global_branch": "a linear layer beside the head, fitted first"},
+            )
+        elif trained:
+            reason = "it is the head, and then only follows the features"
+            choices.explain(reason, {"optim.solve_linear": "a linear layer fitted first"})
 
 
 def _choose_freezing(choices: _Choices) -> None:
@@ -321,6 +342,8 @@ def _choose_freezing(choices: _Choices) -> None:
     stride = 0 if not trained else 4 if not once else 16 if CHAINS.match(choices.value("model.backbone")) else 64
     choices.values["model.freeze_stride"] = stride
     choices.values["model.freeze_batchnorm"] = trained
+    if not choices.config.used_stages:
+        return
     reason = "edges and colours are known" if not once else "the last stage is what has to adapt"
     choices.explain(
         reason if trained else "there is nothing yet to keep",
@@ -350,14 +373,16 @@ def _choose_stages(choices: _Choices) -> None:
             choices.choose(f"stages.{name}.global_lr_scale", GLOBAL_LR)
         choices.choose(f"stages.{name}.augment", change)
         lr *= slower
-    first, second = (f"stages.{name}." for name in STAGES)
+    if not choices.config.used_stages:
+        return
+    first, *later = (f"stages.{name}." for name in choices.config.used_stages)
     choices.explain(
         f"{facts.images:,} images: the fewer, the more often each is seen",
-        {f"{first}epochs": "epochs {}", f"{second}epochs": "then {}"},
+        {f"{first}epochs": "epochs {}", **{f"{name}epochs": "then {}" for name in later}},
     )
     scale = {f"{first}backbone_lr_scale": "times {:g} in the backbone"} if facts.pretrained else {}
     reason = "as published" if facts.published else "the backbone only has to adapt" if facts.pretrained else "all from scratch"
-    choices.explain(reason, {f"{first}lr": "lr {:g}", f"{second}lr": "then {:g}", **scale})
+    choices.explain(reason, {f"{first}lr": "lr {:g}", **{f"{name}lr": "then {:g}" for name in later}, **scale})
     kept = "small pictures may be signs or digits, which mean something else in a mirror" if facts.tiny else "mild, for photos"
     choices.explain("as published" if facts.published else kept, {f"{first}augment": "augment {}"})
 
@@ -417,7 +442,8 @@ def _choose_averaging(choices: _Choices) -> None:
     choices.values["optim.ema_warmup"] = not facts.published
     choices.choose("optim.weight_decay", 5e-3 if facts.pretrained else 1e-2)
     choices.choose("optim.patience", PUBLISHED_PATIENCE if facts.published else max(PUBLISHED_PATIENCE, epochs))
-    choices.explain(f"{steps:,} steps in the first stage", {"optim.ema_decay": "ema_decay {:g}"})
+    if choices.config.used_stages:
+        choices.explain(f"{steps:,} steps in the first stage", {"optim.ema_decay": "ema_decay {:g}"})
 
 
 def _round_up(pixels: float, multiple: int) -> int:

@@ -362,7 +362,7 @@ def _automatic(
         data = replace(data, pretrained=model.pretrained is not False or bool(model.init_from))
     if isinstance(model.pretrained, str):
         data = replace(data, weights=model.pretrained)
-    recipe = choose(data, given)
+    recipe = choose(data, given, resolve_config([("method", find_method(config.method).layer), *layers])[0])
     return f"auto: {data.images:,} images", replace(PRESETS[AUTO], layer=recipe.layer, heads=recipe.heads), recipe.reasons
 
 

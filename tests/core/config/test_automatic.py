@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sadcl_core.config.automatic import BANK_CLASSES, HEAD_FLOATS, Facts, choose
-from sadcl_core.config.layers import Layer, flatten, resolve_config
+from sadcl_core.config.layers import Layer, flatten, nest, resolve_config
 from sadcl_core.config.methods import METHODS
 from sadcl_core.config.presets import PRESETS, configure
 from sadcl_core.config.schema import RunConfig
@@ -79,6 +79,33 @@ def test_what_the_user_says_stays(facts: Facts, batch: int, epochs: int, size: i
     assert (config.data.batch_size, config.data.img_size, config.model.backbone) == (batch, size, backbone)
     assert config.stages["classification"].epochs == epochs
     assert not {"img_size", "batch_size"} & {what.split()[0] for what, _ in choose(facts, flatten(said)).reasons}
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "present", "absent"),
+    [
+        ("sadcl", {}, ("width 256", "projection_width 128", "beside the head", "lr 0.0003, then 6e-05"), ()),
+        ("ssgrl", {}, ("width 256", "beside the head"), ("projection_width", "then")),
+        ("ssgrl", {"model.heads.ssgrl.width": 64}, ("epochs",), (" width", "projection_width", "then")),
+        ("ssgrl", {"model.heads.sarl.width": 64}, ("width 256",), ("projection_width",)),
+        ("mulcon-classification", {}, ("then",), ("projection_width",)),
+        ("mcar", {}, ("lr",), ("width", "then", "linear layer")),
+        ("baseline", {}, ("a linear layer fitted first",), ("width", "then 6e-05", "beside")),
+        ("baseline-contrastive", {}, ("projection_width 128", "then 6e-05"), (" width",)),
+        ("sadcl", {"stages.contrastive.epochs": 0}, ("width 256", "lr 0.0003"), ("projection_width", "then 6e-05")),
+        ("sadcl", {"features.views": 5}, ("computed once (", "ema_decay"), ("views",)),
+        ("linear-probe", {}, ("computed once (a CPU: in minutes)",), ("width", "epochs", "lr", "views", "frozen up to", "ema")),
+    ],
+)
+def test_reasons_are_of_what_the_method_trains_and_the_user_left_open(
+    method: str, said: dict[str, Any], present: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    facts = Facts(942, classes=20, short_side=216)
+    layers: list[tuple[str, Layer]] = [("flag", {"method": method}), ("--set", nest(said))]
+    reasons = configure(layers, dataset="mine", split_sizes={"train": 942}, facts=lambda: facts).reasons
+    text = "\n".join(f" {what} ({why})" for what, why in reasons)
+    assert [words for words in present if words not in text] == []
+    assert [words for words in absent if words in text] == []
 
 
 def test_the_papers_data_gets_about_the_papers_recipe() -> None:
