@@ -90,4 +90,7 @@ def show_sweep(sweep: Sweep, dataset: str) -> None:
     show(f"{len(complete)} of {len(sweep.trials)} trials came to their end{f'; {rest}' if rest else ''}")
     show_comparison(sweep.comparison)
     show(f"results saved to {sweep.folder}: sweep.json, {sweep.comparison.folder.name}/comparison.md")
-    show(f"the best settings on the training images: sadcl train {quote(dataset)} -c {quote(str(sweep.config))}")
+    what, whole = "the best settings on the training images", ""
+    if sweep.limit:
+        what, whole = f"the best settings on {sweep.limit:,} images, here with all", " --set data.limit=0"
+    show(f"{what}: sadcl train {quote(dataset)} -c {quote(str(sweep.config))}{whole}")

@@ -59,6 +59,7 @@ class Sweep:
         best: the best ones, which were trained with seeds; the first is the one to take.
         comparison: of their runs with the recipe's, on the held-out images.
         config: settings of the first, a file for `sadcl train -c`.
+        limit: the `data.limit` that this file has, too: images of a part that was swept on; 0: all.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Sweep:
     best: tuple[SweepTrial, ...]
     comparison: Comparison
     config: Path
+    limit: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return one document."""
@@ -187,7 +189,8 @@ def sweep(
         listen(ComparisonPlanned(folder / RUNS_OF_BEST, len(runs), 0))
         comparison = compare_runs(Plan({}, runs), manifest, folder / RUNS_OF_BEST, listen=listen)
         name = f"trial-{chosen[0].number}-seed{numbers[0]}"
-        result = Sweep(folder, study.trials, tuple(chosen), comparison, folder / RUNS_OF_BEST / name / "config.yaml")
+        path = folder / RUNS_OF_BEST / name / "config.yaml"
+        result = Sweep(folder, study.trials, tuple(chosen), comparison, path, config.data.limit)
         write_json(folder / RESULT, result.as_json())
     return result
 
