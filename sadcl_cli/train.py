@@ -178,6 +178,7 @@ def train(
     if not is_main_process():
         return
     display.show_untrained_head(result)
+    display.show_worse_than_linear(result)
     if json:
         document = {
             "schema_version": 1,

@@ -15,7 +15,8 @@ from sadcl_core.config.backbones import terms_of
 from sadcl_core.config.methods import METHODS, SHORT
 from sadcl_core.config.presets import PRESETS
 from sadcl_core.inference.feature_store import gigabytes
-from sadcl_core.runs.card import read_card
+from sadcl_core.runs.card import LINEAR, read_card
+from sadcl_core.runs.run_directory import RunDirectory
 from sadcl_core.runtime.words import counted
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NAMES = {"loss": "loss", **SHORT}  # as they are shown, in this order
 LATE = 1.1  # times a time budget, from which on it was not kept
+LOST = 1.0  # points of mAP below the fitted linear layer, from which on it is said
 FEW = 100  # held-out images, below which the best epoch is much a matter of chance
 MAX_NAMES = 20  # classes or tensors that are named without -v
 
@@ -186,6 +188,19 @@ class TrainingDisplay:
         elif self.planned is not None:
             why = "no epoch fitted into the time"
         warn(f"only the linear layer was fitted: {why}. The head beside it is not trained, and its features of labels are random")
+
+    def show_worse_than_linear(self, result: TrainingResult) -> None:
+        """Warn if the last epoch is kept, and the linear layer that was fitted before it was better."""
+        if self.chooses:
+            return
+        rows = RunDirectory(result.run).read_results()
+        linear = next((float(row["mAP_interpolated"]) for row in rows if row["stage"] == LINEAR), 0.0)
+        if result.best_map < linear - LOST:
+            warn(
+                f"the last epoch is {linear - result.best_map:.1f} points of mAP below the linear layer that was fitted before "
+                f"it, {linear:.2f}: try --method linear-probe, or fewer --epochs. Held-out images chose nothing yet; the mAP of "
+                "what is chosen by them is optimistic"
+            )
 
     def show_time(self) -> None:
         """Show how long a run with a time budget took, and what ten times as much would try."""

@@ -192,7 +192,9 @@ def overfitting(evidence: Evidence) -> Finding:
             "serious" if fall >= FALL_SERIOUS else "doubtful",
             f"In stage {name} the mAP fell by {fall:.1f} points after epoch {best.epoch}, while the training loss fell by "
             f"{gain:.0%}: it learned its images by heart.",
-            f"The best epoch is the one that is kept; for a better one, mix the images: --set stages.{name}.mixup=0.2",
+            f"The last epoch is the one that is kept: train fewer, --set stages.{name}.epochs={best.epoch}, or mix the images"
+            if _keeps_last(evidence)
+            else f"The best epoch is the one that is kept; for a better one, mix the images: --set stages.{name}.mixup=0.2",
             stage=name,
             mAP_fall=fall,
             loss_fall=gain,
@@ -230,6 +232,11 @@ def _nothing_carried_over(evidence: Evidence) -> Finding | None:
     )
 
 
+def _keeps_last(evidence: Evidence) -> bool:
+    """Return True if a run keeps the last epoch of a stage."""
+    return evidence.config is not None and evidence.config.optim.select == "last"
+
+
 def overfitted(rows: tuple[Record, ...]) -> bool:
     """Return True if the mAP fell for some epochs of a stage while the training loss went on falling."""
     best, last = best_of(rows), rows[-1]
@@ -256,5 +263,6 @@ def best_and_last(evidence: Evidence) -> Finding:
         return passed(f"t{text}", **numbers)
     rates = [row.lr for row in history.steps_of(last.stage) if math.isfinite(row.lr)]
     rate = max(rates, default=history.peak_rate) / 2
-    action = f"Commands take the best epoch; to get beyond it, halve the rate: --set stages.{last.stage}.lr={rate:.2g}"
+    kept = "last epoch; to end nearer to the best" if _keeps_last(evidence) else "best epoch; to get beyond it"
+    action = f"Commands take the {kept}, halve the rate: --set stages.{last.stage}.lr={rate:.2g}"
     return found("doubtful" if fall >= FALL_SERIOUS else "minor", f"T{text}.", action, **numbers)

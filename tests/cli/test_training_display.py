@@ -169,6 +169,24 @@ def test_an_epoch_is_the_best_only_where_it_is_chosen(
     assert shown.out.startswith("best EMA mAP 61.25" if select == "best" else "EMA mAP 61.25")
 
 
+@pytest.mark.parametrize(
+    ("select", "reached", "shown"), [("last", 58.0, True), ("last", 60.5, False), ("last", 64.0, False), ("best", 58.0, False)]
+)
+def test_a_last_epoch_below_the_fitted_linear_layer_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], select: Literal["best", "last"], reached: float, shown: bool
+) -> None:
+    rows = ["linear,1,61.25,61.0", f"classification,1,{reached},{reached}"]
+    (tmp_path / "results.csv").write_text("\n".join(["stage,epoch,mAP_interpolated,mAP_non_interpolated", *rows, ""]))
+    config = RunConfig(preset="small", optim=OptimSection(select=select))
+    with TrainingDisplay() as display:
+        display(RunStarted(RunDirectory(tmp_path), config, "cpu", "fp32", 1, 1000, 500))
+        capsys.readouterr()
+        display.show_worse_than_linear(TrainingResult(tmp_path, tmp_path, reached, "classification", 1, "EMA"))
+    text = " ".join(capsys.readouterr().err.split())
+    assert ("the last epoch is 3.2 points of mAP below the linear layer" in text) is shown
+    assert ("--method linear-probe" in text) is shown
+
+
 @pytest.mark.parametrize("method", [{}, {"method": "ml-gcn"}])
 def test_a_preset_of_another_method_is_named(capsys: pytest.CaptureFixture[str], method: Layer) -> None:
     for preset, whose in (("wildcat-r101-448", "ML-GCN, ADD-GCN"), ("sadcl-r101-448", "SADCL"), ("small", "small")):

@@ -19,12 +19,12 @@ from sadcl_core.config.schema import AsymmetricOptions
 from sadcl_core.diagnosis import checks_scores
 from sadcl_core.diagnosis.baselines import baselines
 from sadcl_core.diagnosis.checks import CHECKS, Check, examine
-from sadcl_core.diagnosis.checks_loss import collapsed, overfitted, overfitting
+from sadcl_core.diagnosis.checks_loss import best_and_last, collapsed, overfitted, overfitting
 from sadcl_core.diagnosis.checks_run import first_weights_left
 from sadcl_core.diagnosis.diagnose import find_run
 from sadcl_core.diagnosis.evidence import Evidence, Scored, gather
 from sadcl_core.diagnosis.findings import found, outcome
-from sadcl_core.diagnosis.history import Record
+from sadcl_core.diagnosis.history import History, Record
 from sadcl_core.losses import asymmetric_loss
 from tests.conftest import Sadcl
 
@@ -205,6 +205,17 @@ def test_overfitting_takes_a_falling_loss_and_a_falling_map_for_some_epochs() ->
     assert not overfitted(rows((0.5, 50), (0.4, 60), (0.39, 58), (0.38, 56)))  # the loss does not fall
     assert not overfitted(rows((0.5, 50), (0.4, 60), (0.3, 59.5), (0.2, 59.5)))  # the mAP hardly does
     assert not overfitted(rows((0.5, 50), (0.4, 56), (0.3, 60), (0.2, 56)))  # only in the last epoch
+
+
+def test_advice_names_the_epoch_that_is_kept(evidence: Evidence) -> None:
+    config = evidence.config
+    assert config is not None
+    last = replace(evidence, config=config.model_copy(update={"optim": config.optim.model_copy(update={"select": "last"})}))
+    by_heart, fallen = History(rows((0.5, 50), (0.4, 60), (0.3, 58), (0.2, 56)), ()), History(rows((0.5, 60), (0.5, 50)), ())
+    for looked, kept in ((evidence, "best epoch"), (last, "last epoch")):
+        assert kept in overfitting(replace(looked, history=by_heart)).action
+        assert f"take the {kept}" in best_and_last(replace(looked, history=fallen)).action
+    assert "stages.s.epochs=2" in overfitting(replace(last, history=by_heart)).action
 
 
 def test_images_that_are_known_while_others_are_not(evidence: Evidence) -> None:
