@@ -68,7 +68,7 @@ class Extension:
         confirmed: True if a person said that they do not show it.
         ap_interpolated: of the class, in percent, on the photos among the images that are compared.
         ap_non_interpolated: the same without interpolation.
-        interval: of `ap_interpolated` at 95 %, in percent; NaN for fewer than 5 photos.
+        interval: of `ap_interpolated` at 95 %, in percent; NaN for fewer than 5 photos, or where all resamples are equal.
         threshold: above which the class counts, for the highest F1 on these images.
         recall: percent of the photos above the threshold.
         false_positives: how many of the images that are compared are above it.
@@ -295,7 +295,8 @@ def _measure(
     ap, limits = average_precisions(compared, targets), (float("nan"), float("nan"))
     if targets.sum() >= LEAST_OF_INTERVAL:
         drawn = 100 * bootstrap_average_precision(compared, targets, samples=RESAMPLES).interpolated[:, 0]
-        limits = interval(drawn, 100 * float(ap.interpolated[0]), LEVEL, (0.0, 100.0))
+        if np.nanmin(drawn) < np.nanmax(drawn):  # else they cannot show how far it may move
+            limits = interval(drawn, 100 * float(ap.interpolated[0]), LEVEL, (0.0, 100.0))
     threshold = float(choose_thresholds(compared, targets, parse_objective(OBJECTIVE)).values[0])
     above, shown = compared[:, 0] > threshold, targets[:, 0] == 1
     others = np.flatnonzero(chosen.targets == 0)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sadcl_core.data.manifest import load_manifest
 from tests.conftest import Sadcl
@@ -43,6 +44,16 @@ def test_it_says_on_which_images(in_trained: Sadcl, tmp_path: Path) -> None:
     assert ran.stdout.startswith("otter: AP ")
     assert "6 photos among 12 images of split val of coco" in " ".join(ran.stdout.split())
     assert "nobody has looked" in " ".join(ran.stderr.split())
+
+
+def test_resamples_that_are_all_equal_give_no_interval(in_trained: Sadcl, tmp_path: Path) -> None:
+    for number in range(6):
+        for name, shade in (("photos", 255 - number), ("without", number)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (64, 64), (shade, shade, shade)).save(tmp_path / name / f"{number}.png")
+    base = ("extend", "runs/coco", tmp_path / "photos", "--negatives", tmp_path / "without", "--add", "otter", "--device", "cpu")
+    ran = in_trained(*base, "-j", "0", "-o", tmp_path / "extended")
+    assert ran.stdout.startswith("otter: AP 100.0 interpolated, 100.0 non-interpolated, 6 photos among 6 ")
 
 
 def test_a_broken_photo_is_named_and_left_out(in_trained: Sadcl, tmp_path: Path) -> None:
