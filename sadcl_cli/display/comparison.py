@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sadcl_cli.console import new_table, say, show, show_table
 from sadcl_cli.display.training import TrainingDisplay
+from sadcl_core.runtime.words import counted
 from sadcl_core.training.listeners.events import (
     ComparedRunStarted,
     ComparedRunTrained,
@@ -40,7 +41,7 @@ class ComparisonDisplay(TrainingDisplay):
         match event:
             case ComparisonPlanned():
                 self.plan = event
-                stages = f"{event.first_stages} shared first stage{'s' if event.first_stages > 1 else ''}"
+                stages = counted(event.first_stages, "shared first stage")
                 shared = f" and {stages}" if event.first_stages else ""
                 say(f"{event.runs} runs{shared} in {event.folder}")
             case RatesChosen():

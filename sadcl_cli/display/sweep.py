@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sadcl_cli.console import new_table, say, show, show_table
 from sadcl_cli.display.comparison import ComparisonDisplay, show_comparison
 from sadcl_core.config.yaml import on_one_line
+from sadcl_core.runtime.words import counted
 from sadcl_core.training.listeners.events import Event, FeaturesComputed, FeaturesPlanned, SweepPlanned, SweepTrial, TrialDone
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SweepDisplay(ComparisonDisplay):
             case SweepPlanned():
                 self.sweep = event
                 again = f", {event.done} of them done before" if event.done else ""
-                say(f"{event.trials} trial{'s' if event.trials > 1 else ''} in {event.folder}{again}")
+                say(f"{counted(event.trials, 'trial')} in {event.folder}{again}")
                 say(
                     f"each trains on {event.train_images:,} of the training images and is judged by {event.judging_images:,} "
                     "others of them; the held-out images take no part"

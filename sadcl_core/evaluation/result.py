@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sadcl_core.errors import GateError
 from sadcl_core.evaluation.columns import INTERVAL, MEASURES, NUMBERS, PER_CLASS, plain
 from sadcl_core.runtime.files import to_cell, write_json, write_text
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from sadcl_core.evaluation.published_rows import RowsWithOurs
@@ -87,7 +88,7 @@ class Evaluation:
         if n["unknown_labels"]:
             kind = "given or unknown" if self.subject.get("known_share") else "unknown"
             parts.append(f"{n['unknown_labels']:,} {kind} labels left out")
-        return " · ".join([*parts, f"{n['images']:,} image{'s' if n['images'] != 1 else ''}"])
+        return " · ".join([*parts, counted(n["images"], "image")])
 
     def as_json(self) -> dict[str, Any]:
         """Return one document; what has no value is None."""

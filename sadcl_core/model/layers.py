@@ -240,7 +240,7 @@ class FeedForward(nn.Module):
         if isinstance(unit, nn.ReLU) and drop.draws(hidden):
             bits, least, factor = drop.draw(hidden.shape)
             dropped = torch.lt(bits, least, out=torch.empty_like(hidden))
-            hidden = hidden.sub_(dropped, alpha=torch.finfo(hidden.dtype).max).relu_()
+            hidden = hidden.sub_(dropped, alpha=torch.finfo(hidden.dtype).max).relu_()  # what is dropped is far below zero
             y = F.linear(hidden, outer.weight, outer.bias / factor)  # `last` multiplies by the factor
         else:
             y = outer(drop(unit(hidden)))

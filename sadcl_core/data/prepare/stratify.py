@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sadcl_core.errors import UsageError
+from sadcl_core.runtime.words import counted
 
 NAMES = ("train", "val", "test")
 HOW = "Write 0.8,0.1,0.1 for train, val and test, 0.8,0.2 for train and val, or one name such as test for all images."
@@ -102,7 +103,7 @@ def stratify(
     unit = _number_units(len(ends) - 1, groups)
     sizes = np.bincount(unit)
     if len(sizes) < len(present):
-        images = f"{len(sizes)} different image{'s' if len(sizes) != 1 else ''}"
+        images = counted(len(sizes), "different image")
         raise UsageError(f"{images} cannot be divided into {len(present)} splits. Ask for fewer splits or add images.")
     if len(present) == 1:
         return np.full(len(unit), present[0], np.int8)
