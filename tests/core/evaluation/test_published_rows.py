@@ -154,7 +154,7 @@ def test_what_differs_in_every_row_is_said_once() -> None:
 
 def test_rows_that_share_nothing_stay_as_they_are() -> None:
     cells = ("yes", "perhaps: kind of AP not printed; backbone of ours not known", "no: pre-trained on COCO, or run by others")
-    rows: list[Row] = [*({"method": "a", "comparable": cell} for cell in cells), {"method": "ours"}]
+    rows: list[Row] = [*[Row(method="a", comparable=cell) for cell in cells], {"method": "ours"}]
     assert shared_differences(rows) == ("", tuple(rows))
 
 
