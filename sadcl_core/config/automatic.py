@@ -338,12 +338,12 @@ def _choose_features(choices: _Choices) -> None:
 
 def _choose_freezing(choices: _Choices) -> None:
     """Freeze the first stage of trained weights, as published, or all but the last to compute them once; no random ones."""
+    if not choices.config.used_stages:
+        return  # a method that fits a linear layer alone keeps the whole backbone as it is
     trained, once = choices.facts.pretrained, choices.once
     stride = 0 if not trained else 4 if not once else 16 if CHAINS.match(choices.value("model.backbone")) else 64
     choices.values["model.freeze_stride"] = stride
     choices.values["model.freeze_batchnorm"] = trained
-    if not choices.config.used_stages:
-        return
     reason = "edges and colours are known" if not once else "the last stage is what has to adapt"
     choices.explain(
         reason if trained else "there is nothing yet to keep",

@@ -108,6 +108,14 @@ def test_reasons_are_of_what_the_method_trains_and_the_user_left_open(
     assert [words for words in absent if words in text] == []
 
 
+def test_a_linear_probe_keeps_its_backbone_as_it_is_beside_a_method_that_trains_the_last_stage() -> None:
+    frozen, facts = {}, Facts(942, classes=20, short_side=216)
+    for method in ("linear-probe", "baseline"):
+        configured = configure([("flag", {"method": method})], dataset="mine", split_sizes={"train": 942}, facts=lambda: facts)
+        frozen[method] = configured.config.model.freeze_stride
+    assert frozen == {"linear-probe": METHODS["linear-probe"].layer["model"]["freeze_stride"], "baseline": 16}
+
+
 def test_the_papers_data_gets_about_the_papers_recipe() -> None:
     config = config_of(Facts(82_783, classes=80, short_side=480, pretrained=True, device="cuda"))
     published = flatten(resolve_config([("p", PRESETS["sadcl-r101-448"].layer)])[0].model_dump())
