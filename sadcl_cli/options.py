@@ -171,6 +171,7 @@ READING: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "delimiter": (str, "", {"help": "Between the labels of one cell; none: each cell is one label."}),
     "label_column": (str, "", {"metavar": "NAME", "help": "Column of a table with the labels."}),
     "long": (bool, False, {"help": "Each row of a table is one label of its image."}),
+    "present": (str, "", {"metavar": "VALUE", "help": "Of columns of classes: what means present, such as x, positive."}),
     "absent": (str, "", {"metavar": "VALUE", "help": "Of columns of classes: what means absent, such as -1, 0, blank."}),
     "unknown": (str, "", {"metavar": "VALUE", "help": "Of columns of classes: what means unknown, such as -1, blank."}),
     "threshold": (float | None, None, {"min": 0, "max": 1, "help": "Fractions from here on are present, those below absent."}),

@@ -201,7 +201,7 @@ OPTIONS: dict[Words, Words] = {
     ("prepare-data", "new/labels.csv"): (
         *("--split", "--seed", "--classes", "--delimiter", "--name", "--label-column", "--absent", "--encoding", "--group-by"),
         *("--merge", "--drop", "--keep", "--min-positives", "--limit", "--resize", "--export", "--threshold", "-o", "--data"),
-        *("--format", "--unknown", "--image-column", "--split-column", "--difficult", "--decimal", "--shards"),
+        *("--format", "--present", "--unknown", "--image-column", "--split-column", "--difficult", "--decimal", "--shards"),
     ),
     ("doctor",): ("--limit",),
     ("docs", "--path"): ("--",),

@@ -14,7 +14,7 @@ from typing import Any
 
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.tables import DECIMAL, cell_text
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 
 ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
 MEANINGS = {ACTIVE: "present", INACTIVE: "absent", NOT_KNOWN: "unknown"}
@@ -30,6 +30,7 @@ FLAGS = {  # what a cell of a column of classes may say, and how it is written
 USUAL = {"1": ACTIVE, "0": INACTIVE, "-1": NOT_KNOWN, BLANK: NOT_KNOWN, "?": NOT_KNOWN}
 SIGNED = {**USUAL, "-1": INACTIVE, "0": NOT_KNOWN}
 MARKED = {**USUAL, BLANK: INACTIVE}
+FILLED = {**USUAL, "-1": INACTIVE}  # as CheXpert, with what is uncertain as absent
 VOC = frozenset(
     (
         *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
@@ -52,19 +53,23 @@ BETWEEN = re.compile(r"[\s,;|]+")
 BITS = re.compile(r"[01]{3,}")
 
 
-def flag_of(cell: Any) -> str:
-    """Return `1`, `0`, `-1`, `?` or `blank` for what a cell says of a class; an empty text where it says something else.
+def flag_of(cell: Any, words: Collection[str] = ()) -> str:
+    """Return `1`, `0`, `-1`, `?`, `blank` or one of some words for what a cell says of a class; an empty text for another thing.
 
     Example:
         >>> [flag_of(cell) for cell in ("1.0", False, "-1", None, "nan", "cat", 0.5)]
         ['1', '0', '-1', 'blank', 'blank', '', '']
+        >>> [flag_of(cell, ("x", "2")) for cell in ("X", "2.0", "1")]
+        ['x', '2', '1']
     """
     text = cell_text(cell).lower()
+    if text in words:
+        return text
     flag = FLAGS.get(text)
-    if flag is None:
-        number = number_of(text)
-        flag = "" if number is None else FLAGS.get(f"{number:g}", "")
-    return flag
+    if flag is None and (number := number_of(text)) is not None:
+        text = f"{number:g}"
+        flag = text if text in words else FLAGS.get(text)
+    return flag or ""
 
 
 def number_of(text: str) -> float | None:
@@ -82,14 +87,14 @@ class Values:
     """Meanings of the cells of the columns of classes.
 
     Attributes:
-        states: ACTIVE, INACTIVE or NOT_KNOWN by what `flag_of` returns.
-        texts: the same by texts that a person chose.
+        states: ACTIVE, INACTIVE or NOT_KNOWN by what `flag_of` returns, and by texts that a person chose.
         threshold: fractions from here on are present, those below absent; None where fractions are refused.
+        seen: what `flag_of` returned for the cells that were read.
     """
 
     states: Mapping[str, int]
-    texts: Mapping[str, int] = field(default_factory=dict)
     threshold: float | None = None
+    seen: set[str] = field(default_factory=set)
     _known: dict[Any, int | None] = field(default_factory=dict)
 
     def read(self, cell: Any) -> int | None:
@@ -103,12 +108,10 @@ class Values:
         return state
 
     def _read(self, cell: Any) -> int | None:
-        text = cell_text(cell).lower()
-        if text in self.texts:
-            return self.texts[text]
-        flag = flag_of(cell)
-        if not flag and self.threshold is not None and (number := number_of(text)) is not None and 0 <= number <= 1:
+        flag = flag_of(cell, self.states)
+        if not flag and self.threshold is not None and (number := number_of(cell_text(cell))) is not None and 0 <= number <= 1:
             return ACTIVE if number >= self.threshold else INACTIVE
+        self.seen.add(flag)
         return self.states.get(flag)
 
     def meanings(self, flags: Collection[str]) -> dict[str, str]:
@@ -116,7 +119,32 @@ class Values:
         shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
         if self.threshold is not None:
             shown |= {f"{self.threshold:g} and above": MEANINGS[ACTIVE], f"below {self.threshold:g}": MEANINGS[INACTIVE]}
-        return shown | {text: MEANINGS[state] for text, state in self.texts.items() if text in flags}
+        return shown
+
+
+def chosen_states(reading: Reading) -> dict[str, int]:
+    """Return ACTIVE, INACTIVE or NOT_KNOWN by each value that a person gives a meaning, as `flag_of` returns it.
+
+    A blank has several spellings, of which one may be meant in another way than the others.
+
+    Raises:
+        UsageError: two options name the same value.
+
+    Example:
+        >>> chosen_states(Reading(present=("x",), absent=("blank",), unknown=("NA", "2.0")))
+        {'blank': 0, 'x': 1, 'na': -1, '2': -1}
+    """
+    options = ((reading.present, ACTIVE), (reading.absent, INACTIVE), (reading.unknown, NOT_KNOWN))
+    words = [(word.lower(), state) for option, state in options for word in option]
+    chosen: dict[str, int] = {}
+    for word, state in sorted(words, key=lambda pair: pair[0] not in USUAL):
+        number = number_of(word)
+        flag = word if word in USUAL else flag_of(word) or (word if number is None else f"{number:g}")
+        flag = word if flag == BLANK and chosen.get(flag, state) != state else flag
+        if chosen.setdefault(flag, state) != state:
+            meanings = f"{MEANINGS[chosen[flag]]} and {MEANINGS[state]}"
+            raise UsageError(f"{word} is to mean {meanings}. Name it in one of --present, --absent and --unknown.")
+    return chosen
 
 
 def find_values(counts: Counter[str], reading: Reading, where: str, classes: Sequence[str] = ()) -> Values:
@@ -133,41 +161,52 @@ def find_values(counts: Counter[str], reading: Reading, where: str, classes: Seq
         >>> find_values(Counter({"1": 9, "0": 30, "-1": 1}), Reading(), "a.csv").states["-1"]
         -1
     """
-    chosen: dict[str, int] = {}
-    for words, state in ((reading.absent, INACTIVE), (reading.unknown, NOT_KNOWN)):
-        chosen |= {BLANK if word == BLANK else flag_of(word) or word.lower(): state for word in words}
-    texts = {word: state for word, state in chosen.items() if word not in USUAL}
-    there = [flag for flag in ("0", "-1", BLANK) if counts[flag]]
-    readings = [one for one in (USUAL, SIGNED, MARKED) if all(one[flag] == chosen[flag] for flag in chosen if flag in USUAL)]
-    different = {tuple(one[flag] for flag in there): one for one in reversed(readings)}
-    if len(different) > 1:
-        states = _most_likely(counts, list(different.values()), classes)
-        if states is None:
-            raise DataError(f"{where}: {_two_meanings(counts)}")
-    else:
-        states = readings[0] if readings else USUAL
-    return Values({**states, **{flag: state for flag, state in chosen.items() if flag in USUAL}}, texts, reading.threshold)
+    chosen = chosen_states(reading)
+    undecided = [flag for flag in ("0", "-1", BLANK) if counts[flag] and flag not in chosen]
+    marks = [flag for flag in counts if chosen.get(flag, flag == "1") == ACTIVE]
+    zeros = [flag for flag in counts if flag == "0" or (flag not in USUAL and chosen.get(flag) == INACTIVE)]
+    counts = Counter({**counts, "1": sum(counts[flag] for flag in marks), "0": sum(counts[flag] for flag in zeros)})
+    readings = [one for one in (USUAL, SIGNED, MARKED) if chosen.items() <= {**chosen, **one}.items()] or [USUAL, SIGNED, MARKED]
+    if chosen.get("-1") == INACTIVE and _zero_is_absent(counts):
+        readings.append(FILLED)
+    different = {tuple(one[flag] for flag in undecided): one for one in reversed(readings)}
+    states = readings[0] if len(different) < 2 else _most_likely(counts, undecided, list(different.values()), classes)
+    if states is None:
+        raise DataError(f"{where}: {_two_meanings(counts, chosen, marks)}")
+    return Values({**states, **chosen}, reading.threshold)
 
 
-def _most_likely(counts: Counter[str], readings: Sequence[dict[str, int]], classes: Sequence[str]) -> dict[str, int] | None:
+def _most_likely(
+    counts: Counter[str], undecided: Sequence[str], readings: Sequence[dict[str, int]], classes: Sequence[str]
+) -> dict[str, int] | None:
     """Return the reading that the counts leave alone; None if there are two."""
     choice = None
-    as_absent = counts["0"] >= min(counts["-1"], 2 * counts["1"])  # more often than difficult labels would be
     if not counts["0"]:
-        choice = SIGNED if not counts[BLANK] else None
-    elif counts[BLANK] or not counts["-1"] or as_absent:
+        choice = None if BLANK in undecided else SIGNED
+    elif _zero_is_absent(counts):
         choice = USUAL
     elif classes and {name.lower() for name in classes} <= VOC and counts["-1"] > counts["1"]:
         choice = SIGNED
     return choice if choice in readings else None
 
 
-def _two_meanings(counts: Counter[str]) -> str:
+def _zero_is_absent(counts: Counter[str]) -> bool:
+    """Return True if 0 occurs more often than difficult labels would, or beside blanks, and most cells are not -1."""
+    often = counts["0"] >= min(counts["-1"], 2 * counts["1"]) and counts["-1"] <= counts["0"] + counts["1"]
+    return bool(counts["0"]) and (bool(counts[BLANK]) or often)
+
+
+def _two_meanings(counts: Counter[str], chosen: Mapping[str, int], marks: Sequence[str]) -> str:
     """Return both meanings, and the options that choose."""
-    if not counts["-1"]:
+    if chosen.get("-1") == INACTIVE:
         return (
-            "classes are marked with 1 or left blank, and there is no 0, so blank may be absent or unknown. Say --absent blank "
-            "or --unknown blank."
+            f"with -1 as absent, 0, which occurs {counts['0']:,} times, may be absent as well, or unknown (difficult, as in "
+            "VOC's lists). Say --absent -1,0, or --absent -1 --unknown 0."
+        )
+    if not counts["-1"] or "-1" in chosen:
+        return (
+            f"classes are marked with {', '.join(marks)} or left blank, and there is no 0, so blank may be absent or unknown. "
+            "Say --absent blank or --unknown blank."
         )
     if not counts["0"]:
         return (

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-from sadcl_core.data.formats.cells import BLANK, find_vector, flag_of, number_of
+from sadcl_core.data.formats.cells import BLANK, USUAL, chosen_states, find_vector, flag_of, number_of
 from sadcl_core.data.formats.locate import ADDRESS
 from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, Reading
 from sadcl_core.data.interpretation import Column, Role
@@ -122,7 +122,7 @@ class _Columns:
         self.head, self.path, self.reading, self.listed = head, path, reading, listed
         self.reasons: dict[int, tuple[Role, str]] = {}
         self._profiles: dict[int, _Profile] = {}
-        self.words = frozenset(word.lower() for word in (*reading.absent, *reading.unknown))
+        self.words = frozenset(chosen_states(reading))
 
     def profile(self, k: int) -> _Profile:
         """Return what the cells of a column hold."""
@@ -193,10 +193,10 @@ class _Profile:
         self.lists = bool(texts)  # every text is a list of whole numbers, or one of them
         self.sure = False
         for text, count in texts.items():
-            flag = text if text in words and text not in ("", BLANK) else flag_of(text)
+            flag = flag_of(text, words)
             if flag:
                 self.flags[flag] += count
-                self.sure = self.sure or (flag in SURE and text not in ("y", "n", "t", "f"))
+                self.sure = self.sure or ((flag in SURE or flag not in USUAL) and text not in ("y", "n", "t", "f"))
                 continue
             number = number_of(text)
             self.lists = self.lists and NUMBERS.fullmatch(text) is not None
@@ -209,8 +209,8 @@ class _Profile:
 
     @property
     def is_flags(self) -> bool:
-        """True if every cell is a flag, and one says 1, 0 or -1."""
-        return self.other is None and self.fraction is None and any(self.flags[flag] for flag in ("1", "0", "-1"))
+        """True if every cell is a flag, and one says 1, 0, -1 or what a person gave a meaning."""
+        return self.other is None and self.fraction is None and bool(set(self.flags) - {BLANK, "?"})
 
     @property
     def below_one(self) -> str:
@@ -362,12 +362,17 @@ class _Named(_Columns):
 
     def _hint(self, columns: Sequence[int]) -> str:
         """Return how columns that may be meant as classes can be read as such; blank where none is."""
+        texts = {k: frozenset(cell_text(cell_at(row, k)) for _, row in self.head) for k in columns}
         for k in columns:
-            profile, name = self.profile(k), self.header[k]
-            if profile.other is not None and re.fullmatch(r"[01],\d+", profile.other):
-                return f" If {profile.other} in column {name!r} is a number, say --decimal ,."
-            if profile.other is not None and len(profile.other) == 1 and set(profile.flags) == {BLANK} and profile.distinct == 2:
-                return f" If {profile.other!r} in column {name!r} marks a class, write 1 in its place, and 0 elsewhere."
+            other, name = self.profile(k).other, self.header[k]
+            if other is not None and re.fullmatch(r"[01],\d+", other):
+                return f" If {other} in column {name!r} is a number, say --decimal ,."
+            if other is not None and 1 < len(texts[k]) <= FEW and sum(own <= texts[k] for own in texts.values() if any(own)) > 1:
+                shown = " and ".join(repr(text)[:30] if text else BLANK for text in sorted(texts[k], reverse=True))
+                return (
+                    f" If {shown} in column {name!r} say of a class whether it is there, say what each means, with --present, "
+                    "--absent and --unknown."
+                )
         return ""
 
     def _chosen(self, image: int, free: Sequence[int]) -> bool:
@@ -457,9 +462,10 @@ class _Named(_Columns):
         if len(self.listed) > 1:  # numbers of classes
             self.give(k, "labels", "its name is a usual one, and classes are listed")
             return False
+        flags = " and ".join(sorted(self.profile(k).flags))
         raise DataError(
-            f"{self.path}: column {name!r} holds only 1 and 0, so either it says of one class whether it is there, or 0 and 1 "
-            "are two classes. Call the column after its class, or give the names of both with --classes NAME0,NAME1."
+            f"{self.path}: column {name!r} holds only {flags}, so either it says of one class whether it is there, or these are "
+            "two classes. Call the column after its class, or give the names of both with --classes NAME0,NAME1."
         )
 
     def _are_joined(self, image: int) -> bool:
@@ -509,7 +515,8 @@ class _Named(_Columns):
             )
         raise DataError(
             f"{self.path}, row {row}, column {name!r}: {str(bad)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
-            "or say with --classes FILE, or --classes a,b, which columns are classes."
+            f"say what it means with --present, --absent or --unknown {quote(str(bad)[:60])}, or say with --classes FILE, or "
+            "--classes a,b, which columns are classes."
         )
 
 

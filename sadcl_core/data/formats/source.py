@@ -31,6 +31,7 @@ class Reading:
     difficult: Difficult = "ignore"
     label_column: str = ""
     long: bool = False
+    present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     threshold: float | None = None

@@ -32,6 +32,7 @@ from sadcl_core.data.formats.cells import (
     NOT_KNOWN,
     SEPARATORS,
     Values,
+    chosen_states,
     find_separator,
     find_values,
     flag_of,
@@ -65,7 +66,7 @@ from sadcl_core.runtime.files import from_cell
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 OPTIONS = (
     *("delimiter", "long", "label_column", "image_column", "split_column", "group_by"),
-    *("absent", "unknown", "threshold"),
+    *("present", "absent", "unknown", "threshold"),
 )
 PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
@@ -172,6 +173,7 @@ def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened],
         with readable(table.path, words):
             table_reader.add(table)
     table_reader.check_labels()
+    table_reader.check_values()
     return rows.manifest()
 
 
@@ -192,7 +194,7 @@ class _Reader:
         in_cells = any(table.columns.labels or table.columns.rest is not None for table in tables)
         for option, applies in {
             "delimiter": in_cells and not self.vector,
-            **dict.fromkeys(("absent", "unknown", "threshold"), bool(self.flags)),
+            **dict.fromkeys(("present", "absent", "unknown", "threshold"), bool(self.flags)),
         }.items():
             if getattr(self.reading, option) not in ("", (), None) and not applies:
                 what = "no cell holds several labels" if option == "delimiter" else "no cell says 1 or 0 of a class"
@@ -202,12 +204,13 @@ class _Reader:
         """Return what flags mean, and how often each occurs in the first rows."""
         counts: Counter[str] = Counter()
         names: dict[str, None] = {}
+        words = chosen_states(self.reading)
         for table in self.tables:
             counts += table.columns.counts
             names |= dict.fromkeys(name for _, name in table.columns.flags)
             for cell in table.label_cells() if not table.columns.flags else ():
                 for flag in vector_in(cell) or () if table.columns.vector else _object_flags(cell).values():
-                    counts[flag_of(flag)] += 1
+                    counts[flag_of(flag, words)] += 1
         return find_values(counts, self.reading, self.paths, list(names)), counts
 
     def _vector(self) -> int:
@@ -373,7 +376,8 @@ class _Reader:
             if state is None:
                 raise DataError(
                     f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
-                    "say --threshold 0.5 where fractions are meant, or with --classes FILE which columns are classes."
+                    "say what it means with --present, --absent or --unknown, say --threshold 0.5 where fractions are meant, or "
+                    "say with --classes FILE which columns are classes."
                 )
             (entry.active if state == ACTIVE else entry.unknown).append(name)
 
@@ -413,6 +417,12 @@ class _Reader:
         spaced = next((name for name in names if " " in name), None)
         if spaced is not None and self.one_a_cell:
             self.rows.note(f"labels such as {spaced[:60]!r} are kept whole; --delimiter ' ' takes them apart")
+
+    def check_values(self) -> None:
+        """Say which of the values that a person gave a meaning no cell holds."""
+        unused = sorted(chosen_states(self.reading).keys() - self.values.seen)
+        if unused:
+            self.rows.note(f"no cell says {', '.join(unused)}, to which --present, --absent or --unknown gives a meaning")
 
 
 def _object_flags(cell: Any) -> dict[str, Any]:

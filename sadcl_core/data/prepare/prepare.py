@@ -122,6 +122,7 @@ def prepare(
     delimiter: str = "",
     label_column: str = "",
     long: bool = False,
+    present: str = "",
     absent: str = "",
     unknown: str = "",
     threshold: float | None = None,
@@ -161,6 +162,7 @@ def prepare(
         delimiter: between the labels of one cell of a table, or of a caption; detected when empty; "none" if a cell is one label.
         label_column: of a table; detected when empty.
         long: every row of a table is one label of its image.
+        present: values of columns of classes that mean present ("x", "positive"); 1, yes and true when empty.
         absent: values of columns of classes that mean absent ("-1", "0,blank"); detected when empty.
         unknown: values of columns of classes that mean unknown; detected when empty.
         threshold: fractions in columns of classes from here on are present, those below absent; None to refuse them.
@@ -226,6 +228,7 @@ def prepare(
         difficult=difficult,
         label_column=label_column,
         long=long,
+        present=present,
         absent=absent,
         unknown=unknown,
         threshold=threshold,

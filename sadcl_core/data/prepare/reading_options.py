@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from sadcl_core.data.formats.source import Difficult, Reading
 from sadcl_core.data.prepare.groups import is_pattern
 from sadcl_core.data.tables import read_as, read_classes
+from sadcl_core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ReadingOptions:
     difficult: Difficult = "ignore"
     label_column: str = ""
     long: bool = False
+    present: str = ""
     absent: str = ""
     unknown: str = ""
     threshold: float | None = None
@@ -50,14 +52,20 @@ class ReadingOptions:
         """Return what a reader of label files is given.
 
         Raises:
+            UsageError: the threshold is none of fractions.
             DataError: the file of class names cannot be read.
 
         Example:
             >>> ReadingOptions(classes="cat,dog", absent="-1,blank").reading().absent
             ('-1', 'blank')
         """
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise UsageError(
+                f"--threshold {self.threshold:g} is not above 0 and at most 1. Say from which fraction on a class counts."
+            )
         options = {field.name: getattr(self, field.name) for field in fields(Reading)} | {
             "classes": class_names(self.classes),
+            "present": split_words(self.present),
             "absent": split_words(self.absent),
             "unknown": split_words(self.unknown),
             "group_by": "" if is_pattern(self.group_by) else self.group_by,

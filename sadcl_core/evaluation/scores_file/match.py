@@ -25,7 +25,7 @@ from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
 from sadcl_core.runtime.files import exists
 
 AS_DETECTED = ReadingOptions()
-OF_ARRAYS = ("absent", "unknown")  # options for labels that are numbers alone
+OF_ARRAYS = ("present", "absent", "unknown")  # options for labels that are numbers alone
 
 Indices = npt.NDArray[np.int64]
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sadcl_core.data.formats.cells import find_values
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.errors import DataError
+from sadcl_core.errors import DataError, UsageError
 from tests.core.data.formats.samples import load, put, rows
 
 FEW = settings(max_examples=30, deadline=None)
@@ -132,6 +134,10 @@ CONVENTIONS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "blank absent": ("1", "", "?", {"absent": ("blank",)}),
     "blank unknown": ("1", "0", "", {"unknown": ("blank",)}),
     "u for unknown": ("1", "0", "u", {"unknown": ("u",)}),
+    "2 for unknown": ("1.0", "0.0", "2.0", {"unknown": ("2",)}),
+    "marks": ("X", "", "?", {"present": ("x",), "absent": ("blank",)}),
+    "words of a person": ("positive", "negative", "", {"present": ("Positive",), "absent": ("negative",)}),
+    "NA unknown": ("1", "", "NA", {"absent": ("blank",), "unknown": ("NA",)}),
     "nan": ("1.0", "0.0", "nan", {}),
 }
 
@@ -190,7 +196,15 @@ def test_each_convention_is_read_with_what_a_person_says(tmp_path: Path) -> None
             "--absent 0 or --absent -1",
             {"absent": ("-1",), "unknown": ("0",)},
         ),
-        ("image,label\n1.jpg,1\n2.jpg,0\n", "either it says of one class.*or 0 and 1 are two", {"classes": ("no", "yes")}),
+        (
+            "image,a,b,c,d\n1.jpg,1,-1,-1,-1\n2.jpg,-1,0,0,-1\n3.jpg,-1,-1,0,-1\n4.jpg,-1,-1,-1,-1\n",  # more 0 than 1, both few
+            "--absent 0 or --absent -1",
+            {"absent": ("0",), "unknown": ("0",)},
+        ),
+        ("image,a,b\n1.jpg,x,\n2.jpg,,x\n", "'x' and blank in column 'a' say of a class.*--present, --absent", {}),
+        ("image,a,b\n1.jpg,pos,neg\n2.jpg,neg,neg\n", "'pos' and 'neg' in column 'a' say of a class.*--present, --absent", {}),
+        ("image,a,b\n1.jpg,1,2\n2.jpg,0,1\n", "say what it means with --present, --absent or --unknown 2", {"unknown": ("2",)}),
+        ("image,label\n1.jpg,1\n2.jpg,0\n", "holds only 0 and 1.*of one class.*these are two", {"classes": ("no", "yes")}),
         ("image,labels,cat,dog\n1.jpg,x;y,1,0\n2.jpg,y,0,1\n", "--label-column 'labels', or --classes cat,dog", {}),
         ("image,a,w,s,t\n1.jpg,1,x,y,z\n2.jpg,0,y,z,x\n", r"but most columns do not \(w, s, t\)", {"classes": ("a",)}),
         ("image,a,visible\n1.jpg,1,0\n2.jpg,0,1\n", "columns visible may be classes, or facts", {"classes": ("a",)}),
@@ -212,6 +226,39 @@ def test_two_readings_are_a_question_that_an_option_answers(
         load(path)
     for option, value in choices.items():
         load(path, reading=Reading(**{option: value}))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "expected"),
+    [
+        ("1 0 -1 blank", {"absent": ("-1", "0")}, {"0": 0, "-1": 0, "blank": -1}),  # CheXpert, uncertain as absent
+        ("1 0 -1 blank", {"present": ("-1",)}, {"0": 0, "-1": 1, "blank": -1}),  # and as present
+        ("1 0 -1 blank", {"absent": ("blank",)}, {"0": 0, "-1": -1, "blank": 0}),
+        ("1 0 0 -1", {"absent": ("-1",), "unknown": ("0",)}, {"0": -1, "-1": 0}),
+        ("1 -1 blank", {"unknown": ("blank",)}, {"-1": 0, "blank": -1}),
+        ("1 0 0 -1", {"absent": ("-1",)}, "--absent -1,0, or --absent -1 --unknown 0"),
+        ("1 0", {"absent": ("-1",)}, "--absent -1,0, or --absent -1 --unknown 0"),
+        ("1 -1 blank", {"present": ("-1",)}, "--absent blank or --unknown blank"),
+        ("x blank", {"present": ("x",)}, "marked with x or left blank.*--absent blank"),
+    ],
+)
+def test_a_value_that_is_given_a_meaning_decides_on_the_others(
+    values: str, options: dict[str, Any], expected: dict[str, int] | str
+) -> None:
+    counts, reading = Counter(values.split()), Reading(**options)
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            find_values(counts, reading, "a.csv")
+    else:
+        assert find_values(counts, reading, "a.csv").states.items() >= expected.items()
+
+
+def test_no_value_has_two_meanings_and_one_that_no_cell_has_is_named(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "image,a,b\n1.jpg,1,0\n2.jpg,0,1\n")
+    with pytest.raises(UsageError, match=r"-1\.0 is to mean absent and unknown"):
+        load(path, reading=Reading(absent=("-1",), unknown=("-1.0",)))
+    notes = load(path, reading=Reading(unknown=("u", "blank"))).description.notes
+    assert "no cell says blank, u, to which --present, --absent or --unknown gives a meaning" in notes
 
 
 def test_the_account_says_how_fractions_are_understood(tmp_path: Path) -> None:

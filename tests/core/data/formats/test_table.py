@@ -204,7 +204,7 @@ def test_labels_that_are_all_present_need_no_value(tmp_path: Path) -> None:
     ("cells", "hint"),
     [
         (("0,9", "1,0"), r"If 0,9 in column 'cat' is a number, say --decimal ,"),
-        (("x", ""), r"If 'x' in column 'cat' marks a class"),
+        (("x", ""), r"If 'x' and blank in column 'cat' say of a class whether it is there"),
     ],
 )
 def test_columns_that_may_be_meant_as_classes_are_hinted_at(tmp_path: Path, cells: tuple[str, str], hint: str) -> None:
