@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sadcl_cli.display.evaluation import published_figure
-from sadcl_core.config.methods import METHODS, PAPERS
-from sadcl_core.evaluation.published.tables import CLASSES, Row, other_rows, published_table
+from sadcl_core.config.methods import METHODS, PAPERS, Method
+from sadcl_core.evaluation.published import CLASSES, Row, other_rows, published_figure, published_table
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import HeadInputs
 from sadcl_core.registry import HEADS, resolve
@@ -68,7 +67,7 @@ ENTRIES = (
         "Nothing.",
         "First, as what everything else is compared with.",
         ("pool: mean, max or GeM", "linear"),
-        ("ResNet101", "ResNet-101"),
+        ("ResNet101", "ResNet-101", "ResNet-101: maximum"),
     ),
     Entry(
         "Contrast of whole images",
@@ -94,7 +93,7 @@ ENTRIES = (
         "A second stage.",
         "As the method of this program, and wherever label features are used: `search`, prototypes, `visualize embeddings`.",
         ("encoder over locations", "classes ask locations", "linear per class", "contrast with bank and prototypes"),
-        ("SADCL", "SADCL: SARL", "SADCL: SARL without encoder"),
+        ("SADCL", "SADCL: SARL without encoder", "SADCL: SARL", "SADCL: SARL and S2S", "SADCL: SARL and P2S"),
     ),
     Entry(
         "Query2Label",
@@ -325,6 +324,7 @@ Options of the heads stand in [configuration](configuration.md); this page is wr
 
 Costs are those of the head alone with its published widths, for {COUNTED[0]} and for {COUNTED[1]:,} classes.
 They are counted on maps of ResNet-101 at 448 pixels: {GRID} x {GRID} locations of 2,048 numbers.
+What depends on no image, such as the weights that ML-GCN makes, is counted for each, though a batch needs it once.
 A product and its addition are two operations; ResNet-101 has 42.5 million parameters and takes 62 billion operations.
 Published figures are mAP in percent, with the sizes of training and test and the kind of AP where they are known.
 Starred ones are of models that were pre-trained on COCO or run by others.
@@ -337,21 +337,19 @@ The first line of each method ends with how well it is known: in every detail, o
 
 def main() -> None:
     """Write the page and its figures."""
-    counts = {head: {classes: cost(head, classes) for classes in COUNTED} for head in HEADS}
     tables = dict(_tables())
     ours = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DOCS / "results").glob("methods-*.json"))]
     lines = [INTRODUCTION]
     for entry in ENTRIES:
         name = entry.title.lower().replace(" ", "-")
         (DOCS / "figures" / "methods" / f"{name}.svg").write_text(figure(entry), encoding="utf-8")
-        lines += _section(entry, name, counts, tables, ours)
+        lines += _section(entry, name, tables, ours)
     (DOCS / "methods.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _section(
     entry: Entry,
     name: str,
-    counts: dict[str, dict[int, tuple[float, float]]],
     tables: dict[str, list[Row]],
     ours: list[dict[str, Any]],
 ) -> list[str]:
@@ -375,7 +373,8 @@ def _section(
     if entry.rows:
         parts = [
             f"{_short(size / 1e6)} million parameters and {_short(operations / 1e9)} billion operations for {classes:,} classes"
-            for classes, (size, operations) in counts[methods[0].head].items()
+            for classes in COUNTED
+            for size, operations in [cost(methods[0], classes)]
         ]
         lines.append(f"- Costs: {', '.join(parts)}.")
     lines.append(f"- Published: {'; '.join(_published(entry, tables)) or 'nothing in these tables'}.")
@@ -391,12 +390,13 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
-def cost(head: str, classes: int) -> tuple[float, float]:
-    """Return the parameters and the floating-point operations for an image of a head with its published widths."""
-    kind = resolve(HEADS, head, kind="head")
+def cost(method: Method, classes: int) -> tuple[float, float]:
+    """Return the parameters and the floating-point operations for an image of a method's head with its published widths."""
+    kind = resolve(HEADS, method.head, kind="head")
+    options = head_options(method.head, method.layer["model"].get("heads", {}).get(method.head, {}))
     channels = WIDTHS[len(kind.LEVELS)]
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = kind(channels=channels, num_classes=classes, options=head_options(head, {})).eval()
+        network = kind(channels=channels, num_classes=classes, options=options).eval()
         maps = tuple(
             torch.empty(1, width, GRID * level, GRID * level) for width, level in zip(channels, kind.LEVELS, strict=True)
         )

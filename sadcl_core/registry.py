@@ -42,6 +42,7 @@ AUGMENTATIONS: dict[str, str] = {
     "clipped-cutout-randaugment": "sadcl_core.data.transforms:clipped_cutout_randaugment",
     "random-resized": "sadcl_core.data.transforms:random_resized",
     "square-crops": "sadcl_core.data.transforms:square_crops",
+    "square-crops-unflipped": "sadcl_core.data.transforms:square_crops_unflipped",
     "fixed-crops": "sadcl_core.data.transforms:fixed_crops",
 }
 

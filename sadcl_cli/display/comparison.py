@@ -82,4 +82,7 @@ def show_comparison(comparison: Comparison) -> None:
     show_table(table)
     seeds = ", ".join(map(str, comparison.seeds))
     show(f"percent, mean ± standard deviation over the seeds {seeds}; differences are paired by seed")
+    if comparison.published:
+        figures = "; ".join(f"{method} {figure}" for method, figure in comparison.published.items())
+        show(f"published, of the whole data set: {figures}")
     show(f"{COMMON}+ positives: the mAP of the classes with {COMMON} or more held-out positives")

@@ -247,18 +247,3 @@ def _interval(difference: Difference) -> str:
 
 def _number(value: float, decimals: int = 1) -> str:
     return "-" if math.isnan(value) else f"{value:,.{decimals}f}"
-
-
-def published_figure(row: Row, data: str) -> str:
-    """Return a published mAP and how it was measured, as far as that is known."""
-    from sadcl_core.evaluation.published import ap_convention
-
-    sizes = [f"{row[key]:g}" for key in ("train_size", "test_size") if isinstance(row.get(key), float)]
-    about = [
-        str(row.get("backbone") or ""),
-        f"{'/'.join(dict.fromkeys(sizes))} px" if sizes else "",
-        ap_convention(row, data),
-        "starred" if row.get("note") == "starred" else "",
-    ]
-    known = ", ".join(filter(None, about))
-    return f"{row['mAP']} ({known})" if known else str(row["mAP"])

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sadcl_cli.console import detail, messages, new_table, say, show, stages, verbosity, warn
-from sadcl_cli.display.evaluation import published_figure
 from sadcl_cli.display.prepare import say_origin
 from sadcl_core.config.backbones import terms_of
 from sadcl_core.config.methods import METHODS, SHORT
@@ -171,10 +170,9 @@ class TrainingDisplay:
         assert self.run is not None, "the run is over"
         config = self.run.config
         if PRESETS[config.preset].source:
-            from sadcl_core.evaluation.published import rows_of_method
+            from sadcl_core.evaluation.published import published_figures
 
-            data, rows = rows_of_method(config.method, read_card(result.model).classes)
-            figures = "; ".join(dict.fromkeys(published_figure(row, data) for row in rows))
+            data, figures = published_figures(config.method, read_card(result.model).classes)
             if figures:
                 show(f"published of {config.method} on {data}: mAP {figures}; which are comparable: sadcl eval --against paper")
 

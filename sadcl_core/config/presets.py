@@ -78,6 +78,11 @@ def _stages(**changed: object) -> Layer:
     return dict.fromkeys(("classification", "contrastive"), changed)
 
 
+def _epochs(count: int, *, milestones: list[float]) -> Layer:
+    """Return settings of a schedule of so many epochs, none of which is left out."""
+    return {"stages": _stages(epochs=count), "optim": {"schedule": "step", "milestones": milestones, "patience": count}}
+
+
 def _wildcat() -> Preset:
     """Recipe of ML-GCN, ADD-GCN, TDRG, DSDL and CPCL: SGD at a tenth of the rate for the backbone, a tenth from milestones on."""
     stage: Layer = {"epochs": 50, "optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "augment": "fixed-crops"}
@@ -86,43 +91,49 @@ def _wildcat() -> Preset:
         "ML-GCN, ADD-GCN, TDRG, DSDL and CPCL as published: SGD, fixed crops, a tenth of the rate from milestones on",
         _shared_recipe(img_size=448, batch_size=16, optim=optim, stage=stage),
         "ML-GCN",
-        heads={
-            "generated": {"stages": _stages(epochs=100), "optim": {"milestones": [0.4, 0.8], "patience": 100}},
-            "add_gcn": {"stages": _stages(lr=0.05)},
+        methods={
+            "ml-gcn": _epochs(100, milestones=[0.4, 0.8]),
+            "dsdl": {**_epochs(200, milestones=[0.2]), "data": {"batch_size": 32}},
+            "add-gcn": {"stages": _stages(lr=0.05)},
             "tdrg": {"stages": _stages(lr=0.03), "data": {"batch_size": 64}, "optim": {"milestones": [0.8]}},
-            "cpcl": {"stages": _stages(epochs=170), "optim": {"milestones": [30 / 170], "patience": 170}},
+            "cpcl": _epochs(170, milestones=[30 / 170]),
         },
     )
 
 
 def _asymmetric() -> Preset:
     """Recipe of ASL, ML-Decoder and CCD: Adam, OneCycle, EMA, Cutout and RandAugment."""
-    stage: Layer = {"epochs": 40, "optimizer": "adamw", "lr": 1e-4, "augment": "cutout-randaugment"}
+    stage: Layer = {"epochs": 40, "optimizer": "adam", "lr": 1e-4, "augment": "cutout-randaugment"}
     optim = {"weight_decay": 1e-4, "warmup": 0.2, "ema_decay": 0.9997, "evaluate": "both", "decayed": "matrices"}
     focal = {"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05}
-    both = {"loss": {"asymmetric": {"gamma_neg": 1.0, "gamma_pos": 1.0, "clip": 0.0}}, "data": {"batch_size": 128}}
+    debiased = {
+        "loss": {"asymmetric": {"gamma_neg": 1.0, "gamma_pos": 1.0, "clip": 0.0}},
+        "data": {"batch_size": 128},
+        "optim": {"patience": 80},
+        "stages": {"classification": {"epochs": 6}, "contrastive": {"epochs": 80}},
+    }
     return Preset(
-        "ASL, ML-Decoder and CCD as published, on ResNet-101; their L2 in Adam is the decay of AdamW here",
+        "ASL, ML-Decoder and CCD as published, on ResNet-101: Adam, OneCycle, Cutout and RandAugment",
         _shared_recipe(img_size=448, batch_size=56, optim=optim, stage=stage, asymmetric=focal),
         "ML-Decoder",
-        heads={"debiased": {**both, "stages": {"classification": {"epochs": 6}, "contrastive": {"epochs": 80}}}},
+        methods={"ccd": debiased},
     )
 
 
 def _square() -> Preset:
     """Recipe of C-Tran and SSGRL: Adam at a small rate, square crops, images of 576 pixels."""
-    stage: Layer = {"epochs": 100, "optimizer": "adamw", "lr": 1e-5, "augment": "square-crops"}
+    stage: Layer = {"epochs": 100, "optimizer": "adam", "lr": 1e-5, "augment": "square-crops"}
     frozen: Layer = {
+        **_epochs(200, milestones=[]),
         "model": {"freeze_stride": 16},
         "data": {"batch_size": 4},
-        "optim": {"schedule": "step", "milestones": [], "patience": 200},
-        "stages": _stages(epochs=200),
+        "stages": _stages(epochs=200, augment="square-crops-unflipped"),
     }
     return Preset(
         "C-Tran, and SSGRL whose last block alone learns, as published; tested by eval --resize 640 --img-size 576",
         _shared_recipe(img_size=576, batch_size=16, optim={"weight_decay": 0.0, "schedule": "plateau"}, stage=stage),
         "C-Tran",
-        heads={"ssgrl": frozen, "adahgnn": frozen},
+        methods=dict.fromkeys(("ssgrl", "kggr", "adahgnn"), frozen),
     )
 
 
@@ -139,6 +150,7 @@ class Preset:
         layer: its settings over the defaults.
         source: a row of PAPERS; empty for recipes of our own.
         heads: other settings for a head, by its name.
+        methods: other settings for a method, by its name.
         weights: of losses, in the stages in which the method has them.
         needs_init: it starts from a trained model, which has to be named.
     """
@@ -147,6 +159,7 @@ class Preset:
     layer: Layer
     source: str = ""
     heads: Mapping[str, Layer] = field(default_factory=dict)
+    methods: Mapping[str, Layer] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     needs_init: bool = False
 
@@ -274,8 +287,8 @@ def configure(
 ) -> Configured:
     """Put the configuration of a run together: defaults < method < preset < the user's layers.
 
-    The preset has a layer more for the heads that it names, and one that freezes nothing where the backbone starts from random
-    weights: random layers that never learn help nobody.
+    The preset has a layer more for the heads and the methods that it names, and one that freezes nothing where the backbone
+    starts from random weights: random layers that never learn help nobody.
 
     Args:
         layers: (source, nested values) of the user, weakest first: files, `--set`, flags.
@@ -309,6 +322,7 @@ def configure(
         (f"method {method}", METHODS[method].layer),
         (source, recipe.layer),
         (f"{source} for {head}", recipe.heads.get(head, {})),
+        (f"{source} for {method}", recipe.methods.get(method, {})),
         (source, _weights_of(recipe, method)),
     ]
     start = resolve_config([*base, *layers])[0]

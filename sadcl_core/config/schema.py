@@ -259,7 +259,9 @@ class StageSection(Section):
     """One stage of training: how long, how fast, with which losses and which images."""
 
     epochs: int = Field(80, ge=0, le=LARGE, description="0: the stage is left out, as is one without a loss")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd has momentum 0.9")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="adam: with weight_decay in its gradient, as L2; sgd: with momentum 0.9"
+    )
     lr: float = Field(5e-5, gt=0, le=1e30, description="peak learning rate")
     backbone_lr_scale: float = Field(1.0, ge=0, le=LARGE, description="learning rate of the backbone as a multiple; 0: frozen")
     head_lr_scale: float = Field(
@@ -333,7 +335,7 @@ class OptimSection(Section):
         "matrices", description="parameters that weight_decay shrinks; all: biases and norms too, as published with SADCL"
     )
     epsilon: float = Field(
-        1e-8, gt=0, le=1, description="of AdamW; 1e-11 is 1e-8 on the published loss, which is 1,000 times this one"
+        1e-8, gt=0, le=1, description="of AdamW and Adam; 1e-11 is 1e-8 on the published loss, which is 1,000 times this one"
     )
     warmup: float = Field(0.2, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     schedule: Literal["one-cycle", "cosine", "step", "plateau"] = Field(

@@ -264,14 +264,23 @@ def random_resized(img_size: int) -> Transform:
 
 
 def square_crops(img_size: int) -> Transform:
-    """Resize to 10/9, cut out a square of one of five sizes, flip it half the time: C-Tran, and without the flip SSGRL."""
+    """Resize to 10/9, cut out a square of one of five sizes, flip it half the time: C-Tran."""
+    return _square_crops(img_size, T.RandomHorizontalFlip())
+
+
+def square_crops_unflipped(img_size: int) -> Transform:
+    """Resize to 10/9, cut out a square of one of five sizes: SSGRL."""
+    return _square_crops(img_size)
+
+
+def _square_crops(img_size: int, *further: torch.nn.Module) -> Transform:
     larger = round(img_size * SQUARE_LARGER)
     crops = [T.RandomCrop(round(larger * side)) for side in SQUARE_SIDES]
     return _compose(
         T.Resize([larger, larger], antialias=True),
         T.RandomChoice(crops),
         T.Resize([img_size, img_size], antialias=True),
-        T.RandomHorizontalFlip(),
+        *further,
     )
 
 

@@ -15,6 +15,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DivergedError, NotFiniteError, SadclError, UsageError
 from sadcl_core.evaluation.evaluate import evaluate
+from sadcl_core.evaluation.published import published_figures
 from sadcl_core.experiments.plan import Plan, PlannedRun, first_stage_key
 from sadcl_core.experiments.tables import COMMON, TITLES, Comparison, ScoredRun
 from sadcl_core.runs.card import LINEAR
@@ -65,6 +66,7 @@ def run_plan(
         runs=scored,
         versions=next((versions for run in plan.runs if (versions := _status(folder / run.name).get("versions"))), {}),
         folder=folder,
+        published={run.method: figures for run in scored if (figures := published_figures(run.method, manifest.classes)[1])},
     )
 
 

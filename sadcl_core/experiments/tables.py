@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sadcl_core.runtime.files import write_json, write_text
 SCHEMA_VERSION = 1
 COMMON = 10  # held-out positives from which on a class is called common
 MAIN = "mAP_interpolated"
+PUBLISHED = "Published figures are of the whole data set, on ResNet-101 unless they name a backbone. "
 TITLES = {
     MAIN: "mAP",
     "mAP_non_interpolated": "non-int.",
@@ -82,6 +83,7 @@ class Comparison:
         runs: every method with every seed.
         versions: of what the first run was trained with.
         folder: of the runs, the tables and the figure.
+        published: mAP of each method in print, with how it was measured; empty where the data have no printed table.
     """
 
     dataset: str
@@ -91,6 +93,7 @@ class Comparison:
     runs: tuple[ScoredRun, ...]
     versions: Mapping[str, str]
     folder: Path
+    published: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -158,10 +161,11 @@ class Comparison:
     def markdown(self) -> str:
         """Return the table with what it was made of."""
         header, *rows = self.rows()
-        header += ["rate", "seconds", "MiB", "million parameters"]
+        header += ["rate", "seconds", "MiB", "million parameters", *(["published"] if self.published else [])]
         for row, costs in zip(rows, map(self.costs, self.methods), strict=True):
             memory = f"{costs['memory']:.0f}" if costs["memory"] else "-"
             row += [f"{costs['lr']:g}", f"{costs['seconds']:.0f}", memory, f"{costs['parameters'] / 1e6:.2f}"]
+            row += [self.published.get(row[0]) or "-"] if self.published else []
         lines = [
             f"| {' | '.join(header)} |",
             f"| {' | '.join('---' for _ in header)} |",
@@ -179,6 +183,7 @@ class Comparison:
             "or of the last one. Differences of the mAP are paired by seed; beside them, with how many seeds it is higher. Rates "
             "are those of the first stage, seconds the median over the seeds, MiB the most memory that training "
             "held, on the GPU or of the process. "
+            f"{PUBLISHED if self.published else ''}"
             f"{versions}. Training took {self.seconds / 60:.0f} min."
         )
         return "\n".join([*lines, "", notes, ""])
@@ -213,6 +218,7 @@ class Comparison:
                     "difference": vars(self.difference(method)),
                     "higher": self.higher(method),
                     **self.costs(method),
+                    "published": self.published.get(method, ""),
                     "runs": [{"seed": run.seed, **run.scores} for run in self.runs if run.method == method],
                 }
                 for method in self.methods

@@ -24,7 +24,7 @@ from sadcl_core.runtime.distributed import get_world_size
 from sadcl_core.training.optimizer import set_trainable
 from sadcl_core.training.terms import TERMS
 
-GRADIENTS = {"adamw": 3, "sgd": 2}  # numbers beside each trained weight: its gradient, and what the optimiser keeps
+GRADIENTS = {"adamw": 3, "adam": 3, "sgd": 2}  # numbers beside each trained weight: its gradient, and what the optimiser keeps
 PAIR = 2  # images that the network is followed for: BatchNorm takes no single one
 GIB = 2**30
 STARVED = ("could not create a primitive", "bad_alloc", "Cannot allocate memory")  # as libraries below torch say it

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from sadcl_core.config.schema import OptimSection, StageSection
@@ -44,11 +44,9 @@ def make_optimizer(classifier: Classifier, stage: StageSection, optim: OptimSect
     ]
     # on a CPU one loop over each tensor in place of ten: a step of AdamW takes a tenth of the time
     fused = next(classifier.parameters()).device.type == "cpu" or None
-    return (
-        AdamW(settings, eps=optim.epsilon, fused=fused)
-        if stage.optimizer == "adamw"
-        else SGD(settings, momentum=MOMENTUM, nesterov=optim.nesterov, fused=fused)
-    )
+    if stage.optimizer == "sgd":
+        return SGD(settings, momentum=MOMENTUM, nesterov=optim.nesterov, fused=fused)
+    return (AdamW if stage.optimizer == "adamw" else Adam)(settings, eps=optim.epsilon, fused=fused)
 
 
 def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Mapping[str, int]) -> float:
@@ -109,7 +107,7 @@ def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0)
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
     total = max(steps, 3)
-    cycles = isinstance(optimizer, AdamW)  # its betas move against the rate, as published
+    cycles = isinstance(optimizer, Adam)  # AdamW is one, too; its betas move against the rate, as published
     cycle: dict[str, Any] = {"max_lr": peaks, "total_steps": total, "pct_start": max(warmup, 2 / total), "cycle_momentum": cycles}
     schedule = OneCycleLR(optimizer, **cycle)
     return OneCycleLR(optimizer, **cycle, last_epoch=min(done, total) - 1) if done else schedule

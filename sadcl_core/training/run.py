@@ -13,6 +13,7 @@ from typing import Any
 
 import timm
 import torch
+from torch import Tensor
 
 from sadcl_core import __version__
 from sadcl_core.config.layers import flatten
@@ -114,6 +115,14 @@ def start_run(
     wordless = classifier.prepare_head(manifest.split(config.data.train_split), words=config.model.word_vectors)
     if wordless:
         listen(Problem(missing_words(wordless, config.model.word_vectors)))
+    if moved is not None and (other := other_words(moved.words, classifier, manifest.classes)):
+        listen(
+            Problem(
+                f"{moved.source} learned from other word vectors of {counted(len(other), 'class', 'classes')}, such as "
+                f"{other[0]}, than model.word_vectors={config.model.word_vectors} gives, and its weights do not fit these. If "
+                "they were from a file, name it: --set model.word_vectors=FILE."
+            )
+        )
     hashes = file_fingerprints(config)  # before the run is made: it may replace one of them
     if run.writes:
         run.refuse_existing(exist_ok=exist_ok)
@@ -269,6 +278,14 @@ def missing_words(names: Sequence[str], source: str) -> str:
     if len(names) == 1:
         return f"{source} has no vector of 1 class, such as {some}: its vector is random."
     return f"{source} has no vectors of {counted(len(names), 'class', 'classes')}, such as {some}: theirs are random."
+
+
+def other_words(words: Mapping[str, Tensor], classifier: Classifier, classes: Sequence[str]) -> list[str]:
+    """Return the classes whose word vectors in a prepared head are not those that the weights were learned with."""
+    if not words:
+        return []
+    rows = zip(classes, classifier.head.words.cpu(), strict=True)
+    return [name for name, own in rows if name in words and not own.equal(words[name])]
 
 
 def now() -> str:

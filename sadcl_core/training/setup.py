@@ -133,6 +133,11 @@ def _check_loss(name: str, loss: str, model: ModelSection, options: Section) -> 
     head, kind = model.head, resolve(HEADS, model.head, kind="head")
     if loss == "auxiliary" and not (any(kind.AUXILIARY.values()) or model.second_look):
         raise UsageError(f"Stage {name}: the head {head} has no branches for the loss auxiliary. Leave it out.")
+    if loss == "sample_to_sample" and kind.SHARED_FEATURES:
+        raise UsageError(
+            f"Stage {name}: the loss sample_to_sample tells the labels of an image apart, and the head {head} has one feature "
+            "for all of them. Take the loss image_to_image, which compares images."
+        )
     if TERMS[loss].measures - kind.measured(options):
         raise UsageError(f"Stage {name}: the head {head} with its options has nothing for the loss {loss}. Leave it out.")
 

@@ -7,10 +7,11 @@ the query, the row of the classifier and the prototype of the class of the same 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sadcl_core.config.layers import Layer, flatten, nest
 from sadcl_core.config.methods import METHODS
@@ -40,11 +41,13 @@ class Transfer:
     Attributes:
         classes: each class here with the one there whose weights it starts from, or None where it starts at random.
         random: tensors, other than those of new classes, that the file does not have in this shape.
+        words: vector there of each class that has the same name there, for heads that read words.
     """
 
     source: str
     classes: tuple[tuple[str, str | None], ...]
     random: tuple[str, ...]
+    words: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def matched(self) -> int:
@@ -104,7 +107,10 @@ def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str
     class_map = load_class_map(Path(config.class_map)) if config.class_map else None
     matches = match_classes(classes, source.card.classes, class_map)
     random = _copy(classifier, source, matches)
-    return Transfer(str(path), tuple((name, matches[name]) for name in classes), random)
+    head, words = source.classifier.head, {}
+    if type(head) is type(classifier.head) and "words" in head.FROM_DATA:
+        words = {name: row for name, row in zip(source.card.classes, head.words, strict=True) if name in classes}
+    return Transfer(str(path), tuple((name, matches[name]) for name in classes), random, words)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Printed result tables, to put one's own row beside."""
 
 from sadcl_core.evaluation.published.comparable import YES, backbone_of, comparable
-from sadcl_core.evaluation.published.conventions import ap_convention, cf1_meaning
+from sadcl_core.evaluation.published.conventions import ap_convention, cf1_meaning, published_figure, published_figures
 from sadcl_core.evaluation.published.tables import (
     CLASSES,
     COLUMNS,
@@ -11,7 +11,6 @@ from sadcl_core.evaluation.published.tables import (
     other_rows,
     published_table,
     read_table,
-    rows_of_method,
 )
 
 __all__ = [
@@ -26,7 +25,8 @@ __all__ = [
     "cf1_meaning",
     "comparable",
     "other_rows",
+    "published_figure",
+    "published_figures",
     "published_table",
     "read_table",
-    "rows_of_method",
 ]

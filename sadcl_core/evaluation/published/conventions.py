@@ -7,9 +7,10 @@ without CP and CR go by what their papers say. AP is interpolated (VOC after 201
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from sadcl_core.evaluation.published.tables import Cell, Row
+from sadcl_core.evaluation.published.tables import Cell, Row, rows_of_method
 
 ApConvention = Literal["interpolated", "non-interpolated", ""]
 Cf1Meaning = Literal["harmonic", "macro", ""]
@@ -43,6 +44,37 @@ def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
         return "harmonic" if abs(below) <= ROUNDING else "macro" if below > 0 else ""
     method = str(row["method"]).partition(":")[0]  # a part of an ablation is its method's
     return "macro" if method in MACRO else "harmonic" if method in HARMONIC else ""
+
+
+def published_figure(row: Row, data: str) -> str:
+    """Return a published mAP and how it was measured, as far as that is known.
+
+    Example:
+        >>> published_figure({"method": "SADCL: SARL and S2S", "backbone": "ResNet-101", "mAP": 85.4}, "coco")
+        '85.4 (SARL and S2S, ResNet-101)'
+    """
+    sizes = [f"{row[key]:g}" for key in ("train_size", "test_size") if isinstance(row.get(key), float)]
+    about = [
+        str(row["method"]).partition(": ")[2],
+        str(row.get("backbone") or ""),
+        f"{'/'.join(dict.fromkeys(sizes))} px" if sizes else "",
+        ap_convention(row, data),
+        "starred" if row.get("note") == "starred" else "",
+    ]
+    known = ", ".join(filter(None, about))
+    return f"{row['mAP']} ({known})" if known else str(row["mAP"])
+
+
+def published_figures(method: str, classes: Sequence[str]) -> tuple[str, str]:
+    """Return the data set of whose printed table these are the classes, and what was published of a method on it; or nothing.
+
+    Example:
+        >>> from sadcl_core.data.formats import coco
+        >>> published_figures("ml-gcn", coco.CLASSES)
+        ('coco', '83.0 (448 px, non-interpolated)')
+    """
+    data, rows = rows_of_method(method, classes)
+    return data, "; ".join(dict.fromkeys(published_figure(row, data) for row in rows))
 
 
 def _number(cell: Cell) -> float | None:

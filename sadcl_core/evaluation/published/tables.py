@@ -30,6 +30,15 @@ VALUES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 COLUMNS = (METHOD, *SIZES, "mAP", *VALUES, *(f"top3_{name}" for name in VALUES))  # of COCO's table, and of data without one
 CLASSES: dict[str, tuple[str, ...]] = {"coco": coco.CLASSES, "voc2007": tuple(voc.CLASSES), "nuswide": nuswide.CLASSES}
 VOC_COLUMNS = "aero bike bird boat bottle bus car cat chair cow table dog horse motor person plant sheep sofa train tv"
+PRINTED_AS = {
+    "baseline": ("resnet101", "resnet-101"),
+    "baseline-max": ("resnet-101: maximum",),
+    "ccd": ("ccd-r101",),
+    "sarl": ("sadcl: sarl",),
+    "sarl-no-encoder": ("sadcl: sarl without encoder",),
+    "sarl-s2s": ("sadcl: sarl and s2s",),
+    "sarl-p2s": ("sadcl: sarl and p2s",),
+}  # methods whose rows have another name than theirs
 NOTHING = ("", "-", "\u2013", "\u2014")  # how tables say that a figure was not printed
 
 
@@ -84,7 +93,7 @@ def rows_of_method(method: str, classes: Sequence[str]) -> tuple[str, tuple[Row,
     table = published_table(classes)
     if table is None:
         return "", ()
-    names = (method, f"{method}-r101")  # CCD-R101
+    names = PRINTED_AS.get(method, (method,))
     rows = (row for row in (*table.rows, *other_rows(table.name)) if str(row[METHOD]).lower() in names)
     return table.name, tuple(row for row in rows if row.get("mAP") is not None)
 

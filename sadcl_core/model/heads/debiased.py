@@ -40,6 +40,7 @@ class DebiasedHead(Head):
         scale: float = Field(32.0, gt=0, description="tau, of the mean cosine")
         margin: float = Field(1 / 32, ge=0, description="gamma, added to the length of a class's weights")
 
+    SHARED_FEATURES = True
     READS_PROTOTYPES = True
     PER_CLASS = CLASSIFIER = ("first", "second")
     STARTS_AT_ZERO = False  # cosines are near their full size after the first step

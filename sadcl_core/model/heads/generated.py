@@ -49,6 +49,7 @@ class GeneratedHead(Head):
         reconstruction: float = Field(1e-6, ge=0, description="dictionary: beta; 1e-6 for COCO, 1e-4 for VOC")
 
     NEEDS = frozenset({"together", "vectors"})
+    SHARED_FEATURES = True
     CLASSIFIER = ("second",)
     STARTS_AT_ZERO = False  # a weight of a classifier is a sum over the generator's width, and a step changes each term of it
     FROM_DATA = ("words", "graph")

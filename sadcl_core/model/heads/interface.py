@@ -71,6 +71,7 @@ class Head(nn.Module):
         LEVELS: strides of the maps it reads, as fractions of the backbone's; (2, 1) asks for the map of half the stride as well.
         TAKES_KNOWN: True if it reads `HeadInputs.known`.
         READS_PROTOTYPES: True if it reads `HeadInputs.prototypes`; they are then built before the second stage.
+        SHARED_FEATURES: True if all labels of an image have the same feature, which contrast between labels cannot tell apart.
         AUXILIARY: weight of the classification loss of each branch in `HeadOutput.auxiliary`.
         PER_CLASS: parameters and buffers with a row per class, which a transfer carries over by class name.
         PER_PAIR: the same with a row and a column per class.
@@ -87,6 +88,7 @@ class Head(nn.Module):
     LEVELS: ClassVar[tuple[int, ...]] = (1,)
     TAKES_KNOWN: ClassVar[bool] = False
     READS_PROTOTYPES: ClassVar[bool] = False
+    SHARED_FEATURES: ClassVar[bool] = False
     AUXILIARY: ClassVar[Mapping[str, float]] = {}
     PER_CLASS: tuple[str, ...] = ()
     PER_PAIR: ClassVar[tuple[str, ...]] = ()

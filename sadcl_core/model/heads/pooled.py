@@ -45,6 +45,7 @@ class PooledHead(Head):
         dropout: float = Field(0.0, ge=0, lt=1, description="of the pooled feature before the linear layer")
         standardise: bool = Field(False, description="the pooled feature by its mean and deviation on the training images")
 
+    SHARED_FEATURES = True
     PER_CLASS = CLASSIFIER = ("classifier.weight", "classifier.bias")
     extendable = True
 

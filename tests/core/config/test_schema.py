@@ -384,6 +384,28 @@ def test_a_preset_has_its_own_rates_for_a_head() -> None:
     assert stage(said, baseline) == (2, "--set")
 
 
+@pytest.mark.parametrize(
+    ("preset", "method", "expected"),
+    [
+        ("wildcat-r101-448", "ml-gcn", ("sgd", 0.01, 100, 16, "step", [0.4, 0.8], "fixed-crops")),
+        ("wildcat-r101-448", "dsdl", ("sgd", 0.01, 200, 32, "step", [0.2], "fixed-crops")),
+        ("wildcat-r101-448", "add-gcn", ("sgd", 0.05, 50, 16, "step", [0.6, 0.8], "fixed-crops")),
+        ("wildcat-r101-448", "tdrg", ("sgd", 0.03, 50, 64, "step", [0.8], "fixed-crops")),
+        ("wildcat-r101-448", "cpcl", ("sgd", 0.01, 170, 16, "step", [30 / 170], "fixed-crops")),
+        ("asl-r101-448", "ml-decoder", ("adam", 1e-4, 40, 56, "one-cycle", [0.6, 0.8], "cutout-randaugment")),
+        ("asl-r101-448", "ccd", ("adam", 1e-4, 80, 128, "one-cycle", [0.6, 0.8], "cutout-randaugment")),
+        ("ctran-r101-576", "c-tran", ("adam", 1e-5, 100, 16, "plateau", [0.6, 0.8], "square-crops")),
+        ("ctran-r101-576", "ssgrl", ("adam", 1e-5, 200, 4, "step", [], "square-crops-unflipped")),
+    ],
+)
+def test_the_recipes_that_papers_share(preset: str, method: str, expected: tuple[object, ...]) -> None:
+    config = configure([("flag", {"method": method})], dataset="coco", split_sizes={"train": 82_081}, preset=preset).config
+    stage = config.stages["contrastive"]  # of which CCD has another length than of the first
+    schedule = (config.optim.schedule, config.optim.milestones)
+    assert (stage.optimizer, stage.lr, stage.epochs, config.data.batch_size, *schedule, stage.augment) == expected
+    assert config.optim.patience >= stage.epochs  # no epoch is left out
+
+
 @pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_every_configuration_gives_itself_again(preset: str, pretrained: bool) -> None:

@@ -38,6 +38,19 @@ def test_everything_is_decayed_as_published_with_sadcl_and_epsilon_is_on_our_sca
     assert {(group["weight_decay"], group["eps"]) for group in optimizer.param_groups} == {(0.01, 1e-11)}
 
 
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_decay_is_in_the_gradient_of_adam_and_beside_that_of_adamw(kind: str) -> None:
+    classifier = make()
+    optimizer = make_optimizer(
+        classifier, StageSection.model_validate({"lr": 0.01, "optimizer": kind}), OptimSection(weight_decay=0.1)
+    )
+    weight = classifier.head.weight
+    before, weight.grad = weight.detach().clone(), torch.zeros_like(weight)
+    optimizer.step()
+    step = 0.01 * before.sign() if kind == "adam" else 0.01 * 0.1 * before  # of Adam as large as any first step
+    torch.testing.assert_close(before - weight.detach(), step, atol=1e-5, rtol=0)
+
+
 def test_the_head_below_its_classifier_has_its_own_rate() -> None:
     classifier = make()
     set_trainable(classifier, backbone=True, projection=True, prototypes=True)
@@ -83,7 +96,7 @@ def test_one_cycle_peaks_and_ends_at_any_length(steps: int) -> None:
 
 
 @pytest.mark.parametrize("done", [1, 2, 7, 10])
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
 def test_one_cycle_goes_on_where_it_was(done: int, kind: type[torch.optim.Optimizer]) -> None:
     def make_one() -> torch.optim.Optimizer:
         return kind([nn.Parameter(torch.zeros(1))], lr=0.1)  # type: ignore[call-arg]

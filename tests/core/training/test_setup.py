@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.registry import HEADS, resolve
 from sadcl_core.training.setup import check_stages, gives_probabilities, make_card
+from tests.core.model.heads.inputs import inputs_of
+from tests.core.model.heads.test_interface import make as make_head
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,19 @@ def test_a_card_says_what_the_weights_were_before(tmp_path: Path, begun: dict[st
 )
 def test_images_and_labels_that_cannot_be_added_are_refused(layer: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=match):
+        check_stages(RunConfig.model_validate(layer))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_contrast_between_labels_needs_features_of_their_own(head: str) -> None:
+    kind = resolve(HEADS, head, kind="head")
+    layer = {"model": {"head": head}, "stages": {"contrastive": {"losses": {"sample_to_sample": 0.1}}}}
+    features = make_head(head, {})(inputs_of(make_head(head, {}), torch.randn(1, 6, 2, 2))).label_features[0]
+    assert kind.SHARED_FEATURES is features.isclose(features[:1]).all().item()
+    if not kind.SHARED_FEATURES:
+        check_stages(RunConfig.model_validate(layer))
+        return
+    with pytest.raises(UsageError, match=f"the head {head} has one feature for all of them"):
         check_stages(RunConfig.model_validate(layer))
 
 

@@ -13,7 +13,9 @@ from sadcl_core.config.presets import configure
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.errors import DataError
 from sadcl_core.model.classifier import Classifier
+from sadcl_core.model.word_vectors import random_vector
 from sadcl_core.runs.checkpoint import ModelCard, load_model, save_model
+from sadcl_core.training.run import other_words
 from sadcl_core.training.transfer import transfer, with_network_of_init
 from tests.core.model.heads.inputs import KINDS, SMALL
 
@@ -149,6 +151,22 @@ def test_another_backbone_is_refused(tmp_path: Path) -> None:
         transfer(make(HERE, seed=2, backbone="resnet18"), config, classes=HERE, img_size=32)
     with pytest.raises(DataError, match="no model file"):
         transfer(make(HERE, seed=2), section(tmp_path / "none.safetensors"), classes=HERE, img_size=32)
+
+
+def test_classes_whose_word_vectors_are_others_than_those_that_the_weights_learned_from(tmp_path: Path) -> None:
+    changed: dict[str, Any] = {"head": "generated", "heads": {"generated": {"width": 8}}}
+    source, classifier = make(THERE, seed=1, **changed), make(HERE, seed=2, **changed)
+    source.head.words.copy_(torch.stack([random_vector(name) for name in THERE]))
+    model = ModelSection(**{**NETWORK, **changed})
+    card = ModelCard(classes=THERE, img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=model)
+    save_model(tmp_path / "m.safetensors", source.state_dict(), card)
+    moved = transfer(classifier, section(tmp_path / "m.safetensors", **changed), classes=HERE, img_size=32)
+    assert set(moved.words) == {"cat"}  # the one name that both have
+    classifier.head.words.copy_(torch.stack([random_vector(name) for name in HERE]))
+    assert other_words(moved.words, classifier, HERE) == []
+    classifier.head.words[2] += 1
+    assert other_words(moved.words, classifier, HERE) == ["cat"]
+    assert other_words({}, make(HERE, seed=2), HERE) == []
 
 
 def test_the_network_of_the_model_stands_below_what_the_user_said(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.graphs import conditional_probabilities, reweighted_adjacency
 from sadcl_core.model.heads.interface import HeadInputs
+from sadcl_core.model.layers import sine_position_encoding
 from sadcl_core.registry import HEADS, resolve
 from tests.core.model.heads.inputs import CHANNELS, SMALL, facts_of, fixed_logits, inputs_of, linear
 
@@ -109,11 +110,25 @@ def test_ccd_removes_the_context_of_the_classes_that_it_sees() -> None:
     torch.testing.assert_close(output.logits, cosines(left, head.second))
 
 
-def test_sst_adds_the_logits_of_space_and_of_classes() -> None:
+def test_transformers_of_sst() -> None:
     head, feature_map = make("sst"), torch.randn(2, 6, 3, 3)
+
+    def encoded(layer: Any, x: torch.Tensor, position: torch.Tensor | float) -> torch.Tensor:
+        asking, (read, write) = x + position, (layer.feedforward.layers[0], layer.feedforward.layers[3])
+        weights, biases = layer.attention.in_proj_weight.chunk(3), layer.attention.in_proj_bias.chunk(3)
+        q, k, v = (t @ w.T + b for t, w, b in zip((asking, asking, x), weights, biases, strict=True))
+        parts = [(a @ b.mT / 2).softmax(dim=-1) @ c for a, b, c in zip(*(t.split(4, dim=2) for t in (q, k, v)), strict=True)]
+        x = layer.norm(x + linear(layer.attention.out_proj, torch.cat(parts, dim=2)))
+        return torch.as_tensor(layer.feedforward.norm(x + linear(write, linear(read, x).relu())))
+
+    locations = (head.projection.weight[:, :, 0, 0] @ feature_map.flatten(2)).mT + head.projection.bias
+    locations = encoded(head.space[0], locations, sine_position_encoding(3, 3, 8))
+    maps = (locations @ head.maps.weight[:, :, 0, 0].T + head.maps.bias).relu().mT  # (B, K, 9): already on the grid of 3 x 3
+    tokens = encoded(head.classes[0], linear(head.token, maps), 0.0)
     output = head(inputs_of(head, feature_map))
-    torch.testing.assert_close(output.logits, output.auxiliary["space"] + output.auxiliary["classes"])
-    torch.testing.assert_close(output.auxiliary["classes"], (output.label_features * head.weight).sum(dim=2) + head.bias)
+    torch.testing.assert_close(output.auxiliary["space"], linear(head.spatial, locations.amax(dim=1)))
+    torch.testing.assert_close(output.label_features, tokens)
+    torch.testing.assert_close(output.logits, output.auxiliary["space"] + (tokens * head.weight).sum(dim=2) + head.bias)
 
 
 @torch.no_grad()
