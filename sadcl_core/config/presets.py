@@ -83,6 +83,12 @@ def _epochs(count: int, *, milestones: list[float]) -> Layer:
     return {"stages": _stages(epochs=count), "optim": {"schedule": "step", "milestones": milestones, "patience": count}}
 
 
+def _of_a_sum(batch_size: int, *, weight_decay: float) -> Layer:
+    """Return decay and epsilon of Adam beside our mean loss that pull as hard as beside a sum over a batch and COCO's classes."""
+    count = batch_size * 80
+    return {"weight_decay": weight_decay / count, "epsilon": 1e-8 / count}
+
+
 def _wildcat() -> Preset:
     """Recipe of ML-GCN, ADD-GCN, TDRG, DSDL and CPCL: SGD at a tenth of the rate for the backbone, a tenth from milestones on."""
     stage: Layer = {"epochs": 50, "optimizer": "sgd", "lr": 0.01, "backbone_lr_scale": 0.1, "augment": "fixed-crops"}
@@ -104,12 +110,13 @@ def _wildcat() -> Preset:
 def _asymmetric() -> Preset:
     """Recipe of ASL, ML-Decoder and CCD: Adam, OneCycle, EMA, Cutout and RandAugment."""
     stage: Layer = {"epochs": 40, "optimizer": "adam", "lr": 1e-4, "augment": "cutout-randaugment"}
-    optim = {"weight_decay": 1e-4, "warmup": 0.2, "ema_decay": 0.9997, "evaluate": "both", "decayed": "matrices"}
+    decay = _of_a_sum(56, weight_decay=1e-4)
+    optim = {**decay, "warmup": 0.2, "ema_decay": 0.9997, "evaluate": "both", "decayed": "matrices"}
     focal = {"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05}
     debiased = {
         "loss": {"asymmetric": {"gamma_neg": 1.0, "gamma_pos": 1.0, "clip": 0.0}},
         "data": {"batch_size": 128},
-        "optim": {"patience": 80},
+        "optim": {**_of_a_sum(128, weight_decay=1e-4), "patience": 80},
         "stages": {"classification": {"epochs": 6}, "contrastive": {"epochs": 80}},
     }
     return Preset(

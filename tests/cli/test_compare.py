@@ -122,10 +122,12 @@ def test_numbers_are_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch,
     console._console.cache_clear()
     names = ("baseline-contrastive", "mulcon-classification")
     runs = [ScoredRun(name, seed, dict.fromkeys(TITLES, 97.123 + seed), 1, 1.0) for name in names for seed in (1, 2)]
-    show_comparison(Comparison("mine", "small", "resnet18", {"classification": 1}, tuple(runs), {}, Path("c")))
+    published = {"mulcon-classification": "84.9 (448 px)"}
+    show_comparison(Comparison("mine", "small", "resnet18", {"classification": 1}, tuple(runs), {}, Path("c"), published))
     text = capsys.readouterr().out
     console._console.cache_clear()
     assert text.count("98.62 ± 0.71") == 2
     assert text.count("98.62") == 6
     assert "+0.00 ± 0.00" in text
     assert "0/2" in text
+    assert "published, of the whole data set: mulcon-classification 84.9 (448 px)" in " ".join(text.split())

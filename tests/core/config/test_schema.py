@@ -404,6 +404,9 @@ def test_the_recipes_that_papers_share(preset: str, method: str, expected: tuple
     schedule = (config.optim.schedule, config.optim.milestones)
     assert (stage.optimizer, stage.lr, stage.epochs, config.data.batch_size, *schedule, stage.augment) == expected
     assert config.optim.patience >= stage.epochs  # no epoch is left out
+    if preset == "asl-r101-448":  # beside a loss that is a sum over the batch and the classes of COCO
+        count = config.data.batch_size * 80
+        assert (config.optim.weight_decay * count, config.optim.epsilon * count) == pytest.approx((1e-4, 1e-8))
 
 
 @pytest.mark.parametrize("preset", [name for name, row in PRESETS.items() if not row.needs_init])

@@ -22,6 +22,7 @@ from sadcl_core.config.presets import configure
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
+from sadcl_core.evaluation.published import CLASSES, published_figures
 from sadcl_core.experiments.plan import Plan, plan
 from sadcl_core.experiments.run import run_plan
 from sadcl_core.experiments.tables import TITLES, Comparison, ScoredRun, save_comparison
@@ -375,6 +376,18 @@ def test_files_of_a_comparison(tmp_path: Path) -> None:
     text = (tmp_path / "comparison.md").read_text()
     assert text.splitlines()[2].startswith("| baseline | 52.00 ± 2.00 |")
     assert "8 min" in text
+
+
+def test_what_was_published_stands_in_a_column_of_its_own(tmp_path: Path) -> None:
+    figure = published_figures("sadcl", CLASSES["nuswide"])[1]
+    assert figure == "65.9 (interpolated)"
+    comparison = replace(made_up(tmp_path), published={"sadcl": figure})
+    save_comparison(comparison)
+    header, _, first, second, *notes = (tmp_path / "comparison.md").read_text().splitlines()
+    assert [line.split(" | ")[-1] for line in (header, first, second)] == ["published |", "- |", f"{figure} |"]
+    assert "Published figures are of the whole data set" in "".join(notes)
+    assert [row["published"] for row in comparison.as_json()["methods"]] == ["", figure]
+    assert "published" not in made_up().markdown().lower()
 
 
 def test_one_seed_has_no_spread() -> None:
