@@ -263,14 +263,14 @@ def _read_parquet(place: str, column: str) -> Iterator[NamedImage]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from sadcl_core.data.formats.huggingface import image_column
+    from sadcl_core.data.formats.huggingface import image_columns
 
     row = 0
     with open_binary(place) as file:
         try:
             with pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK) as content:
                 schema = content.schema_arrow
-                name = schema.names[_find(schema.names, column, place, image_column(schema))]
+                name = schema.names[_find(schema.names, column, place, next(iter(image_columns(schema)), None))]
                 for batch in content.iter_batches(BATCH, columns=[name]):
                     batch.validate(full=True)
                     for cell in batch.column(0).to_pylist():

@@ -399,6 +399,7 @@ class _Named(_Columns):
             self._refuse_second(called if free[named] in called else [])
             return free[named]
         matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
+        self._refuse_second([k for k in matches if self.profile(k).other is not None])
         return matches[0] if len(matches) == 1 else None
 
     def _is_called_labels(self, k: int) -> bool:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from sadcl_core.data.formats import table
 from sadcl_core.data.formats.source import Source, label_files
-from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder
+from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder, unpacked_source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import IMAGE_COLUMNS, find_column, readable
 from sadcl_core.errors import DataError
@@ -26,28 +26,38 @@ from sadcl_core.runtime.files import plain_path
 
 SUFFIXES = (".parquet",)
 PARTS = True
+DEEPER = "default/*/*.parquet"  # as the hub converts every data set
 OPTIONS = table.OPTIONS
 BATCH = 256  # rows whose images are in memory
 
 
 def recognises(path: Path) -> bool:
     """Return True if a column holds images."""
-    return image_column(pq.read_schema(path)) is not None
+    return any(_is_bytes(field.type) for field in pq.read_schema(path))
 
 
 def read(source: Source) -> Manifest:
     """Unpack the images and read the other columns as a table.
 
     Raises:
-        DataError: a file is damaged, or a row has no image.
+        DataError: a file is damaged, or a row has no image, or several.
     """
     folder = unpack_folder(source)
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pq.ParquetWriter] = {}
     files: dict[str, Path] = {}
+    first: pa.Schema | None = None
     try:
         for number, (split, path) in enumerate(label_files(source)):
             with readable(path, "Parquet"), pq.ParquetFile(path) as content:
+                first = first or content.schema_arrow
+                if {*content.schema_arrow.names} != {*first.names}:
+                    more = ", ".join(sorted({*content.schema_arrow.names} ^ {*first.names}))[:200]
+                    raise DataError(
+                        f"{path} and the files before it differ in the columns {more}. Give files with the same ones."
+                    )
+                if table.class_names(content.schema_arrow) != table.class_names(first):
+                    raise DataError(f"{path} lists other classes than the files before it. Use files of one data set.")
                 for batch in _without_images(content, path, f"{split or 'images'}/{number:03d}", source):
                     if split not in tables:
                         files[split] = folder / f"{split or 'labels'}.parquet"
@@ -58,27 +68,46 @@ def read(source: Source) -> Manifest:
             writer.close()
     if not files:
         raise DataError(f"{source.root} has no Parquet file with images. Name the file.")
-    return as_unpacked(table.read(replace(source, root=folder, files=files, parts=(), guess=False)), "huggingface", source)
+    inner = unpacked_source(replace(source, reading=replace(source.reading, image_column="")), files)
+    return as_unpacked(table.read(inner), "huggingface", source)
 
 
-def image_column(schema: pa.Schema) -> int | None:
-    """Return the number of the column of images: files as bytes, alone or beside their path."""
-    holds = [k for k, field in enumerate(schema) if _is_bytes(field.type)]
+def image_columns(schema: pa.Schema) -> list[int]:
+    """Return the numbers of the columns of images, files as bytes, alone or beside their path: one with a usual name first."""
+    holds = [k for k, field in enumerate(schema) if _is_bytes(field.type) and not _is_list(field.type)]
     named = find_column([schema.field(k).name for k in holds], IMAGE_COLUMNS)
-    return holds[named or 0] if holds else None
+    return holds if named is None else [holds[named], *holds[:named], *holds[named + 1 :]]
+
+
+def _image_column(schema: pa.Schema, path: Path, chosen: str) -> int:
+    """Return the number of the column of images, which a person may have chosen.
+
+    Raises:
+        DataError: no column holds one image a row, or it cannot be decided which does.
+    """
+    holds = image_columns(schema)
+    names = [schema.field(k).name for k in holds]
+    if not holds:
+        raise DataError(f"{path} has no column of one image a row. Write it with an image in each row.")
+    if chosen not in ("", *names) or (not chosen and len(holds) > 1 and find_column(names[:1], IMAGE_COLUMNS) is None):
+        raise DataError(f"{path} has the columns of images {', '.join(names)[:200]}. Say which: --image-column NAME.")
+    return holds[names.index(chosen) if chosen else 0]
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or (_is_list(kind) and _is_bytes(kind.value_type)))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _without_images(file: pq.ParquetFile, path: Path, prefix: str, source: Source) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file with the name of the unpacked image instead of its content."""
-    image = image_column(file.schema_arrow)
-    if image is None:
-        raise DataError(f"{path} has no column of images. Name files of one data set.")
+    """Yield the rows of a file with the name of the unpacked image as the column `image`, and without other columns of bytes."""
+    image = _image_column(file.schema_arrow, path, source.reading.image_column)
+    others = [k for k, field in enumerate(file.schema_arrow) if field.name != "image" and not _is_bytes(field.type)]
     row = 0
     try:
         for batch in file.iter_batches(BATCH):
@@ -87,9 +116,8 @@ def _without_images(file: pq.ParquetFile, path: Path, prefix: str, source: Sourc
             for cell in batch.column(image).to_pylist():
                 row += 1
                 names.append(_unpack_cell(cell, f"{prefix}-{row:06d}", f"{path}, row {row}", source))
-            schema = batch.schema.set(image, pa.field("file_name", pa.string()))
-            columns = [pa.array(names) if k == image else column for k, column in enumerate(batch.columns)]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            schema = pa.schema([("image", pa.string()), *(batch.schema.field(k) for k in others)], batch.schema.metadata)
+            yield pa.RecordBatch.from_arrays([pa.array(names), *(batch.column(k) for k in others)], schema=schema)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}, after row {row} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
 

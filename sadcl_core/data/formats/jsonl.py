@@ -78,6 +78,7 @@ def _open(path: Path) -> Opened:
         _cells(chain(head, objects), keys, path, needed=elsewhere),
         elsewhere=elsewhere is not None,
         whole=True,
+        nulls=True,
     )
 
 

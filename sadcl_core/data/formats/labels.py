@@ -30,7 +30,7 @@ from sadcl_core.data.formats.locate import (
     outside,
     without_scheme,
 )
-from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source
+from sadcl_core.data.formats.source import UNASSIGNED, Source, describe_source, label_files
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.interpretation import Column, FileReading, ImagePlace, Interpretation, LeftOut
 from sadcl_core.data.manifest import Description, Manifest
@@ -42,6 +42,7 @@ from sadcl_core.runtime.words import counted
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
 MAX_PLACES = 50  # places of images that are told apart
+FEW = 4  # labels that may well be one an image
 SHOWN = 10  # things named of all that are left out
 MAX_UNKNOWN = 200_000_000  # unknown labels of images of which only some labels are known
 MAX_PIXEL = 1e7  # no image is so wide
@@ -266,6 +267,11 @@ class LabelRows:
         names = self.listed if self.fixed else (sort_classes(self.index) if self.by_name else tuple(self.index))
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
+        if self._are_sentences():
+            raise DataError(
+                f"{files}: no label comes twice, and most are of several words, such as {max(names, key=len)[:60]!r}. "
+                "Sentences are no labels: give the file or column that holds some, or say --label-column NAME if they are."
+            )
         root, places = self._find_images()
         self._refuse_same_place()
         if self.repeated:
@@ -285,6 +291,13 @@ class LabelRows:
         if source.reading.group_by:
             table = table.append_column("group", pa.array(self._groups, pa.string()))
         return Manifest(description, table)
+
+    def _are_sentences(self) -> bool:
+        """Return True if the labels are what people wrote of each image, and no class that another has as well."""
+        if self.fixed or self.source.reading.label_column or len(self.index) < FEW:
+            return False
+        once = len(self.index) == self.rows.active.ends[-1]
+        return once and sum(name.count(" ") for name in self.index) >= 2 * len(self.index)
 
     def _files(self, root: Path) -> tuple[FileReading, ...]:
         """Return how each label file was read."""
@@ -423,5 +436,5 @@ def _check_names(names: Sequence[str], source: Source) -> None:
 
 def class_lists(source: Source) -> list[Path]:
     """Return the list of classes beside a label file, or in the folder of all, if there is one."""
-    folders = dict.fromkeys((*(file.parent for file in source.files.values()), source.root))
+    folders = dict.fromkeys((*(file.parent for _, file in label_files(source)), source.root))
     return [path for folder in folders if (path := folder / CLASS_LIST).is_file()][:1]

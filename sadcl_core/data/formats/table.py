@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -29,6 +29,8 @@ import pyarrow.parquet as pq
 from sadcl_core.data.formats.cells import (
     ACTIVE,
     INACTIVE,
+    LIST_KEYS,
+    NAME_KEYS,
     NOT_KNOWN,
     SEPARATORS,
     Values,
@@ -51,7 +53,6 @@ from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import (
     IMAGE_COLUMNS,
-    LABEL_COLUMNS,
     cell_at,
     cell_text,
     find_column,
@@ -82,17 +83,19 @@ class Opened:
     Attributes:
         header: names of the columns; None without a header.
         rows: number and cells of each row, all in the order of the columns.
-        classes: names that the file itself gives.
+        names: of classes, by the column that holds their numbers, as the file itself gives them.
         elsewhere: the images are named by their place on another machine or in a bucket.
         whole: a text in a cell of labels is one label, since several are written as a list. Elsewhere the last cell may go on in
             the cells after it, as labels do that were not quoted.
+        nulls: a cell of labels that is missing says that nobody labelled the image, for one without a label is written otherwise.
     """
 
     header: list[str] | None
     rows: Iterator[Row]
-    classes: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     elsewhere: bool = False
     whole: bool = False
+    nulls: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class _Table:
         for _, cells in self.head:
             if len(cells) >= self.columns.width:
                 yield from filter(is_filled, label_cells(cells, self.columns.labels, self.columns.rest))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the classes whose numbers the cells of labels hold; none where the file does not give them."""
+        header, labels = self.opened.header, self.columns.labels
+        return self.opened.names.get(header[labels[0]], ()) if header and len(labels) == 1 else ()
 
 
 @dataclass
@@ -161,10 +169,15 @@ def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened],
     for split, path in label_files(source):
         with readable(path, words):
             opened = open_table(path)
-            rows = rows or LabelRows(source, kind, classes=opened.classes)
+            rows = rows or LabelRows(source, kind)
             head = list(islice(opened.rows, LOOKED_AT))
             columns = find_columns(opened.header, head, path, source.reading, rows.listed, ragged=not opened.whole)
             tables.append(_Table(path, split, opened, columns, head))
+            names = tables[-1].names()
+            if names != tables[0].names():
+                raise DataError(f"{path} and {tables[0].path} list different classes. Use files of one data set.")
+            if names and len(tables) == 1:
+                rows = LabelRows(source, kind, classes=names)
             _refuse_other_columns(tables, rows)
     if rows is None:
         raise DataError(f"{source.root} has no table of labels. Name the file.")
@@ -307,7 +320,7 @@ class _Reader:
         width, rest, image_column, group = columns.width, columns.rest, columns.image, columns.group
         labels_of = self._labels_of(columns)
         self._splits = {}
-        null = table.opened.whole and len(columns.labels) == 1
+        null = table.opened.nulls and len(columns.labels) == 1
         file = str(path)
         for row, cells in chain(table.head, table.opened.rows):
             where = f"{file}, row {row}"
@@ -553,31 +566,55 @@ def _parquet(path: Path) -> Opened:
                 raise DataError(
                     f"{path} holds the images themselves in column {field.name}. Save them as files and give their paths."
                 )
-        return Opened(list(schema.names), _parquet_rows(file, path), _class_labels(schema))
+        names = class_names(schema)
+        return Opened(list(schema.names), _parquet_rows(file, path, names), names, nulls=True)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error)[:200]}). Write it again.") from None
 
 
-def _parquet_rows(file: pq.ParquetFile, path: Path) -> Iterator[Row]:
+def _parquet_rows(file: pq.ParquetFile, path: Path, names: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
     number = 0
     try:
         for batch in file.iter_batches():
             batch.validate(full=True)  # or texts that are no UTF-8 raise later
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            columns = (
+                _cells(column, names.get(name, ())) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            )
+            for row in zip(*columns, strict=True):
                 number += 1
                 yield number, row
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}, after row {number} cannot be read as Parquet ({str(error)[:200]}). Write it again.") from None
 
 
-def _class_labels(schema: pa.Schema) -> tuple[str, ...]:
-    try:
+def _cells(column: pa.Array, names: tuple[str, ...]) -> Sequence[Any]:
+    """Return the cells of a column, each number of a class as its name; one that is missing is blank unless it were a list.
+
+    The Hugging Face library writes -1 where the label of a test set is kept secret.
+    """
+    cells: list[Any] = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        return [None if cell == [-1] else cell for cell in cells] if names else cells
+    flags = all(map(flag_of, names))  # no, yes
+    named: dict[Any, Any] = {number: name if flags else [name] for number, name in enumerate(names)}
+    named |= {None: ""} | ({-1: None} if names else {})
+    return [named.get(cell, cell) for cell in cells] if names or column.null_count else cells
+
+
+def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the names of classes that the Hugging Face library put into the metadata, by the column of their numbers."""
+    with suppress(ValueError, KeyError, AttributeError, TypeError):
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        for name in LABEL_COLUMNS:
-            feature = features.get(name, {})
-            names = (feature.get("feature") or feature).get("names")
-            if names:
-                return tuple(map(str, names))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        pass
-    return ()
+        return {name: names for name, feature in features.items() if (names := _names_in(feature))}
+    return {}
+
+
+def _names_in(feature: Any) -> tuple[str, ...]:
+    """Return the names of the classes of a feature: of a class, a list of them, or the objects of an image."""
+    if isinstance(feature, list):
+        return _names_in(feature[0]) if feature else ()
+    if not isinstance(feature, dict):
+        return ()
+    if isinstance(feature.get("names"), list):
+        return tuple(map(str, feature["names"]))
+    return next((names for key in ("feature", *LIST_KEYS, *NAME_KEYS) if (names := _names_in(feature.get(key)))), ())

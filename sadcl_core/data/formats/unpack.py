@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sadcl_core.data.formats.labels import CLASS_LIST, class_lists
 from sadcl_core.data.formats.source import Source, describe_source, label_files
 from sadcl_core.data.image_files import check_decodable, identify, image_file
 from sadcl_core.data.images import EXTENSIONS, explained_image
@@ -89,10 +91,19 @@ def compose(
     return unpack(source, path.name, content.getvalue())
 
 
+def unpacked_source(source: Source, files: Mapping[str, Path]) -> Source:
+    """Return the source of unpacked images: files with their labels by split, and the list of classes that was beside them."""
+    folder = unpack_folder(source)
+    (folder / CLASS_LIST).unlink(missing_ok=True)
+    for path in class_lists(source):
+        shutil.copyfile(path, folder / CLASS_LIST)
+    return replace(source, root=folder, files=files, parts=(), guess=False)
+
+
 def as_unpacked(manifest: Manifest, kind: str, source: Source) -> Manifest:
     """Return a manifest of unpacked images as one of the label files that they were in."""
     files = [path for _, path in label_files(source)]
-    origin = describe_source(kind, [*files, *dict.fromkeys(path.parent for path in files)])
+    origin = describe_source(kind, [*files, *class_lists(source), *dict.fromkeys(path.parent for path in files)])
     note = f"the images were in {files[0].name}{' and other files' if len(files) > 1 else ''}; they are unpacked to {UNPACKED}/"
     manifest.description = replace(manifest.description, source=origin, notes=(note, *manifest.description.notes))
     return manifest
