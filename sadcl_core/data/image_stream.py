@@ -293,10 +293,9 @@ def _of_cell(cell: Any, where: str, above: str) -> NamedImage:
 
 
 def _read_shard(place: str) -> Iterator[NamedImage]:
-    from sadcl_core.data.formats.webdataset import read_samples
+    from sadcl_core.data.formats.webdataset import read_members
 
     with open_binary(place) as file:
-        for key, files in read_samples(file, place):
-            for extension, content in files.items():
-                if f".{extension}" in EXTENSIONS:  # seg.png is a mask
-                    yield NamedImage(f"{place}/{key}.{extension}", content)
+        for name, content in read_members(file, place):
+            if f".{name.rpartition('/')[2].partition('.')[2].lower()}" in EXTENSIONS:  # seg.png is a mask
+                yield NamedImage(f"{place}/{name}", content)

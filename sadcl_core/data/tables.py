@@ -75,6 +75,11 @@ def _encoding_of(start: bytes) -> str:
     return next((name for mark, name in MARKS.items() if start.startswith(mark)), ENCODING.get())
 
 
+def decoded(content: bytes) -> str:
+    """Return the text of a small file, by its byte order mark, or else in the encoding of `read_as`, or UTF-8."""
+    return content.decode(_encoding_of(content[:4]))
+
+
 @contextmanager
 def read_as(encoding: str, *, decimal: str = ".") -> Iterator[None]:
     """Read texts without a byte order mark in an encoding, UTF-8 when empty, and numbers with another decimal mark.

@@ -297,7 +297,7 @@ class LabelRows:
         if self.fixed or self.source.reading.label_column or len(self.index) < FEW:
             return False
         once = len(self.index) == self.rows.active.ends[-1]
-        return once and sum(name.count(" ") for name in self.index) >= 2 * len(self.index)
+        return once and 2 * sum(name.count(" ") for name in self.index) >= 3 * len(self.index)
 
     def _files(self, root: Path) -> tuple[FileReading, ...]:
         """Return how each label file was read."""

@@ -100,10 +100,10 @@ def unpacked_source(source: Source, files: Mapping[str, Path]) -> Source:
     return replace(source, root=folder, files=files, parts=(), guess=False)
 
 
-def as_unpacked(manifest: Manifest, kind: str, source: Source) -> Manifest:
+def as_unpacked(manifest: Manifest, kind: str, source: Source, notes: Sequence[str] = ()) -> Manifest:
     """Return a manifest of unpacked images as one of the label files that they were in."""
     files = [path for _, path in label_files(source)]
     origin = describe_source(kind, [*files, *class_lists(source), *dict.fromkeys(path.parent for path in files)])
     note = f"the images were in {files[0].name}{' and other files' if len(files) > 1 else ''}; they are unpacked to {UNPACKED}/"
-    manifest.description = replace(manifest.description, source=origin, notes=(note, *manifest.description.notes))
+    manifest.description = replace(manifest.description, source=origin, notes=(note, *notes, *manifest.description.notes))
     return manifest

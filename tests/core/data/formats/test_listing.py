@@ -147,7 +147,7 @@ def test_parts_of_one_split_that_is_called_train_are_all_there_is(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("more", "message"), [(600, "cannot be read as a tar file .unexpected end of data"), (100, "after 'c' is cut short")]
+    ("more", "message"), [(600, "cannot be read as a tar file .unexpected end of data"), (100, "after 'c.txt' is cut short")]
 )
 def test_a_damaged_shard_is_named(folder: Path, more: int, message: str) -> None:
     path = LISTINGS["webdataset"].write(folder) / "test-000000.tar"
