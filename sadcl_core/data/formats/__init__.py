@@ -7,9 +7,10 @@ A reader is a module with
     read(source) -> Manifest
 
 and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (a pattern of label files
-further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split)
-and OPTIONS (fields of `Reading` that are for some formats alone). Most formats come down to a list of images with names:
-`read` then is `listing.read_listing` with a function that parses a file. What `recognises` raises means that it does not.
+further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split),
+MOST (label files in a folder, where many are usual) and OPTIONS (fields of `Reading` that are for some formats alone). Most
+formats come down to a list of images with names: `read` then is `listing.read_listing` with a function that parses a file, or
+`annotation_files.read_annotations` with one that parses the file of an image. What `recognises` raises means that it does not.
 A new format is a new file here, a row in FORMATS and a test file.
 """
 
@@ -37,6 +38,8 @@ FORMATS: dict[str, str] = {  # in the order in which a folder is looked at
     "yaml": "sadcl_core.data.formats.yaml_lists",
     "labelstudio": "sadcl_core.data.formats.labelstudio",
     "labelimg": "sadcl_core.data.formats.labelimg",
+    "labelme": "sadcl_core.data.formats.labelme",
+    "supervisely": "sadcl_core.data.formats.supervisely",
     "yolo": "sadcl_core.data.formats.yolo",
     "jsonl": "sadcl_core.data.formats.jsonl",
     "csv": "sadcl_core.data.formats.table",

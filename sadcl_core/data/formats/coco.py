@@ -152,7 +152,7 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
     for annotation in coco.dataset.get("annotations", []):
         category, owner = annotation.get("category_id"), annotation.get("image_id")
         if category not in index or owner not in coco.imgs:
-            wrong = f"belongs to the unknown image {owner}" if category in index else f"has the unknown category {category}"
+            wrong = f"belongs to the unknown image {owner!r}" if category in index else f"has the unknown category {category!r}"
             raise DataError(f"{path}: annotation {annotation.get('id')} {wrong}. Mend the file.")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"

@@ -52,6 +52,7 @@ DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
 )
 NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
+SIDES = 4  # numbers of a box
 FEW = 4  # rows that may happen to be numbered
 SURE = frozenset(("1", "0"))
 SINGLE: tuple[Role, ...] = ("image", "split", "unknown", "value")  # roles that one column has
@@ -136,6 +137,11 @@ class _Columns:
         texts = [cell_text(cell_at(row, k)) for _, row in self.head]
         first = int(texts[0]) if texts[0].isdecimal() and len(texts) > FEW else -1
         return first in (0, 1) and all(text == str(first + number) for number, text in enumerate(texts))
+
+    def is_numbers(self, k: int) -> bool:
+        """Return True if every cell of a column that is filled in is a number, and some are neither 0 nor 1 nor blank."""
+        texts = [text for _, row in self.head if (text := cell_text(cell_at(row, k)))]
+        return all(number_of(text) is not None for text in texts) and not (texts and self.profile(k).is_flags)
 
     def give(self, k: int, role: Role, reason: str) -> None:
         """Give a column its role."""
@@ -537,11 +543,13 @@ class _Headerless(_Columns):
         for k in range(width):
             if k not in self.reasons and self.numbers_rows(k):
                 self.give(k, "metadata", "it counts the rows")
+        same = all(len(row) == len(first) for _, row in self.head)
+        if same:
+            self._sides(width)
         others = sorted({*range(len(first))} - self.reasons.keys())
         if self.of("metadata") and not others:
             raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
         last, header = max(self.reasons), [""] * len(first)
-        same = all(len(row) == len(first) for _, row in self.head)
         blank = [k for k in others if set(self.profile(k).flags) == {BLANK} and self.profile(k).other is None]
         if same and len(others) > 1 and all(self.profile(k).is_flags or k in blank for k in others):
             if len(self.listed) != len(others):
@@ -556,6 +564,14 @@ class _Headerless(_Columns):
         for k in labels or others:
             self.give(k, "labels", "no other column is left")
         return self.result(header, (), last + 1, None if labels else last + 1)
+
+    def _sides(self, width: int) -> None:
+        """Choose the columns of numbers, as those of a box, where there is one column beside them, of its class."""
+        others = [k for k in range(width) if k not in self.reasons]
+        numbers = [k for k in others if self.is_numbers(k)]
+        if len(numbers) >= SIDES and len(others) - len(numbers) == 1:
+            for k in numbers:
+                self.give(k, "metadata", "numbers, as those of a box beside its class")
 
 
 def label_cells(cells: Sequence[Any], labels: Sequence[int], rest: int | None) -> list[Any]:

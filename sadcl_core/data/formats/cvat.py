@@ -25,6 +25,8 @@ from sadcl_core.data.formats.source import split_name
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".xml",)
+PARTS = True
+DEEPER = "*/annotations.xml"  # of the jobs of a task
 HEAD = 4096  # bytes in which the file begins
 AUTOMATIC = "auto"  # source of what a program drew
 
@@ -37,21 +39,24 @@ def recognises(path: Path) -> bool:
 
 def _listing(path: Path) -> Listing:
     classes: list[str] = []
+    attributes: dict[str, None] = {}
     entries: list[Entry | None] = []
     try:
         for _, element in iterparse(path, forbid_dtd=True):
             if element.tag == "track":
                 raise DataError(f"{path} is CVAT's export of a video. Export the task as CVAT for images.")
-            if element.tag == "label" and (name := element.findtext("name")):
+            if element.tag == "label" and (name := element.findtext("name")) and element.find("parent") is None:  # of a skeleton
                 classes.append(name.strip())
             if element.tag == "image":
+                attributes |= dict.fromkeys(str(one.get("name")) for one in element.iterfind("*/attribute"))
                 entries.append(_entry(element, classes))
                 element.clear()
     except DefusedXmlException:
         raise DataError(f"{path} declares XML entities or a document type, which CVAT never does. Export it again.") from None
     except ParseError as error:
         raise DataError(f"{path} cannot be read as XML ({error}). Export it again.") from None
-    return Listing([*dict.fromkeys(classes)], entries)
+    notes = [f"attributes that were not read: {', '.join(attributes)[:200]}"] if attributes else []
+    return Listing([*dict.fromkeys(classes)], entries, notes)
 
 
 def _entry(image: Element, classes: list[str]) -> Entry | None:

@@ -18,6 +18,7 @@ from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.tables import mentions, read_json
 
 SUFFIXES = (".json",)
+PARTS = True
 
 
 def recognises(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from sadcl_core.data.formats.beside import kind_beside
 from sadcl_core.data.formats.labels import CLASS_LIST
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
 from sadcl_core.data.formats.walk import images_under
-from sadcl_core.data.tables import read_json, read_lines, readable
+from sadcl_core.data.tables import mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
@@ -31,6 +30,28 @@ LINES = (".jsonl", ".ndjson")
 TABLES = (*LINES, ".json", ".csv", ".tsv", ".parquet")
 LOOKED_AT = 1000  # files in the folders below one without labels
 SHOWN = 3  # of these that are named
+LFS = b"version https://git-lfs"
+# kinds of files that are not read, by suffix and by the words in them
+BY_SUFFIX = {
+    (".xlsx", ".xls", ".ods"): "is a spreadsheet. Save it as CSV",
+    (".zip", ".7z", ".rar", ".zst"): "is an archive. Unpack it, and name the folder",
+    (".arrow",): "is a data set as the Hugging Face library saves it to disk. Write it as Parquet: Dataset.to_parquet",
+    (
+        ".tfrecord",
+        ".tfrecords",
+        ".tfrec",
+    ): "is TensorFlow's, which is not read. Write the images as files, or as WebDataset shards",
+    (".h5", ".hdf5", ".mdb", ".pkl", ".pickle", ".npz", ".rec", ".beton"): (
+        "holds arrays or objects of a program, which are not read. Write the images as files, and their labels as a table"
+    ),
+}
+BY_WORDS = {
+    ("images", "annotations", "caption"): "holds captions and no categories. Give COCO's instances JSON",
+    ("data_row", "projects"): "is Labelbox's export, which is not read. Export it as COCO, or write a table",
+    ("item", "slots", "annotations"): "is V7 Darwin's JSON, which is not read. Export it as COCO",
+    ("shapes", "imagePath"): "is the annotation of one image. Name the folder of all",
+    ("tags", "objects", "size"): "is the annotation of one image. Name the folder of all",
+}
 HEAD = 20  # lines of a file in an unknown format that are looked at
 # what readers raise on files that are in another format, or damaged
 UNREADABLE = (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError, pa.ArrowException)
@@ -113,7 +134,7 @@ def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]
     matched: set[Path] = set()
     for name, module in readers.items():
         if module.SUFFIXES:
-            most = sys.maxsize if getattr(module, "PARTS", False) else MANY
+            most = getattr(module, "MOST", MANY)
             deeper = sorted(folder.glob(module.DEEPER)) if hasattr(module, "DEEPER") else []
             candidates = (path for path in (*_candidates(folder, module.SUFFIXES, most=most), *deeper) if path not in matched)
             files = [path for path in candidates if _accepts(module, path)]
@@ -200,6 +221,28 @@ def _explain(path: Path) -> None:
                 json.loads(line)
 
 
+def _refuse_known(path: Path) -> None:
+    """Raise a DataError if a file, or one in a folder, is of a kind that is known and not read."""
+    files = [path] if path.is_file() else [*islice(path.glob("*"), LOOKED_AT), *islice(path.glob("*/*"), LOOKED_AT)]
+    for file in sorted(file for file in files if file.is_file()):
+        what = next((what for suffixes, what in BY_SUFFIX.items() if file.suffix.lower() in suffixes), "")
+        if not what and file.suffix.lower() in (".json", ".ndjson", ".xml"):
+            what = next((what for words, what in BY_WORDS.items() if mentions(file, *words)), "")
+            is_xml = file == path and file.suffix.lower() == ".xml" and b"<annotation>" in file.read_bytes()[: 1 << 10]
+            what = "is the annotation of one image. Name the folder of all" if is_xml else what
+        with file.open("rb") as content:
+            what = "is a pointer of Git LFS. Fetch the file itself: git lfs pull" if content.read(len(LFS)) == LFS else what
+        if what:
+            raise DataError(f"{file} {what}.")
+
+
+def _folders_of_images(path: Path) -> set[Path]:
+    """Return the folders of the first images below a folder, without the folder itself."""
+    if not path.is_dir():
+        return set()
+    return {folder for image in islice(images_under(path), LOOKED_AT) if (folder := (path / image).parent) != path}
+
+
 def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
     """Return the expected format if its reader can say what is wrong with the labels."""
     suffixes = readers[expected].SUFFIXES if expected else ()
@@ -208,8 +251,8 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     if expected and not suffixes and path.is_dir():
         return LabelFiles(expected)
     _explain(path)
-    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
-        raise DataError(f"{path} is a spreadsheet. Save it as CSV.")
+    if path.is_file():
+        _refuse_known(path)
     if next(path.glob("*/*_labels_metadata.json"), None) is not None:
         raise DataError(
             f"{path} is BigEarthNet in its first version, with a JSON file per patch. Give the table of the second beside the "
@@ -229,6 +272,13 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     deeper = [str(file) for file in islice((file for file in tables if any(_accepts(m, file) for m in modules)), SHOWN)]
     if deeper:
         raise DataError(f"{path} has no labels in a known format at its top. Name those below it: {', '.join(deeper)}.")
+    _refuse_known(path)
+    below = sorted({path.name for path in _folders_of_images(path)})
+    if len(below) > 1 and not expected and not any(split_name(name) in SPLIT_NAMES.values() for name in below):
+        raise DataError(
+            f"{path} holds images in {', '.join(f'{name}/' for name in below[:SHOWN])}, and no labels in a known format. Write a "
+            "table with a row per image: image,labels. A folder per class would give every image one label alone."
+        )
     what = f"is not in the format {expected}" if expected else "holds no labels in a known format"
     if path.is_dir() and not expected and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a known format"

@@ -5,13 +5,14 @@
                                   "ground_truth": {"_cls": "Classifications", "classifications": [{"label": "cat"}]}}]}
     data/a.jpg
 
-An image whose label is null was not annotated and is left out. A field whose labels all carry a
-confidence is a model's, and read only where it is named.
+An image whose label is null was not annotated and is left out. A field whose labels all carry a confidence is a model's, and read
+only where it is named. Beside `positive_labels`, as Open Images has them, `negative_labels` are absent and all others unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from sadcl_core.data.formats.listing import Entry, Listing, choose, read_listing
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, Source, split_name
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import mentions, read_json
+from sadcl_core.errors import DataError
 
 SUFFIXES = (".json",)
 OPTIONS = ("label_column",)
 FIELDS = ("ground_truth", "labels", "label")  # of a sample that hold its labels, not those that a model predicted
 LISTS = ("classifications", "detections", "polylines")
+POSITIVE, NEGATIVE = "positive_labels", "negative_labels"
+OF_A_SAMPLE = ("tags",)  # read only where they are named
 
 
 def recognises(path: Path) -> bool:
@@ -50,23 +54,42 @@ def _listing(path: Path, chosen: str) -> Listing:
 
 
 def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
-    tables = [(name, value) for sample in samples for name, value in sample.items() if isinstance(value, dict)]
-    of_people = {name for name, value in tables if _holds_labels(value) and not _is_predicted(value)} | {chosen}
-    fields = [name for name, value in tables if name in of_people and _holds_labels(value)]
+    labels = [(name, value) for sample in samples for name, value in sample.items() if _holds_labels(value)]
+    of_people = {name for name, value in labels if name not in OF_A_SAMPLE and not _is_predicted(value)} | {chosen}
+    fields = [name for name in dict.fromkeys(name for name, _ in labels) if name in of_people]
+    if POSITIVE in fields and chosen in ("", POSITIVE):
+        fields = [name for name in fields if name != NEGATIVE]
+    if not fields and any(sample.get("tags") for sample in samples):
+        raise DataError(f"{path} has no field with labels, only tags of samples. Say --label-column tags if they are the labels.")
     field = choose(fields, chosen, FIELDS, path, "field")
-    others = sorted(set(fields) - {field})
-    notes = [f"labels from {field}", *([f"other fields that were not read: {', '.join(others)[:200]}"] if others else [])]
-    return Listing((), (_entry(sample["filepath"], sample.get(field), (), _split(sample)) for sample in samples), notes)
+    negative = NEGATIVE if field == POSITIVE and any(name == NEGATIVE for name, _ in labels) else ""
+    others = sorted({name for name, _ in labels} - {field, negative, *OF_A_SAMPLE})
+    notes = [f"labels from {field}{f', and {negative} are absent' if negative else ''}"]
+    notes += [f"other fields that were not read: {', '.join(others)[:200]}"] if others else []
+    return Listing((), (_of_sample(sample, field, negative) for sample in samples), notes)
 
 
-def _holds_labels(value: dict[str, Any]) -> bool:
-    return "label" in value or any(isinstance(value.get(name), list) for name in LISTS)
+def _of_sample(sample: dict[str, Any], field: str, negative: str) -> Entry | None:
+    entry = _entry(sample["filepath"], sample.get(field), (), _split(sample) if field not in OF_A_SAMPLE else UNASSIGNED)
+    if entry is None or not negative:
+        return entry
+    return replace(entry, absent=[_name(value, ()) for value in _values(sample.get(negative) or [])])
 
 
-def _is_predicted(value: dict[str, Any]) -> bool:
-    """Return True for labels that each carry a confidence: a model says how sure it is, a person does not."""
-    inner = next((value[name] for name in LISTS if isinstance(value.get(name), list)), [value])
-    return bool(inner) and all(isinstance(one, dict) and isinstance(one.get("confidence"), int | float) for one in inner)
+def _holds_labels(value: Any) -> bool:
+    """Return True for a label, a list of labels, or a list of texts."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(inner, str) for inner in value)
+    return isinstance(value, dict) and ("label" in value or any(isinstance(value.get(name), list) for name in LISTS))
+
+
+def _is_predicted(value: Any) -> bool:
+    """Return True for labels that each carry a confidence: a model says how sure it is, a person does not, or is sure."""
+    inner = (
+        value if isinstance(value, list) else next((value[name] for name in LISTS if isinstance(value.get(name), list)), [value])
+    )
+    sure = [one.get("confidence") if isinstance(one, dict) else None for one in inner]
+    return any(one not in (0, 1) for one in sure) and all(isinstance(one, int | float) for one in sure)
 
 
 def _split(sample: dict[str, Any]) -> str:

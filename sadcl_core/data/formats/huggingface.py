@@ -8,6 +8,7 @@ classes are in the metadata of the schema. The images are unpacked beside the ma
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from sadcl_core.runtime.files import plain_path
 
 SUFFIXES = (".parquet",)
 PARTS = True
+MOST = sys.maxsize
 DEEPER = "default/*/*.parquet"  # as the hub converts every data set
 OPTIONS = table.OPTIONS
 BATCH = 256  # rows whose images are in memory

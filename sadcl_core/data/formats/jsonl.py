@@ -3,6 +3,7 @@
     {"image": "photos/a.jpg", "labels": ["cat", "dog"], "split": "train", "unknown": ["car"]}
     {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
     {"imageGcsUri": "gs://bucket/photos/a.jpg", "classificationAnnotations": [{"displayName": "cat"}]}  (Vertex)
+    {"image": "photos/a.jpg", "annotations": [{"label": "cat", "coordinates": {...}}]}                (Create ML)
 
 Labels may also be one text (several, with --delimiter), an object of class and 1, 0 or null (unknown), a vector of 0 and 1, or a
 key of 1 and 0 per class. Also the `metadata.jsonl` of a Hugging Face imagefolder. Paths of Azure and Vertex are looked for under
@@ -30,7 +31,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket or datastore
 IMAGE_KEYS = (*ELSEWHERE, *tables.IMAGE_COLUMNS)
 VERTEX = {"classificationAnnotations": "labels", "classificationAnnotation": "labels"}
-LABEL_KEYS = (*tables.LABEL_COLUMNS, *VERTEX)
+LABEL_KEYS = (*tables.LABEL_COLUMNS, *VERTEX, "annotations", "boundingBoxAnnotations")
 MAX_SPACE = 100  # characters that may stand before a list
 VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 

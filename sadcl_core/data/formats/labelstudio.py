@@ -6,7 +6,8 @@
     annotation_id,annotator,choice,image
     1,1,"{""choices"": [""cat"", ""dog""]}",/data/upload/1/0a1b2c3d-a.jpg
 
-In the minimal form and in CSV the key of the labels is the name of their tag, and each annotator has a row. A label on which
+In the minimal form and in CSV the key of the labels is the name of their tag, and each annotator has a row. Where several tags
+hold labels, --label-column says which; of a taxonomy every step is a label, as Animal and Animal/Cat. A label on which
 annotators disagree is unknown; a task without annotation is left out. Images are looked for by the last parts of their address.
 """
 
@@ -29,13 +30,14 @@ from sadcl_core.data.tables import detect_encoding, looks_like_image, mentions, 
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
-SUFFIXES = (".json", ".csv")
+SUFFIXES = (".json", ".csv", ".tsv")
 OPTIONS = ("label_column",)
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-ABOUT = ("created_at", "updated_at", "annotator", "image", "img")  # of a task, not labels
+ABOUT = ("id", "inner_id", "annotation_id", "created_at", "updated_at", "lead_time", "annotator", "image", "img")  # of a task
 MINIMAL = ("choice", "choices", "label", "labels")
+CHOICES = ("choice", "choices", "taxonomy")  # types of results that are about the whole image
 RESULTS = (  # keys of the values of results
-    *("choice", "choices", "taxonomy"),
+    *CHOICES,
     *("rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels"),
 )
 OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal form has
@@ -43,9 +45,9 @@ OF_A_ROW = ("annotation_id", "annotator")  # keys that every row of the minimal 
 
 def recognises(path: Path) -> bool:
     """Return True if a file is a list of tasks."""
-    if path.suffix.lower() == ".csv":
-        header = next((line for _, line in read_lines(path)), "").strip().split(",")
-        return set(OF_A_ROW) <= {name.strip('" ') for name in header}
+    if path.suffix.lower() != ".json":
+        header, between = _header(path)
+        return set(OF_A_ROW) <= {name.strip('" ') for name in header.split(between)}
     with path.open(encoding=detect_encoding(path)) as file:
         if not file.read(1 << 10).lstrip().startswith("["):
             return False
@@ -62,7 +64,7 @@ def read(source: Source) -> Manifest:
     rows = LabelRows(source, "labelstudio")
     for split, path in source.files.items():
         with readable(path, "a Label Studio export"):
-            tasks = [*_tasks_of_rows(path)] if path.suffix.lower() == ".csv" else read_json(path)
+            tasks = read_json(path) if path.suffix.lower() == ".json" else [*_tasks_of_rows(path)]
             if not isinstance(tasks, list):
                 raise DataError(f"{path} is not a list of tasks. Export as JSON or JSON-MIN.")
             wrong = next((number for number, task in enumerate(tasks, start=1) if not isinstance(task, dict)), None)
@@ -75,9 +77,15 @@ def read(source: Source) -> Manifest:
     return rows.manifest()
 
 
+def _header(path: Path) -> tuple[str, str]:
+    """Return the first line of a table, and what stands between its cells."""
+    header = next((line for _, line in read_lines(path)), "").strip()
+    return header, max(",;\t", key=header.count)
+
+
 def _tasks_of_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a CSV as tasks of the minimal form: a cell is a text, or an object or list as JSON."""
-    for row in csv.DictReader(line for _, line in read_lines(path)):
+    for row in csv.DictReader((line for _, line in read_lines(path)), delimiter=_header(path)[1]):
         task: dict[str, Any] = {name: text for name, text in row.items() if name and text}
         for name, text in task.items():
             with suppress(ValueError, RecursionError):
@@ -87,10 +95,9 @@ def _tasks_of_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: Path) -> int:
     """Add the tasks that are annotated; returns how many are not."""
-    column = rows.source.reading.label_column
-    keys, empty = [column] if column else _minimal_keys(tasks), 0
-    if column and not any(column in task for task in tasks):
-        raise DataError(f"{path} has no column {column!r} with labels. Check --label-column.")
+    keys, empty = _keys(tasks, rows.source.reading.label_column, path), 0
+    if len(keys) > 1:
+        rows.note(f"{path.name}: labels of the tags {', '.join(keys)[:200]}; --label-column takes those of one")
     texts = _other_texts(tasks, keys)
     if texts:
         rows.note(f"{path.name}: texts that were not taken for labels: {', '.join(texts)[:200]}; export as JSON to have them")
@@ -119,10 +126,33 @@ def _add(image: str, opinions: list[set[str]], number: int, split: str, rows: La
     rows.add(place, sorted(active), row=number, split=split, unknown=sorted(unknown), where=f"{rows.file}, task {number}")
 
 
-def _minimal_keys(tasks: list[dict[str, Any]]) -> list[str]:
-    """Keys of a minimal export that hold labels: those that do in one task or another, or are called as they usually are."""
-    keys = {key: None for task in tasks if "data" not in task for key, value in task.items() if _is_result(value)}
-    return list(keys) or list(MINIMAL)
+def _keys(tasks: list[dict[str, Any]], chosen: str, path: Path) -> list[str]:
+    """Return the tags whose labels are read: the one a person chose, else that of choices, and those of boxes and other shapes.
+
+    Raises:
+        DataError: there are several, or the chosen one is not there.
+    """
+    about_image: dict[str, bool] = {}
+    for task in tasks:
+        for key, value in task.items() if "data" not in task else ():
+            if _is_result(value):
+                shapes = isinstance(value, list) and any(isinstance(inner, dict) for inner in value)
+                about_image[key] = about_image.get(key, False) or not shapes
+        for result in (result for annotation in _annotations(task) for result in annotation.get("result", [])):
+            if _labels(result.get("value", {}).get(result.get("type"), [])):
+                about_image.setdefault(str(result.get("from_name", "")), result["type"] in CHOICES)
+    if chosen:
+        if chosen not in about_image and not any(chosen in task for task in tasks if "data" not in task):
+            raise DataError(f"{path} has no column {chosen!r} with labels. Check --label-column.")
+        return [chosen]
+    if not about_image:  # of a minimal export in which no task has two labels
+        usual = [key for key in MINIMAL if any(key in task for task in tasks)]
+        about_image = dict.fromkeys(usual or _other_texts(tasks, []), True)
+    of_image = [key for key, about in about_image.items() if about]
+    if len(of_image) > 1:
+        shown = ", ".join(of_image)[:200]
+        raise DataError(f"{path}: the tags {shown} may each hold the labels. Say which: --label-column NAME.")
+    return list(about_image)
 
 
 def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:
@@ -136,36 +166,50 @@ def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:
 
 
 def _is_result(value: Any) -> bool:
-    """Return True if a value is what several choices, or boxes, look like."""
+    """Return True if a value is what several choices, a taxonomy or boxes look like."""
     if isinstance(value, dict):
         return isinstance(value.get("choices"), list)
-    return isinstance(value, list) and any(isinstance(inner, dict) and _labels(inner) for inner in value)
+    return isinstance(value, list) and any(isinstance(inner, dict | list) and bool(_labels(inner)) for inner in value)
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the annotations of a task of the full export that were not skipped."""
+    annotations = (task.get("annotations") or task.get("completions") or []) if "data" in task else []
+    return [annotation for annotation in annotations if not annotation.get("was_cancelled")]
 
 
 def _opinions(task: dict[str, Any], keys: list[str]) -> list[set[str]]:
     """The labels that each annotator gave; `keys` hold them in a minimal export."""
     if "data" not in task:
         given = [_labels(task[key]) for key in keys if key in task]
-        return [set().union(*given)] if given else []
-    annotations = task.get("annotations") or task.get("completions") or []
+        return [set().union(*given)] if given or task.get("annotation_id") else []
     return [
         {
             label
             for result in annotation.get("result", [])  # its value holds the labels under the name of its type
+            if str(result.get("from_name", "")) in keys
             for label in _labels(result.get("value", {}).get(result.get("type"), []))
         }
-        for annotation in annotations
-        if not annotation.get("was_cancelled")
+        for annotation in _annotations(task)
     ]
 
 
 def _labels(value: Any) -> set[str]:
-    """One label, a list of them, or an object or list of objects that holds some."""
+    """One label, a list of them, an object or list of objects that holds some, or the paths of a taxonomy."""
     if isinstance(value, str):
         return {value}
     if isinstance(value, dict):
         return {label for inner in value.values() if isinstance(inner, list) for label in _labels(inner)}
-    return {label for inner in value for label in _labels(inner)} if isinstance(value, list) else set()
+    if not isinstance(value, list):
+        return set()
+    steps = [path[: k + 1] for path in value if isinstance(path, list) for k in range(len(path)) if all(map(_is_text, path))]
+    return {label for inner in value if not isinstance(inner, list) for label in _labels(inner)} | {
+        "/".join(path) for path in steps
+    }
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _image(task: dict[str, Any], where: str) -> str:

@@ -26,6 +26,7 @@ class Entry:
         unknown: names or indices.
         split: empty where it is that of the file, or none.
         boxes: label, and left, top, width and height in pixels; None where the format has no boxes.
+        absent: names or indices, where what is neither active nor absent is unknown; None where all others are absent.
     """
 
     image: Any
@@ -33,6 +34,7 @@ class Entry:
     unknown: Sequence[Any] = ()
     split: str = UNASSIGNED
     boxes: Sequence[tuple[Any, Sequence[float]]] | None = None
+    absent: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,14 @@ def _add(entries: Iterable[Entry | None], split: str, rows: LabelRows) -> int:
         if entry.boxes is not None:
             boxes = tuple(make_box(rows.label(name, where), map(float, sides), where) for name, sides in entry.boxes)
         rows.add(
-            entry.image, entry.active, row=number, split=entry.split or split, unknown=entry.unknown, boxes=boxes, where=where
+            entry.image,
+            entry.active,
+            row=number,
+            split=entry.split or split,
+            unknown=entry.unknown,
+            boxes=boxes,
+            absent=entry.absent,
+            where=where,
         )
     return without
 

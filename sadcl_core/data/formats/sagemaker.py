@@ -11,15 +11,23 @@ their address.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.tables import json_line, read_lines
+from sadcl_core.errors import DataError
 
 SUFFIXES = (".manifest", ".jsonl", ".json")
+PARTS = True
+DEEPER = "**/output/output.manifest"  # as it lies in a bucket
+OTHERS = (
+    "semantic-segmentation",
+    "label-verification",
+    "adjustment",
+    "worker-selection",
+)  # types of jobs without labels of images
 IMAGE = "source-ref"
 ABOUT = "-metadata"
 
@@ -31,15 +39,20 @@ def recognises(path: Path) -> bool:
 
 
 def _listing(path: Path) -> Listing:
-    def entries() -> Iterator[Entry | None]:
-        for number, line in read_lines(path):
-            if line.strip():
-                row = json_line(line, path, number)
-                jobs = [name for name in row if f"{name}{ABOUT}" in row]
-                labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
-                yield Entry(row[IMAGE], labels) if jobs else None  # None: no job has labelled it
-
-    return Listing((), entries())
+    entries: list[Entry | None] = []
+    others: dict[str, str] = {}  # jobs that are not read, and their types
+    for number, line in read_lines(path):
+        if line.strip():
+            row = json_line(line, path, number)
+            types = {name: str(row[f"{name}{ABOUT}"].get("type", "")) for name in row if f"{name}{ABOUT}" in row}
+            others |= {name: kind for name, kind in types.items() if kind.endswith(OTHERS)}
+            jobs = [name for name in types if name not in others]
+            labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
+            entries.append(Entry(row[IMAGE], labels) if jobs else None)  # None: no job has labelled it
+    shown = ", ".join(f"{name} ({kind.rpartition('/')[2]})" for name, kind in others.items())[:200]
+    if shown and not any(entries):
+        raise DataError(f"{path} has no labels of images or boxes, only {shown}. Give the manifest of a labelling job.")
+    return Listing((), entries, [f"jobs that were not read: {shown}"] if shown else [])
 
 
 def _labels(job: str, value: Any, about: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ SPLIT_NAMES = {
 }
 NUMBERED_SPLITS = {"0": "train", "1": "val", "2": "test"}  # as CelebA numbers them
 UNASSIGNED = ""  # the split of an image that belongs to none yet
+NO_SPLIT = ("unassigned", "default")  # how Google and CVAT write that
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def label_files(source: Source) -> Sequence[tuple[str, Path]]:
 def split_name(text: str) -> str:
     """Return the split that a column's value, or the name of a file or folder, stands for.
 
-    `valid` is val and `Training` train; another word stays as it is; a blank is no split yet.
+    `valid` is val and `Training` train; another word stays as it is; a blank, `UNASSIGNED` and `default` are no split yet.
     """
     word = text.strip()
-    return SPLIT_NAMES.get(word.lower(), word)
+    return UNASSIGNED if word.lower() in NO_SPLIT else SPLIT_NAMES.get(word.lower(), word)
 
 
 def split_of_file(path: Path, above: Path | None = None) -> str:

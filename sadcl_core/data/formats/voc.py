@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from sadcl_core.data.formats.labels import LabelRows, make_box
-from sadcl_core.data.formats.source import UNASSIGNED, Difficult, Source
+from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, Difficult, Source
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
@@ -38,9 +38,10 @@ NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 
 
 def recognises(folder: Path) -> bool:
-    """Return True if a folder, or the devkit in it, has annotations as XML files."""
+    """Return True if a folder, or the devkit in it, has annotations as XML files, and VOC's folders beside them."""
     devkit = _find_devkit(folder, "")
-    return devkit is not None and any((devkit / "Annotations").glob("*.xml"))
+    beside = devkit is not None and any((devkit / name).is_dir() for name in ("JPEGImages", "ImageSets"))
+    return beside and any((devkit / "Annotations").glob("*.xml"))
 
 
 def read(source: Source) -> Manifest:
@@ -61,7 +62,7 @@ def read(source: Source) -> Manifest:
     for split, path in listed.items():
         rows.start(path, paths="exact")
         for number, name in _names(path):
-            active, unknown, boxes = read_objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
+            _, active, unknown, boxes = read_objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
             image = f"{prefix}/{name}{image_suffix(devkit, name)}"
             rows.add(image, active, row=number, split=split, unknown=unknown, boxes=tuple(boxes))
     superclasses = tuple(CLASSES.values()) if rows.listed == tuple(CLASSES) else ()
@@ -93,9 +94,11 @@ def _devkit(folder: Path, year: str) -> Path:
 def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
     """The image sets by split, and a note; none when there are none."""
     sets = devkit / "ImageSets" / "Main"
-    lists = {name: path for name in ("trainval", "train", "val", "test") if (path := sets / f"{name}.txt").is_file()}
+    there = {path.stem.lower(): path for path in sorted(sets.glob("*.txt"))}
+    named = {"trainval" if word == "trainval" else SPLIT_NAMES[word]: path for word, path in there.items() if word in SPLIT_NAMES}
+    lists = {name: named[name] for name in ("trainval", "train", "val", "test") if name in named}
     if not lists:
-        if sets.is_dir() and any(sets.iterdir()):
+        if there and "default" not in there:  # as CVAT calls the list of all
             raise DataError(f"{sets}/train.txt is missing. Unpack the whole of {devkit.name}.")
         return {}, ""
     if "test" in lists and not _is_annotated(devkit, lists["test"]):
@@ -146,8 +149,8 @@ def _is_official(devkit: Path) -> bool:
     return devkit.name.lower() in NAMES and any(sets.glob("aeroplane_*.txt"))
 
 
-def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[list[str], list[str], list[Box]]:
-    """Return the classes of the objects of an XML file, those that are unknown because they are difficult, and the boxes.
+def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[str, list[str], list[str], list[Box]]:
+    """Return the image that an XML file names, the classes of its objects, those that are unknown because difficult, and boxes.
 
     Raises:
         DataError: the file is missing or damaged, or an object has an unknown class.
@@ -156,7 +159,8 @@ def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[lis
     unknown: list[str] = []
     boxes: list[Box] = []
     try:
-        for item in fromstring(path.read_bytes(), forbid_dtd=True).iter("object"):
+        document = fromstring(path.read_bytes(), forbid_dtd=True)
+        for item in document.iter("object"):
             name = (item.findtext("name") or "").strip()
             number = rows.label(name, str(path))
             if (item.findtext("difficult") or "0").strip() == "1" and difficult != "positive":
@@ -164,6 +168,8 @@ def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[lis
                     unknown.append(name)
                 continue
             active.append(name)
+            if item.find("bndbox") is None:  # a polygon, or a label of the image
+                continue
             x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
             sides = x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1  # pixels are counted from 1, both corners included
             boxes.append(make_box(number, sides, str(path)))
@@ -173,4 +179,4 @@ def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[lis
         raise DataError(f"{path} declares XML entities or a document type, which VOC files never do. Fetch it again.") from None
     except (OSError, ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as a VOC annotation ({error}). Fetch it again.") from None
-    return active, unknown, boxes
+    return (document.findtext("filename") or "").strip(), active, unknown, boxes

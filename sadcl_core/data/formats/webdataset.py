@@ -17,9 +17,10 @@ import io
 import json
 import lzma
 import os
+import sys
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -38,9 +39,17 @@ from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import plain_path
 from sadcl_core.runtime.words import counted
 
-COMPRESSED = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open}
+COMPRESSED: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".tgz": gzip.open,
+    ".bz2": bz2.open,
+    ".tbz2": bz2.open,
+    ".xz": lzma.open,
+    ".txz": lzma.open,
+}
 SUFFIXES = (".tar", *COMPRESSED)
 PARTS = True
+MOST = sys.maxsize
 OPTIONS = jsonl.OPTIONS
 END = 512  # bytes of zeros that a complete file ends with
 PADDING = 2**20  # bytes after them, at most, of a compressed one

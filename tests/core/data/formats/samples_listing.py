@@ -175,6 +175,46 @@ def write_sagemaker(folder: Path) -> Path:
     return put_lines(folder / "output.manifest", [*rows, {"source-ref": "s3://bucket/mine/e.jpg"}])
 
 
+def xml(name: str, labels: Iterable[str]) -> str:
+    objects = "".join(f"<object><name>{label}</name><polygon><x1>1</x1><y1>2</y1></polygon></object>" for label in labels)
+    return f'<annotation verified="yes"><filename>{name}.jpg</filename>{objects}</annotation>'
+
+
+def write_xml(folder: Path) -> Path:
+    """Images and annotations in two folders, with masks of the same name in a third."""
+    draw_photos(folder / "images")
+    draw_photos(folder / "annotations" / "trimaps", ".png")
+    for name, labels in LABELS.items():
+        put(folder / "annotations" / "xmls" / f"{name}.xml", xml(name, labels))
+    return folder
+
+
+def write_labelme(folder: Path) -> Path:
+    draw_photos(folder)
+    for name, labels in LABELS.items():
+        flags, shapes = {"cat": "cat" in labels}, [{"label": label, "points": [[1, 2]]} for label in labels if label != "cat"]
+        put(folder / f"{name}.json", {"version": "5.2.1", "flags": flags, "shapes": shapes, "imagePath": f"..\\x\\{name}.jpg"})
+    return folder
+
+
+def write_supervisely(folder: Path) -> Path:
+    for split, names in {"train": "ab", "test": "cd"}.items():
+        for name in names:
+            draw(folder / split / "img" / f"{name}.jpg")
+            tags = [{"name": label, "value": None} for label in LABELS[name] if label == "cat"]
+            objects = [{"classTitle": label, "tags": []} for label in LABELS[name] if label != "cat"]
+            document = {"description": "", "tags": tags, "size": {"height": SIZE, "width": SIZE}, "objects": objects}
+            put(folder / split / "ann" / f"{name}.jpg.json", document)
+    put(folder / "meta.json", {"classes": [{"title": "dog"}], "tags": [{"name": "cat", "value_type": "none"}]})
+    return folder
+
+
+def write_createml(folder: Path) -> Path:
+    draw_photos(folder)
+    images = [{"image": f"{name}.jpg", "annotations": [{"label": x, "coordinates": {}} for x in LABELS[name]]} for name in LABELS]
+    return put(folder / "_annotations.createml.json", images)
+
+
 # ---- images inside the label files
 
 
@@ -376,6 +416,15 @@ LISTINGS: dict[str, Sample] = {
     "cvat": Sample(write_cvat, "annotations.xml", "cvat", expected("images/")),
     "via": Sample(write_via, "via_project.json", "via", expected()),
     "via-csv": Sample(write_via_csv, "via_project_csv.csv", "via", expected()),
+    "xml": Sample(write_xml, "annotations/xmls/a.xml", "labelimg", expected("images/")),
+    "labelme": Sample(write_labelme, "a.json", "labelme", expected()),
+    "supervisely": Sample(
+        write_supervisely,
+        "train/ann/a.jpg.json",
+        "supervisely",
+        sorted((f"{split}/img/{name}.jpg", split, LABELS[name], []) for name, split in PARTS.items()),
+    ),
+    "createml": Sample(write_createml, "_annotations.createml.json", "jsonl", expected()),
     "sagemaker": Sample(write_sagemaker, "output.manifest", "sagemaker", expected()),
     "huggingface": Sample(
         write_huggingface,

@@ -1,0 +1,121 @@
+"""Read the formats that have a file for each image, beside it or in another folder: labelImg's, labelme's, Supervisely's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.locate import plain
+from sadcl_core.data.formats.source import Source, split_above
+from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.rows import Box
+from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
+
+LOOKED_AT = 50  # files, until one is an annotation
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a file says of its image.
+
+    Attributes:
+        image: as the file names it, which may be of another time or machine; empty where it does not.
+        active: names of labels.
+        unknown: the same.
+        boxes: None where the format has none.
+    """
+
+    image: str
+    active: Sequence[str]
+    unknown: Sequence[str] = ()
+    boxes: tuple[Box, ...] | None = None
+
+
+def any_file(folder: Path, suffix: str, is_annotation: Callable[[Path], bool]) -> bool:
+    """Return True if one of the first files with a suffix below a folder is an annotation."""
+    return any(is_annotation(folder / file) for file in islice(_files(folder, suffix), LOOKED_AT))
+
+
+def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Path, LabelRows], Annotation | None]) -> Manifest:
+    """Read every file with a suffix below the root, with a function that returns None for one that is no annotation.
+
+    A file belongs to the image of its own name, as near to it as can be. An image without a file has no label, and folders called
+    train, val or test are the splits.
+
+    Raises:
+        DataError: no image has a file, one has two, or a file is damaged.
+    """
+    rows = LabelRows(source, kind)
+    rows.start(source.root, paths="exact")
+    images = list(images_under(source.root))
+    by_stem: dict[str, list[str]] = {}
+    for image in images:
+        by_stem.setdefault(plain(PurePosixPath(image).stem), []).append(image)
+    found: dict[str, tuple[str, Annotation]] = {}
+    without_image: list[str] = []
+    for file in _files(source.root, suffix):
+        annotation = parse(source.root / file, rows)
+        if annotation is None:
+            continue
+        rows.watch((source.root / file).parent)
+        image = _image_of(file, annotation, by_stem) or (file.removesuffix(suffix) if source.labels_only else "")
+        if not image:
+            without_image.append(file)
+        elif image in found:
+            raise DataError(f"{source.root}: {found[image][0]} and {file} are both about {image}. Remove one of them.")
+        else:
+            found[image] = file, annotation
+    if not found:
+        raise DataError(f"{source.root} has no image with a {suffix} file of its name. Name the folder of both.")
+    described = {plain(PurePosixPath(image).stem) for image in found}
+    empty = [image for image in images if image not in found and plain(PurePosixPath(image).stem) not in described]
+    for number, image in enumerate(sorted([*found, *empty]), start=1):
+        file, annotation = found.get(image, ("", Annotation("", ())))
+        where = str(source.root / (file or image))
+        split = split_above(image) or split_above(file)
+        rows.add(
+            image, annotation.active, row=number, split=split, unknown=annotation.unknown, boxes=annotation.boxes, where=where
+        )
+    if empty:
+        rows.note(f"{counted(len(empty), 'image')} without a {suffix} file of the same name, so without labels")
+    if without_image:
+        count = counted(len(without_image), f"{suffix} file")
+        rows.note(f"{count} without an image of the same name, such as {without_image[0]}, left out")
+    return rows.manifest()
+
+
+def _files(folder: Path, suffix: str) -> Iterator[str]:
+    """Yield the paths of all files with a suffix below a folder, relative to it, without those in hidden folders."""
+    for where, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(where).relative_to(folder).as_posix()
+        for name in sorted(files):
+            if name.lower().endswith(suffix) and not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}"
+
+
+def _image_of(file: str, annotation: Annotation, by_stem: dict[str, list[str]]) -> str:
+    """Return the image that a file is about: of its own name, else of the name in it; of several the nearest; empty if none is.
+
+    Raises:
+        DataError: it may be one of several.
+    """
+    path, named = PurePosixPath(file), plain(annotation.image.replace("\\", "/").rpartition("/")[2])
+    stems = (plain(path.stem), plain(PurePosixPath(path.stem).stem), PurePosixPath(named).stem)
+    images = next((by_stem[stem] for stem in stems if stem in by_stem), [])
+
+    def nearness(image: str) -> tuple[bool, bool, int]:
+        other = PurePosixPath(image)
+        called = plain(other.name) in (named, plain(path.stem))
+        return other.parent == path.parent, called, len({*other.parent.parts} & {*path.parent.parts})
+
+    best = sorted(images, key=nearness, reverse=True)
+    if len(best) > 1 and nearness(best[0]) == nearness(best[1]):
+        raise DataError(f"{file} may be about {best[0]} or {best[1]}. Put it beside its image, or give one of the folders.")
+    return best[0] if best else ""

@@ -1,0 +1,43 @@
+"""labelme and programs that write as it does: a JSON file for each image, beside it or in another folder.
+
+    a.jpg
+    a.json    {"version": "5.2.1", "flags": {"cat": true, "dog": false}, "shapes": [{"label": "car", ...}], "imagePath": "a.jpg"}
+
+A flag of the image that is set is a label, and so is the name of every shape. An image without a file has no label.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from sadcl_core.data.formats.annotation_files import Annotation, any_file, read_annotations
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.tables import mentions, read_json, readable
+
+SUFFIXES = ()
+SUFFIX = ".json"
+
+
+def recognises(folder: Path) -> bool:
+    """Return True if there is an annotation below the folder."""
+    return any_file(folder, SUFFIX, _is_annotation)
+
+
+def _is_annotation(path: Path) -> bool:
+    return mentions(path, "shapes", "imagePath")
+
+
+def _parse(path: Path, rows: LabelRows) -> Annotation | None:
+    if not _is_annotation(path):
+        return None
+    with readable(path, "labelme's JSON"):
+        document = read_json(path)
+        flags = document.get("flags") or {}
+        for name in flags:  # a class no image has is a class
+            rows.label(name, str(path))
+        shapes = [str(shape["label"]) for shape in document["shapes"]]
+        return Annotation(str(document["imagePath"]), [*(name for name, is_set in flags.items() if is_set), *shapes])
+
+
+read = partial(read_annotations, kind="labelme", suffix=SUFFIX, parse=_parse)
