@@ -40,8 +40,9 @@ NAMES = ("voc2007", "voc2012")  # data sets whose classes are those above
 def recognises(folder: Path) -> bool:
     """Return True if a folder, or the devkit in it, has annotations as XML files, and VOC's folders beside them."""
     devkit = _find_devkit(folder, "")
-    beside = devkit is not None and any((devkit / name).is_dir() for name in ("JPEGImages", "ImageSets"))
-    return beside and any((devkit / "Annotations").glob("*.xml"))
+    if devkit is None or not any((devkit / name).is_dir() for name in ("JPEGImages", "ImageSets")):
+        return False
+    return any((devkit / "Annotations").glob("*.xml"))
 
 
 def read(source: Source) -> Manifest:
@@ -96,7 +97,7 @@ def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
     sets = devkit / "ImageSets" / "Main"
     there = {path.stem.lower(): path for path in sorted(sets.glob("*.txt"))}
     named = {"trainval" if word == "trainval" else SPLIT_NAMES[word]: path for word, path in there.items() if word in SPLIT_NAMES}
-    lists = {name: named[name] for name in ("trainval", "train", "val", "test") if name in named}
+    lists: dict[str, Path] = {name: named[name] for name in ("trainval", "train", "val", "test") if name in named}
     if not lists:
         if there and "default" not in there:  # as CVAT calls the list of all
             raise DataError(f"{sets}/train.txt is missing. Unpack the whole of {devkit.name}.")

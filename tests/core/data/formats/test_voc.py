@@ -106,7 +106,7 @@ def test_xml_files_beside_images(tmp_path: Path) -> None:
         ("valid/c.jpg", "val", ["cat"], []),
         ("valid/d.jpg", "val", [], []),
     ]
-    assert any("1 image without an XML file" in note for note in manifest.description.notes)
+    assert any("1 image without a .xml file of the same name" in note for note in manifest.description.notes)
     put(tmp_path / "train" / "a.xml", "<annotation>")
     with pytest.raises(DataError, match=r"a\.xml cannot be read as a VOC annotation"):
         load(tmp_path)
