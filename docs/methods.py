@@ -258,7 +258,7 @@ ENTRIES = (
         ("mcar",),
         "A second look: the regions of the best classes are cut out and go through the network again; the larger score counts.",
         "Five passes of the backbone, in training and in use; the loss `auxiliary`; `model.second_look=4` goes with any head.",
-        "With small objects, where an image may cost five times as much; it cannot be exported.",
+        "With small objects, where an image may cost five times as much.",
         ("pass over the image", "crops of the best 4 classes", "pass over the crops", "maximum"),
         ("MCAR",),
     ),

@@ -22,7 +22,8 @@ def compare(
         typer.Option(
             "--methods",
             metavar="NAME,NAME",
-            help="As in train --list-methods; the others are compared with the first. baseline,sadcl unless given.",
+            help="As in train --list-methods, NAME+s2s+p2s with contrast; the first is what others are compared with. "
+            "baseline,sadcl unless given.",
             autocompletion=complete_method,
         ),
     ] = None,

@@ -44,7 +44,12 @@ DEVICES, PRECISIONS = "auto|cpu|cuda|mps", "auto|fp32|bf16|fp16"
 PRECISION_HELP = "auto: bf16 or fp16 on a GPU, else fp32."
 WHOLE_BACKBONE = 64  # a stride that no backbone exceeds
 FLAGS: dict[str, Flag] = {
-    "method": Flag("method", str, "What is trained; sadcl unless given, or named by a preset or model.", shared=False),
+    "method": Flag(
+        "method",
+        str,
+        "What is trained; sadcl unless given, or named by a preset or model. NAME+s2s+p2s: with contrast.",
+        shared=False,
+    ),
     "preset": Flag("preset", str, "Recipe to start from; chosen from the data unless given."),
     "backbone": Flag("model.backbone", str, "Any timm model, such as resnet50."),
     "size": Flag("model.backbone", str, "Backbone of today, by size; --list-sizes shows them.", metavar="|".join(SIZES)),

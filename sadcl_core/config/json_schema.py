@@ -78,6 +78,8 @@ def _mistakes(layers: Sequence[tuple[str, Layer]], schema: Schema, heads: dict[s
     named: dict[str, str] = {}
     for key, value in flatten(config.model_dump()).items():
         names = settings.get(key, {}).get("enum")
+        if key == "method" and isinstance(value, str):
+            value, *_ = value.split("+")  # contrast may stand behind it
         if names and value not in names:
             named[key] = f"{key}={show(value)} (from {sources[key]}) is not valid. {suggest(str(value), names)}"
     for head, options in (heads or {}).items():

@@ -60,7 +60,8 @@ SHORT = {
     "distillation": "KD",
 }  # as shown
 
-USED = ("asymmetric", "sample_to_sample", "prototype_to_sample", "image_to_image")  # by the methods
+CONTRASTIVE = ("sample_to_sample", "prototype_to_sample", "image_to_image")
+USED = ("asymmetric", *CONTRASTIVE)  # by the methods
 CLASSIFICATION: dict[str, float] = {"asymmetric": 1.0}
 
 
@@ -137,6 +138,7 @@ BOTH = RunConfig().stages["contrastive"].losses
 S2S = {name: weight for name, weight in BOTH.items() if name != "prototype_to_sample"}
 P2S = {name: weight for name, weight in BOTH.items() if name != "sample_to_sample"}
 BANK = RunConfig().loss.sample_to_sample.bank_slots
+ADDED = {"s2s": "sample_to_sample", "p2s": "prototype_to_sample"}  # contrast of SADCL, by what stands behind a method's name
 
 METHODS: dict[str, Method] = {
     "sadcl": Method("SARL, then S2S (memory bank) and P2S contrast", "SADCL", _layer("sarl", SARL, second=BOTH, bank_slots=BANK)),
@@ -229,18 +231,43 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """Return a row of METHODS.
+    """Return a row of METHODS, with `+s2s` or `+p2s` behind its name also with this contrastive loss of SADCL.
 
     Raises:
-        UsageError: there is no method of this name.
+        UsageError: there is no method of this name, or it has the loss by itself.
 
     Example:
         >>> find_method("mulcon").head
         'mulcon'
+        >>> find_method("tdrg+s2s+p2s").stages["contrastive"]
+        {'asymmetric': 1.0, 'sample_to_sample': 0.1, 'prototype_to_sample': 0.05, 'auxiliary': 1.0}
     """
-    if name not in METHODS:
-        raise UsageError(f"There is no method {name!r}. {suggest(name, METHODS)}")
-    return METHODS[name]
+    base, *short = name.split("+")
+    if base not in METHODS:
+        raise UsageError(f"There is no method {base!r}. {suggest(base, METHODS)}")
+    method = METHODS[base]
+    for one in short:
+        if one not in ADDED:
+            raise UsageError(f"{name!r}: +{one} is no contrast that can be added. Choose from: {', '.join(ADDED)}.")
+        loss = ADDED[one]
+        if loss in method.stages.get("contrastive", {}):
+            raise UsageError(f"{name!r}: the loss {loss} is there twice. Leave out +{one}.")
+        layer = with_contrast(method, {loss: BOTH[loss]})
+        method = Method(f"{method.summary}, with {SHORT[loss]} contrast", method.source, layer)
+    return method
+
+
+def with_contrast(method: Method, weights: Mapping[str, float]) -> Layer:
+    """Return the layer of a method with contrastive losses in its second stage: beside its own, or those of its first.
+
+    With S2S it has the memory bank of SADCL as well.
+    """
+    stages, loss = method.layer["stages"], method.layer["loss"]
+    losses = stages["contrastive" if "contrastive" in method.stages else "classification"]["losses"]
+    contrastive = {**stages["contrastive"], "losses": {**losses, **weights}}
+    if "sample_to_sample" in weights:
+        loss = {**loss, "sample_to_sample": {"bank_slots": BANK}}
+    return {**method.layer, "loss": loss, "stages": {**stages, "contrastive": contrastive}}
 
 
 # the rows of the published ablation (SADCL, ECAI 2023, ablation table), first the one the others are compared with

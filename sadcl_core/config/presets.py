@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sadcl_core.config.automatic import Facts, choose
 from sadcl_core.config.layers import Layer, flatten, resolve_config
-from sadcl_core.config.methods import METHODS, find_method
+from sadcl_core.config.methods import CONTRASTIVE, find_method, with_contrast
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
 from sadcl_core.registry import suggest
@@ -323,14 +323,15 @@ def configure(
     method = next(
         (str(layer["method"]) for _, layer in (*reversed(layers), ("", recipe.layer)) if "method" in layer), RunConfig().method
     )
-    head = find_method(method).head
+    row = find_method(method)
     _refuse_file_of_another(layers, "method", method)
     base = [
-        (f"method {method}", METHODS[method].layer),
+        (f"method {method}", row.layer),
         (source, recipe.layer),
-        (f"{source} for {head}", recipe.heads.get(head, {})),
-        (f"{source} for {method}", recipe.methods.get(method, {})),
+        (f"{source} for {row.head}", recipe.heads.get(row.head, {})),
+        (f"{source} for {method}", recipe.methods.get(method.partition("+")[0], {})),
         (source, _weights_of(recipe, method)),
+        ("contrast", _second_stage(method, layers)),
     ]
     start = resolve_config([*base, *layers])[0]
     random = start.model.pretrained is False and not start.model.init_from and not start.features.once
@@ -348,12 +349,20 @@ def configure(
 
 def _weights_of(recipe: Preset, method: str) -> Layer:
     """Return the weights that a preset gives to the losses of a method."""
-    stages = METHODS[method].stages
+    stages = find_method(method).stages
     return {
         "stages": {
             name: {"losses": {k: recipe.weights[k] for k in losses if k in recipe.weights}} for name, losses in stages.items()
         }
     }
+
+
+def _second_stage(method: str, layers: Sequence[tuple[str, Layer]]) -> Layer:
+    """Return the second stage of a method of one stage to which a user gives contrastive losses."""
+    given = {key: value for _, layer in layers for key, value in flatten(layer).items()}
+    weights = {name: weight for name in CONTRASTIVE if (weight := given.get(f"stages.contrastive.losses.{name}"))}
+    row = find_method(method)
+    return with_contrast(row, weights) if weights and "contrastive" not in row.stages else {}
 
 
 def _find_preset(layers: Sequence[tuple[str, Layer]], dataset: str) -> tuple[str, str]:

@@ -112,7 +112,8 @@ def evaluate(
     """
     refuse_bad_output(output, save_scores, inputs=(run_or_scores, labels))
     if not 0 <= known_share < 1:
-        raise UsageError(f"--known-share {known_share:g}: no label would be left to score. Give a share from 0 to below 1.")
+        reason = "no label would be left to score" if known_share >= 1 else "it is no share of the labels"
+        raise UsageError(f"--known-share {known_share:g}: {reason}. Give a share from 0 to below 1.")
     if known_share and save_scores is not None:
         raise UsageError("--save-scores would mix the scores of labels that --known-share gives with others. Leave one out.")
     against = None if against is None else str(against)

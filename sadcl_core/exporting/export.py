@@ -187,13 +187,7 @@ def _find(run_or_file: str | Path | None, **about: Any) -> ModelFile:
     """Return the model file that is exported, or raise a UsageError if it cannot be."""
     if run_or_file is not None and is_onnx(Path(run_or_file)):
         raise UsageError(f"{run_or_file} is an exported model already. Give the run, or its model file.")
-    file = find_card(run_or_file, **about)
-    if file.card.model.second_look:
-        raise UsageError(
-            f"{file.path} looks at regions of an image again (model.second_look), which no exported file can. Export a model "
-            "without it."
-        )
-    return file
+    return find_card(run_or_file, **about)
 
 
 def _refuse_place(path: Path, suffix: str) -> None:

@@ -210,12 +210,13 @@ class Classifier(nn.Module):
 
     def _look_twice(self, images: Tensor, *, need_attention: bool, known: Tensor | None) -> ClassifierOutput:
         """Return the result for images with the logits of their regions as a branch; in use the larger logits count."""
-        output = self.classify(self.features(images), need_attention=True, known=known)
-        assert output.attention is not None, "asked for"
+        maps = self.features(images)
+        scored = isinstance(self.head, PooledHead) and self.global_branch is None
+        output = self.classify(maps, need_attention=need_attention or not scored, known=known)
+        regions = self.head.location_scores(maps[-1]).sigmoid() if scored else output.attention
+        assert regions is not None, "asked for"
         height, width = images.shape[-2:]
-        windows = best_regions(
-            output.attention.detach(), output.logits.detach(), count=self.second_look, size=(int(height), int(width))
-        )
+        windows = best_regions(regions.detach(), output.logits.detach(), count=self.second_look, size=(int(height), int(width)))
         count = windows.shape[1]
         repeated = None if known is None else known.repeat_interleave(count, dim=0)
         again = self.classify(self.features(cut(images, windows)), known=repeated)

@@ -5,7 +5,8 @@ class is where the largest values of the rows, and of the columns, of its map ar
 the run around the greatest, of a map that is flat the middle three quarters, and an eighth of the side at least. The larger of
 the scores of the image and of its regions counts; in training each of both has a loss, and their maximum has none.
 
-Departure: the map is the attention of any head, and not the sigmoid of a class activation map.
+The map of a class is the sigmoid of its score at each location, as published, where the head is `pooled`. Departure: of another
+head, or beside a global branch, it is the attention.
 """
 
 from __future__ import annotations

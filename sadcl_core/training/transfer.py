@@ -71,7 +71,8 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str,
         return list(layers)
     init_from = str(given["model.init_from"])
     fitting = [name for name, row in METHODS.items() if row.head == card.model.head]
-    own = card.trained.get("method") if card.trained.get("method") in METHODS else fitting[0]
+    own = str(card.trained.get("method", ""))
+    own = own if own.partition("+")[0] in METHODS else fitting[0]
     named = str(given.get("preset") or "")
     recipe = PRESETS[named].layer if named in PRESETS else {}
     method = given.get("method", recipe.get("method", own))
@@ -80,7 +81,7 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str,
         values["data.img_size"] = card.img_size
     network = flatten(nest(values))
     if method != own:
-        decided = flatten(METHODS[method].layer) if method in METHODS else {}
+        decided = flatten(METHODS[base].layer) if (base := str(method).partition("+")[0]) in METHODS else {}
         network = {key: value for key, value in network.items() if key not in decided}
     elif "method" not in given and "method" not in recipe:
         network["method"] = own

@@ -6,8 +6,9 @@ Learning for Multi-label Image Classification" (DSDL), AAAI 2021: an auto-encode
 are the ridge coefficients of the pooled feature in it; its loss term is `dictionary`, which adds the reconstruction of feature
 and words.
 
-Certain in every detail but the word vectors (GloVe there, see `model.word_vectors`). Departures: pooling is over all locations,
-and the norms of DSDL's loss are of each image and their mean, where theirs are of a whole batch.
+Certain in every detail but the word vectors (GloVe there, see `model.word_vectors`). Departures: pooling is over all locations;
+the norms of DSDL's loss are of each image and their mean, where theirs are of a whole batch; the cosine that this loss is
+divided by is taken for 0.1 at least, since it may begin near zero.
 """
 
 from __future__ import annotations

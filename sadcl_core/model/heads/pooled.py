@@ -113,6 +113,11 @@ class PooledHead(Head):
         mean = (positive / largest).pow(self.gem_power).mean(dim=(2, 3)).pow(1 / self.gem_power)
         return (mean * largest[:, :, 0, 0]).to(feature_map.dtype)
 
+    def location_scores(self, feature_map: Tensor) -> Tensor:
+        """Return the logits (B, K, h, w) of the classifier at each location of a map (B, D_b, h, w), as of a pooled feature."""
+        scores: Tensor = self.classifier(self._standardised(feature_map.movedim(1, -1)))
+        return scores.movedim(-1, 1)
+
     def _parts(self, locations: Tensor, pooled: Tensor) -> Tensor:
         """Return what each of the locations (B, D_b, L) adds to the pooled feature (B, D_b), up to a factor."""
         if self.pooling in ("mean", "root-mean"):

@@ -140,6 +140,12 @@ def test_options_of_a_head_are_checked_together_only_with_the_preset() -> None:
         check_settings(layers)
 
 
+def test_contrast_may_stand_behind_the_name_of_a_method() -> None:
+    check_settings([("c.yaml", {"method": "tdrg+s2s+p2s"})])
+    with pytest.raises(UsageError, match="Did you mean 'tdrg'"):
+        check_settings([("c.yaml", {"method": "tdgr+s2s"})])
+
+
 @pytest.mark.parametrize(
     ("texts", "torch"),
     [

@@ -4,7 +4,7 @@ import pytest
 
 from sadcl_core.config.automatic import Facts
 from sadcl_core.config.layers import Layer, flatten, parse_assignment, resolve_config
-from sadcl_core.config.methods import METHODS
+from sadcl_core.config.methods import METHODS, find_method
 from sadcl_core.config.presets import PRESETS, configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.errors import UsageError
@@ -369,6 +369,28 @@ def test_what_each_method_is(method: str, head: str, first: dict[str, float], se
 
 
 TWO_VIEWS = ("mulcon", "mulcon-classification", "baseline-contrastive", "baseline-two-views")
+
+
+def test_contrast_that_is_added_to_a_method_goes_with_its_own_losses() -> None:
+    def config(method: str, **weights: float) -> RunConfig:
+        layers: list[tuple[str, Layer]] = [("flag", {"method": method})]
+        layers += [("--set", {"stages": {"contrastive": {"losses": {name: weight}}}}) for name, weight in weights.items()]
+        return configure(layers, dataset="mine", split_sizes={"train": 1}, preset="small").config
+
+    tdrg = config("tdrg", sample_to_sample=0.1, prototype_to_sample=0.05)
+    sadcl = config("sadcl")
+    assert tdrg.stages["contrastive"].weights == {**sadcl.stages["contrastive"].weights, "auxiliary": 1.0}
+    assert tdrg.loss == sadcl.loss  # with the memory bank
+    assert config("csra", prototype_to_sample=0.05, asymmetric=0.0).stages["contrastive"].weights == {"prototype_to_sample": 0.05}
+    assert config("ccd", prototype_to_sample=0.05).loss.sample_to_sample.bank_slots == 0  # it has a second stage of its own
+    assert not config("tdrg", sample_to_sample=0.0).stages["contrastive"].weights
+    assert config("linear-probe", prototype_to_sample=1.0).stages["contrastive"].weights == {"prototype_to_sample": 1.0}
+    named = config("tdrg+s2s+p2s")
+    assert (named.stages, named.loss) == (tdrg.stages, tdrg.loss)
+    assert config("sarl+p2s").stages == config("sarl-p2s").stages
+    for name, message in (("sadcl+s2s", "is there twice"), ("tdrg+i2i", "Choose from: s2s, p2s"), ("tdrgg+s2s", "mean 'tdrg'")):
+        with pytest.raises(UsageError, match=message):
+            find_method(name)
 
 
 def test_a_preset_has_its_own_rates_for_a_head() -> None:

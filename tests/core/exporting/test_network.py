@@ -23,7 +23,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_model(head: str, *, global_branch: str = "none") -> Model:
+def make_model(head: str, *, global_branch: str = "none", second_look: int = 0) -> Model:
     torch.manual_seed(0)
     section = ModelSection(
         backbone="test_resnet",
@@ -32,6 +32,7 @@ def make_model(head: str, *, global_branch: str = "none") -> Model:
         head=head,
         heads={head: HEADS[head]},
         global_branch=global_branch,
+        second_look=second_look,
     )
     card = ModelCard(
         classes=("a", "b", "c"),
@@ -50,9 +51,9 @@ def scores_of(model: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
     return np.array([prediction.scores for prediction in model.iter_predict(pixels)])
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_every_head_is_traced_for_batches_of_any_size(head: str) -> None:
-    model = make_model(head, global_branch="none" if head == "pooled" else "root-mean")
+@pytest.mark.parametrize(("head", "second_look"), [*((head, 0) for head in HEADS), ("pooled", 2)])
+def test_every_head_is_traced_for_batches_of_any_size(head: str, second_look: int) -> None:
+    model = make_model(head, global_branch="none" if head == "pooled" else "root-mean", second_look=second_look)
     program = trace(WholeModel(model, prepared=True)).module()
     for count in (1, 3):
         pixels = np.random.default_rng(count).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from sadcl_core.data.formats import coco
+from sadcl_core.data.formats.source import Source
 from sadcl_core.model.graphs import (
     DynamicGraph,
     GatedGraph,
@@ -13,8 +16,10 @@ from sadcl_core.model.graphs import (
     conditional_probabilities,
     reweighted_adjacency,
 )
-from sadcl_core.model.label_facts import LabelFacts
+from sadcl_core.model.label_facts import LabelFacts, label_facts
 from tests.core.model.heads.inputs import linear
+
+COCO = Path(__file__).parents[3] / "data" / "coco" / "annotations" / "instances_train2014.json"
 
 
 def test_conditional_probabilities_leave_out_images_where_the_label_is_unknown() -> None:
@@ -37,14 +42,37 @@ def test_adjacency_by_hand() -> None:
     torch.testing.assert_close(reweighted_adjacency(p), torch.tensor(expected), atol=1e-5, rtol=1e-5)
 
 
-def test_a_class_that_55_others_imply_gets_a_quarter_from_them() -> None:
-    """As `person` in COCO; with sums over rows, or without transposing, it would be another number."""
+def weights_from_others(adjacency: Tensor) -> Tensor:
+    """What each class (K,) hears from others."""
+    return adjacency.sum(dim=1) - adjacency.diagonal()
+
+
+def test_as_many_pairs_as_coco_has() -> None:
+    """111 pairs, of which 55 lead to `person`, from 65 classes to 23: there `person` hears 0.244, and a class 0.060."""
     p = torch.zeros(80, 80)
     p[1:56, 0] = 0.6
-    adjacency = reweighted_adjacency(p)
-    assert adjacency[0, 1:].sum().item() == pytest.approx(0.2 / math.sqrt(0.8 * (0.8 + 0.2 / 55)), rel=1e-4)
-    assert adjacency[56:].sum().item() == pytest.approx(24)
-    assert not adjacency[1:, 0].any()
+    for number, source in enumerate((*range(56, 66), *range(1, 47))):  # two to three lead to each of 22 others
+        p[source, 1 + (number + 30) % 22] = 0.5
+    assert [int(one) for one in ((p > 0).sum(), (p > 0).any(dim=1).sum(), (p > 0).any(dim=0).sum())] == [111, 65, 23]
+    heard = weights_from_others(reweighted_adjacency(p))
+    assert heard[0].item() == pytest.approx(0.244, abs=0.006)
+    assert heard.mean().item() == pytest.approx(0.060, abs=0.007)  # with sums over rows, and not transposed, about 0.16
+    assert not heard[56:].any()
+
+
+@pytest.mark.skipif(not COCO.is_file(), reason="no COCO 2014 in data/coco")
+def test_the_graph_of_coco() -> None:
+    source = Source("coco2014", COCO.parents[1], {"train": COCO}, labels_only=True)
+    facts = label_facts(coco.read(source).split("train"))
+    assert (int(facts.active.sum()), int(facts.together.sum() - facts.active.sum())) == (241_035, 741_362)
+    p = conditional_probabilities(facts)
+    edges = p >= 0.4
+    person = facts.names.index("person")
+    assert [int(one) for one in (edges.sum(), edges[:, person].sum(), (~edges.any(dim=1)).sum())] == [111, 55, 15]
+    assert int(edges.any(dim=0).sum()) == 23
+    heard = weights_from_others(reweighted_adjacency(p))
+    assert heard[person].item() == pytest.approx(0.244, abs=5e-4)
+    assert heard.mean().item() == pytest.approx(0.060, abs=5e-4)
 
 
 def test_the_factor_of_the_published_program_cancels() -> None:

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sadcl_core.config.schema import LossSection, ModelSection
 from sadcl_core.errors import UsageError
-from sadcl_core.exporting.export import export
 from sadcl_core.losses import asymmetric_loss
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.second_look import BRANCH, best_regions, cut, regions
-from sadcl_core.runs.checkpoint import ModelCard, save_model
 from sadcl_core.training.terms import LossInputs, loss_terms
 
 SECTION = ModelSection(
@@ -62,9 +58,9 @@ def test_the_larger_logits_count_in_use_and_each_has_a_loss_in_training() -> Non
     once = Classifier(SECTION.model_copy(update={"second_look": 0}), num_classes=3, img_size=32)
     once.load_state_dict(classifier.state_dict())
     once.eval(), classifier.eval()
-    first = once(images, need_attention=True)
-    assert first.attention is not None
-    crops = cut(images, best_regions(first.attention, first.logits, count=2, size=(32, 32)))
+    first, (maps,) = once(images), once.features(images)
+    scores = torch.einsum("bdhw,kd->bkhw", maps, once.head.classifier.weight) + once.head.classifier.bias[:, None, None]
+    crops = cut(images, best_regions(scores.sigmoid(), first.logits, count=2, size=(32, 32)))
     local = torch.stack([once(crop[None]).logits[0] for crop in crops]).view(2, 2, 3).amax(dim=1)
     output = classifier(images)
     assert output.attention is None
@@ -80,11 +76,17 @@ def test_the_larger_logits_count_in_use_and_each_has_a_loss_in_training() -> Non
     torch.testing.assert_close(terms["auxiliary"], asymmetric_loss(local, targets, gamma_neg=0, gamma_pos=0, clip=0))
 
 
-def test_it_cannot_be_exported(tmp_path: Path) -> None:
-    card = ModelCard(classes=("cat", "dog"), img_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, model=SECTION)
-    save_model(tmp_path / "m.safetensors", {}, card)
-    with pytest.raises(UsageError, match="looks at regions of an image again"):
-        export(tmp_path / "m.safetensors", images=0)
+def test_the_regions_of_a_head_with_attention_are_those_of_its_attention() -> None:
+    section = SECTION.model_copy(update={"head": "csra"})
+    classifier, images = Classifier(section, num_classes=3, img_size=32).eval(), torch.randn(2, 3, 32, 32)
+    first = classifier.classify(classifier.features(images), need_attention=True)
+    assert first.attention is not None
+    crops = cut(images, best_regions(first.attention, first.logits, count=2, size=(32, 32)))
+    local = classifier.classify(classifier.features(crops)).logits.view(2, 2, 3).amax(dim=1)
+    output = classifier(images, need_attention=True)
+    torch.testing.assert_close(output.logits, torch.maximum(first.logits, local))
+    assert output.attention is not None
+    torch.testing.assert_close(output.attention, first.attention)
 
 
 def test_one_class_and_features_alone() -> None:
