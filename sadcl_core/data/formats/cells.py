@@ -41,6 +41,7 @@ VOC = frozenset(
 SEPARATORS = ("|", ";", ",", " ")
 UNUSUAL = ("/", "+", "&", " and ")  # separators that some use, and that are as often within a label
 JOINTS = ("_", "-")  # the same, where no other separator occurs
+PROSE = frozenset(("a", "an", "the", "is", "are", "of", "on", "in", "with"))  # words of sentences
 WORDS_BETWEEN = ("+", "&", "/", "-", "and", "or")  # labels that are none
 TUPLES = ("('", '("', "{'", "()", "{}")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
@@ -263,7 +264,8 @@ def _are_words(texts: Sequence[str]) -> bool | None:
     """Return True if texts with spaces are several labels each, False if they are labels of several words, None if either.
 
     Several labels come together in ever other ways: most words come again in other texts, there are fewer words than texts or
-    many in each, and some come alone or by threes. Labels of several words come again and again, and share no word.
+    many in each, and some come alone or by threes; none is a word of sentences. Labels of several words come again and again, and
+    share no word.
     """
     counts = Counter(" ".join(text.split()) for text in texts)
     several = [text.split() for text in counts if " " in text]
@@ -275,7 +277,7 @@ def _are_words(texts: Sequence[str]) -> bool | None:
     mixed = max(map(len, several)) > 2 or any(word in counts for text in several for word in text)
     repeated = len(counts) * 2 <= len(texts)
     if 2 * again > total and mixed and (len(words) <= len(counts) or (not repeated and total > 3 * len(several))):
-        return True
+        return None if PROSE.intersection(words) else True
     return None if again or not repeated else False
 
 

@@ -3,24 +3,29 @@
     data.yaml                 names: [cat, dog]            or classes.txt, obj.names, a name per line
     train/images/a.jpg        images/train/a.jpg           or a.jpg
     train/labels/a.txt        labels/train/a.txt           and a.txt beside it
-    images/a.jpg              object_detection/a.txt       object_detection/config.yaml
+    img/a.jpg                 object_detection/a.txt       object_detection/config.yaml
     train/_darknet.labels     a name per line              (Roboflow)
     obj.data                  names = obj.names            train = train.txt, a list of images     (darknet)
 
-A line with more than four numbers is a polygon; its extent is the box. An image without a text has no label.
+A line with more than four numbers is a polygon, whose extent is the box, or with `kpt_shape` a box and points. An image without a
+text has no label, unless no image of its split has one.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.locate import cleaned, inside
 from sadcl_core.data.formats.source import Source, split_above, split_name
+from sadcl_core.data.formats.texts import LOOKED_AT, Texts, folders_in
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
@@ -30,37 +35,26 @@ from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
-DESCRIPTIONS = (".yaml", ".yml")
-DESCRIPTION_NAMES = (
-    "data.yaml",
-    "data.yml",
-    "dataset.yaml",
-    "dataset.yml",
-    "obj.data",
-    "obj.names",
-    "train/_darknet.labels",
-    "_darknet.labels",
-)
-BESIDE_TEXTS = ("config.yaml", "config.yml")  # descriptions only where the texts lie, for much else is called so
-DARKNET = (".data", ".names", ".labels")
+DESCRIPTIONS = (".yaml", ".yml", ".data")
+USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "obj.data", "obj.names", "_darknet.labels")
+NAMES = (".names", ".labels", ".txt")  # suffixes of lists of names, one a line
 LISTS = ("classes", "train", "val", "valid", "test")  # texts beside images that hold no boxes
 NAMED = 3  # texts without an image that a note shows
 SPLIT_KEYS = ("train", "val", "valid", "test")
 NOTHING = (None, "", "~", "null", "Null", "NULL")
-LOOKED_AT = 200  # images, until one has a text beside it
 
 
 def recognises(folder: Path) -> bool:
-    """Return True if there is a description with names, or texts that hold boxes."""
+    """Return True if there is a description of a usual name with names, or texts that hold boxes."""
     try:
-        description = _description(folder)
-        if description is not None and "names" in _content(description):
+        description = next(iter(_descriptions(folder)), folder)
+        if description.name in USUAL and "names" in _content(description, folder):
             return True
     except DataError:
         return True  # a description that cannot be read is better complained of than passed over
-    beside = _folders_of_texts(folder)
-    texts = (_text_of(folder, image, beside) for image in islice(images_under(folder), LOOKED_AT))
-    first = next((text for text in texts if text is not None and text.stat().st_size), None)  # an empty one says nothing
+    images = list(islice(images_under(folder), LOOKED_AT))
+    texts = map(Path, filter(None, map(_texts(folder, images).of, images)))
+    first = next((text for text in texts if text.stat().st_size), None)  # an empty one says nothing
     return first is not None and is_boxes(first)
 
 
@@ -77,36 +71,55 @@ def read(source: Source) -> Manifest:
     """Read the boxes of every image.
 
     Raises:
-        DataError: the classes have no names, a line is no box, or a class number is out of range.
+        DataError: the classes have no names, no image has a text, a line is no box, or a class number is out of range.
     """
-    description = next(iter(source.files.values()), None) or _description(source.root)
-    content = _content(description) if description is not None else {}
+    root = source.root
+    description = next(iter(source.files.values()), None) or _description(root, classes=bool(source.reading.classes))
+    content = _content(description, root) if description is not None else {}
     rows = LabelRows(source, "yolo", classes=_names(content, description))
     if not rows.fixed:
         raise DataError(
-            f"{source.root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
+            f"{root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
         )
-    images = dict.fromkeys(_images(source.root, content, description, rows.watch))  # one may be in two splits
-    rows.start(description or source.root, paths="exact")
-    beside = _folders_of_texts(source.root)
-    texts = {image: _text_of(source.root, image, beside) for _, image in images}
-    for number, (split, image) in enumerate(images, start=1):
-        boxes = _boxes(texts[image], rows)
-        labels = [box.label for box in boxes]
-        place = source.root / image
+    images = [*dict.fromkeys(_images(root, content, description, rows.watch))]  # one may be in two splits
+    rows.start(description or root, paths="exact")
+    names = [image for _, image in images]
+    texts = [*map(_texts(root, names).of, names)]
+    labelled = {split for (split, _), text in zip(images, texts, strict=True) if text}
+    if images and not labelled:
+        raise DataError(
+            f"{root}: none of the {counted(len(images), 'image')} has a text with its boxes, neither beside it nor in a folder "
+            "such as labels/ beside that of the images. Give the folder that holds both."
+        )
+    places = dict.fromkeys(os.path.relpath(os.path.dirname(text), root) for text in texts if text)  # noqa: PTH120 - many
+    shown = ", ".join(f"{place}/" for place in islice(places, NAMED))
+    rows.note(f"boxes from {shown}{', ...' if len(places) > NAMED else ''}{_origin(description, root)}")
+    points = _points(content, description)
+    for number, ((split, image), text) in enumerate(zip(images, texts, strict=True), start=1):
+        if split not in labelled:
+            continue
+        boxes = _boxes(text, rows, points)
+        place = root / image
         rows.watch(place.parent)
-        rows.add(image, labels, row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
-    for note in _unpaired(texts.values()):
+        rows.add(image, [box.label for box in boxes], row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
+    for split, count in Counter(split for split, _ in images if split not in labelled).items():
+        rows.leave_out("image", (), f"no image of split {split} has a label file", count=count)
+    for note in _unpaired([text for (split, _), text in zip(images, texts, strict=True) if split in labelled]):
         rows.note(note)
     return rows.manifest()
 
 
-def _unpaired(texts: Collection[Path | None]) -> Iterator[str]:
+def _origin(description: Path | None, root: Path) -> str:
+    """Return where the names of the classes are from, for the account."""
+    return f", names of classes from {os.path.relpath(description, root)}" if description is not None else ""
+
+
+def _unpaired(texts: Collection[str]) -> Iterator[str]:
     """Yield notes on images without a text, and on texts without an image."""
-    without = sum(text is None for text in texts)
+    without = sum(not text for text in texts)
     if without:
         yield f"{counted(without, 'image')} without a label file, so without labels"
-    paired = {str(text) for text in texts if text is not None}
+    paired = {text for text in texts if text}
     every = (path for folder in {os.path.dirname(text) for text in paired} for path in Path(folder).glob("*.txt"))  # noqa: PTH120 - many
     alone = sorted(path for path in every if str(path) not in paired and path.stem not in LISTS and is_boxes(path))
     if alone:
@@ -114,35 +127,74 @@ def _unpaired(texts: Collection[Path | None]) -> Iterator[str]:
         yield f"left out {counted(len(alone), 'label file')} without an image ({shown}{', ...' if len(alone) > NAMED else ''})"
 
 
-def _description(folder: Path) -> Path | None:
-    """Return the description in a folder, or in one below it that holds the texts."""
-    below = [folder / name for name in _folders_of_texts(folder) if any((folder / name).glob("*.txt"))]
-    places = [folder / name for name in DESCRIPTION_NAMES]
-    places += [place / name for place in below for name in (*DESCRIPTION_NAMES, *BESIDE_TEXTS)]
-    return next((place for place in places if place.is_file()), None)
+def _texts(root: Path, images: Sequence[str]) -> Texts:
+    return Texts(root, images, (".txt",), (("images", "labels"),))
 
 
-def _folders_of_texts(folder: Path) -> tuple[str, ...]:
-    """Return the folders in which the texts of `images` may lie: `labels`, or any other beside it."""
-    if not (folder / "images").is_dir():
-        return ("labels",)
-    others = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return ("labels", *(name for name in others if name not in ("images", "labels")))
+def _description(folder: Path, *, classes: bool) -> Path | None:
+    """Return the description of a folder: of a usual name, else another file with names of classes.
+
+    Raises:
+        DataError: there are several, with other names of classes, and none are given.
+    """
+    candidates = _descriptions(folder)
+    if candidates and candidates[0].name in USUAL:
+        return candidates[0]
+    found: dict[tuple[str, ...], Path] = {}
+    for path in candidates:
+        with suppress(DataError):
+            if names := _names(_content(path, folder), path):
+                found.setdefault(names, path)
+    if len(found) > 1 and not classes:
+        shown = ", ".join(str(path.relative_to(folder)) for path in found.values())
+        raise DataError(f"{folder}: the classes have names in {shown}. Name the one that is meant, with --data {folder}.")
+    return next(iter(found.values()), None)
 
 
-def _content(description: Path) -> dict[str, Any]:
+def _descriptions(folder: Path) -> list[Path]:
+    """Return the files that may be descriptions, the likeliest first: in the folder, lists of names and darknet's also below.
+
+    YAML counts below only where texts of boxes lie, for else it is that of another data set.
+    """
+    found: dict[Path, tuple[bool, bool, int, bool]] = {}
+    for place in (folder, *folders_in(folder)):
+        names = sorted(os.listdir(place))  # noqa: PTH208 - many
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many
+            listed = suffix in NAMES[:-1] or name == CLASS_LIST
+            if not listed and suffix not in DESCRIPTIONS:
+                continue
+            texts = islice((other for other in names if other.endswith(".txt")), LOOKED_AT)
+            if listed or suffix == ".data" or place == folder or any(is_boxes(place / text) for text in texts):
+                usual = USUAL.index(name) if name in USUAL else len(USUAL)
+                found[place / name] = (usual == len(USUAL), place != folder, usual, listed)
+    return sorted(found, key=found.__getitem__)
+
+
+def _content(description: Path, root: Path) -> dict[str, Any]:
     """Read a description: YAML, or darknet's lines of `key = value` and list of names."""
-    if description.suffix not in DARKNET:
+    suffix = description.suffix.lower()
+    if suffix in NAMES:
+        return {"names": list(read_classes(description))}
+    if suffix != ".data":
         content = read_yaml(description)
         if not isinstance(content, dict):
             raise DataError(f"{description} is no description of a data set. It needs names: [cat, dog].")
         return content
-    if description.suffix in (".names", ".labels"):
-        return {"names": list(read_classes(description))}
     pairs = (line.partition("=") for _, line in read_lines(description))
     values: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
-    names = PurePosixPath(str(values.get("names", "obj.names"))).name
-    return {**values, "names": list(read_classes(description.with_name(names)))}
+    names = str(values.get("names", "obj.names"))
+    below = _below(root, names)
+    return {**values, "names": list(read_classes(root / below if below else description.with_name(PurePosixPath(names).name)))}
+
+
+def _points(content: Mapping[str, Any], description: Path | None) -> int:
+    """Return how many numbers follow a box for its points: the product of `kpt_shape`; 0 without."""
+    shape = content.get("kpt_shape", [])
+    try:
+        return prod(map(int, shape)) if shape else 0
+    except (TypeError, ValueError):
+        raise DataError(f"{description}: kpt_shape is not two numbers. Write kpt_shape: [17, 3].") from None
 
 
 def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:
@@ -208,32 +260,23 @@ def _below(root: Path, path: str) -> str:
     return next((end for end in ends if os.path.exists(root / end)), "")  # noqa: PTH110 - False for what is no path
 
 
-def _text_of(root: Path, image: str, folders: Sequence[str]) -> Path | None:
-    """The text with an image's boxes: beside it, or in one of some folders instead of the last `images`."""
-    path = PurePosixPath(image).with_suffix(".txt")
-    parts = list(path.parts)
-    places = [path]
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        places = [*(PurePosixPath(*parts[:last], name, *parts[last + 1 :]) for name in folders), path]
-    return next((root / place for place in places if os.path.isfile(root / place)), None)  # noqa: PTH113
-
-
-def _boxes(path: Path | None, rows: LabelRows) -> tuple[Box, ...]:
-    """The boxes in a text, as shares of the sides of its image."""
-    if path is None:
+def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
+    """The boxes in a text, as shares of the sides of its image; none without a text."""
+    if not path:
         return ()
-    rows.watch(path.parent)
+    rows.watch(Path(path).parent)
     boxes = []
-    for number, line in read_lines(path):
+    for number, line in read_lines(Path(path)):
         fields = line.split()
         if not fields:
             continue
         where = f"{path}, row {number}"
         try:
-            label, numbers = int(fields[0]), [float(field) for field in fields[1:]]
+            label, numbers = int(fields[0].removesuffix(".0")), [float(field) for field in fields[1:]]
         except ValueError:
             raise DataError(f"{where}: {line.strip()[:60]!r} is no box. Write: class x y width height.") from None
+        if points and len(numbers) == 4 + points:
+            numbers = numbers[:4]
         if not all(-1 <= value <= 2 for value in numbers):
             raise DataError(f"{where}: {line.strip()[:60]!r} is not in shares of the image, from 0 to 1. Mend the line.")
         boxes.append(Box(rows.label(label, where), *_extent(numbers, where)))

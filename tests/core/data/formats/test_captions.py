@@ -51,3 +51,40 @@ def test_texts_called_caption(tmp_path: Path) -> None:
     put(tmp_path / "b.caption", "nothing of this\n")
     put(tmp_path / "b.txt", "dog\n")
     assert [row[2] for row in rows(load(tmp_path))] == [["cat", "dog"], ["dog"]]
+
+
+@pytest.mark.parametrize("place", ["{}.jpg.txt", "{}.caption", "../captions/{}.txt"])
+def test_texts_of_other_names_and_in_a_folder_beside(tmp_path: Path, place: str) -> None:
+    for name, text in {"a": "1girl, long_hair", "b": "long_hair"}.items():
+        draw(tmp_path / "images" / f"{name}.jpg")
+        put(tmp_path / "images" / place.format(name), text)
+    assert [row[2] for row in rows(load(tmp_path))] == [["1girl", "long_hair"], ["long_hair"]]
+
+
+def test_a_second_text_of_an_image_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    put(tmp_path / "a.txt", "cat, dog")
+    put(tmp_path / "a.caption", "A cat and a dog.")
+    assert load(tmp_path).description.notes == ("1 image with several texts: a.txt was read, a.caption was not",)
+
+
+@pytest.mark.parametrize(
+    ("texts", "first"),
+    [
+        (["cat; dog", "dog; bird", "cat"], ["cat", "dog"]),
+        (["1girl solo hat", "solo 1girl", "hat solo", "1girl hat smile", "smile"], ["1girl", "hat", "solo"]),
+    ],
+)
+def test_what_stands_between_tags_is_found_as_in_tables(tmp_path: Path, texts: list[str], first: list[str]) -> None:
+    for k, text in enumerate(texts):
+        draw(tmp_path / f"{k}.jpg")
+        put(tmp_path / f"{k}.txt", text)
+    assert rows(load(tmp_path))[0][2] == first
+
+
+def test_words_that_may_be_one_tag_or_several(tmp_path: Path) -> None:
+    for k, text in enumerate(["a cat on a sofa", "a dog on a lawn"]):
+        draw(tmp_path / f"{k}.jpg")
+        put(tmp_path / f"{k}.txt", text)
+    with pytest.raises(DataError, match=r"may be one label of several words, or several labels. Say --delimiter none, or"):
+        load(tmp_path)

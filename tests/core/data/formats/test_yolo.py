@@ -174,3 +174,63 @@ def test_the_darknet_export_of_roboflow(tmp_path: Path) -> None:
     put(tmp_path / "train" / "_darknet.labels", "cat\ndog\n")
     manifest = load(tmp_path)
     assert (manifest.classes, rows(manifest)[0][2]) == (("cat", "dog"), ["dog"])
+
+
+@pytest.mark.parametrize(
+    ("images", "texts"),
+    [("img", "annotations"), ("JPEGImages", "labels"), ("Images", "Labels"), ("train/imgs", "train/txt"), (".", "labels")],
+)
+def test_folders_of_any_names(tmp_path: Path, images: str, texts: str) -> None:
+    for name in ("a", "b"):
+        draw(tmp_path / images / f"{name}.jpg")
+        put(tmp_path / texts / f"{name}.txt", "1 0.5 0.5 0.25 0.5\n")
+    put(tmp_path / "data.yaml", "names: [cat, dog]\n")
+    manifest = load(tmp_path)
+    assert [row[2] for row in rows(manifest)] == [["dog"], ["dog"]]
+    assert f"boxes from {texts}/, names of classes from data.yaml" in manifest.description.notes
+
+
+def test_images_of_which_none_has_a_text_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    put(tmp_path / "elsewhere" / "b.txt", "0 0.5 0.5 0.25 0.5\n")
+    put(tmp_path / "data.yaml", "names: [cat, dog]\n")
+    with pytest.raises(DataError, match=r"none of the 1 image has a text with its boxes"):
+        load(tmp_path)
+
+
+def test_a_split_without_any_text_is_left_out(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    draw(tmp_path / "images" / "test" / "e.jpg")
+    put(tmp_path / "data.yaml", "train: images/train\nval: images/val\ntest: images/test\nnames: [cat, dog]\n")
+    manifest = load(tmp_path)
+    assert manifest.split_sizes == {"train": 2, "val": 2}
+    account = manifest.description.interpretation
+    assert account is not None
+    assert [(left.count, left.reason) for left in account.left_out] == [(1, "no image of split test has a label file")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("animals.yaml", "names: [cat, dog]\n"), ("data/animals.names", "cat\ndog\n"), ("labels/classes.txt", "cat\ndog\n")],
+)
+def test_names_of_classes_in_other_places(tmp_path: Path, name: str, content: str) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    put(tmp_path / name, content)
+    put(tmp_path / "hyp.yaml", "lr0: 0.01\n")
+    assert load(tmp_path).classes == ("cat", "dog")
+
+
+def test_names_of_classes_that_two_files_give_in_two_ways(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / "animals.yaml")
+    put(tmp_path / "other.yaml", "names: [dog, cat]\n")
+    with pytest.raises(DataError, match=r"the classes have names in animals.yaml, other.yaml. Name the one that is meant"):
+        load(tmp_path)
+
+
+def test_a_box_with_points_and_a_class_as_a_fraction(tmp_path: Path) -> None:
+    write_yolo_flat(tmp_path)
+    put(tmp_path / "data.yaml", "kpt_shape: [17, 3]\nnames: [cat, dog]\n")
+    put(tmp_path / "a.txt", "1.0 0.5 0.5 0.25 0.5" + " 0.1 0.1 2" * 17)
+    assert load(tmp_path).split("").boxes(0) == [Box(1, 3.0, 2.0, 2.0, 4.0)]

@@ -1,0 +1,76 @@
+"""The text that belongs to each image: beside it, or in a folder beside that of the images.
+
+a.jpg, a.txt                     images/a.jpg, labels/a.txt
+a.jpg, a.jpg.txt                 train/img/a.jpg, train/boxes/a.txt
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+LOOKED_AT = 200  # images from which the folders of the texts are found
+
+
+class Texts:
+    """Texts of images, all found by the same folders."""
+
+    def __init__(
+        self, root: Path, images: Sequence[str], suffixes: Sequence[str], folders: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Find the folders of the texts.
+
+        Args:
+            root: folder that the paths of images start from.
+            images: of which some are looked at.
+            suffixes: of texts, the likeliest first.
+            folders: names of a folder of images and of the one beside it with their texts, which come before texts beside images.
+        """
+        self.root, self.suffixes, self.first = root, suffixes, folders
+        self.last: tuple[tuple[str, str], ...] = ()
+        some = images[:: max(1, len(images) // LOOKED_AT)]
+        if not any(map(self.of, some)):
+            self.last = tuple(dict.fromkeys(pair for image in some for pair in self._pairs(image)))
+
+    def of(self, image: str) -> str:
+        """Return the path of an image's text; empty if there is none."""
+        return next(self.all_of(image), "")
+
+    def all_of(self, image: str) -> Iterator[str]:
+        """Yield the paths of all texts of an image, the likeliest first."""
+        whole = f"/{image}"
+        stem = os.path.splitext(whole)[0]  # noqa: PTH122 - many
+        for name, other in self.first:
+            yield from self._there(_replaced(stem, name, other))
+        yield from self._there(stem)
+        yield from self._there(whole)
+        for name, other in self.last:
+            yield from self._there(_replaced(stem, name, other))
+
+    def _there(self, stem: str) -> Iterator[str]:
+        for suffix in self.suffixes if stem else ():
+            if os.path.isfile(path := f"{self.root}{stem}{suffix}"):  # noqa: PTH113 - many
+                yield path
+
+    def _pairs(self, image: str) -> Iterator[tuple[str, str]]:
+        """Yield names of folders above an image and of those beside them with its text; a blank and one in its own folder."""
+        stem = os.path.splitext(f"/{image}")[0]  # noqa: PTH122
+        parts = image.split("/")
+        for k, part in enumerate((*parts[:-1], "")):
+            for folder in folders_in(self.root.joinpath(*parts[:k])):
+                if folder.name != part and any(self._there(_replaced(stem, part, folder.name))):
+                    yield part, folder.name
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _replaced(stem: str, name: str, other: str) -> str:
+    """Return a path with another folder in place of the last one of a name, or with one more where that is blank; else empty."""
+    if not name:
+        return f"/{other}/".join(stem.rsplit("/", 1))
+    before, found, after = stem.rpartition(f"/{name}/")
+    return f"{before}/{other}/{after}" if found else ""
