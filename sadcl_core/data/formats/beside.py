@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.tables import looks_like_image, read_lines
+from sadcl_core.data.tables import find_column, looks_like_image, read_lines
 from sadcl_core.errors import DataError
 
 # by the name without extension
@@ -19,6 +21,9 @@ KINDS = {
     "a list of boxes, landmarks or persons": re.compile(r"list_(bbox|landmarks)\w*|bbox_list\w*|identity_celeba", re.IGNORECASE),
 }
 ROWS = 5  # that are looked at
+MANY = 50  # tables of a folder that are looked at
+NUMBERS = ("attribute_id", "label_id", "labelid", "class_id", "category_id", "tag_id")  # columns of a table of names of classes
+NAMES = ("attribute_name", "label_name", "labelname", "class_name", "category_name", "tag_name")
 TABLES = (".csv", ".tsv", ".txt")
 
 
@@ -33,6 +38,23 @@ def kind_beside(path: Path) -> str:
         return ""
     kind = next((kind for kind, name in KINDS.items() if name.fullmatch(path.stem)), "")
     return kind or ("a mapping of names" if _pairs_of_images(path) else "")
+
+
+def names_of_numbers(folders: Iterable[Path], numbers: Collection[str]) -> tuple[Path | None, dict[str, str]]:
+    """Return a table beside the labels that gives each of some numbers of classes a name of its own, and the names.
+
+    Only such a table is taken that has usual names of columns: attribute_id,attribute_name.
+    """
+    for path in (path for folder in dict.fromkeys(folders) for path in islice(sorted(folder.glob("*.csv")), MANY)):
+        with suppress(DataError, csv.Error):
+            rows = csv.reader(line for _, line in read_lines(path))
+            header = next(rows, [])
+            number, name = find_column(header, NUMBERS), find_column(header, NAMES)
+            if number is not None and name is not None:
+                names = {row[number].strip(): row[name].strip() for row in rows if len(row) == len(header)}
+                if set(numbers) <= names.keys() and len(set(names.values())) == len(names):
+                    return path, names
+    return None, {}
 
 
 def _pairs_of_images(path: Path) -> bool:

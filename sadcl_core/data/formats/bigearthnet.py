@@ -20,7 +20,7 @@ from PIL import Image
 
 from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
 from sadcl_core.data.formats.source import Source, split_name
-from sadcl_core.data.formats.unpack import UNPACKED, compose, unpack_folder
+from sadcl_core.data.formats.unpack import UNPACKED, compose, not_there, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 
@@ -54,20 +54,20 @@ def read(source: Source) -> Manifest:
         end = f"_{BANDS[0]}" if bands else ""
         there = [row for row in content if source.labels_only or f"{row['patch_id']}{end}" in files]
         notes = [f"bands put together, in {UNPACKED}/"] if bands else []
-        if len(there) < len(content):
-            notes.append(f"{len(content) - len(there):,} patches are not on the disk and were left out")
+        notes += not_there(len(content) - len(there), "listed patch", "listed patches")
         return Listing((), map(entry, there), notes)
 
     def entry(row: dict[str, Any]) -> Entry:
         name = str(row["patch_id"])
-        image = compose(source, name, files, BANDS, _visible) if bands else files.get(name, name)
+        image = compose(source, name, files, BANDS, visible) if bands else files.get(name, name)
         return Entry(image, row["labels"], split=split_name(row.get("split") or ""))
 
     below = replace(source, root=unpack_folder(source)) if bands else source
     return read_listing(below, "bigearthnet", parse, content="a table of patches", paths="exact")
 
 
-def _visible(image: Image.Image) -> npt.NDArray[np.uint8]:
+def visible(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return the grey values of a band (H, W)."""
     reflectance = np.asarray(image, np.float32)
     grey: npt.NDArray[np.uint8] = np.clip(reflectance * (255 / WHITE), 0, 255).astype(np.uint8)
     return grey

@@ -1,16 +1,19 @@
-"""CelebA (Liu et al., ICCV 2015), as its authors or Kaggle give it: 1 is present, -1 is absent, nothing is unknown.
+"""CelebA (Liu et al., ICCV 2015) and CelebA-HQ, as their authors or Kaggle give them: 1 is present, -1 is absent.
 
 list_attr_celeba.txt       202599                                list_attr_celeba.csv
                            5_o_Clock_Shadow Arched_Eyebrows ...
                            000001.jpg -1  1 ...
 list_eval_partition.txt    000001.jpg 0                          0 train, 1 val, 2 test; beside it, or in Eval/ beside Anno/
 img_align_celeba/000001.jpg
+
+A text of another name is read where it is written in the same way: a count, the names, and as many flags behind each image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
@@ -25,8 +28,13 @@ FLAGS = {"1": "present", "-1": "absent"}
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file is called as CelebA's."""
-    return path.stem == NAME
+    """Return True if a file is called as CelebA's, or is a text in its form."""
+    if path.stem == NAME:
+        return True
+    count, names, row = [*(rows := [*islice(_rows(path), 3)]), *[[""]] * (3 - len(rows))]
+    if names[:1] == ["image_name"]:  # DeepFashion's lists have a header instead of names
+        return False
+    return len(count) == 1 and count[0].isdecimal() and len(row) == len(names) + 1 and set(row[1:]) <= set(FLAGS)
 
 
 def _listing(path: Path) -> Listing:

@@ -282,6 +282,9 @@ class _Named(_Columns):
         here = [k for k in paths if not ADDRESS.match(str(first[k]).strip())] or paths
         among = find_column([self.header[k] for k in here], IMAGE_COLUMNS)
         named = find_column(self.header, IMAGE_COLUMNS)
+        if len(here) > 1 and among is None:
+            shown, first = ", ".join(self.header[j] for j in here)[:200], quote(self.header[here[0]])
+            raise DataError(f"{self.path}: columns {shown} hold paths of images. Say which: --image-column {first}.")
         if here:
             k, reason = here[among or 0], "it holds paths of images"
         elif named is not None:

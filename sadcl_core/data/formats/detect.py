@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +18,26 @@ import pyarrow as pa
 from sadcl_core.data.formats import BUILT_IN, FORMATS
 from sadcl_core.data.formats.beside import kind_beside
 from sadcl_core.data.formats.labels import CLASS_LIST
+from sadcl_core.data.formats.matlab import matlab_names
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
+from sadcl_core.data.formats.texts import folders_in
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.tables import mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
-BESIDE = ("annotations", "labels", "data", "anno")  # folders in which label files lie, beside those called after a split
+BESIDE = ("annotations", "annotation", "labels", "data", "anno")  # folders of label files, beside those called after a split
+PARTS = (*BESIDE, "images", "img", "imagelist", "groundtruth", "imagesets")  # folders that are a part of a data set
 MANY = 50  # files of one kind in a folder that are not label files, but lie beside images
 SPLIT_ORDER = ("train", "val", "test")
 LINES = (".jsonl", ".ndjson")
 TABLES = (*LINES, ".json", ".csv", ".tsv", ".parquet")
-LOOKED_AT = 1000  # files in the folders below one without labels
-SHOWN = 3  # of these that are named
+LOOKED_AT = 1000  # files and images in the folders below one without labels
+LIKELY = (*TABLES, ".txt", ".xml", ".yaml", ".yml", ".mat", ".npy")  # suffixes of labels
+PROSE = re.compile(r"(readme|license|licence)", re.IGNORECASE)
+FOLDERS = 50  # below one without labels that are looked at
+SHOWN = 3  # files or folders that are named
+FEW = 5  # lines or keys of a file
 LFS = b"version https://git-lfs"
 # kinds of files that are not read, by suffix and by the words in them
 BY_SUFFIX = {
@@ -253,11 +261,6 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     _explain(path)
     if path.is_file():
         _refuse_known(path)
-    if next(path.glob("*/*_labels_metadata.json"), None) is not None:
-        raise DataError(
-            f"{path} is BigEarthNet in its first version, with a JSON file per patch. Give the table of the second beside the "
-            "patches: metadata.parquet with patch_id, labels and split."
-        )
     if not path.exists():
         raise DataError(f"{path} does not exist. Check the path.")
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
@@ -266,15 +269,11 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
             f"{path} has no column of images ({header[:100]}): none holds paths that end in .jpg, .png or the like, "
             "and none has a usual name. Say --image-column NAME."
         )
-    modules = [] if expected else [module for module in readers.values() if module.SUFFIXES]
-    files = (file for pattern in ("*/*", "*/*/*") for file in islice(sorted(path.glob(pattern)), LOOKED_AT))
-    tables = (file for file in files if file.suffix.lower() in TABLES and not kind_beside(file))
-    deeper = [str(file) for file in islice((file for file in tables if any(_accepts(m, file) for m in modules)), SHOWN)]
-    if deeper:
-        raise DataError(f"{path} has no labels in a known format at its top. Name those below it: {', '.join(deeper)}.")
+    _refuse_place(path, {} if expected else readers)
     _refuse_known(path)
+    seen = _describe(path) if path.is_file() else ", ".join(f"{file.name} holds {_describe(file)}" for file in _likely(path))
     below = sorted({path.name for path in _folders_of_images(path)})
-    if len(below) > 1 and not expected and not any(split_name(name) in SPLIT_NAMES.values() for name in below):
+    if len(below) > 1 and not (expected or seen) and not any(split_name(name) in SPLIT_NAMES.values() for name in below):
         raise DataError(
             f"{path} holds images in {', '.join(f'{name}/' for name in below[:SHOWN])}, and no labels in a known format. Write a "
             "table with a row per image: image,labels. A folder per class would give every image one label alone."
@@ -283,6 +282,59 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     if path.is_dir() and not expected and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a known format"
     raise DataError(
-        f"{path} {what}. Known are {', '.join(FORMATS)}: `sadcl docs formats` shows an example of each, "
+        f"{path} {what}{f' ({seen})' if seen else ''}. `sadcl docs formats` shows the known ones with an example of each; "
         "--format NAME insists on one."
     )
+
+
+def _refuse_place(path: Path, readers: Mapping[str, Any]) -> None:
+    """Raise if a folder below has labels in a known format, or the folder that a file or folder is part of."""
+    below = folders_in(path) if path.is_dir() else []
+    below += [inner for folder in below[:SHOWN] for inner in folders_in(folder)]
+    found = ((folder, _format_of(folder, readers)) for folder in below[:FOLDERS])
+    known = dict(islice(((folder, name) for folder, name in found if name), SHOWN))
+    if known:
+        shown = ", ".join(f"{folder} ({name})" for folder, name in known.items())
+        alone = next(images_under(next(iter(known))), None) is None
+        where = f", with --data {path} for the images" if alone else ""
+        raise DataError(f"{path} has no labels in a known format at its top. Name what lies below it: {shown}{where}.")
+    whole = {name: module for name, module in readers.items() if not module.SUFFIXES and name != "captions"}
+    above = path.absolute()
+    while above.is_file() or above.name.lower() in PARTS or split_name(above.name) in SPLIT_NAMES.values():
+        above = above.parent
+        if name := _format_of(above, whole):
+            known[above] = name
+    if known:
+        above, name = list(known.items())[-1]
+        raise DataError(f"{path} alone holds no labels in a known format, but {above} does ({name}). Name that folder.")
+
+
+def _format_of(folder: Path, readers: Mapping[str, Any]) -> str:
+    """Return the format of a folder; empty if it is in none."""
+    try:
+        return next((labels.format for labels in _in_folder(folder, readers)), "")
+    except UNREADABLE:
+        return ""
+
+
+def _likely(folder: Path) -> list[Path]:
+    """Return files of a folder, or of one of annotations in it, that people may have meant as labels."""
+    places = [folder, *(path for path in folders_in(folder) if path.name.lower() in BESIDE)]
+    files = [path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() in LIKELY and path.is_file()]
+    return [path for path in files if not PROSE.match(path.stem) and not kind_beside(path)][:SHOWN]
+
+
+def _describe(path: Path) -> str:
+    """Return what is in a file of an unknown format, in a few words."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".mat":
+            return f"MATLAB's variables {', '.join(matlab_names(path)[:FEW])}"
+        if suffix == ".json":
+            content = read_json(path)
+            first = content[0] if isinstance(content, list) and content else content
+            keys = f"the keys {', '.join(map(str, islice(first, FEW)))}" if isinstance(first, dict) else type(first).__name__
+            return f"{'an object with' if first is content else 'a list of'} {keys}"
+        return f"lines such as {max((line.strip() for _, line in islice(read_lines(path), FEW)), key=len, default='')[:60]!r}"
+    except UNREADABLE:
+        return "no text"

@@ -20,7 +20,7 @@ import numpy as np
 
 from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read_listing
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.unpack import UNPACKED, compose, unpack_folder
+from sadcl_core.data.formats.unpack import UNPACKED, compose, not_there, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines
 from sadcl_core.errors import DataError
@@ -64,7 +64,12 @@ def read(source: Source) -> Manifest:
     def parse(path: Path) -> Listing:
         header, *rows = [line.strip() for _, line in read_lines(path) if line.strip()]
         classes = PLACES.get(header.lower(), ())
-        return Listing(classes, _entries(path, rows, len(classes)), [f"colours put together, in {UNPACKED}/"] if composed else [])
+        notes = [f"colours put together, in {UNPACKED}/"] if composed else []
+        if composed and not source.labels_only:
+            every = len(rows)
+            rows = [row for row in rows if any(f"{row.partition(',')[0]}_{colour}" in files for colour in COLOURS)]
+            notes += not_there(every - len(rows), "listed image")
+        return Listing(classes, _entries(path, rows, len(classes)), notes)
 
     def _entries(path: Path, rows: list[str], count: int) -> Iterator[Entry]:
         for number, row in enumerate(rows, start=2):

@@ -19,7 +19,7 @@ from itertools import product, takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
+from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name, split_of_folders
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.interpretation import ImagePlace
@@ -97,9 +97,9 @@ class Images:
         if not paths:
             return []
         text = plain(reference.lstrip("/"))
-        parts, own = (_bare(text) if by_stem else text).split("/"), _split_of(reference)
+        parts, own = (_bare(text) if by_stem else text).split("/"), split_of_folders(reference)
         if own:
-            paths = [path for path in paths if _split_of(path) in (own, "")]
+            paths = [path for path in paths if split_of_folders(path) in (own, "")]
         ends = {path: f"/{_bare(plain(path)) if by_stem else plain(path)}" for path in paths}
         for dropped in range(min(droppable, len(parts) - 1) + 1):
             tail = "/" + "/".join(parts[dropped:])
@@ -174,10 +174,12 @@ def locate(
             if not (by_stem and listed and reference.lower().endswith(EXTENSIONS)):
                 matches = images.candidates(reference, droppable=DEEPEST if foreign[k] else droppable, by_stem=by_stem)
             matches = [
-                path for path in matches if above + path not in claimed and _split_of(path) in ("", split or _split_of(path))
+                path
+                for path in matches
+                if above + path not in claimed and split_of_folders(path) in ("", split or split_of_folders(path))
             ]
             if len(matches) > 1:
-                matches = [path for path in matches if split and _split_of(path) == split] or matches
+                matches = [path for path in matches if split and split_of_folders(path) == split] or matches
             if len(matches) > 1:
                 raise _several(file, reference, matches)
             if matches:
@@ -198,15 +200,6 @@ def as_listed(root: Path, paths: Sequence[str]) -> Located:
     places = Counter({ImagePlace(folder, 0, extension=extension): count for extension, count in extensions.items()})
     missing = [k for k, here in enumerate(there) if not here]
     return Located(root, list(paths), missing, places)
-
-
-def _split_of(path: str) -> str:
-    """Return the split that the nearest folder above an image has in its name, as val2017 and stage_2_train have; else blank."""
-    for folder in reversed(path.split("/")[:-1]):
-        for word in re.split(r"[^a-z]+", folder.lower()):
-            if word in SPLIT_NAMES:
-                return SPLIT_NAMES[word]
-    return ""
 
 
 def _place(reference: str, path: str) -> ImagePlace:

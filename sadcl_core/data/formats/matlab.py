@@ -25,16 +25,30 @@ def read_matlab(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is damaged, or of a version that SciPy does not read.
     """
-    command = [sys.executable, "-m", __name__, str(path)]
+    variables: dict[str, Any] = _parse(path)
+    return variables
+
+
+def matlab_names(path: Path) -> list[str]:
+    """Return the names of the variables of a file.
+
+    Raises:
+        DataError: see `read_matlab`.
+    """
+    names: list[str] = _parse(path, "names")
+    return names
+
+
+def _parse(path: Path, *words: str) -> Any:
+    command = [sys.executable, "-m", __name__, str(path), *words]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=LONGEST, check=True)
-        variables: dict[str, Any] = json.loads(done.stdout)
+        return json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
         reason = lines[-1][:100] if lines else "it ends its reader"
         raise DataError(f"{path} cannot be read as a MATLAB file ({reason}). Fetch it again.") from None
-    return variables
 
 
 def plain(value: Any) -> Any:
@@ -51,13 +65,16 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def main(path: Path) -> None:
-    """Write the variables of a file to stdout, as JSON."""
-    from scipy.io import loadmat
+def main(path: Path, *, names: bool) -> None:
+    """Write the variables of a file, or their names, to stdout, as JSON."""
+    from scipy.io import loadmat, whosmat
 
+    if names:
+        json.dump([name for name, *_ in whosmat(path)], sys.stdout)
+        return
     variables = {name: plain(value) for name, value in loadmat(path).items() if not name.startswith("__")}
     json.dump(variables, sys.stdout, default=str)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), names=len(sys.argv) > 2)

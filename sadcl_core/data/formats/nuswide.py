@@ -3,7 +3,8 @@ r"""NUS-WIDE (Chua et al., CIVR 2009), with either layout of its labels.
     ImageList/{Train,Test}Imagelist.txt          actor\0001_2124494179.jpg
     Groundtruth/Labels_{Train,Test}.txt          a row of 81 times 0 or 1 per image
     TrainTestLabels/Labels_CLASS_{Train,Test}.txt  or a file per class, 0 or 1 per image
-    Flickr/actor/0001_2124494179.jpg             (or images/)
+    ImageList/Imagelist.txt, AllLabels/Labels_CLASS.txt  of all images, where there are no lists of splits
+    Flickr/actor/0001_2124494179.jpg             (or images/, with or without the folder of the list)
 
 Many of its images are gone from the network: those that are not on the disk are left out and counted.
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sadcl_core.data.formats.labels import LabelRows
-from sadcl_core.data.formats.source import Source
+from sadcl_core.data.formats.source import UNASSIGNED, Source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_lines, readable
 from sadcl_core.errors import DataError
@@ -23,6 +24,7 @@ from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 SPLITS = {"train": "Train", "test": "Test"}
+WHOLE = {UNASSIGNED: ""}  # where there are no lists of splits
 FOLDERS = ("Flickr", "images", "Images", "")
 _NAMES = """
 airport animal beach bear birds boats book bridge buildings cars castle cat cityscape clouds computer coral cow
@@ -40,7 +42,7 @@ NEEDED = (
 
 def recognises(folder: Path) -> bool:
     """Return True if the lists of images are there."""
-    return any(_list_file(folder, word) is not None for word in SPLITS.values())
+    return any(_list_file(folder, word) is not None for word in (*SPLITS.values(), *WHOLE.values()))
 
 
 def read(source: Source) -> Manifest:
@@ -52,7 +54,9 @@ def read(source: Source) -> Manifest:
     root = source.root
     lists = {split: path for split, word in SPLITS.items() if (path := _list_file(root, word)) is not None}
     missing = [f"ImageList/{word}Imagelist.txt" for split, word in SPLITS.items() if split not in lists]
-    if missing:
+    if not lists and (path := _list_file(root, "")) is not None:
+        lists = {UNASSIGNED: path}
+    elif missing:
         raise DataError(f"{root} lacks {', '.join(missing)} of NUS-WIDE. {NEEDED}.")
     photos = next((name for name in FOLDERS if (root / name).is_dir() and name), "")
     rows = LabelRows(source, "nuswide", classes=CLASSES)
@@ -60,9 +64,11 @@ def read(source: Source) -> Manifest:
     for split, path in lists.items():
         rows.start(path, paths="exact")
         names = [(number, line.strip().replace("\\", "/")) for number, line in read_lines(path) if line.strip()]
-        for (number, name), labels in zip(names, _labels(root, SPLITS[split], len(names), rows.watch), strict=True):
+        for (number, name), labels in zip(names, _labels(root, {**SPLITS, **WHOLE}[split], len(names), rows.watch), strict=True):
             if os.path.isfile(root / photos / name):  # noqa: PTH113 - many, and False for what cannot be a path
                 rows.add(f"{photos}/{name}" if photos else name, labels, row=number, split=split)
+            elif os.path.isfile(root / (flat := os.path.join(photos, os.path.basename(name)))):  # noqa: PTH113, PTH118, PTH119 - many
+                rows.add(flat, labels, row=number, split=split)
             else:
                 gone += 1
     if not len(rows.rows):
@@ -73,27 +79,30 @@ def read(source: Source) -> Manifest:
 
 
 def _list_file(root: Path, word: str) -> Path | None:
+    """Return the list of the images of a split, or of all where its word is blank."""
     names = (f"ImageList/{word}Imagelist.txt", f"ImageList/{word}ImageList.txt", f"{word}Imagelist.txt")
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def _labels(root: Path, word: str, count: int, watch: Callable[[Path], None]) -> Iterator[list[int]]:
     """Yield the active classes of each listed image; watch the files that hold them."""
-    files = (root / folder / f"Labels_{word}.txt" for folder in ("Groundtruth", "GroundTruth", "."))
+    end = f"_{word}" if word else ""
+    files = (root / folder / f"Labels{end}.txt" for folder in ("Groundtruth", "GroundTruth", "."))
     whole = next((file for file in files if file.is_file()), None)
     if whole is not None:
         watch(whole)
         return _rows_of_flags(whole, count)
-    folders = [root / name for name in ("TrainTestLabels", "Groundtruth/TrainTestLabels", "GroundTruth/TrainTestLabels")]
+    part = "TrainTestLabels" if word else "AllLabels"
+    folders = [root / place / part for place in ("", "Groundtruth", "GroundTruth")]
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None:
-        raise DataError(f"{root} lacks Groundtruth/Labels_{word}.txt and TrainTestLabels/. {NEEDED}.")
+        raise DataError(f"{root} lacks Groundtruth/Labels{end}.txt and {part}/. {NEEDED}.")
     columns = []
     watch(folder)
     for name in CLASSES:
-        path = folder / f"Labels_{name}_{word}.txt"
+        path = folder / f"Labels_{name}{end}.txt"
         if not path.is_file():
-            raise DataError(f"{path} is missing. Unpack all of TrainTestLabels.")
+            raise DataError(f"{path} is missing. Unpack all of {part}.")
         columns.append([flags[0] if len(flags) == 1 else -1 for flags in _flags(path)])
         if len(columns[-1]) != count or -1 in columns[-1]:
             raise DataError(f"{path} has {len(columns[-1])} rows of one flag where the list has {count} images. Fetch it again.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.formats.matlab import read_matlab
+from sadcl_core.data.formats.matlab import matlab_names, read_matlab
 from sadcl_core.data.formats.source import UNASSIGNED
 from sadcl_core.data.formats.walk import images_under
 from sadcl_core.data.tables import read_lines
@@ -25,13 +25,21 @@ SUFFIXES = (".mat", ".txt")
 PARTS = True
 DEEPER = "*/archive/Label.txt"  # of PETA's sources, each in a folder of its own
 SPLITS = ("train", "val", "test")
+FLAGS = {"1": "present", "0": "absent"}
 FIRST = 4  # columns of PETA's rows that are no attributes
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file is a MATLAB file, or PETA's list of labels."""
+    """Return True if a file is PETA's list of labels, or a MATLAB file with the variables of one of them, or that is damaged."""
+    if path.suffix.lower() != ".mat":
+        return path.name == "Label.txt"
     with path.open("rb") as file:
-        return path.name == "Label.txt" or (path.suffix.lower() == ".mat" and file.read(6) == b"MATLAB")
+        if file.read(6) != b"MATLAB":
+            return False
+    try:
+        return not {"attributes", "peta"}.isdisjoint(matlab_names(path))
+    except DataError:
+        return True  # it is better complained of than passed over
 
 
 def _listing(path: Path) -> Listing:
@@ -55,7 +63,7 @@ def _pa100k(variables: Mapping[str, Any]) -> Listing:
             for image, row in zip(images, flags, strict=True):
                 yield Entry(image, _active(row, len(names)), split=split)
 
-    return Listing(names, entries())
+    return Listing(names, entries(), values=FLAGS)
 
 
 def _peta(fields: Any) -> Listing:
@@ -70,7 +78,7 @@ def _peta(fields: Any) -> Listing:
         Entry(f"{number:05d}.png", _active(row[FIRST:], len(names)), split=split)
         for number, (row, split) in enumerate(zip(flags, splits, strict=True), start=1)
     )
-    return Listing(names, rows, ["the first of the partitions"] if splits[0] else [])
+    return Listing(names, rows, ["the first of the partitions"] if splits[0] else [], FLAGS)
 
 
 def _texts_of(cells: Sequence[Any]) -> list[str]:

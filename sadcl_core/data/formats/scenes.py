@@ -33,9 +33,11 @@ def read(source: Source) -> Manifest:
     Raises:
         DataError: there are no tables, or a row has another number of flags.
     """
-    tables = _tables(source.root)
+    tables = _tables(source.folder)
     if not tables:
-        raise DataError(f"{source.root} has no tables of the same classes, such as Labels/airport.csv. Name the file of labels.")
+        raise DataError(
+            f"{source.folder} has no tables of the same classes, such as Labels/airport.csv. Name the file of labels."
+        )
 
     def parse(path: Path) -> Listing:
         listing = read_flags(path)

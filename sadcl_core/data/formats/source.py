@@ -14,7 +14,7 @@ Difficult = Literal["ignore", "negative", "positive"]
 
 # usual names of the splits, and their names here
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trainval", "trainset"), "train"),
+    **dict.fromkeys(("train", "training", "trainval", "trainset", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "valset"), "val"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
@@ -52,6 +52,7 @@ class Source:
         labels_only: read the labels alone; images keep their names in the label file, wherever they were.
         parts: split and path of label files of which several belong to one split.
         unpacked: folder for the images that are in the label files themselves.
+        labels: folder of the labels, where the images lie in another.
     """
 
     name: str
@@ -62,6 +63,12 @@ class Source:
     labels_only: bool = False
     parts: tuple[tuple[str, Path], ...] = ()
     unpacked: Path | None = None
+    labels: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the label files of a format that is a whole folder."""
+        return self.labels or self.root
 
 
 def label_files(source: Source) -> Sequence[tuple[str, Path]]:
@@ -92,6 +99,15 @@ def split_above(image: str) -> str:
     """Return the split that the nearest folder above an image is called after; UNASSIGNED if there is none."""
     names = (split_name(part) for part in reversed(image.split("/")[:-1]))
     return next((name for name in names if name in SPLIT_NAMES.values()), UNASSIGNED)
+
+
+def split_of_folders(path: str) -> str:
+    """Return the split that the nearest folder above an image has in its name, as val2017 and stage_2_train have; else blank."""
+    for folder in reversed(path.split("/")[:-1]):
+        for word in re.split(r"[^a-z]+", folder.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return ""
 
 
 def describe_source(kind: str, paths: Iterable[Path]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sadcl_core.data.formats.beside import names_of_numbers
 from sadcl_core.data.formats.cells import (
     ACTIVE,
     INACTIVE,
@@ -201,7 +202,7 @@ class _Reader:
         self.vector = self._vector()
         self.one_a_cell = False  # texts are one label each, as nothing stands between labels in any of them
         self.separator = self._separator()
-        self.names = self._class_names() if any(table.columns.value is not None for table in tables) else {}
+        self.names = self._class_names()
         if self.reading.long and all(table.columns.flags for table in self.tables):
             raise UsageError(f"{self.paths}: --long has no effect, because each class has a column. Leave it out.")
         in_cells = any(table.columns.labels or table.columns.rest is not None for table in tables)
@@ -279,14 +280,33 @@ class _Reader:
             )
 
     def _class_names(self) -> dict[str, str]:
-        """Return names by what stands in the column of labels, from Open Images' list of classes beside the table."""
+        """Return names by what stands in the column of labels, from a list beside the table: Open Images', or one of numbers."""
         folders = dict.fromkeys((*(table.path.parent for table in self.tables), self.rows.source.root))
+        if all(table.columns.value is None for table in self.tables):
+            return self._names_of_numbers(folders)
         path = next((path for folder in folders for path in sorted(folder.glob(DESCRIPTIONS_OF_CLASSES))), None)
         if path is None:
             return {}
         self.rows.watch(path)
         with readable(path, "a list of classes"):
             return {row[0].strip(): row[1].strip() for row in csv.reader(line for _, line in read_lines(path)) if len(row) == 2}
+
+    def _names_of_numbers(self, folders: Iterable[Path]) -> dict[str, str]:
+        """Return names of classes by their numbers where all labels are whole numbers, and a table beside names them."""
+        if self.rows.fixed or self.vector:
+            return {}
+        cells = (cell for table in self.tables for cell in table.label_cells() if not table.columns.flags)
+        numbers: set[str] = set()
+        for cell in cells:
+            if isinstance(cell, dict) or (isinstance(cell, str) and not cell.strip("[] ")[:1].isdecimal()):
+                return {}
+            with suppress(DataError):  # which is raised, with its row, where the cell is read
+                numbers.update(map(str, labels_in(cell, self.separator, self.paths)))
+        path, names = names_of_numbers(folders, numbers) if numbers and all(map(str.isdecimal, numbers)) else (None, {})
+        if path is not None:
+            self.rows.watch(path)
+            self.rows.note(f"names of classes from {path.name}")
+        return names
 
     def add(self, table: _Table) -> None:
         """Add the rows of one table."""
@@ -367,6 +387,10 @@ class _Reader:
             return lambda cells, entry, where: self._read_value(columns, cells, cells[value], entry, where)
 
         def read_names(cells: Sequence[Any], entry: _Entry, where: str) -> None:
+            read_labels(cells, entry, where)
+            entry.active = [self.names.get(str(label), label) for label in entry.active]
+
+        def read_labels(cells: Sequence[Any], entry: _Entry, where: str) -> None:
             for cell in label_cells(cells, columns.labels, columns.rest):
                 if not isinstance(cell, dict) and (not isinstance(cell, str) or cell[:1] != "{"):
                     entry.active += labels_in(cell, self.separator, where)
@@ -377,7 +401,7 @@ class _Reader:
                 else:
                     entry.active += labels_in(opened_cell(cell), self.separator, where)
 
-        return read_names
+        return read_names if self.names else read_labels
 
     def _sort(self, flags: Iterable[tuple[Any, Any]], entry: _Entry, where: str) -> None:
         """Put each class into the active or unknown labels, by its flag."""

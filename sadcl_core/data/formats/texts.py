@@ -65,7 +65,8 @@ class Texts:
 
 def folders_in(folder: Path) -> list[Path]:
     """Return the folders in a folder that are not hidden, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _replaced(stem: str, name: str, other: str) -> str:

@@ -25,7 +25,7 @@ FIRST = "image\\label"
 
 def recognises(path: Path) -> bool:
     """Return True if the header begins as in the format."""
-    return any(line.lower().startswith(FIRST) for _, line in islice(read_lines(path), 1))
+    return any(line.lower().lstrip('"').startswith(FIRST) for _, line in islice(read_lines(path), 1))
 
 
 def read_flags(path: Path) -> Listing:

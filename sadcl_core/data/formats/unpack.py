@@ -19,6 +19,7 @@ from sadcl_core.data.images import EXTENSIONS, explained_image
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import replacing
+from sadcl_core.runtime.words import counted
 
 UNPACKED = "unpacked"  # beside the manifest
 # first bytes of a file, and its suffix
@@ -71,7 +72,7 @@ def compose(
     grey values (H, W) of a file.
 
     Raises:
-        DataError: a file is missing or damaged, or they are of several sizes.
+        DataError: some of the files are missing or damaged, or they are of several sizes.
     """
     path = unpack_folder(source) / f"{name}.png"
     if source.labels_only or path.is_file():
@@ -98,6 +99,11 @@ def unpacked_source(source: Source, files: Mapping[str, Path]) -> Source:
     for path in class_lists(source):
         shutil.copyfile(path, folder / CLASS_LIST)
     return replace(source, root=folder, files=files, parts=(), guess=False)
+
+
+def not_there(count: int, noun: str, plural: str = "") -> list[str]:
+    """Return the note on images of a table that are not on the disk, for many fetch a part of a large data set; none for 0."""
+    return [f"left out {counted(count, noun, plural)}, not on the disk"] if count else []
 
 
 def as_unpacked(manifest: Manifest, kind: str, source: Source, notes: Sequence[str] = ()) -> Manifest:

@@ -92,8 +92,16 @@ def find_labels(
         if field.name != "classes" and getattr(reading, field.name) != field.default and field.name not in options:
             option = field.name.replace("_", "-")
             raise UsageError(f"--{option} has no effect on these labels, which are read as {labels.format}. Leave it out.")
+    folder = spec.paths.get(UNASSIGNED)
     return labels, Source(
-        public or spec.name, spec.root, labels.files, reading=reading, guess=spec.guess, parts=labels.parts, unpacked=unpacked
+        public or spec.name,
+        spec.root,
+        labels.files,
+        reading=reading,
+        guess=spec.guess,
+        parts=labels.parts,
+        unpacked=unpacked,
+        labels=folder if folder is not None and folder.is_dir() else None,
     )
 
 

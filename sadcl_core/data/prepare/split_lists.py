@@ -15,7 +15,15 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, UNASSIGNED, describe_source, split_name, split_of_file
+from sadcl_core.data.formats.source import (
+    NUMBERED_SPLITS,
+    SPLIT_NAMES,
+    UNASSIGNED,
+    describe_source,
+    split_name,
+    split_of_file,
+    split_of_folders,
+)
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA
 from sadcl_core.data.tables import read_lines
@@ -33,13 +41,18 @@ Place = tuple[str, str]  # image as a list names it, and its split
 def with_listed_splits(manifest: Manifest, folders: Iterable[Path], *, divide: bool) -> Manifest:
     """Return a manifest with the splits of lists in the folders of its labels and images, or with a note on unused ones.
 
+    Without such lists the folders of the images decide where each is called after a split, and not all after the same one.
+
     They are not used where the person says how to `divide` the images.
     """
     description, images = manifest.description, manifest.rows["image"].to_pylist()
     lists, splits = _listed_splits(folders, images, set(description.source["files"]))
-    if not lists:
-        return manifest
     names = ", ".join(path.name for path in lists)
+    if not lists:
+        splits = [{split_of_folders(image)} - {UNASSIGNED} for image in images]
+        names = "the names of the folders of images"
+        if manifest.splits != [UNASSIGNED] or _why_unused(splits):
+            return manifest
     reason = _why_unused(splits) or ("--split divides the images" if divide else "")
     if manifest.splits != [UNASSIGNED]:
         reason = "the labels have splits of their own"

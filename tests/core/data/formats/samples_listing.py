@@ -372,6 +372,40 @@ def write_bigearthnet(folder: Path) -> Path:
     return folder
 
 
+def write_bigearthnet_v1(folder: Path) -> Path:
+    """A JSON file per patch, and official splits."""
+    write_bigearthnet(folder)
+    (folder / "metadata.parquet").unlink()
+    (folder / "BigEarthNet-S2" / "tile").rename(folder / "BigEarthNet-v1.0")
+    for name, labels in LABELS.items():
+        put(folder / "BigEarthNet-v1.0" / name / f"{name}_labels_metadata.json", {"labels": labels, "projection": "none"})
+    for split, names in {"train": "ab", "val": "c", "test": "d"}.items():
+        put(folder / "splits" / f"{split}.csv", "".join(f"{name}\n" for name in names))
+    return folder
+
+
+def write_imaterialist(folder: Path) -> Path:
+    numbers = {name: str(k) for k, name in enumerate(LABELS, start=1)}
+    draw_all(folder / "train", [f"{number}.jpg" for number in numbers.values()])
+    entries = [
+        {"imageId": numbers[name], "labelId": [str(7 + NAMES.index(x)) for x in labels]} for name, labels in LABELS.items()
+    ]
+    put(folder / "labels.csv", "labelId,taskId,labelName,taskName\n7,1,cat,category\n8,1,dog,category\n9,2,red,colour\n")
+    images = [{"url": "https://host/a", "imageId": number} for number in numbers.values()]
+    return put(folder / "train.json", {"images": images, "annotations": entries})
+
+
+def write_class_lists(folder: Path) -> Path:
+    """Numbers of images, as in MIRFlickr."""
+    numbers = {name: k for k, name in enumerate(LABELS, start=9)}
+    draw_all(folder / "mirflickr", [f"im{number}.jpg" for number in numbers.values()])
+    for label in NAMES:
+        listed = "".join(f"{numbers[name]}\r\n" for name, labels in LABELS.items() if label in labels)
+        put(folder / "mirflickr25k_annotations_v080" / f"{label}.txt", listed)
+    put(folder / "mirflickr25k_annotations_v080" / "README.txt", "The annotations of the images.\n")
+    return folder
+
+
 def write_rsna(folder: Path) -> Path:
     names = {name: f"ID_0000000{name}" for name in LABELS}
     draw_all(folder / "stage_2_train", [f"{image}.png" for image in names.values()])
@@ -502,6 +536,24 @@ LISTINGS: dict[str, Sample] = {
         "metadata.parquet",
         "bigearthnet",
         [(f"{name}.png", USUAL[name], labels, []) for name, labels in LABELS.items()],
+    ),
+    "bigearthnet_v1": Sample(
+        write_bigearthnet_v1,
+        "BigEarthNet-v1.0/a/a_labels_metadata.json",
+        "bigearthnet_v1",
+        [(f"{name}.png", "", labels, []) for name, labels in LABELS.items()],
+    ),
+    "imaterialist": Sample(
+        write_imaterialist,
+        "train.json",
+        "imaterialist",
+        [(f"train/{k}.jpg", "", labels, []) for k, labels in enumerate(LABELS.values(), start=1)],
+    ),
+    "class_lists": Sample(
+        write_class_lists,
+        "mirflickr25k_annotations_v080/dog.txt",
+        "class_lists",
+        sorted((f"mirflickr/im{k}.jpg", "", labels, []) for k, labels in enumerate(LABELS.values(), start=9)),
     ),
     "image and class in one cell": Sample(
         write_rsna,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
-from tests.core.data.formats.samples import FORMAT, SAMPLES, all_images_are_there, draw, load, put, rows
+from tests.core.data.formats.samples import FORMAT, SAMPLES, all_images_are_there, draw, load, put, rows, write_yolo
 
 
 @pytest.fixture
@@ -126,3 +127,25 @@ def test_the_name_of_a_project_is_no_split(folder: Path) -> None:
 def test_a_format_that_is_none(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"no format called 'coko'. Did you mean 'coco'"):
         detect(folder, expected="coko")
+
+
+def test_the_folder_of_which_a_file_or_folder_is_a_part_is_named(folder: Path) -> None:
+    write_yolo(folder)
+    for part in ("labels", "labels/train/a.txt"):
+        with pytest.raises(DataError, match=rf"alone holds no labels in a known format, but {folder} does \(yolo\)"):
+            detect(folder / part)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '{"shapes": [], "version": 1}', "a.json holds an object with the keys shapes, version"),
+        ("a.json", "[1, 2]", "a.json holds a list of int"),
+        ("a.txt", "nothing of this\n", "a.txt holds lines such as 'nothing of this'"),
+        ("a.npy", "\0", "a.npy holds no text"),
+    ],
+)
+def test_what_was_looked_at_is_said(folder: Path, name: str, content: str, message: str) -> None:
+    put(folder / name, content)
+    with pytest.raises(DataError, match=rf"holds no labels in a known format \({re.escape(message)}\)"):
+        detect(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import Reading
@@ -186,7 +187,17 @@ def test_a_colour_in_more_scans_than_a_photograph_has_is_refused(folder: Path) -
 
 
 def test_patches_that_are_not_on_the_disk_are_counted(folder: Path) -> None:
-    assert any("1 patches are not on the disk" in note for note in load(LISTINGS["bigearthnet"].write(folder)).description.notes)
+    notes = load(LISTINGS["bigearthnet"].write(folder)).description.notes
+    assert "metadata.parquet: left out 1 listed patch, not on the disk" in notes
+
+
+def test_images_of_the_atlas_that_are_not_on_the_disk_are_counted(folder: Path) -> None:
+    LISTINGS["hpa"].write(folder)
+    for path in (folder / "train").glob(f"{ATLAS['b']}_*"):
+        path.unlink()
+    manifest = load(folder)
+    assert "train.csv: left out 1 listed image, not on the disk" in manifest.description.notes
+    assert len(manifest) == 3
 
 
 def test_0_is_unknown_in_deepfashion_wherever_the_file_has_a_minus_1(folder: Path) -> None:
@@ -246,11 +257,42 @@ def test_all_sources_of_peta_together(folder: Path) -> None:
     assert [row[2] for row in found] == [["hat"], ["hat", "skirt"]] * 2
 
 
-def test_the_first_bigearthnet_is_named(folder: Path) -> None:
-    put(folder / "S2A_1" / "S2A_1_labels_metadata.json", {"labels": ["Pastures"]})
-    draw_all(folder / "S2A_1", ["S2A_1_B04.tif"])
-    with pytest.raises(DataError, match="BigEarthNet in its first version"):
-        load(folder)
+def test_attributes_in_the_form_of_celeba_under_another_name(folder: Path) -> None:
+    draw_all(folder / "CelebA-HQ-img", ["0.jpg", "1.jpg"])
+    put(folder / "CelebAMask-HQ-attribute-anno.txt", "2\nBald Young\n0.jpg  1 -1\n1.jpg  -1 1\n")
+    put(folder / "CelebAMask-HQ-pose-anno.txt", "2\nYaw Pitch Raw\n0.jpg 0.9 -1.0 2.1\n1.jpg 0.9 -1.0 2.1\n")
+    assert [row[2:] for row in rows(load(folder))] == [(["Bald"], []), (["Young"], [])]
+
+
+@pytest.mark.parametrize("name", ["annotation/annotation.mat", "annotation.mat"])
+def test_matlab_files_of_others_are_passed_over(folder: Path, name: str) -> None:
+    LISTINGS["pa100k"].write(folder)
+    savemat(folder / "LandUse_Multilabeled.mat", {"labels": [[0, 1]]})
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    (folder / "annotation.mat").rename(path)
+    assert rows(load(folder)) == LISTINGS["pa100k"].rows
+    with pytest.raises(DataError, match=r"holds no labels in a known format \(MATLAB's variables labels\)"):
+        load(folder / "LandUse_Multilabeled.mat")
+
+
+def test_lists_of_classes_that_name_what_is_not_on_the_disk(folder: Path) -> None:
+    LISTINGS["class_lists"].write(folder)
+    labels = folder / "mirflickr25k_annotations_v080"
+    put(labels / "sky.txt", "9\n10\n777\n")
+    manifest = load(labels, data=folder / "mirflickr")
+    assert rows(manifest)[0][2] == ["dog", "sky"]
+    assert any("left out 1 listed image, not on the disk" in note for note in manifest.description.notes)
+    for path in labels.glob("*.txt"):
+        put(path, "777\n")
+    with pytest.raises(DataError, match=r"None of the 1 images of .* lies below"):
+        load(folder, expected="class_lists")
+
+
+def test_tables_of_scenes_whose_images_lie_elsewhere(folder: Path) -> None:
+    LISTINGS["scenes"].write(folder)
+    (folder / "Images").rename(folder.parent / "elsewhere")
+    assert [row[2] for row in rows(load(folder, data=folder.parent / "elsewhere"))] == [[], ["cat"], ["cat", "dog"], ["dog"]]
 
 
 def test_labels_in_objects_of_lists(folder: Path) -> None:

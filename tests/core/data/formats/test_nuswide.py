@@ -68,3 +68,27 @@ def test_a_class_file_of_another_length(tmp_path: Path) -> None:
     put(tmp_path / "TrainTestLabels" / "Labels_bear_Train.txt", "0\n")
     with pytest.raises(DataError, match=r"Labels_bear_Train.txt has 1 rows of one flag where the list has 3 images"):
         load(tmp_path)
+
+
+def test_photos_without_the_folder_of_the_list(tmp_path: Path) -> None:
+    before = rows(load(write_nuswide(tmp_path)))
+    for path in [*(tmp_path / "Flickr").glob("*/*.jpg")]:
+        path.rename(tmp_path / "Flickr" / path.name)
+    assert [row[1:] for row in rows(load(tmp_path))] == [row[1:] for row in before]
+
+
+def test_the_labels_of_all_images_where_there_are_no_lists_of_splits(tmp_path: Path) -> None:
+    write_nuswide_per_class(tmp_path)
+    folder = next(tmp_path.rglob("TrainTestLabels"))
+    lists = [next(tmp_path.rglob(f"{word}Imagelist.txt")) for word in ("Train", "Test")]
+    before = rows(load(tmp_path))
+    put(tmp_path / "ImageList" / "Imagelist.txt", "".join(path.read_text() for path in lists))
+    for path in [*folder.glob("*_Train.txt")]:
+        name = path.name.removesuffix("_Train.txt")
+        put(
+            folder.parent / "AllLabels" / f"{name}.txt",
+            "".join((folder / f"{name}_{word}.txt").read_text() for word in ("Train", "Test")),
+        )
+    for path in lists:
+        path.unlink()
+    assert rows(load(tmp_path)) == [(image, "", labels, []) for image, _, labels, _ in before]

@@ -528,5 +528,22 @@ def test_rows_of_several_readers_are_not_put_together_in_silence(tmp_path: Path)
 def test_tables_deeper_down_are_named(tmp_path: Path) -> None:
     draw(tmp_path / "Training_Set" / "images" / "1.png")
     table = put(tmp_path / "Training_Set" / "labels_of_all.csv", "image,cat,dog\n1.png,1,0\n")
-    with pytest.raises(DataError, match=f"Name those below it: {re.escape(str(table))}"):
+    with pytest.raises(DataError, match=f"Name what lies below it: {re.escape(str(table.parent))} "):
         load(tmp_path)
+
+
+def test_numbers_of_classes_that_a_table_beside_names(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    put(tmp_path / "labels.csv", "attribute_id,attribute_name\n0,culture::french\n1,tag::dogs\n2,tag::cats\n")
+    path = put(tmp_path / "train.csv", "id,attribute_ids\na,0 1\nb,1\n")
+    manifest = load(path)
+    assert [row[2] for row in rows(manifest)] == [["culture::french", "tag::dogs"], ["tag::dogs"]]
+    assert "names of classes from labels.csv" in manifest.description.notes
+    put(path, "id,attribute_ids\na,0 1\nb,7\n")  # which has no name
+    assert load(path).classes == ("0", "1", "7")
+
+
+def test_two_columns_of_images_are_a_question(tmp_path: Path) -> None:
+    path = put(tmp_path / "eyes.csv", "ID,Left-Fundus,Right-Fundus,N,D\n0,0_l.jpg,0_r.jpg,1,0\n1,1_l.jpg,1_r.jpg,0,1\n")
+    with pytest.raises(DataError, match=r"Left-Fundus, Right-Fundus hold paths of images. Say which: --image-column Left-Fundus"):
+        load(path)

@@ -90,3 +90,18 @@ def test_data_are_read_again_when_a_list_changes(folder: Path) -> None:
     put(folder / "train.txt", "".join(f"{name}\n" for name in NAMES[:5]))
     put(folder / "test.txt", "".join(f"{name}\n" for name in NAMES[5:]))
     assert (first.split_sizes, prepare(folder).manifest.split_sizes) == ({"train": 6, "test": 2}, {"train": 5, "test": 3})
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("images_tr", "images_test"), ("train2017/day", "val2017/day")])
+def test_folders_called_after_splits(folder: Path, train: str, test: str) -> None:
+    for k, name in enumerate(NAMES):
+        path = folder / (train if k < 5 else test) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).rename(path)
+    put(folder / "labels.csv", (folder / "labels.csv").read_text().replace("photos/", ""))
+    manifest = prepare(str(folder)).manifest
+    second = "val" if test.startswith("val") else "test"
+    assert split_of(manifest) == {name[0]: "train" if k < 5 else second for k, name in enumerate(NAMES)}
+    assert "splits from the names of the folders of images" in manifest.description.notes
+    divided = prepare(str(folder), split="0.5,0.5", output="other").manifest
+    assert "the names of the folders of images not used: --split divides the images" in divided.description.notes
