@@ -22,7 +22,7 @@ LOOKED_AT = 50  # files, until one is an annotation
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a file says of its image.
+    """Content of a file about its image.
 
     Attributes:
         image: as the file names it, which may be of another time or machine; empty where it does not.
