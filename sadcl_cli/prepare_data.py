@@ -43,7 +43,11 @@ def prepare_data(
     ] = "",
     split: Annotated[
         str,
-        typer.Option("--split", metavar="0.8,0.1,0.1|NAME", help="Divide data that come without splits, or put all into one."),
+        typer.Option(
+            "--split",
+            metavar="0.8,0.1,0.1|NAME",
+            help="Divide the images, or put all into one split; else their own splits are kept.",
+        ),
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the division into splits.")] = 0,
     *,
@@ -51,7 +55,7 @@ def prepare_data(
         list[str] | None, typer.Option("--merge", metavar="NEW=A,B", help="Make one class of several; may be given again.")
     ] = None,
     drop: Annotated[
-        list[str] | None, typer.Option("--drop", metavar="CLASS", help="Leave a class out; may be given again.")
+        list[str] | None, typer.Option("--drop", metavar="CLASS", help="Leave a class out, or several: a,b; may be given again.")
     ] = None,
     keep: Annotated[
         str, typer.Option("--keep", metavar="FILE|A,B", help="Keep these classes alone: a file with one a line, or a,b.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from shlex import quote
-
 import numpy as np
 
+from sadcl_core.data.prepare.command import prepare_again
+from sadcl_core.data.prepare.reading_options import DIVISION, join_names
 from sadcl_core.data.split import spaced
 from sadcl_core.data.twins import find_twins
 from sadcl_core.diagnosis.evidence import Evidence
@@ -45,7 +45,7 @@ def same_images(evidence: Evidence) -> Finding:
         f"{len(both):,} of the {len(held_out):,} images of split {held_out.name} are listed in {train.name} as well, and of "
         f"{compared:,} others compared by content {len(twins):,} are: the mAP says little of new images. The first is "
         f"{example[0]}{twin}.",
-        "Divide the data again, with duplicates on one side: sadcl prepare-data ... --split 0.8,0.1,0.1",
+        f"Divide the data again, with duplicates on one side: {prepare_again(train.manifest, split=DIVISION)}, and train again",
         **numbers,
         example=example,
     )
@@ -76,11 +76,17 @@ def images_of_init(evidence: Evidence) -> Finding:
 
 def label_names(evidence: Evidence) -> Finding:
     """Check that the data have the classes of the model, in the same order."""
-    ours, theirs = evidence.need("card", evidence.card).classes, evidence.need("manifest", evidence.manifest).classes
+    ours, manifest = evidence.need("card", evidence.card).classes, evidence.need("manifest", evidence.manifest)
+    theirs = manifest.classes
     if ours == theirs:
         return passed(f"the data and the model have the same {len(ours)} classes in the same order")
     missing, unknown = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
-    action = "Prepare the data with the classes of the model: sadcl prepare-data ... --classes FILE"
+    action = f"Number them as the model does: {prepare_again(manifest, classes=join_names(ours))}"
+    if missing:
+        action = "Train again on the data as they are"
+    if unknown:
+        command = prepare_again(manifest, drop=[*manifest.description.options.get("drop", ()), *unknown])
+        action = f"Leave out what the model does not know: {command}"
     if missing or unknown:
         parts = [f"the model does not know {listed(unknown)}"] if unknown else []
         parts += [f"the data lack {listed(missing)}"] if missing else []
@@ -105,8 +111,8 @@ def few_positives(evidence: Evidence) -> Finding:
         return passed(f"every class has {int(counts.min()):,} training images or more", **numbers)
     parts = [f"{len(none)} of {len(classes)} classes have no training image: {listed(none)}"] if none else []
     parts += [f"{len(few)} of {len(classes)} have fewer than {FEW}: {listed(few)}"] if few else []
-    given = " ".join(map(quote, map(str, split.manifest.description.options.get("dataset", ("...",)))))
-    action = f"Add images of these classes, or leave the classes out: sadcl prepare-data {given} --min-positives {FEW}"
+    command = prepare_again(split.manifest, min_positives=FEW)
+    action = f"Add images of these classes, or leave the classes out: {command}, and train again"
     severity: Severity = "doubtful" if none or len(few) > len(classes) / 2 else "minor"
     return found(severity, f"{'; '.join(parts)}.", action, **numbers)
 

@@ -53,8 +53,8 @@ def swapped_labels(evidence: Evidence) -> Finding:
         "serious",
         f"The scores of {len(fits)} of {len(classes)} classes fit the labels of another class much better than their own, by "
         f"correlation: {listed(pairs)}.",
-        "Compare the order of the class names now with that at training, and prepare the data again in that one: "
-        "sadcl prepare-data ... --classes FILE",
+        "Look at the images of these classes, and at how their names came to the labels: sadcl eval "
+        f"{quote(str(evidence.run))} --report",
         pairs={names[a]: names[b] for a, b in fits},
     )
 

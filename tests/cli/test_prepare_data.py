@@ -219,6 +219,13 @@ def test_classes_may_be_given_by_name(sadcl: Sadcl) -> None:
     assert "columns visible may be classes, or facts about the images" in ran.stderr
     sadcl("prepare-data", table, "--classes", "dog,cat")
     assert load_manifest(Path("prepared/flags")).classes == ("dog", "cat")
+    many = [f"a name of many letters {k}" for k in range(20)]  # more than the name of a file may have
+    table = put_flags(",".join(["image", *many]) + "\n" + ",".join("10" * 10) + "\n" + ",".join("01" * 10) + "\n")
+    sadcl("prepare-data", table, "--classes", ",".join(many))
+    assert load_manifest(Path("prepared/flags")).classes == tuple(many)
+    sadcl("prepare-data", table, "--keep", many[3])
+    assert load_manifest(Path("prepared/flags")).classes == (many[3],)
+    assert "mine.txt is missing" in sadcl("prepare-data", table, "--keep", "mine.txt", code=3).stderr
 
 
 def test_labels_that_are_all_present_or_unknown_are_not_trained_on(sadcl: Sadcl) -> None:
@@ -287,9 +294,9 @@ def test_splits_that_are_there_are_kept(sadcl: Sadcl) -> None:
     Path("pets/labels.csv").write_text(table.replace("photos/7.png,,Validation", "photos/7.png,,train"))
     ran = sadcl("prepare-data", "pets", "--json")
     assert {name: split["images"] for name, split in json.loads(ran.stdout)["splits"].items()} == {"train": 1, "val": 7}
-    again = sadcl("prepare-data", "pets", "--split", "0.8,0.2", "-o", "out", code=2)
-    assert "pets has the splits" in again.stderr
-    assert "which are kept. Leave --split out." in again.stderr
+    again = sadcl("prepare-data", "pets", "--split", "0.5,0.5", "-o", "out")
+    assert "seed 0; the splits train, val that they had are not kept" in again.stderr
+    assert load_manifest(Path("out")).split_sizes == {"train": 4, "val": 4}
 
 
 def test_a_name_decides_the_folder(sadcl: Sadcl, pets: Path) -> None:

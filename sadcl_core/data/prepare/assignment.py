@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sadcl_core.data.formats.detect import SPLIT_ORDER
+from sadcl_core.data.formats.source import UNASSIGNED
 from sadcl_core.data.manifest import DIVIDED, ROWS, Manifest
 from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.stratify import rounded, stratify_rows
@@ -93,6 +94,7 @@ def with_splits(
     if fractions is None:
         return _sort_by_split(manifest, groups)
     names = list(fractions)
+    own = ", ".join(name for name in manifest.splits if name != UNASSIGNED)
     shown = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     several = len(names) > 1
     note = f"divided by iterative stratification: {shown}, seed {seed}" if several else f"all images are in split {names[0]}"
@@ -102,6 +104,7 @@ def with_splits(
         note += f"; {sum(split is not None for split in before):,} images stay where they were"
     else:
         divided, order = assign_splits(manifest, fractions, seed=seed, groups=units)
+    note += f"; the splits {own} that they had are not kept" if own else ""
     divided.description = replace(divided.description, notes=(*divided.description.notes, note))
     return divided, groups[order]
 

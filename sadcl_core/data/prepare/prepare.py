@@ -26,11 +26,12 @@ from sadcl_core.data.manifest import Description, Manifest, is_prepared, load_wi
 from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.class_groups import write_class_groups
+from sadcl_core.data.prepare.command import prepare_command
 from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
-from sadcl_core.data.prepare.reading_options import ReadingOptions, class_names, names_or_file
+from sadcl_core.data.prepare.reading_options import Options, ReadingOptions, class_names, names_or_file
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.same_data import given_before, refuse_other
 from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
@@ -43,33 +44,9 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 from sadcl_core.runtime.words import counted
 
 REPORT = "report.json"
-DIVISION = "0.8,0.1,0.1"  # of data that come without splits
 WHOLE = "test"  # the split of all images, when such data are only to be evaluated
 ORIGIN = ".origin.json"  # beside copies: of which data they are
 SHOWN = 3  # broken images named in an error
-
-
-@dataclass(frozen=True)
-class Options(ReadingOptions):
-    """Options of `prepare`, by the names of its arguments; stored with the manifest, to prepare the data the same way again.
-
-    Attributes:
-        division: as `split`, for data that come without splits when that is empty.
-        decode: read the pixels of every image; otherwise only check that the files exist.
-    """
-
-    format: str = ""
-    split: str = ""
-    division: str = DIVISION
-    seed: int = 0
-    merge: Sequence[str] = ()
-    drop: Sequence[str] = ()
-    keep: str = ""
-    min_positives: int = 0
-    limit: int = 0
-    resize: int = 0
-    skip_broken: bool = False
-    decode: bool = True
 
 
 @dataclass(frozen=True)
@@ -156,7 +133,8 @@ def prepare(
         output: folder of the manifest; `prepared/NAME` unless given.
         name: of the data set; taken from the folder or file unless given.
         format: of the labels, a row of FORMATS; detected when empty.
-        split: of data without splits: fractions of train, val and test ("0.8,0.1,0.1"), or one name for all images.
+        split: fractions of train, val and test ("0.8,0.1,0.1"), or one name for all images; splits of their own that the data
+            have are kept when empty.
         seed: of the division into splits.
         classes: file of class names in their order, one per line, or the names with commas between them ("cat,dog").
         delimiter: between the labels of one cell of a table, or of a caption; detected when empty; "none" if a cell is one label.
@@ -358,15 +336,15 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     merges = parse_merges(options.merge)
     with options.texts():
         manifest = _read(spec, options, target)
-        if merges or options.drop or options.keep or options.min_positives:
-            keep = class_names(options.keep)
-            manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=keep, min_positives=options.min_positives)
+        if merges or options.drop or options.keep:
+            manifest = shape_classes(manifest, merge=merges, drop=options.drop, keep=class_names(options.keep))
     if options.limit:
         manifest = take_part(manifest, options.limit, seed=options.seed)
     fractions = _fractions(manifest, options)
     decode = options.decode or bool(options.resize)  # copies are made of images that can be read
     checks = check_images(manifest, decode=decode, progress=stage(progress, "checking images"))
-    manifest, groups = _without_broken(manifest, checks, skip=options.skip_broken)
+    command = prepare_command(spec.given, replace(options, skip_broken=True), spec.name, target, data=data)
+    manifest, groups = _without_broken(manifest, checks, "" if options.skip_broken else command)
     manifest, named = take_groups(manifest, options.group_by)
     units = groups if named is None else together(groups, numbered(named))
     divided = None if fractions is None else {"fractions": fractions, "seed": options.seed}
@@ -376,6 +354,8 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     manifest, checks.groups = with_splits(
         manifest, groups, fractions, seed=options.seed, earlier=earlier, units=units, how=divided
     )
+    if options.min_positives:  # of the images that are trained on, which are known only now
+        manifest = shape_classes(manifest, merge={}, min_positives=options.min_positives)
     report = make_report(manifest, checks, left_out=options.skip_broken, across=across)
     description = replace(
         manifest.description,
@@ -413,19 +393,22 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
 def _fractions(manifest: Manifest, options: Options) -> dict[str, float] | None:
     """Return how data are divided; None for data whose own splits are kept."""
     splits = manifest.splits
-    if UNASSIGNED in splits and len(splits) > 1:
-        raise DataError(
-            f"{manifest.description.name}: some images have a split and others have none. Fill in the split of all, or of none."
-        )
-    if options.split and len(splits) > 1:
-        raise UsageError(f"{manifest.description.name} has the splits {', '.join(splits)}, which are kept. Leave --split out.")
     if options.split:
         return {split_name(part): share for part, share in parse_fractions(options.split).items()}
+    if UNASSIGNED in splits and len(splits) > 1:
+        raise DataError(
+            f"{manifest.description.name}: some images have a split and others have none. Fill in the split of all, or of "
+            "none, or divide all again with --split 0.8,0.1,0.1."
+        )
     return parse_fractions(options.division) if splits == [UNASSIGNED] else None
 
 
-def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Return the manifest and the groups of duplicates without the images that cannot be read."""
+def _without_broken(manifest: Manifest, checks: ImageChecks, command: str) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Return the manifest and the groups of duplicates without the images that cannot be read.
+
+    Raises:
+        DataError: none can be read, or some cannot and a command is given that goes on without them.
+    """
     problems = checks.problems
     if not problems:
         return manifest, checks.groups
@@ -437,12 +420,12 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, *, skip: bool) -> t
             f"There are labels, but none of the {len(broken):,} images in {manifest.description.root} can be read: "
             f"{problems[0].reason}{_nearest(manifest, problems)}{hint}"
         )
-    if not skip:
+    if command:
         shown = " ".join(problem.reason for problem in problems[:SHOWN])
         more = f" And {len(problems) - SHOWN:,} more." if len(problems) > SHOWN else ""
         raise DataError(
             f"{len(problems):,} of {len(manifest):,} images cannot be read. {shown}{more}{_nearest(manifest, problems)} Mend "
-            "them, or go on without them: sadcl prepare-data ... --skip-broken."
+            f"them, or go on without them: {command}"
         )
     keep = np.array([image not in broken for image in images], dtype=bool)
     note = f"left out {counted(len(problems), 'image')} that could not be read"

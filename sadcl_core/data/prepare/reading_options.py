@@ -1,10 +1,13 @@
-"""Choices of a person about how label files are read: one set for preparing data, for reading it again, and for evaluation."""
+"""Choices of a person about how data are prepared; those of how label files are read are also of evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +15,8 @@ from sadcl_core.data.formats.source import Difficult, Reading
 from sadcl_core.data.prepare.groups import is_pattern
 from sadcl_core.data.tables import read_as, read_classes
 from sadcl_core.errors import UsageError
+
+DIVISION = "0.8,0.1,0.1"  # of data that come without splits
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,41 @@ class ReadingOptions:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
+@dataclass(frozen=True)
+class Options(ReadingOptions):
+    """Options of `prepare`, by the names of its arguments; stored with the manifest, to prepare the data the same way again.
+
+    Attributes:
+        division: as `split`, for data that come without splits when that is empty.
+        decode: read the pixels of every image; otherwise only check that the files exist.
+    """
+
+    format: str = ""
+    split: str = ""
+    division: str = DIVISION
+    seed: int = 0
+    merge: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    keep: str = ""
+    min_positives: int = 0
+    limit: int = 0
+    resize: int = 0
+    skip_broken: bool = False
+    decode: bool = True
+
+
 def are_names(classes: str) -> bool:
-    """Return True if a list of classes is given as names with commas between them, or not at all; False if as a file."""
-    return not classes or ("," in classes and not Path(classes).is_file())
+    """Return True if a list of classes is given as names with commas between them, or not at all; False if as a file.
+
+    A single name is one unless it looks like the path of a file.
+
+    Example:
+        >>> are_names("cat,dog"), are_names("cat"), are_names("classes.txt")
+        (True, True, False)
+    """
+    path = Path(classes)
+    is_file = os.path.isfile(classes)  # noqa: PTH113 # pathlib raises for a long text
+    return not is_file and ("," in classes or not (path.suffix or len(path.parts) > 1))
 
 
 def class_names(classes: str) -> tuple[str, ...]:
@@ -105,8 +142,25 @@ def class_names(classes: str) -> tuple[str, ...]:
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """Return the words of a text between commas."""
-    return tuple(word for word in map(str.strip, text.split(",")) if word)
+    """Return the words of a text between commas; one that holds a comma itself stands in double quotes.
+
+    Example:
+        >>> split_words('cat, "bowl, plate"')
+        ('cat', 'bowl, plate')
+    """
+    return tuple(word.strip() for row in csv.reader([text], skipinitialspace=True) for word in row if word.strip())
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return the text that `split_words` takes apart into some names.
+
+    Example:
+        >>> join_names(["cat", "bowl, plate"])
+        'cat,"bowl, plate"'
+    """
+    text = StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()
 
 
 def names_or_file(classes: str | Path | None) -> str:

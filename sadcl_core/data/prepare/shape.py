@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.reading_options import split_words
 from sadcl_core.data.prepare.stratify import rounded, stratify_rows
 from sadcl_core.data.rows import SCHEMA, with_labels
 from sadcl_core.data.split import ALL, Split
@@ -36,10 +37,10 @@ def parse_merges(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     merges: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, equals, parts = text.partition("=")
-        names = tuple(part.strip() for part in parts.split(",") if part.strip())
+        names = split_words(parts)
         if not (equals and name.strip() and names):
             raise UsageError(f"--merge {text} does not say which classes become one. Write --merge vehicle=car,bus.")
-        merges[name.strip()] = names
+        merges[name.strip()] = (*merges.get(name.strip(), ()), *names)
     return merges
 
 
@@ -58,12 +59,12 @@ def shape_classes(
     Args:
         manifest: N images.
         merge: new or old name of a class -> the classes that become it.
-        drop: classes to leave out.
+        drop: classes to leave out, each a name or several with commas between them.
         keep: classes that stay; all when empty.
         min_positives: classes with fewer images, in split train if there is one, are left out.
 
     Raises:
-        UsageError: there is no class of a name, or a class is merged twice.
+        UsageError: there is no class of a name, a class is merged twice, or is to be kept as well as left out.
         DataError: no class would be left.
 
     Example:
@@ -85,9 +86,17 @@ def shape_classes(
                 raise UsageError(f"--merge names the class {part!r} twice. Name it once.")
             target[part] = new
     merged = list(dict.fromkeys(target[name] for name in names))
+    drop = [name for text in drop for name in ([text] if text in names else split_words(text))]
     for option, chosen in (("--drop", drop), ("--keep", keep)):
         for name in chosen:
+            if name not in merged and name in target:
+                raise UsageError(
+                    f"{option}: {name!r} is part of {target[name]!r} by --merge. Name {target[name]!r}, or leave it out."
+                )
             _known(name, merged, option)
+    both = next((name for name in drop if name in keep), None)
+    if both is not None:
+        raise UsageError(f"--keep and --drop both name the class {both!r}. Name it in one of them.")
     index = {name: k for k, name in enumerate(merged)}
     shaped = _renamed(manifest, merged, np.array([index[target[name]] for name in names], np.int64))
     counts = shaped.split("train" if "train" in shaped.splits else "all").class_counts()

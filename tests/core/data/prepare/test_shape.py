@@ -55,7 +55,7 @@ def test_a_class_may_become_another_that_is_there() -> None:
     assert targets(after) == {image: [*row[:2], merged(row[2:])] for image, row in targets(manifest()).items()}
 
 
-@pytest.mark.parametrize("options", [{"drop": ("car", "cat")}, {"keep": ("dog", "bus")}])
+@pytest.mark.parametrize("options", [{"drop": ("car", "cat")}, {"drop": ("cat,car",)}, {"keep": ("dog", "bus")}])
 def test_classes_left_out_leave_the_others_as_they_were(options: dict[str, tuple[str, ...]]) -> None:
     after = shape_classes(manifest(), merge={}, **options)  # type: ignore[arg-type]
     assert after.classes == ("bus", "dog")
@@ -78,6 +78,8 @@ def test_rare_classes_are_counted_in_the_training_split() -> None:
         ({"merge": {"a": ("bus", "no")}}, UsageError, "--merge: there is no class 'no'"),
         ({"merge": {"a": ("bus",), "b": ("bus",)}}, UsageError, "--merge names the class 'bus' twice"),
         ({"drop": CLASSES}, DataError, "pets: no class would be left"),
+        ({"drop": ("dog,cat",), "keep": ("dog",)}, UsageError, "--keep and --drop both name the class 'dog'"),
+        ({"merge": {"pet": ("dog", "cat")}, "drop": ("cat",)}, UsageError, "--drop: 'cat' is part of 'pet' by --merge"),
     ],
 )
 def test_classes_that_are_not_there(options: dict[str, object], error: type[Exception], message: str) -> None:
@@ -89,6 +91,11 @@ def test_classes_that_are_not_there(options: dict[str, object], error: type[Exce
 def test_a_merge_says_what_becomes_what(text: str) -> None:
     with pytest.raises(UsageError, match=r"does not say which classes become one. Write --merge vehicle=car,bus"):
         parse_merges([text])
+
+
+def test_a_merge_that_is_given_again_adds_to_the_class_and_names_may_hold_commas() -> None:
+    merges = parse_merges(["vehicle=car", 'bowl="bowl, plate", cup', "vehicle=bus, van"])
+    assert merges == {"vehicle": ("car", "bus", "van"), "bowl": ("bowl, plate", "cup")}
 
 
 def test_a_part_has_each_split_and_class_in_its_share() -> None:
