@@ -96,6 +96,9 @@ def _show_text(result: Evaluation, topk: int) -> None:
         )
     if result.classes_without_positives:
         show(f"left out, no image in this split: {', '.join(result.classes_without_positives)}")
+    if result.classes_without_negatives:
+        names = ", ".join(result.classes_without_negatives)
+        show(f"left out of the mAP, active in every image where they are known, so that any scores are perfect: {names}")
     show("AP: interpolated, in percent; AP non-int.: as scikit-learn has it; precision, recall, F1 above the threshold")
     numbers = [
         f"{column.title} {_number(result.numbers[column.key], column.decimals)}"

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sadcl_core.data.rows import Box
-from sadcl_core.errors import DataError
 
 if TYPE_CHECKING:
     from sadcl_core.data.manifest import Manifest
@@ -21,10 +20,7 @@ HELD_OUT = ("val", "test")  # usual names, in the order in which one is taken wh
 ALL = "all"  # the name of every row together, unless a split has that name
 BLOCK = 1 << 16  # images whose labels are in an array at a time
 
-NO_INACTIVE = (
-    "has no inactive label: all are active or unknown, so every score would be perfect. Say how the labels write that a class is "
-    "absent: sadcl prepare-data ... --absent -1, --absent blank or --absent 0."
-)
+NO_INACTIVE = "has no inactive label: all are active or unknown, so every score would be perfect."
 
 Counts = npt.NDArray[np.int64]
 Item = TypeVar("Item")
@@ -128,15 +124,6 @@ class Split(Sequence[str]):
         """Return (K,) the share of the active among the known labels of each class; 0 where none is known."""
         active = self.class_counts()
         return np.asarray(active / np.maximum(active + self.inactive_counts(), 1), np.float32)
-
-    def require_inactive(self) -> None:
-        """Raise unless some label is known to be inactive: without one every score is perfect, and nothing can be learned.
-
-        Raises:
-            DataError: all labels are active or unknown.
-        """
-        if not self.inactive_counts().any():
-            raise DataError(f"Split {self.name} of {self.manifest.description.name} {NO_INACTIVE}")
 
     def labels_per_image(self) -> Counts:
         """Return (N,) numbers of active labels."""

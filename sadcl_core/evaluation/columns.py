@@ -71,8 +71,8 @@ class Measured:
 
     @cached_property
     def ap(self) -> metrics.AveragePrecisions:
-        """Return the average precisions of each class, in 0..1."""
-        return metrics.average_precisions(self.scores, self.targets)
+        """Return the average precisions of each class with an active and an inactive label, in 0..1; NaN for the others."""
+        return metrics.two_sided_precisions(self.scores, self.targets)
 
     @cached_property
     def counts(self) -> metrics.Counts:
@@ -143,7 +143,7 @@ NUMBERS: tuple[Column[Measured], ...] = (
     ),
     Column("images", "images", 0, "images that were scored", lambda m: len(m.scores)),
     Column("classes", "classes", 0, "classes", lambda m: len(m.positives)),
-    Column("classes_evaluated", "evaluated", 0, "classes with an active label", lambda m: np.count_nonzero(m.positives)),
+    Column("classes_evaluated", "evaluated", 0, "classes with an AP", lambda m: np.count_nonzero(~np.isnan(m.ap.interpolated))),
     Column(
         "unknown_labels", "unknown labels", 0, "labels that are not known, left out", lambda m: np.count_nonzero(m.targets < 0)
     ),

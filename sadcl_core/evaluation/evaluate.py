@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sadcl_core.data.split import NO_INACTIVE
-from sadcl_core.errors import DataError, UsageError
+from sadcl_core.errors import UsageError
 from sadcl_core.evaluation.columns import MEASURES, NUMBERS, PER_CLASS, Measured
 from sadcl_core.evaluation.intervals import choose_resamples
 from sadcl_core.evaluation.label_errors import write_suspects
@@ -144,12 +143,9 @@ def evaluate(
         uncalibrated=uncalibrated,
         similarity=report or label_errors,
         check_card=check_card,
-        check_split=lambda _, images: images.require_inactive(),
         listen=listen,
         progress=progress,
     )
-    if not (scored.targets == 0).any():
-        raise DataError(f"{scored.name} {NO_INACTIVE}")
     find_table(against, scored.classes)
     calibrated = None if scored.model is None else scored.as_trained is not None
     limits = None

@@ -56,7 +56,8 @@ def bootstrap_intervals(
     samples = bootstrap_average_precision(scores, targets, samples=resamples, progress=progress)
     has_interval = count_positives(targets) >= (LEAST_POSITIVES if len(scores) >= LEAST_IMAGES else np.inf)
     points = 100 * ap.interpolated, 100 * ap.non_interpolated  # (K,)
-    draws = 100 * samples.interpolated, 100 * samples.non_interpolated  # (S, K)
+    defined = np.where(np.isnan(ap.interpolated), np.nan, 100.0)  # classes without an AP have none in resamples
+    draws = defined * samples.interpolated, defined * samples.non_interpolated  # (S, K)
     means = [
         interval(mean_over_classes(drawn, point), float(mean_over_classes(point[None])[0]), LEVEL, PERCENT)
         if has_interval.any()

@@ -73,13 +73,20 @@ class Evaluation:
         return [name for name, count in zip(self.classes, self.per_class["positives"], strict=True) if count == 0]
 
     @property
+    def classes_without_negatives(self) -> list[str]:
+        """Return the classes that are left out of the mAP, because every ranking of theirs is perfect."""
+        columns = (self.classes, self.per_class["positives"], self.per_class["AP_interpolated"])
+        return [name for name, count, ap in zip(*columns, strict=True) if count and np.isnan(ap)]
+
+    @property
     def summary(self) -> str:
         """Return the line that says which mAP this is, and how sure it is."""
         n = self.numbers
         low, high = n.get(f"mAP_interpolated{INTERVAL}", (np.nan, np.nan))
         around = "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
         if np.isnan(self.map_interpolated):
-            parts = ["mAP not defined, no label is active"]
+            none = "no class is active in some images and inactive in others" if any(self.per_class["positives"]) else ""
+            parts = [f"mAP not defined, {none or 'no label is active'}"]
         else:
             parts = [f"mAP {self.map_interpolated:.1f}{around} interpolated", f"{self.map_non_interpolated:.1f} non-interpolated"]
         parts.append(f"{n['classes_evaluated']}/{n['classes']} classes")
@@ -97,6 +104,7 @@ class Evaluation:
             "summary": self.summary,
             **{column.key: plain(self.numbers[column.key], column.stored) for column in NUMBERS if column.key in self.numbers},
             "classes_without_positives": self.classes_without_positives,
+            "classes_without_negatives": self.classes_without_negatives,
             **{row: {column.key: plain(column.value(values)) for column in MEASURES} for row, values in self.rows.items()},
             "per_class": [self._class_as_json(k) for k in range(len(self.classes))],
             **self.subject,
@@ -141,7 +149,7 @@ class Evaluation:
         """Raise a GateError unless the interpolated mAP reaches this, in percent; None is always reached."""
         value = self.map_interpolated
         if least is not None and np.isnan(value):
-            raise GateError("No label is active, so there is no mAP for --min-map to hold. Check the labels, or --split.")
+            raise GateError("No mAP is defined for --min-map to hold: see what was left out. Check the labels, or --split.")
         if least is not None and value < least:
             raise GateError(f"mAP {value:.4f} interpolated is below --min-map {least:g}. Everything was saved.")
 

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.formats.source import Reading
+from sadcl_core.data.prepare.command import require_inactive
 from sadcl_core.data.prepare.reading_options import ReadingOptions
-from sadcl_core.data.split import Split
+from sadcl_core.data.split import NO_INACTIVE, Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.scores_file import Matched, ScoresFile, is_scores_file, match_labels, match_paths, read_scores
 from sadcl_core.inference.load import ModelFile, find_card, load
@@ -23,6 +24,7 @@ from sadcl_core.runs.card import ModelCard, is_checkpoint, refuse_known
 from sadcl_core.runtime.device import check_device_and_precision
 from sadcl_core.runtime.files import safe_name
 from sadcl_core.runtime.progress import StagedProgress, stage
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from sadcl_core.inference.split import OpenedSplit
@@ -198,7 +200,7 @@ def score_or_read(
     also the names of the classes of a checkpoint of another program.
 
     Raises:
-        DataError: there is no model or file, or it is damaged.
+        DataError: there is no model or file, it is damaged, or no label is inactive.
         UsageError: the labels or the data are not given.
     """
     listen = listen or (lambda fact: None)
@@ -224,6 +226,7 @@ def score_or_read(
     with process_group():
         with main_process_first():  # data sets are prepared by one process and opened by the others
             opened = open_split(file, data=None if data is None else str(data), split=split, final=final, progress=progress)
+            require_inactive(opened.split)
             if check_split is not None:
                 check_split(file, opened.split)
         model = load(
@@ -242,19 +245,32 @@ def score_or_read(
         if isinstance(model, OnnxModel):
             from sadcl_core.evaluation.score_exported import score_exported
 
-            return score_exported(model, opened.split, workers=workers, limit=limit, progress=report)
-        from sadcl_core.evaluation.score_split import score_split
+            scored = score_exported(model, opened.split, workers=workers, limit=limit, progress=report)
+        else:
+            from sadcl_core.evaluation.score_split import score_split
 
-        return score_split(
-            model,
-            opened.split,
-            batch_size=batch_size,
-            workers=workers,
-            limit=limit,
-            similarity=similarity,
-            known_share=known_share,
-            progress=report,
-        )
+            scored = score_split(
+                model,
+                opened.split,
+                batch_size=batch_size,
+                workers=workers,
+                limit=limit,
+                similarity=similarity,
+                known_share=known_share,
+                progress=report,
+            )
+        return _with_inactive(scored, f"Score more than {counted(len(scored), 'image')}.")
+
+
+def _with_inactive(scored: ScoredSplit, action: str) -> ScoredSplit:
+    """Return a scored split, if some label that counts is inactive.
+
+    Raises:
+        DataError: all labels are active or unknown.
+    """
+    if not (scored.targets == 0).any():
+        raise DataError(f"{scored.name} {NO_INACTIVE} {action}")
+    return scored
 
 
 def _matched(
@@ -276,7 +292,8 @@ def _matched(
     listen(matched)
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
     about |= {} if matched.split is None else difficult(matched.split)
-    return ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
+    scored = ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
+    return _with_inactive(scored, "If a value of the labels means that a class is absent, name it with --absent.")
 
 
 def scored_by(

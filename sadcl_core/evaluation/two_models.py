@@ -20,7 +20,7 @@ from sadcl_core.evaluation.columns import plain
 from sadcl_core.evaluation.intervals import LEAST_IMAGES, LEAST_POSITIVES, LEVEL, choose_resamples, count_positives
 from sadcl_core.evaluation.scored_split import ScoredSplit, ScoringOptions, score_or_read
 from sadcl_core.evaluation.scores_file import is_scores_file
-from sadcl_core.metrics import average_precisions, bootstrap_average_precision, interval, mean_over_classes
+from sadcl_core.metrics import bootstrap_average_precision, interval, mean_over_classes, two_sided_precisions
 from sadcl_core.runtime.progress import Progress, StagedProgress, stage
 
 SCHEMA_VERSION = 1
@@ -59,7 +59,7 @@ class PairedComparison:
     Attributes:
         names: of the first and the second.
         classes: K names.
-        per_class: K of the interpolated AP, or None without a positive.
+        per_class: K of the interpolated AP, or None without a positive or without a negative.
     """
 
     names: tuple[str, str]
@@ -168,7 +168,7 @@ def compare_scored(
         raise DataError(f"No label is active in the {len(first):,} images, so no mAP can be compared. Check the labels.")
     points, draws = [], []
     for number, scored in enumerate((first, second)):
-        points.append(average_precisions(scored.scores, scored.targets))
+        points.append(two_sided_precisions(scored.scores, scored.targets))
         report = None if progress is None else partial(_half, progress, number)
         draws.append(bootstrap_average_precision(scored.scores, scored.targets, samples=resamples, progress=report))
     has_interval = count_positives(first.targets) >= (LEAST_POSITIVES if len(first) >= LEAST_IMAGES else np.inf)
@@ -200,6 +200,7 @@ def _differences(
         return Difference(one, other, *interval(draws, other - one, LEVEL, (-100.0, 100.0)))
 
     none = np.full(1, np.nan)
+    first_draws, second_draws = (np.where(np.isnan(first), np.nan, draws) for draws in (first_draws, second_draws))
     means = [float(mean_over_classes(100 * values[None])[0]) for values in (first, second)]
     moves = mean_over_classes(100 * second_draws, 100 * second) - mean_over_classes(100 * first_draws, 100 * first)
     per_class = tuple(

@@ -1,6 +1,6 @@
 """Metrics: functions of two arrays. Targets are 1 (active), 0 (inactive) or -1 (unknown, left out)."""
 
-from sadcl_core.metrics.average_precision import AveragePrecisions, average_precisions
+from sadcl_core.metrics.average_precision import AveragePrecisions, average_precisions, two_sided_precisions
 from sadcl_core.metrics.bootstrap import (
     BootstrapSamples,
     bootstrap_average_precision,
@@ -47,4 +47,5 @@ __all__ = [
     "precision_recall",
     "precision_recall_curves",
     "ratios",
+    "two_sided_precisions",
 ]

@@ -56,6 +56,21 @@ def average_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike, *, block: 
     return AveragePrecisions(*values)
 
 
+def two_sided_precisions(scores: npt.ArrayLike, targets: npt.ArrayLike) -> AveragePrecisions:
+    """Return `average_precisions` of the classes with a positive and a negative; NaN also for those without a negative.
+
+    Of these every ranking is perfect, so that they would raise a mean whatever the scores.
+
+    Example:
+        >>> two_sided_precisions([[0.9, 0.8], [0.7, 0.6]], [[1, 1], [1, 0]]).interpolated
+        array([nan,  1.])
+    """
+    precisions = average_precisions(scores, targets)
+    some = np.asarray(targets)
+    ranked_against = np.array([bool((some[:, k] == 0).any()) for k in range(some.shape[1])], dtype=bool)
+    return AveragePrecisions(*(np.where(ranked_against, values, np.nan) for values in vars(precisions).values()))
+
+
 def ranked(scores: Scores, targets: Targets) -> tuple[Numbers, Numbers]:
     """Return the ends of the ties that hold a positive, from the best.
 

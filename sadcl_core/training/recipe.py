@@ -33,7 +33,7 @@ from sadcl_core.inference.feature_cache import FeatureCache
 from sadcl_core.inference.forward import prepare_inputs
 from sadcl_core.inference.score import Scores, score
 from sadcl_core.losses import class_weights
-from sadcl_core.metrics import average_precisions
+from sadcl_core.metrics import average_precisions, two_sided_precisions
 from sadcl_core.metrics.calibration import choose_thresholds, fit_probabilities, parse_objective
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.pooled import PooledHead
@@ -572,7 +572,9 @@ class TrainingRecipe:
             scored = self.score(classifier)
         except NotFiniteError:
             raise DivergedError("The model gives NaN for held-out images. Lower the learning rate with --lr.") from None
-        precisions = average_precisions(scored.scores, scored.targets)
+        precisions = two_sided_precisions(scored.scores, scored.targets)
+        if np.isnan(precisions.interpolated).all():  # of a few images that all show the same; `run_training` said so
+            precisions = average_precisions(scored.scores, scored.targets)
         values = (100 * precisions.interpolated, 100 * precisions.non_interpolated)
         return {name: round(float(value[~np.isnan(value)].mean()), 4) for name, value in zip(MAPS, values, strict=True)}
 

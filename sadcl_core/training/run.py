@@ -41,10 +41,14 @@ from sadcl_core.training.setup import (
     check_stages,
     complete_config,
     file_fingerprints,
+    learns_from_unknown,
+    one_sided_classes,
     refuse_other_models,
     used_part,
 )
 from sadcl_core.training.transfer import transfer
+
+SHOWN = 5  # classes named in a sentence
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,20 @@ class TrainingResult:
     stage: str
     epoch: int
     weights: str
+
+
+def _check_data(config: RunConfig, manifest: Manifest, listen: Listener) -> None:
+    """Refuse labels and held-out images that nothing can be learned from or measured on; say of which classes that is so."""
+    check_labels(config, manifest)
+    data = config.data
+    for split, what in ((data.train_split, "nothing can be learned of"), (data.eval_split, "no AP can be measured of")):
+        names = one_sided_classes(manifest, split)
+        if names and not (split == data.train_split and learns_from_unknown(config)):
+            shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            listen(Problem(f"In split {split} {what} classes that are active in every image where they are known: {shown}."))
+    if not data.allow_overlap:
+        held_out = manifest.split(data.eval_split)
+        refuse_overlap(find_overlap(config, held_out), held_out)
 
 
 def start_run(
@@ -96,10 +114,7 @@ def start_run(
     changed = {key for key, value in flatten(config.model_dump()).items() if key in defaults and defaults[key] != value}
     sources = {**sources, **dict.fromkeys(changed, "data set")}
     check_stages(config)
-    check_labels(config, manifest)
-    if not config.data.allow_overlap:
-        held_out = manifest.split(config.data.eval_split)
-        refuse_overlap(find_overlap(config, held_out), held_out)
+    _check_data(config, manifest, listen)
     device, precision = choose_compute(config)
     refuse_too_large(config, manifest, device, precision)
     seed_everything(config.seed)

@@ -13,6 +13,7 @@ from sadcl_core.config.layers import Layer, resolve_config
 from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, Section, StageSection
 from sadcl_core.data.class_names import vectors_file
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.command import require_inactive
 from sadcl_core.data.prepare.shape import hide_labels, take_part
 from sadcl_core.data.statistics import median_short_side
 from sadcl_core.data.transforms import kept_views
@@ -25,6 +26,7 @@ from sadcl_core.runs.hub import repository_of
 from sadcl_core.runs.run_directory import find_model
 from sadcl_core.runtime.device import choose_device
 from sadcl_core.runtime.files import from_home
+from sadcl_core.runtime.words import counted
 from sadcl_core.training.class_prior import card_of_first_model
 from sadcl_core.training.teachers import check_teachers
 from sadcl_core.training.terms import TERMS
@@ -58,7 +60,7 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
         raise DataError(
             f"Split {held_out} of {name} has no active label, so no mAP can be measured on it. Check its annotations."
         )
-    manifest.split(held_out).require_inactive()
+    require_inactive(manifest.split(held_out))
     folder = str((manifest.folder or Path()).resolve())
     model = config.model
     options = head_options(model.head, model.heads.get(model.head, {}))
@@ -256,7 +258,13 @@ def check_labels(config: RunConfig, manifest: Manifest) -> None:
     if config.loss.selective.prior_model:
         card_of_first_model(config.loss.selective.prior_model, manifest.classes)
     check_teachers(config, manifest.classes)
-    if all(any(TERMS[name].uses_unknown for name in config.stages[stage].weights) for stage in config.used_stages):
+    held_out = manifest.split(config.data.eval_split)
+    if config.data.limit and not (held_out.class_counts().any() and held_out.inactive_counts().any()):
+        raise DataError(
+            f"Of the images that --limit {config.data.limit:,} takes, {counted(len(held_out), 'image')} of split {held_out.name} "
+            "have no active or no inactive label, so no mAP can be measured on them. Take more."
+        )
+    if learns_from_unknown(config):
         return
     split, data = manifest.split(config.data.train_split), config.data
     if (data.single_positive or data.hide_labels) and not split.inactive_counts().any():
@@ -265,7 +273,27 @@ def check_labels(config: RunConfig, manifest: Manifest) -> None:
             "Every inactive training label is hidden, so nothing can be learned. Give every stage a loss that uses unknown ones "
             f"({users}), or let hidden ones count as inactive: --set data.hidden_labels=inactive."
         )
-    split.require_inactive()
+    require_inactive(split)
+
+
+def learns_from_unknown(config: RunConfig) -> bool:
+    """Return True if every stage has a loss that uses unknown labels."""
+    return all(any(TERMS[name].uses_unknown for name in config.stages[stage].weights) for stage in config.used_stages)
+
+
+def one_sided_classes(manifest: Manifest, split: str) -> tuple[str, ...]:
+    """Return the classes that are active in a split, and in no image of it known to be inactive.
+
+    Example:
+        >>> from sadcl_core.data.manifest import Description
+        >>> from sadcl_core.data.rows import Record
+        >>> records = [Record("a.jpg", "val", (0, 1)), Record("b.jpg", "val", (1,))]
+        >>> one_sided_classes(Manifest.from_records(Description("pets", Path("photos"), ("cat", "dog")), records), "val")
+        ('dog',)
+    """
+    images = manifest.split(split)
+    one_sided = (images.class_counts() > 0) & (images.inactive_counts() == 0)
+    return tuple(name for name, found in zip(manifest.classes, one_sided, strict=True) if found)
 
 
 def gives_probabilities(config: RunConfig, stage: StageSection) -> bool:

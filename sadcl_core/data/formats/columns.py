@@ -229,6 +229,11 @@ class _Profile:
         return self.other is None and self.fraction is None and set(self.flags) - {BLANK} == {"?"}
 
     @property
+    def says_nothing(self) -> bool:
+        """True if all cells are blank or unknown."""
+        return self.other is None and self.fraction is None and set(self.flags) <= {BLANK, "?"}
+
+    @property
     def is_partly_flags(self) -> bool:
         """True if some cells say 1 or 0, and others are numbers, fractions or texts."""
         several = self.lists and self.other is not None and not self.other.isdecimal()
@@ -362,6 +367,11 @@ class _Named(_Columns):
         if len(facts) == 1 and not self.profile(facts[0]).is_partly_flags:
             self.give(facts[0], "labels", "no other column is left")
             return False
+        if len(facts) > 1 and all(self.profile(k).says_nothing for k in facts):
+            shown = ", ".join(self.header[k] for k in facts)[:200]
+            raise DataError(
+                f"{self.path}: no cell of the columns {shown} says whether a class is there: all are blank or unknown."
+            )
         if facts and all(self.profile(k).is_partly_flags for k in facts):
             self._refuse_partly(facts[0])
         raise DataError(

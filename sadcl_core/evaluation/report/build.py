@@ -69,4 +69,6 @@ def _facts(result: Evaluation) -> list[tuple[str, str]]:
         facts.append(("intervals", f"95 %, {result.numbers['resamples']:,} resamples of the images"))
     if result.classes_without_positives:
         facts.append(("left out, no image", ", ".join(result.classes_without_positives)))
+    if result.classes_without_negatives:
+        facts.append(("left out of the mAP, no image without them", ", ".join(result.classes_without_negatives)))
     return facts

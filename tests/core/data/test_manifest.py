@@ -214,13 +214,6 @@ def test_refuses_impossible_descriptions() -> None:
         describe(superclasses=("a", "b"))
 
 
-@pytest.mark.parametrize("records", [[Record("a.jpg", "train", (0,))], [Record("a.jpg", "train", (), unknown=(0,))]])
-def test_labels_without_an_inactive_one_are_refused(records: list[Record]) -> None:
-    split = Manifest.from_records(Description("pets", Path("photos"), ("cat",)), records).split("train")
-    with pytest.raises(DataError, match=r"Split train of pets has no inactive label.*--absent -1"):
-        split.require_inactive()
-
-
 def test_unknown_split() -> None:
     with pytest.raises(DataError, match=r"no split 'val'\. It has: train, test"):
         Manifest.from_records(describe(), RECORDS).split("val")

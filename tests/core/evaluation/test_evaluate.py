@@ -16,9 +16,11 @@ import numpy.typing as npt
 import pytest
 
 from sadcl_core.errors import DataError, GateError
+from sadcl_core.evaluation.calibrate import calibrate
 from sadcl_core.evaluation.columns import INTERVAL, MEASURES, NUMBERS, PER_CLASS, Column
 from sadcl_core.evaluation.evaluate import evaluate, evaluate_scores
 from sadcl_core.evaluation.result import Evaluation
+from sadcl_core.evaluation.two_models import compare_models
 from sadcl_core.metrics import (
     average_precisions,
     bootstrap_average_precision,
@@ -170,7 +172,7 @@ def test_the_gate() -> None:
     with pytest.raises(GateError, match="is below --min-map 99"):
         result.require_map(99)
     nothing = evaluate_scores(np.ones((2, 1), np.float32), np.zeros((2, 1), np.int8), ("a",))
-    with pytest.raises(GateError, match="No label is active"):
+    with pytest.raises(GateError, match="No mAP is defined"):
         nothing.require_map(0)
 
 
@@ -244,6 +246,27 @@ def test_labels_of_1_and_minus_1_alone_say_active_and_inactive(tmp_path: Path) -
     (tmp_path / "signed.csv").write_text("\n".join(["image,a,b,c", *rows]))
     result = evaluate(tmp_path / "scores.npy", labels=tmp_path / "signed.csv", output=tmp_path, bootstrap=0, by_order=True)
     assert result.numbers["mAP_interpolated"] == expected
+
+
+def test_a_class_that_is_active_wherever_it_is_known_is_left_out_of_the_map_and_named(tmp_path: Path) -> None:
+    scores, targets = made()
+    targets[:, 1] = np.where(targets[:, 1] == 1, 1, -1)
+    targets[:, 2] = 1
+    result = evaluate_scores(scores, targets, "abcd", resamples=200)
+    others = evaluate_scores(scores[:, [0, 3]], targets[:, [0, 3]], "ad", resamples=200)
+    assert result.classes_without_negatives == result.as_json()["classes_without_negatives"] == ["b", "c"]
+    assert others.classes_without_negatives == []
+    for key in ("mAP_interpolated", "mAP_11_point", "mAP_interpolated_interval", "classes_evaluated"):
+        assert result.numbers[key] == pytest.approx(others.numbers[key])
+    one_sided = evaluate_scores(scores[:, 1:3], targets[:, 1:3], "bc")
+    assert one_sided.summary.startswith("mAP not defined, no class is active in some images and inactive in others")
+
+
+def test_labels_without_an_inactive_one_are_refused_by_all_that_judge_scores(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", scores=np.full((40, 2), 0.5), targets=np.ones((40, 2), np.int8))
+    for judge in (evaluate, calibrate, lambda path, output: compare_models(path, path)):
+        with pytest.raises(DataError, match=r"s has no inactive label.*name it with --absent"):
+            judge(tmp_path / "s.npz", output=tmp_path)
 
 
 @pytest.mark.parametrize("value", [1, -1])

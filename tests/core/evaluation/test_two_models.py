@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,20 @@ def test_a_class_without_positives_has_no_difference() -> None:
     assert paired.per_class[1] is None
     assert paired.by_chance == pytest.approx(0.1)
     json.dumps(paired.as_json(), allow_nan=False)
+
+
+def test_a_class_without_negatives_has_no_difference_and_no_part_in_the_mean() -> None:
+    first, second = make(0.3), make(0.6, seed=1, name="two")
+    for one in (first, second):
+        one.targets[:, 1] = 1
+    result = compare_scored(first, second, resamples=100)
+    assert result.per_class[1] is None
+    keep = [k for k in range(len(first.classes)) if k != 1]
+    some = (
+        replace(one, scores=one.scores[:, keep], targets=one.targets[:, keep], classes=tuple("abc"[k] for k in keep))
+        for one in (first, second)
+    )
+    assert result.map_interpolated == compare_scored(*some, resamples=100).map_interpolated
 
 
 def other_targets(targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

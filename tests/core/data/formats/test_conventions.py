@@ -261,6 +261,13 @@ def test_no_value_has_two_meanings_and_one_that_no_cell_has_is_named(tmp_path: P
     assert "no cell says blank, u, to which --present, --absent or --unknown gives a meaning" in notes
 
 
+@pytest.mark.parametrize("cells", ["", "?"])
+def test_columns_that_say_nothing_are_refused_as_such(tmp_path: Path, cells: str) -> None:
+    path = put(tmp_path / "mine.csv", f"image,a,b\n1.jpg,{cells},\n2.jpg,,{cells}\n")
+    with pytest.raises(DataError, match="no cell of the columns a, b says whether a class is there: all are blank or unknown"):
+        load(path)
+
+
 def test_the_account_says_how_fractions_are_understood(tmp_path: Path) -> None:
     manifest = load(put(tmp_path / "mine.csv", "image,a,b\n1.jpg,1,0.7\n2.jpg,0,0.2\n"), reading=Reading(threshold=0.5))
     account = manifest.description.interpretation

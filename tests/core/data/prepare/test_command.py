@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare.command import prepare_again
+from sadcl_core.data.prepare.command import prepare_again, require_inactive
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.diagnosis.checks_data import few_positives, label_names, same_images
 from sadcl_core.diagnosis.evidence import Evidence
@@ -53,8 +54,8 @@ def run_shown(sadcl: Sadcl, text: str) -> None:
 
 
 def checked(check: Any, manifest: Manifest, **facts: Any) -> Finding:
-    splits = {"train": manifest.split("train"), "held_out": manifest.split("val")}
-    finding: Finding = check(Evidence(Path("run"), {}, manifest=manifest, **splits, **facts))
+    train, held_out = manifest.split("train"), manifest.split("val")
+    finding: Finding = check(Evidence(Path("run"), {}, manifest=manifest, train=train, held_out=held_out, **facts))
     return finding
 
 
@@ -101,10 +102,36 @@ def test_the_doctor_divides_again_what_is_on_both_sides(sadcl: Sadcl) -> None:
     assert checked(same_images, again).status == "passed"
 
 
+@pytest.mark.parametrize(
+    ("cells", "options", "meant"),
+    [
+        (("1", ""), {"unknown": "blank"}, "If blank means that a class is absent"),
+        (("yes", "-1"), {"unknown": "-1,?"}, "If -1 means that a class is absent"),
+        (("1", "u", "?"), {"unknown": "U"}, r"If \? or u means that a class is absent"),
+    ],
+)
+def test_labels_without_an_inactive_one_are_refused_with_the_command_that_makes_some(
+    sadcl: Sadcl, cells: tuple[str, ...], options: dict[str, Any], meant: str
+) -> None:
+    rows = [f"{image},{cells[k % len(cells)]},{cells[(k + 1) % len(cells)]}\n" for k, image in enumerate(IMAGES)]
+    table = put(Path("my photos/marks.csv"), "image,cat,dog\n" + "".join(rows))
+    split = prepare(table, **options).manifest.split("train")
+    with pytest.raises(DataError, match=rf"Split train of marks has no inactive label.*{meant}") as refused:
+        require_inactive(split)
+    run_shown(sadcl, str(refused.value))
+    require_inactive(load_manifest(Path("prepared/marks")).split("train"))
+
+
+def test_labels_without_an_inactive_one_and_an_unknown_one_need_other_images() -> None:
+    table = put(Path("my photos/marks.csv"), "image,cat,dog\n" + "".join(f"{image},1,1\n" for image in IMAGES))
+    with pytest.raises(DataError, match=r"would be perfect\. Add images that do not show every class"):
+        require_inactive(prepare(table).manifest.split("train"))
+
+
 @pytest.mark.parametrize("classes", [("cat", "dog"), ("dog", "owl, grey", "cat")])
 def test_the_doctor_gives_the_data_the_classes_of_the_model(sadcl: Sadcl, classes: tuple[str, ...]) -> None:
     manifest = prepare(put_marks("my photos/marks.csv"), present="x").manifest
-    card = ModelCard.model_construct(classes=classes)
+    card = ModelCard(classes=classes, img_size=8, mean=(0, 0, 0), std=(1, 1, 1), model=ModelSection())
     finding = checked(label_names, manifest, card=card)
     run_shown(sadcl, finding.action)
     assert checked(label_names, load_manifest(Path("prepared/marks")), card=card).status == "passed"
