@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sadcl_core.data.formats.source import moved
 from sadcl_core.data.manifest import Manifest, find_prepared, is_prepared, load_description, load_manifest, load_with_images
 from sadcl_core.data.prepare.copies import copy_name
 from sadcl_core.data.prepare.prepare import DataOrigin, find_or_prepare
+from sadcl_core.data.prepare.shape import shape_classes
 from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.inference.load import ModelFile
@@ -71,6 +72,10 @@ def open_split(
     status = _status(model)
     origin = _other_data(status, data, progress)
     manifest = _own_data(model, status, data) if origin is None else origin.manifest
+    if origin is not None and status.get("manifest"):
+        manifest = _without_left_out(manifest, Path(str(status["manifest"])), model.card.classes)
+        described = replace(origin.manifest.description, notes=manifest.description.notes)
+        origin = replace(origin, manifest=Manifest(described, origin.manifest.rows, origin.manifest.folder))
     labelled = len(manifest.classes)
     manifest = number_as_model(manifest, model.card)
     measured = str(status.get("eval_split", ""))
@@ -79,6 +84,16 @@ def open_split(
     changed = "manifest" in status and data is None and manifest.fingerprint() != status.get("data_fingerprint")
     measured = measured if not split and images.name not in (measured, ALL) and measured in manifest.splits else ""
     return OpenedSplit(images, labelled, changed, _count_seen(images, status), measured, origin)
+
+
+def _without_left_out(manifest: Manifest, prepared: Path, classes: tuple[str, ...]) -> Manifest:
+    """Return data without the classes that a model does not know, if classes were left out of those that it was trained on."""
+    with suppress(DataError):
+        options = load_description(prepared).options
+        others = [name for name in manifest.classes if name not in classes]
+        if 0 < len(others) < len(manifest.classes) and any(map(options.get, ("drop", "keep", "min_positives"))):
+            return shape_classes(manifest, merge={}, drop=others)
+    return manifest
 
 
 def number_as_model(manifest: Manifest, card: ModelCard) -> Manifest:

@@ -116,14 +116,15 @@ def test_labels_of_ones_own_images(sadcl: Sadcl, trained: Path, tmp_path: Path) 
 def test_other_labels_are_read_as_those_of_the_run_were(sadcl: Sadcl, tmp_path: Path) -> None:
     for name in ("mine", "more"):
         draw(tmp_path / name, 20, seed=7)
-        rows = [f"{k:03d}.png;{'0,9' if k % 2 else '-1'};{'-1' if k % 3 else '0,7'};{k}" for k in range(20)]
-        Path(name, "labels.csv").write_bytes("\n".join(["image;Bär;Kuh;Wert", *rows]).encode("cp1252"))
-    options = ("--encoding", "cp1252", "--decimal", ",", "--threshold", "0.5", "--absent", "-1", "--classes", "Bär,Kuh")
-    sadcl("prepare-data", "mine/labels.csv", *options, "--merge", "Tier=Bär")
+        rows = [f"{k:03d}.png;{'0,9' if k % 2 else '-1'};{'-1' if k % 3 else '0,7'};1;{k}" for k in range(20)]
+        Path(name, "labels.csv").write_bytes("\n".join(["image;Bär;Kuh;Esel;Wert", *rows]).encode("cp1252"))
+    options = ("--encoding", "cp1252", "--decimal", ",", "--threshold", "0.5", "--absent", "-1", "--classes", "Bär,Kuh,Esel")
+    sadcl("prepare-data", "mine/labels.csv", *options, "--merge", "Tier=Bär", "--drop", "Esel")
     arguments = ("--no-pretrained", "--backbone", "resnet18", "--img-size", "32", "--epochs", "1,0", "--device", "cpu", "-j", "0")
     sadcl("train", "mine/labels.csv", *arguments, "-o", "runs/mine")
     ran = sadcl("eval", "-w", "runs/mine", "--data", "more/labels.csv", "--json", "-o", "out")
     assert "-1 is absent" in ran.stderr
+    assert "data more: left out 1 of 3 classes: Esel" in ran.stderr
     document = json.loads(ran.stdout)
     assert (document["images"], document["unknown_labels"]) == (20, 0)
     assert {entry["name"]: entry["positives"] for entry in document["per_class"]} == {"Tier": 10, "Kuh": 7}

@@ -53,12 +53,15 @@ def test_no_resamples_no_interval(in_trained: Sadcl, tmp_path: Path) -> None:
 
 
 def test_voc_has_its_own_convention_and_says_what_became_of_difficult(in_trained: Sadcl, tmp_path: Path) -> None:
-    objects = {"train": {"1": [voc_object("dog")], "2": [voc_object("cat", difficult=1)]}, "test": {"3": [voc_object("dog")]}}
+    objects = {
+        "train": {"1": [voc_object("dog")], "2": [voc_object("cat", difficult=1)]},
+        "test": {"3": [voc_object("dog")], "4": []},
+    }
     voc = make_voc(tmp_path / "voc", objects)
-    np.save(tmp_path / "s.npy", np.full((1, 2), 0.3))
+    np.save(tmp_path / "s.npy", np.full((2, 2), 0.3))
     ran = in_trained("eval", "--scores", tmp_path / "s.npy", "--labels", voc, "--by-order", "-o", tmp_path)
-    assert "difficult ignored · 1 image" in ran.stdout
-    assert "mAP 11-point 100.0 · F1 per image" in ran.stdout
+    assert "difficult ignored · 2 images" in ran.stdout
+    assert "mAP 11-point 50.0 · F1 per image" in ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_splits_that_are_there_are_kept(sadcl: Sadcl) -> None:
     ran = sadcl("prepare-data", "pets", "--json")
     assert {name: split["images"] for name, split in json.loads(ran.stdout)["splits"].items()} == {"train": 1, "val": 7}
     again = sadcl("prepare-data", "pets", "--split", "0.5,0.5", "-o", "out")
-    assert "seed 0; the splits train, val that they had are not kept" in again.stderr
+    assert "seed 0; the splits val, train that they had are not kept" in again.stderr
     assert load_manifest(Path("out")).split_sizes == {"train": 4, "val": 4}
 
 

@@ -59,15 +59,15 @@ def read(source: Source) -> Manifest:
         notes = [f"COCO {year}"]
     rows: LabelRows | None = None
     first: list[dict[str, Any]] = []
-    dummy = ""
+    dummy = None
     for split, path in files.items():
         with readable(path, "COCO JSON"):
             coco = _load(path)
             categories = _categories(coco, path)
             dummy = _dummy(categories, coco)
-            if dummy:
-                categories = [category for category in categories if category["name"] != dummy]
-                notes = [f"{dummy} is no class but stands above all of them, as Roboflow writes it; it was left out"]
+            if dummy is not None:
+                categories.remove(dummy)
+                notes = [f"{dummy['name']} is no class but stands above all of them, as Roboflow writes it; it was left out"]
             if rows is None:
                 first = categories
                 rows = LabelRows(source, "coco", classes=[str(category["name"]) for category in categories])
@@ -139,13 +139,16 @@ def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
     return categories
 
 
-def _dummy(categories: list[dict[str, Any]], coco: COCO) -> str:
-    """Return the name of the category that Roboflow puts above all others, which no annotation has; empty if there is none."""
+def _dummy(categories: list[dict[str, Any]], coco: COCO) -> dict[str, Any] | None:
+    """Return the category that Roboflow puts above all others, which no annotation has; None if there is none.
+
+    A class may have its name.
+    """
     top = [category for category in categories if category.get("supercategory") == "none"]
     if len(top) != 1 or len(categories) < 2 or coco.catToImgs.get(top[0]["id"]):
-        return ""
-    name = str(top[0]["name"])
-    return name if all(category.get("supercategory") == name for category in categories if category is not top[0]) else ""
+        return None
+    below = (category.get("supercategory") == top[0]["name"] for category in categories if category is not top[0])
+    return top[0] if all(below) else None
 
 
 def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapping[Any, int]) -> None:

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from sadcl_core.data.formats.beside import names_of_numbers
 from sadcl_core.data.formats.cells import (
     ACTIVE,
+    BLANK,
     INACTIVE,
     LIST_KEYS,
     NAME_KEYS,
@@ -198,6 +199,7 @@ class _Reader:
         self.rows, self.tables, self.reading = rows, tables, rows.source.reading
         self.paths = ", ".join(str(table.path) for table in tables)
         self._splits: dict[str, str] = {}  # by what stands in the column of splits of one table
+        self.blanks: dict[Any, str] = {}  # of objects that name some classes each: a blank for each class
         self.values, self.flags = self._values()
         self.vector = self._vector()
         self.one_a_cell = False  # texts are one label each, as nothing stands between labels in any of them
@@ -219,12 +221,20 @@ class _Reader:
         counts: Counter[str] = Counter()
         names: dict[str, None] = {}
         words = chosen_states(self.reading)
+        objects: list[dict[str, Any]] = []
         for table in self.tables:
             counts += table.columns.counts
             names |= dict.fromkeys(name for _, name in table.columns.flags)
             for cell in table.label_cells() if not table.columns.flags else ():
-                for flag in vector_in(cell) or () if table.columns.vector else _object_flags(cell).values():
-                    counts[flag_of(flag, words)] += 1
+                own = _object_flags(cell) if not table.columns.vector else {}
+                objects += [own] if own else []
+                counts.update(flag_of(flag, words) for flag in own.values() or vector_in(cell) or ())
+        every = {name for own in objects for name in own}
+        if any(flag_of(flag, words) == "0" for own in objects for flag in own.values()) and any(
+            len(own) < len(every) for own in objects
+        ):
+            self.blanks = dict.fromkeys(every, "")
+            counts[BLANK] += 1
         return find_values(counts, self.reading, self.paths, list(names)), counts
 
     def _vector(self) -> int:
@@ -397,7 +407,7 @@ class _Reader:
                     continue
                 flags = _object_flags(cell)
                 if flags:
-                    self._sort(flags.items(), entry, where)
+                    self._sort((self.blanks | flags).items(), entry, where)
                 else:
                     entry.active += labels_in(opened_cell(cell), self.separator, where)
 

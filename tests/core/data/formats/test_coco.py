@@ -117,6 +117,15 @@ def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], Any],
         load(path)
 
 
+def test_a_class_may_have_the_name_of_the_category_that_roboflow_puts_above_it(tmp_path: Path) -> None:
+    path = write_coco_single(tmp_path)
+    document = json.loads(path.read_text())
+    names = [category["name"] for category in document["categories"]]
+    below = [{**category, "supercategory": names[0]} for category in document["categories"]]
+    put(path, {**document, "categories": [{"id": 0, "name": names[0], "supercategory": "none"}, *below]})
+    assert sorted(load(path).classes) == sorted(names)
+
+
 def test_the_category_that_roboflow_puts_above_all_others_is_no_class(tmp_path: Path) -> None:
     write_coco_roboflow(tmp_path)
     categories = [

@@ -21,7 +21,7 @@ from sadcl_core.data.formats.cells import find_values
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import DataError, UsageError
-from tests.core.data.formats.samples import load, put, rows
+from tests.core.data.formats.samples import load, put, put_lines, rows
 
 FEW = settings(max_examples=30, deadline=None)
 NAMES = ["cat", "dog", "traffic light", "hot dog", "1girl", "Tür", "x", "No Finding", "is_dog", "a-b", "long_hair", "42"]
@@ -273,6 +273,19 @@ def test_the_account_says_how_fractions_are_understood(tmp_path: Path) -> None:
     account = manifest.description.interpretation
     assert account is not None
     assert account.files[0].values == {"0": "absent", "1": "present", "0.5 and above": "present", "below 0.5": "absent"}
+
+
+@pytest.mark.parametrize(
+    ("absent", "expected"), [((), {"b.jpg": {"cat", "dog"}, "c.jpg": {"cat"}}), (("blank",), {}), (("0", "blank"), {})]
+)
+def test_what_an_object_does_not_name_is_a_blank_where_others_name_absent_classes(
+    tmp_path: Path, absent: tuple[str, ...], expected: dict[str, set[str]]
+) -> None:
+    lines = [("a.jpg", {"cat": 1, "dog": 0, "car": 0}), ("b.jpg", {"car": 1}), ("c.jpg", {"dog": 1, "car": 0})]
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": image, "labels": labels} for image, labels in lines])
+    assert unknown(load(path, reading=Reading(absent=absent))) == {"a.jpg": set(), "b.jpg": set(), "c.jpg": set(), **expected}
+    ones = [{"image": image, "labels": {name: 1 for name, flag in labels.items() if flag}} for image, labels in lines]
+    assert not any(unknown(load(put_lines(tmp_path / "ones.jsonl", ones))).values())
 
 
 VECTORS: dict[str, Callable[[list[str]], str]] = {

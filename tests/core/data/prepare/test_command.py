@@ -131,7 +131,7 @@ def test_labels_without_an_inactive_one_and_an_unknown_one_need_other_images() -
 @pytest.mark.parametrize("classes", [("cat", "dog"), ("dog", "owl, grey", "cat")])
 def test_the_doctor_gives_the_data_the_classes_of_the_model(sadcl: Sadcl, classes: tuple[str, ...]) -> None:
     manifest = prepare(put_marks("my photos/marks.csv"), present="x").manifest
-    card = ModelCard(classes=classes, img_size=8, mean=(0, 0, 0), std=(1, 1, 1), model=ModelSection())
+    card = ModelCard(classes=classes, img_size=16, mean=(0, 0, 0), std=(1, 1, 1), model=ModelSection())
     finding = checked(label_names, manifest, card=card)
     run_shown(sadcl, finding.action)
     assert checked(label_names, load_manifest(Path("prepared/marks")), card=card).status == "passed"
