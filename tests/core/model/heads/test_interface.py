@@ -29,11 +29,22 @@ def make(name: str, options: dict[str, Any], *, classes: int = 3) -> Head:
     return head.eval()
 
 
+def all_inputs_of(head: Head, feature_map: Tensor, order: list[int] | None = None) -> HeadInputs:
+    """What a head sees of a deepest map (B, 6, h, w), with labels that are known and prototypes if it reads them."""
+    inputs = inputs_of(head, feature_map)
+    if not (head.TAKES_KNOWN or head.READS_PROTOTYPES):
+        return inputs
+    classes = order or list(range(len(head.state_dict()[head.PER_CLASS[0]])))
+    known = torch.tensor([1, -1, 0, -1, -1])[classes].expand(len(feature_map), -1)
+    prototypes = torch.linspace(-3, 3, 5 * head.width).sin().view(5, -1)[classes]
+    return replace(inputs, known=known if head.TAKES_KNOWN else None, prototypes=prototypes if head.READS_PROTOTYPES else None)
+
+
 @every_head
 def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
     head = make(name, options)
     for height, width in ((4, 4), (3, 5), (1, 2)):
-        output = head(inputs_of(head, torch.randn(2, 6, height, width)), need_attention=True)
+        output = head(all_inputs_of(head, torch.randn(2, 6, height, width)), need_attention=True)
         assert output.logits.shape == (2, 3)
         assert output.label_features.shape == (2, 3, head.width)
         assert output.attention is not None
@@ -45,7 +56,7 @@ def test_shapes_at_any_size(name: str, options: dict[str, Any]) -> None:
 @every_head
 def test_asking_for_attention_changes_no_logit(name: str, options: dict[str, Any]) -> None:
     head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
-    with_attention, without = head(inputs_of(head, feature_map), need_attention=True), head(inputs_of(head, feature_map))
+    with_attention, without = head(all_inputs_of(head, feature_map), need_attention=True), head(all_inputs_of(head, feature_map))
     assert without.attention is None
     torch.testing.assert_close(with_attention.logits, without.logits)
 
@@ -53,33 +64,33 @@ def test_asking_for_attention_changes_no_logit(name: str, options: dict[str, Any
 @every_head
 def test_batch_is_the_same_as_one_by_one(name: str, options: dict[str, Any]) -> None:
     head, feature_map = make(name, options), torch.randn(3, 6, 4, 4)
-    single = torch.cat([head(inputs_of(head, image[None])).logits for image in feature_map])
-    torch.testing.assert_close(head(inputs_of(head, feature_map)).logits, single, atol=1e-6, rtol=1e-5)
+    single = torch.cat([head(all_inputs_of(head, image[None])).logits for image in feature_map])
+    torch.testing.assert_close(head(all_inputs_of(head, feature_map)).logits, single, atol=1e-6, rtol=1e-5)
 
 
 @every_head
 def test_label_features_are_to_be_had_after_the_pass(name: str, options: dict[str, Any]) -> None:
     """Heads may compute them when they are asked for: the same, whatever the gradients and the precision then are."""
     head, feature_map = make(name, options), torch.randn(2, 6, 4, 4)
-    expected = head(inputs_of(head, feature_map)).label_features
+    expected = head(all_inputs_of(head, feature_map)).label_features
     assert expected.requires_grad or name in ("pooled", "csra", "generated", "debiased")
     with torch.inference_mode():
-        output = head(inputs_of(head, feature_map))
+        output = head(all_inputs_of(head, feature_map))
     torch.testing.assert_close(output.label_features, expected)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        output = head(inputs_of(head, feature_map))
+        output = head(all_inputs_of(head, feature_map))
     torch.testing.assert_close(output.label_features.float(), expected, atol=0.05, rtol=0.05)
 
 
 @every_head
 def test_permuting_the_classes_permutes_the_logits(name: str, options: dict[str, Any]) -> None:
     head, feature_map, order = make(name, options), torch.randn(2, 6, 4, 4), torch.tensor([2, 0, 1])
-    before = head(inputs_of(head, feature_map), need_attention=True)
+    before = head(all_inputs_of(head, feature_map), need_attention=True)
     features = before.label_features  # of these weights
     state = {key: tensor[order] if key in head.PER_CLASS else tensor for key, tensor in head.state_dict().items()}
     head.load_state_dict({key: tensor[order][:, order] if key in head.PER_PAIR else tensor for key, tensor in state.items()})
     head.prepare(facts_of(order.tolist()))
-    after = head(inputs_of(head, feature_map), need_attention=True)
+    after = head(all_inputs_of(head, feature_map, order.tolist()), need_attention=True)
     torch.testing.assert_close(after.logits, before.logits[:, order])
     torch.testing.assert_close(after.label_features, features[:, order])
     assert before.attention is not None
@@ -104,13 +115,13 @@ def test_a_head_that_is_built_again_needs_no_facts(name: str, options: dict[str,
     values = head_options(name, {**SMALL.get(name, {}), **options})
     again = type(head)(channels=CHANNELS[len(head.LEVELS)], num_classes=3, options=values).eval()
     again.load_state_dict(head.state_dict())
-    assert torch.equal(again(inputs_of(head, feature_map)).logits, head(inputs_of(head, feature_map)).logits)
+    assert torch.equal(again(all_inputs_of(head, feature_map)).logits, head(all_inputs_of(head, feature_map)).logits)
 
 
 @every_head
 def test_it_learns_from_a_single_image(name: str, options: dict[str, Any]) -> None:
     head = make(name, options).train()
-    output = head(inputs_of(head, torch.randn(1, 6, 4, 4)))
+    output = head(all_inputs_of(head, torch.randn(1, 6, 4, 4)))
     torch.stack([output.logits, *output.auxiliary.values()]).square().sum().backward()
     untrained = {key for key, parameter in head.named_parameters() if parameter.grad is None}
     assert untrained <= {"states", "second", "context.weight", "context.bias"}  # of labels, and of prototypes, that are given
@@ -125,18 +136,19 @@ def test_exported_for_batches_of_any_size_it_is_the_same(name: str, options: dic
             self.head = head
 
         def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            output = self.head(HeadInputs(maps), need_attention=True)
+            output = self.head(HeadInputs(maps, prototypes=prototypes), need_attention=True)
             assert output.attention is not None
             return output.logits, output.label_features, output.attention
 
     head = make(name, options)
     head.precompute()
-    maps = inputs_of(head, torch.randn(2, 6, 4, 4)).maps
+    inputs = all_inputs_of(head, torch.randn(2, 6, 4, 4))
+    maps, prototypes = inputs.maps, inputs.prototypes
     batch = torch.export.Dim("batch", min=1, max=64)
     dynamic = {"maps": tuple({0: batch} for _ in maps)}
     program = torch.export.export(Traced(head), maps, dynamic_shapes=dynamic, strict=False)
     for count in (1, 3):
-        maps = inputs_of(head, torch.randn(count, 6, 4, 4)).maps
+        maps = all_inputs_of(head, torch.randn(count, 6, 4, 4)).maps
         torch.testing.assert_close(program.module()(*maps), Traced(head)(*maps))
 
 
@@ -153,7 +165,7 @@ def test_heads_that_take_known_labels_are_those_that_the_registry_names() -> Non
 @every_head
 def test_one_class(name: str, options: dict[str, Any]) -> None:
     head = make(name, options, classes=1)
-    output = head(inputs_of(head, torch.randn(2, 6, 2, 2)), need_attention=True)
+    output = head(all_inputs_of(head, torch.randn(2, 6, 2, 2)), need_attention=True)
     assert output.logits.shape == (2, 1)
     assert output.logits.isfinite().all()
 
@@ -163,9 +175,9 @@ def test_one_class(name: str, options: dict[str, Any]) -> None:
 )
 def test_half_precision_stays_near_float32(name: str, dtype: torch.dtype) -> None:
     head, feature_map = make(name, {}), torch.randn(2, 6, 4, 4)
-    expected: Tensor = head(inputs_of(head, feature_map)).logits
+    expected: Tensor = head(all_inputs_of(head, feature_map)).logits
     with torch.autocast("cpu", dtype=dtype):
-        output = head(inputs_of(head, feature_map), need_attention=True)
+        output = head(all_inputs_of(head, feature_map), need_attention=True)
     torch.testing.assert_close(output.logits.float(), expected, atol=0.05, rtol=0.05)
 
 
