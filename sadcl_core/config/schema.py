@@ -59,6 +59,11 @@ class DataSection(Section):
     train_split: str = Field("train", description="split that is trained on")
     eval_split: str = Field("", description="held-out split; empty: val when there is one, else test")
     img_size: int = Field(448, ge=16, le=4096, description="side of the square the images are resized to, pixels")
+    normalise: Literal["weights", "none"] = Field(
+        "weights",
+        description="pixels by mean and deviation; weights: those that the backbone was pretrained with; none: they stay in "
+        "0..1, as in CSRA and ASL",
+    )
     batch_size: int = Field(64, ge=1, le=LARGE, description="images per step, over all processes")
     limit: int = Field(
         0,

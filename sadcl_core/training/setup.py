@@ -312,7 +312,8 @@ def gives_probabilities(config: RunConfig, stage: StageSection) -> bool:
 
 def make_card(config: RunConfig, classifier: Classifier, manifest: Manifest) -> ModelCard:
     """Return the description that every model file of the run carries."""
-    pretrained = classifier.backbone.pretrained_config
+    plain = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    pretrained = plain if config.data.normalise == "none" else classifier.backbone.pretrained_config
     return ModelCard(
         classes=manifest.classes,
         superclasses=manifest.description.superclasses,

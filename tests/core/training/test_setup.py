@@ -33,6 +33,15 @@ def test_a_card_says_what_the_weights_were_before(tmp_path: Path, begun: dict[st
     card = make_card(RunConfig(model=section), classifier, manifest)
     assert (card.first_weights.source, card.first_weights.licence) == (source, licence)
     assert not card.model.pretrained  # nothing is fetched for a model file
+    assert (card.mean, card.std) == ((0.5,) * 3, (0.5,) * 3)  # of these weights
+
+
+def test_pixels_stay_as_they_are_where_asked(tmp_path: Path) -> None:
+    manifest = Manifest.from_records(Description("pets", tmp_path, ("cat", "dog")), [Record("a.png", "train", (1,))])
+    section = ModelSection(backbone="test_resnet", head="pooled")
+    config = RunConfig.model_validate({"model": section, "data": {"normalise": "none"}})
+    preprocessing = make_card(config, Classifier(section, num_classes=2, img_size=64), manifest).preprocessing
+    assert preprocessing.normalise(torch.full((1, 3, 1, 1), 51)).flatten().tolist() == pytest.approx([0.2] * 3)
 
 
 @pytest.mark.parametrize(
