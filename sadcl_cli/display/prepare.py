@@ -84,8 +84,9 @@ def reading_sentences(account: Interpretation | None) -> Iterator[str]:
     for file in account.files:
         alike.setdefault("; ".join(_of_file(file)), []).append(file.file)
     for text, files in alike.items():
-        if text:
-            yield f"{_few(files)}: {text}"
+        yield f"{_few(files)}: {text or f'read as {account.format}'}"
+    if account.classes:
+        yield f"classes in order {account.classes} (--classes)"
     places = [_place(place) for place in account.places]
     if places:
         yield f"images found {_few(places)}"
@@ -105,7 +106,8 @@ def _of_file(file: FileReading) -> Iterator[str]:
         elif role == "group":
             yield f"{ROLES[role][len(names) != 1]} {_few(names)}: --group-by {quote(names[0])} keeps its images in one split"
         elif role != "metadata":
-            yield f"{ROLES[role][len(names) != 1]} {_few(names)} ({reason})"
+            bare = [name.removeprefix("column ") for name in names] if role != "class" else names
+            yield f"{ROLES[role][len(names) != 1]} {_few(bare)} ({reason})"
     for (role, reason), names in by_role.items():
         if role == "metadata":
             yield f"not read: {_few(names)} ({reason})"

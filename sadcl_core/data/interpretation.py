@@ -77,12 +77,18 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Interpretation:
-    """The account of one reading of label files; see the parts."""
+    """The account of one reading of label files; see the parts.
+
+    Attributes:
+        classes: order of the classes, and where it comes from: `by name`, `by column`, `as in classes.txt`; empty in accounts of
+            before.
+    """
 
     format: str
     files: tuple[FileReading, ...] = ()
     places: tuple[ImagePlace, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    classes: str = ""
 
 
 def parse_interpretation(stored: Mapping[str, Any]) -> Interpretation:
@@ -106,4 +112,5 @@ def parse_interpretation(stored: Mapping[str, Any]) -> Interpretation:
         files=tuple(FileReading(**entry) for entry in files),
         places=tuple(ImagePlace(**entry) for entry in stored["places"]),
         left_out=tuple(LeftOut(**{**entry, "names": tuple(entry["names"])}) for entry in stored["left_out"]),
+        classes=str(stored.get("classes", "")),
     )

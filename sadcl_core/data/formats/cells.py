@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import math
 import re
@@ -38,20 +39,27 @@ VOC = frozenset(
     )
 )
 
-SEPARATORS = ("|", ";", ",", " ")
-UNUSUAL = ("/", "+", "&", " and ")  # separators that some use, and that are as often within a label
-JOINTS = ("_", "-")  # the same, where no other separator occurs
+SEPARATORS = ("|", ";", "；", ",", "，", "、", "\t", " ")  # noqa: RUF001
+NEVER_WITHIN = ("|", ";", "；")  # noqa: RUF001 - what hardly ever stands within a label
+UNUSUAL = (" and ", " or ", "<br>", r"\n")  # separators that some use, and that are as often within a label
+MARKS = re.compile(r"[^\w\s.()\[\]{}'\"<>-]+")  # the same, as are / + & : # and others
+JOINTS = ("_", "-", ".")  # the same, where no other separator occurs
+WORDS_BETWEEN = ("+", "&", "/", "//", "-", "\N{EN DASH}", ">", "*", "\N{BULLET}", "and", "or", "und")  # labels that are none
 PROSE = frozenset(("a", "an", "the", "is", "are", "of", "on", "in", "with"))  # words of sentences
-WORDS_BETWEEN = ("+", "&", "/", "-", "and", "or")  # labels that are none
-TUPLES = ("('", '("', "{'", "()", "{}")  # how Python writes lists of texts that are none
+VALUED = re.compile(r"(.+?)\s*[:=(]\s*(\d*\.?\d+)\)?")  # a label with its value: cat:0.9, cat=1, cat (0.9)
+WRAPPED = re.compile(r"[A-Za-z][\w.]*\((\[.*\]|\{.*\}|\(.*\))(?:,[^\[\](){}]*)?\)", re.DOTALL)  # array([0, 1], dtype=int)
+TUPLES = ("('", '("', "()")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+QUOTED_LIST = re.compile(r"(?:'[^']*'|\"[^\"]*\")(?:[\s,;|]+(?:'[^']*'|\"[^\"]*\"))*")
 NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
-MISSING = frozenset(("", "nan", "n/a", "null", "()", "{}", "set()"))  # how programs write an image without labels
+EMPTY = ("[]", "()", "{}", "set()")  # lists without a label
+MISSING = frozenset(("", "nan", "n/a", "null", "frozenset()", *EMPTY))  # how programs write an image without labels
 MAX_LIST = 1 << 17  # characters of a list that is written out
 NAME_KEYS = ("displayName", "name", "label", "tag", "tagName", "category")  # of an object that is one label
 LIST_KEYS = ("choices", "labels", "category", "categories")  # of an object that holds labels
-BETWEEN = re.compile(r"[\s,;|]+")
+BETWEEN = re.compile(r"[\s,;|'\"]+")
 BITS = re.compile(r"[01]{3,}")
+MARKED_BITS = re.compile(r"[01]([-/:._])[01](?:\1[01])+")
 
 
 def flag_of(cell: Any, words: Collection[str] = ()) -> str:
@@ -115,11 +123,11 @@ class Values:
         self.seen.add(flag)
         return self.states.get(flag)
 
-    def meanings(self, flags: Collection[str]) -> dict[str, str]:
-        """Return `present`, `absent` or `unknown` for each of some flags, as people read it."""
+    def meanings(self, flags: Collection[str], *, below: int = INACTIVE) -> dict[str, str]:
+        """Return `present`, `absent` or `unknown` for each of some flags, for people; `below` is that of small fractions."""
         shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
         if self.threshold is not None:
-            shown |= {f"{self.threshold:g} and above": MEANINGS[ACTIVE], f"below {self.threshold:g}": MEANINGS[INACTIVE]}
+            shown |= {f"{self.threshold:g} and above": MEANINGS[ACTIVE], f"below {self.threshold:g}": MEANINGS[below]}
         return shown
 
 
@@ -284,20 +292,51 @@ def _are_words(texts: Sequence[str]) -> bool | None:
 def refuse_mixed(names: Iterable[str], separator: str, where: str, *, one_a_cell: bool) -> None:
     """Raise if a label is several of the others between another separator, or is what stands between them."""
     known = set(names)
-    word = next((word for word in WORDS_BETWEEN if word in known), "")
+    word = next((name for name in known if name.lower() in WORDS_BETWEEN), "")
     if separator == " " and word:
         raise DataError(
             f"{where}: {word!r} would be a label, since a space stands between labels. If it stands between labels itself say "
             f"--delimiter '{word}', else --delimiter ' '."
         )
-    for mark in (*SEPARATORS[:-1], *(UNUSUAL if separator or one_a_cell else ()), *(JOINTS if one_a_cell else ())):
-        for name in known:
-            if mark in name and mark != separator and all(part in known for part in labels_of_text(name, mark, blanks=True)):
-                raise DataError(
-                    f"{where}: {name[:60]!r} would be one label, although each part of it is one too. If {mark} stands between "
-                    f"labels say --delimiter '{mark}', else write the cells in one way, or say --delimiter "
-                    f"{f'{separator!r}' if separator else 'none'}."
-                )
+    joined: dict[str, dict[str, list[str]]] = {}  # by mark, the labels that hold it, and their parts
+    for name in known:
+        marks = [mark for mark in SEPARATORS[:-1] if mark in name]
+        marks += [mark for mark in UNUSUAL if mark in name] + MARKS.findall(name) if separator or one_a_cell else []
+        marks += [mark for mark in JOINTS if mark in name] if one_a_cell else []
+        for mark in marks:
+            parts = labels_of_text(name, mark, blanks=True)
+            if mark == separator or not all(parts):
+                continue
+            known_parts = [part in known for part in parts]
+            if all(known_parts) or (mark in NEVER_WITHIN and any(known_parts)):
+                each = "each part" if all(known_parts) else "a part"
+                raise _one_or_several(where, name, f"{each} of it is one too", mark, separator)
+            if one_a_cell and mark not in JOINTS and not all(map(str.isdecimal, parts)):
+                joined.setdefault(mark, {})[name] = parts
+    for mark, labels in joined.items():
+        if len({part for parts in labels.values() for part in parts}) < len(labels):
+            raise _one_or_several(where, min(labels), "its parts come again in others", mark, separator)
+
+
+def _one_or_several(where: str, name: str, why: str, mark: str, separator: str) -> DataError:
+    """Return the error for a label that may be several."""
+    return DataError(
+        f"{where}: {name[:60]!r} would be one label, although {why}. If {mark} stands between labels say --delimiter '{mark}', "
+        f"else write the cells in one way, or say --delimiter {f'{separator!r}' if separator else 'none'}."
+    )
+
+
+def refuse_values(names: Collection[str], where: str) -> None:
+    """Raise if every label ends in a value, as those of cat:0.9 and cat=0 do: labels with 0 would be read as present."""
+    matches = [match for name in names if (match := VALUED.fullmatch(name))]
+    if not names or len(matches) < len(names) or any(float(match[2]) > 1 for match in matches):
+        return
+    example = matches[0]
+    if any("." in match[2] for match in matches) or len({match[1] for match in matches}) < len(names):
+        raise DataError(
+            f"{where}: {example[0][:60]!r} is a label with its value. Write {{{example[1][:60]!r}: {example[2]}}} into "
+            "the cells, a column per class, or a row per label with a column `value`."
+        )
 
 
 def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str]:
@@ -320,14 +359,16 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
         return _named(cell, where)
     if isinstance(cell, str):
         text = cell.strip()
-        if len(text) < 6 and text.lower() in MISSING:
+        if len(text) < 12 and text.lower() in MISSING:
             return []
         if text in ("?", "-1"):
             raise DataError(
                 f"{where}: {text} is not a label. Leave the image out if nothing is known, or give columns of 1, 0 and ?."
             )
-        if text[:1] in "[({" and is_list(text):
+        if text[-1] in "])}'\"" and is_list(text):
             return _named(written_list(text, where), where)
+        if text[0] == "[" and "]" not in text:
+            raise DataError(f"{where}: {text[:60]} is a list that does not end. Mend the cell.")
         return labels_of_text(text, between)
     if cell is None or cell != cell:  # missing, or NaN
         return []
@@ -362,9 +403,12 @@ def flags_in(cell: Any) -> dict[str, Any] | None:
 
 def opened_cell(cell: Any) -> Any:
     """Return a cell with its text parsed where it is a JSON object, and the labels out of `{"choices": [...]}`."""
-    if isinstance(cell, str) and cell.lstrip()[:1] == "{":
-        with suppress(ValueError, RecursionError):
-            cell = json.loads(cell)
+    if isinstance(cell, str) and cell.lstrip()[:1] == "{" and len(cell) <= MAX_LIST:
+        for parse in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                value = parse(cell.strip())
+                if isinstance(value, dict):
+                    return opened_cell(value)
     if isinstance(cell, dict):
         if not cell:
             return ""
@@ -375,41 +419,65 @@ def opened_cell(cell: Any) -> Any:
 
 
 def is_list(text: str) -> bool:
-    """Return True if a text is a list, as JSON, Python or NumPy write it."""
+    """Return True if a text is a list, as JSON, Python, NumPy or PostgreSQL write it."""
+    text = _unwrapped(text)
+    ends = text[:1] + text[-1:]
+    return (
+        ends in ("[]", "{}")
+        or (text[:2] in TUPLES and ends == "()")
+        or (ends in ("''", '""') and QUOTED_LIST.fullmatch(text) is not None)
+    )
+
+
+def _unwrapped(text: str) -> str:
+    """Return the list in a text such as `array([0, 1])`; another text without spaces at its ends."""
     text = text.strip()
-    return (text[:1] == "[" and text[-1:] == "]") or (text[:2] in TUPLES and text[-1:] in ")}")
+    match = WRAPPED.fullmatch(text) if text[-1:] == ")" and text[:1] != "(" and len(text) <= MAX_LIST else None
+    return match[1] if match else text
 
 
 def written_list(text: str, where: str) -> list[Any]:
-    """Parse a list as JSON or Python writes it.
+    """Parse a list as JSON, Python, NumPy or PostgreSQL writes it.
 
     Raises:
         DataError: it is none.
+
+    Example:
+        >>> [written_list(text, "") for text in ('["a", "b"]', "array(['a'])", "{a,b c}", "[3 17]")]
+        [['a', 'b'], ['a'], ['a', 'b c'], ['3', '17']]
     """
-    for parse in () if NUMPY.fullmatch(text) else (json.loads, ast.literal_eval):
-        try:
-            values = parse(text) if len(text) <= MAX_LIST else None
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(values, (list, tuple, set)) and all(isinstance(label, (str, int, dict)) for label in values):
+    shown, text = text, _unwrapped(text)
+    text = f"[{text}]" if text[0] in "'\"" else text
+    values: Any = None
+    for parse in () if NUMPY.fullmatch(text) or len(text) > MAX_LIST else (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            values = values or parse(text)
+    inner = text[1:-1].strip()
+    if isinstance(values, (list, tuple, set)):
+        if all(isinstance(label, (str, int, dict)) or (isinstance(label, float) and label.is_integer()) for label in values):
             return list(values)
-    if NUMPY.fullmatch(text):
-        return [first or second for first, second in QUOTED.findall(text)]
-    raise DataError(f'{where}: {text[:60]} is not a list of labels. Write ["cat", "dog"], or cat;dog.')
+    elif QUOTED_LIST.fullmatch(inner):
+        return [first or second for first, second in QUOTED.findall(inner)]
+    elif all(map(str.isdecimal, inner.split())):
+        return inner.split()
+    elif not re.search(r"[\[\](){}:]", inner) and ("," in inner or " " not in inner) and len(inner) <= MAX_LIST:
+        return [label.strip() for label in next(csv.reader([inner], skipinitialspace=True)) if label.strip()]
+    raise DataError(f'{where}: {shown[:60]} is not a list of labels. Write ["cat", "dog"], or cat;dog.')
 
 
 def vector_in(cell: Any) -> list[str] | None:
     """Return the numbers of a cell that may be a vector of 0 and 1, one for each class; None if it is none.
 
     Example:
-        >>> vector_in("0 1 1"), vector_in([0, 1.0]), vector_in("[1. 0.]"), vector_in("cat;dog")
-        (['0', '1', '1'], ['0', '1'], ['1', '0'], None)
+        >>> vector_in("0 1 1"), vector_in([0, 1.0]), vector_in("[1. 0.]"), vector_in("['0', '1']"), vector_in("cat;dog")
+        (['0', '1', '1'], ['0', '1'], ['1', '0'], ['0', '1'], None)
     """
     if isinstance(cell, str):
-        text = cell.strip().strip("[](){}").strip()
-        if text[:1] not in "01-." or not text:  # most cells of names end here
+        text = _unwrapped(cell).strip("[](){}'\" \t\r\n")
+        if not text or (text[0] not in "01-." and text[:4].lower() not in ("true", "fals")):  # most cells of names end here
             return None
-        parts: Sequence[Any] = list(text) if BITS.fullmatch(text) else BETWEEN.split(text)
+        marked = MARKED_BITS.fullmatch(text)
+        parts: Sequence[Any] = list(text) if BITS.fullmatch(text) else text[::2] if marked else BETWEEN.split(text)
     elif isinstance(cell, (list, tuple)):
         parts = cell
     else:
@@ -425,28 +493,36 @@ def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:
     Raises:
         DataError: they are all 0 and 1 but of several lengths, or may be vectors as well as numbers of classes.
     """
-    vectors: list[list[str]] = []
-    for _, cell in cells:
+    vectors: list[tuple[int, list[str]]] = []
+    odd: list[int] = []  # rows of cells that are none
+    for row, cell in cells:
+        if cell in EMPTY if isinstance(cell, str) else not cell and isinstance(cell, (list, tuple)):
+            continue
         vector = vector_in(cell)
-        if vector is None:
-            return 0
-        vectors.append(vector)
-    lengths = Counter(map(len, vectors))
-    if not lengths or set(lengths) == {1}:
+        if vector is not None:
+            vectors.append((row, vector))
+        else:
+            odd.append(row)
+            if 2 * len(odd) > len(cells):
+                return 0
+    lengths = Counter(len(vector) for _, vector in vectors)
+    if set(lengths) <= {1}:
         return 0
     (length, count), *others = lengths.most_common()
-    repeated = any(len(set(vector)) < len(vector) for vector in vectors)
-    if others:
+    repeated = any(len(set(vector)) < len(vector) for _, vector in vectors)
+    if odd and (not repeated or 2 * count <= len(vectors) + len(odd)):
+        return 0
+    if odd or others:
         if not repeated and max(lengths) <= 2:
             return 0  # numbers of two classes
-        row = next(row for (row, _), vector in zip(cells, vectors, strict=True) if len(vector) != length)
+        row = min([*odd, *(row for row, vector in vectors if len(vector) != length)])
         raise DataError(
             f"{where}, row {row}: the labels are 0/1 vectors, most of them ({count:,}) of length {length}, but not here. Mend "
             "the row, or write the names of the labels."
         )
-    if not repeated and not any(vector[0] > vector[-1] for vector in vectors):
+    if not repeated and not any(vector[0] > vector[-1] for _, vector in vectors):
         raise DataError(
-            f"{where}: every cell of labels is {' '.join(vectors[0])}, a 0/1 vector or the numbers of two classes. Write the "
+            f"{where}: every cell of labels is {' '.join(vectors[0][1])}, a 0/1 vector or the numbers of two classes. Write the "
             "names of the labels."
         )
     return length

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -34,7 +34,22 @@ SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", 
 IS_SPLIT = re.compile(r"is_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
 BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
 UNKNOWN = ("unknown", "unknown_labels")
-VALUE = ("confidence", "value", "present", "presence", "is_present", "verified", "score")  # of the label of a row
+VALUE = (  # of the label of a row
+    *(
+        "confidence",
+        "value",
+        "present",
+        "presence",
+        "is_present",
+        "verified",
+        "score",
+        "probability",
+        "prob",
+        "certainty",
+        "conf",
+    ),
+    *("positive", "is_positive", "exists"),
+)
 GROUP = re.compile(
     r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family)"
     r"(?:_?(?:id|no|nr|number|name|uid|index))?$"
@@ -47,13 +62,19 @@ ABOUT = re.compile(  # names of columns that are about the image, whatever they 
     r"(?:.*_)?(?:timestamp|created_at|updated_at|created|updated|date|lead_time|datetime)|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
     r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
 )
+MEASURE = re.compile(  # those of ABOUT that would not be told by 1 and 0, so that such a column may be a class: date, area
+    r"(?:.*_)?(?:width|height|file_?size|timestamp|created|updated|date|lead_time|datetime|url|checksum)|bbox|area|latitude|longitude"
+)
 DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
-    r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public)"
+    r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public|batch|version|year|month|"
+    r"hour|weight|rating|rank|priority|total|quality|skip|done|status|order|page|row)"
 )
+NUMBERED = re.compile(rf"(?:{'|'.join(LABEL_COLUMNS)})_?\d+")  # of several columns with a label each
 NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
 SIDES = 4  # numbers of a box
 FEW = 4  # rows that may happen to be numbered
+SHOWN = 200  # characters of names in an error
 SURE = frozenset(("1", "0"))
 SINGLE: tuple[Role, ...] = ("image", "split", "unknown", "value")  # roles that one column has
 Row = tuple[int, Sequence[Any]]
@@ -264,7 +285,7 @@ class _Named(_Columns):
             about = "its name is that of a fact about images" if _is_about(name) else "no label"
             self.reasons.setdefault(k, ("unknown", "its name is a usual one") if k == unknown else ("metadata", about))
         width = len(self.header)
-        rest = width if self.ragged and width - 1 in self.of("labels") else None  # a list that was not quoted
+        rest = width if self.ragged and self.of("labels") == [width - 1] else None  # a list that was not quoted
         return self.result(
             self.header, [self.header[k] for k in self.of("class")], width, rest, group=group, joined=joined, split_words=words
         )
@@ -290,6 +311,8 @@ class _Named(_Columns):
         if len(here) > 1 and among is None:
             shown, first = ", ".join(self.header[j] for j in here)[:200], quote(self.header[here[0]])
             raise DataError(f"{self.path}: columns {shown} hold paths of images. Say which: --image-column {first}.")
+        for k in paths:
+            self.give(k, "metadata", "it holds paths of images as well")
         if here:
             k, reason = here[among or 0], "it holds paths of images"
         elif named is not None:
@@ -349,8 +372,13 @@ class _Named(_Columns):
         free = [k for k in range(len(self.header)) if k not in self.reasons and k != unknown]
         if self._chosen(image, free):
             return False
+        numbered = [k for k in free if NUMBERED.fullmatch(column_word(self.header[k])) and self.profile(k).other is not None]
+        if len(numbered) > 1:
+            for k in numbered:
+                self.give(k, "labels", "its name is a usual one, with a number")
+            return False
         named = self._label_column(free)
-        facts = [k for k in free if k != named and not _is_about(self.header[k]) and not self.numbers_rows(k)]
+        facts = [k for k in free if k != named and not self._is_fact(k) and not self.numbers_rows(k)]
         flags = [k for k in facts if self.profile(k).is_flags]
         if named is not None and not self.profile(named).is_flags:
             self._in_a_cell(named, flags, image, free)
@@ -364,6 +392,7 @@ class _Named(_Columns):
         if flags:
             self._classes(facts, flags)
             return False
+        self._refuse_second([*facts, *(k for k in self.of("group") if self._may_be_labels(k))] if len(facts) == 1 else [])
         if len(facts) == 1 and not self.profile(facts[0]).is_partly_flags:
             self.give(facts[0], "labels", "no other column is left")
             return False
@@ -378,6 +407,16 @@ class _Named(_Columns):
             f"{self.path} has no column of labels ({', '.join(self.header)[:200]}). Call it labels, or have one of 1 and 0 per "
             f"class, or say --label-column NAME.{self._hint(facts)}"
         )
+
+    def _is_fact(self, k: int) -> bool:
+        """Return True if the name of a column is that of a fact about the image, which it may hold."""
+        measure = self.profile(k).is_flags and MEASURE.fullmatch(column_word(self.header[k])) is not None
+        return _is_about(self.header[k]) and not measure
+
+    def _may_be_labels(self, k: int) -> bool:
+        """Return True if a likely group may be one of labels as well: a scene such as `road`, no scene 12."""
+        other = self.profile(k).other or ""
+        return column_word(self.header[k]) in ("scene", "location", "family", "site", "group") and other.isalpha()
 
     def _hint(self, columns: Sequence[int]) -> str:
         """Return how columns that may be meant as classes can be read as such; blank where none is."""
@@ -397,12 +436,17 @@ class _Named(_Columns):
     def _chosen(self, image: int, free: Sequence[int]) -> bool:
         """Choose the columns of labels that a person named, or lists as classes; return False if there are none."""
         if self.reading.label_column:
-            labels = self._named(self.reading.label_column, "--label-column")
-            if self.reasons.get(labels, ("",))[0] in ("image", "split"):
-                name = self.header[labels]
-                raise DataError(f"{self.path}: column {name!r} holds images or splits, not labels. Check --label-column.")
-            self.give(labels, "labels", "--label-column")
-            self._value(image, labels, free)
+            name = self.reading.label_column
+            columns = [
+                self._named(one, "--label-column") for one in ([name] if name in self.header else map(str.strip, name.split(",")))
+            ]
+            for k in columns:
+                if self.reasons.get(k, ("",))[0] in ("image", "split"):
+                    name = self.header[k]
+                    raise DataError(f"{self.path}: column {name!r} holds images or splits, not labels. Check --label-column.")
+                self.give(k, "labels", "--label-column")
+            if len(columns) == 1 and not self._value(image, k, free) and self.profile(k).is_flags and len(self.listed) < 2:
+                raise _one_class_or_two(self.path, self.header[k], self.profile(k).flags, self._classes_option([k]))
             return True
         named = [k for k, name in enumerate(self.header) if k != image and name in self.reading.classes]
         own = [k for k in named if self.header[k] != self.reading.split_column]
@@ -437,8 +481,7 @@ class _Named(_Columns):
             shown = ", ".join(self.header[k] for k in flags)[:200]
             raise DataError(
                 f"{self.path}: labels are in column {self.header[labels]!r}, or columns of 1 and 0 are the classes ({shown}). "
-                f"Say --label-column {self.header[labels]!r}, or --classes {','.join(self.header[k] for k in flags[:2])},... "
-                "with the columns that are classes."
+                f"Say --label-column {self.header[labels]!r}, or with {self._classes_option(flags)} which columns are classes."
             )
         self.give(labels, "labels", "its name is a usual one")
 
@@ -466,7 +509,7 @@ class _Named(_Columns):
     def _refuse_flags(self, labels: int, free: Sequence[int]) -> None:
         """Raise if a column beside the labels says 1 or 0 of each: labels with 0 would be read as present."""
         for k in free:
-            if k != labels and not _is_about(self.header[k]) and self.profile(k).is_flags:
+            if k != labels and not _is_about(self.header[k]) and (self.profile(k).is_flags or self.profile(k).fraction):
                 raise DataError(
                     f"{self.path}: column {self.header[k]!r} says 1 or 0 of each label. Call it value if 0 means that the "
                     "label is absent, else leave it out."
@@ -482,11 +525,7 @@ class _Named(_Columns):
         if len(self.listed) > 1:  # numbers of classes
             self.give(k, "labels", "its name is a usual one, and classes are listed")
             return False
-        flags = " and ".join(sorted(self.profile(k).flags))
-        raise DataError(
-            f"{self.path}: column {name!r} holds only {flags}, so either it says of one class whether it is there, or these are "
-            "two classes. Call the column after its class, or give the names of both with --classes NAME0,NAME1."
-        )
+        raise _one_class_or_two(self.path, name, self.profile(k).flags, self._classes_option([k]))
 
     def _are_joined(self, image: int) -> bool:
         """Return True if the cells of images are every combination of an image and a class: ID_1_any, ID_1_epidural, ID_2_any."""
@@ -501,7 +540,7 @@ class _Named(_Columns):
         partly = [k for k in facts if k not in flags and self.profile(k).is_partly_flags]
         rest = [k for k in facts if k not in flags and k not in partly and not self.profile(k).is_unknown]
         rest = [k for k in rest if set(self.profile(k).flags) != {BLANK} or self.profile(k).other is not None]
-        doubtful = [k for k in flags if DOUBTFUL.fullmatch(column_word(self.header[k]))]
+        doubtful = [k for k in flags if DOUBTFUL.fullmatch(column_word(self.header[k])) or _is_about(self.header[k])]
         if doubtful and len(doubtful) < len(flags):
             self._ask(flags, doubtful, "may be classes, or facts about the images")
         if partly:
@@ -515,12 +554,23 @@ class _Named(_Columns):
     def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str) -> NoReturn:
         """Raise with both readings of some columns of 1 and 0."""
         names = [self.header[k] for k in doubtful or flags]
-        surely = [self.header[k] for k in flags if k not in doubtful]
-        about = [name for k, name in enumerate(self.header) if name and _is_about(name) and self.profile(k).is_flags]
+        about = [
+            name
+            for k, name in enumerate(self.header)
+            if name not in ("", *names) and _is_about(name) and self.profile(k).is_flags
+        ]
         beside = f" (as {', '.join(about)[:100]} are)" if about else ""
         raise DataError(
-            f"{self.path}: columns {', '.join(names)[:200]} {why}{beside}. Say which are classes: --classes "
-            f"{','.join(surely or names)[:200]}{', with or without those' if doubtful else ''}; or --label-column NAME."
+            f"{self.path}: columns {', '.join(names)[:200]} {why}{beside}. Say which are classes: "
+            f"{self._classes_option([k for k in flags if k not in doubtful] or flags)}"
+            f"{', with or without those' if doubtful else ''}; or --label-column NAME."
+        )
+
+    def _classes_option(self, columns: Sequence[int]) -> str:
+        """Return the option that makes classes of some columns, as a shell takes it."""
+        names = ",".join(self.header[k] for k in columns)
+        return (
+            "--classes FILE" if len(names) > SHOWN or any("," in self.header[k] for k in columns) else f"--classes {quote(names)}"
         )
 
     def _refuse_partly(self, k: int) -> NoReturn:
@@ -564,7 +614,10 @@ class _Headerless(_Columns):
             raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
         last, header = max(self.reasons), [""] * len(first)
         blank = [k for k in others if set(self.profile(k).flags) == {BLANK} and self.profile(k).other is None]
-        if same and len(others) > 1 and all(self.profile(k).is_flags or k in blank for k in others):
+        flags = same and bool(others) and all(self.profile(k).is_flags or k in blank for k in others)
+        if flags and len(others) == 1 and not self.listed:
+            raise _one_class_or_two(self.path, f"column {others[0] + 1}", self.profile(others[0]).flags, "--classes NAME")
+        if flags and (len(others) > 1 or len(self.listed) == 1):
             if len(self.listed) != len(others):
                 raise DataError(
                     f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
@@ -587,10 +640,25 @@ class _Headerless(_Columns):
                 self.give(k, "metadata", "numbers, as those of a box beside its class")
 
 
+def _one_class_or_two(path: Path, name: str, flags: Collection[str], option: str) -> DataError:
+    """Return the error for labels that are 1 and 0 alone, with the option for one class."""
+    return DataError(
+        f"{path}: column {name!r} holds only {' and '.join(sorted(flags))}, so either it says of one class whether it is "
+        f"there, or these are two classes. Say {option} for one class, or give the names of both with --classes NAME0,NAME1."
+    )
+
+
 def label_cells(cells: Sequence[Any], labels: Sequence[int], rest: int | None) -> list[Any]:
     """Return the cells of a row that hold labels; see `Columns`."""
     own = [cells[k] for k in labels]
-    return own if rest is None else [*own, *cells[rest:]]
+    if rest is None:
+        return own
+    own += cells[rest:]
+    if (
+        len(own) > 1 and all(isinstance(cell, str) for cell in own) and own[0][:1] == "[" and own[-1][-1:] == "]"
+    ):  # a list that was not quoted
+        own = [",".join(own)]
+    return own
 
 
 def _is_about(name: str) -> bool:

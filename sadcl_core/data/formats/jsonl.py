@@ -4,6 +4,8 @@
     {"image_url": "azureml://.../photos/a.jpg", "label": ["cat", "dog"]}                              (Azure)
     {"imageGcsUri": "gs://bucket/photos/a.jpg", "classificationAnnotations": [{"displayName": "cat"}]}  (Vertex)
     {"image": "photos/a.jpg", "annotations": [{"label": "cat", "coordinates": {...}}]}                (Create ML)
+    {"a.jpg": ["cat", "dog"], "b.jpg": []}                               (one object: the labels of each image)
+    {"image": ["a.jpg", "b.jpg"], "labels": [["cat", "dog"], []]}        (one object: a list per column, as pandas writes)
 
 Labels may also be one text (several, with --delimiter), an object of class and 1, 0 or null (unknown), a vector of 0 and 1, or a
 key of 1 and 0 per class. Also the `metadata.jsonl` of a Hugging Face imagefolder. Paths of Azure and Vertex are looked for under
@@ -13,7 +15,8 @@ the root by their last parts. The keys of the objects are columns, which are ide
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -32,20 +35,28 @@ ELSEWHERE = ("imageGcsUri", "image_url", "imageUrl")  # an address in a bucket o
 IMAGE_KEYS = (*ELSEWHERE, *tables.IMAGE_COLUMNS)
 VERTEX = {"classificationAnnotations": "labels", "classificationAnnotation": "labels"}
 LABEL_KEYS = (*tables.LABEL_COLUMNS, *VERTEX, "annotations", "boundingBoxAnnotations")
-MAX_SPACE = 100  # characters that may stand before a list
+MAX_START = 5000  # characters that show what a file is: spaces and the first key
+FIRST_KEY = re.compile(r'\{\s*"([^"]*)"\s*:')
 VERTEX_SPLIT = ("dataItemResourceLabels", "aiplatform.googleapis.com/ml_use")
 
 
 def recognises(path: Path) -> bool:
-    """Return True if the first object names an image, and labels where the file need not be of lines."""
+    """Return True if the first object names an image, and labels or a path where the file need not be of lines."""
+    if _is_mapping(path):
+        return True
     if _is_list(path):
         with tables.readable(path, "JSON"), path.open(encoding=tables.detect_encoding(path)) as file:
             text = file.read(tables.MAX_LINE)
         row = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
     else:
         row = json.loads(next((line for _, line in tables.read_lines(path) if line.strip()), "null"))
-    needed = (IMAGE_KEYS, LABEL_KEYS) if path.suffix.lower() == ".json" else (IMAGE_KEYS,)
-    return isinstance(row, dict) and all(any(key in row for key in keys) for keys in needed)
+    if not isinstance(row, dict) or row.keys().isdisjoint(IMAGE_KEYS):
+        return False
+    firsts = (
+        next(iter(value.values() if isinstance(value, dict) else value), None) for value in row.values() if _is_column(value)
+    )
+    told = any(map(tables.looks_like_image, (*row.values(), *firsts))) or not row.keys().isdisjoint(LABEL_KEYS)
+    return path.suffix.lower() != ".json" or told
 
 
 def read(source: Source) -> Manifest:
@@ -58,12 +69,28 @@ def read(source: Source) -> Manifest:
 
 
 def _is_list(path: Path) -> bool:
+    return _start(path).startswith("[")
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, (list, dict))
+
+
+def _is_mapping(path: Path) -> bool:
+    """Return True if a file is one object whose keys are images."""
+    match = FIRST_KEY.match(_start(path))
+    return match is not None and tables.looks_like_image(match[1])
+
+
+def _start(path: Path) -> str:
     with tables.readable(path, "JSON"), path.open(encoding=tables.detect_encoding(path)) as file:
-        return file.read(MAX_SPACE).lstrip().startswith("[")
+        return file.read(MAX_START).lstrip()
 
 
 def _open(path: Path) -> Opened:
     """Open a file of JSON lines as a table whose columns are the keys."""
+    if _is_mapping(path):
+        return opened_mapping(tables.read_json(path))
     if _is_list(path):
         objects = ((number, _checked(row, path, number)) for number, row in enumerate(tables.read_json(path), start=1))
     else:
@@ -72,6 +99,10 @@ def _open(path: Path) -> Opened:
     head = list(islice(objects, LOOKED_AT))
     if not head:
         raise DataError(f"{path} has no row. Give a file with an object per image.")
+    columns = head[0][1] if len(head) == 1 and all(map(_is_column, head[0][1].values())) else {}
+    if len({len(values) for values in columns.values()}) == 1:
+        cells = zip(*(values.values() if isinstance(values, dict) else values for values in columns.values()), strict=True)
+        return Opened(list(columns), enumerate(map(list, cells), start=1), whole=True, nulls=True)
     keys = list(dict.fromkeys(key for _, row in head for key in row))
     elsewhere = next((key for key in ELSEWHERE if key in keys), None)
     return Opened(
@@ -81,6 +112,17 @@ def _open(path: Path) -> Opened:
         whole=True,
         nulls=True,
     )
+
+
+def opened_mapping(labels: Mapping[str, Any], classes: Sequence[str] = ()) -> Opened:
+    """Return the labels of each image, or an object that holds them, as a table."""
+    names = {"labels": tuple(classes)} if classes else {}
+    objects = {image: entry if isinstance(entry, dict) else {} for image, entry in labels.items()}
+    keys = list(dict.fromkeys(key for entry in objects.values() for key in entry if key != "image"))
+    if not set(keys).isdisjoint(LABEL_KEYS):
+        rows = ([image, *map(entry.get, keys)] for image, entry in objects.items())
+        return Opened(["image", *keys], enumerate(rows, start=1), names, whole=True, nulls=True)
+    return Opened(["image", "labels"], enumerate(map(list, labels.items()), start=1), names, whole=True, nulls=True)
 
 
 def _checked(row: Any, path: Path, number: int) -> dict[str, Any]:

@@ -84,8 +84,10 @@ class LabelRows:
         self.source = source
         self.kind = kind
         listed = source.reading.classes or tuple(classes)
+        self._order = "as in --classes" if source.reading.classes else "as in the label files"
         if not listed and (lists := class_lists(source)):
             listed = read_classes(lists[0])
+            self._order = f"as in {lists[0].name}"
         _check_names(listed, source)
         self.fixed = bool(listed)
         self.index: dict[str, int] = {name: number for number, name in enumerate(listed)}
@@ -265,6 +267,7 @@ class LabelRows:
         if not len(self.rows):
             raise DataError(f"{files}: no image is listed. Check that this is the file of labels.")
         names = self.listed if self.fixed else (sort_classes(self.index) if self.by_name else tuple(self.index))
+        order = self._order if self.fixed else "by name" if self.by_name else "by column"
         if not names:
             raise DataError(f"{files}: no image has a label, so there is no class. Check the column of labels.")
         if self._are_sentences():
@@ -283,11 +286,11 @@ class LabelRows:
             superclasses=tuple(name if is_text(name) else repr(name) for name in superclasses),
             source=describe_source(self.kind, [*(part.file for part in self._parts), *class_lists(source), *self._watched]),
             notes=tuple(self._notes),
-            interpretation=Interpretation(self.kind, self._files(root), places, tuple(self._left_out)),
+            interpretation=Interpretation(self.kind, self._files(root), places, tuple(self._left_out), order),
         )
         numbers = {name: number for number, name in enumerate(names)}
-        order = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
-        table = self.rows.table(order, self._unknown_of_open(len(names)))
+        renumbered = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
+        table = self.rows.table(renumbered, self._unknown_of_open(len(names)))
         if source.reading.group_by:
             table = table.append_column("group", pa.array(self._groups, pa.string()))
         return Manifest(description, table)

@@ -17,7 +17,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -46,6 +46,7 @@ from sadcl_core.data.formats.cells import (
     number_of,
     opened_cell,
     refuse_mixed,
+    refuse_values,
     vector_in,
 )
 from sadcl_core.data.formats.columns import Columns, Row, find_columns, label_cells
@@ -65,6 +66,7 @@ from sadcl_core.data.tables import (
 )
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.runtime.files import from_cell
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 OPTIONS = (
@@ -201,6 +203,7 @@ class _Reader:
         self._splits: dict[str, str] = {}  # by what stands in the column of splits of one table
         self.blanks: dict[Any, str] = {}  # of objects that name some classes each: a blank for each class
         self.values, self.flags = self._values()
+        self.disagreed = 0  # labels that one row says are present, and another that they are not
         self.vector = self._vector()
         self.one_a_cell = False  # texts are one label each, as nothing stands between labels in any of them
         self.separator = self._separator()
@@ -255,21 +258,40 @@ class _Reader:
 
     def _separator(self) -> str:
         """Return what stands between labels, decided by all tables together, so that their labels are split in the same way."""
-        if self.reading.delimiter or self.reading.long:
-            return self.reading.delimiter or "none"
+        if self.vector:
+            return "none"
         tables = [table for table in self.tables if not table.columns.flags and table.columns.value is None]
         cells = [cell for table in tables for cell in table.label_cells()]
-        texts = [cell for cell in cells if isinstance(cell, str)]
-        if any(not isinstance(opened_cell(text), str) for text in texts):
-            return "none"
-        texts = [text for text in texts if not is_list(text)]
+        texts = [cell for cell in cells if isinstance(cell, str) and isinstance(opened_cell(cell), str) and not is_list(cell)]
+        if self.reading.delimiter or self.reading.long:
+            if self.reading.delimiter and cells:
+                self._check_delimiter(self.reading.delimiter, texts)
+            return self.reading.delimiter or "none"
         self.one_a_cell = bool(texts)
         if any(table.opened.whole for table in self.tables):
             self._refuse_lists(texts)
             return "none"
-        separator = find_separator(texts, self.paths)
+        separator = ""
+        with suppress(DataError) if any(len(table.columns.labels) > 1 for table in tables) else nullcontext():  # a label in each
+            separator = find_separator(texts, self.paths)
         self.one_a_cell &= not separator
         return separator
+
+    def _check_delimiter(self, delimiter: str, texts: Sequence[str]) -> None:
+        """Raise if labels are lists, so that nothing stands between them, or something else does than what a person says."""
+        if not texts:
+            raise UsageError(f"{self.paths}: --delimiter has no effect, because the cells hold lists of labels. Leave it out.")
+        if delimiter in ("none", "\n") or self.rows.fixed or any(delimiter in text for text in texts):
+            return
+        other = ""
+        with suppress(DataError):
+            other = find_separator(texts, self.paths)
+        if other not in ("", " "):
+            raise UsageError(
+                f"{self.paths}: --delimiter {delimiter!r} has no effect, because {other!r} stands between labels, as in "
+                f"{next(text for text in texts if other in text)[:60]!r}. Say --delimiter '{other}', or --delimiter none."
+            )
+        self.rows.note(f"{delimiter!r} (--delimiter) stands in none of the first cells, so each of them is one label")
 
     def _shown_separator(self, table: _Table) -> str:
         """Return what stands between labels, for the account; empty where no cell holds them as a text."""
@@ -294,12 +316,14 @@ class _Reader:
         folders = dict.fromkeys((*(table.path.parent for table in self.tables), self.rows.source.root))
         if all(table.columns.value is None for table in self.tables):
             return self._names_of_numbers(folders)
-        path = next((path for folder in folders for path in sorted(folder.glob(DESCRIPTIONS_OF_CLASSES))), None)
-        if path is None:
-            return {}
-        self.rows.watch(path)
-        with readable(path, "a list of classes"):
-            return {row[0].strip(): row[1].strip() for row in csv.reader(line for _, line in read_lines(path)) if len(row) == 2}
+        names: dict[str, str] = {}
+        for path in dict.fromkeys(path for folder in folders for path in sorted(folder.glob(DESCRIPTIONS_OF_CLASSES))):
+            self.rows.watch(path)
+            self.rows.note(f"names of classes from {path.name}")
+            with readable(path, "a list of classes"):
+                lines = csv.reader(line for _, line in read_lines(path))
+                names |= {row[0].strip(): row[1].strip() for row in lines if len(row) == 2}
+        return names
 
     def _names_of_numbers(self, folders: Iterable[Path]) -> dict[str, str]:
         """Return names of classes by their numbers where all labels are whole numbers, and a table beside names them."""
@@ -327,14 +351,14 @@ class _Reader:
             split=table.split,
             columns=columns.roles,
             separator=self._shown_separator(table),
-            values=self.values.meanings(self.flags),
+            values=self.values.meanings(self.flags, below=NOT_KNOWN if columns.value is not None else INACTIVE),
         )
         rows.by_name &= not columns.flags
         for _, name in columns.flags:  # a class no image has is a class
             rows.label(name, str(table.path))
         entries = self._entries(table)
         if rows.source.reading.long or columns.value is not None:
-            entries = _merged(entries)
+            entries = self._merged(entries)
         unlabelled = 0
         for entry in entries:
             if entry is None:
@@ -443,19 +467,51 @@ class _Reader:
         state = self.values.read(value)
         fraction = number_of(cell_text(value))
         if state is None:
+            how = "Say --threshold 0.5 to take labels from there on as present." if 0 < (fraction or 0) < 1 else "Mend the cell."
             raise DataError(
-                f"{where}: the value {cell_text(value)[:60]!r} of the label is a fraction or no number, neither 0 or 1. Say "
-                "--threshold 0.5 to take labels from there on as present."
+                f"{where}: the value {cell_text(value)[:60]!r} of the label is not 1, 0, or unknown (blank, -1, ?). {how}"
             )
         if state == INACTIVE and fraction is not None and 0 < fraction < 1:
             state = NOT_KNOWN
         entry.absent = []
         {ACTIVE: entry.active, INACTIVE: entry.absent, NOT_KNOWN: entry.unknown}[state].append(self.names.get(label, label))
 
+    def _merged(self, entries: Iterable[_Entry | None]) -> Iterator[_Entry]:
+        """Yield one entry per image and split, with the labels of all its rows.
+
+        Where rows say that a label is absent, what no row names is unknown, and so is what rows disagree on; else it is absent.
+        """
+        merged: dict[tuple[str, str], _Entry] = {}
+        verified = False
+        for entry in entries:
+            if entry is None:
+                continue
+            first = merged.setdefault((entry.split, str(entry.image)), entry)
+            verified = verified or bool(entry.absent)
+            if first is not entry:
+                first.active.extend(entry.active)
+                first.unknown.extend(entry.unknown)
+                if first.absent is not None:
+                    first.absent.extend(entry.absent or ())
+        for entry in merged.values():
+            both = set(entry.active).intersection(entry.absent or ())
+            self.disagreed += len(both)
+            yield replace(
+                entry,
+                active=[name for name in entry.active if name not in both],
+                absent=[name for name in entry.absent or () if name not in both] if verified else None,
+            )
+
     def check_labels(self) -> None:
         """Say which labels hold another separator, or are of several words; raise if cells were written in two ways."""
         names, separator = list(self.rows.index), self.separator
-        if self.rows.fixed or self.reading.delimiter or any(table.columns.flags for table in self.tables):
+        if self.disagreed:
+            self.rows.note(f"{counted(self.disagreed, 'label')} that rows say is there and is not, taken as unknown")
+        if self.rows.fixed or any(table.columns.flags for table in self.tables):
+            return
+        if self.reading.delimiter != "none":
+            refuse_values(names, self.paths)
+        if self.reading.delimiter:
             return
         refuse_mixed(names, separator, self.paths, one_a_cell=self.one_a_cell)
         odd = [name for name in names if any(mark in name for mark in SEPARATORS[:-1] if mark != separator)]
@@ -476,27 +532,6 @@ def _object_flags(cell: Any) -> dict[str, Any]:
     """Return the classes and flags of a cell that is an object, in which null is unknown; none for another cell."""
     flags = flags_in(opened_cell(cell)) if isinstance(cell, dict) or (isinstance(cell, str) and cell[:1] == "{") else None
     return {name: "?" if flag is None else flag for name, flag in (flags or {}).items()}
-
-
-def _merged(entries: Iterable[_Entry | None]) -> Iterator[_Entry]:
-    """Yield one entry per image and split, with the labels of all its rows.
-
-    Where rows say that a label is absent, what no row names is unknown; else it is absent.
-    """
-    merged: dict[tuple[str, str], _Entry] = {}
-    verified = False
-    for entry in entries:
-        if entry is None:
-            continue
-        first = merged.setdefault((entry.split, str(entry.image)), entry)
-        verified = verified or bool(entry.absent)
-        if first is not entry:
-            first.active.extend(entry.active)
-            first.unknown.extend(entry.unknown)
-            if first.absent is not None:
-                first.absent.extend(entry.absent or ())
-    for entry in merged.values():
-        yield replace(entry, absent=[name for name in entry.absent or () if name not in entry.active] if verified else None)
 
 
 def _refuse_other_columns(tables: Sequence[_Table], rows: LabelRows) -> None:
@@ -627,6 +662,8 @@ def _cells(column: pa.Array, names: tuple[str, ...]) -> Sequence[Any]:
     The Hugging Face library writes -1 where the label of a test set is kept secret.
     """
     cells: list[Any] = column.to_pylist()
+    if pa.types.is_map(column.type):
+        return [cell and dict(cell) for cell in cells]
     if pa.types.is_nested(column.type):
         return [None if cell == [-1] else cell for cell in cells] if names else cells
     flags = all(map(flag_of, names))  # no, yes

@@ -8,13 +8,17 @@ metadata.yaml       annotations: annotations.yaml
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.formats.listing import Entry, Listing, read_listing
+from sadcl_core.data.formats.jsonl import opened_mapping
+from sadcl_core.data.formats.source import Source
+from sadcl_core.data.formats.table import OPTIONS, Opened, read_tables
+from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import looks_like_image, read_yaml
 from sadcl_core.errors import DataError
+
+__all__ = ["OPTIONS", "SUFFIXES", "read", "recognises"]
 
 SUFFIXES = (".yaml", ".yml")
 NAMES = ("labels", "classes", "names")  # of the list of classes in a description
@@ -25,23 +29,24 @@ def recognises(path: Path) -> bool:
     return _is_list(read_yaml(path))
 
 
-def _listing(path: Path) -> Listing:
+def read(source: Source) -> Manifest:
+    """Read one file per split, or one of all.
+
+    Raises:
+        DataError: a file is no list of images with their labels.
+    """
+    return read_tables(source, "yaml", _open, words="a list of images in YAML")
+
+
+def _open(path: Path) -> Opened:
     document = read_yaml(path)
     if not _is_list(document):
         raise DataError(f"{path} is not a list of images with their labels. Write a.jpg: [cat, dog].")
-    return Listing(_classes(path), map(partial(_entry, path), document.items()))
+    return opened_mapping(document, _classes(path))
 
 
 def _is_list(document: Any) -> bool:
     return isinstance(document, dict) and bool(document) and all(map(looks_like_image, document))
-
-
-def _entry(path: Path, item: tuple[str, Any]) -> Entry:
-    image, labels = item
-    names = labels if isinstance(labels, list) else [] if labels in (None, "") else [labels]
-    if not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: the labels of {image[:60]} are not a list of names. Write {image[:60]}: [cat, dog].")
-    return Entry(image, [name for name in names if name])
 
 
 def _classes(path: Path) -> list[str]:
@@ -52,6 +57,3 @@ def _classes(path: Path) -> list[str]:
             names: list[Any] = next((document[name] for name in NAMES if isinstance(document.get(name), list)), [])
             return [str(name) for name in names]
     return []
-
-
-read = partial(read_listing, kind="yaml", parse=_listing, content="a list of images in YAML", paths="near")

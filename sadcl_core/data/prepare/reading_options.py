@@ -70,6 +70,7 @@ class ReadingOptions:
             )
         options = {field.name: getattr(self, field.name) for field in fields(Reading)} | {
             "classes": class_names(self.classes),
+            "delimiter": self.delimiter.replace(r"\t", "\t").replace(r"\n", "\n"),  # as a shell passes them
             "present": split_words(self.present),
             "absent": split_words(self.absent),
             "unknown": split_words(self.unknown),

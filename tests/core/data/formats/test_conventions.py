@@ -103,16 +103,28 @@ def test_labels_between_spaces_or_a_question(labels: dict[str, set[str]]) -> Non
         assert active(load(path, reading=Reading(delimiter=" "))) == labels
 
 
+LISTS: dict[str, Callable[[list[str]], str]] = {
+    "JSON": json.dumps,
+    "Python": repr,
+    "quoted": lambda names: repr(names)[1:-1],
+    "NumPy": lambda names: f"array({names!r}, dtype=object)",
+    "PostgreSQL": lambda names: "{" + ",".join(f'"{name}"' if " " in name else name for name in names) + "}",
+    "bare": lambda names: f"[{', '.join(names)},]",
+}
+
+
 @FEW
-@given(label_sets(NAMES), st.sampled_from(["json", "python", "lines", "objects"]))
+@given(label_sets(NAMES), st.sampled_from([*LISTS, "lines", "objects", "mapping", "columns"]))
 def test_lists_of_labels(labels: dict[str, set[str]], form: str) -> None:
     with folder() as place:
-        if form in ("json", "python"):
-            write = json.dumps if form == "json" else repr
-            content = [[image, write(sorted(names))] for image, names in labels.items()]
+        of = {name: 1 for names in labels.values() for name in names}
+        if form in LISTS:
+            content = [[image, LISTS[form](sorted(names))] for image, names in labels.items()]
             path = put(place / "mine.csv", text_of([["image", "labels"], *content]))
+        elif form in ("mapping", "columns"):
+            lists = {image: sorted(names) for image, names in labels.items()}
+            path = put(place / "mine.json", lists if form == "mapping" else {"image": [*lists], "labels": [*lists.values()]})
         else:
-            of = {name: 1 for names in labels.values() for name in names}
             lines = [
                 {"image": image, "labels": sorted(names) if form == "lines" else {name: int(name in names) for name in of}}
                 for image, names in labels.items()
@@ -205,7 +217,20 @@ def test_each_convention_is_read_with_what_a_person_says(tmp_path: Path) -> None
         ("image,a,b\n1.jpg,pos,neg\n2.jpg,neg,neg\n", "'pos' and 'neg' in column 'a' say of a class.*--present, --absent", {}),
         ("image,a,b\n1.jpg,1,2\n2.jpg,0,1\n", "say what it means with --present, --absent or --unknown 2", {"unknown": ("2",)}),
         ("image,label\n1.jpg,1\n2.jpg,0\n", "holds only 0 and 1.*of one class.*these are two", {"classes": ("no", "yes")}),
-        ("image,labels,cat,dog\n1.jpg,x;y,1,0\n2.jpg,y,0,1\n", "--label-column 'labels', or --classes cat,dog", {}),
+        ("image,label\n1.jpg,1\n2.jpg,0\n", "--classes label for one class", {"classes": ("label",)}),
+        ("1.jpg 1\n2.jpg 0\n", "holds only 0 and 1.*of one class.*these are two", {"classes": ("cat",)}),
+        ("left,right,a,b\n1.jpg,2.jpg,1,0\n3.jpg,4.jpg,0,1\n", "columns left, right hold paths.*--image-column left",
+         {"image_column": "right"}),
+        ("image,fig,date\n1.jpg,1,0\n2.jpg,0,1\n", "columns date may be classes, or facts", {"classes": ("fig", "date")}),
+        ("image,red fox,page\n1.jpg,1,0\n2.jpg,0,1\n", "--classes 'red fox', with or without", {"classes": ("red fox",)}),
+        ("image,tone,scene\n1.jpg,red,road\n2.jpg,blue,bay\n3.jpg,red,bay\n", "tone, scene may hold", {"label_column": "scene"}),
+        ("image,labels\n1.jpg,a;b\n2.jpg,a|c\n3.jpg,a;b\n", "a part of it is one too.*--delimiter", {}),
+        ("image,labels\n1.jpg,a:b\n2.jpg,a:c\n3.jpg,b:c\n4.jpg,a:d\n5.jpg,b:d\n6.jpg,c:d\n", "parts come again.*--delimiter ':'",
+         {"delimiter": ":"}),
+        ("image,labels\n1.jpg,cat:0.9;dog:0.2\n2.jpg,dog:1\n", "'cat:0.9' is a label with its value|'dog", {"delimiter": "none"}),
+        ("image,labels\n1.jpg,a cat on a sofa\n2.jpg,a dog on the sofa\n3.jpg,the cat\n4.jpg,a dog\n5.jpg,the sofa\n6.jpg,dog\n",
+         "may be one label of several words", {"delimiter": " "}),
+        ("image,labels,cat,dog\n1.jpg,x;y,1,0\n2.jpg,y,0,1\n", "--label-column 'labels', or with --classes cat,dog", {}),
         ("image,a,w,s,t\n1.jpg,1,x,y,z\n2.jpg,0,y,z,x\n", r"but most columns do not \(w, s, t\)", {"classes": ("a",)}),
         ("image,a,visible\n1.jpg,1,0\n2.jpg,0,1\n", "columns visible may be classes, or facts", {"classes": ("a",)}),
         ("image,split,a,b\n1.jpg,0,0,1\n2.jpg,1,1,0\n", "names splits, but holds numbers", {"split_column": "none"}),
@@ -294,6 +319,11 @@ VECTORS: dict[str, Callable[[list[str]], str]] = {
     "list": lambda bits: f"[{', '.join(bits)}]",
     "NumPy": lambda bits: f"[{' '.join(f'{bit}.' for bit in bits)}]",
     "glued": "".join,
+    "quoted": str,
+    "words": lambda bits: str([bit == "1" for bit in bits]),
+    "NumPy words": lambda bits: f"[{' '.join(str(bit == '1').rjust(5) for bit in bits)}]",
+    "tensor": lambda bits: f"tensor([{', '.join(f'{bit}.' for bit in bits)}], dtype=torch.float64)",
+    "dashes": "-".join,
 }
 
 
@@ -314,6 +344,23 @@ def test_vectors_are_read_with_names_and_refused_without(form: str, width: int, 
             for wrong in ((), (*classes, "more")):
                 with pytest.raises(DataError, match=rf"0/1 vector of length {width}"):
                     load(path, reading=Reading(classes=wrong))
+
+
+@pytest.mark.parametrize("odd", ["cat", "[1, 0, 2]", "[1, 0]", ""])
+def test_one_cell_does_not_make_numbers_of_classes_of_vectors(tmp_path: Path, odd: str) -> None:
+    path = put(
+        tmp_path / "mine.csv", text_of([["image", "labels"], ["1.jpg", "[1, 0, 0]"], ["2.jpg", odd], ["3.jpg", "[0, 1, 0]"]])
+    )
+    for classes in ((), ("a", "b", "c")) if odd else (("a", "b", "c"),):
+        with pytest.raises(DataError, match=r"mine.csv, row 3: the labels are (not a 0/1 vector|0/1 vectors, most of them)"):
+            load(path, reading=Reading(classes=classes))
+
+
+def test_empty_lists_do_not_make_numbers_of_classes_of_vectors(tmp_path: Path) -> None:
+    lines = [{"image": f"{k}.jpg", "labels": labels} for k, labels in enumerate([[1, 0, 0], [], [0, 1, 0]])]
+    path = put(tmp_path / "mine.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match="row 2: the labels are not a 0/1 vector of length 3"):
+        load(path, reading=Reading(classes=("a", "b", "c")))
 
 
 @FEW

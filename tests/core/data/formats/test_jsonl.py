@@ -175,3 +175,25 @@ def test_a_key_that_only_late_rows_have_is_not_passed_over(tmp_path: Path) -> No
     lines[-1]["split"] = "train"
     with pytest.raises(DataError, match=r"row 10001 has the key 'split', which none of the first 10,000 rows has"):
         load(put_lines(tmp_path / "mine.jsonl", lines))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a.jpg": {"labels": ["cat"], "split": "train"}, "b.jpg": {"labels": ["dog"], "split": "train"}},
+        {
+            "image": {"0": "a.jpg", "1": "b.jpg"},
+            "cat": {"0": 1, "1": 0},
+            "dog": {"0": 0, "1": 1},
+            "split": {"0": "train", "1": "train"},
+        },
+        [{"image": "a.jpg", "cat": 1, "dog": 0, "split": "train"}, {"image": "b.jpg", "cat": 0, "dog": 1, "split": "train"}],
+    ],
+)
+def test_one_object_of_images_or_of_columns_and_a_list_of_flags(tmp_path: Path, content: Any) -> None:
+    assert rows(load(put(tmp_path / "mine.json", content))) == [("a.jpg", "train", ["cat"], []), ("b.jpg", "train", ["dog"], [])]
+
+
+def test_a_vector_as_a_text(tmp_path: Path) -> None:
+    path = put_lines(tmp_path / "mine.jsonl", [{"image": "a.jpg", "labels": "0 1 0"}, {"image": "b.jpg", "labels": "1 1 0"}])
+    assert [row[2] for row in rows(load(path, reading=Reading(classes=("x", "y", "z"))))] == [["y"], ["x", "y"]]

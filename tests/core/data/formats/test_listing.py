@@ -84,7 +84,7 @@ def replaced(folder: Path, name: str, old: str, new: str) -> Path:
         ("voc_lists", "b -1", "z -1", r"cow_trainval.txt and .*cat_trainval.txt name different images. Unpack all lists"),
         ("scenes", "b.jpg,0,1", "b.jpg,0,?", r"image 2: b.jpg has not 2 flags of 1 and 0. Mend the row"),
         ("hpa", "16 0", "16 28", r"train.csv, row 2: .* is not an image and numbers under 28. Mend the row"),
-        ("yaml", "[cat, dog]", "{cat: 1}", r"the labels of a.jpg are not a list of names. Write a.jpg: \[cat, dog\]"),
+        ("yaml", "[cat, dog]", "[[cat]]", r"row 1: the labels are not a list of names"),
     ],
 )
 def test_what_is_wrong_is_said(folder: Path, name: str, old: str, new: str, message: str) -> None:

@@ -416,7 +416,7 @@ def test_a_spreadsheet_is_to_be_saved_as_text(tmp_path: Path, suffix: str) -> No
         ("a.jpg,1,0\nb.jpg,0,1\n", "has 2 columns of 1 and 0 and no header to name their classes. Add one"),
         ("image,cat,dog\na.jpg,1,0\nb.jpg,2,1\nc.jpg,0,0\n", "row 3, column 'cat': '2' is not 1, 0, or unknown .*--classes FILE"),
         ('image,labels\na.jpg,"[1.5]"\n', r"row 2: \[1.5\] is not a list of labels. Write"),
-        ('image,labels\na.jpg,"[cat"\nb.jpg,"[cat]"\n', r"row 3: \[cat\] is not a list of labels"),
+        ('image,labels\na.jpg,"[cat"\nb.jpg,"[cat]"\n', r"row 2: \[cat is a list that does not end"),
         ("image,labels\n,cat\n", "row 2: the image has no name"),
         ("image,labels\na.jpg,\nb.jpg,\n", "no image has a label"),
     ],
@@ -474,6 +474,8 @@ def test_notes_that_begin_with_an_image_are_not_the_table(tmp_path: Path) -> Non
         (["cat and dog", "dog", "cat", "cat and car"], " and "),
         (["cat_dog", "dog", "cat"], "_"),
         (["cat/dog;car", "dog", "cat;car"], "/"),
+        (["cat::dog", "dog", "cat"], "::"),
+        (["cat<br>dog", "dog", "cat"], "<br>"),
     ],
 )
 def test_unusual_separators_are_a_question(tmp_path: Path, cells: list[str], delimiter: str) -> None:
@@ -489,6 +491,62 @@ def test_numbers_of_the_rows_are_no_labels(tmp_path: Path, header: str) -> None:
     path = put(tmp_path / "images.csv", header + "".join(f"{k}.jpg,{k}\n" for k in range(1, 9)))
     with pytest.raises(DataError, match=r"no labels|no column of labels"):
         load(path)
+
+
+def test_labels_in_numbered_columns(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "image,tag1,tag2,mask\na.jpg,cat,hot dog,a.png\nb.jpg,dog,,b.png\n")
+    assert labels(path) == [["cat", "hot dog"], ["dog"]]
+    assert labels(path, Reading(label_column="tag1,tag2")) == [["cat", "hot dog"], ["dog"]]
+    assert left_out(load(path)) == ["mask"]
+
+
+def test_lists_that_were_not_quoted(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", 'image,labels\na.jpg,["cat", "hot dog"]\nb.jpg,[\'dog\']\nc.jpg,[]\n')
+    assert labels(path) == [["cat", "hot dog"], ["dog"], []]
+    path = put(tmp_path / "mine.csv", "image,labels\na.jpg,[1, 0, 0]\nb.jpg,[0, 1, 1]\n")
+    assert labels(path, Reading(classes=("cat", "dog", "car"))) == [["cat"], ["dog", "car"]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "message"),
+    [
+        (["cat|dog", "dog"], ";", r"'\|' stands between labels, as in 'cat\|dog'. Say --delimiter '\|'"),
+        (['"[""cat"", ""dog""]"', "[]"], ";", "cells hold lists of labels. Leave it out"),
+    ],
+)
+def test_a_delimiter_without_effect_is_refused(tmp_path: Path, cells: list[str], delimiter: str, message: str) -> None:
+    path = put(tmp_path / "mine.csv", "image,labels\n" + "".join(f"{k}.jpg,{cell}\n" for k, cell in enumerate(cells)))
+    with pytest.raises(UsageError, match=f"--delimiter .*has no effect, because (the )?{message}"):
+        load(path, reading=Reading(delimiter=delimiter))
+
+
+def test_a_delimiter_for_cells_of_one_label_each_is_said_to_stand_nowhere(tmp_path: Path) -> None:
+    manifest = load(put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n"), reading=Reading(delimiter=";"))
+    assert manifest.description.notes == ("';' (--delimiter) stands in none of the first cells, so each of them is one label",)
+
+
+def test_the_account_says_where_classes_come_from(tmp_path: Path) -> None:
+    def order(**options: Any) -> str:
+        interpretation = load(tmp_path / "mine.csv", reading=Reading(**options)).description.interpretation
+        assert interpretation is not None
+        return interpretation.classes
+
+    put(tmp_path / "mine.csv", "image,cat,dog\na.jpg,1,0\nb.jpg,0,1\n")
+    assert (order(), order(classes=("dog", "cat"))) == ("by column", "as in --classes")
+    put(tmp_path / "mine.csv", "image,labels\na.jpg,cat\nb.jpg,dog\n")
+    assert order() == "by name"
+    put(tmp_path / "classes.txt", "dog\ncat\n")
+    assert order() == "as in classes.txt"
+
+
+def test_rows_that_disagree_on_a_label_make_it_unknown(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "ImageID,LabelName,Confidence\na,m1,1\na,m1,0\na,m2,1\nb,m1,1\nb,m2,0.3\n")
+    put(tmp_path / "class-descriptions.csv", "m1,Cat\n")
+    put(tmp_path / "class-descriptions-boxable.csv", "m2,Dog\n")
+    manifest = load(path, reading=Reading(threshold=0.5))
+    assert rows(manifest) == [("a", "", ["Dog"], ["Cat"]), ("b", "", ["Cat"], ["Dog"])]
+    assert any("1 label that rows say is there and is not" in note for note in manifest.description.notes)
+    assert account(manifest).values["below 0.5"] == "unknown"
 
 
 def test_an_index_before_the_images_is_not_read(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ def test_groups_that_are_not_there(table: Path, group_by: str, error: type[Excep
 
 
 def test_a_column_needs_a_table(tmp_path: Path, table: Path) -> None:
-    lists = put(
-        tmp_path / "mine" / "annotations.yaml", "".join(f"p{k:02d}_0.png: [cat]\np{k:02d}_1.png: []\n" for k in range(PATIENTS))
-    )
-    with pytest.raises(UsageError, match="--group-by has no effect on these labels, which are read as yaml"):
+    images = [(f"p{k:02d}_{number}.png", [0] * (1 - number)) for k in range(PATIENTS) for number in range(2)]
+    entries = [{"img_path": image, "gt_label": labels} for image, labels in images]
+    lists = put(tmp_path / "mine" / "list.json", {"metainfo": {"classes": ["cat"]}, "data_list": entries})
+    with pytest.raises(UsageError, match="--group-by has no effect on these labels, which are read as openmmlab"):
         prepare(lists, output="other", group_by="Patient ID")
     manifest = prepare(lists, output="other", group_by="(p..)_").manifest
     assert all(len(own) == 1 for own in splits_by_patient(manifest).values())
