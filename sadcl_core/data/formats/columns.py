@@ -615,21 +615,25 @@ class _Headerless(_Columns):
         last, header = max(self.reasons), [""] * len(first)
         blank = [k for k in others if set(self.profile(k).flags) == {BLANK} and self.profile(k).other is None]
         flags = same and bool(others) and all(self.profile(k).is_flags or k in blank for k in others)
-        if flags and len(others) == 1 and not self.listed:
-            raise _one_class_or_two(self.path, f"column {others[0] + 1}", self.profile(others[0]).flags, "--classes NAME")
-        if flags and (len(others) > 1 or len(self.listed) == 1):
-            if len(self.listed) != len(others):
-                raise DataError(
-                    f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
-                    "--classes FILE."
-                )
-            for k in others:
-                self.give(k, "class", "it holds 1 and 0, and classes are listed")
+        if flags and not (len(others) == 1 and len(self.listed) > 1):  # numbers of classes
+            self._flags(others)
             return self.result(header, self.listed, len(first), None)
         labels = [k for k in others if k < last]
         for k in labels or others:
             self.give(k, "labels", "no other column is left")
         return self.result(header, (), last + 1, None if labels else last + 1)
+
+    def _flags(self, others: Sequence[int]) -> None:
+        """Choose columns of 1 and 0 as classes, if there is a name for each."""
+        if len(others) == 1 and not self.listed:
+            raise _one_class_or_two(self.path, f"column {others[0] + 1}", self.profile(others[0]).flags, "--classes NAME")
+        if len(self.listed) != len(others):
+            raise DataError(
+                f"{self.path} has {len(others)} columns of 1 and 0 and no header to name their classes. Add one, or give "
+                "--classes FILE."
+            )
+        for k in others:
+            self.give(k, "class", "it holds 1 and 0, and classes are listed")
 
     def _sides(self, width: int) -> None:
         """Choose the columns of numbers, as those of a box, where there is one column beside them, of its class."""
