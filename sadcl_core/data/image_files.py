@@ -101,9 +101,10 @@ def identify(source: Path | bytes) -> Iterator[Image.Image]:
     """
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         sizes: dict[int, int] = {}
-        with suppress(*BROKEN):  # Image.open says what is wrong
-            tags = tiff_tags(file)
-            sizes = {tag: len(data) for tag, data in tags._tagdata.items() if tags.tagtype[tag] not in BYTES}
+        if file.read(2) in (b"II", b"MM"):
+            with suppress(*BROKEN):  # Image.open says what is wrong
+                tags = tiff_tags(file)
+                sizes = {tag: len(data) for tag, data in tags._tagdata.items() if tags.tagtype[tag] not in BYTES}
         if any(size > (4 * STRIPS if tag in OFFSETS else NUMBERS) for tag, size in sizes.items()):
             raise ValueError("more strips, or numbers in a tag, than a photograph has")
         metered = _Metered(file)

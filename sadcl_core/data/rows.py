@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,7 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """One object, in pixels from the top left corner."""
 
     label: int
@@ -35,8 +35,7 @@ class Box:
     height: float
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One image as a reader of label files hands it over."""
 
     image: str
@@ -152,8 +151,7 @@ def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> p
 def box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None = None) -> pa.ListArray:
     """Boxes of each image as an Arrow column; None where there are none to know of."""
     boxes = [box for row in rows for box in row or ()]
-    labels = np.fromiter((box.label for box in boxes), np.int32, len(boxes))
-    sides = [np.fromiter((getattr(box, field.name) for box in boxes), np.float32, len(boxes)) for field in list(BOX)[1:]]
+    labels, *sides = (np.fromiter(map(itemgetter(k), boxes), np.float32 if k else np.int32, len(boxes)) for k in range(len(BOX)))
     columns = [pa.array(column) for column in (labels if order is None else order[labels], *sides)]
     values = pa.StructArray.from_arrays(columns, fields=list(BOX))
     ends = np.cumsum([0, *(len(row or ()) for row in rows)], dtype=np.int32)

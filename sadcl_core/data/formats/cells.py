@@ -112,9 +112,16 @@ class Values:
             return self._known[cell]
         except (KeyError, TypeError):
             state = self._read(cell)
-        if isinstance(cell, str) and len(self._known) < 10_000:
+        if isinstance(cell, (str, int, float)) and len(self._known) < 10_000:
             self._known[cell] = state
         return state
+
+    def read_all(self, cells: Sequence[Any]) -> list[int | None]:
+        """Return what `read` returns, for each of some cells."""
+        try:
+            return list(map(self._known.__getitem__, cells))
+        except (KeyError, TypeError):
+            return list(map(self.read, cells))
 
     def _read(self, cell: Any) -> int | None:
         flag = flag_of(cell, self.states)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
@@ -149,15 +150,19 @@ class _Columns:
     def profile(self, k: int) -> _Profile:
         """Return what the cells of a column hold."""
         if k not in self._profiles:
-            texts = Counter(cell_text(cell_at(row, k)).lower() for _, row in self.head)
+            texts: Counter[str] = Counter()
+            cells = [cell_at(row, k) for _, row in self.head]
+            for cell, count in Counter(cells if all(map(isinstance, cells, repeat(str))) else map(cell_text, cells)).items():
+                texts[cell_text(cell).lower()] += count
             self._profiles[k] = _Profile(texts, self.words, self.reading.threshold)
         return self._profiles[k]
 
     def numbers_rows(self, k: int) -> bool:
         """Return True if a column counts the rows, as an index does."""
-        texts = [cell_text(cell_at(row, k)) for _, row in self.head]
-        first = int(texts[0]) if texts[0].isdecimal() and len(texts) > FEW else -1
-        return first in (0, 1) and all(text == str(first + number) for number, text in enumerate(texts))
+        first = cell_text(cell_at(self.head[0][1], k))
+        if first not in ("0", "1") or len(self.head) <= FEW:
+            return False
+        return all(cell_text(cell_at(row, k)) == str(number) for number, (_, row) in enumerate(self.head, int(first)))
 
     def is_numbers(self, k: int) -> bool:
         """Return True if every cell of a column that is filled in is a number, and some are neither 0 nor 1 nor blank."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -63,6 +66,8 @@ BY_WORDS = {
 HEAD = 20  # lines of a file in an unknown format that are looked at
 # what readers raise on files that are in another format, or damaged
 UNREADABLE = (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError, pa.ArrowException)
+BELOW = "/"  # in place of an extension, of the folders in one
+Places = list[tuple[Path, defaultdict[str, list[str]]]]  # folders, and what is in each; see `_listed`
 
 
 @dataclass(frozen=True)
@@ -104,17 +109,19 @@ def detect(path: Path, *, expected: str = "") -> LabelFiles:
     readers = {name: reader(name) for name in ([expected] if expected else FORMATS)}
     if path.is_dir():
         with readable(path, "a folder"):
-            matches = [*_in_folder(path, readers)]
+            places = _places(path)
+            matches = [*_in_folder(path, places, readers)]
             files = matches[0].files if matches else {}
-            for other in _candidates(path, TABLES) if files or not (matches or expected) else ():
-                if not files or split_of_file(other, path) not in (UNASSIGNED, *files):  # it would be passed over
+            for other in _candidates(places, TABLES) if files or not (matches or expected) else ():
+                passed_over = not files or split_of_file(other, path) not in (UNASSIGNED, *files)
+                if passed_over and not kind_beside(other):
                     _explain(other)
     else:
         matches = [LabelFiles(name, {split_of_file(path): path}) for name, module in readers.items() if _accepts(module, path)]
     if not matches:
         return _insist(path, expected, readers)
     first, *others = matches if path.is_dir() else matches[:1]  # a file is in the format that says the most of it
-    notes = [*first.notes, *(_notes_on_others(path, first) if path.is_dir() else ())]
+    notes = [*first.notes, *(_notes_on_others(path, places, first) if path.is_dir() else ())]
     if others:
         names = [f"{other.format} ({', '.join(p.name for p in other.files.values()) or 'the folder'})" for other in others]
         notes.append(f"read as {first.format}; also there, and not read: {', '.join(names)}. --format says otherwise")
@@ -137,15 +144,15 @@ def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles
     return LabelFiles(formats.pop(), dict(files))
 
 
-def _in_folder(folder: Path, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
+def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
     """Yield every format that a folder is in; a format that is a whole folder only if there are no label files before it."""
     matched: set[Path] = set()
     for name, module in readers.items():
         if module.SUFFIXES:
             most = getattr(module, "MOST", MANY)
             deeper = sorted(folder.glob(module.DEEPER)) if hasattr(module, "DEEPER") else []
-            candidates = (path for path in (*_candidates(folder, module.SUFFIXES, most=most), *deeper) if path not in matched)
-            files = [path for path in candidates if _accepts(module, path)]
+            candidates = (path for path in (*_candidates(places, module.SUFFIXES, most=most), *deeper) if path not in matched)
+            files = [path for path in candidates if _accepts(module, path) and not kind_beside(path)]
             if files:
                 matched.update(files)
                 preferred = [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))]
@@ -190,25 +197,46 @@ def _by_split(name: str, folder: Path, files: Sequence[Path], *, parts: bool) ->
     return LabelFiles(name, {split: by_split[split][0] for split in order}, notes)
 
 
-def _candidates(folder: Path, suffixes: Sequence[str], *, most: int = MANY) -> Iterator[Path]:
-    """Yield files that may hold labels: in the folder, and in those below that are called after a split or hold annotations."""
-    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in BESIDE]
-    for base in (folder, *inner):
-        inner += [p for p in sorted(base.iterdir()) if split_name(p.name) in SPLIT_NAMES.values() and p.is_dir()]
-    for place in (folder, *inner):
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in suffixes and path.is_file())
-        if len(files) <= most:
-            yield from (path for path in files if not kind_beside(path))
+def _places(folder: Path) -> Places:
+    """Return where files of labels may be: the folder, and those below that hold annotations or are called after a split."""
+    places = [(folder, _listed(folder))]
+    places += [(folder / name, _listed(folder / name)) for name in places[0][1][BELOW] if name.lower() in BESIDE]
+    named = [place / name for place, names in places for name in names[BELOW] if split_name(name) in SPLIT_NAMES.values()]
+    return [*places, *((place, _listed(place)) for place in named)]
 
 
-def _notes_on_others(folder: Path, labels: LabelFiles) -> Iterator[str]:
+def _listed(folder: Path) -> defaultdict[str, list[str]]:
+    """Return the names of the files in a folder by their extension, and those of the folders in it."""
+    names = defaultdict[str, list[str]](list)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # a link that leads round in circles
+                if entry.is_file():
+                    names[os.path.splitext(entry.name)[1].lower()].append(entry.name)  # noqa: PTH122 - many
+                elif entry.is_dir():
+                    names[BELOW].append(entry.name)
+    for several in names.values():
+        several.sort()
+    return names
+
+
+def _candidates(places: Places, suffixes: Sequence[str], *, most: int = MANY) -> Iterator[Path]:
+    """Yield files that may hold labels, unless a folder has so many of the kind that they lie beside images."""
+    for place, names in places:
+        found = sorted(name for suffix in {*suffixes} for name in names[suffix])
+        if len(found) <= most:
+            yield from (place / name for name in found)
+
+
+def _notes_on_others(folder: Path, places: Places, labels: LabelFiles) -> Iterator[str]:
     """Yield notes on files beside labels: tables that are other lists, and those of a split without labels, as test sets have."""
-    for path in islice(sorted(folder.iterdir()), MANY):
-        if path.name != CLASS_LIST and (kind := kind_beside(path)):
-            yield f"{path.name} is {kind} and was not read as labels"
+    for name in sorted(name for suffix in (".csv", ".tsv", ".txt") for name in places[0][1][suffix][:MANY]):
+        if name != CLASS_LIST and (kind := kind_beside(folder / name)):
+            yield f"{name} is {kind} and was not read as labels"
     suffixes = tuple({path.suffix.lower() for path in labels.files.values()})
-    files = [path for path in _candidates(folder, suffixes) if path.parent == folder and path not in labels.files.values()]
-    names = [path.name for path in files if split_of_file(path, folder) not in (UNASSIGNED, *labels.files)]
+    files = [path for path in _candidates(places, suffixes) if path.parent == folder and path not in labels.files.values()]
+    files = [path for path in files if split_of_file(path, folder) not in (UNASSIGNED, *labels.files)]
+    names = [path.name for path in files if not kind_beside(path)]
     if names:
         yield f"{', '.join(names)} has no labels in a known format and was not read"
 
@@ -312,7 +340,7 @@ def _refuse_place(path: Path, readers: Mapping[str, Any]) -> None:
 def _format_of(folder: Path, readers: Mapping[str, Any]) -> str:
     """Return the format of a folder; empty if it is in none."""
     try:
-        return next((labels.format for labels in _in_folder(folder, readers)), "")
+        return next((labels.format for labels in _in_folder(folder, _places(folder), readers)), "")
     except UNREADABLE:
         return ""
 

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,7 @@ def _draw_all(folder: Path, listing: Path, scenes: Mapping[str, int]) -> None:
                     picture, boxes = draw_scene(digits, np.random.default_rng([VERSION, len(split), number]))
                     image = f"{split}/{number:05d}.png"
                     Image.fromarray(picture).save(drawing / image)
-                    rows.append({"image": f"images/{image}", "split": split, "boxes": [asdict(box) for box in boxes]})
+                    rows.append({"image": f"images/{image}", "split": split, "boxes": [box._asdict() for box in boxes]})
             drawing.replace(folder / "images")
     finally:
         shutil.rmtree(drawing, ignore_errors=True)

@@ -12,7 +12,6 @@ only where it is named. Beside `positive_labels`, as Open Images has them, `nega
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def _of_sample(sample: dict[str, Any], field: str, negative: str) -> Entry | Non
     entry = _entry(sample["filepath"], sample.get(field), (), _split(sample) if field not in OF_A_SAMPLE else UNASSIGNED)
     if entry is None or not negative:
         return entry
-    return replace(entry, absent=[_name(value, ()) for value in _values(sample.get(negative) or [])])
+    return entry._replace(absent=[_name(value, ()) for value in _values(sample.get(negative) or [])])
 
 
 def _holds_labels(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sadcl_core.data.formats.labels import LabelRows, Paths, make_box
 from sadcl_core.data.formats.source import UNASSIGNED, Source, label_files
@@ -16,8 +16,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One image of a label file.
 
     Attributes:

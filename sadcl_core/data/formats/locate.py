@@ -154,8 +154,8 @@ def locate(
     Raises:
         DataError: an image may be one of several.
     """
-    foreign = [elsewhere or is_absolute(reference) for reference in references]
-    depth = min(max((reference.count("/") for reference in references), default=0), DEEPEST) if all(foreign) else droppable
+    elsewhere = elsewhere or all(map(is_absolute, references))
+    depth = min(max((reference.count("/") for reference in references), default=0), DEEPEST) if elsewhere else droppable
     rule, usable = _find_rule(source, file, references, split=split, depth=depth)
     paths = list(map(rule.apply, references))
     listing = _Listing(rule.root)
@@ -170,10 +170,13 @@ def locate(
         left = []
         listed = len(missing) < len(paths)  # some have the extension that they are listed with, so the others may be missing
         for k in missing:
-            reference, matches = references[k], []
-            if not (by_stem and listed and reference.lower().endswith(EXTENSIONS)):
-                matches = images.candidates(reference, droppable=DEEPEST if foreign[k] else droppable, by_stem=by_stem)
-            matches = [
+            reference = references[k]
+            if by_stem and listed and reference.lower().endswith(EXTENSIONS):
+                left.append(k)
+                continue
+            foreign = elsewhere or is_absolute(reference)
+            matches = images.candidates(reference, droppable=DEEPEST if foreign else droppable, by_stem=by_stem)
+            matches = matches and [
                 path
                 for path in matches
                 if above + path not in claimed and split_of_folders(path) in ("", split or split_of_folders(path))

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -408,10 +408,10 @@ class _Reader:
     def _labels_of(self, columns: Columns) -> Callable[[Sequence[Any], _Entry, str], None]:
         """Return the function that reads the labels of a row into its entry."""
         if columns.flags:
-            flags = columns.flags
+            numbers, names = zip(*columns.flags, strict=True)
 
             def read_flags(cells: Sequence[Any], entry: _Entry, where: str) -> None:
-                self._sort(((name, cells[k]) for k, name in flags), entry, where)
+                self._sort(names, [cells[k] for k in numbers], entry, where)
 
             return read_flags
         if columns.vector:
@@ -431,25 +431,24 @@ class _Reader:
                     continue
                 flags = _object_flags(cell)
                 if flags:
-                    self._sort((self.blanks | flags).items(), entry, where)
+                    flags = self.blanks | flags
+                    self._sort([*flags], [*flags.values()], entry, where)
                 else:
                     entry.active += labels_in(opened_cell(cell), self.separator, where)
 
         return read_names if self.names else read_labels
 
-    def _sort(self, flags: Iterable[tuple[Any, Any]], entry: _Entry, where: str) -> None:
+    def _sort(self, names: Sequence[Any], flags: Sequence[Any], entry: _Entry, where: str) -> None:
         """Put each class into the active or unknown labels, by its flag."""
-        read = self.values.read
-        for name, cell in flags:
-            state = read(cell)
-            if state == INACTIVE:
-                continue
-            if state is None:
-                raise DataError(
-                    f"{where}, column {name!r}: {cell_text(cell)[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the cell, "
-                    "say what it means with --present, --absent or --unknown, say --threshold 0.5 where fractions are meant, or "
-                    "say with --classes FILE which columns are classes."
-                )
+        states = self.values.read_all(flags)
+        if None in states:
+            k = states.index(None)
+            raise DataError(
+                f"{where}, column {names[k]!r}: {cell_text(flags[k])[:60]!r} is not 1, 0, or unknown (blank, -1, ?). Mend the "
+                "cell, say what it means with --present, --absent or --unknown, say --threshold 0.5 where fractions are meant, "
+                "or say with --classes FILE which columns are classes."
+            )
+        for name, state in compress(zip(names, states, strict=True), states):  # without those that are INACTIVE
             (entry.active if state == ACTIVE else entry.unknown).append(name)
 
     def _read_vector(self, cells: Sequence[Any], entry: _Entry, where: str) -> None:
@@ -457,7 +456,7 @@ class _Reader:
         vector = vector_in(cells[0] if len(cells) == 1 else cells)
         if vector is None or len(vector) != self.vector:
             raise DataError(f"{where}: the labels are not a 0/1 vector of length {self.vector}, as in other rows. Mend the row.")
-        self._sort(zip(self.rows.listed, vector, strict=True), entry, where)
+        self._sort(self.rows.listed, vector, entry, where)
 
     def _read_value(self, columns: Columns, cells: Sequence[Any], value: Any, entry: _Entry, where: str) -> None:
         """Read a row of one label and its value: 1 present, 0 absent, of a fraction below the threshold nobody knows."""

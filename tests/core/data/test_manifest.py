@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +143,7 @@ def test_the_fingerprint_is_that_of_the_rows_alone(tmp_path: Path) -> None:
     assert first.description.stamp != second.description.stamp
     assert first.fingerprint() == second.fingerprint() == load_manifest(tmp_path / "first", root=tmp_path).fingerprint()
     for change in ({"image": "d.jpg"}, {"split": "val"}, {"active": (0,)}, {"unknown": (0,)}):
-        other = Manifest.from_records(describe(), [*RECORDS[:2], replace(RECORDS[2], **change)])
+        other = Manifest.from_records(describe(), [*RECORDS[:2], RECORDS[2]._replace(**change)])
         assert other.save(tmp_path / "other").fingerprint() != first.fingerprint()
 
 

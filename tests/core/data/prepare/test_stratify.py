@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -334,7 +333,7 @@ def test_a_manifest_that_is_stored_is_not_touched(tmp_path: Path) -> None:
 def test_unknown_labels_have_no_say() -> None:
     description = Description("mine", Path("/images"), ("a", "b"))
     records = [Record(f"{number:03d}.jpg", "all", (0,) if number % 4 == 0 else ()) for number in range(80)]
-    unknown = [replace(record, unknown=(1,) if number < 30 else ()) for number, record in enumerate(records)]
+    unknown = [record._replace(unknown=(1,) if number < 30 else ()) for number, record in enumerate(records)]
     known, other = (Manifest.from_records(description, rows) for rows in (records, unknown))
     known, order = assign_splits(known, {"train": 0.5, "val": 0.5}, seed=1)
     assert assign_splits(other, {"train": 0.5, "val": 0.5}, seed=1)[1].tolist() == order.tolist()
