@@ -58,6 +58,7 @@ MAX_LIST = 1 << 17  # characters of a list that is written out
 NAME_KEYS = ("displayName", "name", "label", "tag", "tagName", "category")  # of an object that is one label
 LIST_KEYS = ("choices", "labels", "category", "categories")  # of an object that holds labels
 BETWEEN = re.compile(r"[\s,;|'\"]+")
+COMMA = re.compile(r"[^\W_][,;]\s")  # no tag between spaces ends so
 BITS = re.compile(r"[01]{3,}")
 MARKED_BITS = re.compile(r"[01]([-/:._])[01](?:\1[01])+")
 
@@ -239,7 +240,7 @@ def find_separator(texts: Sequence[str], where: str) -> str:
     """Return what stands between labels, decided by all texts: the separator that leaves the fewest different labels.
 
     A space counts only where the same words come together in ever other ways, and comes before another separator only if that
-    stands in few of the texts.
+    stands in few of the texts, and never where a comma or semicolon behind a word has a space behind it.
 
     Returns:
         One of SEPARATORS; empty where none occurs.
@@ -254,7 +255,7 @@ def find_separator(texts: Sequence[str], where: str) -> str:
         ' '
     """
     counts = {mark: sum(_stands_between(text, mark) for text in texts if mark in text) for mark in SEPARATORS}
-    words = _are_words(texts)
+    words = False if any(map(COMMA.search, texts)) else _are_words(texts)
     if words is None and not any(2 * counts[mark] >= counts[" "] for mark in SEPARATORS[:-1]):
         text = next(text for text in texts if " " in text.strip())
         raise DataError(

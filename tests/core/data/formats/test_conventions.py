@@ -72,18 +72,17 @@ def label_sets(draw: st.DrawFn, names: list[str], least: int = 1) -> dict[str, s
 
 
 @FEW
-@given(st.data(), st.sampled_from(["|", ";", ","]), st.sampled_from([",", ";", "\t"]), st.booleans())
+@given(st.data(), st.sampled_from(["|", ";", ",", ", ", "; "]), st.sampled_from([",", ";", "\t"]), st.booleans())
 def test_labels_in_a_cell(data: st.DataObject, between: str, cells: str, header: bool) -> None:
-    labels = data.draw(label_sets([name for name in NAMES if between not in name], least=0))
-    order = sorted
-    content = [[image, between.join(order(names))] for image, names in labels.items()]
+    labels = data.draw(label_sets(NAMES, least=0))
+    content = [[image, between.join(sorted(names))] for image, names in labels.items()]
     with folder() as place:
         path = put(place / "mine.csv", text_of([["image", "labels"], *content] if header else content, cells))
         try:
             assert active(load(path)) == labels
         except DataError as error:  # where no image has two labels, those of several words are a question
             assert "--delimiter" in str(error)  # noqa: PT017 - either is right
-        assert active(load(path, reading=Reading(delimiter=between))) == labels
+        assert active(load(path, reading=Reading(delimiter=between.strip()))) == labels
 
 
 @FEW

@@ -383,7 +383,7 @@ LAYOUTS = {
     "huggingface": Layout(huggingface, NAMES, ALL),
     "webdataset json": Layout(webdataset("json"), NAMES, ALL),
     "webdataset cls": Layout(webdataset("cls"), PLAIN, ALL),
-    "webdataset txt": Layout(webdataset("txt"), PLAIN, ALL),
+    "webdataset txt": Layout(webdataset("txt"), WORDS, ALL),
     "pa100k": Layout(pa100k, NAMES, ALL),
     "celeba": Layout(celeba, WORDS, ALL),
     "cvat": Layout(cvat, NAMES, ALL),
@@ -394,7 +394,7 @@ LAYOUTS = {
     "openmmlab": Layout(openmmlab, NAMES, ALL),
     "labelstudio": Layout(labelstudio, NAMES),
     "labelstudio csv": Layout(labelstudio_csv, PLAIN, empty=False),
-    "captions": Layout(captions, PLAIN, ALL),
+    "captions": Layout(captions, WORDS, ALL),
     "scenes": Layout(scenes, WORDS),
     "ucmerced": Layout(ucmerced, PLAIN),
 }
