@@ -6,7 +6,7 @@ A reader is a module with
     recognises(path) -> bool   of a label file or a folder
     read(source) -> Manifest
 
-and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (a pattern of label files
+and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (patterns of label files
 further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split),
 MOST (label files in a folder, where many are usual) and OPTIONS (fields of `Reading` that are for some formats alone). Most
 formats come down to a list of images with names: `read` then is `listing.read_listing` with a function that parses a file, or

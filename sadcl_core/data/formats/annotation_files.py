@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -11,13 +12,14 @@ from pathlib import Path, PurePosixPath
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import plain
 from sadcl_core.data.formats.source import Source, split_above
-from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.formats.walk import files_under, images_under
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
 LOOKED_AT = 50  # files, until one is an annotation
+ENTRIES, FOLDERS = 2000, 500  # among which they are looked for: files of a folder, and folders
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,19 @@ class Annotation:
 
 
 def any_file(folder: Path, suffix: str, is_annotation: Callable[[Path], bool]) -> bool:
-    """Return True if one of the first files with a suffix below a folder is an annotation."""
-    return any(is_annotation(folder / file) for file in islice(_files(folder, suffix), LOOKED_AT))
+    """Return True if one of the first files with a suffix below a folder is an annotation; not all of many are looked at."""
+    return any(map(is_annotation, islice(_first_files(folder, suffix), LOOKED_AT)))
+
+
+def _first_files(folder: Path, suffix: str) -> Iterator[Path]:
+    folders = [folder]
+    for where in islice(folders, FOLDERS):  # more of them are added on the way
+        with suppress(OSError), os.scandir(where) as entries:
+            for entry in islice((entry for entry in entries if not entry.name.startswith(".")), ENTRIES):
+                if entry.is_dir():
+                    folders.append(Path(entry))
+                elif entry.name.lower().endswith(suffix):
+                    yield Path(entry)
 
 
 def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Path, LabelRows], Annotation | None]) -> Manifest:
@@ -59,7 +72,7 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
         by_stem.setdefault(plain(PurePosixPath(image).stem), []).append(image)
     found: dict[str, tuple[str, Annotation]] = {}
     without_image: list[str] = []
-    for file in _files(source.root, suffix):
+    for file in files_under(source.root, suffix):
         annotation = parse(source.root / file, rows)
         if annotation is None:
             continue
@@ -88,16 +101,6 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
         count = counted(len(without_image), f"{suffix} file")
         rows.note(f"{count} without an image of the same name, such as {without_image[0]}, left out")
     return rows.manifest()
-
-
-def _files(folder: Path, suffix: str) -> Iterator[str]:
-    """Yield the paths of all files with a suffix below a folder, relative to it, without those in hidden folders."""
-    for where, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(where).relative_to(folder).as_posix()
-        for name in sorted(files):
-            if name.lower().endswith(suffix) and not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}"
 
 
 def _image_of(file: str, annotation: Annotation, by_stem: dict[str, list[str]]) -> str:

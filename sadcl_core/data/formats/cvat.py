@@ -26,7 +26,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".xml",)
 PARTS = True
-DEEPER = "*/annotations.xml"  # of the jobs of a task
+DEEPER = ("*/annotations.xml",)  # of the jobs of a task
 HEAD = 4096  # bytes in which the file begins
 AUTOMATIC = "auto"  # source of what a program drew
 

@@ -150,7 +150,7 @@ def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iter
     for name, module in readers.items():
         if module.SUFFIXES:
             most = getattr(module, "MOST", MANY)
-            deeper = sorted(folder.glob(module.DEEPER)) if hasattr(module, "DEEPER") else []
+            deeper = sorted(path for pattern in getattr(module, "DEEPER", ()) for path in folder.glob(pattern))
             candidates = (path for path in (*_candidates(places, module.SUFFIXES, most=most), *deeper) if path not in matched)
             files = [path for path in candidates if _accepts(module, path) and not kind_beside(path)]
             if files:

@@ -58,8 +58,12 @@ def _samples(samples: list[dict[str, Any]], path: Path, chosen: str) -> Listing:
     fields = [name for name in dict.fromkeys(name for name, _ in labels) if name in of_people]
     if POSITIVE in fields and chosen in ("", POSITIVE):
         fields = [name for name in fields if name != NEGATIVE]
-    if not fields and any(sample.get("tags") for sample in samples):
-        raise DataError(f"{path} has no field with labels, only tags of samples. Say --label-column tags if they are the labels.")
+    if not fields and labels:
+        names = sorted(dict.fromkeys(name for name, _ in labels), key=lambda name: name in OF_A_SAMPLE)
+        raise DataError(
+            f"{path} has no field with labels of people, only {', '.join(names)[:200]}: tags of samples, or what a model said, "
+            f"with a confidence each. Say --label-column {names[0]} if that holds the labels."
+        )
     field = choose(fields, chosen, FIELDS, path, "field")
     negative = NEGATIVE if field == POSITIVE and any(name == NEGATIVE for name, _ in labels) else ""
     others = sorted({name for name, _ in labels} - {field, negative, *OF_A_SAMPLE})

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sadcl_core.data.formats import table
 from sadcl_core.data.formats.source import Source, label_files
-from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder, unpacked_source
+from sadcl_core.data.formats.unpack import as_unpacked, naming_label_files, unpack, unpack_folder, unpacked_source
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import IMAGE_COLUMNS, find_column, readable
 from sadcl_core.errors import DataError
@@ -28,7 +28,7 @@ from sadcl_core.runtime.files import plain_path
 SUFFIXES = (".parquet",)
 PARTS = True
 MOST = sys.maxsize
-DEEPER = "default/*/*.parquet"  # as the hub converts every data set
+DEEPER = ("default/*/*.parquet",)  # as the hub converts every data set
 OPTIONS = table.OPTIONS
 BATCH = 256  # rows whose images are in memory
 
@@ -71,7 +71,8 @@ def read(source: Source) -> Manifest:
     if not files:
         raise DataError(f"{source.root} has no Parquet file with images. Name the file.")
     inner = unpacked_source(replace(source, reading=replace(source.reading, image_column="")), files)
-    return as_unpacked(table.read(inner), "huggingface", source)
+    with naming_label_files(source, files):
+        return as_unpacked(table.read(inner), "huggingface", source)
 
 
 def image_columns(schema: pa.Schema) -> list[int]:

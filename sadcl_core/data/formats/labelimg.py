@@ -44,7 +44,7 @@ def read(source: Source) -> Manifest:
     """
 
     def parse(path: Path, rows: LabelRows) -> Annotation | None:
-        if not is_annotation(path):
+        if not is_annotation(path) and path.stat().st_size:
             return None
         image, active, unknown, boxes = read_objects(path, rows, source.reading.difficult)
         return Annotation(image, active, unknown, tuple(boxes))

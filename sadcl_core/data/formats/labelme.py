@@ -29,10 +29,10 @@ def _is_annotation(path: Path) -> bool:
 
 
 def _parse(path: Path, rows: LabelRows) -> Annotation | None:
-    if not _is_annotation(path):
-        return None
     with readable(path, "labelme's JSON"):
         document = read_json(path)
+        if not isinstance(document, dict) or "shapes" not in document:
+            return None
         flags = document.get("flags") or {}
         for name in flags:  # a class no image has is a class
             rows.label(name, str(path))

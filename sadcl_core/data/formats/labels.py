@@ -403,11 +403,13 @@ class LabelRows:
 
     def _refuse_same_place(self) -> None:
         """Raise if two references are one path, as a.jpg and ./a.jpg are."""
-        seen: set[tuple[int, str]] = set()
+        seen: dict[tuple[int, str], int] = {}
         for place, key in enumerate(zip(self.rows.split_codes, self.rows.images, strict=True)):
-            if key in seen:
-                raise DataError(f"{self._where(place)}: {key[1]} is listed twice, in two files or spellings. Remove one row.")
-            seen.add(key)
+            if (first := seen.setdefault(key, place)) != place:
+                raise DataError(
+                    f"{self._where(place)}: {key[1]} is listed twice, in two files or spellings, first in {self._where(first)}. "
+                    "Remove one row, or name the file that is meant."
+                )
 
 
 def make_box(label: int, sides: Iterable[float], where: str) -> Box:

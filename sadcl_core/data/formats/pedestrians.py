@@ -23,7 +23,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".mat", ".txt")
 PARTS = True
-DEEPER = "*/archive/Label.txt"  # of PETA's sources, each in a folder of its own
+DEEPER = ("*/archive/Label.txt",)  # of PETA's sources, each in a folder of its own
 SPLITS = ("train", "val", "test")
 FLAGS = {"1": "present", "0": "absent"}
 FIRST = 4  # columns of PETA's rows that are no attributes

@@ -21,7 +21,7 @@ from sadcl_core.errors import DataError
 
 SUFFIXES = (".manifest", ".jsonl", ".json")
 PARTS = True
-DEEPER = "**/output/output.manifest"  # as it lies in a bucket
+DEEPER = ("*/output/output.manifest", "*/*/output/output.manifest")  # as it lies in a bucket
 OTHERS = (
     "semantic-segmentation",
     "label-verification",

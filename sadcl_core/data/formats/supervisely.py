@@ -32,10 +32,10 @@ def _is_annotation(path: Path) -> bool:
 
 
 def _parse(path: Path, _: LabelRows) -> Annotation | None:
-    if not _is_annotation(path):
-        return None
     with readable(path, "Supervisely's JSON"):
         document = read_json(path)
+        if not isinstance(document, dict) or "objects" not in document:
+            return None
         classes = [str(one["classTitle"]) for one in document["objects"]]
         return Annotation("", [*map(_tag, document["tags"]), *classes])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,23 @@ def unpacked_source(source: Source, files: Mapping[str, Path]) -> Source:
 def not_there(count: int, noun: str, plural: str = "") -> list[str]:
     """Return the note on images of a table that are not on the disk, for many fetch a part of a large data set; none for 0."""
     return [f"left out {counted(count, noun, plural)}, not on the disk"] if count else []
+
+
+@contextmanager
+def naming_label_files(source: Source, files: Mapping[str, Path]) -> Iterator[None]:
+    """Name the label file of a split, where it is one, in errors about the file that its labels were unpacked to.
+
+    Raises:
+        DataError: as it was raised, with that name.
+    """
+    try:
+        yield
+    except DataError as error:
+        text, given = str(error), label_files(source)
+        for split, file in files.items():
+            own = [path for of_split, path in given if of_split == split or len(given) == 1]
+            text = text.replace(str(file), str(own[0])) if len(own) == 1 else text
+        raise DataError(text) from None
 
 
 def as_unpacked(manifest: Manifest, kind: str, source: Source, notes: Sequence[str] = ()) -> Manifest:

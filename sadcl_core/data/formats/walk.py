@@ -13,7 +13,12 @@ OURS = ({DESCRIPTION, ROWS}, {"run.json", "config.yaml"})
 
 
 def images_under(folder: Path) -> Iterator[str]:
-    """Yield the paths of all image files below a folder, relative to it, by name; links are followed once.
+    """Yield the paths of all image files below a folder, as `files_under` does."""
+    return files_under(folder, EXTENSIONS)
+
+
+def files_under(folder: Path, suffixes: str | tuple[str, ...]) -> Iterator[str]:
+    """Yield the paths of all files with these suffixes below a folder, relative to it, by name; links are followed once.
 
     Hidden folders and what this program writes, prepared data and runs, are left out.
     """
@@ -27,5 +32,5 @@ def images_under(folder: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(where).relative_to(folder).as_posix()
         for name in sorted(files):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
                 yield name if below == "." else f"{below}/{name}"

@@ -30,7 +30,7 @@ import numpy as np
 from sadcl_core.data.formats import jsonl
 from sadcl_core.data.formats.cells import find_separator, is_list, labels_in
 from sadcl_core.data.formats.source import Source, label_files, split_above
-from sadcl_core.data.formats.unpack import as_unpacked, unpack, unpack_folder, unpacked_source
+from sadcl_core.data.formats.unpack import as_unpacked, naming_label_files, unpack, unpack_folder, unpacked_source
 from sadcl_core.data.image_files import MAX_BYTES
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
@@ -127,7 +127,8 @@ def read(source: Source) -> Manifest:
                 lines.write(json.dumps({"image": image, **named}) + "\n")
     notes = [f"labels in .cls and .txt files stand between {between!r}"] if between and texts else []
     notes += [f"left out {counted(len(left_out), 'image')} without labels, such as {left_out[0]}"] if left_out else []
-    return as_unpacked(jsonl.read(unpacked_source(source, files)), "webdataset", source, notes)
+    with naming_label_files(source, files):
+        return as_unpacked(jsonl.read(unpacked_source(source, files)), "webdataset", source, notes)
 
 
 def _unpacked(file: IO[bytes], path: Path, source: Source) -> _Shard:

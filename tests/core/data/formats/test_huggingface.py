@@ -68,7 +68,7 @@ def test_a_column_per_class_whose_numbers_have_names(tmp_path: Path) -> None:
     no_yes = {"names": ["no", "yes"], "_type": "ClassLabel"}
     assert active(write(tmp_path, columns, dict.fromkeys(columns, no_yes))) == [["cat"], [], ["dog"]]
     upside_down = {"names": ["present", "gone"], "_type": "ClassLabel"}
-    with pytest.raises(DataError, match=r"has no column of labels"):
+    with pytest.raises(DataError, match=r"upside_down.parquet has no column of labels"):
         load(write(tmp_path, columns, dict.fromkeys(columns, upside_down), name="upside_down"))
 
 

@@ -138,7 +138,7 @@ def test_labels_verified_absent_beside_those_that_are_there(folder: Path) -> Non
 def test_lists_of_texts_and_tags_of_samples(folder: Path) -> None:
     assert active(samples(folder, {"kinds": ["cat"]}, {"kinds": ["cat", "dog"]})) == [["cat"], ["cat", "dog"]]
     path = samples(folder, {}, {}, tags=("cat",))
-    with pytest.raises(DataError, match=r"only tags of samples. Say --label-column tags if they are the labels"):
+    with pytest.raises(DataError, match=r"no field with labels of people, only tags: .* Say --label-column tags if that holds"):
         load(path)
     assert active(path, label_column="tags") == [["cat"], ["cat"]]
 
@@ -236,6 +236,16 @@ def test_image_sets_as_cvat_calls_them(tmp_path: Path, lists: dict[str, str]) ->
     for split, names in lists.items():
         put(tmp_path / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in names))
     assert load(tmp_path).split_sizes == ({"": 4} if "default" in lists else {"train": 2, "val": 2})
+
+
+def test_a_damaged_annotation_is_no_image_without_labels(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["a.jpg", "b.jpg"])
+    put(tmp_path / "b.json", {"shapes": [{"label": "cat"}], "imagePath": "b.jpg"})
+    put(tmp_path / "a.json", '{"shapes": [{"label"')
+    with pytest.raises(DataError, match=r"a.json cannot be read as JSON"):
+        load(tmp_path)
+    put(tmp_path / "a.json", {"width": 8})
+    assert any("1 image without a .json file" in note for note in load(tmp_path).description.notes)
 
 
 # ---- tables of Google's AutoML
