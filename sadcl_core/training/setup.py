@@ -261,8 +261,8 @@ def check_labels(config: RunConfig, manifest: Manifest) -> None:
     held_out = manifest.split(config.data.eval_split)
     if config.data.limit and not (held_out.class_counts().any() and held_out.inactive_counts().any()):
         raise DataError(
-            f"Of the images that --limit {config.data.limit:,} takes, {counted(len(held_out), 'image')} of split {held_out.name} "
-            "have no active or no inactive label, so no mAP can be measured on them. Take more."
+            f"Of the images that --limit {config.data.limit:,} takes, those of split {held_out.name} "
+            f"({counted(len(held_out), 'image')}) have no active or no inactive label, so no mAP can be measured. Take more."
         )
     if learns_from_unknown(config):
         return

@@ -39,6 +39,8 @@ VOC = frozenset(
     )
 )
 
+VOC_ALONE = frozenset(("aeroplane", "diningtable", "motorbike", "pottedplant", "tvmonitor"))  # as no other data set writes them
+
 SEPARATORS = ("|", ";", "；", ",", "，", "、", "\t", " ")  # noqa: RUF001
 NEVER_WITHIN = ("|", ";", "；")  # noqa: RUF001 - what hardly ever stands within a label
 UNUSUAL = (" and ", " or ", "<br>", r"\n")  # separators that some use, and that are as often within a label
@@ -202,7 +204,7 @@ def _most_likely(
         choice = None if BLANK in undecided else SIGNED
     elif _zero_is_absent(counts):
         choice = USUAL
-    elif classes and {name.lower() for name in classes} <= VOC and counts["-1"] > counts["1"]:
+    elif VOC_ALONE & (names := {name.lower() for name in classes}) and names <= VOC and counts["-1"] > counts["1"]:
         choice = SIGNED
     return choice if choice in readings else None
 

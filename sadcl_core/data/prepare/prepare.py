@@ -31,7 +31,7 @@ from sadcl_core.data.prepare.copies import compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
 from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
-from sadcl_core.data.prepare.reading_options import Options, ReadingOptions, class_names, names_or_file
+from sadcl_core.data.prepare.reading_options import Options, ReadingOptions, are_names, class_names, names_or_file
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.same_data import given_before, refuse_other
 from sadcl_core.data.prepare.shape import parse_merges, shape_classes, take_part
@@ -383,8 +383,8 @@ def _read(spec: DatasetSpec, options: Options, target: Path) -> Manifest:
     if options.difficult != Options.difficult:
         notes.append(f"objects marked difficult count as {options.difficult}")
     origin = manifest.description.source
-    if options.class_file is not None:
-        origin["files"] |= describe_source(labels.format, [options.class_file])["files"]
+    lists = [Path(names) for names in (options.classes, options.keep) if not are_names(names)]
+    origin["files"] |= describe_source(labels.format, lists)["files"]
     manifest.description = replace(manifest.description, name=spec.name, notes=tuple(notes), source=origin)
     folders = [*(path.parent for path in labels.files.values()), source.root]
     return with_listed_splits(manifest, folders, divide=bool(options.split)) if spec.paths else manifest

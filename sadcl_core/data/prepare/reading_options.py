@@ -48,11 +48,6 @@ class ReadingOptions:
         """
         return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
 
-    @property
-    def class_file(self) -> Path | None:
-        """File of class names; None where there is none."""
-        return None if are_names(self.classes) else Path(self.classes)
-
     def reading(self) -> Reading:
         """Return what a reader of label files is given.
 

@@ -9,10 +9,10 @@ import torch
 from sadcl_core.config.schema import ModelSection, RunConfig
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Record
-from sadcl_core.errors import UsageError
+from sadcl_core.errors import DataError, UsageError
 from sadcl_core.model.classifier import Classifier
 from sadcl_core.registry import HEADS, resolve
-from sadcl_core.training.setup import check_stages, gives_probabilities, make_card
+from sadcl_core.training.setup import check_labels, check_stages, gives_probabilities, make_card, used_part
 from tests.core.model.heads.inputs import inputs_of
 from tests.core.model.heads.test_interface import make as make_head
 
@@ -89,3 +89,16 @@ def test_contrast_between_labels_needs_features_of_their_own(head: str) -> None:
 def test_which_losses_make_scores_probabilities(layer: dict[str, Any], probabilities: tuple[bool, bool]) -> None:
     config = RunConfig.model_validate(layer)
     assert tuple(gives_probabilities(config, stage) for stage in config.stages.values()) == probabilities
+
+
+def test_a_part_without_an_inactive_held_out_label_is_refused() -> None:
+    records = [Record(f"{k}.jpg", "train" if k % 2 else "val", (k % 3,) if k else (0, 1, 2)) for k in range(40)]
+    manifest = Manifest.from_records(Description("pets", Path("photos"), ("cat", "dog", "owl")), records)
+    config = RunConfig.model_validate({"data": {"eval_split": "val"}})
+    check_labels(config, used_part(manifest, config))
+    part = Manifest(manifest.description, manifest.rows.slice(0, 2))
+    limited = config.model_copy(update={"data": config.data.model_copy(update={"limit": 2})})
+    with pytest.raises(
+        DataError, match=r"Of the images that --limit 2 takes, those of split val \(1 image\) have no .* Take more"
+    ):
+        check_labels(limited, part)

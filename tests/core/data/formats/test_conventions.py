@@ -212,6 +212,11 @@ def test_each_convention_is_read_with_what_a_person_says(tmp_path: Path) -> None
             "--absent 0 or --absent -1",
             {"absent": ("0",), "unknown": ("0",)},
         ),
+        (
+            "image,cat,dog,car\n1.jpg,1,-1,-1\n2.jpg,-1,1,-1\n3.jpg,-1,-1,0\n",  # classes of VOC, and of many others
+            "--absent 0 or --absent -1",
+            {"absent": ("-1",)},
+        ),
         ("image,a,b\n1.jpg,x,\n2.jpg,,x\n", "'x' and blank in column 'a' say of a class.*--present, --absent", {}),
         ("image,a,b\n1.jpg,pos,neg\n2.jpg,neg,neg\n", "'pos' and 'neg' in column 'a' say of a class.*--present, --absent", {}),
         ("image,a,b\n1.jpg,1,2\n2.jpg,0,1\n", "say what it means with --present, --absent or --unknown 2", {"unknown": ("2",)}),
@@ -275,6 +280,11 @@ def test_a_value_that_is_given_a_meaning_decides_on_the_others(
             find_values(counts, reading, "a.csv")
     else:
         assert find_values(counts, reading, "a.csv").states.items() >= expected.items()
+
+
+def test_in_a_table_of_voc_0_is_difficult(tmp_path: Path) -> None:
+    text = "image,aeroplane,dog,car\n1.jpg,1,-1,-1\n2.jpg,-1,1,-1\n3.jpg,-1,-1,0\n"
+    assert unknown(load(put(tmp_path / "mine.csv", text))) == {"1.jpg": set(), "2.jpg": set(), "3.jpg": {"car"}}
 
 
 def test_no_value_has_two_meanings_and_one_that_no_cell_has_is_named(tmp_path: Path) -> None:

@@ -545,3 +545,14 @@ def test_decimal_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     manifest = prepare("pets", decimal=",", threshold=0.5, split="all").manifest
     assert manifest.classes == ("cat", "dog")
     assert manifest.split("all").class_counts().tolist() == [4, 5]
+
+
+def test_a_list_of_classes_to_keep_that_changed_is_noticed() -> None:
+    draw_all(Path("mine"), [f"{k}.jpg" for k in range(12)])
+    put(Path("mine/a.csv"), "image,labels\n" + "".join(f"{k}.jpg,{PETS[k % 3]}\n" for k in range(12)))
+    names = put(Path("names.txt"), "cat\n")
+    assert prepare("mine", keep=names).manifest.classes == ("cat",)
+    assert find_or_prepare("mine").kind == "before"
+    put(names, "cat\nbird\n")
+    again = find_or_prepare("mine")
+    assert (again.kind, again.manifest.classes) == ("now", ("bird", "cat"))
