@@ -72,25 +72,27 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
         by_stem.setdefault(plain(PurePosixPath(image).stem), []).append(image)
     found: dict[str, tuple[str, Annotation]] = {}
     without_image: list[str] = []
-    for file in files_under(source.root, suffix):
-        annotation = parse(source.root / file, rows)
+    for file in files_under(source.folder, suffix):
+        annotation = parse(source.folder / file, rows)
         if annotation is None:
             continue
-        rows.watch((source.root / file).parent)
+        rows.watch((source.folder / file).parent)
         image = _image_of(file, annotation, by_stem) or (file.removesuffix(suffix) if source.labels_only else "")
         if not image:
             without_image.append(file)
         elif image in found:
-            raise DataError(f"{source.root}: {found[image][0]} and {file} are both about {image}. Remove one of them.")
+            raise DataError(f"{source.folder}: {found[image][0]} and {file} are both about {image}. Remove one of them.")
         else:
             found[image] = file, annotation
     if not found:
-        raise DataError(f"{source.root} has no image with a {suffix} file of its name. Name the folder of both.")
+        raise DataError(
+            f"{source.root} has no image with a {suffix} file of its name. Name the folder of both, or the images with --data."
+        )
     described = {plain(PurePosixPath(image).stem) for image in found}
     empty = [image for image in images if image not in found and plain(PurePosixPath(image).stem) not in described]
     for number, image in enumerate(sorted([*found, *empty]), start=1):
         file, annotation = found.get(image, ("", Annotation("", ())))
-        where = str(source.root / (file or image))
+        where = str(source.folder / file if file else source.root / image)
         split = split_above(image) or split_above(file)
         rows.add(
             image, annotation.active, row=number, split=split, unknown=annotation.unknown, boxes=annotation.boxes, where=where

@@ -231,7 +231,8 @@ class _Reader:
             for cell in table.label_cells() if not table.columns.flags else ():
                 own = _object_flags(cell) if not table.columns.vector else {}
                 objects += [own] if own else []
-                counts.update(flag_of(flag, words) for flag in own.values() or vector_in(cell) or ())
+                flags = (vector_in(cell) or ()) if table.columns.vector else own.values()
+                counts.update(flag_of(flag, words) for flag in flags)
         every = {name for own in objects for name in own}
         if any(flag_of(flag, words) == "0" for own in objects for flag in own.values()) and any(
             len(own) < len(every) for own in objects

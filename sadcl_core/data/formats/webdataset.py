@@ -21,7 +21,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -127,8 +127,9 @@ def read(source: Source) -> Manifest:
                 lines.write(json.dumps({"image": image, **named}) + "\n")
     notes = [f"labels in .cls and .txt files stand between {between!r}"] if between and texts else []
     notes += [f"left out {counted(len(left_out), 'image')} without labels, such as {left_out[0]}"] if left_out else []
+    inner = unpacked_source(replace(source, reading=replace(source.reading, delimiter="")), files)
     with naming_label_files(source, files):
-        return as_unpacked(jsonl.read(unpacked_source(source, files)), "webdataset", source, notes)
+        return as_unpacked(jsonl.read(inner), "webdataset", source, notes)
 
 
 def _unpacked(file: IO[bytes], path: Path, source: Source) -> _Shard:

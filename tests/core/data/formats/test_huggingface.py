@@ -44,7 +44,10 @@ def active(path: Path, **options: Any) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["labels", "topics"])
 def test_numbers_are_called_as_the_schema_says_whatever_the_column_is_called(tmp_path: Path, name: str, feature: Any) -> None:
     path = write(tmp_path, {name: pa.array(IDS, pa.list_(pa.int64()))}, {name: feature})
-    assert load(path).classes == tuple(NAMES)
+    manifest = load(path)
+    assert manifest.classes == tuple(NAMES)
+    assert manifest.description.interpretation is not None
+    assert manifest.description.interpretation.files[0].values == {}  # 0 and 1 are classes, neither absent nor present
     assert active(path) == ACTIVE
 
 

@@ -238,6 +238,14 @@ def test_image_sets_as_cvat_calls_them(tmp_path: Path, lists: dict[str, str]) ->
     assert load(tmp_path).split_sizes == ({"": 4} if "default" in lists else {"train": 2, "val": 2})
 
 
+def test_annotations_in_one_place_and_images_in_another(tmp_path: Path) -> None:
+    draw_all(tmp_path / "photos", ["train/a.jpg"])
+    put(tmp_path / "xml" / "train" / "a.xml", xml("a", ["cat"]))
+    assert rows(load(tmp_path / "xml", data=tmp_path / "photos")) == [("train/a.jpg", "train", ["cat"], [])]
+    with pytest.raises(DataError, match=r"Name the folder of both, or the images with --data"):
+        load(tmp_path / "xml")
+
+
 def test_a_damaged_annotation_is_no_image_without_labels(tmp_path: Path) -> None:
     draw_all(tmp_path, ["a.jpg", "b.jpg"])
     put(tmp_path / "b.json", {"shapes": [{"label": "cat"}], "imagePath": "b.jpg"})
