@@ -320,6 +320,7 @@ INTRODUCTION = f"""# Methods
 
 Every method of the published tables: what is new, what it needs and costs, what was published, what it reached here.
 `--method NAME` takes one, `sadcl compare DATA --methods baseline,csra,sadcl` trains several side by side.
+`add-gcn+s2s+p2s` is ADD-GCN with the contrast of SADCL, and so on: [heads](heads.md#contrast-on-any-head).
 Options of the heads stand in [configuration](configuration.md); this page is written by `python docs/methods.py`.
 
 Costs are those of the head alone with its published widths, for {COUNTED[0]} and for {COUNTED[1]:,} classes.
