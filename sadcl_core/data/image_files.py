@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import II, MM, OPEN_INFO, ImageFileDirectory_v2
 
 from sadcl_core.runtime.files import regular
 
@@ -31,6 +31,12 @@ for plugin in ("WebPImagePlugin", "AvifImagePlugin", "Jpeg2KImagePlugin"):
         importlib.import_module(f"PIL.{plugin}")
 with suppress(ImportError):  # where it is installed
     importlib.import_module("pillow_heif").register_heif_opener()
+
+for order, letter in ((II, "L"), (MM, "B")):  # TIFF of three or four bands that do not say they are colours, as GDAL writes it
+    for bands, mode in ((3, "RGB"), (4, "RGBX")):
+        for extra in ((), (0,) * (bands - 1)):
+            OPEN_INFO.setdefault((order, 1, (1,), 1, (8,) * bands, extra), ("RGB", mode))
+            OPEN_INFO.setdefault((order, 1, (1,), 1, (16,) * bands, extra), ("RGB", f"{mode};16{letter}"))
 
 MAX_BYTES = 1 << 29  # of a file
 KINDS = tuple(  # not all of Pillow's, which runs programs for some

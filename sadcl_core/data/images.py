@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,11 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PLANAR_CONFIGURATION,
+    SAMPLESPERPIXEL,
+    TiffImageFile,
+)
 
 from sadcl_core.data.image_files import BROKEN, check_decodable, identify, image_file, tiff_tags
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +64,11 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif"),
     *(".ppm", ".jp2"),
 )
+RAW = (".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".orf", ".rw2")
 FORMATS = {  # of files that Pillow cannot read, or not without a package
     **dict.fromkeys((".dcm", ".dicom"), "DICOM, which is not supported: convert it to PNG"),
+    **dict.fromkeys(RAW, "a raw photograph, which is not supported: convert it to JPEG or PNG"),
+    ".jxl": "JPEG XL, which is not supported: convert it to JPEG or PNG",
     **dict.fromkeys(
         (".heic", ".heif"),
         "damaged, or not the HEIC that its name says"
@@ -62,9 +77,18 @@ FORMATS = {  # of files that Pillow cannot read, or not without a package
     ),
     ".avif": "no AVIF that Pillow can read: convert it, or install a Pillow of version 11.3 or later",
 }
+UNSUPPORTED = tuple(extension for extension in FORMATS if extension not in EXTENSIONS)
 DIM = 4  # pixels of more than 8 bits that stay below this fraction of their range are nearly black, as those of satellites are
 SHARE = (1, 99)  # percent of such pixels between which they are stretched
-SAMPLES_PER_PIXEL = 277  # TIFF tag
+SAMPLE = 99_991  # values of which this is computed
+STARTS = {  # of files that are called as images are
+    b"version https://git-lfs": "a pointer of Git LFS in the place of the image: fetch it with git lfs pull",
+    b"<": "a web page or another text, not an image: fetch it again",
+    b"\0" * 128 + b"DICM": FORMATS[".dcm"],
+    b"%PDF": "a PDF, not an image: save its pages as images",
+    b"PK": "an archive, not an image: unpack it",
+}
+SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that gives Pillow the low bytes
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
 TURNS: dict[
@@ -196,15 +220,20 @@ def _decode_jpeg(image: Image.Image, at_least: int) -> npt.NDArray[np.uint8] | N
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an opened image as people see it: upright, in RGB, 16 bits scaled to 8, without its alpha channel.
 
-    Pixels of more than 8 bits that use less than a quarter of their range are stretched; `info["stretched"]` says so.
+    Pixels of more than 8 bits of which 99 % use less than a quarter of their range are stretched; `info["stretched"]` says so.
 
     Raises:
         DecompressionBombError: it has more pixels than PIL allows.
+        UnidentifiedImageError: it is a TIFF of bands in separate planes of more than 8 bits, which Pillow reads wrongly.
         ValueError: it would take minutes to decode.
     """
     check_decodable(image)
     deep = is_deep(image)
-    upright = image if orientation(image) == UPRIGHT else ImageOps.exif_transpose(image)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PLANAR_CONFIGURATION) == 2 and max(image.tag_v2[BITSPERSAMPLE]) > 8:
+        raise UnidentifiedImageError
+    low = _low_bytes(image) if deep else None
+    upright = _upright(image)
+    stretched = False
     if upright.mode.startswith("I") or upright.mode == "F":  # PIL would cut off everything above 255
         values, stretched = _to_8_bits(np.asarray(upright))
         picture = Image.fromarray(values).convert("RGB")
@@ -212,10 +241,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
         if "transparency" in upright.info:  # a palette's transparency only survives as alpha
             upright = upright.convert("RGBA")
         picture = upright.convert("RGB")
-        pixels = np.asarray(picture) if deep else None  # their high bytes
-        stretched = pixels is not None and 0 < pixels.max() < 256 // DIM
-        if pixels is not None and stretched:
-            picture = Image.fromarray(_stretch(pixels))
+        if deep:
+            high = np.asarray(picture).astype(np.uint16) << 8
+            pixels, stretched = _to_8_bits(high if low is None else high | low)
+            picture = Image.fromarray(pixels) if stretched or not high.any() else picture
     if stretched:
         picture.info["stretched"] = True
     return picture
@@ -226,31 +255,62 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F" or ";16" in str(getattr(image, "tile", ""))
 
 
-def _to_8_bits(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Scale grey values of 16 or more bits, or of any range in floating point, to 0..255; NaN becomes black.
+def _upright(image: Image.Image) -> Image.Image:
+    return image if orientation(image) == UPRIGHT else ImageOps.exif_transpose(image)
+
+
+def _low_bytes(image: Image.Image) -> npt.NDArray[np.uint8] | None:
+    """Return the low bytes of the pixels of a colour image of 16 bits, opened and not yet loaded: Pillow gives the high ones.
 
     Returns:
-        The pixels, and whether they were stretched because they use little of their range.
+        (H, W, 3), upright; None where it has another form.
     """
+    if not isinstance(image, ImageFile) or image.fp is None:
+        return None
+    with _opened_again(image) as other:
+        for k, tile in enumerate(other.tile):
+            raw, *more = [tile.args] if isinstance(tile.args, str) else tile.args or [""]
+            mode = re.fullmatch(r"(RGB[XA]?;16)([LBN])", raw)
+            if mode is None:
+                return None
+            swapped = f"{mode[1]}{SWAPPED[mode[2]]}"
+            other.tile[k] = tile._replace(args=(swapped, *more) if more else swapped)
+        return np.asarray(_upright(other).convert("RGB"))
+
+
+@contextmanager
+def _opened_again(image: ImageFile) -> Iterator[ImageFile]:
+    """Open the file of an image a second time, so that the first stays as it is: not yet loaded."""
+    assert image.fp is not None, "asked for files alone"
+    place = image.fp.tell()
+    try:
+        image.fp.seek(0)
+        with Image.open(image.fp, formats=[str(image.format)]) as other:
+            yield other
+    finally:
+        image.fp.seek(place)
+
+
+def _to_8_bits(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Scale values of 16 or more bits, or of any range in floating point, to 0..255; what is not a number becomes black.
+
+    Returns:
+        The pixels, and whether they were stretched to the percentiles SHARE because nearly all use little of their range.
+    """
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
+    step = max(known.size // SAMPLE, 1)
+    floor, top = map(float, np.percentile(known[::step], SHARE)) if known.size else (0.0, 0.0)
+    low, high = float(known.min(initial=0)), float(known.max(initial=0))
     if values.dtype.kind == "f":
-        values = values.astype(np.float64)
-        finite = values[np.isfinite(values)]
-        low, high = finite.min(initial=0), finite.max(initial=0)
         high = max(high, 1 if high <= 1 else 255)
-        values = np.nan_to_num(values, nan=0, posinf=high, neginf=low)
-        return np.asarray(((values - low) / (high - low) * 255).round(), dtype=np.uint8), False
-    largest = int(values.max(initial=0))
-    if 255 < largest < 65536 // DIM:
-        return _stretch(values), True
-    scaled = values if largest <= 255 else values * (255 / max(largest, 65535))
-    return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8), False
-
-
-def _stretch(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Scale values so that the percentiles SHARE become 0 and 255."""
-    low, high = np.percentile(values, SHARE)
-    scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1))
-    return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8)
+        stretched = floor < top and (top - floor) * DIM < high - low
+    else:
+        low, high = 0, 255 if high <= 255 else max(high, 65535)
+        stretched = high > 255 and top < 65536 // DIM
+    if stretched:
+        low, high = floor, top if top > floor else floor + 1
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) / (high - low) * 255
+    return np.asarray(scaled.clip(0, 255).round(), dtype=np.uint8), stretched
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -279,6 +339,10 @@ def stored_size(image: Image.Image) -> tuple[int, int]:
 
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation: 2 to 8 where an image is not stored upright, else 1."""
+    if isinstance(image, PngImageFile) and image.tile and is_deep(image):  # Pillow loads it, for EXIF may follow the pixels
+        with _opened_again(image) as other:
+            other.load()
+            return orientation(other)
     tag = image.getexif().get(ORIENTATION, UPRIGHT)
     return tag if tag in range(2, 9) else UPRIGHT
 
@@ -286,11 +350,21 @@ def orientation(image: Image.Image) -> int:
 def _unidentified(path: object) -> str:
     """Return what a file is that Pillow does not take for an image."""
     suffix = Path(str(path)).suffix.lower()
-    if suffix in (".tif", ".tiff") and isinstance(path, str | Path):
+    if isinstance(path, str | Path):
         with suppress(*BROKEN), Path(path).open("rb") as file:
-            bands = int(tiff_tags(file)[SAMPLES_PER_PIXEL])
-            if bands > 3:
-                return f"an image of {bands} bands, which is not read: save three of them as RGB"
+            start = file.read(200).lstrip(b"\xef\xbb\xbf \r\n")
+            match = next((what for first, what in STARTS.items() if start.startswith(first)), "")
+            if match:
+                return match
+            if suffix in (".tif", ".tiff"):
+                file.seek(0)
+                tags = tiff_tags(file)
+                bands, bits = int(tags.get(SAMPLESPERPIXEL, 1)), max(tags.get(BITSPERSAMPLE, (1,)))
+                planes = " in separate planes" if tags.get(PLANAR_CONFIGURATION) == 2 else ""
+                what = f"an image of {counted(bands, 'band')}"
+                if bands > 3:
+                    return f"{what}{planes}, which is not read: save three of them as RGB"
+                return f"{what} of {bits} bits{planes}, which is not read: save it as RGB or grey of 8 or 16 bits"
     return FORMATS.get(suffix, "not an image")
 
 

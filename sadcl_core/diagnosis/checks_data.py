@@ -62,7 +62,8 @@ def images_of_init(evidence: Evidence) -> Finding:
         models = ", ".join((*overlap.unknown, *overlap.models)) or ", ".join(earlier_models(config))
         raise NotCheckedError(f"the images that {models} was trained on are not on this disk")
     if not overlap.twins:
-        return passed(f"none of {overlap.compared:,} held-out images was trained on by {', '.join(overlap.models)}", **numbers)
+        models = ", ".join(overlap.models)
+        return passed(f"none of {overlap.compared:,} held-out images is a file that {models} was trained on", **numbers)
     image, twin = overlap.twins[0]
     return found(
         "serious" if len(overlap.twins) > LEAK_SERIOUS * len(held_out) else "doubtful",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sadcl_core.config.layers import load_config_file
 from sadcl_core.config.schema import RunConfig
-from sadcl_core.data.manifest import find_prepared, load_manifest
+from sadcl_core.data.manifest import Manifest, find_prepared, load_manifest
+from sadcl_core.data.prepare.copies import originals
 from sadcl_core.data.split import Split
 from sadcl_core.data.twins import find_twins
 from sadcl_core.errors import DataError, SadclError
@@ -24,7 +25,7 @@ class Overlap:
         models: run directories whose training images were compared.
         unknown: models whose training images are not on this disk.
         compared: held-out images that were compared.
-        twins: held-out images and the training images of the same content.
+        twins: held-out images and the training images of the same content, byte by byte.
     """
 
     models: tuple[str, ...]
@@ -44,29 +45,39 @@ def earlier_models(config: RunConfig) -> list[str]:
 
 
 def find_overlap(config: RunConfig, held_out: Split) -> Overlap:
-    """Compare held-out images by content with all that the earlier models of a run, and theirs, were trained on."""
+    """Compare held-out image files by content with all that the earlier models of a run, and theirs, were trained on.
+
+    Compact copies stand for their originals. An image that another program resized or saved again is another file.
+    """
     models: list[str] = []
     unknown: list[str] = []
     trained: list[Path] = []
     for name, split in _trained_on(earlier_models(config)):
-        if split is None:
-            unknown.append(name)
-        else:
+        files = [] if split is None else originals(split.manifest.description.root, split)
+        if any(file.is_file() for file in files):
             models.append(name)
-            trained += [split.manifest.description.root / image for image in split]
+            trained += files
+        else:
+            unknown.append(name)
     if held_out.manifest.description.shards is not None or not trained:
         return Overlap(tuple(models), tuple(unknown), 0, ())
-    root = held_out.manifest.description.root
-    compared, twins = find_twins([root / image for image in held_out], trained)
+    compared, twins = find_twins(originals(held_out.manifest.description.root, held_out), trained)
     return Overlap(tuple(models), tuple(unknown), compared, tuple((str(image), str(twin)) for image, twin in twins))
 
 
-def refuse_overlap(overlap: Overlap, held_out: Split) -> None:
-    """Raise if held-out images were trained on.
+def refuse_overlap(config: RunConfig, manifest: Manifest) -> str:
+    """Raise if held-out images were trained on by earlier models, unless `data.allow_overlap` lets them.
+
+    Returns:
+        A sentence on the models whose training images could not be looked at; empty if there are none.
 
     Raises:
         DataError: with the number of images, the first of them, and what to do.
     """
+    if config.data.allow_overlap:
+        return ""
+    held_out = manifest.split(config.data.eval_split)
+    overlap = find_overlap(config, held_out)
     if overlap.twins:
         image, twin = overlap.twins[0]
         raise DataError(
@@ -74,6 +85,8 @@ def refuse_overlap(overlap: Overlap, held_out: Split) -> None:
             f"{', '.join(overlap.models)}, such as {image}, which is {twin}: the mAP would say little of new images. Divide the "
             "data so that they are in the training split, or go on all the same with --allow-overlap."
         )
+    names = ", ".join(overlap.unknown)
+    return f"the images that {names} was trained on are not on this disk: held-out images may be among them" if names else ""
 
 
 def _trained_on(models: list[str]) -> Iterator[tuple[str, Split | None]]:

@@ -32,7 +32,7 @@ from sadcl_core.runtime.words import counted
 from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, Problem, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.memory import refuse_too_large
-from sadcl_core.training.overlap import find_overlap, refuse_overlap
+from sadcl_core.training.overlap import refuse_overlap
 from sadcl_core.training.parallel import check_compute, make_ready
 from sadcl_core.training.recipe import TrainingRecipe, seed_everything
 from sadcl_core.training.resume import Resumed, refuse_other_data
@@ -80,9 +80,8 @@ def _check_data(config: RunConfig, manifest: Manifest, listen: Listener) -> None
         if names and not (split == data.train_split and learns_from_unknown(config)):
             shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
             listen(Problem(f"In split {split} {what} classes that are active in every image where they are known: {shown}."))
-    if not data.allow_overlap:
-        held_out = manifest.split(data.eval_split)
-        refuse_overlap(find_overlap(config, held_out), held_out)
+    if unchecked := refuse_overlap(config, manifest):
+        listen(Problem(unchecked))
 
 
 def start_run(

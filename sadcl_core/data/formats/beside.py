@@ -1,25 +1,33 @@
-"""Files that lie beside labels, look like tables of them, and are none: lists of splits, mappings, samples of submissions."""
+"""Files that lie beside labels, look like tables of them, and are none: lists of splits, mappings, names, sample submissions."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.tables import find_column, looks_like_image, read_lines
+from sadcl_core.data.formats.columns import SPLIT
+from sadcl_core.data.formats.source import SPLIT_NAMES, split_name
+from sadcl_core.data.tables import IMAGE_COLUMNS, column_word, find_column, looks_like_image, read_lines
 from sadcl_core.errors import DataError
 
+LIST_OF_SPLITS = "a list of splits"
 # by the name without extension
 KINDS = {
     "a sample of a submission": re.compile(r"(sample_?)?submission([_-].*)?|.*_submission", re.IGNORECASE),
-    "a list of splits": re.compile(r"list_eval_partition|.*partition", re.IGNORECASE),
+    LIST_OF_SPLITS: re.compile(r"list_eval_partition|.*partition", re.IGNORECASE),
     "a mapping of names": re.compile(r".*[_-]mapping|mapping([_-].*)?", re.IGNORECASE),
-    "a list of class names": re.compile(r"(.*[-_])?class[-_]descriptions([-_].*)?|classes", re.IGNORECASE),
+    "a list of class names": re.compile(
+        r"(.*[-_])?class[-_]descriptions([-_].*)?|classes|((class|label|category|attribute)_?)?names|class_?dict|label_?map",
+        re.IGNORECASE,
+    ),
     "a list of boxes, landmarks or persons": re.compile(r"list_(bbox|landmarks)\w*|bbox_list\w*|identity_celeba", re.IGNORECASE),
 }
+IDENTIFIER = re.compile(r"(.*_)?(id|uid|idx|index|md5)|unnamed:.*|")
 ROWS = 5  # that are looked at
 MANY = 50  # tables of a folder that are looked at
 NUMBERS = ("attribute_id", "label_id", "labelid", "class_id", "category_id", "tag_id")  # columns of a table of names of classes
@@ -37,7 +45,13 @@ def kind_beside(path: Path) -> str:
     if path.suffix.lower() not in TABLES:
         return ""
     kind = next((kind for kind, name in KINDS.items() if name.fullmatch(path.stem)), "")
-    return kind or ("a mapping of names" if _pairs_of_images(path) else "")
+    if kind:
+        return kind
+    header, *rows = _first_rows(path) or [[]]
+    pairs = bool(rows) and all(len(row) == 2 for row in rows)
+    if pairs and all(all(map(looks_like_image, row)) for row in rows):
+        return "a mapping of names"
+    return LIST_OF_SPLITS if rows and split_columns(header, rows) else ""
 
 
 def names_of_numbers(folders: Iterable[Path], numbers: Collection[str]) -> tuple[Path | None, dict[str, str]]:
@@ -57,12 +71,37 @@ def names_of_numbers(folders: Iterable[Path], numbers: Collection[str]) -> tuple
     return None, {}
 
 
-def _pairs_of_images(path: Path) -> bool:
-    """Return True if each row behind the first names two images and nothing else."""
+def split_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[int, int] | None:
+    """Return the columns of images and of splits in a table that holds nothing else but identifiers; None for another table.
+
+    Example:
+        >>> split_columns(["id", "filename", "split"], [["1", "a.jpg", "train"], ["2", "b.jpg", "test"]])
+        (1, 2)
+    """
+    words = [column_word(name) for name in header]
+    split = next((k for k, word in enumerate(words) if word in SPLIT), None)
+    if split is None or not all(len(row) == len(header) and split_name(row[split]) in SPLIT_NAMES.values() for row in rows):
+        return None
+    others = [k for k in range(len(header)) if k != split]
+    image = next((k for k in others if all(looks_like_image(row[k]) for row in rows)), None)
+    named = find_column([header[k] for k in others], IMAGE_COLUMNS)
+    if image is None and named is not None:
+        image = others[named]
+    return None if image is None or not all(k == image or IDENTIFIER.fullmatch(words[k]) for k in others) else (image, split)
+
+
+def table_of_splits(path: Path) -> list[tuple[str, str]] | None:
+    """Return the images and splits of a table with a header; None where it is another table."""
+    header, *rows = _first_rows(path, sys.maxsize) or [[]]
+    columns = split_columns(header, rows)
+    return columns and [(row[columns[0]], split_name(row[columns[1]])) for row in rows]
+
+
+def _first_rows(path: Path, count: int = ROWS) -> list[list[str]]:
+    """Return the first rows of a delimited text; none if it is something else."""
     try:
-        lines = [line.strip() for _, line in islice(read_lines(path), ROWS)]
+        lines = [line.strip() for _, line in islice(read_lines(path), count)]
         delimiter = next((mark for mark in ",\t;" if lines and mark in lines[0]), " ")
-        rows = list(csv.reader(lines[1:], delimiter=delimiter))
+        return list(csv.reader(lines, delimiter=delimiter))
     except (DataError, csv.Error, OSError):
-        return False
-    return bool(rows) and all(len(row) == 2 and all(map(looks_like_image, row)) for row in rows)
+        return []

@@ -52,8 +52,10 @@ VALUE = (  # of the label of a row
     *("positive", "is_positive", "exists"),
 )
 GROUP = re.compile(
-    r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family)"
-    r"(?:_?(?:id|no|nr|number|name|uid|index))?$"
+    r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family|"
+    r"photographer|wsi|specimen)(?:_?(?:id|no|nr|number|name|uid|index))?|(?:study|series)_?instance_?uid|"
+    r"(?:lesion|animal|individual|person|user|owner|slide|plot|tree|flight|recording|film|movie|burst|trip|camera|eye|plate|dog|cat|cow)"
+    r"_?(?:id|no|nr|number|name|uid|index)"
 )
 ABOUT = re.compile(  # names of columns that are about the image, whatever they hold
     r"|index|id|idx|uid|uuid|unnamed:.*|.*_(?:id|idx|index|uid|uuid)|(?:image|region|file|annotation)_?id|.*#|"
@@ -296,11 +298,13 @@ class _Named(_Columns):
         )
 
     def _named(self, name: str, option: str) -> int:
-        """Return the column that a person named."""
-        if name not in self.header:
+        """Return the column that a person named; without regard to case and to spaces where none is called exactly so."""
+        alike = find_column(self.header, [column_word(name)]) if name not in self.header else self.header.index(name)
+        if alike is None:
             shown = ", ".join(self.header)[:200]
-            raise DataError(f"{self.path} has no column {name!r}, only {shown}. Check {option}.")
-        return self.header.index(name)
+            more = ", or put what it is to capture of the paths in parentheses: '(p\\d+)'" if option == "--group-by" else ""
+            raise DataError(f"{self.path} has no column '{name}', only {shown}. Check {option}{more}.")
+        return alike
 
     def _image(self) -> int:
         """Return the column of images: of those whose cell is a path the one with a usual name, else any; else a usual name."""
@@ -366,6 +370,7 @@ class _Named(_Columns):
             likely = GROUP.fullmatch(word) is not None and (not self.profile(k).is_flags or _is_about(name))
             if k not in self.reasons and likely and 1 < self.profile(k).distinct < len(self.head):
                 self.give(k, "group", "its name is that of a group, and values come again")
+                return k
         return None
 
     def _labels(self, image: int, unknown: int | None) -> bool:

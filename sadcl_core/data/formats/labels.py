@@ -203,7 +203,7 @@ class LabelRows:
             unknown: names or indices.
             boxes: of its objects; None where the format has no boxes.
             absent: names or indices, where all that are neither active nor absent are unknown; None where the others are absent.
-            group: of images that belong together; recorded where the person names a column of groups.
+            group: of images that belong together.
             where: place for errors; file and row unless given.
 
         Raises:
@@ -239,8 +239,7 @@ class LabelRows:
         self.places[split][reference] = len(self.rows)
         if absent is not None:
             self._open[len(self.rows)] = frozenset(self.label(name, where) for name in absent)
-        if self.source.reading.group_by:
-            self._groups.append(group)
+        self._groups.append(group)
         self.rows.add(record)
         self.row_numbers.append(row)
 
@@ -291,7 +290,7 @@ class LabelRows:
         numbers = {name: number for number, name in enumerate(names)}
         renumbered = None if self.fixed else np.array([numbers[name] for name in self.index], np.int32)
         table = self.rows.table(renumbered, self._unknown_of_open(len(names)))
-        if source.reading.group_by:
+        if source.reading.group_by or any(self._groups):
             table = table.append_column("group", pa.array(self._groups, pa.string()))
         return Manifest(description, table)
 
@@ -339,7 +338,7 @@ class LabelRows:
             return self.source.root, ()
         relative = [image for place, image in enumerate(images) if place not in self._addresses and not is_absolute(image)]
         droppable, every = common_folders(relative), Images(self.source.root)
-        if not relative and not self._addresses and (written := self._as_written(every)) is not None:
+        if len(relative) < len(images) and not self._addresses and (written := self._as_written(every)) is not None:
             return written, (ImagePlace("", len(images)),)
         located: list[tuple[Located, list[int]]] = []
         for part, rows in self._rows_of_parts():
@@ -356,22 +355,31 @@ class LabelRows:
                 images[place] = below + path
                 if climbs_out(images[place]):
                     raise outside(images[place], root, self._where(place))
+        self._notes += [one.note for one, _ in located if one.note]
         found = sum((one.places for one, _ in located), Counter[ImagePlace]())
         return root, tuple(replace(place, images=count) for place, count in found.most_common(MAX_PLACES))
 
     def _as_written(self, every: Images) -> Path | None:
-        """Return the common folder of images that are named by absolute paths, and make these relative to it.
+        """Return the common folder of images of which some are where an absolute path says, and make all relative to it.
 
-        None where one of them is not there or not called as images are, or some lie below the root.
+        None where they are not called as images are, or where images that moved lie below the root.
         """
         images = self.rows.images
-        if not all(image.lower().endswith(EXTENSIONS) for image in images):
+        full = [image if is_absolute(image) else f"{self.source.root.resolve()}/{image}" for image in images]
+        there = [path == image and os.path.isfile(path) for path, image in zip(full, images, strict=True)]  # noqa: PTH113 - many
+        if not any(there) or not all(image.lower().endswith(EXTENSIONS) for image in images):
             return None
-        tried = locate(self.source, self.file, images[:TRIED], images=every, split="", droppable=0, elsewhere=True)
-        if len(tried.missing) < len(tried.paths) or not all(map(os.path.isfile, images)):
+        relative = [path for path, image in zip(full, images, strict=True) if path != image]
+        if not all(map(os.path.isfile, relative)):
             return None
-        folder = os.path.commonpath([os.path.dirname(image) for image in images])  # noqa: PTH120 - many
-        images[:] = [os.path.relpath(image, folder) for image in images]
+        if not relative:
+            tried = locate(self.source, self.file, images[:TRIED], images=every, split="", droppable=0, elsewhere=True)
+            if len(tried.missing) < len(tried.paths):
+                return None
+        present = [path for path, here in zip(full, there, strict=True) if here] + relative
+        above = [os.path.commonpath([os.path.dirname(path) for path in paths]) for paths in (full, present)]  # noqa: PTH120 - many
+        folder = next((path for path in above if path != "/"), "/")  # one that is missing may be from another disk
+        images[:] = [path.removeprefix(f"{folder.rstrip('/')}/").lstrip("/") for path in full]
         return Path(folder)
 
     def _locate(self, part: _Part, places: Sequence[int], split: str, droppable: int, every: Images) -> Located:

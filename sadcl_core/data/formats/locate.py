@@ -13,22 +13,23 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product, takewhile
+from itertools import islice, product, takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name, split_of_folders
-from sadcl_core.data.formats.walk import images_under
-from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.formats.walk import files_under
+from sadcl_core.data.images import EXTENSIONS, UNSUPPORTED
 from sadcl_core.data.interpretation import ImagePlace
 from sadcl_core.errors import DataError
 
 TRIED = 20  # references a rule is tried on
 DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
-CONVERTED = (*EXTENSIONS, ".dcm", ".dicom")  # extensions in place of which an image may have another
+CONVERTED = (*EXTENSIONS, *UNSUPPORTED)  # extensions in place of which an image may have another
+ALIKE = 100_000  # names that are compared with that of a missing image
 SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".tif", ".JPG", ".PNG", ".JPEG")
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -58,49 +59,56 @@ class Located:
         paths: of each reference; that of the likeliest place where nothing is found.
         missing: numbers of the references for which nothing is found.
         places: how the others were found, each with how many.
+        note: on how they were found, for the person who prepares the data.
     """
 
     root: Path
     paths: list[str]
     missing: list[int] = field(default_factory=list)
     places: Counter[ImagePlace] = field(default_factory=Counter)
+    note: str = ""
 
 
 class Images:
-    """All images below a folder, by name."""
+    """All images below a folder, by name; also those of kinds that cannot be read, which errors then name."""
 
     def __init__(self, root: Path) -> None:
         """Look through the folder when the first image is asked for."""
         self.root = root
-        self._by_name: dict[str, list[str]] | None = None
-        self._by_stem: dict[str, list[str]] = {}
+        self._paths: list[str] | None = None
+        self._by_key: dict[Key, dict[str, list[str]]] = {}
 
-    def _names(self) -> dict[str, list[str]]:
-        if self._by_name is None:
-            self._by_name = {}
-            for path in images_under(self.root):
-                name = plain(path.rpartition("/")[2])
-                self._by_name.setdefault(name, []).append(path)
-                self._by_stem.setdefault(_bare(name), []).append(path)
-        return self._by_name
+    @property
+    def paths(self) -> list[str]:
+        """The images, relative to the folder; one of a kind that cannot be read only where no other has its name."""
+        if self._paths is None:
+            files = [*files_under(self.root, CONVERTED)]
+            readable = [path for path in files if path.lower().endswith(EXTENSIONS)]
+            stems = {_bare(path) for path in readable} if len(readable) < len(files) else set()
+            others = (path for path in files if path.lower().endswith(UNSUPPORTED) and _bare(path) not in stems)
+            self._paths = [*readable, *others]
+        return self._paths
 
-    def __bool__(self) -> bool:
-        return bool(self._names())
+    def _by(self, key: Key) -> Mapping[str, Sequence[str]]:
+        """Return the images by what a key makes of their names."""
+        if key not in self._by_key:
+            by_name = self._by_key[key] = {}
+            for path in self.paths:
+                by_name.setdefault(key(path.rpartition("/")[2]), []).append(path)
+        return self._by_key[key]
 
-    def candidates(self, reference: str, *, droppable: int, by_stem: bool) -> list[str]:
+    def candidates(self, reference: str, *, droppable: int, key: Key) -> list[str]:
         """Return the images that a reference may mean: those whose path ends as it does, with as few parts dropped as can be.
 
-        At most `droppable` leading parts may be missing here, and `by_stem` the extension may be another, or be missing.
+        At most `droppable` leading parts may be missing here; paths are compared in the form that the key gives them.
         """
-        name = plain(reference.rpartition("/")[2])
-        paths: Sequence[str] = self._by_stem.get(_bare(name), ()) if by_stem else self._names().get(name, ())
+        paths = self._by(key).get(key(reference.rpartition("/")[2]), ())
         if not paths:
-            return []
-        text = plain(reference.lstrip("/"))
-        parts, own = (_bare(text) if by_stem else text).split("/"), split_of_folders(reference)
+            return self.candidates(unquote(reference), droppable=droppable, key=key) if unquote(reference) != reference else []
+        parts, own = key(reference.lstrip("/")).split("/"), split_of_folders(reference)
         if own:
             paths = [path for path in paths if split_of_folders(path) in (own, "")]
-        ends = {path: f"/{_bare(plain(path)) if by_stem else plain(path)}" for path in paths}
+        ends = {path: f"/{key(path)}" for path in paths}
         for dropped in range(min(droppable, len(parts) - 1) + 1):
             tail = "/" + "/".join(parts[dropped:])
             if fitting := [path for path, end in ends.items() if end.endswith(tail)]:
@@ -108,10 +116,15 @@ class Images:
         return []
 
     def nearest(self, reference: str) -> str:
-        """Return the image whose name comes nearest to a reference; empty if none is near."""
-        names = self._names()
-        close = difflib.get_close_matches(plain(reference.rpartition("/")[2]), list(names)[:100_000], 1, 0.6)
-        return names[close[0]][0] if close else ""
+        """Return the image whose name comes nearest to a reference and holds the same numbers; empty if none is near."""
+        name = reference.rpartition("/")[2]
+        same = next((paths for key in KEYS if (paths := self._by(key).get(key(name)))), ())
+        if same:
+            return same[0]
+        stems, numbers = self._by(_bare), _numbers_in(name)
+        alike = [stem for stem in islice(stems, ALIKE) if _numbers_in(stem) == numbers]
+        close = difflib.get_close_matches(_bare(name), alike, 1, 0.6)
+        return stems[close[0]][0] if close else ""
 
 
 def plain(path: str) -> str:
@@ -119,10 +132,25 @@ def plain(path: str) -> str:
     return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
-def _bare(text: str) -> str:
-    """Return the form of a path in which names are compared, without the extension of an image."""
+def _bare(path: str) -> str:
+    """Return a path in the form in which names are compared, without the extension of an image."""
+    text = plain(path)
     stem, extension = os.path.splitext(text)  # noqa: PTH122 - many
     return stem if extension in CONVERTED else text
+
+
+def _numbered(path: str) -> str:
+    """Return a path in the form in which numbers are compared: 00012.jpg and 12.0, as programs write identifiers, are 12."""
+    folder, slash, name = _bare(path).rpartition("/")
+    return folder + slash + re.sub(r"^0*(\d+?)(?:\.0+)?$", r"\1", name)
+
+
+def _numbers_in(text: str) -> list[str]:
+    return [number.lstrip("0") for number in re.findall(r"\d+", _bare(text))]
+
+
+Key = Callable[[str], str]
+KEYS: tuple[Key, ...] = (plain, _bare, _numbered)  # in which names are compared, the strictest first
 
 
 def common_folders(references: Sequence[str]) -> int:
@@ -160,38 +188,64 @@ def locate(
     paths = list(map(rule.apply, references))
     listing = _Listing(rule.root)
     missing = [k for k, path in enumerate(paths) if not listing.has(path)] if usable else list(range(len(paths)))
-    found: Counter[ImagePlace] = Counter()
-    if len(missing) < len(paths):
-        dropped = "/".join(references[0].split("/")[: rule.dropped])
-        found[ImagePlace(rule.prefix, 0, dropped, rule.suffix)] = len(paths) - len(missing)
+    absent = set(missing)
+    found = _places_of(rule, [reference for k, reference in enumerate(references) if k not in absent] if absent else references)
     above = "" if rule.root == images.root else f"{images.root.name}/"
     claimed = set(paths).difference(paths[k] for k in missing)
-    for by_stem in (False, True) if missing and images else ():
-        left = []
+    note = ""
+    for key in KEYS if missing and images.paths else ():
         listed = len(missing) < len(paths)  # some have the extension that they are listed with, so the others may be missing
+        if key is _numbered and listed:
+            break
+        matches: dict[int, str] = {}
         for k in missing:
             reference = references[k]
-            if by_stem and listed and reference.lower().endswith(EXTENSIONS):
-                left.append(k)
+            if key is not plain and listed and reference.lower().endswith(EXTENSIONS):
                 continue
-            foreign = elsewhere or is_absolute(reference)
-            matches = images.candidates(reference, droppable=DEEPEST if foreign else droppable, by_stem=by_stem)
-            matches = matches and [
-                path
-                for path in matches
-                if above + path not in claimed and split_of_folders(path) in ("", split or split_of_folders(path))
-            ]
-            if len(matches) > 1:
-                matches = [path for path in matches if split and split_of_folders(path) == split] or matches
-            if len(matches) > 1:
-                raise _several(file, reference, matches)
-            if matches:
-                paths[k] = above + matches[0]
-                found[_place(reference, matches[0])] += 1
-            else:
-                left.append(k)
-        missing = left
-    return Located(rule.root, paths, missing, found)
+            candidates = images.candidates(
+                reference, droppable=DEEPEST if elsewhere or is_absolute(reference) else droppable, key=key
+            )
+            candidates = [path for path in candidates if above + path not in claimed]
+            if path := _only_one(candidates, split, file, reference):
+                matches[k] = path
+        if key is _numbered and matches:
+            if len(matches) < len(missing):
+                break
+            k, path = next(iter(matches.items()))
+            note = f"images are found by their numbers: {references[k]} is {path}"
+        for k, path in matches.items():
+            paths[k] = above + path
+            found[_place(references[k], path)] += 1
+        missing = [k for k in missing if k not in matches]
+    return Located(rule.root, paths, missing, found, note)
+
+
+def _only_one(candidates: Sequence[str], split: str, file: Path, reference: str) -> str:
+    """Return the one image of a split that a reference may mean, best in a folder called after the split; empty without any.
+
+    Raises:
+        DataError: there are several.
+    """
+    matches = [path for path in candidates if split_of_folders(path) in ("", split or split_of_folders(path))]
+    if len(matches) > 1:
+        matches = [path for path in matches if split and split_of_folders(path) == split] or matches
+    if len(matches) > 1:
+        raise _several(file, reference, matches)
+    return matches[0] if matches else ""
+
+
+def _places_of(rule: Rule, references: Sequence[str]) -> Counter[ImagePlace]:
+    """Return where a rule finds images, by the folders that it leaves out, with how many."""
+    if not rule.dropped and not any(reference.startswith("../") for reference in references):
+        return Counter({ImagePlace(rule.prefix, 0, extension=rule.suffix): len(references)} if references else {})
+    places: Counter[ImagePlace] = Counter()
+    for reference in references:
+        parts = reference.split("/")
+        up = sum(1 for _ in takewhile(lambda part: part == "..", parts))
+        prefix = rule.prefix.split("/")
+        dropped = "/".join(parts[:-1][: rule.dropped])
+        places[ImagePlace("/".join(prefix[: max(len(prefix) - up, 0)]), 0, dropped, rule.suffix)] += 1
+    return places
 
 
 def as_listed(root: Path, paths: Sequence[str]) -> Located:

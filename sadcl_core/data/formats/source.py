@@ -15,9 +15,10 @@ Difficult = Literal["ignore", "negative", "positive"]
 # usual names of the splits, and their names here
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trainval", "trainset", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "valset"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation", "valset"), "val"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
+OF_SPLIT = re.compile(r"[ _-](set|split|data|images?|imgs)$")  # behind the name of a split: Training_Set, train_images
 NUMBERED_SPLITS = {"0": "train", "1": "val", "2": "test"}  # as CelebA numbers them
 UNASSIGNED = ""  # the split of an image that belongs to none yet
 NO_SPLIT = ("unassigned", "default")  # how Google and CVAT write that
@@ -79,10 +80,11 @@ def label_files(source: Source) -> Sequence[tuple[str, Path]]:
 def split_name(text: str) -> str:
     """Return the split that a column's value, or the name of a file or folder, stands for.
 
-    `valid` is val and `Training` train; another word stays as it is; a blank, `UNASSIGNED` and `default` are no split yet.
+    `valid` is val, `Training` and `train_images` are train; another word stays as it is; a blank, `UNASSIGNED` and `default` are
+    no split yet.
     """
     word = text.strip()
-    return UNASSIGNED if word.lower() in NO_SPLIT else SPLIT_NAMES.get(word.lower(), word)
+    return UNASSIGNED if word.lower() in NO_SPLIT else SPLIT_NAMES.get(OF_SPLIT.sub("", word.lower()), word)
 
 
 def split_of_file(path: Path, above: Path | None = None) -> str:
@@ -90,7 +92,7 @@ def split_of_file(path: Path, above: Path | None = None) -> str:
 
     The name of the folder `above`, which a person gave, does not count: all of it was meant.
     """
-    folder = "" if path.parent == above else path.parent.name.lower()
+    folder = "" if path.parent == above else OF_SPLIT.sub("", path.parent.name.lower())
     words = (*re.split(r"[^a-z]+", path.stem.lower()), folder)
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), UNASSIGNED)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -73,6 +74,7 @@ OPTIONS = (
     *("delimiter", "long", "label_column", "image_column", "split_column", "group_by"),
     *("present", "absent", "unknown", "threshold"),
 )
+WHOLE = re.compile(r"^(\d+)\.0+$")  # numbers of groups, which programs also write so
 PROSE = ("readme", "license")  # beside many data sets
 BETWEEN_CELLS = ("\t", ",", ";", "|", " ")
 SNIFFED = 20  # lines from which the delimiter is detected
@@ -385,7 +387,7 @@ class _Reader:
                 raise DataError(f"{where} has {len(cells)} cells where the others have {width}. Mend the row.")
             image = cells[image_column]
             split = table.split if columns.split is None else self._split_of(columns, cells, where) or table.split
-            own = "" if group is None else cell_text(cells[group])
+            own = "" if group is None else WHOLE.sub(r"\1", cell_text(cells[group]))
             entry = _Entry(image.strip() if isinstance(image, str) else image, row, split, own)
             if null and cells[columns.labels[0]] is None:
                 yield None

@@ -30,7 +30,7 @@ KINDS = {
     "CMYK": "in CMYK, read as RGB",
     "16-bit": "of more than 8 bits, scaled to 8",
     "stretched": "of more than 8 bits that use little of their range, stretched so that they can be seen",
-    "four bands": "of four bands, of which the first three are read",
+    "more bands": "of more than three bands, of which the first three are read",
     "alpha": "with an alpha channel, which is left out",
     "other mode": "in another colour space, read as RGB",
     "rotated": "rotated by EXIF, turned upright",
@@ -137,7 +137,7 @@ def _decode(path: Path) -> _Check:
             mode = "16-bit" if is_deep(image) else MODES.get(image.mode, "other mode")
             kinds = {
                 mode: bool(mode),
-                "four bands": "RGBX" in str(getattr(image, "tile", "")),
+                "more bands": "RGBX" in str(getattr(image, "tile", "")),
                 "rotated": orientation(image) != UPRIGHT,
                 "animated": getattr(image, "is_animated", False),
                 "tiny": min(image.size) < TINY,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from sadcl_core.runtime.files import replacing
 from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.threads import count_processors, map_ahead
 
+ORIGIN = ".origin.json"  # beside copies: of which data they are
 QUALITY = 95  # of JPEG, with its colours at full resolution
 JPEG = (".jpg", ".jpeg")
 DECODED = 2  # times the size of a copy that is decoded at least
@@ -79,6 +81,21 @@ def copy_name(image: str, originals: Set[str] = frozenset()) -> str:
     while name != image and name in originals:
         name += ".jpg"
     return name
+
+
+def originals(root: Path, images: Iterable[str]) -> list[Path]:
+    """Return the files of images below a root: of compact copies their originals, where these are on this disk."""
+    try:
+        above = Path(json.loads((root / ORIGIN).read_text(encoding="utf-8"))["root"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return [root / image for image in images]
+    files = []
+    for image in images:
+        names = [image]
+        while names[-1].endswith(".jpg"):
+            names.append(names[-1].removesuffix(".jpg"))
+        files.append(next((above / name for name in names if (above / name).is_file()), root / image))
+    return files
 
 
 def _copy(source: Path, folder: Path, name: str, short_side: int) -> Copy:

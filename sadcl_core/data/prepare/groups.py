@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -49,26 +50,35 @@ def groups_by_pattern(images: Sequence[str], pattern: str) -> list[str]:
     return ["" if match is None else "/".join(part or "" for part in match.groups()) for match in matches]
 
 
-def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str] | None]:
-    """Return a manifest without the column `group`, and the group of each image by that column or by a pattern.
+def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str]]:
+    """Return a manifest without the column `group`, and the group of each image by a pattern, or by that column.
 
     Returns:
-        The manifest, and N names of groups, empty for an image in none; None where `group_by` is empty.
+        The manifest, and N names of groups, empty for an image in none: where `group_by` is empty those of a likely column.
 
     Raises:
         UsageError: the pattern is none, or matches no image.
     """
-    if not group_by:
-        return manifest, None
-    if is_pattern(group_by):
-        names = groups_by_pattern(manifest.rows["image"].to_pylist(), group_by)
-    else:
+    names = [""] * len(manifest)
+    if GROUP in manifest.rows.column_names:
         names = manifest.rows[GROUP].to_pylist()
         manifest = Manifest(manifest.description, manifest.rows.drop_columns(GROUP))
-    alone, count = sum(not name for name in names), len({name for name in names if name})
-    note = f"{counted(count, 'group')} by {group_by}" + (f"; {counted(alone, 'image')} in none" if alone else "")
+    if is_pattern(group_by):
+        names = groups_by_pattern(manifest.rows["image"].to_pylist(), group_by)
+    if not group_by:
+        return manifest, names
+    alone, sizes = sum(not name for name in names), Counter(name for name in names if name)
+    note = f"{counted(len(sizes), 'group')} by {group_by}" + (f"; {counted(alone, 'image')} in none" if alone else "")
+    note += "; each is one image, so nothing is kept together" if max(sizes.values(), default=0) < 2 else ""
     manifest.description = replace(manifest.description, notes=(*manifest.description.notes, note))
     return manifest, names
+
+
+def likely_column(manifest: Manifest) -> str:
+    """Return the column of the labels that looks like one of groups; empty if there is none."""
+    account = manifest.description.interpretation
+    columns = (column for file in account.files for column in file.columns) if account else ()
+    return next((column.name for column in columns if column.role == "group"), "")
 
 
 def groups_across(names: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:

@@ -27,10 +27,10 @@ from sadcl_core.data.prepare.assignment import division_of, with_splits
 from sadcl_core.data.prepare.checks import ImageChecks, Problem, check_images
 from sadcl_core.data.prepare.class_groups import write_class_groups
 from sadcl_core.data.prepare.command import prepare_command
-from sadcl_core.data.prepare.copies import compact
+from sadcl_core.data.prepare.copies import ORIGIN, compact
 from sadcl_core.data.prepare.dataset_spec import DATA, PREPARED, DatasetSpec, find_labels, identify
 from sadcl_core.data.prepare.export import check_exports, write_labels
-from sadcl_core.data.prepare.groups import groups_across, numbered, take_groups, together
+from sadcl_core.data.prepare.groups import groups_across, likely_column, numbered, take_groups, together
 from sadcl_core.data.prepare.reading_options import Options, ReadingOptions, are_names, class_names, names_or_file
 from sadcl_core.data.prepare.report import Report, make_report
 from sadcl_core.data.prepare.same_data import given_before, refuse_other
@@ -45,8 +45,8 @@ from sadcl_core.runtime.words import counted
 
 REPORT = "report.json"
 WHOLE = "test"  # the split of all images, when such data are only to be evaluated
-ORIGIN = ".origin.json"  # beside copies: of which data they are
 SHOWN = 3  # broken images named in an error
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -346,17 +346,21 @@ def _prepare(spec: DatasetSpec, target: Path, data: Path | None, options: Option
     command = prepare_command(spec.given, replace(options, skip_broken=True), spec.name, target, data=data)
     manifest, groups = _without_broken(manifest, checks, "" if options.skip_broken else command)
     manifest, named = take_groups(manifest, options.group_by)
-    units = groups if named is None else together(groups, numbered(named))
+    units = together(groups, numbered(named)) if options.group_by else groups
+    group_of = dict(zip(manifest.rows["image"].to_pylist(), named, strict=True))
     divided = None if fractions is None else {"fractions": fractions, "seed": options.seed}
     if divided is not None and options.group_by:
         divided["group_by"] = options.group_by
-    across = () if named is None or fractions is not None else groups_across(named, manifest.rows["split"].to_pylist())
     manifest, checks.groups = with_splits(
         manifest, groups, fractions, seed=options.seed, earlier=earlier, units=units, how=divided
     )
     if options.min_positives:  # of the images that are trained on, which are known only now
         manifest = shape_classes(manifest, merge={}, min_positives=options.min_positives)
-    report = make_report(manifest, checks, left_out=options.skip_broken, across=across)
+    placed, splits = [group_of[image] for image in manifest.rows["image"].to_pylist()], manifest.rows["split"].to_pylist()
+    likely = "" if options.group_by else likely_column(manifest)
+    report = make_report(
+        manifest, checks, left_out=options.skip_broken, across=groups_across(placed, splits), likely_groups=likely
+    )
     description = replace(
         manifest.description,
         options={
@@ -436,15 +440,18 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, command: str) -> tu
 def _nearest(manifest: Manifest, problems: Sequence[Problem]) -> str:
     """Return how many images are missing, where they were looked for, and what comes nearest by name; blank if none is."""
     missing = [problem.image for problem in problems if problem.missing]
-    if not missing:
+    root = manifest.description.root
+    if not missing or root == Path(root.anchor):
         return ""
-    images = Images(manifest.description.root)
+    images = Images(root)
     near = {image: images.nearest(image) for image in missing[:SHOWN]}
     pairs = ", ".join(f"{image} is like {match}" for image, match in near.items() if match)
-    return (
-        f" Missing: {len(missing):,}, looked for by name in {manifest.description.root} and all folders below it, "
-        f"{f'where {pairs}' if pairs else 'where no name is like theirs'}."
-    )
+    if images.paths:
+        where = f"where {pairs}." if pairs else f"where no name is like theirs, but {images.paths[0]} is there."
+    else:
+        archive = next((path.name for path in sorted(root.glob("*")) if path.suffix.lower() in ARCHIVES), "")
+        where = f"which hold no image. Unpack {archive} first." if archive else "which hold no image."
+    return f" Missing: {len(missing):,}, looked for by name in {root} and all folders below it, {where}"
 
 
 def _compacted(manifest: Manifest, target: Path, progress: StagedProgress | None) -> Manifest:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -120,11 +121,13 @@ class Report:
         }
 
 
-def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool, across: tuple[str, ...] = ()) -> Report:
+def make_report(
+    manifest: Manifest, checks: ImageChecks, *, left_out: bool, across: tuple[str, ...] = (), likely_groups: str = ""
+) -> Report:
     """Count a manifest and find what is wrong with it.
 
     The groups of the checks are in the order of the rows, without images with problems where these were left out; `across` are
-    the groups of images that belong together and are in several splits.
+    the groups of images that belong together and are in several splits, which nobody named where they are likely ones.
     """
     splits = tuple(_report_split(manifest.split(name)) for name in manifest.splits)
     counts = np.array([split.class_counts for split in splits]).sum(axis=0)
@@ -135,7 +138,8 @@ def make_report(manifest: Manifest, checks: ImageChecks, *, left_out: bool, acro
     pairs = together.row[once], together.col[once], together.data[once]
     findings = [
         *_of_images(checks, left_out=left_out),
-        *_of_duplicates(manifest, checks.groups, across),
+        *_of_duplicates(manifest, checks.groups),
+        *_of_groups(across, likely_groups),
         *_of_classes(manifest.classes, splits, counts),
         *_of_labels(manifest, splits, counts),
         *_of_pairs(manifest.classes, pairs, counts),
@@ -182,8 +186,17 @@ def _of_images(checks: ImageChecks, *, left_out: bool) -> Iterator[Finding]:
             yield Finding("note", kind, checks.kinds[kind], f"images {text}", tuple(checks.examples[kind]))
 
 
-def _of_duplicates(manifest: Manifest, groups: Counts, across_splits: tuple[str, ...]) -> Iterator[Finding]:
-    """Find images of the same content: in several splits, in one, and with other labels; and groups in several splits."""
+def _of_groups(across: tuple[str, ...], likely: str) -> Iterator[Finding]:
+    """Find groups in several splits: those that a person named, or those of a likely column."""
+    if across:
+        text = "groups with images in several splits, so that held-out images are like those that are trained on"
+        if likely:
+            text += f" (by column {likely!r}; where data have no splits, --group-by {quote(likely)} keeps groups together)"
+        yield Finding("warning" if likely else "bad", "groups across splits", len(across), text, across[:EXAMPLES])
+
+
+def _of_duplicates(manifest: Manifest, groups: Counts) -> Iterator[Finding]:
+    """Find images of the same content: in several splits, in one, and with other labels."""
     twins = np.flatnonzero(groups >= 0)
     by_group: dict[int, list[tuple[str, str, tuple[int, ...]]]] = {}
     for group, row in zip(groups[twins].tolist(), manifest.rows.take(twins).to_pylist(), strict=True):
@@ -202,9 +215,6 @@ def _of_duplicates(manifest: Manifest, groups: Counts, across_splits: tuple[str,
             shown = list(compress(by_group.values(), concerned))[:EXAMPLES]
             examples = tuple(" = ".join(f"{image} ({split})" for image, split, _ in same[:3]) for same in shown)
             yield Finding(severity, what, sum(concerned), text, examples)
-    if across_splits:
-        text = "groups with images in several splits, so that held-out images are like those that are trained on"
-        yield Finding("bad", "groups across splits", len(across_splits), text, across_splits[:EXAMPLES])
 
 
 def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...], counts: Counts) -> Iterator[Finding]:

@@ -1,8 +1,10 @@
-"""Official splits in files beside the labels: a list of images per split, or one table of images and splits.
+"""Official splits in files beside the labels: a list of images per split, or one file of images and splits.
 
 train_val_list.txt, test_list.txt      00000001_000.png            an image a line, with or without folder and extension
 train.txt, val.txt, test.txt           photos/a
 list_eval_partition.txt                000001.jpg 0                0, 1, 2 for train, val, test, or their names
+split.csv                              filename,split              a table of images, their splits and identifiers alone
+splits.json                            {"train": ["a.jpg"]}
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
+from sadcl_core.data.formats.beside import LIST_OF_SPLITS, kind_beside, table_of_splits
+from sadcl_core.data.formats.locate import plain
 from sadcl_core.data.formats.source import (
     NUMBERED_SPLITS,
     SPLIT_NAMES,
@@ -26,13 +32,14 @@ from sadcl_core.data.formats.source import (
 )
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import read_json, read_lines
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
-FOLDERS = ("", "splits", "split", "lists", "Eval")  # beside the labels
+FOLDERS = ("", "splits", "split", "lists", "Eval", "ImageSets", "ImageSets/Main")  # beside the labels
 SUFFIXES = (".txt", ".csv", ".lst", ".list")
 PARTITION = "partition"  # in the name of a table of images and splits
+JSON = re.compile(r".*(split|partition|fold)s?.*\.json", re.IGNORECASE)
 MANY = 100  # files of a folder that is looked at
 HEAD = 5  # lines that show what a file is
 Place = tuple[str, str]  # image as a list names it, and its split
@@ -81,7 +88,8 @@ def _listed_splits(folders: Iterable[Path], images: Sequence[str], labels: set[s
     used: dict[Path, None] = {}
     for path, rows in lists.items():
         for image, split in rows if path.stem.lower() not in unions else ():
-            number = next((numbers[end] for end in _ends(image) if end in numbers), -1)
+            ends = [*_ends(_stem(image)), *_ends(plain(_stem(image)))]
+            number = next((numbers[end] for end in ends if end in numbers), -1)
             if number >= 0:
                 splits[number].add(split)
                 used[path] = None
@@ -102,17 +110,23 @@ def _files(folder: Path) -> list[Path]:
     """Return the files of a folder that may be lists."""
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        lists = sorted(path for path in folder.iterdir() if JSON.fullmatch(path.name) and path.is_file())
     except OSError:
         return []
-    named = [path for path in files if split_of_file(path, folder) != UNASSIGNED or PARTITION in path.stem.lower()]
-    return named if len(files) <= MANY else []
+    if len(files) > MANY:
+        return lists
+    named = (split_of_file(path, folder) != UNASSIGNED or kind_beside(path) == LIST_OF_SPLITS for path in files)
+    return [*compress(files, named), *lists]
 
 
 def _rows(path: Path) -> list[Place]:
     """Return the images and splits of a list; none if it is something else."""
-    own = UNASSIGNED if PARTITION in path.stem.lower() else split_of_file(path, path.parent)
+    partition = PARTITION in path.stem.lower()
     try:
-        rows = [*_places(path, own)]
+        if path.suffix.lower() == ".json":
+            return _in_json(read_json(path))
+        rows = table_of_splits(path) if kind_beside(path) == LIST_OF_SPLITS and not partition else None
+        rows = [*_places(path, UNASSIGNED if partition else split_of_file(path, path.parent))] if rows is None else rows
     except DataError:
         return []
     bad = sum(split not in SPLIT_NAMES.values() for _, split in rows)
@@ -133,19 +147,33 @@ def _places(path: Path, own: str) -> Iterator[Place]:
             yield cells[0], own
 
 
+def _in_json(document: Any) -> list[Place]:
+    """Return the images and splits of an object with a list of images by split; none of another document."""
+    lists = document.items() if isinstance(document, dict) else ()
+    places = [(image, split_name(name)) for name, images in lists if isinstance(images, list) for image in images]
+    right = all(isinstance(image, str) and split in SPLIT_NAMES.values() for image, split in places)
+    return places if right and all(isinstance(images, list) for _, images in lists) else []
+
+
 def _numbers(images: Sequence[str]) -> dict[str, int]:
-    """Return the number of each image by its path and by its last parts, without the extension, where they are unique."""
-    plain = [_plain(image) for image in images]
-    counts = Counter(end for image in plain for end in _ends(image))
-    return {end: number for number, image in enumerate(plain) for end in _ends(image) if counts[end] == 1}
+    """Return the number of each image by its path and by its last parts, without the extension, where they are unique.
+
+    Also in the form in which names are compared without regard to case.
+    """
+    numbers: dict[str, int] = {}
+    for stems in ([plain(_stem(image)) for image in images], [_stem(image) for image in images]):
+        counts = Counter(end for stem in stems for end in _ends(stem))
+        numbers |= {end: number for number, stem in enumerate(stems) for end in _ends(stem) if counts[end] == 1}
+    return numbers
 
 
-def _ends(image: str) -> Iterator[str]:
-    """Yield an image's path without extension, from the whole of it to its name."""
-    parts = _plain(image).split("/")
+def _ends(stem: str) -> Iterator[str]:
+    """Yield a path from the whole of it to its name."""
+    parts = stem.split("/")
     yield from ("/".join(parts[first:]) for first in range(len(parts)))
 
 
-def _plain(image: str) -> str:
+def _stem(image: str) -> str:
+    """Return the path of an image without its extension."""
     path = PurePosixPath(image.replace("\\", "/").removeprefix("./"))
     return path.with_suffix("").as_posix() if re.fullmatch(r"\.[A-Za-z]{3,4}", path.suffix) else path.as_posix()

@@ -104,6 +104,8 @@ def stratify(
     sizes = np.bincount(unit)
     if len(sizes) < len(present):
         images = counted(len(sizes), "different image")
+        if len(sizes) < len(unit):
+            images += f", or groups of images that stay together ({counted(len(unit), 'image')}),"
         raise UsageError(f"{images} cannot be divided into {len(present)} splits. Ask for fewer splits or add images.")
     if len(present) == 1:
         return np.full(len(unit), present[0], np.int8)

@@ -22,7 +22,7 @@ from PIL import Image
 from sadcl_core.data.images import image_size, open_image, read_image
 from sadcl_core.data.transforms import Preprocessing
 from sadcl_core.errors import DataError
-from tests.core.data.tiff import write_bands
+from tests.core.data.tiff import write_bands, write_png
 
 ORIENTATION = 0x0112
 # what a camera did to the upright picture, so that the EXIF orientation undoes it
@@ -110,6 +110,49 @@ def test_dim_pixels_of_16_bits_are_stretched(tmp_path: Path, bands: int) -> None
     assert 110 < pixels.mean() < 145
 
 
+def test_one_bright_pixel_leaves_no_picture_black(tmp_path: Path) -> None:
+    values = np.linspace(400, 3000, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint16)
+    values[0, 0] = 65535
+    for path in (write_bands(tmp_path / "a.tif", values), write_png(tmp_path / "b.png", values), deep(tmp_path, values[..., 0])):
+        image = open_image(path)
+        assert 110 < np.asarray(image).mean() < 145
+        assert image.info["stretched"]
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("photometric", [1, 2])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_dim_pixels_of_16_bits_keep_their_low_bytes(tmp_path: Path, bands: int, photometric: int, turn: int) -> None:
+    """There are a thousand values, four to a high byte, in colours as in grey."""
+    values = np.linspace(400, 1400, 40 * 25 * bands).reshape(40, 25, bands).astype(np.uint16)
+    path = write_bands(tmp_path / "a.tif", values, photometric=photometric if bands > 1 else 1, orientation=turn)
+    expected = np.asarray(((values - np.percentile(values[..., :3], 1)) / np.ptp(values) * 1.02 * 255).clip(0, 255))[..., :3]
+    pixels = np.asarray(open_image(path)).astype(float)
+    assert np.abs(pixels - (np.rot90(expected, -1) if turn == 6 else expected)).max() < 8
+    with Image.open(io.BytesIO(path.read_bytes())) as opened:
+        assert np.array_equal(np.asarray(open_image(opened)), pixels)
+
+
+def test_values_of_8_bits_in_16_stay_as_they_are(tmp_path: Path) -> None:
+    values = np.arange(192, dtype=np.uint16).reshape(8, 8, 3)
+    assert np.array_equal(np.asarray(open_image(write_bands(tmp_path / "a.tif", values))), values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((8, 8, 2), {"photometric": 1}, "an image of 2 bands of 16 bits, which is not read"),
+        ((8, 8, 3), {"planar": 2}, "an image of 3 bands of 16 bits in separate planes, which is not read: save it as RGB"),
+        ((8, 8, 3), {"floating": True}, "an image of 3 bands of 16 bits, which is not read: save it as RGB"),
+    ],
+)
+def test_other_tiffs_are_called_what_they_are(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        open_image(write_bands(tmp_path / "a.tif", np.zeros(shape, np.uint16), **options))
+
+
 def deep(folder: Path, values: npt.NDArray[np.uint16]) -> Path:
     Image.fromarray(values).save(folder / "a.png")
     return folder / "a.png"
@@ -121,10 +164,18 @@ def test_bright_pixels_of_16_bits_in_colour_stay_as_they_are(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.dcm", "DICOM, which is not supported: convert it to PNG"), ("a.jpg", "not an image")]
+    ("name", "content", "message"),
+    [
+        ("a.dcm", b"\0" * 128 + b"DICM" + b"\0" * 100, "DICOM, which is not supported: convert it to PNG"),
+        ("a.png", b"\0" * 128 + b"DICM" + b"\0" * 100, "DICOM, which is not supported: convert it to PNG"),
+        ("a.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        ("a.jpg", b"\n<!DOCTYPE html><html>404</html>", "a web page or another text, not an image: fetch it again"),
+        ("a.nef", b"MM\0*", "a raw photograph, which is not supported"),
+        ("a.jpg", b"what", "not an image"),
+    ],
 )
-def test_files_of_other_kinds_are_named(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
+def test_files_of_other_kinds_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {message}"):
         open_image(tmp_path / name)
 

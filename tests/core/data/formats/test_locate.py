@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sadcl_core.data.formats.locate import Images
 from sadcl_core.errors import DataError
 from tests.core.data.formats.samples import draw, draw_all, load, put, rows
 
@@ -167,5 +168,69 @@ def test_absolute_paths_that_are_there_need_no_folder(tmp_path: Path) -> None:
         assert manifest.description.root == tmp_path / "photos"
         assert [row[0] for row in rows(manifest)] == ["one/0.jpg", "two/1.jpg"]
     put(table, "\n".join(["image,labels", *lines, "/nowhere/2.jpg,cat"]) + "\n")
-    with pytest.raises(DataError, match="does not lie under"):
-        load(table)
+    assert [row[0] for row in rows(load(table))] == ["nowhere/2.jpg", "one/0.jpg", "two/1.jpg"]
+    draw(table.parent / "near" / "3.jpg")
+    put(table, "\n".join(["image,labels", *lines, f"{table.parent}/near/3.jpg,cat"]) + "\n")
+    assert [row[0] for row in rows(load(table))] == ["elsewhere/lists/near/3.jpg", "photos/one/0.jpg", "photos/two/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("references", "files"),
+    [
+        (["1", "12"], ["images/00001.png", "images/00012.png"]),
+        (["1.jpg", "12.jpg"], ["0001.jpg", "0012.jpg"]),
+        (["7.0", "8.0"], ["images/7.jpg", "images/8.jpg"]),
+        (["x/a%20b.jpg", "x/c.jpg"], ["x/a b.jpg", "x/c.jpg"]),
+    ],
+)
+def test_numbers_and_signs_that_programs_rewrote_are_undone(tmp_path: Path, references: list[str], files: list[str]) -> None:
+    draw_all(tmp_path, files)
+    manifest = load(put(tmp_path / "labels.csv", "id,labels\n" + "".join(f"{name},cat\n" for name in references)))
+    assert manifest.rows["image"].to_pylist() == files
+    by_number = "%" not in references[0]
+    assert any("found by their numbers" in note for note in manifest.description.notes) == by_number
+
+
+def test_numbers_are_no_names_where_some_are_not_there(tmp_path: Path) -> None:
+    draw_all(tmp_path, ["001.jpg", "002.jpg"])
+    manifest = load(put(tmp_path / "labels.csv", "id,labels\n1,cat\n2,dog\n3,cat\n"))
+    assert manifest.rows["image"].to_pylist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "there", "expected"),
+    [
+        ("a.heic", ["sub/A.jpg", "b.heic"], "sub/A.jpg"),
+        ("IMG_11.jpg", ["IMG_12.jpg", "IMG_0011.jpg"], "IMG_0011.jpg"),
+        ("cat-7.jpg", ["cat_7.jpg", "cat_8.jpg"], "cat_7.jpg"),
+        ("000000000009.jpg", ["000000000008.jpg"], ""),
+    ],
+)
+def test_the_nearest_name_holds_the_same_numbers(tmp_path: Path, reference: str, there: list[str], expected: str) -> None:
+    for name in there:
+        put(tmp_path / name, "x")
+    assert Images(tmp_path).nearest(reference) == expected
+
+
+def test_the_account_says_where_images_of_several_machines_were_found(tmp_path: Path) -> None:
+    draw_all(tmp_path / "train", NAMES)
+    lines = "/kaggle/input/pets/train/1.jpg,cat\nfile:///home/anna/train/2.jpg,dog\n"
+    account = load(put(tmp_path / "labels.csv", f"image,labels\n{lines}")).description.interpretation
+    assert account is not None
+    assert {place.dropped for place in account.places} == {"/kaggle/input/pets/train", "home/anna/train"}
+
+
+def test_images_beside_the_folder_of_the_labels_are_found_there(tmp_path: Path) -> None:
+    draw_all(tmp_path / "images", NAMES)
+    account = load(put(tmp_path / "lists" / "a.csv", "image,labels\n../images/1.jpg,cat\n../images/2.jpg,dog\n"))
+    assert account.description.interpretation is not None
+    assert [place.folder for place in account.description.interpretation.places] == [""]
+
+
+@pytest.mark.parametrize("reference", ["scan", "scan.png"])
+def test_dicom_is_found_where_no_image_has_its_name(tmp_path: Path, reference: str) -> None:
+    put(tmp_path / "sub" / "scan.dcm", "x")
+    path = put(tmp_path / "labels.csv", f"image,labels\n{reference},cat\n")
+    assert load(path).rows["image"].to_pylist() == ["sub/scan.dcm"]
+    draw(tmp_path / "sub" / "scan.jpg")
+    assert load(path).rows["image"].to_pylist() == ["sub/scan.jpg"]

@@ -584,8 +584,8 @@ def test_rows_of_several_readers_are_not_put_together_in_silence(tmp_path: Path)
 
 
 def test_tables_deeper_down_are_named(tmp_path: Path) -> None:
-    draw(tmp_path / "Training_Set" / "images" / "1.png")
-    table = put(tmp_path / "Training_Set" / "labels_of_all.csv", "image,cat,dog\n1.png,1,0\n")
+    draw(tmp_path / "mine" / "images" / "1.png")
+    table = put(tmp_path / "mine" / "labels_of_all.csv", "image,cat,dog\n1.png,1,0\n")
     with pytest.raises(DataError, match=f"Name what lies below it: {re.escape(str(table.parent))} "):
         load(tmp_path)
 

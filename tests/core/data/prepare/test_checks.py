@@ -13,7 +13,7 @@ from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.prepare.checks import EXAMPLES, KINDS, ImageChecks, check_images, equal_groups
 from sadcl_core.data.rows import Record
 from tests.core.data.test_images import ORIENTATION, claim
-from tests.core.data.tiff import write_bands
+from tests.core.data.tiff import write_bands, write_png
 
 
 def manifest_of(root: Path, images: Sequence[str], splits: Sequence[str] = ()) -> Manifest:
@@ -54,6 +54,7 @@ def unlike(tmp_path: Path) -> Manifest:
     draw(tmp_path / "small-enough.png", 10, size=(8, 8))
     Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100).save(tmp_path / "deep.png")
     Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 10).save(tmp_path / "dim.png")
+    write_png(tmp_path / "dim-colours.png", np.arange(1200, dtype=np.uint16).reshape(20, 20, 3) * 3)
     write_bands(tmp_path / "bands.tif", np.arange(1600, dtype=np.uint16).reshape(20, 20, 4) * 40)
     Image.fromarray(np.arange(400, dtype=np.float32).reshape(20, 20)).save(tmp_path / "float.tif")
     frames[0].save(tmp_path / "animated.webp", save_all=True, append_images=frames[1:], lossless=True)
@@ -73,9 +74,9 @@ def test_every_kind_is_counted_with_examples(unlike: Manifest) -> None:
         "grey": ["bits.png", "grey.png"],
         "palette": ["palette.png"],
         "CMYK": ["cmyk.jpg"],
-        "16-bit": ["bands.tif", "deep.png", "dim.png", "float.tif"],
-        "four bands": ["bands.tif"],
-        "stretched": ["dim.png"],
+        "16-bit": ["bands.tif", "deep.png", "dim-colours.png", "dim.png", "float.tif"],
+        "more bands": ["bands.tif"],
+        "stretched": ["dim-colours.png", "dim.png"],
         "alpha": ["alpha.png", "grey-alpha.png"],
         "other mode": ["lab.tif"],
         "rotated": ["rotated.jpg"],

@@ -11,12 +11,13 @@ from PIL import Image
 
 from sadcl_core.data.images import open_image
 from sadcl_core.data.manifest import Description, Manifest
-from sadcl_core.data.prepare.copies import compact, copy_name
+from sadcl_core.data.prepare.copies import compact, copy_name, originals
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.data.rows import Box, Record
 from sadcl_core.errors import DataError, UsageError
 from tests.conftest import make_coco
 from tests.core.data.test_images import STORED, save_turned
+from tests.core.data.tiff import write_png
 
 
 def manifest_of(root: Path, images: Sequence[str | Record]) -> Manifest:
@@ -54,6 +55,28 @@ def test_the_short_side_is_exact_and_the_aspect_kept(tmp_path: Path, size: tuple
         assert min(copy.size) == short_side
         assert abs(max(copy.size) - max(size) * short_side / min(size)) <= 0.5
         assert (copy.width > copy.height) == (size[0] > size[1]) or copy.width == copy.height
+
+
+def test_a_copy_of_dim_colours_of_16_bits_is_stretched(tmp_path: Path) -> None:
+    values = np.linspace(400, 1400, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint16)
+    write_png(tmp_path / "a.png", values)
+    [path] = paths_of(compact(manifest_of(tmp_path, ["a.png"]), tmp_path / "out", short_side=32))
+    assert np.abs(np.asarray(open_image(path)).astype(float) - np.asarray(open_image(tmp_path / "a.png"))).max() < 30
+
+
+def test_the_originals_of_copies_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.jpg", "b.png", "c.png"]
+    for k, name in enumerate(names):
+        put(tmp_path / "in" / name, seed=k)
+    table = tmp_path / "in" / "labels.csv"
+    table.write_text("image,labels\n" + "".join(f"{name},cat\n" for name in names))
+    copies = prepare(table, resize=16, split="test").manifest
+    assert copies.description.root != tmp_path / "in"
+    assert originals(copies.description.root, copies.rows["image"].to_pylist()) == [tmp_path / "in" / name for name in names]
+    (tmp_path / "in" / "b.png").unlink()
+    assert originals(copies.description.root, ["b.png.jpg"]) == [copies.description.root / "b.png.jpg"]
+    assert originals(tmp_path / "in", ["a.jpg"]) == [tmp_path / "in" / "a.jpg"]
 
 
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (1, 1), (300, 3), (64, 64)])

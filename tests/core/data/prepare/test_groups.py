@@ -55,6 +55,19 @@ def test_other_groups_divide_the_images_again_and_the_same_do_not(table: Path) -
     assert any("stay where they were" in note for note in again.description.notes)
 
 
+def test_a_likely_column_is_looked_at_and_divides_nothing(table: Path) -> None:
+    prepared = prepare(table, split="0.5,0.5")
+    [finding] = [finding for finding in prepared.report.findings if finding.what == "groups across splits"]
+    assert finding.severity == "warning"
+    assert "--group-by" in finding.text
+    assert "group" not in prepared.manifest.rows.column_names
+
+
+def test_groups_of_one_image_each_are_said_to_change_nothing(table: Path) -> None:
+    notes = prepare(table, group_by=r"([^/]+)$").manifest.description.notes
+    assert any(note.endswith("each is one image, so nothing is kept together") for note in notes)
+
+
 def test_groups_across_the_splits_of_the_data_are_a_finding(table: Path) -> None:
     text = table.read_text().splitlines()
     rows = [f"{row},{'train' if k % EACH else 'test'}" for k, row in enumerate(text[1:])]

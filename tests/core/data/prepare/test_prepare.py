@@ -71,6 +71,35 @@ def test_broken_images_are_an_error_that_names_and_counts_them(coco: Path) -> No
     assert not Path("prepared").exists()
 
 
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (["photos/9.jpg"], "2 of 3 images .* where no name is like theirs, but photos/9.jpg is there"),
+        (["photos/A.png"], "2 of 3 images .* where photos/a.jpg is like photos/A.png"),
+    ],
+)
+def test_missing_images_are_counted_and_compared_by_name(there: list[str], message: str) -> None:
+    draw_all(Path("mine"), [*there, "photos/x1.jpg"])
+    put(Path("mine/labels.csv"), "image,labels\nphotos/x1.jpg,cat\nphotos/a.jpg,dog\nphotos/b.jpg,dog\n")
+    with pytest.raises(DataError, match=message):
+        prepare("mine")
+
+
+def test_archives_have_to_be_unpacked() -> None:
+    put(Path("mine/labels.csv"), "image,labels\n1.jpg,cat\n2.jpg,dog\n")
+    put(Path("mine/images.zip"), "PK")
+    with pytest.raises(DataError, match=r"which hold no image\. Unpack images\.zip first"):
+        prepare("mine")
+
+
+def test_of_images_by_absolute_paths_those_that_are_missing_are_named(tmp_path: Path) -> None:
+    draw_all(tmp_path / "far", ["a/1.jpg", "b/2.jpg"])
+    lines = [f"{tmp_path}/far/{name},cat\n" for name in ("a/1.jpg", "b/2.jpg", "b/3.jpg")]
+    put(Path("mine/labels.csv"), "image,labels\n" + "".join(lines))
+    with pytest.raises(DataError, match=f"1 of 3 images cannot be read. {tmp_path}/far/b/3.jpg: no such file"):
+        prepare("mine")
+
+
 def test_broken_images_can_be_left_out(coco: Path) -> None:
     truncate(coco / "train2017" / "003.png")
     prepared = prepare("coco", data=coco, skip_broken=True)

@@ -41,6 +41,11 @@ def split_of(manifest: Manifest) -> dict[str, str]:
             + "".join(f"/x/{n}  {'test' if n > 'f' else 'train'}\n" for n in NAMES)
         },
         {"partition.csv": "image_id,partition\n" + "".join(f"{name},{2 * (name > 'f')}\n" for name in NAMES)},
+        {"split.csv": "\ufefffilename,split\r\n" + "".join(f"{n},{'Test' if n > 'f' else 'training'}\r\n" for n in NAMES)},
+        {"my.csv": "id,split,image\n" + "".join(f"1,{'test' if n > 'f' else 'train'},photos/{n}\n" for n in NAMES)},
+        {"splits.json": '{"train": ["a.jpg", "b", "c", "d", "photos/e.jpg"], "test": ["f", "g", "h"]}'},
+        {"ImageSets/Main/train.txt": "a\nb\nc\nd\ne\n", "ImageSets/Main/test.txt": "f\ng\nh\n"},
+        {"train.txt": "\ufeff./photos/A.JPG\r\nb\r\nc\r\nd\r\ne\r\n", "test.txt": "f\r\ng\r\nh\r\n"},
     ],
 )
 def test_lists_that_name_every_image_once_are_the_splits(folder: Path, lists: dict[str, str]) -> None:
@@ -69,6 +74,34 @@ def test_lists_that_are_not_used_are_named_with_the_reason(
     manifest = prepare(folder, split=options.get("split", "")).manifest
     assert any(note.endswith(f"not used: {reason}") for note in manifest.description.notes)
     assert any("iterative stratification" in note for note in manifest.description.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("class_names.txt", "cat\ndog\n", "a list of class names"),
+        ("my_split.csv", "image_id,split\na.jpg,train\nb.jpg,train\n", "a list of splits"),
+    ],
+)
+def test_lists_of_something_else_are_named_and_no_labels(folder: Path, name: str, text: str, kind: str) -> None:
+    put(folder / name, text)
+    notes = prepare(folder).manifest.description.notes
+    assert f"{name} is {kind} and was not read as labels" in notes
+
+
+def test_a_table_of_labels_by_number_is_no_list_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_all(tmp_path / "mine", ["1.jpg", "2.jpg", "3.jpg"])
+    put(tmp_path / "mine" / "labels.csv", "id,label\n1,cat\n2,dog\n3,cat\n")
+    assert prepare("mine").manifest.classes == ("cat", "dog")
+
+
+def test_names_that_differ_by_case_are_several_images(folder: Path) -> None:
+    draw_all(folder / "photos", ["A.jpg"])
+    put(folder / "labels.csv", (folder / "labels.csv").read_text() + "photos/A.jpg,cat\n")
+    put(folder / "train.txt", "a\nb\nc\nd\n")
+    put(folder / "test.txt", "A\ne\nf\ng\nh\n")
+    assert prepare(folder).manifest.split_sizes == {"train": 4, "test": 5}
 
 
 def test_the_union_of_two_lists_counts_for_nothing_beside_them(folder: Path) -> None:

@@ -230,8 +230,12 @@ def test_one_split() -> None:
     [
         (0, None, "0 different images cannot be divided into 3 splits"),
         (2, None, "2 different images cannot be divided into 3 splits"),
-        (5, [3] * 5, "1 different image cannot be divided into 3 splits"),
-        (5, [0, 0, 1, 1, 1], "2 different images cannot be divided into 3 splits"),
+        (5, [3] * 5, r"1 different image, or groups of images that stay together \(5 images\), cannot be divided into 3 splits"),
+        (
+            5,
+            [0, 0, 1, 1, 1],
+            r"2 different images, or groups of images that stay together \(5 images\), cannot be divided into 3 splits",
+        ),
     ],
 )
 def test_more_splits_than_images(images: int, groups: list[int] | None, message: str) -> None:
