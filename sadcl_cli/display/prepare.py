@@ -86,7 +86,7 @@ def reading_sentences(account: Interpretation | None) -> Iterator[str]:
     for text, files in alike.items():
         yield f"{_few(files)}: {text or f'read as {account.format}'}"
     if account.classes:
-        yield f"classes in order {account.classes} (--classes)"
+        yield f"order of classes: {account.classes}"
     places = [_place(place) for place in account.places]
     if places:
         yield f"images found {_few(places)}"
@@ -115,7 +115,7 @@ def _of_file(file: FileReading) -> Iterator[str]:
         between = "each cell is one label" if file.separator == "none" else f"{file.separator!r} stands between labels"
         yield f"{between} (--delimiter)"
     if file.values:
-        yield ", ".join(f"{value} is {meaning}" for value, meaning in file.values.items()) + " (--absent, --unknown)"
+        yield ", ".join(f"{value} is {meaning}" for value, meaning in file.values.items()) + " (--present, --absent, --unknown)"
 
 
 def _place(place: ImagePlace) -> str:

@@ -367,7 +367,7 @@ def test_how_labels_are_read_is_said_and_chosen(sadcl: Sadcl) -> None:
     np.save("s.npy", np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6]]))
     np.save("labels.npy", np.array([[1, -1], [-1, 1], [1, -1]]))
     ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--json")
-    assert "labels labels.npy: -1 is absent, 1 is present (--absent, --unknown)" in ran.stderr
+    assert "labels labels.npy: -1 is absent, 1 is present (--present, --absent, --unknown)" in ran.stderr
     assert json.loads(ran.stdout)["unknown_labels"] == 0
     ran = sadcl("eval", "--scores", "s.npy", "--labels", "labels.npy", "--unknown", "-1", code=3)
     assert "has no inactive label" in ran.stderr

@@ -62,7 +62,7 @@ ABOUT = re.compile(  # names of columns that are about the image, whatever they 
     r"(?:.*_)?(?:sex|gender|age)|fold|k_?fold|(?:.*_)?(?:width|height)|(?:.*_)?file_?size|(?:num|n|number_of|count_of)_.*|(?:.*_)?count|"
     r"(?:.*_)?(?:annotators?|raters?|labell?ers?|annotated_by|labell?ed_by|reviewed_by|created_by)|"
     r"(?:.*_)?(?:confidence|confidences|probability|certainty)|"
-    r"(?:.*_)?(?:timestamp|created_at|updated_at|created|updated|date|lead_time|datetime)|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
+    r"(?:.*_)?(?:timestamp|created|updated|date|lead_time|datetime)|.*_at|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
     r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
 )
 MEASURE = re.compile(  # those of ABOUT that would not be told by 1 and 0, so that such a column may be a class: date, area

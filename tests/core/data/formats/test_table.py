@@ -539,6 +539,13 @@ def test_the_account_says_where_classes_come_from(tmp_path: Path) -> None:
     assert order() == "as in classes.txt"
 
 
+def test_numbers_of_classes_are_no_flags(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "image,labels\na.jpg,1\nb.jpg,2\nc.jpg,1;2\n")
+    assert account(load(path)).values == {}
+    with pytest.raises(UsageError, match="--absent has no effect, because no cell says 1 or 0"):
+        load(path, reading=Reading(absent=("0",)))
+
+
 def test_rows_that_disagree_on_a_label_make_it_unknown(tmp_path: Path) -> None:
     path = put(tmp_path / "mine.csv", "ImageID,LabelName,Confidence\na,m1,1\na,m1,0\na,m2,1\nb,m1,1\nb,m2,0.3\n")
     put(tmp_path / "class-descriptions.csv", "m1,Cat\n")
