@@ -259,17 +259,18 @@ def score_or_read(
                 known_share=known_share,
                 progress=report,
             )
-        return _with_inactive(scored, f"Score more than {counted(len(scored), 'image')}.")
+        what = f"What was scored of split {opened.split.name} ({counted(len(scored), 'image')})"
+        return _with_inactive(scored, what, "Score more images.")
 
 
-def _with_inactive(scored: ScoredSplit, action: str) -> ScoredSplit:
-    """Return a scored split, if some label that counts is inactive.
+def _with_inactive(scored: ScoredSplit, what: str, action: str) -> ScoredSplit:
+    """Return a scored split, if some label that counts is inactive; an error says of `what` it is, and what to do.
 
     Raises:
         DataError: all labels are active or unknown.
     """
     if not (scored.targets == 0).any():
-        raise DataError(f"{scored.name} {NO_INACTIVE} {action}")
+        raise DataError(f"{what} {NO_INACTIVE} {action}")
     return scored
 
 
@@ -293,7 +294,7 @@ def _matched(
     about = {"scores": str(path), "labels": labels or str(path), "dataset": Path(labels or path).stem}
     about |= {} if matched.split is None else difficult(matched.split)
     scored = ScoredSplit(path.stem, matched.scores, matched.targets, matched.classes, matched.images, about, split=matched.split)
-    return _with_inactive(scored, "If a value of the labels means that a class is absent, name it with --absent.")
+    return _with_inactive(scored, scored.name, "If a value of the labels means that a class is absent, name it with --absent.")
 
 
 def scored_by(

@@ -32,8 +32,11 @@ def prepare_again(manifest: Manifest, **changes: Any) -> str:
     """
     description = manifest.description
     given = given_before(description, manifest.folder or Path())
-    options = {"data": description.options.get("data"), **changes}
-    return prepare_command(given or ["..."], Options.stored(description.options), description.name, manifest.folder, **options)
+    options = Options.stored(description.options)
+    if description.options.get("divided") and options.division != Options.division:
+        changes = {"split": options.division, **changes}
+    changes = {"data": description.options.get("data"), **changes}
+    return prepare_command(given or ["..."], options, description.name, manifest.folder, **changes)
 
 
 def require_inactive(split: Split) -> None:

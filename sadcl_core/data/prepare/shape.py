@@ -134,6 +134,8 @@ def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
     names = manifest.splits
     sizes = np.array([int((splits == name).sum()) for name in names])
     parts = np.minimum(np.maximum(rounded(limit * sizes / count), 1), sizes)
+    while parts.sum() > limit and parts.max() > 1:  # what small splits got more
+        parts[parts.argmax()] -= 1
     chosen: list[Integers] = []
     for name, size, part in zip(names, sizes.tolist(), parts.tolist(), strict=True):
         rows = np.flatnonzero(splits == name)

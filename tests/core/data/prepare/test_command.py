@@ -12,7 +12,7 @@ import pytest
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.manifest import Manifest, load_manifest
 from sadcl_core.data.prepare.command import prepare_again, require_inactive
-from sadcl_core.data.prepare.prepare import prepare
+from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.diagnosis.checks_data import few_positives, label_names, same_images
 from sadcl_core.diagnosis.evidence import Evidence
 from sadcl_core.diagnosis.findings import Finding
@@ -120,6 +120,15 @@ def test_labels_without_an_inactive_one_are_refused_with_the_command_that_makes_
         require_inactive(split)
     run_shown(sadcl, str(refused.value))
     require_inactive(load_manifest(Path("prepared/marks")).split("train"))
+
+
+def test_data_that_were_not_divided_are_not_divided_by_the_command(sadcl: Sadcl) -> None:
+    put(Path("my photos/more.csv"), put_marks("my photos/marks.csv").read_text().replace("x", "1"))
+    whole = find_or_prepare("my photos/more.csv", whole=True).manifest
+    assert (whole.folder, whole.split_sizes) == (Path("prepared/more@test"), {"test": 40})
+    run_shown(sadcl, prepare_again(whole, min_positives=5))
+    again = find_or_prepare("my photos/more.csv", whole=True)
+    assert (again.kind, again.manifest.split_sizes, again.manifest.classes) == ("before", {"test": 40}, ("cat", "dog"))
 
 
 def test_labels_without_an_inactive_one_and_an_unknown_one_need_other_images() -> None:

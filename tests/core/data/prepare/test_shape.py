@@ -109,6 +109,11 @@ def test_a_part_has_each_split_and_class_in_its_share() -> None:
     assert take_part(data, 150).rows.equals(part.rows)
     assert not take_part(data, 150, seed=1).rows.equals(part.rows)
     assert take_part(data, 600) is data
+    one_held_out = Manifest.from_records(
+        data.description, [Record(f"{k}.jpg", "train" if k else "val", (k % 4,)) for k in range(8)]
+    )
+    assert take_part(one_held_out, 2).split_sizes == {"val": 1, "train": 1}
+    assert take_part(one_held_out, 1).split_sizes == {"val": 1, "train": 1}
 
 
 def test_a_share_of_the_known_labels_of_one_split_is_hidden() -> None:
