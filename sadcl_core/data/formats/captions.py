@@ -24,7 +24,7 @@ from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
 OPTIONS = ("delimiter",)
-ENDINGS = (".txt", ".caption")
+ENDINGS = (".txt", ".caption", ".TXT")
 
 
 def recognises(folder: Path) -> bool:

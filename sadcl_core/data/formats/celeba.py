@@ -28,9 +28,9 @@ FLAGS = {"1": "present", "-1": "absent"}
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file is called as CelebA's, or is a text in its form."""
+    """Return True if a file is called as CelebA's and holds 1 and -1, or is a text in its form."""
     if path.stem == NAME:
-        return True
+        return "0" not in next(islice(_rows(path), 2, 3), [])[1:]  # as some rewrite it, which other tables are as well
     count, names, row = [*(rows := [*islice(_rows(path), 3)]), *[[""]] * (3 - len(rows))]
     if names[:1] == ["image_name"]:  # DeepFashion's lists have a header instead of names
         return False

@@ -556,12 +556,13 @@ class _Named(_Columns):
         if partly:
             self._refuse_partly(partly[0])
         if len(rest) > len(flags):
-            self._ask(flags, [], f"hold 1 and 0, but most columns do not ({', '.join(self.header[k] for k in rest)[:100]})")
+            shown = ", ".join(self.header[k] for k in rest)[:100]
+            self._ask(flags, [], f"hold 1 and 0, but most columns do not ({shown})", self._hint(rest))
         for k in facts:
             if k in flags or self.profile(k).is_unknown:
                 self.give(k, "class", "it holds 1 and 0, as most columns do" if k in flags else "all its cells are unknown")
 
-    def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str) -> NoReturn:
+    def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str, hint: str = "") -> NoReturn:
         """Raise with both readings of some columns of 1 and 0."""
         names = [self.header[k] for k in doubtful or flags]
         about = [
@@ -573,7 +574,7 @@ class _Named(_Columns):
         raise DataError(
             f"{self.path}: columns {', '.join(names)[:200]} {why}{beside}. Say which are classes: "
             f"{self._classes_option([k for k in flags if k not in doubtful] or flags)}"
-            f"{', with or without those' if doubtful else ''}; or --label-column NAME."
+            f"{', with or without those' if doubtful else ''}; or --label-column NAME.{hint}"
         )
 
     def _classes_option(self, columns: Sequence[int]) -> str:

@@ -25,7 +25,8 @@ from sadcl_core.data.formats.matlab import matlab_names
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
 from sadcl_core.data.formats.texts import folders_in
 from sadcl_core.data.formats.walk import images_under
-from sadcl_core.data.tables import mentions, read_json, read_lines, readable
+from sadcl_core.data.images import EXTENSIONS
+from sadcl_core.data.tables import looks_like_image, mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
 
@@ -221,11 +222,16 @@ def _listed(folder: Path) -> defaultdict[str, list[str]]:
 
 
 def _candidates(places: Places, suffixes: Sequence[str], *, most: int = MANY) -> Iterator[Path]:
-    """Yield files that may hold labels, unless a folder has so many of the kind that they lie beside images."""
+    """Yield files that may hold labels; not of a kind of which a folder has many, or several that are called as images beside."""
     for place, names in places:
-        found = sorted(name for suffix in {*suffixes} for name in names[suffix])
+        found = sorted(place / name for suffix in {*suffixes} for name in names[suffix])
+        beside = [path for path in found if _is_beside_image(path)] if 1 < len(found) <= most else []
         if len(found) <= most:
-            yield from (place / name for name in found)
+            yield from (path for path in found if len(beside) < 2 or path not in beside)
+
+
+def _is_beside_image(path: Path) -> bool:
+    return looks_like_image(path.stem) or any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
 
 
 def _notes_on_others(folder: Path, places: Places, labels: LabelFiles) -> Iterator[str]:

@@ -48,7 +48,8 @@ def _parse(path: Path, *words: str) -> Any:
     except (subprocess.SubprocessError, ValueError) as error:
         lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
         reason = lines[-1][:100] if lines else "it ends its reader"
-        raise DataError(f"{path} cannot be read as a MATLAB file ({reason}). Fetch it again.") from None
+        advice = "Save it as version 7: save(..., '-v7')" if "v7.3" in reason else "Fetch it again"
+        raise DataError(f"{path} cannot be read as a MATLAB file ({reason}). {advice}.") from None
 
 
 def plain(value: Any) -> Any:

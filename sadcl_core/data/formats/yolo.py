@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -32,6 +31,7 @@ from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
 from sadcl_core.data.tables import read_classes, read_lines, read_yaml
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.files import exists
 from sadcl_core.runtime.words import counted
 
 SUFFIXES = ()
@@ -78,9 +78,13 @@ def read(source: Source) -> Manifest:
     content = _content(description, root) if description is not None else {}
     rows = LabelRows(source, "yolo", classes=_names(content, description))
     if not rows.fixed:
-        raise DataError(
-            f"{root} names no classes. Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line."
+        other = next((path for path in sorted(root.glob("*/*.y*ml")) if _has_names(path, root)), None)
+        hint = (
+            f", but {other} does. Name its folder, or the file and --data {root}"
+            if other is not None
+            else (f". Add a data.yaml with names: [cat, dog], or a {CLASS_LIST} with a name per line")
         )
+        raise DataError(f"{root} names no classes{hint}.")
     images = [*dict.fromkeys(_images(root, content, description, rows.watch))]  # one may be in two splits
     rows.start(description or root, paths="exact")
     names = [image for _, image in images]
@@ -128,7 +132,7 @@ def _unpaired(texts: Collection[str]) -> Iterator[str]:
 
 
 def _texts(root: Path, images: Sequence[str]) -> Texts:
-    return Texts(root, images, (".txt",), (("images", "labels"),))
+    return Texts(root, images, (".txt", ".TXT"), (("images", "labels"),))
 
 
 def _description(folder: Path, *, classes: bool) -> Path | None:
@@ -142,9 +146,8 @@ def _description(folder: Path, *, classes: bool) -> Path | None:
         return candidates[0]
     found: dict[tuple[str, ...], Path] = {}
     for path in candidates:
-        with suppress(DataError):
-            if names := _names(_content(path, folder), path):
-                found.setdefault(names, path)
+        if _has_names(path, folder):
+            found.setdefault(_names(_content(path, folder), path), path)
     if len(found) > 1 and not classes:
         shown = ", ".join(str(path.relative_to(folder)) for path in found.values())
         raise DataError(f"{folder}: the classes have names in {shown}. Name the one that is meant, with --data {folder}.")
@@ -169,6 +172,13 @@ def _descriptions(folder: Path) -> list[Path]:
                 usual = USUAL.index(name) if name in USUAL else len(USUAL)
                 found[place / name] = (usual == len(USUAL), place != folder, usual, listed)
     return sorted(found, key=found.__getitem__)
+
+
+def _has_names(path: Path, root: Path) -> bool:
+    try:
+        return bool(_names(_content(path, root), path))
+    except DataError:
+        return False
 
 
 def _content(description: Path, root: Path) -> dict[str, Any]:
@@ -218,7 +228,7 @@ def _images(
         for value in values if isinstance(values, list) else [values] if values not in NOTHING else []:
             if not isinstance(value, str) or not isinstance(base, str):
                 raise DataError(f"{description}: {key} or path is no path. Write {key}: images/{key}.")
-            place = _place(root, value, base, f"{description}: {key}")
+            place = _place(root, value, base, f"{description}: {key}", description)
             if place is not None:
                 named = True
                 if (root / place).is_file():
@@ -228,7 +238,7 @@ def _images(
         yield from ((split_above(image), image) for image in images_under(root))
 
 
-def _place(root: Path, value: str, base: str, where: str) -> str | None:
+def _place(root: Path, value: str, base: str, where: str, description: Path | None) -> str | None:
     """A folder or list of images as the description names it: below the root, whatever stood above it on another machine."""
     for candidate in (PurePosixPath(base) / value, PurePosixPath(value)):
         full = PurePosixPath(os.path.normpath(root / candidate))
@@ -238,7 +248,10 @@ def _place(root: Path, value: str, base: str, where: str) -> str | None:
         return below
     if split_name(where.rsplit(" ", 1)[-1]) == "test":  # often named and not shipped
         return None
-    raise DataError(f"{where}: {value[:200]} is not below {root}. Mend the path, or leave the line out.")
+    folder = Path(os.path.normpath((description.parent if description is not None else root) / base))
+    there = base and exists(folder / value)
+    advice = f"Say --data {folder}" if there else "Mend the path, or leave the line out"
+    raise DataError(f"{where}: {value[:200]} is not below {root}. {advice}.")
 
 
 def _images_at(root: Path, place: str) -> Iterator[str]:

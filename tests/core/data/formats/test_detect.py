@@ -149,3 +149,11 @@ def test_what_was_looked_at_is_said(folder: Path, name: str, content: str, messa
     put(folder / name, content)
     with pytest.raises(DataError, match=rf"holds no labels in a known format \({re.escape(message)}\)"):
         detect(folder)
+
+
+def test_files_of_single_images_are_not_label_files(folder: Path) -> None:
+    for name in ("a", "b"):
+        draw(folder / f"{name}.jpg")
+        put(folder / f"{name}.json", {"tags": ["cat"], "rating": "s"})
+        put(folder / f"{name}.txt", "cat, dog\n")
+    assert detect(folder).format == "captions"

@@ -221,6 +221,18 @@ def test_names_of_classes_in_other_places(tmp_path: Path, name: str, content: st
     assert load(tmp_path).classes == ("cat", "dog")
 
 
+def test_a_description_that_lies_elsewhere(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "mine")
+    (tmp_path / "cfg").mkdir()
+    path = (tmp_path / "mine" / "data.yaml").rename(tmp_path / "cfg" / "animals.yaml")
+    put(path, "path: ../mine\ntrain: images/train\nnames: [cat, dog]\n")
+    with pytest.raises(DataError, match=f"images/train is not below .*. Say --data {tmp_path / 'mine'}"):
+        load(path)
+    assert load(path, data=tmp_path / "mine").split_sizes == {"train": 2}
+    with pytest.raises(DataError, match=f"names no classes, but {path} does. Name its folder, or the file and --data {tmp_path}"):
+        load(tmp_path)
+
+
 def test_names_of_classes_that_two_files_give_in_two_ways(tmp_path: Path) -> None:
     write_yolo(tmp_path)
     (tmp_path / "data.yaml").rename(tmp_path / "animals.yaml")
