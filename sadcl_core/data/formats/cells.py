@@ -497,8 +497,10 @@ def vector_in(cell: Any) -> list[str] | None:
     return numbers if numbers and valid and len(numbers) == len(parts) else None
 
 
-def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:
+def find_vector(cells: Sequence[tuple[int, Any]], where: str, *, numbers: bool = False) -> int:
     """Return the length of the vectors of 0 and 1 in the cells of labels, each with the number of its row; 0 if they are none.
+
+    What may be vectors as well as numbers of classes is the latter where the file says so.
 
     Raises:
         DataError: they are all 0 and 1 but of several lengths, or may be vectors as well as numbers of classes.
@@ -520,7 +522,7 @@ def find_vector(cells: Sequence[tuple[int, Any]], where: str) -> int:
         return 0
     (length, count), *others = lengths.most_common()
     repeated = any(len(set(vector)) < len(vector) for _, vector in vectors)
-    if odd and (not repeated or 2 * count <= len(vectors) + len(odd)):
+    if (numbers and not repeated) or (odd and (not repeated or 2 * count <= len(vectors) + len(odd))):
         return 0
     if odd or others:
         if not repeated and max(lengths) <= 2:

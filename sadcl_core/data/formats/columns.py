@@ -121,11 +121,19 @@ class Columns:
 
 
 def find_columns(
-    header: list[str] | None, head: list[Row], path: Path, reading: Reading, listed: Sequence[str] = (), *, ragged: bool = True
+    header: list[str] | None,
+    head: list[Row],
+    path: Path,
+    reading: Reading,
+    listed: Sequence[str] = (),
+    *,
+    ragged: bool = True,
+    numbered: Collection[str] = (),
 ) -> Columns:
     """Identify the columns of a table by its header, if it has one, its first rows, and what a person says.
 
-    Names of classes may be listed elsewhere. In a ragged table the last cell of labels goes on in the cells after it.
+    Names of classes may be listed elsewhere. In a ragged table the last cell of labels goes on in the cells after it. The
+    file may say of a column that it is `numbered`, and holds numbers of classes.
 
     Raises:
         DataError: no column holds images or labels, or it cannot be decided which do.
@@ -137,7 +145,7 @@ def find_columns(
             if getattr(reading, option) not in ("", "none"):
                 raise DataError(f"{path} has no header, so no column has a name. Leave --{option.replace('_', '-')} out.")
         return _Headerless(head, path, reading, listed).columns()
-    return _Named(header, head, path, reading, listed, ragged=ragged).columns()
+    return _Named(header, head, path, reading, listed, ragged=ragged, numbered=numbered).columns()
 
 
 class _Columns:
@@ -145,6 +153,7 @@ class _Columns:
 
     def __init__(self, head: list[Row], path: Path, reading: Reading, listed: Sequence[str]) -> None:
         self.head, self.path, self.reading, self.listed = head, path, reading, listed
+        self.numbered: frozenset[int] = frozenset()
         self.reasons: dict[int, tuple[Role, str]] = {}
         self._profiles: dict[int, _Profile] = {}
         self.words = frozenset(chosen_states(reading))
@@ -206,7 +215,7 @@ class _Columns:
             own = label_cells(cells, labels, rest) if len(cells) >= width else []
             if any(map(is_filled, own)):
                 filled.append((row, own[0] if len(own) == 1 else own))
-        return find_vector(filled, str(self.path))
+        return find_vector(filled, str(self.path), numbers=not self.numbered.isdisjoint(labels))
 
 
 class _Profile:
@@ -272,10 +281,19 @@ class _Named(_Columns):
     """Columns of a table with a header."""
 
     def __init__(
-        self, header: list[str], head: list[Row], path: Path, reading: Reading, listed: Sequence[str], *, ragged: bool
+        self,
+        header: list[str],
+        head: list[Row],
+        path: Path,
+        reading: Reading,
+        listed: Sequence[str],
+        *,
+        ragged: bool,
+        numbered: Collection[str],
     ) -> None:
         super().__init__(head, path, reading, listed)
         self.header, self.ragged = header, ragged
+        self.numbered = frozenset(k for k, name in enumerate(header) if name in numbered)
         twice = next((name for number, name in enumerate(header) if name and name in header[:number]), None)
         if twice is not None:
             raise DataError(f"{path}: the header names {twice!r} twice. Rename one of the columns.")

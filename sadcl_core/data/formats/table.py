@@ -177,7 +177,9 @@ def read_tables(source: Source, kind: str, open_table: Callable[[Path], Opened],
             opened = open_table(path)
             rows = rows or LabelRows(source, kind)
             head = list(islice(opened.rows, LOOKED_AT))
-            columns = find_columns(opened.header, head, path, source.reading, rows.listed, ragged=not opened.whole)
+            columns = find_columns(
+                opened.header, head, path, source.reading, rows.listed, ragged=not opened.whole, numbered=opened.names
+            )
             tables.append(_Table(path, split, opened, columns, head))
             names = tables[-1].names()
             if names != tables[0].names():

@@ -152,6 +152,15 @@ CONVENTIONS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "nan": ("1.0", "0.0", "nan", {}),
 }
 
+SPLITS = {  # columns of splits: what they hold, and which splits these are
+    "split": [("train", "train"), ("val", "val"), ("test", "test")],
+    "Set": [("Training", "train"), ("Validation", "val")],
+    "subset": [("TRAIN", "train"), ("dev", "val"), ("test ", "test")],
+    "is_valid": [("False", "train"), ("True", "val")],
+    "is_test_set": [("0", "train"), ("1", "test")],
+    "is_train": [("1", "train"), ("0", "test")],
+}
+
 
 def looks_like_another(convention: str, cells: list[str]) -> bool:
     """True for 1 and -1 alone of which -1 is unknown, and for VOC with more labels that are difficult than present or absent."""
@@ -409,3 +418,88 @@ def test_image_and_class_in_one_cell(labels: dict[str, set[str]]) -> None:
             f"ID_{k}": {name.replace("_", "-") for name in names & set(classes)} for k, names in enumerate(labels.values())
         }
         assert active(manifest) == expected
+
+
+@FEW
+@given(label_sets(NAMES, least=0), st.sampled_from([0.25, 0.5, 0.7]), st.booleans(), st.integers(0, 2**32 - 1))
+def test_soft_values_are_read_with_a_threshold_and_refused_without(
+    labels: dict[str, set[str]], threshold: float, whole: bool, seed: int
+) -> None:
+    """In all columns, or in some beside columns of 0 and 1."""
+    rng = np.random.default_rng(seed)
+    classes = sorted({name for names in labels.values() for name in names})
+    hard = set(classes[1:]) if whole else set()
+    content = []
+    for image, names in labels.items():
+        low, high = rng.uniform(0.01, threshold - 0.01, len(classes)), rng.uniform(threshold, 0.99, len(classes))
+        soft = np.where([name in names for name in classes], high, low)
+        cells = [str(int(name in names)) if name in hard else f"{value:.4f}" for name, value in zip(classes, soft, strict=True)]
+        content.append([image, *cells])
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([["image", *classes], *content]))
+        assert active(load(path, reading=Reading(threshold=threshold))) == labels
+        with pytest.raises(DataError, match="fraction"):
+            load(path)
+
+
+@FEW
+@given(label_sets(NAMES), st.sampled_from([" ", ",", ";", "list", "JSON"]), st.integers(0, 2**32 - 1))
+def test_numbers_of_classes(labels: dict[str, set[str]], between: str, seed: int) -> None:
+    """With a list of names they are those; without they are the classes, in the order of their value."""
+    listed = sorted({name for names in labels.values() for name in names if not name.isdecimal()})
+    listed = [listed[k] for k in np.random.default_rng(seed).permutation(len(listed))]
+    sets = {image: {name for name in names if name in listed} for image, names in labels.items()}
+    numbers = {image: sorted(listed.index(name) for name in names) for image, names in sets.items()}
+    with folder() as place:
+        if between == "JSON":
+            lines = [{"image": image, "labels": own} for image, own in numbers.items()]
+            path = put(place / "mine.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        else:
+            content = [[image, str(own) if between == "list" else between.join(map(str, own))] for image, own in numbers.items()]
+            path = put(place / "mine.csv", text_of([["image", "labels"], *content]))
+        for reading in (Reading(classes=tuple(listed)), Reading()):
+            try:
+                manifest = load(path, reading=reading)
+            except DataError:  # of two classes, the numbers 0 and 1 are a vector as well
+                assert len(listed) < 3 or between in (" ", ",", ";")
+                continue
+            expected = sets if reading.classes else {image: {str(k) for k in own} for image, own in numbers.items()}
+            assert active(manifest) == expected
+            if not reading.classes:
+                assert manifest.classes == tuple(map(str, range(len(listed))))
+
+
+@FEW
+@given(label_sets(NAMES), st.sampled_from(list(SPLITS)), st.integers(0, 2**32 - 1))
+def test_columns_of_splits(labels: dict[str, set[str]], column: str, seed: int) -> None:
+    words = SPLITS[column]
+    chosen = [words[k] for k in np.random.default_rng(seed).integers(0, len(words), len(labels))]
+    chosen[: len(words)] = words
+    content = [[word[0], "|".join(sorted(names)), image] for word, (image, names) in zip(chosen, labels.items(), strict=True)]
+    with folder() as place:
+        path = put(place / "mine.csv", text_of([[column, "labels", "image"], *content]))
+        manifest = load(path, reading=Reading(delimiter="|"))
+    assert {image: split for image, split, _, _ in rows(manifest)} == {
+        image: word[1] for word, image in zip(chosen, labels, strict=True)
+    }
+
+
+@FEW
+@given(label_sets(NAMES), st.booleans(), st.integers(0, 2**32 - 1))
+def test_a_row_per_label(labels: dict[str, set[str]], threshold: bool, seed: int) -> None:
+    """All of them present; or with the confidence of a machine, of which those below the threshold are unknown."""
+    rng = np.random.default_rng(seed)
+    pairs = [(image, name) for image, names in labels.items() for name in sorted(names)]
+    pairs = [pairs[k] for k in rng.permutation(len(pairs))]
+    with folder() as place:
+        if not threshold:
+            path = put(place / "mine.csv", text_of([["image", "label"], *map(list, pairs)]))
+            assert active(load(path, reading=Reading(long=True))) == labels
+            return
+        sure = {pair: rng.random() < 0.6 for pair in pairs}
+        content = [[image, "machine", name, "0.9" if is_sure else "0.2"] for (image, name), is_sure in sure.items()]
+        path = put(place / "mine.csv", text_of([["ImageID", "Source", "LabelName", "Confidence"], *content]))
+        manifest = load(path, reading=Reading(long=True, threshold=0.5))
+    for image, names in labels.items():
+        assert active(manifest)[image] == {name for name in names if sure[image, name]}
+        assert unknown(manifest)[image] == {name for name in names if not sure[image, name]}
