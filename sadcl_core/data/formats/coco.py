@@ -123,7 +123,7 @@ def _objects(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             for place, segment in enumerate(entry["segments_info"]):
                 yield {**segment, "image_id": entry["image_id"], "id": f"{number}-{place}"}
         else:
-            yield entry
+            yield entry if "id" in entry else {**entry, "id": f"{number}-"}
 
 
 def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
