@@ -299,8 +299,11 @@ def show_weights(event: events.WeightsLoaded) -> None:
     """Show what came of loading pretrained weights."""
     weights = event.weights
     text = f"pretrained weights from {weights.source}: {weights.matched} tensors"
+    seems = f"; the file seems to hold the weights of {weights.other}" if weights.other else ""
     if weights.missing:
-        warn(f"{text}, {len(weights.missing)} missing ({', '.join(weights.missing[:3])} ...)")
+        warn(f"{text}, {len(weights.missing)} missing ({', '.join(weights.missing[:3])} ...){seems}")
+    elif weights.other:
+        warn(f"{text}, none missing, but {len(weights.unused)} of the file not needed{seems}")
     else:
         say(f"{text}, none missing, {len(weights.unused)} of the file not needed")
 

@@ -33,6 +33,8 @@ NUMPY_SCALARS: list[Any] = [
     np.dtype,
     *(type(np.dtype(letter)) for letter in "?bBhHiIlLqQefd"),
 ]
+UNNAMED = "another backbone"
+UNUSED = 0.1  # share of a file's tensors that may be of no use, as those of a classifier are
 MISSING = 0.4  # share of a backbone's tensors that may be missing; of a relative about half fit by accident
 
 
@@ -45,12 +47,14 @@ class LoadedWeights:
         matched: number of tensors of the backbone that the source has.
         missing: tensors of the backbone that it lacks.
         unused: tensors of the source that the backbone does not need.
+        other: name of another model whose weights the source seems to hold, where it lacks tensors or has many more; else empty.
     """
 
     source: str
     matched: int
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,10 @@ def load_tensors(backbone: Backbone, stored: dict[str, Tensor], *, source: str) 
         )
     backbone.net.load_state_dict({**own, **fitting})
     used = {spelt[plain(key)] for key in fitting}
-    return LoadedWeights(source, len(counted) - len(missing), missing, tuple(sorted(set(stored) - used)))
+    unused = tuple(sorted(set(stored) - used))
+    likely = likely_backbone(source) if missing or len(unused) > UNUSED * len(stored) else UNNAMED
+    other = "" if likely in (UNNAMED, backbone.name.partition(".")[0]) else likely
+    return LoadedWeights(source, len(counted) - len(missing), missing, unused, other)
 
 
 def _is_cached(hub_name: str) -> bool:
@@ -227,7 +234,7 @@ def likely_backbone(source: str) -> str:
         return str(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["architecture"])
     stem = path.name.lower().replace("-", "_")
     names = [name for name in timm.list_models() if stem.startswith(name)]
-    return max(names, key=len, default="another backbone")
+    return max(names, key=len, default=UNNAMED)
 
 
 def _hub_reachable() -> bool:

@@ -55,6 +55,14 @@ def test_reports_what_is_missing(tmp_path: Path) -> None:
     assert load_file(make(), tmp_path / "part.pth").missing == ("conv1.0.weight",)
 
 
+@pytest.mark.parametrize(("name", "stride", "other"), [("resnet34", 32, "resnet34"), ("resnet18", 32, ""), ("resnet18", 16, "")])
+def test_weights_of_a_larger_model_are_called_so(tmp_path: Path, name: str, stride: int, other: str) -> None:
+    path = tmp_path / f"{name}_mine.safetensors"
+    safetensors.torch.save_file(timm.create_model(name).state_dict(), path)
+    loaded = load_file(make("resnet18", stride=stride), path)
+    assert (loaded.missing, loaded.other) == ((), other)
+
+
 def test_refuses_files_that_hold_no_fitting_weights(tmp_path: Path) -> None:
     torch.save({"something": torch.zeros(3)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("hello")
