@@ -3,7 +3,8 @@
 python docs/methods.py
 
 Costs are counted on the heads as they are, published figures read from `sadcl_core.evaluation.published`, and ours from every
-`comparison.json` of `sadcl compare` that is kept as docs/results/methods-*.json.
+`comparison.json` of `sadcl compare` that is kept as docs/results/methods-*.json; what its file name says beyond the data set
+tells how it was trained.
 """
 
 from __future__ import annotations
@@ -331,7 +332,7 @@ Published figures are mAP in percent, with the sizes of training and test and th
 Starred ones are of models that were pre-trained on COCO or run by others.
 ASL, the two-way loss and SpliceMix go with any head: [losses](losses.md).
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
-The numbers after *Here* are from [comparisons](results/methods.md) on frozen features of small images.
+The numbers after *Here* are interpolated mAP of [comparisons](results/methods.md) on small images, frozen features or the last stage trained.
 The first line of each method ends with how well it is known: in every detail, or from an outline that we read in our way.
 """
 
@@ -339,7 +340,11 @@ The first line of each method ends with how well it is known: in every detail, o
 def main() -> None:
     """Write the page and its figures."""
     tables = dict(_tables())
-    ours = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DOCS / "results").glob("methods-*.json"))]
+    ours = []
+    for path in sorted((DOCS / "results").glob("methods-*.json")):
+        comparison = json.loads(path.read_text(encoding="utf-8"))
+        how = path.stem.removeprefix("methods-").removeprefix(comparison["dataset"]).replace("-", " ").strip() or "frozen"
+        ours.append({**comparison, "how": how})
     lines = [INTRODUCTION]
     for entry in ENTRIES:
         name = entry.title.lower().replace(" ", "-")
@@ -432,7 +437,7 @@ def _reached(entry: Entry, ours: list[dict[str, Any]]) -> Iterator[str]:
         if reached:
             epochs = "+".join(str(count) for count in comparison["epochs"].values() if count)
             seeds = f"{len(comparison['seeds'])} seed{'s' if len(comparison['seeds']) > 1 else ''}"
-            about = f"{comparison['dataset']}, {comparison['backbone']}, {epochs} epochs, {seeds}, interpolated"
+            about = f"{comparison['dataset']}, {comparison['backbone']}, {comparison['how']}, {epochs} epochs, {seeds}"
             yield f"{about}: {', '.join(reached)}"
 
 
