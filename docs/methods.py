@@ -332,7 +332,8 @@ Published figures are mAP in percent, with the sizes of training and test and th
 Starred ones are of models that were pre-trained on COCO or run by others.
 ASL, the two-way loss and SpliceMix go with any head: [losses](losses.md).
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
-The numbers after *Here* are interpolated mAP of [comparisons](results/methods.md) on small images, frozen features or the last stage trained.
+The numbers after *Here* are interpolated mAP of [comparisons](results/methods.md) on small images,
+of frozen features or with the last stage trained.
 The first line of each method ends with how well it is known: in every detail, or from an outline that we read in our way.
 """
 

@@ -116,7 +116,7 @@ def check_stages(config: RunConfig) -> None:
             f"--set model.heads.{head}.norm=layer."
         )
     for name, stage in config.stages.items():
-        for loss in stage.weights:
+        for loss in stage.weights if stage.epochs else ():
             _check_loss(name, loss, config.model, options)
         _check_second_look(name, stage, config)
         _check_added(name, stage, config)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.locate import plain
 from sadcl_core.data.formats.source import Source, split_above
-from sadcl_core.data.formats.walk import files_under, images_under
+from sadcl_core.data.formats.walk import files_under, images_under, is_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
@@ -49,7 +49,7 @@ def _first_files(folder: Path, suffix: str) -> Iterator[Path]:
     for where in islice(folders, FOLDERS):  # more of them are added on the way
         with suppress(OSError), os.scandir(where) as entries:
             for entry in islice((entry for entry in entries if not entry.name.startswith(".")), ENTRIES):
-                if entry.is_dir():
+                if is_folder(entry):
                     folders.append(Path(entry))
                 elif entry.name.lower().endswith(suffix):
                     yield Path(entry)

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sadcl_core.data.formats.walk import is_folder
+
 LOOKED_AT = 200  # images from which the folders of the texts are found
 
 
@@ -66,7 +68,7 @@ class Texts:
 def folders_in(folder: Path) -> list[Path]:
     """Return the folders in a folder that are not hidden, by name."""
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(folder / entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
 
 
 def _replaced(stem: str, name: str, other: str) -> str:

@@ -17,6 +17,14 @@ def images_under(folder: Path) -> Iterator[str]:
     return files_under(folder, EXTENSIONS)
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return True for a folder, and False for a link that leads round in circles, of which `is_dir` raises an error."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def files_under(folder: Path, suffixes: str | tuple[str, ...]) -> Iterator[str]:
     """Yield the paths of all files with these suffixes below a folder, relative to it, by name; links are followed once.
 

@@ -60,7 +60,7 @@ def test_not_vocs_layout(tmp_path: Path, voc: Path) -> None:
         (f"<annotation>{voc_object('unicorn')}</annotation>", "'unicorn' is not one of the 20 classes"),
         ("<annotation><object>", "cannot be read"),
         ("", "cannot be read"),
-        ("<annotation><object><name>dog</name></object></annotation>", "cannot be read"),
+        ("<annotation><object><name>dog</name><bndbox><xmin>x</xmin></bndbox></object></annotation>", "cannot be read"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "entities"),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_documentation_has_every_check_in_the_order_of_the_list() -> None:
 
 
 def test_the_options_that_the_documentation_names_are_there(sadcl: Sadcl) -> None:
-    shown = "".join(sadcl(command, "--help").stdout for command in ("doctor", "eval", "train", "prepare-data"))
+    shown = "".join(sadcl(command, "--help").stdout for command in ("doctor", "eval", "train", "prepare-data", "search"))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", DOCS))
     assert {"--limit", "--json"} <= named
     assert named <= set(re.findall(r"--[a-z][a-z-]*", shown))

@@ -36,12 +36,15 @@ VIEWS: dict[str, Any] = {
     "data": {"sampler": "repeat-factor", "workers": 1, "hide_labels": 0.3},
     "optim": {"pseudo_labels": 0.51, "pseudo_from_epoch": 1},
 }
-OTHER_METHODS = ("c-tran", "ccd")  # labels that are revealed, prototypes that a head reads
+OTHER_METHODS: dict[str, dict[str, Any]] = {
+    "c-tran": {},  # labels that are revealed
+    "ccd": {"stages": {"contrastive": {"losses": {"sample_to_sample": 0.0}}}},  # prototypes that a head reads
+}
 
 
 def of_method(name: str) -> dict[str, Any]:
     head = METHODS[name].head
-    return {"method": name, "model": {"heads": {head: SMALL[head]}}}
+    return {"method": name, "model": {"heads": {head: SMALL[head]}}, **OTHER_METHODS[name]}
 
 
 pytestmark = pytest.mark.usefixtures("here")
