@@ -168,8 +168,9 @@ def starved(folder: Path, **sizes: int) -> str:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
 def test_memory_that_runs_out_is_answered_with_smaller_micro_batches(folder: Path) -> None:
-    assert "MemoryRanOut(device='cpu', micro_batches=2)" in starved(folder, size=256, batch=24, room=700)
-    assert read_status(folder / "run")["status"] == "finished"
+    stdout = starved(folder, size=256, batch=24, room=700)
+    assert "MemoryRanOut(device='cpu', micro_batches=2)" in stdout
+    assert read_status(folder / "run")["status"] == "finished", stdout
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
