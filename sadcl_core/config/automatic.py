@@ -16,6 +16,7 @@ from typing import Any
 
 from sadcl_core.config.backbones import CANDIDATES
 from sadcl_core.config.layers import Layer, flatten, nest
+from sadcl_core.config.methods import CONTRASTIVE
 from sadcl_core.config.schema import RunConfig
 
 PUBLISHED_IMAGES = 10_000  # from here on a GPU and ImageNet weights are used as published; the papers' smallest set has 5,011
@@ -34,7 +35,6 @@ EMA_MEMORIES = 8.0  # time constants of the EMA in a stage: 0.99 in the 819 step
 LEAST_DECAY = 0.8  # of fewer than 40 steps, where the warm-up of the EMA keeps it lower anyway
 MOST_LR = 2e-3  # SARL falls at 3e-3 on digits (docs/results/ablation.md)
 STAGES = tuple(RunConfig().stages)
-CONTRASTS = {"sample_to_sample", "prototype_to_sample", "image_to_image"}  # losses of projected features
 SECOND_STAGE = 0.4  # epochs of the second stage as a share: it starts from a trained model
 BANK_CLASSES = 1000  # from here on the bank of every class costs more than all else (docs/results/losses.md)
 
@@ -267,7 +267,7 @@ def _choose_head(choices: _Choices) -> None:
     keys = {key: text for key, text in keys.items() if key in choices.values}
     if any(choices.values[key] < _widths(facts)[0] for key in keys) and own < _widths(facts)[0]:
         reason = f"the features of {facts.classes:,} classes have to fit into memory"
-    projection = {"model.projection_width": "projection_width {}"} if choices.losses & CONTRASTS else {}
+    projection = {"model.projection_width": "projection_width {}"} if choices.losses & {*CONTRASTIVE} else {}
     choices.explain(reason, {**keys, **projection})
     key = "loss.sample_to_sample.bank_classes"
     if facts.classes >= BANK_CLASSES:

@@ -7,10 +7,11 @@ A reader is a module with
     read(source) -> Manifest
 
 and, if need be, PREFERRED (how the names of label files begin that are chosen among several), DEEPER (patterns of label files
-further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), PARTS (several files may belong to one split),
-MOST (label files in a folder, where many are usual) and OPTIONS (fields of `Reading` that are for some formats alone). Most
-formats come down to a list of images with names: `read` then is `listing.read_listing` with a function that parses a file, or
-`annotation_files.read_annotations` with one that parses the file of an image. What `recognises` raises means that it does not.
+further below), DESCRIPTIONS (suffixes of a file that stands for the whole folder), SUFFIX (of a file for each image, which
+`recognises` takes in place of a folder), PARTS (several files may belong to one split), MOST (label files in a folder, where many
+are usual) and OPTIONS (fields of `Reading` that are for some formats alone). Most formats come down to a list of images with
+names: `read` then is `listing.read_listing` with a function that parses a file, or `annotation_files.read_annotations` with one
+that parses the file of an image. What `recognises` raises means that it does not.
 A new format is a new file here, a row in FORMATS and a test file.
 """
 

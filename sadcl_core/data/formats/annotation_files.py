@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
-LOOKED_AT = 50  # files, until one is an annotation
+LOOKED_AT = 50  # files of a suffix, until one is an annotation
 ENTRIES, FOLDERS = 2000, 500  # among which they are looked for: files of a folder, and folders
 
 
@@ -39,20 +39,23 @@ class Annotation:
     boxes: tuple[Box, ...] | None = None
 
 
-def any_file(folder: Path, suffix: str, is_annotation: Callable[[Path], bool]) -> bool:
-    """Return True if one of the first files with a suffix below a folder is an annotation; not all of many are looked at."""
-    return any(map(is_annotation, islice(_first_files(folder, suffix), LOOKED_AT)))
-
-
-def _first_files(folder: Path, suffix: str) -> Iterator[Path]:
+def first_files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the first files below a folder with each of some suffixes; not all of many folders and files are looked at."""
+    found: dict[str, list[Path]] = {suffix: [] for suffix in suffixes}
     folders = [folder]
     for where in islice(folders, FOLDERS):  # more of them are added on the way
         with suppress(OSError), os.scandir(where) as entries:
-            for entry in islice((entry for entry in entries if not entry.name.startswith(".")), ENTRIES):
+            for entry in islice(entries, ENTRIES):
+                own = found.get(os.path.splitext(entry.name)[1].lower())  # noqa: PTH122 - many
+                if entry.name.startswith("."):
+                    continue
                 if is_folder(entry):
                     folders.append(Path(entry))
-                elif entry.name.lower().endswith(suffix):
-                    yield Path(entry)
+                elif own is not None and len(own) < LOOKED_AT:
+                    own.append(Path(entry))
+        if all(len(own) == LOOKED_AT for own in found.values()):
+            break
+    return found
 
 
 def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Path, LabelRows], Annotation | None]) -> Manifest:

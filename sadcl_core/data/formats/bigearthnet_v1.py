@@ -14,8 +14,8 @@ from pathlib import Path
 from sadcl_core.data.formats.bigearthnet import BANDS, visible
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import Source
-from sadcl_core.data.formats.texts import folders_in
 from sadcl_core.data.formats.unpack import UNPACKED, compose, unpack_folder
+from sadcl_core.data.formats.walk import folders_in
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import read_json
 from sadcl_core.errors import DataError

@@ -39,7 +39,7 @@ def read(source: Source) -> Manifest:
     """Read the tags of every image below the root.
 
     Raises:
-        DataError: there is no image, a text is none, or it cannot be decided what stands between tags.
+        DataError: no image has a text, a text cannot be read, or two marks may stand between tags.
     """
     rows = LabelRows(source, "captions")
     images = list(images_under(source.root))

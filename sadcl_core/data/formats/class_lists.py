@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import UNASSIGNED, Source, split_of_file
-from sadcl_core.data.formats.texts import folders_in
 from sadcl_core.data.formats.unpack import not_there
-from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.formats.walk import folders_in, images_under
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import looks_like_image, read_lines
 from sadcl_core.errors import DataError

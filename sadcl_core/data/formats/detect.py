@@ -19,12 +19,12 @@ from typing import Any
 import pyarrow as pa
 
 from sadcl_core.data.formats import BUILT_IN, FORMATS
+from sadcl_core.data.formats.annotation_files import first_files
 from sadcl_core.data.formats.beside import kind_beside
 from sadcl_core.data.formats.labels import CLASS_LIST
 from sadcl_core.data.formats.matlab import matlab_names
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, split_name, split_of_file
-from sadcl_core.data.formats.texts import folders_in
-from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.formats.walk import folders_in, images_under
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.tables import looks_like_image, mentions, read_json, read_lines, readable
 from sadcl_core.errors import DataError, UsageError
@@ -148,6 +148,7 @@ def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles
 def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
     """Yield every format that a folder is in; a format that is a whole folder only if there are no label files before it."""
     matched: set[Path] = set()
+    about_images: dict[str, list[Path]] = {}  # files that may be about an image each, by suffix
     for name, module in readers.items():
         if module.SUFFIXES:
             most = getattr(module, "MOST", MANY)
@@ -158,9 +159,12 @@ def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iter
                 matched.update(files)
                 preferred = [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))]
                 yield _by_split(name, folder, preferred or files, parts=getattr(module, "PARTS", False))
-        elif not matched and module.recognises(folder):
-            yield LabelFiles(name)
-            return
+        elif not matched:
+            if suffix := getattr(module, "SUFFIX", ""):
+                about_images = about_images or first_files(folder, (".xml", ".json"))
+            if any(map(module.recognises, about_images[suffix] if suffix else [folder])):
+                yield LabelFiles(name)
+                return
 
 
 def _accepts(module: Any, path: Path) -> bool:

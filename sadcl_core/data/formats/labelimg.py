@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from sadcl_core.data.formats.annotation_files import Annotation, any_file, read_annotations
+from sadcl_core.data.formats.annotation_files import Annotation, read_annotations
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.voc import read_objects
@@ -24,12 +24,7 @@ SUFFIX = ".xml"
 HEAD = 1 << 10  # bytes in which a file begins
 
 
-def recognises(folder: Path) -> bool:
-    """Return True if there is an annotation below the folder."""
-    return any_file(folder, SUFFIX, is_annotation)
-
-
-def is_annotation(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Return True if a file begins as those of VOC do; one that cannot be read is better complained of than passed over."""
     with suppress(OSError), path.open("rb") as file:
         return re.search(rb"<annotation[\s>]", file.read(HEAD)) is not None
@@ -44,7 +39,7 @@ def read(source: Source) -> Manifest:
     """
 
     def parse(path: Path, rows: LabelRows) -> Annotation | None:
-        if not is_annotation(path) and path.stat().st_size:
+        if not recognises(path) and path.stat().st_size:
             return None
         image, active, unknown, boxes = read_objects(path, rows, source.reading.difficult)
         return Annotation(image, active, unknown, tuple(boxes))

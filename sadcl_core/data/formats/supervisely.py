@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.formats.annotation_files import Annotation, any_file, read_annotations
+from sadcl_core.data.formats.annotation_files import Annotation, read_annotations
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.tables import mentions, read_json, readable
 
@@ -22,12 +22,8 @@ SUFFIXES = ()
 SUFFIX = ".json"
 
 
-def recognises(folder: Path) -> bool:
-    """Return True if there is an annotation below the folder."""
-    return any_file(folder, SUFFIX, _is_annotation)
-
-
-def _is_annotation(path: Path) -> bool:
+def recognises(path: Path) -> bool:
+    """Return True if a file is an annotation."""
     return mentions(path, "tags", "objects", "size", "description")
 
 

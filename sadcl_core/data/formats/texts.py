@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sadcl_core.data.formats.walk import is_folder
+from sadcl_core.data.formats.walk import folders_in
 
 LOOKED_AT = 200  # images from which the folders of the texts are found
 
@@ -63,12 +63,6 @@ class Texts:
             for folder in folders_in(self.root.joinpath(*parts[:k])):
                 if folder.name != part and any(self._there(_replaced(stem, part, folder.name))):
                     yield part, folder.name
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """Return the folders in a folder that are not hidden, by name."""
-    with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
 
 
 def _replaced(stem: str, name: str, other: str) -> str:

@@ -25,6 +25,12 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden, by name."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
+
+
 def files_under(folder: Path, suffixes: str | tuple[str, ...]) -> Iterator[str]:
     """Yield the paths of all files with these suffixes below a folder, relative to it, by name; links are followed once.
 

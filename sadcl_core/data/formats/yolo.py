@@ -24,8 +24,8 @@ from typing import Any
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.locate import cleaned, inside
 from sadcl_core.data.formats.source import Source, split_above, split_name
-from sadcl_core.data.formats.texts import LOOKED_AT, Texts, folders_in
-from sadcl_core.data.formats.walk import images_under
+from sadcl_core.data.formats.texts import LOOKED_AT, Texts
+from sadcl_core.data.formats.walk import folders_in, images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
