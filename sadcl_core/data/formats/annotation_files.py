@@ -19,7 +19,7 @@ from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
 LOOKED_AT = 50  # files of a suffix, until one is an annotation
-ENTRIES, FOLDERS = 2000, 500  # among which they are looked for: files of a folder, and folders
+ENTRIES, FOLDERS = 500, 500  # among which they are looked for: files of a folder, and folders
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,11 @@ def first_files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     for where in islice(folders, FOLDERS):  # more of them are added on the way
         with suppress(OSError), os.scandir(where) as entries:
             for entry in islice(entries, ENTRIES):
-                own = found.get(os.path.splitext(entry.name)[1].lower())  # noqa: PTH122 - many
-                if entry.name.startswith("."):
-                    continue
                 if is_folder(entry):
-                    folders.append(Path(entry))
-                elif own is not None and len(own) < LOOKED_AT:
-                    own.append(Path(entry))
+                    folders += [] if entry.name.startswith(".") else [Path(entry)]
+                elif entry.name.lower().endswith(tuple(suffixes)) and not entry.name.startswith("."):
+                    own = found[Path(entry).suffix.lower()]
+                    own += [Path(entry)] if len(own) < LOOKED_AT else []
         if all(len(own) == LOOKED_AT for own in found.values()):
             break
     return found

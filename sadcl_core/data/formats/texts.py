@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.formats.walk import folders_in
+from sadcl_core.data.formats.walk import folders_in, is_folder
 
 LOOKED_AT = 200  # images from which the folders of the texts are found
 
@@ -31,6 +32,7 @@ class Texts:
         """
         self.root, self.suffixes, self.first = root, suffixes, folders
         self.last: tuple[tuple[str, str], ...] = ()
+        self._folders: dict[Path, list[str]] = {}  # that may hold texts, by the folder they are in
         some = images[:: max(1, len(images) // LOOKED_AT)]
         if not any(map(self.of, some)):
             self.last = tuple(dict.fromkeys(pair for image in some for pair in self._pairs(image)))
@@ -60,9 +62,17 @@ class Texts:
         stem = os.path.splitext(f"/{image}")[0]  # noqa: PTH122
         parts = image.split("/")
         for k, part in enumerate((*parts[:-1], "")):
-            for folder in folders_in(self.root.joinpath(*parts[:k])):
-                if folder.name != part and any(self._there(_replaced(stem, part, folder.name))):
-                    yield part, folder.name
+            above = self.root.joinpath(*parts[:k])
+            if above not in self._folders:
+                self._folders[above] = [folder.name for folder in folders_in(above) if self._may_hold(folder)]
+            for name in self._folders[above]:
+                if name != part and any(self._there(_replaced(stem, part, name))):
+                    yield part, name
+
+    def _may_hold(self, folder: Path) -> bool:
+        """Return True if there are texts or folders among the first entries of a folder, and not images alone."""
+        with os.scandir(folder) as entries:
+            return any(entry.name.endswith(tuple(self.suffixes)) or is_folder(entry) for entry in islice(entries, LOOKED_AT))
 
 
 def _replaced(stem: str, name: str, other: str) -> str:

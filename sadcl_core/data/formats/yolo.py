@@ -161,12 +161,10 @@ def _descriptions(folder: Path) -> list[Path]:
     """
     found: dict[Path, tuple[bool, bool, int, bool]] = {}
     for place in (folder, *folders_in(folder)):
-        names = sorted(os.listdir(place))  # noqa: PTH208 - many
-        for name in names:
-            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many
+        names = [name for name in os.listdir(place) if not name.startswith(".")]  # noqa: PTH208 - many
+        for name in sorted(name for name in names if name == CLASS_LIST or name.lower().endswith((*NAMES[:-1], *DESCRIPTIONS))):
+            suffix = Path(name).suffix.lower()
             listed = suffix in NAMES[:-1] or name == CLASS_LIST
-            if not listed and suffix not in DESCRIPTIONS:
-                continue
             texts = islice((other for other in names if other.endswith(".txt")), LOOKED_AT)
             if listed or suffix == ".data" or place == folder or any(is_boxes(place / text) for text in texts):
                 usual = USUAL.index(name) if name in USUAL else len(USUAL)
