@@ -41,6 +41,8 @@ VOC = frozenset(
 
 VOC_ALONE = frozenset(("aeroplane", "diningtable", "motorbike", "pottedplant", "tvmonitor"))  # as no other data set writes them
 
+TAGS = re.compile(r"(?:<[^<>]+>)+")  # <cat><dog>
+BETWEEN_TAGS = "><"
 SEPARATORS = ("|", ";", "；", ",", "，", "、", "\t", " ")  # noqa: RUF001
 NEVER_WITHIN = ("|", ";", "；")  # noqa: RUF001 - what hardly ever stands within a label
 UNUSUAL = (" and ", " or ", "<br>", r"\n")  # separators that some use, and that are as often within a label
@@ -245,7 +247,7 @@ def find_separator(texts: Sequence[str], where: str) -> str:
     stands in few of the texts, and never where a comma or semicolon behind a word has a space behind it.
 
     Returns:
-        One of SEPARATORS; empty where none occurs.
+        One of SEPARATORS, or `><` of tags such as <cat><dog>; empty where none occurs.
 
     Raises:
         DataError: texts with spaces may be labels of several words, or several labels.
@@ -256,6 +258,8 @@ def find_separator(texts: Sequence[str], where: str) -> str:
         >>> find_separator(["smile hat", "hat ;d", "smile", "hat smile"], "a.csv")
         ' '
     """
+    if any(BETWEEN_TAGS in text for text in texts) and all(TAGS.fullmatch(text.strip()) for text in texts):
+        return BETWEEN_TAGS
     counts = {mark: sum(_stands_between(text, mark) for text in texts if mark in text) for mark in SEPARATORS}
     words = False if any(map(COMMA.search, texts)) else _are_words(texts)
     if words is None and not any(2 * counts[mark] >= counts[" "] for mark in SEPARATORS[:-1]):
@@ -353,6 +357,8 @@ def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str
     """Return the parts of a text between a separator and line breaks, without blank ones unless `blanks`."""
     if between == "none":
         return [text.strip()]
+    if between == BETWEEN_TAGS:
+        text = text.strip().removeprefix("<").removesuffix(">")
     parts = text.replace("\n", between).split(between) if between else text.splitlines()
     return [part for part in map(str.strip, parts) if part or blanks]
 

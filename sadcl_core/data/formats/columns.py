@@ -70,9 +70,10 @@ MEASURE = re.compile(  # those of ABOUT that would not be told by 1 and 0, so th
 )
 DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
-    r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|labell?ed|annotated|synthetic|augmented|public|batch|version|year|month|"
+    r"flag|flagged|ignore|ignored|hard|corrupted|duplicate|(?:un)?labell?ed|annotated|synthetic|augmented|public|batch|version|year|month|"
     r"hour|weight|rating|rank|priority|total|quality|skip|done|status|order|page|row)"
 )
+UNLABELLED = ("unlabeled", "unlabelled", "no_label", "no_labels")  # as Roboflow calls the column of images without a class
 NUMBERED = re.compile(rf"(?:{'|'.join(LABEL_COLUMNS)})_?\d+")  # of several columns with a label each
 NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
 SIDES = 4  # numbers of a box
@@ -568,6 +569,10 @@ class _Named(_Columns):
         partly = [k for k in facts if k not in flags and self.profile(k).is_partly_flags]
         rest = [k for k in facts if k not in flags and k not in partly and not self.profile(k).is_unknown]
         rest = [k for k in rest if set(self.profile(k).flags) != {BLANK} or self.profile(k).other is not None]
+        unlabelled = next((k for k in flags if column_word(self.header[k]) in UNLABELLED), None)
+        if unlabelled is not None and self._says_none_is_there(unlabelled, flags):
+            self.give(unlabelled, "metadata", "it is 1 where no class is there, and such images count as without labels")
+            facts, flags = ([k for k in columns if k != unlabelled] for columns in (facts, flags))
         doubtful = [k for k in flags if DOUBTFUL.fullmatch(column_word(self.header[k])) or _is_about(self.header[k])]
         if doubtful and len(doubtful) < len(flags):
             self._ask(flags, doubtful, "may be classes, or facts about the images")
@@ -579,6 +584,12 @@ class _Named(_Columns):
         for k in facts:
             if k in flags or self.profile(k).is_unknown:
                 self.give(k, "class", "it holds 1 and 0, as most columns do" if k in flags else "all its cells are unknown")
+
+    def _says_none_is_there(self, column: int, flags: Sequence[int]) -> bool:
+        """Return True if one of several columns of 1 and 0 is 1 where all others are 0, and only there."""
+        others = [k for k in flags if k != column]
+        present = ([flag_of(cell_at(row, k), self.words) == "1" for k in (column, *others)] for _, row in self.head)
+        return bool(others) and all(own != any(rest) for own, *rest in present)
 
     def _ask(self, flags: Sequence[int], doubtful: Sequence[int], why: str, hint: str = "") -> NoReturn:
         """Raise with both readings of some columns of 1 and 0."""

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -67,6 +67,7 @@ BY_WORDS = {
 HEAD = 20  # lines of a file in an unknown format that are looked at
 # what readers raise on files that are in another format, or damaged
 UNREADABLE = (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError, pa.ArrowException)
+OF_IMAGES = ("labelimg", "labelme", "supervisely", "yolo")  # a file for each image, beside which another program's may lie
 BELOW = "/"  # in place of an extension, of the folders in one
 Places = list[tuple[Path, defaultdict[str, list[str]]]]  # folders, and what is in each; see `_listed`
 
@@ -148,6 +149,7 @@ def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles
 def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
     """Yield every format that a folder is in; a format that is a whole folder only if there are no label files before it."""
     matched: set[Path] = set()
+    whole = False  # the folder is in a format that has a file for each image
     about_images: dict[str, list[Path]] = {}  # files that may be about an image each, by suffix
     for name, module in readers.items():
         if module.SUFFIXES:
@@ -158,13 +160,16 @@ def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iter
             if files:
                 matched.update(files)
                 preferred = [path for path in files if path.name.startswith(getattr(module, "PREFERRED", ""))]
-                yield _by_split(name, folder, preferred or files, parts=getattr(module, "PARTS", False))
+                with suppress(DataError) if whole else nullcontext():  # one that is only named may have several files
+                    yield _by_split(name, folder, preferred or files, parts=getattr(module, "PARTS", False))
         elif not matched:
             if suffix := getattr(module, "SUFFIX", ""):
                 about_images = about_images or first_files(folder, (".xml", ".json"))
             if any(map(module.recognises, about_images[suffix] if suffix else [folder])):
                 yield LabelFiles(name)
-                return
+                if name not in OF_IMAGES:
+                    return
+                whole = True
 
 
 def _accepts(module: Any, path: Path) -> bool:

@@ -50,6 +50,7 @@ ONE_ROW = (
     "Write all labels of an image into one.",
     "Remove one of the rows, or, where every row is one label of its image, say --long.",
 )
+OF_ZERO = "zero"  # a class without images, where numbers count from 1
 CLASS_LIST = "classes.txt"  # beside a label file: all class names in their order
 
 
@@ -94,6 +95,8 @@ class LabelRows:
         self.listed = listed
         self._numbered = tuple(classes) if not set(listed).isdisjoint(classes) else listed  # the classes by number
         self._numbers = [self.index.get(name) for name in self._numbered]
+        self._by_number: set[int] = set()  # numbers that stood for classes
+        self._file_counts = bool(classes) or kind == "yolo"  # where they start is said by the label file, or by its format
         self.by_name = True  # classes are ordered by name, instead of as they came up
         self.rows = Rows()
         self.row_numbers = array("q")
@@ -151,6 +154,7 @@ class LabelRows:
         if type(name) is str and (number := self.index.get(name)) is not None:
             return number
         if self.fixed and type(name) is int and 0 <= name < len(self._numbers) and (number := self._numbers[name]) is not None:
+            self._by_number.add(name)
             return number
         text = str(name).strip()
         number = self.index.get(text)
@@ -172,9 +176,11 @@ class LabelRows:
         if text.removeprefix("-").isdecimal() and len(text) <= 9:
             count = len(self._numbered)
             if not 0 <= int(text) < count:
-                raise DataError(f"{where}: label {text}, but there are {count} classes, counted from 0. Mend the row.")
+                from_1 = "" if self._file_counts or int(text) != count else f". {self._if_from_1()}"
+                raise DataError(f"{where}: label {text}, but there are {count} classes, counted from 0. Mend the row{from_1}.")
             number = self._numbers[int(text)]
             if number is not None:
+                self._by_number.add(int(text))
                 return number
             text = self._numbered[int(text)]
         shown = f"{len(self.listed)} classes ({', '.join(self.listed[:3])}, ...)"
@@ -276,6 +282,8 @@ class LabelRows:
             )
         root, places = self._find_images()
         self._refuse_same_place()
+        if self._by_number and not self._file_counts:
+            self._notes.append(self._counting())
         if self.repeated:
             self._notes.append(f"{counted(self.repeated, 'row')} listed twice with the same labels, counted once")
         description = Description(
@@ -293,6 +301,19 @@ class LabelRows:
         if source.reading.group_by or any(self._groups):
             table = table.append_column("group", pa.array(self._groups, pa.string()))
         return Manifest(description, table)
+
+    def _counting(self) -> str:
+        """Return which classes numbers were taken for."""
+        numbers = sorted(self._by_number)
+        shown = ", ".join(f"{number} is {self._numbered[number]}" for number in numbers[:3])
+        note = f"labels are numbers and count from 0: {shown}{', ...' if len(numbers) > 3 else ''}"
+        if numbers[0] > 0 and self._numbered[0] != OF_ZERO:
+            note += f"; no image has 0, {self._numbered[0]}. {self._if_from_1()}"
+        return note
+
+    def _if_from_1(self) -> str:
+        names = f"{OF_ZERO},{self._numbered[0]},..."
+        return f"If they count from 1, put a class before the others and drop it: --classes {names} --drop {OF_ZERO}"
 
     def _are_sentences(self) -> bool:
         """Return True if the labels are what people wrote of each image, and no class that another has as well."""

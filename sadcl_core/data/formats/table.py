@@ -33,9 +33,11 @@ from sadcl_core.data.formats.cells import (
     BLANK,
     INACTIVE,
     LIST_KEYS,
+    MEANINGS,
     NAME_KEYS,
     NOT_KNOWN,
     SEPARATORS,
+    USUAL,
     Values,
     chosen_states,
     find_separator,
@@ -225,12 +227,13 @@ class _Reader:
 
     def _values(self) -> tuple[Values, Counter[str]]:
         """Return what flags mean, and how often each occurs in the first rows."""
-        counts: Counter[str] = Counter()
+        every_count: list[Counter[str]] = []
         names: dict[str, None] = {}
         words = chosen_states(self.reading)
         objects: list[dict[str, Any]] = []
         for table in self.tables:
-            counts += table.columns.counts
+            counts = Counter(table.columns.counts)
+            every_count.append(counts)
             names |= dict.fromkeys(name for _, name in table.columns.flags)
             for cell in table.label_cells() if not table.columns.flags else ():
                 own = _object_flags(cell) if not table.columns.vector else {}
@@ -242,8 +245,27 @@ class _Reader:
             len(own) < len(every) for own in objects
         ):
             self.blanks = dict.fromkeys(every, "")
-            counts[BLANK] += 1
-        return find_values(counts, self.reading, self.paths, list(names)), counts
+            every_count[-1][BLANK] += 1
+        marks = {flag for flag, state in {**USUAL, **words}.items() if state == ACTIVE}
+        labelled = {k: own for k, own in enumerate(every_count) if not marks.isdisjoint(own)}  # those of a test set may be hidden
+        deciding = labelled.values() or every_count
+        values = find_values(sum(deciding, Counter[str]()), self.reading, self.paths, list(names))
+        for k, own in labelled.items():
+            self._refuse_other_values(self.tables[k], own, values, list(names))
+        return values, sum(every_count, Counter[str]())
+
+    def _refuse_other_values(self, table: _Table, counts: Counter[str], values: Values, names: Sequence[str]) -> None:
+        """Raise if the values of one table, read alone, would not mean what they mean in all of them."""
+        alone = values
+        with suppress(DataError):  # alone it does not decide
+            alone = find_values(counts, self.reading, str(table.path), names)
+        for flag in counts:
+            if alone.states.get(flag) != values.states.get(flag):
+                raise DataError(
+                    f"{self.paths}: {flag} would mean {MEANINGS[values.states[flag]]}, but {table.path} alone holds "
+                    f"{', '.join(sorted(counts))}, as if {flag} meant {MEANINGS[alone.states[flag]]}. Say --absent {flag} or "
+                    f"--unknown {flag} for all of them, or write them in one way."
+                )
 
     def _vector(self) -> int:
         """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are none."""

@@ -296,6 +296,31 @@ def test_in_a_table_of_voc_0_is_difficult(tmp_path: Path) -> None:
     assert unknown(load(put(tmp_path / "mine.csv", text))) == {"1.jpg": set(), "2.jpg": set(), "3.jpg": {"car"}}
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "odd"),
+    [
+        ("1,0 0,1 -1,0 0,0", "1,-1 -1,1", "-1"),
+        ("1,-1 -1,1 -1,-1 -1,-1 -1,0", "1,0 0,1", "0"),  # difficult, as in VOC's lists
+    ],
+)
+def test_tables_of_two_conventions_are_a_question(tmp_path: Path, train: str, test: str, odd: str) -> None:
+    for name, cells in (("train", train), ("test", test)):
+        put(
+            tmp_path / f"{name}.csv",
+            "image,aeroplane,dog\n" + "".join(f"{name}{k}.jpg,{row}\n" for k, row in enumerate(cells.split())),
+        )
+    with pytest.raises(DataError, match=f"{odd} would mean unknown, but .*test.csv alone holds .*as if {odd} meant absent"):
+        load(tmp_path)
+    meant = unknown(load(tmp_path, reading=Reading(unknown=(odd,))))
+    assert bool(meant["test0.jpg"]) == (odd in test)
+
+
+def test_labels_of_a_test_set_that_are_kept_secret_are_no_other_convention(tmp_path: Path) -> None:
+    put(tmp_path / "train.csv", "image,a,b\n1.jpg,1,0\n2.jpg,0,1\n")
+    put(tmp_path / "test.csv", "image,a,b\n3.jpg,-1,-1\n4.jpg,-1,-1\n")
+    assert unknown(load(tmp_path))["3.jpg"] == {"a", "b"}
+
+
 def test_no_value_has_two_meanings_and_one_that_no_cell_has_is_named(tmp_path: Path) -> None:
     path = put(tmp_path / "mine.csv", "image,a,b\n1.jpg,1,0\n2.jpg,0,1\n")
     with pytest.raises(UsageError, match=r"-1\.0 is to mean absent and unknown"):

@@ -86,6 +86,16 @@ def test_a_second_format_is_said_to_be_there(folder: Path) -> None:
     assert detect(folder, expected="csv").format == "csv"
 
 
+def test_the_texts_and_tables_beside_files_of_another_program_are_said_to_be_there(folder: Path) -> None:
+    write_yolo(folder)
+    xml = "<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>"
+    put(folder / "annotations" / "a.xml", xml)
+    put(folder / "labels.csv", "image,labels\na.jpg,cat\n")
+    (note,) = detect(folder).notes
+    assert note.startswith("read as labelimg; also there, and not read: yolo (the folder), csv (labels.csv)")
+    assert detect(folder, expected="yolo").format == "yolo"
+
+
 def test_one_file_per_split(folder: Path) -> None:
     for name in ("a", "b"):
         draw(folder / f"{name}.jpg")

@@ -13,6 +13,7 @@ from sadcl_core.data.formats.detect import detect
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.interpretation import FileReading
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError, UsageError
 from tests.core.data.formats.samples import (
     Writer,
@@ -580,6 +581,48 @@ def test_numbers_of_classes_between_spaces(tmp_path: Path) -> None:
     manifest = load(path)
     assert manifest.classes == ("0", "1", "2")
     assert rows(manifest)[2][2] == ["0", "1", "2"]
+
+
+def test_numbers_of_listed_classes_count_from_0_and_it_is_said(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "image,labels\na.jpg,0;2\nb.jpg,1;2\n")
+    manifest = load(path, reading=Reading(classes=("cat", "dog", "car")))
+    assert rows(manifest)[0][2] == ["cat", "car"]
+    assert "labels are numbers and count from 0: 0 is cat, 1 is dog, 2 is car" in manifest.description.notes
+    named = load(put(tmp_path / "names.csv", "image,labels\na.jpg,cat;car\n"), reading=Reading(classes=("cat", "dog", "car")))
+    assert not any("count from 0" in note for note in named.description.notes)
+
+
+def test_numbers_that_may_count_from_1_are_pointed_out_with_what_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = put(tmp_path / "mine.csv", "image,labels\na.jpg,1;2\nb.jpg,2\n")
+    (note,) = (text for text in load(path, reading=Reading(classes=("cat", "dog", "car"))).description.notes if "numbers" in text)
+    assert "1 is dog, 2 is car; no image has 0, cat. If they count from 1" in note
+    with pytest.raises(
+        DataError, match=r"label 2, but there are 2 classes, counted from 0.*--classes zero,cat,\.\.\. --drop zero"
+    ):
+        load(path, reading=Reading(classes=("cat", "dog")))
+    for name in "ab":
+        draw(tmp_path / f"{name}.jpg")
+    prepared = prepare(str(path), split="train", classes="zero,cat,dog", drop=("zero",)).manifest
+    assert [row[2] for row in rows(prepared)] == [["cat", "dog"], ["dog"]]
+    assert not any("If they count from 1" in note for note in prepared.description.notes)
+
+
+@pytest.mark.parametrize("form", ["<cat><dog>", "<dog>"])
+def test_tags_in_angle_brackets(tmp_path: Path, form: str) -> None:
+    manifest = load(put(tmp_path / "mine.csv", f"image,tags\na.jpg,<cat><traffic light>\nb.jpg,{form}\nc.jpg,\n"))
+    assert [row[2] for row in rows(manifest)] == [["cat", "traffic light"], form.strip("<>").split("><"), []]
+    assert load(put(tmp_path / "one.csv", "image,tags\na.jpg,<unk>\nb.jpg,cat\n")).classes == ("<unk>", "cat")
+
+
+def test_a_column_of_images_without_a_class_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "_classes.csv", "filename, Unlabeled, cat, dog\na.jpg, 0, 1, 1\nb.jpg, 1, 0, 0\n")
+    manifest = load(tmp_path)
+    assert manifest.classes == ("cat", "dog")
+    assert [row[2:] for row in rows(manifest)] == [(["cat", "dog"], []), ([], [])]
+    put(tmp_path / "train" / "_classes.csv", "filename, Unlabeled, cat, dog\na.jpg, 1, 1, 1\nb.jpg, 1, 0, 0\n")
+    with pytest.raises(DataError, match="columns Unlabeled may be classes, or facts about the images"):
+        load(tmp_path)
 
 
 def test_rows_of_several_readers_are_not_put_together_in_silence(tmp_path: Path) -> None:
