@@ -4,7 +4,8 @@ python docs/methods.py
 
 Costs are counted on the heads as they are, published figures read from `sadcl_core.evaluation.published`, and ours from every
 `comparison.json` of `sadcl compare` that is kept as docs/results/methods-*.json; what its file name says beyond the data set
-tells how it was trained.
+tells how it was trained. Those of several seeds are drawn as
+docs/results/methods-*.png, the common classes alone.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from sadcl_core.config.methods import METHODS, PAPERS, Method
 from sadcl_core.evaluation.published import CLASSES, Row, other_rows, published_figure, published_table
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.interface import HeadInputs
+from sadcl_core.plots.comparison import plot_comparison
 from sadcl_core.registry import HEADS, resolve
 
 DOCS = Path(__file__).resolve().parent
 COUNTED = (80, 1000)  # classes, of COCO and of a large data set
 GRID = 14  # locations along a side of the deepest map: ResNet-101 at 448 pixels
 WIDTHS = {1: (2048,), 2: (1024, 2048)}  # of ResNet-101's maps, by how many a head reads
+INCH, COLOURS = 80, 64  # pixels of an inch of a figure, and its colours
 NAMES = {"coco": "COCO", "voc2007": "VOC 2007", "nuswide": "NUS-WIDE"}
 
 
@@ -346,6 +351,8 @@ def main() -> None:
         comparison = json.loads(path.read_text(encoding="utf-8"))
         how = path.stem.removeprefix("methods-").removeprefix(comparison["dataset"]).replace("-", " ").strip() or "frozen"
         ours.append({**comparison, "how": how})
+        if len(comparison["seeds"]) > 1:
+            draw(ours[-1], path.with_suffix(".png"))
     lines = [INTRODUCTION]
     for entry in ENTRIES:
         name = entry.title.lower().replace(" ", "-")
@@ -440,6 +447,16 @@ def _reached(entry: Entry, ours: list[dict[str, Any]]) -> Iterator[str]:
             seeds = f"{len(comparison['seeds'])} seed{'s' if len(comparison['seeds']) > 1 else ''}"
             about = f"{comparison['dataset']}, {comparison['backbone']}, {comparison['how']}, {epochs} epochs, {seeds}"
             yield f"{about}: {', '.join(reached)}"
+
+
+def draw(comparison: dict[str, Any], path: Path) -> None:
+    """Draw a comparison, the methods in the order of their means."""
+    runs = {row["method"]: [run["mAP_interpolated_common"] for run in row["runs"]] for row in comparison["methods"]}
+    values = dict(sorted(runs.items(), key=lambda row: sum(row[1]), reverse=True))
+    with matplotlib.rc_context({"savefig.dpi": INCH}):
+        plot_comparison(values, comparison["seeds"], path, title=f"{comparison['dataset']}, {comparison['how']}: common classes")
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 CHARACTER, HEIGHT, GAP, MARGIN = 6.6, 30, 26, 6  # pixels; width of a character of 12 px
