@@ -130,6 +130,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, as `read_lines` does, without spaces at their ends."""
+    return ((number, text) for number, line in read_lines(path) if (text := line.strip()))
+
+
+def first_line(path: Path) -> str:
+    """Return the first line that is not blank, without spaces at its ends; an empty text if all are."""
+    return next(filled_lines(path), (0, ""))[1]
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON document.
 
@@ -193,7 +203,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file cannot be opened, or names no class.
     """
-    names = tuple(line.strip() for _, line in read_lines(path) if line.strip())
+    names = tuple(line for _, line in filled_lines(path))
     if not names:
         raise DataError(f"{path} names no class. Write one name per line.")
     return names

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import NUMBERED_SPLITS, UNASSIGNED
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".txt", ".csv")
@@ -49,9 +49,7 @@ def _listing(path: Path) -> Listing:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    for _, line in read_lines(path):
-        if line.strip():
-            yield line.replace(",", " ").split()
+    return (line.replace(",", " ").split() for _, line in filled_lines(path))
 
 
 def _entries(path: Path, rows: Iterator[list[str]], count: int, splits: dict[str, str]) -> Iterator[Entry]:

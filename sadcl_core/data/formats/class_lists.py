@@ -19,7 +19,7 @@ from sadcl_core.data.formats.source import UNASSIGNED, Source, split_of_file
 from sadcl_core.data.formats.unpack import not_there
 from sadcl_core.data.formats.walk import folders_in, images_under
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import looks_like_image, read_lines
+from sadcl_core.data.tables import filled_lines, looks_like_image
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
@@ -45,7 +45,7 @@ def read(source: Source) -> Manifest:
 
     def parse(folder: Path) -> Listing:
         images = list(images_under(source.root))
-        labels = {path.stem: [line.strip() for _, line in read_lines(path) if line.strip()] for path in lists}
+        labels = {path.stem: [line for _, line in filled_lines(path)] for path in lists}
         names = {_key(image): image for image in reversed(images)}
         active: dict[str, list[str]] = {image: [] for image in images}
         gone = set()
@@ -77,7 +77,7 @@ def _lists(folder: Path) -> list[Path]:
 
 def _is_list(path: Path) -> bool:
     try:
-        lines = [line.strip() for _, line in islice(read_lines(path), HEAD) if line.strip()]
+        lines = [line for _, line in islice(filled_lines(path), HEAD)]
     except DataError:
         return False
     return all(map(str.isdecimal, lines)) or (all(map(looks_like_image, lines)) and not any(" " in line for line in lines))

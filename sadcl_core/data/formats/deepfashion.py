@@ -10,12 +10,13 @@ img/a/img_00000001.jpg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import SPLIT_NAMES, Source, split_name
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
@@ -73,10 +74,7 @@ def _listing(path: Path) -> Listing:
 
 
 def _rows(path: Path, *, header: int) -> Iterator[list[str]]:
-    lines = (line.split() for _, line in read_lines(path) if line.strip())
-    for number, cells in enumerate(lines):
-        if number >= header:
-            yield cells
+    return (line.split() for _, line in islice(filled_lines(path), header, None))
 
 
 def _fine(folder: Path, count: int) -> Iterator[Entry]:

@@ -22,7 +22,7 @@ from sadcl_core.data.formats.listing import Entry, Listing, images_by_name, read
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.unpack import UNPACKED, compose, not_there, unpack_folder
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".csv",)
@@ -47,7 +47,7 @@ PLACES = {  # by the first line of the table
 
 def recognises(path: Path) -> bool:
     """Return True if the rows are an identifier of the atlas and numbers."""
-    lines = [line.strip() for _, line in islice(read_lines(path), 2)]
+    lines = [line for _, line in islice(filled_lines(path), 2)]
     return len(lines) == 2 and lines[0].lower() in PLACES and ROW.fullmatch(lines[1]) is not None
 
 
@@ -62,7 +62,7 @@ def read(source: Source) -> Manifest:
     below = replace(source, root=unpack_folder(source)) if composed else source
 
     def parse(path: Path) -> Listing:
-        header, *rows = [line.strip() for _, line in read_lines(path) if line.strip()]
+        header, *rows = [line for _, line in filled_lines(path)]
         classes = PLACES.get(header.lower(), ())
         notes = [f"colours put together, in {UNPACKED}/"] if composed else []
         if composed and not source.labels_only:

@@ -49,7 +49,7 @@ def recognises(path: Path) -> bool:
             text = file.read(tables.MAX_LINE)
         row = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
     else:
-        row = json.loads(next((line for _, line in tables.read_lines(path) if line.strip()), "null"))
+        row = json.loads(tables.first_line(path) or "null")
     if not isinstance(row, dict) or row.keys().isdisjoint(IMAGE_KEYS):
         return False
     firsts = (
@@ -94,7 +94,7 @@ def _open(path: Path) -> Opened:
     if _is_list(path):
         objects = ((number, _checked(row, path, number)) for number, row in enumerate(tables.read_json(path), start=1))
     else:
-        lines = ((number, tables.json_line(line, path, number)) for number, line in tables.read_lines(path) if line.strip())
+        lines = ((number, tables.json_line(line, path, number)) for number, line in tables.filled_lines(path))
         objects = ((number, _checked(row, path, number)) for number, row in lines)
     head = list(islice(objects, LOOKED_AT))
     if not head:

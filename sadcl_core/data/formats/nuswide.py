@@ -18,7 +18,7 @@ from pathlib import Path
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import UNASSIGNED, Source
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_lines, readable
+from sadcl_core.data.tables import filled_lines, readable
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
@@ -63,7 +63,7 @@ def read(source: Source) -> Manifest:
     gone = 0
     for split, path in lists.items():
         rows.start(path, paths="exact")
-        names = [(number, line.strip().replace("\\", "/")) for number, line in read_lines(path) if line.strip()]
+        names = [(number, line.replace("\\", "/")) for number, line in filled_lines(path)]
         for (number, name), labels in zip(names, _labels(root, {**SPLITS, **WHOLE}[split], len(names), rows.watch), strict=True):
             if os.path.isfile(root / photos / name):  # noqa: PTH113 - many, and False for what cannot be a path
                 rows.add(f"{photos}/{name}" if photos else name, labels, row=number, split=split)
@@ -123,10 +123,8 @@ def _rows_of_flags(path: Path, count: int) -> Iterator[list[int]]:
 
 
 def _flags(path: Path) -> Iterator[list[int]]:
-    for number, line in read_lines(path):
+    for number, line in filled_lines(path):
         fields = line.split()
-        if not fields:
-            continue
         if not all(field in ("0", "1", "-1") for field in fields):
             raise DataError(f"{path}, row {number} holds other things than 0 and 1. Fetch it again.")
         with readable(path, "flags"):

@@ -18,7 +18,7 @@ from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.matlab import matlab_names, read_matlab
 from sadcl_core.data.formats.source import UNASSIGNED
 from sadcl_core.data.formats.walk import images_under
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".mat", ".txt")
@@ -98,14 +98,12 @@ def _texts(path: Path) -> Iterator[Entry]:
     for image in images_under(path.parent):
         images.setdefault(image.partition("_")[0].rpartition(".")[0] or image.partition("_")[0], []).append(image)
         images.setdefault(image, []).append(image)
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
+    for number, line in filled_lines(path):
         person, *labels = line.split()
         if person not in images:
             raise DataError(f"{path}, row {number}: no image of {person[:60]!r} lies beside it. Unpack all images.")
         for image in images[person]:
-            yield Entry(image, [label for label in labels if label])
+            yield Entry(image, labels)
 
 
 read = partial(read_listing, kind="pedestrians", parse=_listing, content="pedestrian attributes")

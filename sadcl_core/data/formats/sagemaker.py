@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.tables import json_line, read_lines
+from sadcl_core.data.tables import filled_lines, first_line, json_line
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".manifest", ".jsonl", ".json")
@@ -34,21 +34,20 @@ ABOUT = "-metadata"
 
 def recognises(path: Path) -> bool:
     """Return True if the first line names an image as Ground Truth does."""
-    row = json.loads(next((line for _, line in read_lines(path) if line.strip()), "null"))
+    row = json.loads(first_line(path) or "null")
     return isinstance(row, dict) and IMAGE in row
 
 
 def _listing(path: Path) -> Listing:
     entries: list[Entry | None] = []
     others: dict[str, str] = {}  # jobs that are not read, and their types
-    for number, line in read_lines(path):
-        if line.strip():
-            row = json_line(line, path, number)
-            types = {name: str(row[f"{name}{ABOUT}"].get("type", "")) for name in row if f"{name}{ABOUT}" in row}
-            others |= {name: kind for name, kind in types.items() if kind.endswith(OTHERS)}
-            jobs = [name for name in types if name not in others]
-            labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
-            entries.append(Entry(row[IMAGE], labels) if jobs else None)  # None: no job has labelled it
+    for number, line in filled_lines(path):
+        row = json_line(line, path, number)
+        types = {name: str(row[f"{name}{ABOUT}"].get("type", "")) for name in row if f"{name}{ABOUT}" in row}
+        others |= {name: kind for name, kind in types.items() if kind.endswith(OTHERS)}
+        jobs = [name for name in types if name not in others]
+        labels = [label for job in jobs for label in _labels(job, row[job], row[f"{job}{ABOUT}"])]
+        entries.append(Entry(row[IMAGE], labels) if jobs else None)  # None: no job has labelled it
     shown = ", ".join(f"{name} ({kind.rpartition('/')[2]})" for name, kind in others.items())[:200]
     if shown and not any(entries):
         raise DataError(f"{path} has no labels of images or boxes, only {shown}. Give the manifest of a labelling job.")

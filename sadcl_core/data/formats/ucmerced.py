@@ -12,11 +12,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines, first_line
 from sadcl_core.errors import DataError
 
 SUFFIXES = (".txt", ".csv", ".tsv")
@@ -25,12 +24,12 @@ FIRST = "image\\label"
 
 def recognises(path: Path) -> bool:
     """Return True if the header begins as in the format."""
-    return any(line.lower().lstrip('"').startswith(FIRST) for _, line in islice(read_lines(path), 1))
+    return first_line(path).lower().lstrip('"').startswith(FIRST)
 
 
 def read_flags(path: Path) -> Listing:
     """Read a table of 1 and 0 with an image in the first column, and the classes in the header."""
-    lines = (line.strip() for _, line in read_lines(path) if line.strip())
+    lines = (line for _, line in filled_lines(path))
     header = next(lines, "")
     delimiter = next((mark for mark in ("\t", ",", ";") if mark in header), " ")
     _, *classes = (cell.strip() for cell in next(csv.reader([header], delimiter=delimiter)))

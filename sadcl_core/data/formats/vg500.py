@@ -15,7 +15,7 @@ from pathlib import Path
 from sadcl_core.data.formats.labels import CLASS_LIST, LabelRows
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_json, read_lines, readable
+from sadcl_core.data.tables import filled_lines, read_json, readable
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
@@ -50,10 +50,7 @@ def read(source: Source) -> Manifest:
             raise DataError(f"{root / INDEX} is not an object of image and class numbers. Fetch it again.")
         for split, name in LISTS.items():
             rows.start(root / name, paths="exact")
-            for number, line in read_lines(root / name):
-                image = line.strip()
-                if not image:
-                    continue
+            for number, image in filled_lines(root / name):
                 if image not in index:
                     raise DataError(f"{root / name}, row {number}: {image[:100]!r} is not in {INDEX}. Use files of one data set.")
                 if not isinstance(index[image], list):

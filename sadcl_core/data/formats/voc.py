@@ -19,7 +19,7 @@ from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, Difficult, S
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
@@ -128,13 +128,11 @@ def _names(path: Path) -> Iterator[tuple[int, str]]:
     if path.is_dir():
         yield from enumerate(sorted(file.stem for file in path.glob("*.xml")), start=1)
         return
-    for row, line in read_lines(path):
-        fields = line.split()
-        if not fields:
-            continue
-        if Path(fields[0]).name != fields[0] or len(fields[0]) > MAX_NAME:
-            raise DataError(f"{path}, row {row}: {fields[0][:100]!r} is not an image name. Mend the row.")
-        yield row, fields[0]
+    for row, line in filled_lines(path):
+        name = line.split()[0]
+        if Path(name).name != name or len(name) > MAX_NAME:
+            raise DataError(f"{path}, row {row}: {name[:100]!r} is not an image name. Mend the row.")
+        yield row, name
 
 
 def image_suffix(devkit: Path, name: str) -> str:

@@ -15,7 +15,7 @@ from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.voc import image_suffix
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.tables import read_lines
+from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
 SUFFIXES = ()
@@ -83,9 +83,8 @@ def _lists(devkit: Path) -> dict[str, dict[str, Path]]:
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     """Yield name and flag of each image of a list."""
-    for row, line in read_lines(path):
+    for row, line in filled_lines(path):
         fields = line.split()
-        if fields and (len(fields) != 2 or fields[1].lstrip("+") not in ("1", "-1", "0") or Path(fields[0]).name != fields[0]):
-            raise DataError(f"{path}, row {row}: {line.strip()[:60]!r} is not an image and 1, -1 or 0. Mend the row.")
-        if fields:
-            yield fields[0], fields[1].lstrip("+")
+        if len(fields) != 2 or fields[1].lstrip("+") not in ("1", "-1", "0") or Path(fields[0]).name != fields[0]:
+            raise DataError(f"{path}, row {row}: {line[:60]!r} is not an image and 1, -1 or 0. Mend the row.")
+        yield fields[0], fields[1].lstrip("+")

@@ -29,7 +29,7 @@ from sadcl_core.data.formats.walk import folders_in, images_under
 from sadcl_core.data.images import image_size
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import Box
-from sadcl_core.data.tables import read_classes, read_lines, read_yaml
+from sadcl_core.data.tables import filled_lines, first_line, read_classes, read_lines, read_yaml
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import exists
 from sadcl_core.runtime.words import counted
@@ -61,8 +61,7 @@ def recognises(folder: Path) -> bool:
 def is_boxes(text: Path) -> bool:
     """Return True if the first line of a file is a class and four numbers or more."""
     try:
-        line = next((line for _, line in read_lines(text) if line.strip()), "")
-        return len([float(part) for part in line.split()]) >= 5
+        return len([float(part) for part in first_line(text).split()]) >= 5
     except (DataError, ValueError):
         return False
 
@@ -257,11 +256,10 @@ def _images_at(root: Path, place: str) -> Iterator[str]:
         for image in images_under(root / place):
             yield image if place == "." else f"{place}/{image}"
         return
-    for number, line in read_lines(root / place):
-        if line.strip():
-            row = f"{root / place}, row {number}"
-            image = os.path.normpath(cleaned(line, root, row))
-            yield _below(root, image) or inside(image, root, row)
+    for number, line in filled_lines(root / place):
+        row = f"{root / place}, row {number}"
+        image = os.path.normpath(cleaned(line, root, row))
+        yield _below(root, image) or inside(image, root, row)
 
 
 def _below(root: Path, path: str) -> str:
@@ -277,19 +275,17 @@ def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
         return ()
     rows.watch(Path(path).parent)
     boxes = []
-    for number, line in read_lines(Path(path)):
+    for number, line in filled_lines(Path(path)):
         fields = line.split()
-        if not fields:
-            continue
         where = f"{path}, row {number}"
         try:
             label, numbers = int(fields[0].removesuffix(".0")), [float(field) for field in fields[1:]]
         except ValueError:
-            raise DataError(f"{where}: {line.strip()[:60]!r} is no box. Write: class x y width height.") from None
+            raise DataError(f"{where}: {line[:60]!r} is no box. Write: class x y width height.") from None
         if points and len(numbers) == 4 + points:
             numbers = numbers[:4]
         if not all(-1 <= value <= 2 for value in numbers):
-            raise DataError(f"{where}: {line.strip()[:60]!r} is not in shares of the image, from 0 to 1. Mend the line.")
+            raise DataError(f"{where}: {line[:60]!r} is not in shares of the image, from 0 to 1. Mend the line.")
         boxes.append(Box(rows.label(label, where), *_extent(numbers, where)))
     return tuple(boxes)
 

@@ -32,7 +32,7 @@ from sadcl_core.data.formats.source import (
 )
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.rows import SCHEMA
-from sadcl_core.data.tables import read_json, read_lines
+from sadcl_core.data.tables import filled_lines, read_json
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
@@ -135,8 +135,8 @@ def _rows(path: Path) -> list[Place]:
 
 def _places(path: Path, own: str) -> Iterator[Place]:
     """Yield the images of a list; raises where a line holds more than a list does."""
-    for number, line in read_lines(path):
-        cells = re.split(r"[,;\t ]+", line.strip())
+    for number, line in filled_lines(path):
+        cells = re.split(r"[,;\t ]+", line)
         if not cells[0]:
             continue
         if len(cells) > 2 or (len(cells) == 2 and own and number > HEAD):
