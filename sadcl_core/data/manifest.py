@@ -85,6 +85,10 @@ class Description:
         """Place of the images, for people."""
         return str(self.root) if self.shards is None else f"shards at {self.shards.base}"
 
+    def with_notes(self, *notes: str) -> Description:
+        """Return the same description with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
             twice = next(name for name, count in Counter(self.classes).items() if count > 1)

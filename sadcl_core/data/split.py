@@ -20,8 +20,6 @@ HELD_OUT = ("val", "test")  # usual names, in the order in which one is taken wh
 ALL = "all"  # the name of every row together, unless a split has that name
 BLOCK = 1 << 16  # images whose labels are in an array at a time
 
-NO_INACTIVE = "has no inactive label: all are active or unknown, so every score would be perfect."
-
 Counts = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 

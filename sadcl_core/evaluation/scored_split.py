@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sadcl_core.data.formats.source import Reading
-from sadcl_core.data.prepare.command import require_inactive
+from sadcl_core.data.prepare.checks import NO_INACTIVE, require_inactive
 from sadcl_core.data.prepare.reading_options import ReadingOptions
-from sadcl_core.data.split import NO_INACTIVE, Split
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.evaluation.scores_file import Matched, ScoresFile, is_scores_file, match_labels, match_paths, read_scores
 from sadcl_core.inference.load import ModelFile, find_card, load

@@ -13,7 +13,7 @@ from sadcl_core.config.layers import Layer, resolve_config
 from sadcl_core.config.schema import FeatureSection, ModelSection, RunConfig, Section, StageSection
 from sadcl_core.data.class_names import vectors_file
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.prepare.command import require_inactive
+from sadcl_core.data.prepare.checks import require_inactive
 from sadcl_core.data.prepare.shape import hide_labels, take_part
 from sadcl_core.data.statistics import median_short_side
 from sadcl_core.data.transforms import kept_views

@@ -5,38 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.listing import Entry, add_entry
 from sadcl_core.data.formats.locate import plain
 from sadcl_core.data.formats.source import Source, split_above
 from sadcl_core.data.formats.walk import files_under, images_under, is_folder
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.rows import Box
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted
 
 LOOKED_AT = 50  # files of a suffix, until one is an annotation
 ENTRIES, FOLDERS = 500, 500  # among which they are looked for: files of a folder, and folders
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """Content of a file about its image.
-
-    Attributes:
-        image: as the file names it, which may be of another time or machine; empty where it does not.
-        active: names of labels.
-        unknown: the same.
-        boxes: None where the format has none.
-    """
-
-    image: str
-    active: Sequence[str]
-    unknown: Sequence[str] = ()
-    boxes: tuple[Box, ...] | None = None
 
 
 def first_files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
@@ -56,11 +38,11 @@ def first_files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     return found
 
 
-def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Path, LabelRows], Annotation | None]) -> Manifest:
-    """Read every file with a suffix below the root, with a function that returns None for one that is no annotation.
+def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Path, LabelRows], Entry | None]) -> Manifest:
+    """Read every file with a suffix below the root, with a function that returns None where a file holds something else.
 
-    A file belongs to the image of its own name, as near to it as can be. An image without a file has no label, and folders called
-    train, val or test are the splits.
+    A file belongs to the image of its own name, as near to it as can be; the name that it holds may be of another time or
+    machine, or blank. An image without a file has no label, and folders called train, val or test are the splits.
 
     Raises:
         DataError: no image has a file, one has two, or a file is damaged.
@@ -71,20 +53,20 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
     by_stem: dict[str, list[str]] = {}
     for image in images:
         by_stem.setdefault(plain(PurePosixPath(image).stem), []).append(image)
-    found: dict[str, tuple[str, Annotation]] = {}
+    found: dict[str, tuple[str, Entry]] = {}
     without_image: list[str] = []
     for file in files_under(source.folder, suffix):
-        annotation = parse(source.folder / file, rows)
-        if annotation is None:
+        entry = parse(source.folder / file, rows)
+        if entry is None:
             continue
         rows.watch((source.folder / file).parent)
-        image = _image_of(file, annotation, by_stem) or (file.removesuffix(suffix) if source.labels_only else "")
+        image = _image_of(file, entry.image, by_stem) or (file.removesuffix(suffix) if source.labels_only else "")
         if not image:
             without_image.append(file)
         elif image in found:
             raise DataError(f"{source.folder}: {found[image][0]} and {file} are both about {image}. Remove one of them.")
         else:
-            found[image] = file, annotation
+            found[image] = file, entry
     if not found:
         raise DataError(
             f"{source.root} has no image with a {suffix} file of its name. Name the folder of both, or the images with --data."
@@ -92,12 +74,10 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
     described = {plain(PurePosixPath(image).stem) for image in found}
     empty = [image for image in images if image not in found and plain(PurePosixPath(image).stem) not in described]
     for number, image in enumerate(sorted([*found, *empty]), start=1):
-        file, annotation = found.get(image, ("", Annotation("", ())))
+        file, entry = found.get(image, ("", Entry(image)))
         where = str(source.folder / file if file else source.root / image)
         split = split_above(image) or split_above(file)
-        rows.add(
-            image, annotation.active, row=number, split=split, unknown=annotation.unknown, boxes=annotation.boxes, where=where
-        )
+        add_entry(entry._replace(image=image), rows, row=number, split=split, where=where)
     if empty:
         rows.note(f"{counted(len(empty), 'image')} without a {suffix} file of the same name, so without labels")
     if without_image:
@@ -106,13 +86,13 @@ def read_annotations(source: Source, kind: str, suffix: str, parse: Callable[[Pa
     return rows.manifest()
 
 
-def _image_of(file: str, annotation: Annotation, by_stem: dict[str, list[str]]) -> str:
-    """Return the image that a file is about: of its own name, else of the name in it; of several the nearest; empty if none is.
+def _image_of(file: str, named: str, by_stem: dict[str, list[str]]) -> str:
+    """Return the image that a file is about: of the file's name, else of that named in it; of several the nearest; else blank.
 
     Raises:
         DataError: it may be one of several.
     """
-    path, named = PurePosixPath(file), plain(annotation.image.replace("\\", "/").rpartition("/")[2])
+    path, named = PurePosixPath(file), plain(named.replace("\\", "/").rpartition("/")[2])
     stems = (plain(path.stem), plain(PurePosixPath(path.stem).stem), PurePosixPath(named).stem)
     images = next((by_stem[stem] for stem in stems if stem in by_stem), [])
 

@@ -12,8 +12,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from sadcl_core.data.formats.annotation_files import Annotation, read_annotations
+from sadcl_core.data.formats.annotation_files import read_annotations
 from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.listing import Entry
 from sadcl_core.data.formats.source import Source
 from sadcl_core.data.formats.voc import read_objects
 from sadcl_core.data.manifest import Manifest
@@ -38,10 +39,8 @@ def read(source: Source) -> Manifest:
         DataError: no image has a file, or one is damaged.
     """
 
-    def parse(path: Path, rows: LabelRows) -> Annotation | None:
-        if not recognises(path) and path.stat().st_size:
-            return None
-        image, active, unknown, boxes = read_objects(path, rows, source.reading.difficult)
-        return Annotation(image, active, unknown, tuple(boxes))
+    def parse(path: Path, rows: LabelRows) -> Entry | None:
+        is_other = not recognises(path) and path.stat().st_size
+        return None if is_other else read_objects(path, rows, source.reading.difficult)
 
     return read_annotations(source, "labelimg", SUFFIX, parse)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sadcl_core.data.formats.annotation_files import Annotation, read_annotations
+from sadcl_core.data.formats.annotation_files import read_annotations
 from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.listing import Entry
 from sadcl_core.data.tables import mentions, read_json, readable
 
 SUFFIXES = ()
@@ -24,7 +25,7 @@ def recognises(path: Path) -> bool:
     return mentions(path, "shapes", "imagePath")
 
 
-def _parse(path: Path, rows: LabelRows) -> Annotation | None:
+def _parse(path: Path, rows: LabelRows) -> Entry | None:
     with readable(path, "labelme's JSON"):
         document = read_json(path)
         if not isinstance(document, dict) or "shapes" not in document:
@@ -33,7 +34,7 @@ def _parse(path: Path, rows: LabelRows) -> Annotation | None:
         for name in flags:  # a class no image has is a class
             rows.label(name, str(path))
         shapes = [str(shape["label"]) for shape in document["shapes"]]
-        return Annotation(str(document["imagePath"]), [*(name for name, is_set in flags.items() if is_set), *shapes])
+        return Entry(str(document["imagePath"]), [*(name for name, is_set in flags.items() if is_set), *shapes])
 
 
 read = partial(read_annotations, kind="labelme", suffix=SUFFIX, parse=_parse)

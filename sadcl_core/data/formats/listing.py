@@ -92,22 +92,19 @@ def _add(entries: Iterable[Entry | None], split: str, rows: LabelRows) -> int:
     for number, entry in enumerate(entries, start=1):
         if entry is None:
             without += 1
-            continue
-        where = f"{rows.file}, image {number}"
-        boxes = None
-        if entry.boxes is not None:
-            boxes = tuple(make_box(rows.label(name, where), map(float, sides), where) for name, sides in entry.boxes)
-        rows.add(
-            entry.image,
-            entry.active,
-            row=number,
-            split=entry.split or split,
-            unknown=entry.unknown,
-            boxes=boxes,
-            absent=entry.absent,
-            where=where,
-        )
+        else:
+            add_entry(entry, rows, row=number, split=entry.split or split, where=f"{rows.file}, image {number}")
     return without
+
+
+def add_entry(entry: Entry, rows: LabelRows, *, row: int, split: str, where: str) -> None:
+    """Add an image with its labels and boxes; see `LabelRows.add`."""
+    boxes = None
+    if entry.boxes is not None:
+        boxes = tuple(make_box(rows.label(name, where), map(float, sides), where) for name, sides in entry.boxes)
+    rows.add(
+        entry.image, entry.active, row=row, split=split, unknown=entry.unknown, boxes=boxes, absent=entry.absent, where=where
+    )
 
 
 def images_by_name(source: Source) -> dict[str, str]:

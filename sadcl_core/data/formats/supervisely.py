@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sadcl_core.data.formats.annotation_files import Annotation, read_annotations
+from sadcl_core.data.formats.annotation_files import read_annotations
 from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.listing import Entry
 from sadcl_core.data.tables import mentions, read_json, readable
 
 SUFFIXES = ()
@@ -27,13 +28,13 @@ def recognises(path: Path) -> bool:
     return mentions(path, "tags", "objects", "size", "description")
 
 
-def _parse(path: Path, _: LabelRows) -> Annotation | None:
+def _parse(path: Path, _: LabelRows) -> Entry | None:
     with readable(path, "Supervisely's JSON"):
         document = read_json(path)
         if not isinstance(document, dict) or "objects" not in document:
             return None
         classes = [str(one["classTitle"]) for one in document["objects"]]
-        return Annotation("", [*map(_tag, document["tags"]), *classes])
+        return Entry("", [*map(_tag, document["tags"]), *classes])
 
 
 def _tag(tag: dict[str, Any]) -> str:

@@ -9,16 +9,17 @@ and is tested on test where test is annotated (2007), else train and val (2012).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from sadcl_core.data.formats.labels import LabelRows, make_box
+from sadcl_core.data.formats.labels import LabelRows
+from sadcl_core.data.formats.listing import Entry, add_entry
 from sadcl_core.data.formats.source import SPLIT_NAMES, UNASSIGNED, Difficult, Source
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
-from sadcl_core.data.rows import Box
 from sadcl_core.data.tables import filled_lines
 from sadcl_core.errors import DataError
 
@@ -63,9 +64,10 @@ def read(source: Source) -> Manifest:
     for split, path in listed.items():
         rows.start(path, paths="exact")
         for number, name in _names(path):
-            _, active, unknown, boxes = read_objects(devkit / "Annotations" / f"{name}.xml", rows, source.reading.difficult)
+            file = devkit / "Annotations" / f"{name}.xml"
+            entry = read_objects(file, rows, source.reading.difficult)
             image = f"{prefix}/{name}{image_suffix(devkit, name)}"
-            rows.add(image, active, row=number, split=split, unknown=unknown, boxes=tuple(boxes))
+            add_entry(entry._replace(image=image), rows, row=number, split=split, where=str(file))
     superclasses = tuple(CLASSES.values()) if rows.listed == tuple(CLASSES) else ()
     return rows.manifest(superclasses=superclasses)
 
@@ -93,7 +95,7 @@ def _devkit(folder: Path, year: str) -> Path:
 
 
 def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
-    """The image sets by split, and a note; none when there are none."""
+    """Return the image sets by split, and a note; without ImageSets neither."""
     sets = devkit / "ImageSets" / "Main"
     there = {path.stem.lower(): path for path in sorted(sets.glob("*.txt"))}
     named = {"trainval" if word == "trainval" else SPLIT_NAMES[word]: path for word, path in there.items() if word in SPLIT_NAMES}
@@ -102,7 +104,8 @@ def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
         if there and "default" not in there:  # as CVAT calls the list of all
             raise DataError(f"{sets}/train.txt is missing. Unpack the whole of {devkit.name}.")
         return {}, ""
-    if "test" in lists and not _is_annotated(devkit, lists["test"]):
+    first = [devkit / "Annotations" / f"{name}.xml" for _, name in islice(_names(lists["test"]), 1)] if "test" in lists else []
+    if "test" in lists and not any(map(Path.is_file, first)):
         del lists["test"]
         if "train" in lists and "val" in lists:
             note = "the test part has no annotations: trained on train, tested on val"
@@ -118,13 +121,8 @@ def _split_lists(devkit: Path) -> tuple[dict[str, Path], str]:
     return {"train": lists["trainval"]} if "trainval" in lists else lists, ""
 
 
-def _is_annotated(devkit: Path, listing: Path) -> bool:
-    first = next((name for _, name in _names(listing)), None)
-    return first is not None and (devkit / "Annotations" / f"{first}.xml").is_file()
-
-
 def _names(path: Path) -> Iterator[tuple[int, str]]:
-    """Row and image name of an image set, or of a folder of annotations."""
+    """Yield row and image name of an image set, or of a folder of annotations."""
     if path.is_dir():
         yield from enumerate(sorted(file.stem for file in path.glob("*.xml")), start=1)
         return
@@ -148,20 +146,20 @@ def _is_official(devkit: Path) -> bool:
     return devkit.name.lower() in NAMES and any(sets.glob("aeroplane_*.txt"))
 
 
-def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[str, list[str], list[str], list[Box]]:
-    """Return the image that an XML file names, the classes of its objects, those that are unknown because difficult, and boxes.
+def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> Entry:
+    """Return the image that an XML file names, with the classes and boxes of its objects; difficult ones may be unknown.
 
     Raises:
         DataError: the file is missing or damaged, or an object has an unknown class.
     """
     active: list[str] = []
     unknown: list[str] = []
-    boxes: list[Box] = []
+    boxes: list[tuple[str, tuple[float, ...]]] = []
     try:
         document = fromstring(path.read_bytes(), forbid_dtd=True)
         for item in document.iter("object"):
             name = (item.findtext("name") or "").strip()
-            number = rows.label(name, str(path))
+            rows.label(name, str(path))  # a class whose objects are all difficult is a class
             if (item.findtext("difficult") or "0").strip() == "1" and difficult != "positive":
                 if difficult == "ignore":
                     unknown.append(name)
@@ -170,12 +168,12 @@ def read_objects(path: Path, rows: LabelRows, difficult: Difficult) -> tuple[str
             if item.find("bndbox") is None:  # a polygon, or a label of the image
                 continue
             x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
-            sides = x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1  # pixels are counted from 1, both corners included
-            boxes.append(make_box(number, sides, str(path)))
+            # pixels are counted from 1, both corners included
+            boxes.append((name, (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: an image set lists it. Unpack all annotations.") from None
     except DefusedXmlException:
         raise DataError(f"{path} declares XML entities or a document type, which VOC files never do. Fetch it again.") from None
     except (OSError, ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as a VOC annotation ({error}). Fetch it again.") from None
-    return (document.findtext("filename") or "").strip(), active, unknown, boxes
+    return Entry((document.findtext("filename") or "").strip(), active, unknown, boxes=boxes)

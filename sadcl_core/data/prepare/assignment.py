@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def with_splits(
     else:
         divided, order = assign_splits(manifest, fractions, seed=seed, groups=units)
     note += f"; the splits {own} that they had are not kept" if own else ""
-    divided.description = replace(divided.description, notes=(*divided.description.notes, note))
+    divided.description = divided.description.with_notes(note)
     return divided, groups[order]
 
 

@@ -1,4 +1,4 @@
-"""Open every image before anyone trains on it."""
+"""Check data before anyone trains on them: open every image, and require labels that can be wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sadcl_core.data.formats.cells import MEANINGS, NOT_KNOWN, flag_of
+from sadcl_core.data.formats.detect import reader
 from sadcl_core.data.image_files import identify, image_file
 from sadcl_core.data.images import NO_FILE, UPRIGHT, as_rgb, explained_image, is_deep, orientation
 from sadcl_core.data.manifest import Manifest
+from sadcl_core.data.prepare.command import prepare_again
+from sadcl_core.data.prepare.reading_options import Options, join_names, split_words
+from sadcl_core.data.split import Split
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.threads import count_processors, map_ahead
 
 TINY = 8  # pixels; a shorter side is no photograph
 EXAMPLES = 5  # images named of each kind
+NO_INACTIVE = "has no inactive label: all are active or unknown, so every score would be perfect."
 
 # kinds of images that are read all the same, and how
 KINDS = {
@@ -109,6 +115,27 @@ def check_images(manifest: Manifest, *, decode: bool = True, progress: Progress 
             progress(len(digests), len(images))
     checks.groups = equal_groups(digests)
     return checks
+
+
+def require_inactive(split: Split) -> None:
+    """Raise unless some label is known to be inactive: without one every score is perfect, and nothing can be learned.
+
+    Raises:
+        DataError: all labels are active or unknown.
+    """
+    if split.inactive_counts().any():
+        return
+    description = split.manifest.description
+    files = () if description.interpretation is None else description.interpretation.files
+    unknown = sorted({value for file in files for value, meaning in file.values.items() if meaning == MEANINGS[NOT_KNOWN]})
+    action = "Add images that do not show every class."
+    if unknown and "absent" in getattr(reader(str(description.source.get("format"))), "OPTIONS", ()):
+        options = Options.stored(description.options)
+        others = [word for word in split_words(options.unknown) if word.lower() not in unknown and flag_of(word) not in unknown]
+        absent = join_names([*split_words(options.absent), *unknown])
+        command = prepare_again(split.manifest, absent=absent, unknown=join_names(others))
+        action = f"If {' or '.join(unknown)} means that a class is absent, say so: {command}"
+    raise DataError(f"Split {split.name} of {description.name} {NO_INACTIVE} {action}")
 
 
 def equal_groups(digests: Sequence[bytes]) -> npt.NDArray[np.int64]:

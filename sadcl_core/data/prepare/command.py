@@ -9,14 +9,11 @@ from pathlib import Path
 from shlex import join
 from typing import Any
 
-from sadcl_core.data.formats.cells import MEANINGS, NOT_KNOWN, flag_of
-from sadcl_core.data.formats.detect import reader
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.dataset_spec import PREPARED, identify
-from sadcl_core.data.prepare.reading_options import Options, join_names, split_words
+from sadcl_core.data.prepare.reading_options import Options
 from sadcl_core.data.prepare.same_data import given_before
-from sadcl_core.data.split import NO_INACTIVE, Split
-from sadcl_core.errors import DataError, SadclError
+from sadcl_core.errors import SadclError
 
 
 def prepare_again(manifest: Manifest, **changes: Any) -> str:
@@ -37,27 +34,6 @@ def prepare_again(manifest: Manifest, **changes: Any) -> str:
         changes = {"split": options.division, **changes}
     changes = {"data": description.options.get("data"), **changes}
     return prepare_command(given or ["..."], options, description.name, manifest.folder, **changes)
-
-
-def require_inactive(split: Split) -> None:
-    """Raise unless some label is known to be inactive: without one every score is perfect, and nothing can be learned.
-
-    Raises:
-        DataError: all labels are active or unknown.
-    """
-    if split.inactive_counts().any():
-        return
-    description = split.manifest.description
-    files = () if description.interpretation is None else description.interpretation.files
-    unknown = sorted({value for file in files for value, meaning in file.values.items() if meaning == MEANINGS[NOT_KNOWN]})
-    action = "Add images that do not show every class."
-    if unknown and "absent" in getattr(reader(str(description.source.get("format"))), "OPTIONS", ()):
-        options = Options.stored(description.options)
-        others = [word for word in split_words(options.unknown) if word.lower() not in unknown and flag_of(word) not in unknown]
-        absent = join_names([*split_words(options.absent), *unknown])
-        command = prepare_again(split.manifest, absent=absent, unknown=join_names(others))
-        action = f"If {' or '.join(unknown)} means that a class is absent, say so: {command}"
-    raise DataError(f"Split {split.name} of {description.name} {NO_INACTIVE} {action}")
 
 
 def prepare_command(given: Sequence[str], options: Options, name: str, folder: Path | None, **changes: Any) -> str:

@@ -66,8 +66,7 @@ def compact(manifest: Manifest, folder: Path, *, short_side: int, progress: Prog
                 progress(place + 1, count)
 
     note = f"images are compact copies with a short side of {short_side} pixels at most; the originals are in {root}"
-    description = replace(manifest.description, root=folder.resolve(), notes=(*manifest.description.notes, note))
-    return Manifest.from_records(description, records())
+    return Manifest.from_records(replace(manifest.description.with_notes(note), root=folder.resolve()), records())
 
 
 def copy_name(image: str, originals: Set[str] = frozenset()) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +69,7 @@ def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str]]
     alone, sizes = sum(not name for name in names), Counter(name for name in names if name)
     note = f"{counted(len(sizes), 'group')} by {group_by}" + (f"; {counted(alone, 'image')} in none" if alone else "")
     note += "; each is one image, so nothing is kept together" if max(sizes.values(), default=0) < 2 else ""
-    manifest.description = replace(manifest.description, notes=(*manifest.description.notes, note))
+    manifest.description = manifest.description.with_notes(note)
     return manifest, names
 
 

@@ -433,8 +433,7 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, command: str) -> tu
         )
     keep = np.array([image not in broken for image in images], dtype=bool)
     note = f"left out {counted(len(problems), 'image')} that could not be read"
-    description = replace(manifest.description, notes=(*manifest.description.notes, note))
-    return Manifest(description, manifest.rows.filter(pa.array(keep))), checks.groups[keep]
+    return Manifest(manifest.description.with_notes(note), manifest.rows.filter(pa.array(keep))), checks.groups[keep]
 
 
 def _nearest(manifest: Manifest, problems: Sequence[Problem]) -> str:

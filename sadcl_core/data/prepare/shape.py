@@ -111,7 +111,7 @@ def shape_classes(
     if gone:
         shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
         notes.append(f"left out {len(gone):,} of {len(merged):,} classes: {shown}")
-    shaped.description = replace(shaped.description, notes=(*shaped.description.notes, *notes))
+    shaped.description = shaped.description.with_notes(*notes)
     return shaped
 
 
@@ -144,8 +144,7 @@ def take_part(manifest: Manifest, limit: int, *, seed: int = 0) -> Manifest:
         chosen.append(rows)
     rows = np.sort(np.concatenate(chosen))
     note = f"{len(rows):,} of {count:,} images, by iterative stratification, seed {seed}"
-    description = replace(manifest.description, notes=(*manifest.description.notes, note))
-    return Manifest(description, manifest.rows.take(pa.array(rows)))
+    return Manifest(manifest.description.with_notes(note), manifest.rows.take(pa.array(rows)))
 
 
 def hide_labels(
@@ -198,7 +197,7 @@ def hide_labels(
         )
     what = "all labels but one active one of each image" if single_positive else f"{share:.0%} of the labels"
     note = f"{what} of split {split} hidden, seed {seed}, and {become} now"
-    return Manifest(replace(manifest.description, notes=(*manifest.description.notes, note)), rows)
+    return Manifest(manifest.description.with_notes(note), rows)
 
 
 def _known(name: str, names: Sequence[str], option: str) -> None:

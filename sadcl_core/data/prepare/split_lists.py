@@ -70,7 +70,7 @@ def with_listed_splits(manifest: Manifest, folders: Iterable[Path], *, divide: b
     note = f"splits from {names}" if not reason else f"{names} not used: {reason}"
     files = describe_source("", lists)["files"]
     source = {**description.source, "files": {**description.source["files"], **files}}
-    return Manifest(replace(description, notes=(*description.notes, note), source=source), rows)
+    return Manifest(replace(description.with_notes(note), source=source), rows)
 
 
 def _listed_splits(folders: Iterable[Path], images: Sequence[str], labels: set[str]) -> tuple[list[Path], list[set[str]]]:

@@ -11,7 +11,8 @@ import pytest
 
 from sadcl_core.config.schema import ModelSection
 from sadcl_core.data.manifest import Manifest, load_manifest
-from sadcl_core.data.prepare.command import prepare_again, require_inactive
+from sadcl_core.data.prepare.checks import require_inactive
+from sadcl_core.data.prepare.command import prepare_again
 from sadcl_core.data.prepare.prepare import find_or_prepare, prepare
 from sadcl_core.diagnosis.checks_data import few_positives, label_names, same_images
 from sadcl_core.diagnosis.evidence import Evidence
