@@ -49,7 +49,7 @@ class Rows:
     """Rows in the making: flat columns, so that a million images fit while they are read."""
 
     def __init__(self) -> None:
-        """No row yet."""
+        """Start without a row."""
         self.images: list[str] = []
         self.splits: dict[str, int] = {}
         self.split_codes = array("i")
@@ -73,10 +73,10 @@ class Rows:
             self.boxes.append(record.boxes)
 
     def table(self, order: npt.NDArray[np.int32] | None = None, unknown: Mapping[int, Sequence[int]] | None = None) -> pa.Table:
-        """The rows as SCHEMA has them.
+        """Return the rows as SCHEMA has them.
 
-        Classes that were numbered as they came have their final index in `order`. Lists of unknown labels by row are in place
-        of those that were added.
+        `order` gives the final index of each class, where classes were numbered as they came up; `unknown` has, by row, lists of
+        unknown labels that replace those that were added.
         """
         if unknown:
             lists = Lists()
@@ -100,7 +100,7 @@ class Lists:
     """Lists of class indices, one after the other."""
 
     def __init__(self) -> None:
-        """No list yet."""
+        """Start without a list."""
         self.values = array("i")
         self.ends = array("i", [0])
 
@@ -113,7 +113,7 @@ class Lists:
         return self.values[self.ends[row] : self.ends[row + 1]]
 
     def column(self, order: npt.NDArray[np.int32] | None) -> pa.ListArray:
-        """As an Arrow column of ascending lists, each index k replaced by order[k]."""
+        """Return an Arrow column of ascending lists, each index k replaced by order[k]."""
         ends, values = np.array(self.ends, np.int32), np.array(self.values, np.int32)
         if order is not None:
             values = order[values]
@@ -149,7 +149,7 @@ def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> p
 
 
 def box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None = None) -> pa.ListArray:
-    """Boxes of each image as an Arrow column; None where there are none to know of."""
+    """Return the boxes of each image as an Arrow column, null where they are not known."""
     boxes = [box for row in rows for box in row or ()]
     labels, *sides = (np.fromiter(map(itemgetter(k), boxes), np.float32 if k else np.int32, len(boxes)) for k in range(len(BOX)))
     columns = [pa.array(column) for column in (labels if order is None else order[labels], *sides)]

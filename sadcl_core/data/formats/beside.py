@@ -1,4 +1,4 @@
-"""Files that lie beside labels, look like tables of them, and are none: lists of splits, mappings, names, sample submissions."""
+"""Tell tables without labels from tables of labels beside them: lists of splits, mappings, names, sample submissions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TABLES = (".csv", ".tsv", ".txt")
 
 
 def kind_beside(path: Path) -> str:
-    """Return what a file is that lies beside label files and holds no labels; empty if it may hold some.
+    """Return the kind of a file without labels that lies beside label files; empty if it may hold labels.
 
     Example:
         >>> kind_beside(Path("sample_submission_v2.csv")), kind_beside(Path("labels.csv"))
@@ -55,9 +55,9 @@ def kind_beside(path: Path) -> str:
 
 
 def names_of_numbers(folders: Iterable[Path], numbers: Collection[str]) -> tuple[Path | None, dict[str, str]]:
-    """Return a table beside the labels that gives each of some numbers of classes a name of its own, and the names.
+    """Return a table beside the labels that names each of some numbers of classes, and the names, all different.
 
-    Only such a table is taken that has usual names of columns: attribute_id,attribute_name.
+    Its columns must have usual names, such as attribute_id and attribute_name.
     """
     for path in (path for folder in dict.fromkeys(folders) for path in islice(sorted(folder.glob("*.csv")), MANY)):
         with suppress(DataError, csv.Error):
@@ -72,7 +72,7 @@ def names_of_numbers(folders: Iterable[Path], numbers: Collection[str]) -> tuple
 
 
 def split_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the columns of images and of splits in a table that holds nothing else but identifiers; None for another table.
+    """Return the columns of images and of splits in a table of these and identifiers alone; None for another table.
 
     Example:
         >>> split_columns(["id", "filename", "split"], [["1", "a.jpg", "train"], ["2", "b.jpg", "test"]])
@@ -91,14 +91,14 @@ def split_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple
 
 
 def table_of_splits(path: Path) -> list[tuple[str, str]] | None:
-    """Return the images and splits of a table with a header; None where it is another table."""
+    """Return the images and splits of a table with a header; None for a table of other things."""
     header, *rows = _first_rows(path, sys.maxsize) or [[]]
     columns = split_columns(header, rows)
     return columns and [(row[columns[0]], split_name(row[columns[1]])) for row in rows]
 
 
 def _first_rows(path: Path, count: int = ROWS) -> list[list[str]]:
-    """Return the first rows of a delimited text; none if it is something else."""
+    """Return the first rows of a delimited text; an empty list for another file."""
     try:
         lines = [line.strip() for _, line in islice(read_lines(path), count)]
         delimiter = next((mark for mark in ",\t;" if lines and mark in lines[0]), " ")

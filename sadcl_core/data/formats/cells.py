@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sadcl_core.data.formats import voc
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.tables import DECIMAL, cell_text
 from sadcl_core.errors import DataError, UsageError
@@ -32,13 +33,6 @@ USUAL = {"1": ACTIVE, "0": INACTIVE, "-1": NOT_KNOWN, BLANK: NOT_KNOWN, "?": NOT
 SIGNED = {**USUAL, "-1": INACTIVE, "0": NOT_KNOWN}
 MARKED = {**USUAL, BLANK: INACTIVE}
 FILLED = {**USUAL, "-1": INACTIVE}  # as CheXpert, with what is uncertain as absent
-VOC = frozenset(
-    (
-        *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
-        *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-    )
-)
-
 VOC_ALONE = frozenset(("aeroplane", "diningtable", "motorbike", "pottedplant", "tvmonitor"))  # as no other data set writes them
 
 TAGS = re.compile(r"(?:<[^<>]+>)+")  # <cat><dog>
@@ -206,7 +200,7 @@ def _most_likely(
         choice = None if BLANK in undecided else SIGNED
     elif _zero_is_absent(counts):
         choice = USUAL
-    elif VOC_ALONE & (names := {name.lower() for name in classes}) and names <= VOC and counts["-1"] > counts["1"]:
+    elif VOC_ALONE & (names := {name.lower() for name in classes}) and names <= voc.CLASSES.keys() and counts["-1"] > counts["1"]:
         choice = SIGNED
     return choice if choice in readings else None
 

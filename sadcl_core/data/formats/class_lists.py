@@ -66,7 +66,7 @@ def read(source: Source) -> Manifest:
 
 
 def _lists(folder: Path) -> list[Path]:
-    """Return the lists in a folder, or in one below it, that is called so."""
+    """Return the lists in a folder of annotations: this one, or one in it."""
     for place in (folder, *folders_in(folder)):
         if FOLDER in place.name.lower():
             texts = sorted(path for path in place.glob("*.txt") if not PROSE.fullmatch(path.stem))

@@ -60,7 +60,7 @@ def _listing(path: Path) -> Listing:
 
 
 def _entry(image: Element, classes: list[str]) -> Entry | None:
-    """Return an image of a task with these classes; None if nothing can be said of it."""
+    """Return an image of a task with these classes; None if programs gave all its labels and no classes are listed."""
     names = dict.fromkeys(shape.attrib["label"] for shape in image if "label" in shape.attrib)
     confirmed = {shape.attrib["label"] for shape in image if "label" in shape.attrib and shape.attrib.get("source") != AUTOMATIC}
     if names and not confirmed and not classes:

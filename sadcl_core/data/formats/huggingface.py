@@ -112,17 +112,13 @@ def _without_images(file: pq.ParquetFile, path: Path, prefix: str, source: Sourc
     image = _image_column(file.schema_arrow, path, source.reading.image_column)
     others = [k for k, field in enumerate(file.schema_arrow) if field.name != "image" and not _is_bytes(field.type)]
     row = 0
-    try:
-        for batch in file.iter_batches(BATCH):
-            batch.validate(full=True)  # or texts that are no UTF-8 raise later
-            names = []
-            for cell in batch.column(image).to_pylist():
-                row += 1
-                names.append(_unpack_cell(cell, f"{prefix}-{row:06d}", f"{path}, row {row}", source))
-            schema = pa.schema([("image", pa.string()), *(batch.schema.field(k) for k in others)], batch.schema.metadata)
-            yield pa.RecordBatch.from_arrays([pa.array(names), *(batch.column(k) for k in others)], schema=schema)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}, after row {row} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
+    for batch in table.parquet_batches(file, path, BATCH):
+        names = []
+        for cell in batch.column(image).to_pylist():
+            row += 1
+            names.append(_unpack_cell(cell, f"{prefix}-{row:06d}", f"{path}, row {row}", source))
+        schema = pa.schema([("image", pa.string()), *(batch.schema.field(k) for k in others)], batch.schema.metadata)
+        yield pa.RecordBatch.from_arrays([pa.array(names), *(batch.column(k) for k in others)], schema=schema)
 
 
 def _unpack_cell(cell: Any, name: str, where: str, source: Source) -> str:

@@ -26,7 +26,7 @@ HEAD = 1 << 10  # bytes in which a file begins
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file begins as those of VOC do; one that cannot be read is better complained of than passed over."""
+    """Return True if a file begins as those of VOC do, or cannot be read, so that reading it says why."""
     with suppress(OSError), path.open("rb") as file:
         return re.search(rb"<annotation[\s>]", file.read(HEAD)) is not None
     return True

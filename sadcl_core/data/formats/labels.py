@@ -64,10 +64,7 @@ class _Part(NamedTuple):
     file: Path
     first: int
     paths: Paths
-    split: str
-    columns: tuple[Column, ...]
-    separator: str
-    values: dict[str, str]
+    reading: FileReading
 
 
 class LabelRows:
@@ -121,7 +118,8 @@ class LabelRows:
         values: Mapping[str, str] | None = None,
     ) -> None:
         """Begin with the rows of a label file, or of those in a folder, and record how it is read; see `FileReading`."""
-        self._parts.append(_Part(file, len(self.rows), paths, split, columns, separator, dict(values or {})))
+        reading = FileReading(str(file), split, columns=columns, separator=separator, values=dict(values or {}))
+        self._parts.append(_Part(file, len(self.rows), paths, reading))
 
     def leave_out(self, what: str, names: Sequence[str], reason: str, *, count: int = 0) -> None:
         """Record something that is there and is not read; see `LeftOut`."""
@@ -325,13 +323,10 @@ class LabelRows:
     def _files(self, root: Path) -> tuple[FileReading, ...]:
         """Return how each label file was read."""
         return tuple(
-            FileReading(
+            replace(
+                part.reading,
                 file=part.file.relative_to(root).as_posix() if part.file.is_relative_to(root) else str(part.file),
-                split=part.split,
                 images=len(rows),
-                columns=part.columns,
-                separator=part.separator,
-                values=part.values,
             )
             for part, rows in self._rows_of_parts()
         )

@@ -94,7 +94,7 @@ def _tasks_of_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _add_tasks(tasks: list[dict[str, Any]], split: str, rows: LabelRows, path: Path) -> int:
-    """Add the tasks that are annotated; returns how many are not."""
+    """Add the tasks that are annotated; return how many are not."""
     keys, empty = _keys(tasks, rows.source.reading.label_column, path), 0
     if len(keys) > 1:
         rows.note(f"{path.name}: labels of the tags {', '.join(keys)[:200]}; --label-column takes those of one")
@@ -156,7 +156,7 @@ def _keys(tasks: list[dict[str, Any]], chosen: str, path: Path) -> list[str]:
 
 
 def _other_texts(tasks: list[dict[str, Any]], keys: list[str]) -> list[str]:
-    """Keys of a minimal export with a few texts that come again and again, as a single choice would, but are not read."""
+    """Return the keys of a minimal export that are not read, but hold a few texts again and again, as single choices do."""
     values: dict[str, list[str]] = {}
     for task in tasks:
         for key, value in task.items() if "data" not in task else ():
@@ -179,7 +179,7 @@ def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _opinions(task: dict[str, Any], keys: list[str]) -> list[set[str]]:
-    """The labels that each annotator gave; `keys` hold them in a minimal export."""
+    """Return the labels of each annotator; `keys` hold them in a minimal export."""
     if "data" not in task:
         given = [_labels(task[key]) for key in keys if key in task]
         return [set().union(*given)] if given or task.get("annotation_id") else []
@@ -195,21 +195,16 @@ def _opinions(task: dict[str, Any], keys: list[str]) -> list[set[str]]:
 
 
 def _labels(value: Any) -> set[str]:
-    """One label, a list of them, an object or list of objects that holds some, or the paths of a taxonomy."""
+    """Return the labels in a text, a list, an object or list of objects that hold some, or the paths of a taxonomy."""
     if isinstance(value, str):
         return {value}
     if isinstance(value, dict):
         return {label for inner in value.values() if isinstance(inner, list) for label in _labels(inner)}
     if not isinstance(value, list):
         return set()
-    steps = [path[: k + 1] for path in value if isinstance(path, list) for k in range(len(path)) if all(map(_is_text, path))]
-    return {label for inner in value if not isinstance(inner, list) for label in _labels(inner)} | {
-        "/".join(path) for path in steps
-    }
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    labels = {label for inner in value if not isinstance(inner, list) for label in _labels(inner)}
+    paths = [path for path in value if isinstance(path, list) and all(isinstance(step, str) for step in path)]
+    return labels | {"/".join(path[: k + 1]) for path in paths for k in range(len(path))}
 
 
 def _image(task: dict[str, Any], where: str) -> str:
@@ -224,7 +219,7 @@ def _image(task: dict[str, Any], where: str) -> str:
 
 
 def _on_this_disk(address: str, source: Source) -> str:
-    """The path of an address; without the letters of an upload where only the plain name lies on this disk."""
+    """Return an address, or the path of its image on this disk, with or without the letters of an upload before its name."""
     path = PurePosixPath(without_scheme(address))
     plain = UPLOADED.sub("", path.name)
     if plain == path.name:

@@ -118,12 +118,12 @@ def images_by_name(source: Source) -> dict[str, str]:
 
 
 def choose(names: Iterable[str], chosen: str, usual: Sequence[str], path: Path, what: str) -> str:
-    """Return the one of several fields that holds the labels: the one that a person chose, else of `usual` names the first.
+    """Return the field that holds the labels: the one that a person chose, else the first of `usual` names.
 
-    `what` the fields are called is for errors.
+    Errors call the fields by the noun `what`.
 
     Raises:
-        DataError: there is none, several may be meant, or the person chose another one.
+        DataError: no field may hold labels, several may, or the chosen one is not among them.
     """
     fields = list(dict.fromkeys(names))
     shown = ", ".join(fields)[:200]

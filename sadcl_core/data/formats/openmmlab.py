@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sadcl_core.data.formats.listing import Entry, Listing, read_listing
 from sadcl_core.data.tables import mentions, read_json
@@ -27,12 +26,9 @@ def _listing(path: Path) -> Listing:
     names = document["metainfo"]["classes"]
     if not isinstance(names, list) or not names or not all(isinstance(name, (str, int)) for name in names):
         raise DataError(f'{path}: metainfo has no list of class names. Write "metainfo": {{"classes": ["cat", "dog"]}}.')
-    return Listing([str(name) for name in names], map(_entry, document["data_list"]))
-
-
-def _entry(image: dict[str, Any]) -> Entry:
-    labels = image.get("gt_label", [])
-    return Entry(image["img_path"], labels if isinstance(labels, list) else [labels])
+    labels = ((image["img_path"], image.get("gt_label", [])) for image in document["data_list"])
+    entries = (Entry(image, own if isinstance(own, list) else [own]) for image, own in labels)
+    return Listing([str(name) for name in names], entries)
 
 
 read = partial(read_listing, kind="openmmlab", parse=_listing, content="OpenMMLab's JSON", paths="near")

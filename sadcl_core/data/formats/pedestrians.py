@@ -30,7 +30,7 @@ FIRST = 4  # columns of PETA's rows that are no attributes
 
 
 def recognises(path: Path) -> bool:
-    """Return True if a file is PETA's list of labels, or a MATLAB file with the variables of one of them, or that is damaged."""
+    """Return True for PETA's list of labels, a MATLAB file with the variables of either, and one that is damaged."""
     if path.suffix.lower() != ".mat":
         return path.name == "Label.txt"
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def recognises(path: Path) -> bool:
     try:
         return not {"attributes", "peta"}.isdisjoint(matlab_names(path))
     except DataError:
-        return True  # it is better complained of than passed over
+        return True  # so that reading it says what is wrong with it
 
 
 def _listing(path: Path) -> Listing:

@@ -59,7 +59,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _classes(path: Path) -> list[str]:
-    """Return the classes of a table, sorted; none if it is not one of flags."""
+    """Return the classes of a table of flags, sorted; an empty list for another table."""
     try:
         lines = [line.strip().split(",") for _, line in islice(read_lines(path), 2)]
     except DataError:

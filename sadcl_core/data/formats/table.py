@@ -669,17 +669,27 @@ def _parquet(path: Path) -> Opened:
 
 def _parquet_rows(file: pq.ParquetFile, path: Path, names: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
     number = 0
+    for batch in parquet_batches(file, path):
+        columns = (_cells(column, names.get(name, ())) for name, column in zip(batch.schema.names, batch.columns, strict=True))
+        for row in zip(*columns, strict=True):
+            number += 1
+            yield number, row
+
+
+def parquet_batches(file: pq.ParquetFile, path: Path, size: int = 1 << 16) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file, `size` at a time.
+
+    Raises:
+        DataError: the file is damaged, or a text in it is not UTF-8.
+    """
+    row = 0
     try:
-        for batch in file.iter_batches():
-            batch.validate(full=True)  # or texts that are no UTF-8 raise later
-            columns = (
-                _cells(column, names.get(name, ())) for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            )
-            for row in zip(*columns, strict=True):
-                number += 1
-                yield number, row
+        for batch in file.iter_batches(size):
+            batch.validate(full=True)  # or texts that are not UTF-8 raise later
+            yield batch
+            row += len(batch)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}, after row {number} cannot be read as Parquet ({str(error)[:200]}). Write it again.") from None
+        raise DataError(f"{path}, after row {row} cannot be read as Parquet ({str(error)[:200]}). Fetch it again.") from None
 
 
 def _cells(column: pa.Array, names: tuple[str, ...]) -> Sequence[Any]:

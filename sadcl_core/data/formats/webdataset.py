@@ -62,13 +62,11 @@ class _Shard:
     """The content of a tar file, by the names of its files without extension.
 
     Attributes:
-        place: for errors.
         images: their paths on this disk.
         labels: content by extension.
         others: extensions of other files.
     """
 
-    place: str
     images: dict[str, str] = field(default_factory=dict)
     labels: dict[str, dict[str, bytes]] = field(default_factory=dict)
     others: dict[str, None] = field(default_factory=dict)
@@ -136,7 +134,7 @@ def _unpacked(file: IO[bytes], path: Path, source: Source) -> _Shard:
     """Unpack the images of a shard, and return where they are, and the content of the files with labels."""
     inside = path.is_relative_to(source.root)
     folder = (path.relative_to(source.root) if inside else Path(path.name)).with_suffix("").as_posix()
-    shard = _Shard(str(path))
+    shard = _Shard()
     for name, content in read_members(file, str(path)):
         stem, _, extension = name.rpartition(".")
         extension = extension.lower()
@@ -150,13 +148,13 @@ def _unpacked(file: IO[bytes], path: Path, source: Source) -> _Shard:
 
 
 def _labels_of(stem: str, shard: _Shard, alone: Mapping[str, Sequence[str]]) -> dict[str, bytes] | None:
-    """Return the files with the labels of an image; none if it is another picture of an image, such as a mask.
+    """Return the files with the labels of an image, as content by extension; empty for a further picture, such as a mask.
 
-    They are called as it is, or else as it is up to the first dot, perhaps with another word behind it. The names of those that
-    are called after no image stand by that in `alone`.
+    They have the image's name, or else its name up to the first dot, perhaps with another word behind that. `alone` holds the
+    names of labels without an image of that name, by the part up to the first dot.
 
     Returns:
-        Content by extension; None where there are no labels.
+        None where there are no labels.
     """
     key = _key(stem)
     if stem in shard.labels:
@@ -178,7 +176,7 @@ def _is_main(stem: str, key: str) -> bool:
 
 
 def _read_labels(files: Mapping[str, bytes], where: str) -> Any:
-    """Return what the files beside an image say of its labels: a text, or an object as a line of `jsonl` has it."""
+    """Return the labels in the files beside an image: as a text, or as an object like a line of `jsonl`."""
     try:
         content = json.loads(files["json"]) if "json" in files else None
     except (ValueError, RecursionError) as error:

@@ -51,7 +51,7 @@ def recognises(folder: Path) -> bool:
         if description.name in USUAL and "names" in _content(description, folder):
             return True
     except DataError:
-        return True  # a description that cannot be read is better complained of than passed over
+        return True  # so that reading it says what is wrong with it
     images = list(islice(images_under(folder), LOOKED_AT))
     texts = map(Path, filter(None, map(_texts(folder, images).of, images)))
     first = next((text for text in texts if text.stat().st_size), None)  # an empty one says nothing
@@ -96,7 +96,8 @@ def read(source: Source) -> Manifest:
         )
     places = dict.fromkeys(os.path.relpath(os.path.dirname(text), root) for text in texts if text)  # noqa: PTH120 - many
     shown = ", ".join(f"{place}/" for place in islice(places, NAMED))
-    rows.note(f"boxes from {shown}{', ...' if len(places) > NAMED else ''}{_origin(description, root)}")
+    origin = f", names of classes from {os.path.relpath(description, root)}" if description is not None else ""
+    rows.note(f"boxes from {shown}{', ...' if len(places) > NAMED else ''}{origin}")
     points = _points(content, description)
     for number, ((split, image), text) in enumerate(zip(images, texts, strict=True), start=1):
         if split not in labelled:
@@ -110,11 +111,6 @@ def read(source: Source) -> Manifest:
     for note in _unpaired([text for (split, _), text in zip(images, texts, strict=True) if split in labelled]):
         rows.note(note)
     return rows.manifest()
-
-
-def _origin(description: Path | None, root: Path) -> str:
-    """Return where the names of the classes are from, for the account."""
-    return f", names of classes from {os.path.relpath(description, root)}" if description is not None else ""
 
 
 def _unpaired(texts: Collection[str]) -> Iterator[str]:
@@ -205,7 +201,7 @@ def _points(content: Mapping[str, Any], description: Path | None) -> int:
 
 
 def _names(content: Mapping[str, Any], description: Path | None) -> tuple[str, ...]:
-    """Class names as a list, or as an object from number to name."""
+    """Return the class names of a list, or of an object from number to name."""
     names = content.get("names", [])
     if isinstance(names, dict):
         names = [names.get(str(k)) for k in range(len(names))]
@@ -236,7 +232,7 @@ def _images(
 
 
 def _place(root: Path, value: str, base: str, where: str, description: Path | None) -> str | None:
-    """A folder or list of images as the description names it: below the root, whatever stood above it on another machine."""
+    """Return a folder or list of images of a description as a path below the root, without its folders of another machine."""
     for candidate in (PurePosixPath(base) / value, PurePosixPath(value)):
         full = PurePosixPath(os.path.normpath(root / candidate))
         if full.is_relative_to(os.path.normpath(root)) and os.path.exists(full):  # noqa: PTH110 - False for what is no path
@@ -270,7 +266,7 @@ def _below(root: Path, path: str) -> str:
 
 
 def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
-    """The boxes in a text, as shares of the sides of its image; none without a text."""
+    """Return the boxes in a text, as shares of the sides of its image; none without a text."""
     if not path:
         return ()
     rows.watch(Path(path).parent)
@@ -291,7 +287,7 @@ def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
 
 
 def _extent(numbers: list[float], where: str) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a box given by its middle, or of a polygon given by its corners."""
+    """Return left, top, width and height of a box given by its middle, or of a polygon given by its corners."""
     if len(numbers) in (4, 5):  # the fifth is the confidence of a prediction
         x, y, width, height = numbers[:4]
         return x - width / 2, y - height / 2, width, height
@@ -302,7 +298,7 @@ def _extent(numbers: list[float], where: str) -> tuple[float, float, float, floa
 
 
 def _in_pixels(image: Path, boxes: tuple[Box, ...]) -> tuple[Box, ...] | None:
-    """Boxes in pixels; None when the image cannot be read, which the check of images reports."""
+    """Return boxes in pixels; None when the image cannot be read, which the check of images reports."""
     if not boxes:
         return ()
     try:

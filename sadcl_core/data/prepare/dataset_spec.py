@@ -45,7 +45,7 @@ class DatasetSpec:
 def identify(dataset: Sequence[str], *, data: Path | None, name: str = "") -> DatasetSpec:
     """Resolve the words for a data set: a row of DATASETS, a folder, a label file, or SPLIT=FILE several times.
 
-    The folder of the images may be given, and a name, which is else that of the folder or file.
+    `data` is the folder of the images, and `name` that of the data set; the words decide on what is not given.
 
     Raises:
         UsageError: a word is neither the name of a data set nor a folder or file.

@@ -52,7 +52,7 @@ class ReadingOptions:
         """Return what a reader of label files is given.
 
         Raises:
-            UsageError: the threshold is none of fractions.
+            UsageError: the threshold is not above 0 and at most 1.
             DataError: the file of class names cannot be read.
 
         Example:
@@ -111,9 +111,9 @@ class Options(ReadingOptions):
 
 
 def are_names(classes: str) -> bool:
-    """Return True if a list of classes is given as names with commas between them, or not at all; False if as a file.
+    """Return True if classes are given as names with commas between them, or not at all; False if as a file.
 
-    A single name is one unless it looks like the path of a file.
+    A single word is a name unless it looks like the path of a file.
 
     Example:
         >>> are_names("cat,dog"), are_names("cat"), are_names("classes.txt")

@@ -21,14 +21,6 @@ OURS = re.compile(
 UNFINISHED = re.compile(r"unpacked|\.images-\d+|\..*\.tmp").fullmatch  # of a preparation that was interrupted
 
 
-def _stored(folder: Path) -> Description | None:
-    """Return the description of a manifest; None if there is none."""
-    try:
-        return load_description(folder) if is_prepared(folder) else None
-    except DataError:
-        return None
-
-
 def given_before(stored: Description, folder: Path) -> list[str]:
     """Return the words that a manifest was prepared from; paths that moved together with its folder are where they are now."""
     words = []
@@ -40,15 +32,17 @@ def given_before(stored: Description, folder: Path) -> list[str]:
 
 
 def refuse_other(folder: Path, spec: DatasetSpec) -> Description | None:
-    """Return the description of the manifest in a folder, which is of the same data; None if there is none.
+    """Return the description of the manifest in a folder, which must be of the same data; None without a manifest.
 
-    The data are the same in other words where they have the same label files, or, where these lie in ways of their own, the same
-    format and folder.
+    Data that are named in other words are the same if they have the same label files, or the same folder in a format that is a
+    whole folder.
 
     Raises:
         UsageError: it is of other data, or the folder holds files that are not of a manifest.
     """
-    stored = _stored(folder)
+    stored = None
+    with suppress(DataError):
+        stored = load_description(folder) if is_prepared(folder) else None
     if stored is None:  # none, damaged, or of another version: nothing to keep, if nothing else is there
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         foreign = any(not OURS.fullmatch(name) for name in names)

@@ -48,9 +48,8 @@ Place = tuple[str, str]  # image as a list names it, and its split
 def with_listed_splits(manifest: Manifest, folders: Iterable[Path], *, divide: bool) -> Manifest:
     """Return a manifest with the splits of lists in the folders of its labels and images, or with a note on unused ones.
 
-    Without such lists the folders of the images decide where each is called after a split, and not all after the same one.
-
-    They are not used where the person says how to `divide` the images.
+    Without lists the folders of the images decide, if each is called after a split, and not all after the same one. Neither is
+    used if the person says how to `divide` the images.
     """
     description, images = manifest.description, manifest.rows["image"].to_pylist()
     lists, splits = _listed_splits(folders, images, set(description.source["files"]))
@@ -120,7 +119,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> list[Place]:
-    """Return the images and splits of a list; none if it is something else."""
+    """Return the images and splits of a list; an empty list for another file."""
     partition = PARTITION in path.stem.lower()
     try:
         if path.suffix.lower() == ".json":
@@ -134,7 +133,7 @@ def _rows(path: Path) -> list[Place]:
 
 
 def _places(path: Path, own: str) -> Iterator[Place]:
-    """Yield the images of a list; raises where a line holds more than a list does."""
+    """Yield the images of a list with their splits; raise for a line that holds more."""
     for number, line in filled_lines(path):
         cells = re.split(r"[,;\t ]+", line)
         if not cells[0]:
@@ -148,7 +147,7 @@ def _places(path: Path, own: str) -> Iterator[Place]:
 
 
 def _in_json(document: Any) -> list[Place]:
-    """Return the images and splits of an object with a list of images by split; none of another document."""
+    """Return the images and splits of an object with a list of images by split; an empty list for another document."""
     lists = document.items() if isinstance(document, dict) else ()
     places = [(image, split_name(name)) for name, images in lists if isinstance(images, list) for image in images]
     right = all(isinstance(image, str) and split in SPLIT_NAMES.values() for image, split in places)
