@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from sadcl_cli.console import new_table, show, show_json, show_table
 from sadcl_cli.options import Json, standing_alone, takes_verbosity
+from sadcl_core.runtime.words import gigabytes
 
 ALL = "all"  # what --clear stands for alone
 
@@ -35,7 +36,7 @@ def cache(
     """List the features that train --frozen computed once, the last used first, or remove them."""
     from datetime import UTC, datetime
 
-    from sadcl_core.inference.feature_store import clear_features, default_folder, gigabytes, stored_features
+    from sadcl_core.inference.feature_store import clear_features, default_folder, stored_features
 
     folder = folder or default_folder()
     removed = () if clear is None else clear_features(folder, None if clear == ALL else clear)

@@ -13,10 +13,9 @@ from sadcl_cli.display.prepare import say_origin
 from sadcl_core.config.backbones import terms_of
 from sadcl_core.config.methods import METHODS, SHORT
 from sadcl_core.config.presets import PRESETS
-from sadcl_core.inference.feature_store import gigabytes
 from sadcl_core.runs.card import LINEAR, read_card
 from sadcl_core.runs.run_directory import RunDirectory
-from sadcl_core.runtime.words import counted
+from sadcl_core.runtime.words import counted, gigabytes
 from sadcl_core.training.listeners import events
 from sadcl_core.training.listeners.events import Event
 from sadcl_core.training.time_budget import free_stages

@@ -36,6 +36,7 @@ from sadcl_core.data.images import explained_image
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained, regular, write_json
 from sadcl_core.runtime.threads import map_ahead
+from sadcl_core.runtime.words import gigabytes
 
 ABOUT, ROWS, INDEX, LOCK, USERS, CONTENTS = "about.json", "rows.bin", "index.bin", ".lock", "users", "contents.sqlite"
 DIGEST = 16  # bytes of the hash of a content
@@ -286,18 +287,6 @@ class FeatureStore:
                 f"{advice}, or choose another folder with {OPTION}."
             )
         return tuple(removed)
-
-
-def gigabytes(size: int) -> str:
-    """Return a size in decimal units.
-
-    Example:
-        >>> gigabytes(236_000_000), gigabytes(12_300_000_000), gigabytes(120_000)
-        ('236 MB', '12.3 GB', '0.1 MB')
-    """
-    if size >= 10**9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 10**7 else f"{size / 1e6:.1f} MB"
 
 
 def stored_features(root: Path | None = None) -> tuple[StoredFeatures, ...]:

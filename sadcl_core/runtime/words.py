@@ -1,4 +1,4 @@
-"""Numbers with the noun that goes with them."""
+"""Numbers with the noun or unit that goes with them."""
 
 from __future__ import annotations
 
@@ -11,3 +11,15 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         ('1 image', '2,000 images', '0 classes')
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def gigabytes(size: int) -> str:
+    """Return a size in decimal units.
+
+    Example:
+        >>> gigabytes(236_000_000), gigabytes(12_300_000_000), gigabytes(120_000)
+        ('236 MB', '12.3 GB', '0.1 MB')
+    """
+    if size >= 10**9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 10**7 else f"{size / 1e6:.1f} MB"

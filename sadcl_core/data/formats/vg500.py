@@ -60,6 +60,6 @@ def read(source: Source) -> Manifest:
 
 
 def _place(root: Path, folders: list[str], image: str) -> str:
-    """Return the path of an image that is in the root or a folder; in the first folder if nowhere, as the check of images reports."""
+    """Return the path of an image in the root or a folder; in the first folder if it is missing, which is reported later."""
     places = (image, *(f"{folder}/{image}" for folder in folders))
     return next((place for place in places if os.path.isfile(root / place)), places[1])  # noqa: PTH113 - False for what is no path

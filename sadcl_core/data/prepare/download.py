@@ -28,6 +28,7 @@ from urllib3 import Retry
 from sadcl_core.errors import DataError, MachineError, UsageError
 from sadcl_core.runtime.files import explained
 from sadcl_core.runtime.progress import Bytes, StagedProgress
+from sadcl_core.runtime.words import gigabytes
 
 OPTION = "--data"  # chooses another folder
 TIMEOUT = 30.0  # seconds without an answer or a byte
@@ -286,7 +287,7 @@ class _Download:
         free = shutil.disk_usage(parent).free
         if needed > free:
             raise MachineError(
-                f"{what} {_in_words(needed)} and {parent} has {_in_words(free)} free. Free some space, or choose another place "
+                f"{what} {gigabytes(needed)} and {parent} has {gigabytes(free)} free. Free some space, or choose another place "
                 f"with {OPTION}."
             )
 
@@ -316,10 +317,3 @@ def _part(path: Path) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _in_words(size: int) -> str:
-    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= divisor:
-            return f"{size / divisor:.1f} {unit}"
-    return f"{size} bytes"
