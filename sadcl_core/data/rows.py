@@ -133,9 +133,7 @@ def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> p
         labels = place[lists.flatten().to_numpy()]
         codes = np.setdiff1d(row[labels >= 0] * count + labels[labels >= 0], before)
         before = codes
-        ends = np.searchsorted(codes, np.arange(len(rows) + 1) * count).astype(np.int32)
-        labels = (codes % max(count, 1)).astype(np.int32)
-        new = pa.ListArray.from_arrays(pa.array(ends), pa.array(labels))
+        new = lists_of(*np.divmod(codes, max(count, 1)), len(rows))
         rows = rows.set_column(rows.column_names.index(name), SCHEMA.field(name), new)
     boxes = [
         None
@@ -146,6 +144,17 @@ def with_labels(rows: pa.Table, place: npt.NDArray[np.integer], count: int) -> p
     if any(row is not None for row in boxes):
         rows = rows.set_column(rows.column_names.index("boxes"), SCHEMA.field("boxes"), box_lists(boxes))
     return rows
+
+
+def lists_of(rows: npt.NDArray[np.integer], labels: npt.NDArray[np.integer], count: int) -> pa.ListArray:
+    """Return an Arrow column of `count` lists of labels, from the row of each label, ascending.
+
+    Example:
+        >>> lists_of(np.array([0, 0, 2]), np.array([1, 5, 3]), 3).to_pylist()
+        [[1, 5], [], [3]]
+    """
+    ends = np.searchsorted(rows, np.arange(count + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(labels.astype(np.int32)))
 
 
 def box_lists(rows: list[tuple[Box, ...] | None], order: npt.NDArray[np.int32] | None = None) -> pa.ListArray:

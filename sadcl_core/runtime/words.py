@@ -1,6 +1,8 @@
-"""Numbers with the noun or unit that goes with them."""
+"""Numbers with their noun or unit, and lists of names, for messages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -23,3 +25,13 @@ def gigabytes(size: int) -> str:
     if size >= 10**9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 10**7 else f"{size / 1e6:.1f} MB"
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Return the first names between commas, with an ellipsis where there are more.
+
+    Example:
+        >>> some_of(["cat", "dog", "owl"], 2), some_of(["cat"], 2)
+        ('cat, dog, ...', 'cat')
+    """
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])

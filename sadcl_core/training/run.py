@@ -28,7 +28,7 @@ from sadcl_core.runs.run_directory import DIVERGED, FINISHED, RUNNING, RunDirect
 from sadcl_core.runs.state import read_state, strip_prefix
 from sadcl_core.runtime.device import choose_device, choose_precision
 from sadcl_core.runtime.distributed import barrier, explain_lost_process
-from sadcl_core.runtime.words import counted
+from sadcl_core.runtime.words import counted, some_of
 from sadcl_core.training.features import open_features
 from sadcl_core.training.listeners.events import Listener, Problem, RunStarted, Transferred, WeightsChosen, WeightsLoaded, ignore
 from sadcl_core.training.memory import refuse_too_large
@@ -78,7 +78,7 @@ def _check_data(config: RunConfig, manifest: Manifest, listen: Listener) -> None
     for split, what in ((data.train_split, "nothing can be learned of"), (data.eval_split, "no AP can be measured of")):
         names = one_sided_classes(manifest, split)
         if names and not (split == data.train_split and learns_from_unknown(config)):
-            shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            shown = some_of(names, SHOWN)
             listen(Problem(f"In split {split} {what} classes that are active in every image where they are known: {shown}."))
     if unchecked := refuse_overlap(config, manifest):
         listen(Problem(unchecked))

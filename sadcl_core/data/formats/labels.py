@@ -37,7 +37,7 @@ from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
 from sadcl_core.data.tables import read_classes
 from sadcl_core.errors import DataError
-from sadcl_core.runtime.words import counted
+from sadcl_core.runtime.words import counted, some_of
 
 MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
@@ -303,8 +303,8 @@ class LabelRows:
     def _counting(self) -> str:
         """Return which classes numbers were taken for."""
         numbers = sorted(self._by_number)
-        shown = ", ".join(f"{number} is {self._numbered[number]}" for number in numbers[:3])
-        note = f"labels are numbers and count from 0: {shown}{', ...' if len(numbers) > 3 else ''}"
+        shown = some_of([f"{number} is {self._numbered[number]}" for number in numbers], 3)
+        note = f"labels are numbers and count from 0: {shown}"
         if numbers[0] > 0 and self._numbered[0] != OF_ZERO:
             note += f"; no image has 0, {self._numbered[0]}. {self._if_from_1()}"
         return note

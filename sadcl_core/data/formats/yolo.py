@@ -32,7 +32,7 @@ from sadcl_core.data.rows import Box
 from sadcl_core.data.tables import filled_lines, first_line, read_classes, read_lines, read_yaml
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.files import exists
-from sadcl_core.runtime.words import counted
+from sadcl_core.runtime.words import counted, some_of
 
 SUFFIXES = ()
 DESCRIPTIONS = (".yaml", ".yml", ".data")
@@ -95,9 +95,8 @@ def read(source: Source) -> Manifest:
             "such as labels/ beside that of the images. Give the folder that holds both."
         )
     places = dict.fromkeys(os.path.relpath(os.path.dirname(text), root) for text in texts if text)  # noqa: PTH120 - many
-    shown = ", ".join(f"{place}/" for place in islice(places, NAMED))
     origin = f", names of classes from {os.path.relpath(description, root)}" if description is not None else ""
-    rows.note(f"boxes from {shown}{', ...' if len(places) > NAMED else ''}{origin}")
+    rows.note(f"boxes from {some_of([f'{place}/' for place in places], NAMED)}{origin}")
     points = _points(content, description)
     for number, ((split, image), text) in enumerate(zip(images, texts, strict=True), start=1):
         if split not in labelled:
@@ -122,8 +121,7 @@ def _unpaired(texts: Collection[str]) -> Iterator[str]:
     every = (path for folder in {os.path.dirname(text) for text in paired} for path in Path(folder).glob("*.txt"))  # noqa: PTH120 - many
     alone = sorted(path for path in every if str(path) not in paired and path.stem not in LISTS and is_boxes(path))
     if alone:
-        shown = ", ".join(path.name for path in alone[:NAMED])
-        yield f"left out {counted(len(alone), 'label file')} without an image ({shown}{', ...' if len(alone) > NAMED else ''})"
+        yield f"left out {counted(len(alone), 'label file')} without an image ({some_of([p.name for p in alone], NAMED)})"
 
 
 def _texts(root: Path, images: Sequence[str]) -> Texts:

@@ -13,10 +13,11 @@ import pyarrow as pa
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.prepare.reading_options import split_words
 from sadcl_core.data.prepare.stratify import rounded, stratify_rows
-from sadcl_core.data.rows import SCHEMA, with_labels
+from sadcl_core.data.rows import SCHEMA, lists_of, with_labels
 from sadcl_core.data.split import ALL, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.registry import suggest
+from sadcl_core.runtime.words import some_of
 
 SHOWN = 5  # classes named in a note
 BLOCK = 1 << 12  # images whose labels are hidden at a time
@@ -109,8 +110,7 @@ def shape_classes(
     notes = [f"{', '.join(parts)} became {new}" for new, parts in merge.items()]
     gone = [name for name in merged if name not in left]
     if gone:
-        shown = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-        notes.append(f"left out {len(gone):,} of {len(merged):,} classes: {shown}")
+        notes.append(f"left out {len(gone):,} of {len(merged):,} classes: {some_of(gone, SHOWN)}")
     shaped.description = shaped.description.with_notes(*notes)
     return shaped
 
@@ -188,9 +188,7 @@ def hide_labels(
         hide &= (targets >= 0) & (block.rows["split"].to_numpy() == split)[:, None]
         targets[hide] = -1 if become == "unknown" else 0
         for name, value in (("active", 1), ("unknown", -1)):
-            lists, labels = np.nonzero(targets == value)
-            ends = np.searchsorted(lists, np.arange(len(targets) + 1)).astype(np.int32)
-            hidden[name].append(pa.ListArray.from_arrays(pa.array(ends), pa.array(labels.astype(np.int32))))
+            hidden[name].append(lists_of(*np.nonzero(targets == value), len(targets)))
     for name, parts in hidden.items():
         rows = rows.set_column(
             rows.column_names.index(name), SCHEMA.field(name), pa.chunked_array(parts, SCHEMA.field(name).type)

@@ -23,9 +23,11 @@ from sadcl_core.data.split import ALL, HELD_OUT, Split
 from sadcl_core.errors import DataError, UsageError
 from sadcl_core.evaluation.scores_file.read import ScoresFile, read_label_array
 from sadcl_core.runtime.files import exists
+from sadcl_core.runtime.words import counted, some_of
 
 AS_DETECTED = ReadingOptions()
 OF_ARRAYS = ("present", "absent", "unknown")  # options for labels that are numbers alone
+SHOWN = 5  # names in a note
 
 Indices = npt.NDArray[np.int64]
 
@@ -251,8 +253,8 @@ def _match_classes(scores: ScoresFile, truth: _Labels) -> tuple[Indices | None, 
     columns = np.array([scores.classes.index(str(matches[name])) for name in truth.classes])
     renamed = [f"{name} from {match}" for name, match in matches.items() if name != match]
     extra = [name for name in scores.classes if name not in of_column]
-    notes = ["classes by name", *([_few("by synonym or spelling: ", renamed)] if renamed else [])]
-    notes += [_few(f"{len(extra):,} column{'s'[: len(extra) != 1]} left out: ", extra)] if extra else []
+    notes = ["classes by name", *([f"by synonym or spelling: {some_of(renamed, SHOWN)}"] if renamed else [])]
+    notes += [f"{counted(len(extra), 'column')} left out: {some_of(extra, SHOWN)}"] if extra else []
     return None if np.array_equal(columns, np.arange(len(scores.classes))) else columns, notes
 
 
@@ -269,7 +271,7 @@ def _warnings(scores: ScoresFile, truth: _Labels) -> tuple[str, ...]:
     if (scores.classes is None) != (truth.classes is None):
         names = truth.classes or scores.classes or ()
         side = "labels" if scores.classes is None else "scores"
-        numbered = _few("", [f"{k} {name}" for k, name in enumerate(names, start=1)], 4)
+        numbered = some_of([f"{k} {name}" for k, name in enumerate(names, start=1)], 4)
         warnings.append(f"only the {side} name their classes, so columns are taken in that order: {numbered}.")
     if (scores.images is None) != (truth.images is None):
         side = "labels" if scores.images is None else "scores"
@@ -283,10 +285,6 @@ def _are_counted(names: Sequence[str]) -> bool:
     """Return True if the names are the numbers from 0 or 1 on, in any order."""
     first = "0" if "0" in names else "1"
     return set(names) == {str(k + int(first)) for k in range(len(names))}
-
-
-def _few(what: str, names: Sequence[str], shown: int = 5) -> str:
-    return what + ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def _read_labels(labels: str, split: str | None, options: ReadingOptions, *, count: int, by_row: bool) -> _Labels:
