@@ -237,8 +237,8 @@ def _two_meanings(counts: Counter[str], chosen: Mapping[str, int], marks: Sequen
 def find_separator(texts: Sequence[str], where: str) -> str:
     """Return what stands between labels, decided by all texts: the separator that leaves the fewest different labels.
 
-    A space counts only where the same words come together in ever other ways, and comes before another separator only if that
-    stands in few of the texts, and never where a comma or semicolon behind a word has a space behind it.
+    A space counts only where the same words come together in ever new combinations, goes before another separator only if that
+    stands in few of the texts, and never counts where a comma or semicolon behind a word has a space behind it.
 
     Returns:
         One of SEPARATORS, or `><` of tags such as <cat><dog>; empty where none occurs.
@@ -279,9 +279,9 @@ def _stands_between(text: str, mark: str) -> bool:
 def _are_words(texts: Sequence[str]) -> bool | None:
     """Return True if texts with spaces are several labels each, False if they are labels of several words, None if either.
 
-    Several labels come together in ever other ways: most words come again in other texts, there are fewer words than texts or
-    many in each, and some come alone or by threes; none is a word of sentences. Labels of several words come again and again, and
-    share no word.
+    Several labels come together in ever new combinations: most words come again in other texts, there are fewer words than texts
+    or many in each, and some come alone or by threes; none is a word of sentences. Labels of several words come again and again,
+    and share no word.
     """
     counts = Counter(" ".join(text.split()) for text in texts)
     several = [text.split() for text in counts if " " in text]
@@ -360,7 +360,7 @@ def labels_of_text(text: str, between: str, *, blanks: bool = False) -> list[str
 def labels_in(cell: Any, between: str, where: str) -> list[Any]:
     """Return the labels of one cell: a text, a list, a number, or nothing.
 
-    Nothing but line breaks stand `between` the labels of a text where that is empty; where it is `none` a text is one label.
+    `between` separates the labels of a text; if it is empty only line breaks do, and if it is `none` a text is one label.
 
     Raises:
         DataError: it holds something else.
@@ -402,7 +402,7 @@ def _name_in(entry: Mapping[str, Any]) -> Any:
 
 
 def flags_in(cell: Any) -> dict[str, Any] | None:
-    """Return the classes and flags of a cell that is an object such as {"cat": 1, "dog": 0}; None if it is another thing.
+    """Return the classes and flags of a cell that is an object such as {"cat": 1, "dog": 0}; None for another cell.
 
     `{"choices": ["cat"]}`, which Label Studio writes, and `{"name": "cat"}` name labels and hold no flags.
     """
@@ -450,7 +450,7 @@ def written_list(text: str, where: str) -> list[Any]:
     """Parse a list as JSON, Python, NumPy or PostgreSQL writes it.
 
     Raises:
-        DataError: it is none.
+        DataError: the text is not a list.
 
     Example:
         >>> [written_list(text, "") for text in ('["a", "b"]', "array(['a'])", "{a,b c}", "[3 17]")]
@@ -476,7 +476,7 @@ def written_list(text: str, where: str) -> list[Any]:
 
 
 def vector_in(cell: Any) -> list[str] | None:
-    """Return the numbers of a cell that may be a vector of 0 and 1, one for each class; None if it is none.
+    """Return the numbers of a cell that may be a vector of 0 and 1, one for each class; None for another cell.
 
     Example:
         >>> vector_in("0 1 1"), vector_in([0, 1.0]), vector_in("[1. 0.]"), vector_in("['0', '1']"), vector_in("cat;dog")
@@ -498,9 +498,9 @@ def vector_in(cell: Any) -> list[str] | None:
 
 
 def find_vector(cells: Sequence[tuple[int, Any]], where: str, *, numbers: bool = False) -> int:
-    """Return the length of the vectors of 0 and 1 in the cells of labels, each with the number of its row; 0 if they are none.
+    """Return the length of the vectors of 0 and 1 in the cells of labels, each with the number of its row; 0 for other cells.
 
-    What may be vectors as well as numbers of classes is the latter where the file says so.
+    Cells that may be vectors as well as numbers of classes are the latter if the file says so with `numbers`.
 
     Raises:
         DataError: they are all 0 and 1 but of several lengths, or may be vectors as well as numbers of classes.

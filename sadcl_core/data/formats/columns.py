@@ -150,7 +150,7 @@ def find_columns(
 
 
 class _Columns:
-    """Roles of columns in the making; what has one is not looked at for another."""
+    """Roles of columns in the making; a column that has one is not considered for another."""
 
     def __init__(self, head: list[Row], path: Path, reading: Reading, listed: Sequence[str]) -> None:
         self.head, self.path, self.reading, self.listed = head, path, reading, listed
@@ -210,7 +210,7 @@ class _Columns:
         )
 
     def vector(self, labels: Sequence[int], rest: int | None, width: int) -> int:
-        """Return the length of the vectors in the cells of labels; 0 if they are none."""
+        """Return the length of the vectors in the cells of labels; 0 for other cells."""
         filled: list[tuple[int, Any]] = []
         for row, cells in self.head:
             own = label_cells(cells, labels, rest) if len(cells) >= width else []

@@ -231,16 +231,16 @@ def _listed(folder: Path) -> defaultdict[str, list[str]]:
 
 
 def _candidates(places: Places, suffixes: Sequence[str], *, most: int = MANY) -> Iterator[Path]:
-    """Yield files that may hold labels; not of a kind of which a folder has many, or several that are called as images beside."""
+    """Yield files that may hold labels, unless a folder has more than `most` of a kind, or several with the names of images."""
+
+    def is_beside_image(path: Path) -> bool:
+        return looks_like_image(path.stem) or any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
+
     for place, names in places:
         found = sorted(place / name for suffix in {*suffixes} for name in names[suffix])
-        beside = [path for path in found if _is_beside_image(path)] if 1 < len(found) <= most else []
         if len(found) <= most:
+            beside = set(filter(is_beside_image, found)) if len(found) > 1 else set()
             yield from (path for path in found if len(beside) < 2 or path not in beside)
-
-
-def _is_beside_image(path: Path) -> bool:
-    return looks_like_image(path.stem) or any(path.with_suffix(suffix).is_file() for suffix in EXTENSIONS)
 
 
 def _notes_on_others(folder: Path, places: Places, labels: LabelFiles) -> Iterator[str]:
@@ -287,13 +287,6 @@ def _refuse_known(path: Path) -> None:
             raise DataError(f"{file} {what}.")
 
 
-def _folders_of_images(path: Path) -> set[Path]:
-    """Return the folders of the first images below a folder, without the folder itself."""
-    if not path.is_dir():
-        return set()
-    return {folder for image in islice(images_under(path), LOOKED_AT) if (folder := (path / image).parent) != path}
-
-
 def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles:
     """Return the expected format if its reader can say what is wrong with the labels."""
     suffixes = readers[expected].SUFFIXES if expected else ()
@@ -315,7 +308,8 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
     _refuse_place(path, {} if expected else readers)
     _refuse_known(path)
     seen = _describe(path) if path.is_file() else ", ".join(f"{file.name} holds {_describe(file)}" for file in _likely(path))
-    below = sorted({path.name for path in _folders_of_images(path)})
+    images = islice(images_under(path), LOOKED_AT) if path.is_dir() else ()
+    below = sorted({folder.name for image in images if (folder := (path / image).parent) != path})
     if len(below) > 1 and not (expected or seen) and not any(split_name(name) in SPLIT_NAMES.values() for name in below):
         raise DataError(
             f"{path} holds images in {', '.join(f'{name}/' for name in below[:SHOWN])}, and no labels in a known format. Write a "

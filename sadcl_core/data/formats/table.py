@@ -268,7 +268,7 @@ class _Reader:
                 )
 
     def _vector(self) -> int:
-        """Return the length of the vectors of 0 and 1 in the cells of labels; 0 if they are none."""
+        """Return the length of the vectors of 0 and 1 in the cells of labels; 0 for other cells."""
         lengths = {table.columns.vector for table in self.tables if not table.columns.flags}
         if lengths <= {0}:
             return 0
@@ -555,7 +555,7 @@ class _Reader:
 
 
 def _object_flags(cell: Any) -> dict[str, Any]:
-    """Return the classes and flags of a cell that is an object, in which null is unknown; none for another cell."""
+    """Return the classes and flags of a cell that is an object, in which null is unknown; empty for another cell."""
     flags = flags_in(opened_cell(cell)) if isinstance(cell, dict) or (isinstance(cell, str) and cell[:1] == "{") else None
     return {name: "?" if flag is None else flag for name, flag in (flags or {}).items()}
 
