@@ -188,7 +188,8 @@ def hide_labels(
         hide &= (targets >= 0) & (block.rows["split"].to_numpy() == split)[:, None]
         targets[hide] = -1 if become == "unknown" else 0
         for name, value in (("active", 1), ("unknown", -1)):
-            hidden[name].append(lists_of(*np.nonzero(targets == value), len(targets)))
+            images, labels = np.nonzero(targets == value)
+            hidden[name].append(lists_of(images, labels, len(targets)))
     for name, parts in hidden.items():
         rows = rows.set_column(
             rows.column_names.index(name), SCHEMA.field(name), pa.chunked_array(parts, SCHEMA.field(name).type)
