@@ -136,7 +136,7 @@ def _passes(classifier: Classifier, side: int) -> tuple[int, int]:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             storages[storage._cdata] = storage  # kept, so that no other one gets its address
-        return tensor
+        return tensor.detach()  # or the graph would keep itself
 
     largest = 0
 
@@ -162,6 +162,15 @@ class _FusedAttention(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         query, _, value = args[:3]
         return query.mean(-1, keepdim=True) * value.mean(-2, keepdim=True)
+
+
+def release_failed_pass() -> None:
+    """Free what a backward pass holds that failed on a CPU: torch keeps its queue until the next pass of the thread begins.
+
+    Example:
+        >>> release_failed_pass()
+    """
+    torch.zeros((), requires_grad=True).backward()
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

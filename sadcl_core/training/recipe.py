@@ -79,7 +79,7 @@ from sadcl_core.training.listeners.events import (
     StoppedEarly,
     StopRequested,
 )
-from sadcl_core.training.memory import ran_out_of_memory
+from sadcl_core.training.memory import ran_out_of_memory, release_failed_pass
 from sadcl_core.training.optimizer import apply_drop, make_optimizer, make_schedule, set_trainable
 from sadcl_core.training.parallel import (
     full_state_dict,
@@ -602,7 +602,8 @@ class TrainingRecipe:
                     raise MachineError(f"torch.compile does not work here ({reason}). Leave --compile out.") from None
                 if not ran_out_of_memory(error):
                     raise
-                self.use_smaller_micro_batches(error, images=len(batch[1]))
+                reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            self.use_smaller_micro_batches(reason, images=len(batch[1]))  # out here, where the error holds no tensor any more
 
     def try_step(self, batch: Batch, step: int) -> dict[str, float]:
         """Losses and gradients of a batch, one step of optimiser, schedule and EMA, and what the bank is to remember."""
@@ -696,14 +697,13 @@ class TrainingRecipe:
         self.ema.update(self.classifier, step=(self.progress.epoch - 1) * self.steps + step)
         self.consistent = True
 
-    def use_smaller_micro_batches(self, error: BaseException, *, images: int) -> None:
+    def use_smaller_micro_batches(self, reason: str, *, images: int) -> None:
         """Compute batches in twice as many micro-batches from now on.
 
         Raises:
             MachineError: a micro-batch is one image already, or other processes wait for this one.
         """
         advice = "Use a smaller --img-size, a smaller --backbone, --precision bf16, or --set compute.gradient_checkpointing=true."
-        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         if not self.consistent or self.accelerator.num_processes > 1:
             raise MachineError(
                 f"Memory ran out on {self.device} ({reason}). Compute batches in smaller micro-batches: --accumulate "
@@ -713,6 +713,7 @@ class TrainingRecipe:
             raise MachineError(f"Memory ran out on {self.device} with one image at a time ({reason}). {advice}")
         self.micro_batches *= 2
         self.optimizer.zero_grad()
+        release_failed_pass()
         clear_device_cache(garbage_collection=True)
         self.listen(MemoryRanOut(str(self.device), self.micro_batches))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +13,7 @@ from sadcl_core.config.schema import RunConfig
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.errors import MachineError
 from sadcl_core.model.classifier import Classifier
-from sadcl_core.training.memory import ran_out_of_memory, refuse_too_large, training_memory
+from sadcl_core.training.memory import ran_out_of_memory, refuse_too_large, release_failed_pass, training_memory
 
 CPU = torch.device("cpu")
 SMALL = {"backbone": "test_resnet", "head": "sarl", "heads": {"sarl": {"width": 16, "feedforward": 32}}, "projection_width": 8}
@@ -78,3 +81,35 @@ def test_what_memory_that_ran_out_looks_like() -> None:
     assert ran_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"))
     assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not ran_out_of_memory(ValueError("out of memory"))
+
+
+class Kept:
+    """What a graph keeps of a tensor."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()
+
+
+def test_nothing_is_left_of_a_backward_pass_that_failed() -> None:
+    kept: list[weakref.ref[Kept]] = []
+
+    def pack(tensor: Tensor) -> Kept:
+        packed = Kept(tensor)
+        kept.append(weakref.ref(packed))
+        return packed
+
+    def starve(grad: Tensor) -> Tensor:
+        raise MemoryError
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda packed: packed.tensor):
+        weights = torch.ones(4, requires_grad=True) * 2
+        first, second = weights.exp(), weights.sin()
+        second.register_hook(starve)  # while the pass of `first` still waits for its turn
+        loss = (second + first * 1).sum()
+    with pytest.raises(MemoryError):
+        loss.backward()
+    del loss, first, second, weights
+    gc.collect()
+    assert any(reference() for reference in kept), "torch has let go of it by itself, and nothing needs to be released"
+    release_failed_pass()
+    assert not any(reference() for reference in kept)
