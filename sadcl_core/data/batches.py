@@ -32,11 +32,7 @@ class ImageBatch(NamedTuple, Generic[Source, Pixels]):
 
 
 def read_batches(
-    images: Iterable[Source],
-    read: Callable[[Source, object], Pixels],
-    *,
-    batch_size: int = 32,
-    workers: int | None = None,
+    images: Iterable[Source], read: Callable[[Source, object], Pixels], *, batch_size: int = 32, workers: int | None = None
 ) -> Iterator[ImageBatch[Source, Pixels]]:
     """Read any images in order, a batch at a time, decoding in threads; only a few batches are in memory.
 

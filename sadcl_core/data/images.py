@@ -17,14 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import (
-    BITSPERSAMPLE,
-    IMAGELENGTH,
-    IMAGEWIDTH,
-    PLANAR_CONFIGURATION,
-    SAMPLESPERPIXEL,
-    TiffImageFile,
-)
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PLANAR_CONFIGURATION, SAMPLESPERPIXEL, TiffImageFile
 
 from sadcl_core.data.image_files import BROKEN, check_decodable, identify, image_file, tiff_tags
 from sadcl_core.errors import DataError
@@ -91,9 +84,8 @@ STARTS = {  # of files that are called as images are
 SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that gives Pillow the low bytes
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
-TURNS: dict[
-    int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
-] = {  # by EXIF orientation, what makes (H, W, 3) upright
+# by EXIF orientation, what makes (H, W, 3) upright
+TURNS: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
     4: lambda pixels: pixels[::-1],

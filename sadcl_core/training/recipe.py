@@ -44,23 +44,9 @@ from sadcl_core.runs.card import LINEAR
 from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
-from sadcl_core.runtime.distributed import (
-    all_gather,
-    average_buffers,
-    barrier,
-    broadcast,
-    get_rank,
-    get_world_size,
-)
+from sadcl_core.runtime.distributed import all_gather, average_buffers, barrier, broadcast, get_rank, get_world_size
 from sadcl_core.runtime.seeds import seed_of
-from sadcl_core.training.batches import (
-    flatten_views,
-    mix_batch,
-    splice_batch,
-    split_batch,
-    training_loader,
-    with_pseudo_labels,
-)
+from sadcl_core.training.batches import flatten_views, mix_batch, splice_batch, split_batch, training_loader, with_pseudo_labels
 from sadcl_core.training.class_prior import class_prior
 from sadcl_core.training.features import linear_views
 from sadcl_core.training.interrupts import Interrupts
@@ -81,15 +67,7 @@ from sadcl_core.training.listeners.events import (
 )
 from sadcl_core.training.memory import ran_out_of_memory, release_failed_pass
 from sadcl_core.training.optimizer import apply_drop, make_optimizer, make_schedule, set_trainable
-from sadcl_core.training.parallel import (
-    full_state_dict,
-    make_ema,
-    make_ready,
-    shard,
-    share_batchnorm,
-    start_accelerate,
-    wrap,
-)
+from sadcl_core.training.parallel import full_state_dict, make_ema, make_ready, shard, share_batchnorm, start_accelerate, wrap
 from sadcl_core.training.prototypes import build_prototypes
 from sadcl_core.training.setup import gives_probabilities, make_card
 from sadcl_core.training.state_tensors import load_state_tensors, state_tensors

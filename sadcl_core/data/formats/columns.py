@@ -36,20 +36,8 @@ IS_SPLIT = re.compile(r"is_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 
 BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
 UNKNOWN = ("unknown", "unknown_labels")
 VALUE = (  # of the label of a row
-    *(
-        "confidence",
-        "value",
-        "present",
-        "presence",
-        "is_present",
-        "verified",
-        "score",
-        "probability",
-        "prob",
-        "certainty",
-        "conf",
-    ),
-    *("positive", "is_positive", "exists"),
+    *("confidence", "value", "present", "presence", "is_present", "verified", "score", "probability", "prob", "certainty"),
+    *("conf", "positive", "is_positive", "exists"),
 )
 GROUP = re.compile(
     r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family|"

@@ -10,6 +10,7 @@ img/a/img_00000001.jpg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,9 +46,8 @@ def read(source: Source) -> Manifest:
         raise DataError(
             f"{source.root} lacks Anno/{NAMES} and Anno/{IMAGES} of DeepFashion. Unpack both, and the images to img/."
         )
-    file = folder / NAMES
-    with_files = Source(source.name, source.root, {"": file}, reading=source.reading, labels_only=source.labels_only)
-    return read_listing(with_files, "deepfashion", _listing, content="DeepFashion's attributes", paths="exact")
+    source = replace(source, files={"": folder / NAMES})
+    return read_listing(source, "deepfashion", _listing, content="DeepFashion's attributes", paths="exact")
 
 
 def _folder(root: Path) -> Path | None:

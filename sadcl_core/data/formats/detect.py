@@ -48,11 +48,9 @@ BY_SUFFIX = {
     (".xlsx", ".xls", ".ods"): "is a spreadsheet. Save it as CSV",
     (".zip", ".7z", ".rar", ".zst"): "is an archive. Unpack it, and name the folder",
     (".arrow",): "is a data set as the Hugging Face library saves it to disk. Write it as Parquet: Dataset.to_parquet",
-    (
-        ".tfrecord",
-        ".tfrecords",
-        ".tfrec",
-    ): "is TensorFlow's, which is not read. Write the images as files, or as WebDataset shards",
+    (".tfrecord", ".tfrecords", ".tfrec"): (
+        "is TensorFlow's, which is not read. Write the images as files, or as WebDataset shards"
+    ),
     (".h5", ".hdf5", ".mdb", ".pkl", ".pickle", ".npz", ".rec", ".beton"): (
         "holds arrays or objects of a program, which are not read. Write the images as files, and their labels as a table"
     ),

@@ -22,12 +22,8 @@ from sadcl_core.errors import DataError
 SUFFIXES = (".manifest", ".jsonl", ".json")
 PARTS = True
 DEEPER = ("*/output/output.manifest", "*/*/output/output.manifest")  # as it lies in a bucket
-OTHERS = (
-    "semantic-segmentation",
-    "label-verification",
-    "adjustment",
-    "worker-selection",
-)  # types of jobs without labels of images
+# types of jobs without labels of images
+OTHERS = ("semantic-segmentation", "label-verification", "adjustment", "worker-selection")
 IMAGE = "source-ref"
 ABOUT = "-metadata"
 

@@ -2,16 +2,7 @@
 
 from sadcl_core.evaluation.published.comparable import YES, backbone_of, comparable
 from sadcl_core.evaluation.published.conventions import ap_convention, cf1_meaning, published_figure, published_figures
-from sadcl_core.evaluation.published.tables import (
-    CLASSES,
-    COLUMNS,
-    Cell,
-    Row,
-    Table,
-    other_rows,
-    published_table,
-    read_table,
-)
+from sadcl_core.evaluation.published.tables import CLASSES, COLUMNS, Cell, Row, Table, other_rows, published_table, read_table
 
 __all__ = [
     "CLASSES",
