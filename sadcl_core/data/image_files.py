@@ -177,6 +177,6 @@ def image_file(path: Path) -> Path:
     """Return a path that may be decoded.
 
     Raises:
-        OSError: it is no regular file, or larger than any photograph; `explained_image` says so.
+        OSError: it is not a regular file, or larger than any photograph; `explained_image` says so.
     """
     return regular(path, most=MAX_BYTES)

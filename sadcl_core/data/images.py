@@ -284,7 +284,7 @@ def _opened_again(image: ImageFile) -> Iterator[ImageFile]:
 
 
 def _to_8_bits(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Scale values of 16 or more bits, or of any range in floating point, to 0..255; what is not a number becomes black.
+    """Scale values of 16 or more bits, or of any range in floating point, to 0..255; NaN becomes black.
 
     Returns:
         The pixels, and whether they were stretched to the percentiles SHARE because nearly all use little of their range.
@@ -340,7 +340,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def _unidentified(path: object) -> str:
-    """Return what a file is that Pillow does not take for an image."""
+    """Describe a file that Pillow does not take for an image."""
     suffix = Path(str(path)).suffix.lower()
     if isinstance(path, str | Path):
         with suppress(*BROKEN), Path(path).open("rb") as file:

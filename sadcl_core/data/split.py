@@ -47,7 +47,7 @@ class Split(Sequence[str]):
     """
 
     def __init__(self, manifest: Manifest, name: str) -> None:
-        """Select rows; those that lie together, as after `prepare-data`, are not copied."""
+        """Select rows; rows that lie together, as after `prepare-data`, are not copied."""
         self.manifest = manifest
         self.name = name
         if name not in manifest.splits:

@@ -66,7 +66,7 @@ def readable(path: Path, kind: str) -> Iterator[None]:
 
 
 def detect_encoding(path: Path) -> str:
-    """Return the encoding that the byte order mark of a file names; without a mark that of `read_as`, or UTF-8."""
+    """Return the encoding that the byte order mark of a file names; without a mark the one of `read_as`, or UTF-8."""
     with path.open("rb") as file:
         return _encoding_of(file.read(4))
 
@@ -85,7 +85,7 @@ def read_as(encoding: str, *, decimal: str = ".") -> Iterator[None]:
     """Read texts without a byte order mark in an encoding, UTF-8 when empty, and numbers with another decimal mark.
 
     Raises:
-        UsageError: there is no encoding of this name.
+        UsageError: no encoding has this name.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Readers of label files, one per file. None changes what it reads.
+"""Readers of label files, one per file. Nothing is changed on the disk.
 
 A reader is a module with
 

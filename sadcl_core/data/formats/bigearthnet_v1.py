@@ -26,7 +26,7 @@ FEW = 3  # folders below in which patches may lie
 
 
 def recognises(folder: Path) -> bool:
-    """Return True if the first folder there, or in one below, is that of a patch."""
+    """Return True if the first folder in it, or in a folder below, holds a patch."""
     return _place(folder) is not None
 
 
@@ -34,7 +34,7 @@ def read(source: Source) -> Manifest:
     """Read the labels of every patch and put its bands together.
 
     Raises:
-        DataError: there is no patch, or one is damaged.
+        DataError: no patch is found, or one is damaged.
     """
     place = _place(source.root)
     if place is None:

@@ -62,7 +62,7 @@ MARKED_BITS = re.compile(r"[01]([-/:._])[01](?:\1[01])+")
 
 
 def flag_of(cell: Any, words: Collection[str] = ()) -> str:
-    """Return `1`, `0`, `-1`, `?`, `blank` or one of some words for what a cell says of a class; an empty text for another thing.
+    """Return `1`, `0`, `-1`, `?`, `blank` or one of some words for what a cell says of a class; an empty text for another cell.
 
     Example:
         >>> [flag_of(cell) for cell in ("1.0", False, "-1", None, "nan", "cat", 0.5)]
@@ -81,7 +81,7 @@ def flag_of(cell: Any, words: Collection[str] = ()) -> str:
 
 
 def number_of(text: str) -> float | None:
-    """Return a finite number as it is written, with the decimal mark of `read_as`; None for another text."""
+    """Return the finite number that a text is, with the decimal mark of `read_as`; None for another text."""
     if text[:1].isalpha() or text[:1] == "[":  # as most texts that are none begin
         return None
     with suppress(ValueError):
@@ -106,7 +106,7 @@ class Values:
     _known: dict[Any, int | None] = field(default_factory=dict)
 
     def read(self, cell: Any) -> int | None:
-        """Return ACTIVE, INACTIVE or NOT_KNOWN; None for a value that is none of them."""
+        """Return ACTIVE, INACTIVE or NOT_KNOWN; None for another value."""
         try:
             return self._known[cell]
         except (KeyError, TypeError):
@@ -130,7 +130,7 @@ class Values:
         return self.states.get(flag)
 
     def meanings(self, flags: Collection[str], *, below: int = INACTIVE) -> dict[str, str]:
-        """Return `present`, `absent` or `unknown` for each of some flags, for people; `below` is that of small fractions."""
+        """Return `present`, `absent` or `unknown` for each of some flags and for fractions, of which small ones mean `below`."""
         shown = {flag: MEANINGS[self.states[flag]] for flag in sorted(flags) if flag in self.states}
         if self.threshold is not None:
             shown |= {f"{self.threshold:g} and above": MEANINGS[ACTIVE], f"below {self.threshold:g}": MEANINGS[below]}
@@ -140,7 +140,7 @@ class Values:
 def chosen_states(reading: Reading) -> dict[str, int]:
     """Return ACTIVE, INACTIVE or NOT_KNOWN by each value that a person gives a meaning, as `flag_of` returns it.
 
-    A blank has several spellings, of which one may be meant in another way than the others.
+    One spelling of a blank may have another meaning than the others.
 
     Raises:
         UsageError: two options name the same value.
@@ -163,9 +163,9 @@ def chosen_states(reading: Reading) -> dict[str, int]:
 
 
 def find_values(counts: Counter[str], reading: Reading, where: str, classes: Sequence[str] = ()) -> Values:
-    """Decide what 0, -1 and blanks mean, from which of them occur, and from what a person says.
+    """Decide what 0, -1 and blanks mean, from the choices of a person and the counts of all cells of classes.
 
-    Counted is what `flag_of` returns for the cells of all columns of classes.
+    The counts are of what `flag_of` returns.
 
     Raises:
         DataError: they may be meant in two ways.

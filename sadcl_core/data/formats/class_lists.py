@@ -37,7 +37,7 @@ def read(source: Source) -> Manifest:
     """Read every list.
 
     Raises:
-        DataError: there are no lists, or none of their images is on the disk.
+        DataError: no lists are found, or none of their images is on the disk.
     """
     lists = _lists(source.folder)
     if not lists:

@@ -140,9 +140,9 @@ def _categories(coco: COCO, path: Path) -> list[dict[str, Any]]:
 
 
 def _dummy(categories: list[dict[str, Any]], coco: COCO) -> dict[str, Any] | None:
-    """Return the category that Roboflow puts above all others, which no annotation has; None if there is none.
+    """Return the category without annotations that Roboflow puts above all others; None without one.
 
-    A class may have its name.
+    A class may have the same name.
     """
     top = [category for category in categories if category.get("supercategory") == "none"]
     if len(top) != 1 or len(categories) < 2 or coco.catToImgs.get(top[0]["id"]):

@@ -1,6 +1,6 @@
 """The one decision about columns: which holds images, splits, labels, a class, or something about the image.
 
-A column has its role for a reason: a person named it, its name is a usual one, or what it holds leaves no other. Columns of 1 and
+A column has its role for a reason: a person named it, it has a usual name, or its cells leave no other. Columns of 1 and
 0 are classes where most columns are such; where two readings are possible, an error shows both and the option that chooses.
 """
 
@@ -86,9 +86,9 @@ class Columns:
         value: of a table of one label a row: whether it is present.
         group: of what holds images together.
         width: cells that every row has.
-        vector: length of the vectors of 0 and 1 in the cells of labels; 0 if they are none.
+        vector: length of the vectors of 0 and 1 in the cells of labels; 0 for other cells.
         joined: the cell of the image ends in its class: ID_1_epidural.
-        split_words: splits by what the column of splits holds, where that is no name.
+        split_words: splits by the cells of their column, where these are not names of splits.
         roles: what each column was read as, and why.
         counts: of what `flag_of` returns for the cells of classes.
     """
@@ -119,7 +119,7 @@ def find_columns(
     ragged: bool = True,
     numbered: Collection[str] = (),
 ) -> Columns:
-    """Identify the columns of a table by its header, if it has one, its first rows, and what a person says.
+    """Identify the columns of a table by its header, if it has one, its first rows, and the choices of a person.
 
     Names of classes may be listed elsewhere. In a ragged table the last cell of labels goes on in the cells after it. The
     file may say of a column that it is `numbered`, and holds numbers of classes.
@@ -178,7 +178,7 @@ class _Columns:
         return sorted(k for k, (own, _) in self.reasons.items() if own == role)
 
     def result(self, header: Sequence[str], classes: Sequence[str], width: int, rest: int | None, **more: Any) -> Columns:
-        """Return the columns by their roles; those of labels from `rest` on are no columns, but the rest of each row."""
+        """Return the columns by their roles; from `rest` on cells of labels are not columns but the rest of each row."""
         image, split, unknown, value = (next(iter(self.of(role)), None) for role in SINGLE)
         assert image is not None, "of every table one column is that of the images"
         flags, labels = self.of("class"), tuple(k for k in self.of("labels") if rest is None or k < rest)
@@ -212,9 +212,9 @@ class _Profile:
 
     Attributes:
         flags: counts of what `flag_of` returns.
-        other: a text that is no flag; None if there is none.
+        other: a text that is neither a flag nor a fraction; None without one.
         sure: a cell says 1 or 0 in so many words, not by a letter.
-        fraction: a number between 0 and 1; None if there is none.
+        fraction: a number between 0 and 1; None without one.
     """
 
     def __init__(self, texts: Counter[str], words: frozenset[str], threshold: float | None) -> None:
@@ -241,12 +241,12 @@ class _Profile:
 
     @property
     def is_flags(self) -> bool:
-        """True if every cell is a flag, and one says 1, 0, -1 or what a person gave a meaning."""
+        """True if every cell is a flag, and one says 1, 0, -1 or a word that a person gave a meaning."""
         return self.other is None and self.fraction is None and bool(set(self.flags) - {BLANK, "?"})
 
     @property
     def below_one(self) -> str:
-        """A cell below 1 of a column of flags and fractions; empty where there is none, or the column holds something else."""
+        """A cell below 1 of a column of flags and fractions; empty without one, and for a column of other things."""
         return "" if self.other is not None else (self.fraction or ("0" if self.flags["0"] else ""))
 
     @property
@@ -305,7 +305,7 @@ class _Named(_Columns):
         )
 
     def _named(self, name: str, option: str) -> int:
-        """Return the column that a person named; without regard to case and to spaces where none is called exactly so."""
+        """Return the column that a person named, exactly or else without regard to case and spaces."""
         alike = find_column(self.header, [column_word(name)]) if name not in self.header else self.header.index(name)
         if alike is None:
             shown = ", ".join(self.header)[:200]
@@ -340,7 +340,7 @@ class _Named(_Columns):
         return k
 
     def _split(self) -> dict[str, str]:
-        """Choose the column of splits, and return splits by what it holds where that is not their names."""
+        """Choose the column of splits, and return splits by its cells where these are not names of splits."""
         if self.reading.split_column == "none":
             return {}
         reason = "--split-column"
@@ -426,7 +426,7 @@ class _Named(_Columns):
         )
 
     def _is_fact(self, k: int) -> bool:
-        """Return True if the name of a column is that of a fact about the image, which it may hold."""
+        """Return True if a column has the name of a fact about the image, and may hold one."""
         measure = self.profile(k).is_flags and MEASURE.fullmatch(column_word(self.header[k])) is not None
         return _is_about(self.header[k]) and not measure
 
@@ -436,7 +436,7 @@ class _Named(_Columns):
         return column_word(self.header[k]) in ("scene", "location", "family", "site", "group") and other.isalpha()
 
     def _hint(self, columns: Sequence[int]) -> str:
-        """Return how columns that may be meant as classes can be read as such; blank where none is."""
+        """Return how a column that may be meant as a class can be read as one; blank without such a column."""
         texts = {k: frozenset(cell_text(cell_at(row, k)) for _, row in self.head) for k in columns}
         for k in columns:
             other, name = self.profile(k).other, self.header[k]
@@ -451,7 +451,7 @@ class _Named(_Columns):
         return ""
 
     def _chosen(self, image: int, free: Sequence[int]) -> bool:
-        """Choose the columns of labels that a person named, or lists as classes; return False if there are none."""
+        """Choose the columns that a person named as labels or classes; return False if none were named."""
         if self.reading.label_column:
             name = self.reading.label_column
             columns = [
@@ -487,7 +487,7 @@ class _Named(_Columns):
         return column_word(self.header[k]) in LABEL_COLUMNS and self.profile(k).other not in (None, "[]", "{}")
 
     def _refuse_second(self, columns: Sequence[int]) -> None:
-        """Raise if there are several columns of which each may hold the labels."""
+        """Raise if each of several columns may hold the labels."""
         if len(columns) > 1:
             shown, example = ", ".join(self.header[k] for k in columns)[:200], quote(self.header[columns[-1]])
             raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")

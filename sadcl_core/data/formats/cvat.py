@@ -5,7 +5,7 @@
                           <tag label="cat"/> <box label="dog" xtl="1" ytl="2" xbr="30" ybr="20"/>
                         </image></annotations>
 
-Every tag and shape counts. Classes are those that the task lists. A label of which every tag and shape has source="auto" was
+Every tag and shape counts. The task lists the classes. A label of which every tag and shape has source="auto" was
 given by a program and touched by nobody: it is unknown, and so are all labels of an image that has no others, which is left out
 where no classes are listed.
 """

@@ -36,7 +36,7 @@ def recognises(folder: Path) -> bool:
 
 
 def read(source: Source) -> Manifest:
-    """Read the finer labels where they are there, else the 1,000 attributes, in which 0 is absent if there is no -1.
+    """Read the finer labels if they are on the disk, else the 1,000 attributes, in which 0 is absent unless -1 occurs.
 
     Raises:
         DataError: a list is missing, or a row has another number of flags.

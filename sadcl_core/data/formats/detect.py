@@ -91,7 +91,7 @@ def reader(name: str) -> Any:
     """Return the module of a format.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: no format has this name.
     """
     module = {**FORMATS, **BUILT_IN}.get(name)
     if module is None:
@@ -103,7 +103,7 @@ def detect(path: Path, *, expected: str = "") -> LabelFiles:
     """Detect the format of a folder or label file, which must be the expected one, unless that is empty.
 
     Raises:
-        UsageError: there is no format called so.
+        UsageError: no format has the expected name.
         DataError: the format is unknown or another one, or several files may be meant.
     """
     readers = {name: reader(name) for name in ([expected] if expected else FORMATS)}
@@ -145,7 +145,7 @@ def detect_files(files: Mapping[str, Path], *, expected: str = "") -> LabelFiles
 
 
 def _in_folder(folder: Path, places: Places, readers: Mapping[str, Any]) -> Iterator[LabelFiles]:
-    """Yield every format that a folder is in; a format that is a whole folder only if there are no label files before it."""
+    """Yield every format of a folder; a format that is a whole folder only if no label files were found before."""
     matched: set[Path] = set()
     whole = False  # the folder is in a format that has a file for each image
     about_images: dict[str, list[Path]] = {}  # files that may be about an image each, by suffix
@@ -360,7 +360,7 @@ def _likely(folder: Path) -> list[Path]:
 
 
 def _describe(path: Path) -> str:
-    """Return what is in a file of an unknown format, in a few words."""
+    """Describe the content of a file in an unknown format in a few words."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".mat":

@@ -2,7 +2,7 @@
 
 The originals are the 1,797 digits of 8 x 8 pixels that come with scikit-learn (Alpaydin and Kaynak, UCI 1998). A
 scene is 64 x 64 pixels and shows one to four of them, 16 to 26 pixels high, in any colour and place, partly over each
-other, on a coloured background among strokes and cut pieces of digits that are no label. Training and test scenes use
+other, on a coloured background among strokes and cut pieces of digits without a label. Training and test scenes use
 different originals. The same files come out every time.
 """
 

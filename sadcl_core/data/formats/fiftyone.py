@@ -39,7 +39,7 @@ def read(source: Source) -> Manifest:
     """Read one export per split, or one of all.
 
     Raises:
-        DataError: a file is no export, or several fields may hold the labels.
+        DataError: a file is not an export, or several fields may hold the labels.
     """
     return read_listing(source, "fiftyone", partial(_listing, chosen=source.reading.label_column), content="a FiftyOne export")
 

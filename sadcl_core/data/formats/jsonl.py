@@ -63,7 +63,7 @@ def read(source: Source) -> Manifest:
     """Read one file per split, or one of all.
 
     Raises:
-        DataError: a line is no object, or says nothing of its image or labels.
+        DataError: a line is not an object, or lacks its image or labels.
     """
     return read_tables(source, "jsonl", _open, words="JSON lines")
 

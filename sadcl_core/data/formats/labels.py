@@ -338,7 +338,7 @@ class LabelRows:
             yield part, range(part.first, end)
 
     def _unknown_of_open(self, count: int) -> dict[int, list[int]]:
-        """Return the unknown labels of the rows of which only some labels are known, as they came up."""
+        """Return the unknown labels, as they came up, of the rows in which only some labels are known."""
         if len(self._open) * count > MAX_UNKNOWN:
             raise DataError(
                 f"{self._parts[0].file}: only some labels of {counted(len(self._open), 'image')} are known, so that "
@@ -376,9 +376,9 @@ class LabelRows:
         return root, tuple(replace(place, images=count) for place, count in found.most_common(MAX_PLACES))
 
     def _as_written(self, every: Images) -> Path | None:
-        """Return the common folder of images of which some are where an absolute path says, and make all relative to it.
+        """Make images relative to their common folder and return it, if some lie where their absolute paths say.
 
-        None where they are not called as images are, or where images that moved lie below the root.
+        Return None if they do not have the names of images, or if images that moved lie below the root.
         """
         images = self.rows.images
         full = [image if is_absolute(image) else f"{self.source.root.resolve()}/{image}" for image in images]

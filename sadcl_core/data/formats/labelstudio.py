@@ -59,7 +59,7 @@ def read(source: Source) -> Manifest:
     """Read one export per split, or one of all.
 
     Raises:
-        DataError: a task names no image, or a result is none of Label Studio's.
+        DataError: a task names no image, or a result is not Label Studio's.
     """
     rows = LabelRows(source, "labelstudio")
     for split, path in source.files.items():
@@ -127,7 +127,7 @@ def _add(image: str, opinions: list[set[str]], number: int, split: str, rows: La
 
 
 def _keys(tasks: list[dict[str, Any]], chosen: str, path: Path) -> list[str]:
-    """Return the tags whose labels are read: the one a person chose, else that of choices, and those of boxes and other shapes.
+    """Return the tags whose labels are read: the one that a person chose, else those of choices, boxes and other shapes.
 
     Raises:
         DataError: there are several, or the chosen one is not there.

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
         image: as the file names it.
         active: names of its labels, or indices into the classes where the file lists them.
         unknown: names or indices.
-        split: empty where it is that of the file, or none.
+        split: empty where the file has one for all, or none.
         boxes: label, and left, top, width and height in pixels; None where the format has no boxes.
         absent: names or indices, where what is neither active nor absent is unknown; None where all others are absent.
     """

@@ -56,7 +56,7 @@ class Located:
 
     Attributes:
         root: that the paths start from.
-        paths: of each reference; that of the likeliest place where nothing is found.
+        paths: of each reference, in the likeliest place where nothing is found.
         missing: numbers of the references for which nothing is found.
         places: how the others were found, each with how many.
         note: on how they were found, for the person who prepares the data.
@@ -90,7 +90,7 @@ class Images:
         return self._paths
 
     def _by(self, key: Key) -> Mapping[str, Sequence[str]]:
-        """Return the images by what a key makes of their names."""
+        """Return the images by their names in the form of a key."""
         if key not in self._by_key:
             by_name = self._by_key[key] = {}
             for path in self.paths:
@@ -116,7 +116,7 @@ class Images:
         return []
 
     def nearest(self, reference: str) -> str:
-        """Return the image whose name comes nearest to a reference and holds the same numbers; empty if none is near."""
+        """Return the image with the name nearest to a reference and the same numbers in it; empty if no name is near."""
         name = reference.rpartition("/")[2]
         same = next((paths for key in KEYS if (paths := self._by(key).get(key(name)))), ())
         if same:
@@ -381,7 +381,7 @@ def _relative(folder: Path, root: Path) -> str:
 def cleaned(reference: str, root: Path, where: str) -> str:
     """Return a reference as forward-slashed text, relative to the root when it was an absolute path under it.
 
-    Another absolute path stays one: it may be that of another machine.
+    Another absolute path stays one: it may be from another machine.
 
     Raises:
         DataError: it is empty or no path.

@@ -53,7 +53,7 @@ def _parse(path: Path, *words: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return what a MATLAB value is in JSON; see `read_matlab`.
+    """Convert a MATLAB value to one of JSON; see `read_matlab`.
 
     Example:
         >>> plain(np.array([[1, 0]])), plain(np.array([np.array(["cat"])], dtype=object))

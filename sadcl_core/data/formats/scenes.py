@@ -31,7 +31,7 @@ def read(source: Source) -> Manifest:
     """Read every table.
 
     Raises:
-        DataError: there are no tables, or a row has another number of flags.
+        DataError: no tables are found, or a row has another number of flags.
     """
     tables = _tables(source.folder)
     if not tables:

@@ -51,7 +51,7 @@ class Source:
         files: label files by split; none for a format that is a whole folder.
         guess: images may also lie under the parent of `root`, since their folder was not given.
         labels_only: read the labels alone; images keep their names in the label file, wherever they were.
-        parts: split and path of label files of which several belong to one split.
+        parts: split and path of label files, where several belong to one split.
         unpacked: folder for the images that are in the label files themselves.
         labels: folder of the labels, where the images lie in another.
     """
@@ -98,7 +98,7 @@ def split_of_file(path: Path, above: Path | None = None) -> str:
 
 
 def split_above(image: str) -> str:
-    """Return the split that the nearest folder above an image is called after; UNASSIGNED if there is none."""
+    """Return the split that the nearest folder above an image is called after; UNASSIGNED without one."""
     names = (split_name(part) for part in reversed(image.split("/")[:-1]))
     return next((name for name in names if name in SPLIT_NAMES.values()), UNASSIGNED)
 

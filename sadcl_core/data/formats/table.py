@@ -8,7 +8,7 @@ The labels are in one cell (between `,` `;` `|` or spaces, or as a list), in one
 Hugging Face imagefolder (`metadata.csv`, `metadata.parquet`) write. Parquet needs a header by nature.
 
 Columns are identified by their names, else by what they hold. Tables of several splits must have the same classes; where
-a list of classes is given, columns that are not in it are no classes.
+a list of classes is given, columns that are not in it are not classes.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that has been opened: what its columns are, its first rows, and those that follow."""
+    """A table that has been opened: its columns, its first rows, and those that follow."""
 
     path: Path
     split: str
@@ -117,7 +117,7 @@ class _Table:
     head: list[Row]
 
     def label_cells(self) -> Iterator[Any]:
-        """Yield the first cells of labels, without those that are blank."""
+        """Yield the first cells of labels that are not blank."""
         for _, cells in self.head:
             if len(cells) >= self.columns.width:
                 yield from filter(is_filled, label_cells(cells, self.columns.labels, self.columns.rest))
@@ -255,7 +255,7 @@ class _Reader:
         return values, sum(every_count, Counter[str]())
 
     def _refuse_other_values(self, table: _Table, counts: Counter[str], values: Values, names: Sequence[str]) -> None:
-        """Raise if the values of one table, read alone, would not mean what they mean in all of them."""
+        """Raise if the values of one table, read alone, would mean other things than in all of them."""
         alone = values
         with suppress(DataError):  # alone it does not decide
             alone = find_values(counts, self.reading, str(table.path), names)
@@ -305,7 +305,7 @@ class _Reader:
         return separator
 
     def _check_delimiter(self, delimiter: str, texts: Sequence[str]) -> None:
-        """Raise if labels are lists, so that nothing stands between them, or something else does than what a person says."""
+        """Raise if labels are lists, without a separator, or have another separator than the person says."""
         if not texts:
             raise UsageError(f"{self.paths}: --delimiter has no effect, because the cells hold lists of labels. Leave it out.")
         if delimiter in ("none", "\n") or self.rows.fixed or any(delimiter in text for text in texts):
@@ -339,7 +339,7 @@ class _Reader:
             )
 
     def _class_names(self) -> dict[str, str]:
-        """Return names by what stands in the column of labels, from a list beside the table: Open Images', or one of numbers."""
+        """Return names by the cells of labels, from a list beside the table: Open Images', or one of numbers."""
         folders = dict.fromkeys((*(table.path.parent for table in self.tables), self.rows.source.root))
         if all(table.columns.value is None for table in self.tables):
             return self._names_of_numbers(folders)

@@ -1,4 +1,4 @@
-"""The text that belongs to each image: beside it, or in a folder beside that of the images.
+"""Find the text of each image: beside it, or in a folder beside the one of the images.
 
 a.jpg, a.txt                     images/a.jpg, labels/a.txt
 a.jpg, a.jpg.txt                 train/img/a.jpg, train/boxes/a.txt
@@ -26,7 +26,7 @@ class Texts:
 
         Args:
             root: folder that the paths of images start from.
-            images: of which some are looked at.
+            images: some of them are looked at.
             suffixes: of texts, the likeliest first.
             folders: names of a folder of images and of the one beside it with their texts, which come before texts beside images.
         """

@@ -39,7 +39,7 @@ def unpack_folder(source: Source) -> Path:
     """Return the folder for the images of label files.
 
     Raises:
-        DataError: there is none, since only prepared data can be unpacked.
+        DataError: the source has no such folder, since images are unpacked only when data are prepared.
     """
     if source.unpacked is None:
         raise DataError(f"{source.root} holds its images in the label files. Unpack them first: sadcl prepare-data.")

@@ -45,7 +45,7 @@ def read(source: Source) -> Manifest:
     """Read one export per split, or one of all.
 
     Raises:
-        DataError: a file is no export, no attribute holds labels, or several may.
+        DataError: a file is not an export, no attribute holds labels, or several may.
     """
     chosen, between = source.reading.label_column, source.reading.delimiter
     return read_listing(source, "via", partial(_listing, chosen=chosen, between=between), content="a VIA export")

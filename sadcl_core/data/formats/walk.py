@@ -18,7 +18,7 @@ def images_under(folder: Path) -> Iterator[str]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return True for a folder, and False for a link that leads round in circles, of which `is_dir` raises an error."""
+    """Return True for a folder, and False for a link in circles, for which `is_dir` raises an error."""
     try:
         return entry.is_dir()
     except OSError:

@@ -196,7 +196,7 @@ def _read_labels(files: Mapping[str, bytes], where: str) -> Any:
 
 
 def _without_labels(source: Source, images: Sequence[str], others: Mapping[str, None]) -> DataError:
-    """Return the error for shards of which no image has labels."""
+    """Return the error for shards without labels of images."""
     path = label_files(source)[0][1]
     if not images:
         return DataError(f"{path} holds no image. Name the file with the images.")

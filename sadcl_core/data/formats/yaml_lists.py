@@ -33,7 +33,7 @@ def read(source: Source) -> Manifest:
     """Read one file per split, or one of all.
 
     Raises:
-        DataError: a file is no list of images with their labels.
+        DataError: a file is not a list of images with their labels.
     """
     return read_tables(source, "yaml", _open, words="a list of images in YAML")
 

@@ -70,7 +70,7 @@ def read(source: Source) -> Manifest:
     """Read the boxes of every image.
 
     Raises:
-        DataError: the classes have no names, no image has a text, a line is no box, or a class number is out of range.
+        DataError: the classes have no names, no image has a text, a line is not a box, or a class number is out of range.
     """
     root = source.root
     description = next(iter(source.files.values()), None) or _description(root, classes=bool(source.reading.classes))
@@ -150,7 +150,7 @@ def _description(folder: Path, *, classes: bool) -> Path | None:
 def _descriptions(folder: Path) -> list[Path]:
     """Return the files that may be descriptions, the likeliest first: in the folder, lists of names and darknet's also below.
 
-    YAML counts below only where texts of boxes lie, for else it is that of another data set.
+    YAML counts below only beside texts of boxes: elsewhere it belongs to another data set.
     """
     found: dict[Path, tuple[bool, bool, int, bool]] = {}
     for place in (folder, *folders_in(folder)):

@@ -31,7 +31,7 @@ class Division:
 
 
 def division_of(folder: Path) -> Division | None:
-    """Return how the rows in a folder were divided; None if there are none, or they have splits of their own.
+    """Return how the rows in a folder were divided; None without rows, and for rows with splits of their own.
 
     It is stored with the rows, so that it is not lost with the description beside them.
     """

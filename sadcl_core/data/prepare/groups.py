@@ -31,10 +31,10 @@ def is_pattern(text: str) -> bool:
 
 
 def groups_by_pattern(images: Sequence[str], pattern: str) -> list[str]:
-    r"""Return the group of each image: what a pattern captures of its path in parentheses; empty where it does not match.
+    r"""Return the group of each image, which a pattern captures in parentheses from its path; empty where it does not match.
 
     Raises:
-        UsageError: it is no regular expression, or matches no image.
+        UsageError: it is not a regular expression, or matches no image.
 
     Example:
         >>> groups_by_pattern(["p1_a.jpg", "p1_b.jpg", "x.jpg"], r"(p\d+)_")
@@ -56,7 +56,7 @@ def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str]]
         The manifest, and N names of groups, empty for an image in none: where `group_by` is empty those of a likely column.
 
     Raises:
-        UsageError: the pattern is none, or matches no image.
+        UsageError: the pattern is not a regular expression, or matches no image.
     """
     names = [""] * len(manifest)
     if GROUP in manifest.rows.column_names:
@@ -74,7 +74,7 @@ def take_groups(manifest: Manifest, group_by: str) -> tuple[Manifest, list[str]]
 
 
 def likely_column(manifest: Manifest) -> str:
-    """Return the column of the labels that looks like one of groups; empty if there is none."""
+    """Return the column of the label files that looks like one of groups; empty without one."""
     account = manifest.description.interpretation
     columns = (column for file in account.files for column in file.columns) if account else ()
     return next((column.name for column in columns if column.role == "group"), "")

@@ -437,7 +437,7 @@ def _without_broken(manifest: Manifest, checks: ImageChecks, command: str) -> tu
 
 
 def _nearest(manifest: Manifest, problems: Sequence[Problem]) -> str:
-    """Return how many images are missing, where they were looked for, and what comes nearest by name; blank if none is."""
+    """Say how many images are missing, where they were looked for, and which names come nearest; blank if none are missing."""
     missing = [problem.image for problem in problems if problem.missing]
     root = manifest.description.root
     if not missing or root == Path(root.anchor):

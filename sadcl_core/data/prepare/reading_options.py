@@ -40,7 +40,7 @@ class ReadingOptions:
 
     @classmethod
     def stored(cls, options: Mapping[str, Any]) -> Self:
-        """Return the options of reading among those that a manifest was prepared with.
+        """Return the options of reading from all that a manifest was prepared with.
 
         Example:
             >>> ReadingOptions.stored({"absent": "-1", "seed": 3}).absent
@@ -49,7 +49,7 @@ class ReadingOptions:
         return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
 
     def reading(self) -> Reading:
-        """Return what a reader of label files is given.
+        """Return the options in the form that readers of label files take.
 
         Raises:
             UsageError: the threshold is not above 0 and at most 1.
@@ -138,7 +138,7 @@ def class_names(classes: str) -> tuple[str, ...]:
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """Return the words of a text between commas; one that holds a comma itself stands in double quotes.
+    """Return the words of a text between commas; a word with a comma stands in double quotes.
 
     Example:
         >>> split_words('cat, "bowl, plate"')

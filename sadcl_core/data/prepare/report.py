@@ -187,7 +187,7 @@ def _of_images(checks: ImageChecks, *, left_out: bool) -> Iterator[Finding]:
 
 
 def _of_groups(across: tuple[str, ...], likely: str) -> Iterator[Finding]:
-    """Find groups in several splits: those that a person named, or those of a likely column."""
+    """Find groups in several splits, from the column that a person named or a likely one."""
     if across:
         text = "groups with images in several splits, so that held-out images are like those that are trained on"
         if likely:

@@ -1,4 +1,4 @@
-"""Compare the data that a person names with those that a folder holds the manifest of: the same data have several names."""
+"""Compare the data that a person names with the manifest in a folder: the same data have several names."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def with_listed_splits(manifest: Manifest, folders: Iterable[Path], *, divide: b
 def _listed_splits(folders: Iterable[Path], images: Sequence[str], labels: set[str]) -> tuple[list[Path], list[set[str]]]:
     """Return the lists that name one of N images at least, and the splits that they name each image for.
 
-    Files of labels, given by absolute paths, are no lists.
+    Label files, given by absolute paths, are not among the lists.
     """
     places = dict.fromkeys(folder / name for folder in folders for name in FOLDERS)
     files = (path for folder in places for path in _files(folder) if str(path.resolve()) not in labels)
