@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from sadcl_core.data.formats import table
 from sadcl_core.data.formats.source import Source, label_files
-from sadcl_core.data.formats.unpack import as_unpacked, naming_label_files, unpack, unpack_folder, unpacked_source
+from sadcl_core.data.formats.unpack import read_unpacked, unpack, unpack_folder
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import IMAGE_COLUMNS, find_column, readable
 from sadcl_core.errors import DataError
@@ -70,9 +69,7 @@ def read(source: Source) -> Manifest:
             writer.close()
     if not files:
         raise DataError(f"{source.root} has no Parquet file with images. Name the file.")
-    inner = unpacked_source(replace(source, reading=replace(source.reading, image_column="")), files)
-    with naming_label_files(source, files):
-        return as_unpacked(table.read(inner), "huggingface", source)
+    return read_unpacked(source, "huggingface", files, table.read, image_column="")
 
 
 def image_columns(schema: pa.Schema) -> list[int]:

@@ -18,7 +18,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress, islice
 from pathlib import Path
@@ -298,11 +298,16 @@ class _Reader:
         if any(table.opened.whole for table in self.tables):
             self._refuse_lists(texts)
             return "none"
-        separator = ""
-        with suppress(DataError) if any(len(table.columns.labels) > 1 for table in tables) else nullcontext():  # a label in each
-            separator = find_separator(texts, self.paths)
+        several = any(len(table.columns.labels) > 1 for table in tables)  # columns, with a label in each
+        separator = self._likely_separator(texts) if several else find_separator(texts, self.paths)
         self.one_a_cell &= not separator
         return separator
+
+    def _likely_separator(self, texts: Sequence[str]) -> str:
+        """Return what stands between labels; empty also for texts that may be one label or several."""
+        with suppress(DataError):
+            return find_separator(texts, self.paths)
+        return ""
 
     def _check_delimiter(self, delimiter: str, texts: Sequence[str]) -> None:
         """Raise if labels are lists, without a separator, or have another separator than the person says."""
@@ -310,9 +315,7 @@ class _Reader:
             raise UsageError(f"{self.paths}: --delimiter has no effect, because the cells hold lists of labels. Leave it out.")
         if delimiter in ("none", "\n") or self.rows.fixed or any(delimiter in text for text in texts):
             return
-        other = ""
-        with suppress(DataError):
-            other = find_separator(texts, self.paths)
+        other = self._likely_separator(texts)
         if other not in ("", " "):
             raise UsageError(
                 f"{self.paths}: --delimiter {delimiter!r} has no effect, because {other!r} stands between labels, as in "
@@ -329,10 +332,7 @@ class _Reader:
 
     def _refuse_lists(self, texts: Sequence[str]) -> None:
         """Raise if texts are several labels each, where a list would be written as one; words between spaces may be one label."""
-        separator = ""
-        with suppress(DataError):
-            separator = find_separator(texts, self.paths)
-        if separator:
+        if separator := self._likely_separator(texts):
             text = next(text for text in texts if separator in text)
             raise DataError(
                 f"{self.paths}: {text[:60]!r} may be one label, or several. Say --delimiter none, or --delimiter '{separator}'."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,41 +93,42 @@ def compose(
     return unpack(source, path.name, content.getvalue())
 
 
-def unpacked_source(source: Source, files: Mapping[str, Path]) -> Source:
-    """Return the source of unpacked images: files with their labels by split, and the list of classes that was beside them."""
-    folder = unpack_folder(source)
-    (folder / CLASS_LIST).unlink(missing_ok=True)
-    for path in class_lists(source):
-        shutil.copyfile(path, folder / CLASS_LIST)
-    return replace(source, root=folder, files=files, parts=(), guess=False)
-
-
 def not_there(count: int, noun: str, plural: str = "") -> list[str]:
     """Return the note on images of a table that are not on the disk, for many fetch a part of a large data set; none for 0."""
     return [f"left out {counted(count, noun, plural)}, not on the disk"] if count else []
 
 
-@contextmanager
-def naming_label_files(source: Source, files: Mapping[str, Path]) -> Iterator[None]:
-    """Name the label file of a split, where it is one, in errors about the file that its labels were unpacked to.
+def read_unpacked(
+    source: Source,
+    kind: str,
+    files: Mapping[str, Path],
+    read: Callable[[Source], Manifest],
+    *,
+    notes: Sequence[str] = (),
+    **reading: Any,
+) -> Manifest:
+    """Read the labels of unpacked images, in files by split, as those of the label files that held both.
+
+    Choices of reading that were followed when the images were unpacked are replaced by `reading`.
 
     Raises:
-        DataError: as it was raised, with that name.
+        DataError: as `read` raises it, but about the label file of a split, where it is one.
     """
+    folder, given, beside = unpack_folder(source), label_files(source), class_lists(source)
+    (folder / CLASS_LIST).unlink(missing_ok=True)
+    for path in beside:
+        shutil.copyfile(path, folder / CLASS_LIST)
+    inner = replace(source, root=folder, files=files, parts=(), guess=False, reading=replace(source.reading, **reading))
     try:
-        yield
+        manifest = read(inner)
     except DataError as error:
-        text, given = str(error), label_files(source)
+        text = str(error)
         for split, file in files.items():
             own = [path for of_split, path in given if of_split == split or len(given) == 1]
             text = text.replace(str(file), str(own[0])) if len(own) == 1 else text
         raise DataError(text) from None
-
-
-def as_unpacked(manifest: Manifest, kind: str, source: Source, notes: Sequence[str] = ()) -> Manifest:
-    """Return a manifest of unpacked images as one of the label files that they were in."""
-    files = [path for _, path in label_files(source)]
-    origin = describe_source(kind, [*files, *class_lists(source), *dict.fromkeys(path.parent for path in files)])
-    note = f"the images were in {files[0].name}{' and other files' if len(files) > 1 else ''}; they are unpacked to {UNPACKED}/"
+    paths = [path for _, path in given]
+    origin = describe_source(kind, [*paths, *beside, *dict.fromkeys(path.parent for path in paths)])
+    note = f"the images were in {paths[0].name}{' and other files' if len(paths) > 1 else ''}; they are unpacked to {UNPACKED}/"
     manifest.description = replace(manifest.description, source=origin, notes=(note, *notes, *manifest.description.notes))
     return manifest

@@ -21,7 +21,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -30,7 +30,7 @@ import numpy as np
 from sadcl_core.data.formats import jsonl
 from sadcl_core.data.formats.cells import find_separator, is_list, labels_in
 from sadcl_core.data.formats.source import Source, label_files, split_above
-from sadcl_core.data.formats.unpack import as_unpacked, naming_label_files, unpack, unpack_folder, unpacked_source
+from sadcl_core.data.formats.unpack import read_unpacked, unpack, unpack_folder
 from sadcl_core.data.image_files import MAX_BYTES
 from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.manifest import Manifest
@@ -125,9 +125,7 @@ def read(source: Source) -> Manifest:
                 lines.write(json.dumps({"image": image, **named}) + "\n")
     notes = [f"labels in .cls and .txt files stand between {between!r}"] if between and texts else []
     notes += [f"left out {counted(len(left_out), 'image')} without labels, such as {left_out[0]}"] if left_out else []
-    inner = unpacked_source(replace(source, reading=replace(source.reading, delimiter="")), files)
-    with naming_label_files(source, files):
-        return as_unpacked(jsonl.read(inner), "webdataset", source, notes)
+    return read_unpacked(source, "webdataset", files, jsonl.read, notes=notes, delimiter="")
 
 
 def _unpacked(file: IO[bytes], path: Path, source: Source) -> _Shard:
