@@ -39,7 +39,7 @@ def attention_maps(
 
     Raises:
         DataError: the image cannot be read.
-        UsageError: a name is no class of the model.
+        UsageError: the model has no class of a name.
     """
     names = card.class_indices(labels)
     output = forward(forward.read(image)[None], need_attention=True, refuse_nan=True)

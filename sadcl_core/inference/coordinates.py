@@ -23,7 +23,7 @@ MOST = 20_000  # vectors that t-SNE places in minutes
 def two_dimensions(vectors: npt.NDArray[np.float32], *, method: Method = "tsne", seed: int = 0) -> npt.NDArray[np.float64]:
     """Place vectors (n, P) in the plane (n, 2) by t-SNE (van der Maaten and Hinton, JMLR 2008) or UMAP (McInnes et al., 2018).
 
-    Their distance is that of the cosine. The same seed gives the same map.
+    They are compared by cosine. The same seed gives the same map.
 
     Raises:
         ValueError: there are fewer than 3 vectors.

@@ -84,7 +84,7 @@ def label_features(
 ) -> Iterator[LabelFeatures]:
     """Yield, batch by batch, the features of labels of the first `limit` images of a split.
 
-    The labels are the active ones, those that the model predicts, or every one of the K labels.
+    The labels are the active ones, the predicted ones, or all K.
 
     Raises:
         DataError: an image cannot be read.

@@ -290,7 +290,7 @@ class FeatureStore:
 
 
 def stored_features(root: Path | None = None) -> tuple[StoredFeatures, ...]:
-    """Return what lies in a folder of feature maps, the user's own unless given, last used first; without what is damaged.
+    """Return the undamaged features in a folder, the user's own unless given, last used first.
 
     Example:
         >>> stored_features(Path("a-folder-that-is-new"))
@@ -383,7 +383,7 @@ def _hash(path: str) -> bytes:
 
 
 def _remembered(root: Path, names: Sequence[str]) -> dict[str, tuple[int, int, bytes]]:
-    """Return size, time and hash by path, of those that are known; nothing from a damaged file."""
+    """Return size, time and hash by path, of known files; nothing from a damaged list."""
     found: dict[str, tuple[int, int, bytes]] = {}
     with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(root / CONTENTS, timeout=30)) as memo:
         for start in range(0, len(names), 500):

@@ -154,7 +154,7 @@ def draw_attention(
 
     Raises:
         DataError: the image cannot be read.
-        UsageError: a name is no class of the model.
+        UsageError: the model has no class of a name.
     """
     named = NamedImage(str(image), image) if isinstance(image, Path) else image
     picture = open_image(named.fetch(), name=named.name)

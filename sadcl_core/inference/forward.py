@@ -97,7 +97,7 @@ class Forward:
         return output
 
     def _refuse_too_large(self, images: Tensor) -> None:
-        """Raise a MachineError if what a layer reads and writes does not fit: the system ends a process that takes too much."""
+        """Raise a MachineError if the maps of a layer do not fit into memory: the system ends a process that takes too much."""
         sizes: list[int] = []
 
         def note(module: nn.Module, inputs: Any, outputs: Any) -> None:

@@ -55,7 +55,7 @@ def load(
             `sadcl import` takes, or None for the run under runs/ that finished last.
         device: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.
         precision: auto, fp32, bf16 or fp16; auto takes half precision on CUDA.
-        img_size: side in pixels that images are resized to; by default that of the training.
+        img_size: side in pixels that images are resized to; by default as in training.
         uncalibrated: leave out the temperatures and thresholds that a calibration put into the file.
         tta: none, flip or crops: logits are means over the image and its mirror image, or five crops of it.
         resize: side in pixels that images are resized to before their centre of `img_size` is cut out; 0: no centre is.
@@ -152,7 +152,7 @@ def find_card(
 
     Args:
         run_or_file: as for `load`.
-        uncalibrated: leave out of the card what a calibration added.
+        uncalibrated: return the card without the numbers of a calibration.
         classes: as for `load`.
         img_size: in pixels, for a checkpoint that does not say it.
 
@@ -245,7 +245,7 @@ class Model(Predictor["Tensor"]):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Return what is done to images before the network: size, mean and standard deviation."""
+        """Return size, mean and standard deviation of the images for the network."""
         return replace(self.card.preprocessing, resized=self.resize)
 
     @property

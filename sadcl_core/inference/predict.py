@@ -37,7 +37,7 @@ class Details(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The labels of one image, or why there are none.
+    """The labels of one image, or the reason why it has none.
 
     Attributes:
         image: its path or name as in the request, or its number from 0 where it came from memory.

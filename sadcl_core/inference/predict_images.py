@@ -65,7 +65,7 @@ def predict_images(
         each: called with each prediction of this process, in order.
         threshold: as for `Model.predict`.
         topk: as for `Model.predict`.
-        exclude: classes that are no labels, whatever their score.
+        exclude: classes that are never predicted, whatever their score.
         all_scores: write the score of every class into `output`.
         embed: write features into `output`, which is Parquet: of the image, and of each of its labels.
         batch_size: images that go through the network at a time.

@@ -93,7 +93,7 @@ class PredictionFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Unlock the file; what is finished of it stays for the next process, unless nothing is."""
+        """Unlock the file; finished chunks stay for the next process."""
         self._count_chunks()
         if isinstance(error, KeyboardInterrupt):
             kept = self._count * self._chunk_size
@@ -130,7 +130,7 @@ class PredictionFile:
         """Take the images from a stream that are done already; return how many, and how many of them could not be read.
 
         Raises:
-            DataError: the stream has other images than those that are done.
+            DataError: the images that are done are not those of the stream.
         """
         rows = errors = 0
         for chunk in self._chunks(["image", "error"]):

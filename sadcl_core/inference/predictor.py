@@ -200,8 +200,8 @@ class Predictor(ABC, Generic[Pixels]):
     ) -> Iterator[Prediction]:
         """Yield predictions one by one, with a batch or two in memory, for any number of images, as of `sadcl_core.open_images`.
 
-        Classes to `exclude` are no labels, whatever their score; `details` are the features of the image and of its labels, and
-        the attention of its labels. The other arguments are those of `predict`.
+        Classes to `exclude` are never predicted, whatever their score; `details` are the features of the image and of its labels,
+        and the attention of its labels. The other arguments are those of `predict`.
 
         Raises:
             UsageError: as for `predict`, or the model gives no details.

@@ -72,7 +72,7 @@ def search(
         count: images to return, at most.
 
     Returns:
-        The most alike first; of equals those that come first in the index. The file of `image` itself is left out.
+        The most alike first, equals in the order of the index. The file of `image` itself is left out.
 
     Raises:
         UsageError: neither an image nor a label was given, no image of the index has the label, or there is no prototype of it.
@@ -167,7 +167,7 @@ def duplicates(
 
 
 def draw_matches(matches: Sequence[Match], path: Path, *, title: str, query: str | Path | None = None, most: int = 60) -> Path:
-    """Draw at most `most` matches, each with its label, cosine and name; those that cannot be read without a picture.
+    """Draw at most `most` matches, each with its label, cosine and name; images that cannot be read have no picture.
 
     The image that was searched for, `query`, is drawn first and framed.
 

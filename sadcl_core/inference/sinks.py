@@ -238,7 +238,7 @@ class Keywords(Sink):
         """Write the keywords of an image.
 
         Raises:
-            UsageError: the image is no file on the disk, or exiftool cannot write into it.
+            UsageError: the image is not a file on the disk, or exiftool cannot write into it.
             MachineError: exiftool ended before it was told to.
         """
         if not isinstance(image.source, Path):

@@ -87,7 +87,7 @@ def open_split(
 
 
 def _without_left_out(manifest: Manifest, prepared: Path, classes: tuple[str, ...]) -> Manifest:
-    """Return data without the classes that a model does not know, if classes were left out of those that it was trained on."""
+    """Return data without the classes that a model does not know, if its training left classes out."""
     with suppress(DataError):
         options = load_description(prepared).options
         others = [name for name in manifest.classes if name not in classes]

@@ -79,7 +79,7 @@ def suggest(
 
     Args:
         model: from `sadcl_core.load`.
-        images: of `sadcl_core.open_images`; those that cannot be read are left out.
+        images: of `sadcl_core.open_images`; unreadable ones are left out.
         count: how many to choose at most.
         batch_size: images that go through the network at a time.
         workers: threads that read images.

@@ -34,7 +34,7 @@ class Thresholds:
 
     Attributes:
         values: (K,) in 0..1.
-        description: what they are, such as "0.5" or "the model's own thresholds, 0.10 to 0.40".
+        description: for people, such as "0.5" or "the model's own thresholds, 0.10 to 0.40".
         name: for file names; empty for 0.5.
     """
 
@@ -93,7 +93,7 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
     """Read a JSON file of class names and numbers, such as `sadcl eval --calibrate` writes; every class must be there.
 
     Raises:
-        DataError: it is no such file, a class is missing, or a number is not in 0..1.
+        DataError: it is not such a file, a class is missing, or a number is not in 0..1.
         UsageError: it says that it is for calibrated scores and these are not, or the other way round.
     """
     try:
@@ -122,7 +122,7 @@ def read_thresholds(path: Path, classes: Sequence[str], *, calibrated: bool | No
 
 
 def write_thresholds(path: Path, classes: Sequence[str], values: Sequence[float], about: Mapping[str, Any]) -> Path:
-    """Write what `read_thresholds` reads, and what it was made for and on."""
+    """Write a file that `read_thresholds` reads, with facts about the thresholds beside them."""
     write_json(path, {"schema_version": SCHEMA_VERSION, **about, "thresholds": dict(zip(classes, values, strict=True))})
     return path
 

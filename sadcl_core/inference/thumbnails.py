@@ -110,7 +110,7 @@ def _decode(
 
 
 def _files(split: Split, images: Sequence[int], notes: list[str]) -> Iterator[tuple[int, Path | bytes, str]]:
-    """Yield index, file or content, and name of images; of shards only those that hold one are read."""
+    """Yield index, file or content, and name of images; shards without any of them are skipped."""
     if split.manifest.description.shards is None:
         yield from ((image, split.path(image), str(split.path(image))) for image in images)
         return

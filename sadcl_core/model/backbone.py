@@ -164,7 +164,7 @@ class Backbone(nn.Module):
         The last one is where training begins; before it stand the maps of earlier levels, where the head reads several.
 
         Raises:
-            UsageError: nothing is frozen, or the network is no chain of layers that could be cut there.
+            UsageError: nothing is frozen, or the network is not a chain of layers that could be cut there.
         """
         if self.frozen_names == [""]:
             maps: tuple[Tensor, ...] = self(images)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassifierOutput(HeadOutput):
-    """Result for B images: that of the head, and features of the images as a whole.
+    """Result for B images: the output of the head, and features of the images as a whole.
 
     Attributes:
         image_features: (B, D_b), the deepest feature map averaged over its locations.

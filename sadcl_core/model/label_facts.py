@@ -24,7 +24,7 @@ class LabelFacts:
         active: (K,), images in which the label is active.
         together: (K, K), images in which both labels are active; the diagonal is `active`.
         known: (K, K), images in which label i is active and label j is known, whether active or inactive.
-        vectors: (K, W), a word vector of each class name, or None where there are none.
+        vectors: (K, W), a word vector of each class name, or None without word vectors.
     """
 
     names: tuple[str, ...]

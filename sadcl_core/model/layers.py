@@ -89,7 +89,7 @@ def _encode(length: int, channels: int, device: torch.device | None) -> Tensor:
 class Dropout(nn.Dropout):
     """`nn.Dropout` that draws 16 bits for each number on a CPU, in a fraction of the time that torch takes.
 
-    The probability is rounded to 1/65,536; what is kept is divided by exactly the share that is kept.
+    The probability is rounded to 1/65,536; kept values are divided by exactly the share that is kept.
 
     Example:
         >>> Dropout(0.25)(torch.ones(100_000)).unique()
@@ -101,7 +101,7 @@ class Dropout(nn.Dropout):
         return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def draw(self, shape: torch.Size) -> tuple[Tensor, int, float]:
-        """Return bits (int16), the least of them that keep their number, and the factor of what is kept."""
+        """Return bits (int16), the least value that keeps a number, and the factor of numbers that are kept."""
         dropped, count = min(round(self.p * DRAWS), DRAWS - 1), shape.numel()
         generator = np.random.SFC64(torch.empty(1, dtype=torch.int64).random_().numpy())  # torch takes three times as long
         bits = torch.from_numpy(generator.random_raw(-(-count // 4)).view(np.int16))[:count].view(shape)
@@ -115,7 +115,7 @@ class Dropout(nn.Dropout):
         return x * torch.ge(bits, least, out=torch.empty_like(x)).mul_(factor)
 
     def add(self, x: Tensor, y: Tensor, *, scale: float = 1.0) -> Tensor:
-        """Return x plus what is kept of y times `scale`; where bits are drawn here, in the memory of y."""
+        """Return x plus the kept values of y times `scale`; where bits are drawn here, in the memory of y."""
         if not self.draws(y):
             return x + super().forward(y * scale if scale != 1 else y)
         bits, least, factor = self.draw(y.shape)

@@ -175,7 +175,7 @@ class ClassRows:
 
 
 def joined(whole: Classifier, row: Classifier) -> dict[str, Tensor]:
-    """Return the state of a classifier with the class of another behind its own; what they share is that of the first."""
+    """Return the state of a classifier with the class of another behind its own; shared tensors are from the first."""
     new = row.state_dict()
     return {
         name: torch.cat([tensor, new[name].to(tensor)]) if name in whole.per_class else tensor

@@ -125,7 +125,7 @@ def extend(
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images at a time.
         workers: threads that read images.
-        progress: called with what is done.
+        progress: called with the stage, and how much of it is done.
 
     Raises:
         UsageError: the model has the class already, its head joins the classes, the new run exists, or there are too few photos.

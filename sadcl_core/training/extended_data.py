@@ -1,4 +1,4 @@
-"""The data of a model with one more class: unknown in every image but those that a person looked at."""
+"""Make the data of a model with one more class: unknown in every image that no person looked at."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sadcl_core.runtime.files import NO_UTF8
 
 
 def with_class(manifest: Manifest, name: str, shown: Iterable[NamedImage], without: Iterable[NamedImage] = ()) -> Manifest:
-    """Return a manifest with a class more, which is unknown but in images that show it and in images without it.
+    """Return a manifest with a class more, active in images that show it, inactive in images without it, unknown in all others.
 
-    Such images that are not among the rows are added to split train, with all other classes unknown; those that are no files on
-    this disk or whose names are no UTF-8, and all where the images of the manifest are in shards, are left out.
+    Such images that have no row yet are added to split train, with all other classes unknown. Images are left out that are not
+    files on this disk or have names that are not UTF-8, and all of them if the manifest has its images in shards.
 
     Example:
         >>> from sadcl_core.data.manifest import Description
@@ -56,7 +56,7 @@ def with_class(manifest: Manifest, name: str, shown: Iterable[NamedImage], witho
 
 
 def _appended(lists: pa.ListArray, where: npt.NDArray[np.bool_], label: int) -> pa.ListArray:
-    """Return lists of class indices with a label, above all others, behind those that are chosen."""
+    """Return lists of class indices, with a label above all others added to those that are chosen."""
     lengths = lists.value_lengths().to_numpy()
     values = np.insert(lists.flatten().to_numpy(), np.cumsum(lengths)[where], label).astype(np.int32)
     ends = np.concatenate([[0], np.cumsum(lengths + where)]).astype(np.int32)

@@ -42,8 +42,8 @@ def open_features(
 ) -> Iterator[tuple[FeatureCache | None, RunConfig]]:
     """Yield the features of a run, all of them computed, and keep them from being removed in the block; None if none are frozen.
 
-    With them comes the configuration, whose number of views, unless it is the user's own, is what a time budget leaves from
-    `started` on, as time.perf_counter counts. The classifier, with the weights of its backbone, is moved to the device. Of
+    The configuration comes with them: a time budget, counted from `started` on as by time.perf_counter, decides on its number of
+    views unless the user does. The classifier, with the weights of its backbone, is moved to the device. Of
     several processes the first of each machine computes; the others wait.
 
     Raises:
@@ -123,7 +123,7 @@ def linear_views(config: RunConfig) -> tuple[str, ...]:
 
 
 def _compute(cache: FeatureCache, views: Views, forward: Forward, config: RunConfig, listen: events.Listener) -> None:
-    """Say what is missing, make room for it, and compute it."""
+    """Report the missing features, make room for them, and compute them."""
     store, start = cache.store, time.perf_counter()
     rows, absent = cache.count(views), sum(len(image.views) for image in cache.missing(views))
     size, new = rows * store.card.row_bytes, absent * store.card.row_bytes

@@ -32,7 +32,7 @@ STARVED = ("could not create a primitive", "bad_alloc", "Cannot allocate memory"
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes that a process takes at least while it trains; what is not counted comes on top.
+    """Bytes that a process takes at least while it trains; others, which are not counted, come on top.
 
     Attributes:
         weights: the network, its EMA, gradients and optimiser, and its teachers.

@@ -62,7 +62,7 @@ def lr_scale(classifier: Classifier, stage: StageSection, name: str, depths: Map
 def make_schedule(
     optimizer: Optimizer, optim: OptimSection, *, steps: int, done: int = 0, drops: Callable[[], int] = int
 ) -> LRScheduler:
-    """Make the schedule of all steps of a stage, of which some may be done, for an optimiser whose groups have the highest rates.
+    """Make the schedule of all steps of a stage, some of them done perhaps, for an optimiser whose groups have the highest rates.
 
     `drops` gives how often `plateau` has made the rate smaller.
     """
@@ -100,7 +100,7 @@ def apply_drop(schedule: LRScheduler) -> None:
 
 
 def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, done: int = 0) -> OneCycleLR:
-    """Make the OneCycle schedule of all steps of a stage, of which some may be done.
+    """Make the OneCycle schedule of all steps of a stage, some of them done perhaps.
 
     The rise takes two steps at least, which the scheduler needs. Rates depend on the number of the step and nothing else, so a
     stage that is resumed, or made longer, has the rates that it would have had from the start.

@@ -69,7 +69,7 @@ def refuse_overlap(config: RunConfig, manifest: Manifest) -> str:
     """Raise if held-out images were trained on by earlier models, unless `data.allow_overlap` lets them.
 
     Returns:
-        A sentence on the models whose training images could not be looked at; empty if there are none.
+        A sentence on the models whose training images could not be looked at; empty without such models.
 
     Raises:
         DataError: with the number of images, the first of them, and what to do.

@@ -76,7 +76,7 @@ def make_ema(classifier: Classifier, config: RunConfig, *, warmup: bool) -> Mode
 
 
 class Ema(ModelEmaV3):
-    """EMA of a classifier; what is frozen is left out, since it is the same in both and can be most of the network."""
+    """EMA of a classifier without its frozen part, which is the same in both and can be most of the network."""
 
     pairs: list[tuple[Tensor, Tensor]] | None = None  # tensors here and in the model, from the first step of a stage on
 

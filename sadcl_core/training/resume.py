@@ -118,7 +118,7 @@ def refuse_finished(run: RunDirectory, progress: RunProgress, config: RunConfig)
 
 
 def refuse_other_data(card: StateCard, manifest: Manifest) -> None:
-    """Raise a DataError if the data are not those that the run was started with."""
+    """Raise a DataError if the run was started with other data."""
     if manifest.fingerprint() != card.data_fingerprint:
         raise DataError(
             f"The data {manifest.description.name} have other images, splits or labels than those the run was started with, so "

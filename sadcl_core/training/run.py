@@ -72,7 +72,7 @@ class TrainingResult:
 
 
 def _check_data(config: RunConfig, manifest: Manifest, listen: Listener) -> None:
-    """Refuse labels and held-out images that nothing can be learned from or measured on; say of which classes that is so."""
+    """Refuse labels and held-out images that nothing can be learned from or measured on; name classes for which that is so."""
     check_labels(config, manifest)
     data = config.data
     for split, what in ((data.train_split, "nothing can be learned of"), (data.eval_split, "no AP can be measured of")):
@@ -172,7 +172,7 @@ def resume_run(
     """Go on with a run as if it had never stopped, from `sadcl_core.training.resume.prepare_resume`, wherever its data are now.
 
     Raises:
-        DataError: the state is damaged, or the data are not those that the run was started with.
+        DataError: the state is damaged, or the run was started with other data.
         SadclError, KeyboardInterrupt: as `start_run`.
     """
     run, config = resumed.run, resumed.config
@@ -236,7 +236,7 @@ def run_started(recipe: TrainingRecipe, resumed: Resumed | None = None) -> RunSt
 
 
 def result_of(recipe: TrainingRecipe) -> TrainingResult:
-    """Return what a run that is over reached."""
+    """Return the result of a finished run."""
     run, best = recipe.run_directory, recipe.best
     return TrainingResult(run.path, run.best, best.map, best.stage, best.epoch, best.weights)
 
@@ -295,7 +295,7 @@ def missing_words(names: Sequence[str], source: str) -> str:
 
 
 def other_words(words: Mapping[str, Tensor], classifier: Classifier, classes: Sequence[str]) -> list[str]:
-    """Return the classes whose word vectors in a prepared head are not those that the weights were learned with."""
+    """Return the classes whose word vectors in a prepared head differ from those that the weights were learned with."""
     if not words:
         return []
     rows = zip(classes, classifier.head.words.cpu(), strict=True)

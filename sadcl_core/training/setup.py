@@ -83,7 +83,7 @@ def complete_config(config: RunConfig, manifest: Manifest) -> RunConfig:
 
 
 def _absolute(model: str) -> str:
-    """Return a path of a model as an absolute one; none, and an address on the hub, as they are."""
+    """Return the path of a model as an absolute one; an empty text and an address on the hub as they are."""
     return model if not model or repository_of(model) else str(from_home(model).resolve())
 
 
@@ -91,7 +91,7 @@ def check_stages(config: RunConfig) -> None:
     """Refuse stages that cannot be trained.
 
     Raises:
-        UsageError: there is none, or one names an unknown loss or augmentation.
+        UsageError: no stage is trained, or one names an unknown loss or augmentation.
 
     Example:
         >>> check_stages(RunConfig())
@@ -129,7 +129,7 @@ def check_stages(config: RunConfig) -> None:
 
 
 def _check_loss(name: str, loss: str, model: ModelSection, options: Section) -> None:
-    """Raise a UsageError if a loss of a stage is unknown, or reads what the head does not give."""
+    """Raise a UsageError if a loss of a stage is unknown, or reads measures that the head does not give."""
     if loss not in TERMS:
         raise UsageError(f"Stage {name}: there is no loss {loss!r}. {suggest(loss, TERMS)}")
     head, kind = model.head, resolve(HEADS, model.head, kind="head")
@@ -145,7 +145,7 @@ def _check_loss(name: str, loss: str, model: ModelSection, options: Section) -> 
 
 
 def _check_added(name: str, stage: StageSection, config: RunConfig) -> None:
-    """Raise a UsageError if a stage adds spliced images or pseudo labels that its losses or its bank cannot use, or adds none."""
+    """Raise a UsageError if the losses or the bank of a stage cannot use its spliced images or pseudo labels, or lack them."""
     if "splice_consistency" in stage.weights and stage.mix != "splice":
         raise UsageError(
             f"Stage {name}: the loss splice_consistency compares spliced images. Add --set stages.{name}.mix=splice."
@@ -193,7 +193,7 @@ def _check_second_look(name: str, stage: StageSection, config: RunConfig) -> Non
 
 
 def _check_once(name: str, stage: StageSection, features: FeatureSection) -> None:
-    """Raise a UsageError if a stage asks for what features that are computed once cannot give."""
+    """Raise a UsageError if features that are computed once cannot serve a stage."""
     if "distillation" in stage.weights:
         raise UsageError(
             f"Stage {name}: the teachers of the loss distillation look at images, which a run on features does not see. Leave "
@@ -215,7 +215,7 @@ def limited(manifest: Manifest, limit: int) -> Manifest:
     """Return `limit` images, in which every class keeps its share, or all for 0; they are the same ones whatever a run's seed is.
 
     Raises:
-        UsageError: the images are in shards, of which no part can be taken.
+        UsageError: the images are in shards, and no part of those can be taken.
     """
     if limit and manifest.description.shards is not None:
         raise UsageError(
@@ -225,10 +225,10 @@ def limited(manifest: Manifest, limit: int) -> Manifest:
 
 
 def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
-    """Return the images and labels that a run uses: all of them, or those that `data.limit` and `data.hide_labels` leave.
+    """Return the images and labels that a run uses: all that `data.limit` and `data.hide_labels` leave.
 
     Raises:
-        UsageError: the images are in shards, of which no part can be taken.
+        UsageError: the images are in shards, and no part of those can be taken.
     """
     data = config.data
     manifest = limited(manifest, data.limit)
@@ -247,9 +247,9 @@ def used_part(manifest: Manifest, config: RunConfig) -> Manifest:
 
 
 def check_labels(config: RunConfig, manifest: Manifest) -> None:
-    """Refuse training labels without an inactive one, from which only losses learn that use unknown labels.
+    """Refuse training labels without an inactive one, unless every stage has a loss that uses unknown labels.
 
-    Also a first model or teachers that do not know the classes.
+    Also refuse a first model or teachers that do not know the classes.
 
     Raises:
         UsageError: inactive labels are hidden, and a stage has no such loss; see also `check_teachers`.

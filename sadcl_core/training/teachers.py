@@ -24,7 +24,7 @@ def check_teachers(config: RunConfig, classes: Sequence[str]) -> None:
 
     Raises:
         DataError: there is no such model, or it is damaged.
-        UsageError: there are no teachers, no stage learns from them, or they lack classes.
+        UsageError: no teachers are named, no stage learns from them, or they lack classes.
     """
     teachers = config.loss.distillation.teachers
     learning = [name for name in config.used_stages if "distillation" in config.stages[name].weights]

@@ -76,7 +76,7 @@ class LossInputs:
 
     @cached_property
     def all_contrasted(self) -> Tensor:
-        """(B, K) of all processes, with what is neither active nor inactive unknown."""
+        """(B, K) of all processes, where labels that are neither active nor inactive are unknown."""
         mixed = (self.all_targets > 0) & (self.all_targets < 1)
         return self.all_targets.masked_fill(mixed, -1)
 
@@ -92,12 +92,12 @@ def _auxiliary(inputs: LossInputs) -> Tensor:
 
 
 def _penalty(inputs: LossInputs) -> Tensor:
-    """Return the mean over the images of what the head itself wants to be small."""
+    """Return the mean over the images of the penalty that the head itself computes."""
     return all_gather_with_grad(inputs.output.measures["penalty"]).mean()
 
 
 def _dictionary(inputs: LossInputs) -> Tensor:
-    """Return what DSDL (Zhou et al., AAAI 2021) adds to the classification loss C: (C + beta R) / c - C.
+    """Return the part that DSDL (Zhou et al., AAAI 2021) adds to the classification loss C: (C + beta R) / c - C.
 
     R is the distance of feature and reconstruction plus lambda times the length of the coefficients, mean over the images; c is
     the cosine of words and decoded words. Both norms are of a whole batch there, and do not depend on its size here.
@@ -208,13 +208,13 @@ def _image_to_image(inputs: LossInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: its function, what it is a mean over, what it trains beside backbone and head.
+    """A loss term: its function, the labels or images it is a mean over, and the parts it trains beside backbone and head.
 
     Attributes:
         probabilities: whether a model trained with it scores labels with probabilities.
         by_epoch: whether it depends on the epoch.
         uses_unknown: whether it learns from unknown labels.
-        measures: what it reads of `HeadOutput.measures`.
+        measures: the entries of `HeadOutput.measures` that it reads.
     """
 
     compute: Callable[[LossInputs], Tensor]

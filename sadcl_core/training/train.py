@@ -134,7 +134,7 @@ def refuse_missing(layers: Sequence[tuple[str, Layer]]) -> None:
     """Refuse settings that name a file that cannot be read, before any long work.
 
     Raises:
-        DataError: there are no such weights, no such model, or no such word vectors.
+        DataError: weights, a model or word vectors are not where they are said to be.
         UsageError: the class map cannot be read, or a setting is out of bounds.
         MachineError: a tracker is not installed.
     """

@@ -89,7 +89,7 @@ def with_network_of_init(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str,
 
 
 def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str, ...], img_size: int) -> Transfer:
-    """Give a classifier the weights of the model that `config.init_from` names; what a head counts in the data stays out.
+    """Give a classifier the weights of the model that `config.init_from` names, but not what a head counted in its data.
 
     Raises:
         DataError: there is no such model, or it has another backbone.
@@ -116,7 +116,7 @@ def transfer(classifier: Classifier, config: ModelSection, *, classes: tuple[str
 
 @torch.no_grad()
 def _copy(classifier: Classifier, source: LoadedModel, matches: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Copy what fits, in place, and return the names of the tensors of which nothing fits."""
+    """Copy the parts that fit, in place, and return the names of the tensors without any."""
     own, theirs = classifier.state_dict(), source.classifier.state_dict()  # the tensors themselves, not copies
     head = classifier.head
     if type(head) is not type(source.classifier.head):  # label features of another kind: only the backbone is common

@@ -60,7 +60,7 @@ def seconds_left(
     train_images: int,
     eval_images: int,
 ) -> float:
-    """Return the seconds until the end of the last stage, of which `stage` is trained now with so many steps `done`.
+    """Return the seconds until the end of the last stage, while `stage` is trained and so many steps of it are `done`.
 
     Epochs have `steps` of `step_seconds`, `epoch_seconds` beside them and the evaluation of `eval_images`, which comes every
     `optim.evaluate_every` epochs and after the last one.

@@ -46,7 +46,7 @@ class RunStarted(Event):
         device: kind of it: cpu, cuda or mps.
         precision: fp32, bf16 or fp16.
         train_images: of the split that is trained on.
-        resumed: what it goes on from, None for a new run.
+        resumed: the state that it goes on from; None for a new run.
     """
 
     run: RunDirectory
@@ -82,7 +82,7 @@ class Transferred(Event):
 
 @dataclass(frozen=True)
 class FeaturesPlanned(Event):
-    """The features of a frozen backbone are looked up; those that are missing are computed next.
+    """The features of a frozen backbone are looked up; missing ones are computed next.
 
     Attributes:
         images: to train on and held out.
@@ -198,7 +198,7 @@ class StageStarted(Event):
     """A stage begins or goes on.
 
     Attributes:
-        number: from 1, among those that are trained.
+        number: from 1, of the stages that are trained.
         epochs: of the stage.
         steps: of an epoch.
         done: steps of the stage that were made before the run was resumed.
@@ -322,7 +322,7 @@ class SweepPlanned(Event):
         folder: of the study and of the runs that follow it.
         trials: that there are to be.
         done: of them, before.
-        space: what is chosen, each as `KEY=LOW..HIGH` or `KEY=A,B`.
+        space: the settings that are chosen, each as `KEY=LOW..HIGH` or `KEY=A,B`.
         train_images: a trial is trained on.
         judging_images: of the training split, that a trial is judged by.
     """

@@ -34,7 +34,7 @@ class DataFigures:
             self.draw()
 
     def draw(self) -> None:
-        """Draw what is not there yet.
+        """Draw the figures that are not there yet.
 
         Raises:
             SadclError: a figure cannot be written, or the data cannot be read any more.

@@ -119,7 +119,7 @@ class Tracker:
         return sum(self.config.stages[name].epochs for name in names[: names.index(stage.stage)]) * stage.steps
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the events that are left."""
         if self.tracker is not None:
             with explained_failure():
                 self.tracker.finish()
@@ -127,7 +127,7 @@ class Tracker:
 
 @contextmanager
 def explained_failure() -> Iterator[None]:
-    """Turn whatever a tracker raises into a MachineError, and what it prints into messages."""
+    """Turn the errors of a tracker into a MachineError, and the text that it prints into messages."""
     try:
         with redirect_stdout(sys.stderr):
             yield
