@@ -195,10 +195,11 @@ def counting(what: str, *, bar: bool = True) -> Iterator[Callable[[int, int], No
 
 
 @contextmanager
-def stages(*, every: float = SECONDS) -> Iterator[Callable[[str, int, int], None]]:
+def stages(*, every: float = SECONDS, brief: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Show one work after the other, how many of how many are done: bars on a terminal.
 
-    Off it a line for each that is over, and one `every` so many seconds while it goes on.
+    Off it a line for each that is over, and one `every` so many seconds while it goes on; `brief` works, which took less, have
+    none if that is False.
     """
     if verbosity.quiet:
         yield lambda what, done, total: None
@@ -206,12 +207,12 @@ def stages(*, every: float = SECONDS) -> Iterator[Callable[[str, int, int], None
         with _bars() as report:
             yield report
     else:
-        with _lines(every) as report:
+        with _lines(every, brief) as report:
             yield report
 
 
 @contextmanager
-def _lines(every: float) -> Iterator[Callable[[str, int, int], None]]:
+def _lines(every: float, brief: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A line for each work, when the next one begins or all is over, and while it goes on."""
     start = shown = time.perf_counter()
     current = ("", 0)
@@ -227,8 +228,8 @@ def _lines(every: float) -> Iterator[Callable[[str, int, int], None]]:
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal start, shown, current
-        if what != current[0]:
-            line()
+        if what != current[0] or done < current[1]:
+            close()
             start = time.perf_counter() if current[0] else start
             shown = start
         current = (what, done)
@@ -236,8 +237,12 @@ def _lines(every: float) -> Iterator[Callable[[str, int, int], None]]:
             shown = time.perf_counter()
             line(total)
 
+    def close() -> None:
+        if brief or shown != start:
+            line()
+
     yield report
-    line()
+    close()
 
 
 @contextmanager

@@ -119,10 +119,11 @@ COMMAND = get_command(app)  # once: CliRunner.invoke makes all commands for each
 
 def run_sadcl(*arguments: str | Path, code: int | None = 0) -> Ran:
     """Run the program in this process; it ends with this exit code, or None: any."""
-    verbosity.quiet = verbosity.verbose = verbosity.debug = False
+    verbosity.debug = False
     with CliRunner().isolation() as (stdout, stderr, _):
         with pytest.raises(SystemExit) as ended:
             COMMAND.main([str(argument) for argument in arguments], prog_name="sadcl")
+        verbosity.quiet = verbosity.verbose = verbosity.debug = False
         ran = Ran(int(ended.value.code or 0), stdout.getvalue().decode(), stderr.getvalue().decode())
     assert code in (ran.exit_code, None), (arguments, ran.stderr)
     return ran

@@ -54,6 +54,7 @@ class TrainingDisplay:
         self.report: Any = None
         self.began, self.budget = time.perf_counter(), 0.0
         self.planned: events.EpochsPlanned | None = None
+        self.passes: Any = None  # the task of a pass in the bar, off a terminal True; None: no pass goes on
 
     def __enter__(self) -> Self:
         return self
@@ -62,14 +63,16 @@ class TrainingDisplay:
         self.preparing.__exit__(kind, error, trace)
         self.stop_bar()
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Show how far the preparation of the data is."""
+    def progress(self, what: str, done: int, total: int, *, brief: bool = True) -> None:
+        """Show how far work is that no stage of the training is."""
         if self.report is None:
-            self.report = self.preparing.enter_context(stages())
+            self.report = self.preparing.enter_context(stages(brief=brief))
         self.report(what, done, total)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        if not isinstance(event, events.PassProgress):
+            self.end_pass()
         if isinstance(event, events.RunStarted):
             self.run = event
             self.start_bar()
@@ -86,6 +89,7 @@ class TrainingDisplay:
             events.FeaturesPlanned: self.show_features,
             events.FeaturesProgress: self.show_computing,
             events.FeaturesComputed: self.show_computed,
+            events.PassProgress: self.show_pass,
             events.StageStarted: self.show_stage,
             events.StepDone: self.show_step,
             events.EpochDone: self.show_epoch,
@@ -156,6 +160,24 @@ class TrainingDisplay:
         if event.rows and not in_lines:
             speed = event.rows / max(event.seconds, 1e-9)
             say(f"features: {counted(event.rows, 'view')} computed in {event.seconds:.0f} s, {speed:.0f} a second")
+
+    def show_pass(self, event: events.PassProgress) -> None:
+        """Show how far a pass is: a second task of the live bar, off a terminal a line where it takes long."""
+        if self.bar is None:
+            self.passes = True
+            self.progress(event.what, event.done, event.total, brief=False)
+        elif self.passes is None:
+            self.passes = self.bar.add_task(event.what, total=event.total, completed=event.done, state="")
+        else:
+            self.bar.update(self.passes, description=event.what, total=event.total, completed=event.done)
+
+    def end_pass(self) -> None:
+        """Remove a pass that is over."""
+        if self.passes is not None and self.bar is not None:
+            self.bar.remove_task(self.passes)
+        elif self.passes:
+            self.end_progress()
+        self.passes = None
 
     def show_result(self, result: TrainingResult) -> None:
         """Show the mAP of the model that is kept, and where the run is."""

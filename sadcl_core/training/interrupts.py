@@ -48,11 +48,8 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self, done: int = 0, total: int = 0) -> None:
-        """Raise KeyboardInterrupt or Terminated if a signal came; several processes wait for `check_together`.
-
-        Long work may call it as its progress.
-        """
+    def check(self) -> None:
+        """Raise KeyboardInterrupt or Terminated if a signal came; several processes wait for `check_together`."""
         if self.signal is not None and not is_distributed():
             self._raise()
 

@@ -45,6 +45,7 @@ from sadcl_core.runs.checkpoint import load_model, save_model, write_tensors
 from sadcl_core.runs.run_directory import RunDirectory, read_status
 from sadcl_core.runs.state import BestEpoch, RunProgress, StateCard, read_tensors, save_state
 from sadcl_core.runtime.distributed import all_gather, average_buffers, barrier, broadcast, get_rank, get_world_size
+from sadcl_core.runtime.progress import Progress
 from sadcl_core.runtime.seeds import seed_of
 from sadcl_core.training.batches import flatten_views, mix_batch, splice_batch, split_batch, training_loader, with_pseudo_labels
 from sadcl_core.training.class_prior import class_prior
@@ -56,6 +57,7 @@ from sadcl_core.training.listeners.events import (
     LinearFitted,
     Listener,
     MemoryRanOut,
+    PassProgress,
     Problem,
     PrototypesBuilt,
     ScoresCalibrated,
@@ -236,7 +238,9 @@ class TrainingRecipe:
         linear = self.classifier.linear
         assert linear is not None, "refused by check_stages"
         features, targets = self.pooled_features(linear)
-        fit = fit_logistic_regression(features, targets, seed=self.config.seed, progress=self.interrupts.check)
+        fit = fit_logistic_regression(
+            features, targets, seed=self.config.seed, progress=self.passing("cross-validating the linear layer")
+        )
         linear.assign(fit)
         self.eval_loader = self.plain_loader(self.eval_split)
         metrics = self.evaluate(self.classifier)
@@ -255,6 +259,7 @@ class TrainingRecipe:
         """Return pooled features (N, V, D) of views of the training images, and targets (N, K), on the CPU."""
         self.classifier.eval()
         data, views = self.config.data, linear_views(self.config)
+        progress, done, total = self.passing("pooling features"), 0, len(views) * len(self.train_split)
         result = torch.empty(len(self.train_split), len(views), linear.width)
         for number, view in enumerate(views):
             loader: BatchLoader[Batch] = self.plain_loader(self.train_split)
@@ -268,7 +273,8 @@ class TrainingRecipe:
                     deep = backbone.trained_part(maps) if isinstance(maps, tuple) else backbone(maps)
                     pooled.append(linear.pool(deep[-1]).float())
                 places.append(indices)
-                self.interrupts.check()
+                done += len(indices) * get_world_size()
+                progress(min(done, total), total)
             result[all_gather(torch.cat(places).to(self.device)).cpu(), number] = all_gather(torch.cat(pooled)).cpu()
         return result, torch.from_numpy(self.train_split.all_targets())
 
@@ -410,7 +416,7 @@ class TrainingRecipe:
             preprocessing=self.card.preprocessing,
             device=self.device,
             precision=self.precision,
-            progress=self.interrupts.check,
+            progress=self.passing("building prototypes"),
         )
         with torch.no_grad():
             self.classifier.prototypes.copy_(prototypes)
@@ -443,7 +449,7 @@ class TrainingRecipe:
             self.config.data,
             device=self.device,
             precision=self.precision,
-            progress=self.interrupts.check,
+            progress=self.passing("scoring with the first model"),
         ).to(self.device)
 
     @cached_property
@@ -564,8 +570,17 @@ class TrainingRecipe:
             card=self.card,
             device=self.device,
             precision=self.precision,
-            progress=self.interrupts.check,
+            progress=self.passing("scoring held-out images"),
         )
+
+    def passing(self, what: str) -> Progress:
+        """Return what a pass over images reports to: listeners hear of it, and a signal ends it."""
+
+        def report(done: int, total: int) -> None:
+            self.interrupts.check()
+            self.listen(PassProgress(what, done, total))
+
+        return report
 
     # --------------------------------------------------------------------------------------------------------------- the step
 

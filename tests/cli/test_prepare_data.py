@@ -468,3 +468,13 @@ def test_a_work_that_goes_on_has_lines_off_a_terminal(capsys: pytest.CaptureFixt
     lines = capsys.readouterr().err.splitlines()
     begins = ["checking images: 1 of 3", "checking images: 2 of 3", "checking images: 3"]
     assert [line.split(" in ")[0] for line in lines] == begins
+
+
+@pytest.mark.parametrize(("every", "lines"), [(0, 3), (3600, 0)])
+def test_a_work_that_need_not_be_named_has_lines_if_it_goes_on(
+    capsys: pytest.CaptureFixture[str], every: int, lines: int
+) -> None:
+    with stages(every=every, brief=False) as report:
+        for done in (1, 2, 3):
+            report("scoring held-out images", done, 3)
+    assert len(capsys.readouterr().err.splitlines()) == lines

@@ -21,6 +21,7 @@ from sadcl_core.training.listeners.events import (
     EpochsPlanned,
     Event,
     MemoryRanOut,
+    PassProgress,
     PrototypesBuilt,
     RunStarted,
     SettingsChosen,
@@ -78,6 +79,28 @@ def test_off_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -
     assert "50 images are few to choose an epoch by" in shown
     assert "batches are now computed in 4 micro-batches" in shown
     assert "To start so: --accumulate 4" in shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_pass_is_shown_on_a_terminal_until_it_is_over_and_off_it_only_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "_console", lambda stderr: Console(file=screen, force_terminal=terminal, width=160))
+    with TrainingDisplay() as display:
+        for event in STORY[:4]:
+            display(event)
+        display(PassProgress("scoring held-out images", 16, 50))
+        display(PassProgress("scoring held-out images", 32, 50))
+        if display.bar is not None:
+            display.bar.refresh()
+        assert ("scoring held-out images" in screen.getvalue()) is terminal
+        display(STORY[4])
+        screen.truncate(0)
+        if display.bar is not None:
+            display.bar.refresh()
+        assert ("contrastive 1/3" in screen.getvalue()) is terminal
+    assert "scoring" not in screen.getvalue()
 
 
 def test_quiet_says_only_what_wants_attention(monkeypatch: pytest.MonkeyPatch) -> None:

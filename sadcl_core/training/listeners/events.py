@@ -143,6 +143,15 @@ class ScoresCalibrated(Event):
 
 
 @dataclass(frozen=True)
+class PassProgress(Event):
+    """A pass over images, or the fits of the linear layer, goes on outside the steps: so many of so many are done."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class LinearFitted(Event):
     """The linear layer was fitted by logistic regression.
 

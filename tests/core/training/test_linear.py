@@ -23,7 +23,15 @@ from sadcl_core.model.classifier import Classifier
 from sadcl_core.model.heads.interface import HeadInputs
 from sadcl_core.model.logistic_regression import fit_logistic_regression
 from sadcl_core.runs.checkpoint import load_model
-from sadcl_core.training.listeners.events import EpochDone, EpochsPlanned, Event, LinearFitted, StageStarted, StepDone
+from sadcl_core.training.listeners.events import (
+    EpochDone,
+    EpochsPlanned,
+    Event,
+    LinearFitted,
+    PassProgress,
+    StageStarted,
+    StepDone,
+)
 from sadcl_core.training.recipe import TrainingRecipe
 from tests.core.training.resumable import configured, differences, go_on, numbers, start
 
@@ -50,6 +58,12 @@ def test_a_linear_probe_is_logistic_regression_on_the_pooled_features(manifest: 
     start(configured((0, 0), PROBE), manifest, Path("probe"), heard.append)
     (fitted,) = [event for event in heard if isinstance(event, LinearFitted)]
     assert not [event for event in heard if isinstance(event, StepDone)]
+    passes = {event.what: (event.done, event.total) for event in heard if isinstance(event, PassProgress)}
+    assert list(passes) == ["pooling features", "cross-validating the linear layer", "scoring held-out images"]
+    pooled_all, fits, scored_all = passes.values()
+    assert pooled_all == (2 * len(manifest.split("train")),) * 2  # both views
+    assert 0 < fits[0] <= fits[1]
+    assert scored_all[0] == scored_all[1]
     (row,) = numbers(Path("probe"))
     assert (row["stage"], row["epoch"], float(row[MAP])) == ("linear", "1", fitted.map)
     assert json.loads(Path("probe/run.json").read_text())["best"]["stage"] == "linear"
