@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -207,6 +208,16 @@ def read_classes(path: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{path} names no class. Write one name per line.")
     return names
+
+
+def number_of(text: str) -> float | None:
+    """Return the finite number that a text is, with the decimal mark of `read_as`; None for another text."""
+    if text[:1].isalpha() or text[:1] == "[":  # as most texts that are none begin
+        return None
+    with suppress(ValueError):
+        number = float(text.replace(DECIMAL.get(), "."))
+        return number if math.isfinite(number) else None
+    return None
 
 
 def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:

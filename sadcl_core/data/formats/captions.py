@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from sadcl_core.data.formats.cells import find_separator, labels_of_text
+from sadcl_core.data.formats.cells import find_separator, labels_of_text, refuse_boxes, refuse_values
 from sadcl_core.data.formats.labels import LabelRows
 from sadcl_core.data.formats.source import Source, split_above
 from sadcl_core.data.formats.texts import LOOKED_AT, Texts
@@ -39,7 +39,7 @@ def read(source: Source) -> Manifest:
     """Read the tags of every image below the root.
 
     Raises:
-        DataError: no image has a text, a text cannot be read, or two marks may stand between tags.
+        DataError: no image has a text, a text cannot be read or holds no tags, or two marks may stand between them.
     """
     rows = LabelRows(source, "captions")
     images = list(images_under(source.root))
@@ -48,13 +48,20 @@ def read(source: Source) -> Manifest:
     if not any(found):
         raise DataError(f"{source.root} has no image with a text beside it. Write the tags of a.jpg into a.txt.")
     lines = [[line.strip() for _, line in read_lines(Path(own[0]))] if own else [] for own in found]
-    between = source.reading.delimiter or find_separator([line for own in lines for line in own], str(source.root)) or ","
+    every = [line for of_image in lines for line in of_image]
+    if document := next((line for line in every if line.startswith('{"')), ""):
+        raise DataError(
+            f"{source.root}: the texts beside the images hold JSON, such as {document[:60]}. Write the tags alone: cat, dog."
+        )
+    refuse_boxes(every, str(source.root), alone=True)
+    between = source.reading.delimiter or find_separator(every, str(source.root)) or ","
     rows.start(source.root, paths="exact", separator=between)
     for number, (image, own, written) in enumerate(zip(images, found, lines, strict=True), start=1):
         text = own[0] if own else str(source.root / image)
         rows.watch(Path(text).parent)
         tags = dict.fromkeys(tag for line in written for tag in labels_of_text(line, between))
         rows.add(image, tags, row=number, split=split_above(image), where=text)
+    refuse_values(list(rows.index), str(source.root))
     if without := found.count([]):
         rows.note(f"{counted(without, 'image')} without a text beside it, so without labels")
     if second := next((own for own in found if len(own) > 1), []):

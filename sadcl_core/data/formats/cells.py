@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from sadcl_core.data.formats import voc
 from sadcl_core.data.formats.source import Reading
-from sadcl_core.data.tables import DECIMAL, cell_text
+from sadcl_core.data.tables import cell_text, number_of
 from sadcl_core.errors import DataError, UsageError
 
 ACTIVE, INACTIVE, NOT_KNOWN = 1, 0, -1
@@ -44,17 +43,32 @@ MARKS = re.compile(r"[^\w\s.()\[\]{}'\"<>-]+")  # the same, as are / + & : # and
 JOINTS = ("_", "-", ".")  # the same, where no other separator occurs
 WORDS_BETWEEN = ("+", "&", "/", "//", "-", "\N{EN DASH}", ">", "*", "\N{BULLET}", "and", "or", "und")  # labels that are none
 PROSE = frozenset(("a", "an", "the", "is", "are", "of", "on", "in", "with"))  # words of sentences
-VALUED = re.compile(r"(.+?)\s*[:=(]\s*(\d*\.?\d+)\)?")  # a label with its value: cat:0.9, cat=1, cat (0.9)
+VALUED = re.compile(r"(.+?)\s*[:=(]\s*(\d*\.?\d+|true|false|yes|no)\)?", re.IGNORECASE)  # a label with its value: cat:0.9, cat=no
+NEGATED = re.compile(r"(?:[-!~]|not?[ _-])(.+)", re.IGNORECASE)  # -cat, no cat
 WRAPPED = re.compile(r"[A-Za-z][\w.]*\((\[.*\]|\{.*\}|\(.*\))(?:,[^\[\](){}]*)?\)", re.DOTALL)  # array([0, 1], dtype=int)
 TUPLES = ("('", '("', "()")  # how Python writes lists of texts that are none
 QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 QUOTED_LIST = re.compile(r"(?:'[^']*'|\"[^\"]*\")(?:[\s,;|]+(?:'[^']*'|\"[^\"]*\"))*")
 NUMPY = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]")  # texts with nothing but space between
 EMPTY = ("[]", "()", "{}", "set()")  # lists without a label
-MISSING = frozenset(("", "nan", "n/a", "null", "frozenset()", *EMPTY))  # how programs write an image without labels
+MISSING = frozenset(  # how programs write an image without labels
+    (
+        *("", "nan", "n/a", "null", "<na>", "#n/a", "(null)", "\\n", "[nan]", "[null]", "['']", '[""]'),
+        *("frozenset()", "character(0)", "list()", *EMPTY),
+    )
+)
+OF_R = re.compile(r"c\(((?:\"[^\"]*\"|\d+)(?:, ?(?:\"[^\"]*\"|\d+))*)\)")  # c("cat", "dog")
+BOXES = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?){3,}(?![\w.])")  # numbers, as those of a box
 MAX_LIST = 1 << 17  # characters of a list that is written out
+VALUE = (  # names of what says whether a label is there
+    *("confidence", "value", "present", "presence", "is_present", "verified", "score", "probability", "prob", "certainty"),
+    *("conf", "positive", "is_positive", "exists"),
+)
 NAME_KEYS = ("displayName", "name", "label", "tag", "tagName", "category")  # of an object that is one label
 LIST_KEYS = ("choices", "labels", "category", "categories")  # of an object that holds labels
+OPENED = re.compile(r"\w[\s_]*\([^)]*\w$")  # person (sitting
+CLOSED = re.compile(r"\w[^(]*\)")  # standing)
+DIGITS = re.compile(r"[01]+")
 BETWEEN = re.compile(r"[\s,;|'\"]+")
 COMMA = re.compile(r"[^\W_][,;]\s")  # no tag between spaces ends so
 BITS = re.compile(r"[01]{3,}")
@@ -78,16 +92,6 @@ def flag_of(cell: Any, words: Collection[str] = ()) -> str:
         text = f"{number:g}"
         flag = text if text in words else FLAGS.get(text)
     return flag or ""
-
-
-def number_of(text: str) -> float | None:
-    """Return the finite number that a text is, with the decimal mark of `read_as`; None for another text."""
-    if text[:1].isalpha() or text[:1] == "[":  # as most texts that are none begin
-        return None
-    with suppress(ValueError):
-        number = float(text.replace(DECIMAL.get(), "."))
-        return number if math.isfinite(number) else None
-    return None
 
 
 @dataclass
@@ -335,15 +339,52 @@ def _one_or_several(where: str, name: str, why: str, mark: str, separator: str) 
 
 
 def refuse_values(names: Collection[str], where: str) -> None:
-    """Raise if every label ends in a value, as those of cat:0.9 and cat=0 do: labels with 0 would be read as present."""
+    """Raise if every label ends in a value, as cat:0.9 and cat=no do: labels with 0 would be read as present."""
     matches = [match for name in names if (match := VALUED.fullmatch(name))]
-    if not names or len(matches) < len(names) or any(float(match[2]) > 1 for match in matches):
+    if not names or len(matches) < len(names) or any(match[2][0].isdigit() and float(match[2]) > 1 for match in matches):
         return
     example = matches[0]
-    if any("." in match[2] for match in matches) or len({match[1] for match in matches}) < len(names):
+    value = example[2] if example[2][0] in "0123456789." else int(example[2].lower() in ("true", "yes"))
+    if not all(match[2].isdecimal() for match in matches) or len({match[1] for match in matches}) < len(names):
         raise DataError(
-            f"{where}: {example[0][:60]!r} is a label with its value. Write {{{example[1][:60]!r}: {example[2]}}} into "
+            f"{where}: {example[0][:60]!r} is a label with its value. Write {{{example[1][:60]!r}: {value}}} into "
             "the cells, a column per class, or a row per label with a column `value`."
+        )
+
+
+def refuse_boxes(texts: Iterable[str], where: str, *, alone: bool = False) -> None:
+    """Raise if a text holds numbers such as those of a box, beside names or also `alone`; numbers of classes would ascend."""
+    for text in texts:
+        match = BOXES.search(text)
+        numbers = [float(number) for number in re.findall(r"-?[\d.]+", match[0])] if match else []
+        mixed = match is not None and "," in match[0] and re.search(r"\d \d", match[0])  # x,y,x,y,class x,y,x,y,class
+        if numbers != sorted({*numbers}) and (alone or mixed or any(map(str.isalpha, text))):
+            raise DataError(
+                f"{where}: {text.strip()[:60]!r} holds numbers such as those of a box. Write the names of labels alone: cat;dog."
+            )
+
+
+def refuse_parts(names: Collection[str], separator: str, where: str) -> None:
+    """Raise if labels are parts of one, split within its parentheses, have their contraries, or are vectors that lost zeros."""
+    first = next((name for name in names if OPENED.search(name)), None)
+    last = next((name for name in names if CLOSED.fullmatch(name)), None)
+    if first is not None and last is not None:
+        raise DataError(
+            f"{where}: {first[:60]!r} and {last[:60]!r} would be labels, since {separator!r} stands within parentheses as well. "
+            f"Write lists of names, or another mark between them; or say --delimiter '{separator}' if they are labels."
+        )
+    contrary = {match[1] for name in names if (match := NEGATED.fullmatch(name))}
+    plain = {name for name in names if not NEGATED.fullmatch(name)}
+    if plain <= contrary and len(plain) > 1:
+        name = next(name for name in names if NEGATED.fullmatch(name))
+        raise DataError(
+            f"{where}: {name[:60]!r} would be a label, and so are all labels with their contraries. Write only those that are "
+            f"there, or say --delimiter {separator or 'none'!r} if these are labels."
+        )
+    if all(map(DIGITS.fullmatch, names)) and max(map(len, names), default=0) > 2:
+        raise DataError(
+            f"{where}: all labels are of the digits 0 and 1, such as {max(names, key=len)[:60]}, as 0/1 vectors "
+            "whose first zeros a spreadsheet left out. Write names of labels, or a column per class, or say --label-column NAME."
         )
 
 
@@ -369,8 +410,10 @@ def labels_in(cell: Any, between: str, where: str) -> list[Any]:
         return _named(cell, where)
     if isinstance(cell, str):
         text = cell.strip()
-        if len(text) < 12 and text.lower() in MISSING:
+        if len(text) < 13 and text.lower() in MISSING:
             return []
+        if text[-2:] == ".0" and text[:-2].isdecimal():  # a whole number, as programs write it where cells are missing
+            return [text[:-2]]
         if text in ("?", "-1"):
             raise DataError(
                 f"{where}: {text} is not a label. Leave the image out if nothing is known, or give columns of 1, 0 and ?."
@@ -390,6 +433,14 @@ def _named(entries: Iterable[Any], where: str) -> list[Any]:
     labels = list(entries)
     if all(type(label) is str for label in labels):
         return labels
+    for entry in filter(lambda label: isinstance(label, dict), labels):
+        key = next((key for key in VALUE if isinstance(entry.get(key), (int, float)) and entry[key] < 1), None)
+        if key is not None:
+            name = json.dumps(_name_in(entry))[:60]
+            raise DataError(
+                f"{where}: label {name} has the {key} {entry[key]}, so it may not be there. Write the labels as "
+                f"{{{name}: {entry[key]}}}, with --threshold 0.5 for fractions, or without {key} if all are present."
+            )
     labels = [_name_in(entry) if isinstance(entry, dict) else entry for entry in labels]
     labels = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels]
     if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in labels):
@@ -442,6 +493,8 @@ def is_list(text: str) -> bool:
 def _unwrapped(text: str) -> str:
     """Return the list in a text such as `array([0, 1])`; another text without spaces at its ends."""
     text = text.strip()
+    if match := OF_R.fullmatch(text) if text[:2] == "c(" else None:
+        return f"[{match[1]}]"
     match = WRAPPED.fullmatch(text) if text[-1:] == ")" and text[:1] != "(" and len(text) <= MAX_LIST else None
     return match[1] if match else text
 

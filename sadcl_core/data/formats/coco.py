@@ -157,6 +157,8 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
         if category not in index or owner not in coco.imgs:
             wrong = f"belongs to the unknown image {owner!r}" if category in index else f"has the unknown category {category!r}"
             raise DataError(f"{path}: annotation {annotation.get('id')} {wrong}. Mend the file.")
+    if scores := [o["score"] for o in coco.anns.values() if isinstance(o.get("score"), (int, float))]:
+        rows.note(f"{path.name}: annotations have scores, the lowest {min(scores):g}, and all of them count as labels")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
         unknown, verified = image.get("unknown_category_ids", ()), image.get("neg_category_ids")

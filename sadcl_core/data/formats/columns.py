@@ -15,9 +15,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-from sadcl_core.data.formats.cells import BLANK, USUAL, chosen_states, find_vector, flag_of, number_of
+from sadcl_core.data.formats.cells import BLANK, USUAL, VALUE, chosen_states, find_vector, flag_of
 from sadcl_core.data.formats.locate import ADDRESS
-from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, Reading
+from sadcl_core.data.formats.source import NUMBERED_SPLITS, SPLIT_NAMES, Reading, split_name
 from sadcl_core.data.interpretation import Column, Role
 from sadcl_core.data.tables import (
     IMAGE_COLUMNS,
@@ -28,17 +28,17 @@ from sadcl_core.data.tables import (
     find_column,
     is_filled,
     looks_like_image,
+    number_of,
 )
 from sadcl_core.errors import DataError
 
 SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", "ml_use")
-IS_SPLIT = re.compile(r"is_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
+IS_SPLIT = re.compile(r"i[sn]_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
 BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
 UNKNOWN = ("unknown", "unknown_labels")
-VALUE = (  # of the label of a row
-    *("confidence", "value", "present", "presence", "is_present", "verified", "score", "probability", "prob", "certainty"),
-    *("conf", "positive", "is_positive", "exists"),
-)
+REJECTED = frozenset(("reject", "rejected", "ignore", "ignored", "skip", "skipped", "declined"))  # of the labels of a row
+VALUES = ("scores", "confidences", "probabilities", "probs", "values")  # of the labels in a cell
+VERDICTS = REJECTED | {"accept", "accepted", "approve", "approved", "pending", ""}
 GROUP = re.compile(
     r"(?:patient|subject|participant|scene|site|hospital|study|series|sequence|video|clip|session|group|case|location|family|"
     r"photographer|wsi|specimen)(?:_?(?:id|no|nr|number|name|uid|index))?|(?:study|series)_?instance_?uid|"
@@ -46,15 +46,17 @@ GROUP = re.compile(
     r"_?(?:id|no|nr|number|name|uid|index)"
 )
 ABOUT = re.compile(  # names of columns that are about the image, whatever they hold
-    r"|index|id|idx|uid|uuid|unnamed:.*|.*_(?:id|idx|index|uid|uuid)|(?:image|region|file|annotation)_?id|.*#|"
+    r"|index|id|idx|uid|uuid|unnamed:.*|__index_level_\d+__|.*_(?:id|idx|index|uid|uuid)|(?:image|region|file|annotation)_?id|.*#|"
     r"(?:.*_)?(?:sex|gender|age)|fold|k_?fold|(?:.*_)?(?:width|height)|(?:.*_)?file_?size|(?:num|n|number_of|count_of)_.*|(?:.*_)?count|"
     r"(?:.*_)?(?:annotators?|raters?|labell?ers?|annotated_by|labell?ed_by|reviewed_by|created_by)|"
     r"(?:.*_)?(?:confidence|confidences|probability|certainty)|"
     r"(?:.*_)?(?:timestamp|created|updated|date|lead_time|datetime)|.*_at|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
+    r"source|licen[cs]e|copyright|credit|comments?|remarks?|notes?|author|"
     r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
 )
 MEASURE = re.compile(  # those of ABOUT that would not be told by 1 and 0, so that such a column may be a class: date, area
-    r"(?:.*_)?(?:width|height|file_?size|timestamp|created|updated|date|lead_time|datetime|url|checksum)|bbox|area|latitude|longitude"
+    r"(?:.*_)?(?:width|height|file_?size|timestamp|created|updated|date|lead_time|datetime|url|checksum)|bbox|area|latitude|longitude|"
+    r"source|licen[cs]e|copyright|credit|comments?|remarks?|notes?|author"
 )
 DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
@@ -63,10 +65,12 @@ DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
 )
 UNLABELLED = ("unlabeled", "unlabelled", "no_label", "no_labels")  # as Roboflow calls the column of images without a class
 NUMBERED = re.compile(rf"(?:{'|'.join(LABEL_COLUMNS)})_?\d+")  # of several columns with a label each
+DATE = re.compile(r"\d{4}[-/.]\d\d?[-/.]\d\d?(?!\d)")
 NUMBERS = re.compile(r"\d+(?:[ ,;|]+\d+)*")
 SIDES = 4  # numbers of a box
 FEW = 4  # rows that may happen to be numbered
 SHOWN = 200  # characters of names in an error
+WORDS = 8  # different texts of a column of splits or verdicts
 SURE = frozenset(("1", "0"))
 SINGLE: tuple[Role, ...] = ("image", "split", "unknown", "value")  # roles that one column has
 Row = tuple[int, Sequence[Any]]
@@ -169,6 +173,10 @@ class _Columns:
         texts = [text for _, row in self.head if (text := cell_text(cell_at(row, k)))]
         return all(number_of(text) is not None for text in texts) and not (texts and self.profile(k).is_flags)
 
+    def is_dates(self, k: int) -> bool:
+        """Return True if every cell of a column begins with a date."""
+        return all(DATE.match(cell_text(cell_at(row, k))) for _, row in self.head)
+
     def give(self, k: int, role: Role, reason: str) -> None:
         """Give a column its role."""
         self.reasons[k] = (role, reason)
@@ -212,6 +220,7 @@ class _Profile:
 
     Attributes:
         flags: counts of what `flag_of` returns.
+        words: the texts, in lower case, if they are few.
         other: a text that is neither a flag nor a fraction; None without one.
         sure: a cell says 1 or 0 in so many words, not by a letter.
         fraction: a number between 0 and 1; None without one.
@@ -222,6 +231,7 @@ class _Profile:
         self.other: str | None = None
         self.fraction: str | None = None
         self.distinct = len(texts)
+        self.words = frozenset(texts) if len(texts) <= WORDS else frozenset()
         self.lists = bool(texts)  # every text is a list of whole numbers, or one of them
         self.sure = False
         for text, count in texts.items():
@@ -248,6 +258,12 @@ class _Profile:
     def below_one(self) -> str:
         """A cell below 1 of a column of flags and fractions; empty without one, and for a column of other things."""
         return "" if self.other is not None else (self.fraction or ("0" if self.flags["0"] else ""))
+
+    @property
+    def names_splits(self) -> bool:
+        """True if every cell that is filled in is the name of a split, of several that occur."""
+        splits = {split_name(word) for word in self.words} - {""}
+        return len(splits) > 1 and splits <= set(SPLIT_NAMES.values())
 
     @property
     def is_unknown(self) -> bool:
@@ -350,10 +366,13 @@ class _Named(_Columns):
             k, reason = find_column(self.header, SPLIT), "its name is a usual one"
             flagged = [j for j, name in enumerate(self.header) if IS_SPLIT.match(column_word(name)) and self.profile(j).is_flags]
             k = flagged[0] if k is None and len(flagged) == 1 else k
+            k, reason = (self._of_splits(), "it holds names of splits") if k is None else (k, reason)
         if k is None or k in self.reasons:
             return {}
+        self._refuse_other_words(k, reason)
         self.give(k, "split", reason)
-        match = IS_SPLIT.match(column_word(self.header[k]))
+        word = column_word(self.header[k])
+        match = IS_SPLIT.match(word) or IS_SPLIT.match(f"is_{word}")
         if match and self.profile(k).is_flags:
             return {"1": match[1], "0": BESIDE[match[1]]}
         values = set(self.profile(k).flags) if self.profile(k).other in (None, "2") else set()
@@ -365,6 +384,32 @@ class _Named(_Columns):
                 "train, val and test into it, or say --split-column none if it is something else."
             )
         return {}
+
+    def _of_splits(self) -> int | None:
+        """Return the only column that holds names of splits, whatever it is called."""
+        own = (self.reading.group_by, self.reading.label_column, *self.reading.classes)
+        named = [
+            k for k, name in enumerate(self.header) if k not in self.reasons and name not in own and self.profile(k).names_splits
+        ]
+        if len(named) > 1:
+            shown, first = ", ".join(self.header[k] for k in named)[:200], quote(self.header[named[0]])
+            raise DataError(
+                f"{self.path}: columns {shown} hold names of splits. Say --split-column {first}, or --split-column none."
+            )
+        return named[0] if named else None
+
+    def _refuse_other_words(self, k: int, reason: str) -> None:
+        """Raise if a column of a usual name holds words of which none is the name of a split."""
+        profile, name = self.profile(k), self.header[k]
+        names = {*SPLIT_NAMES.values(), ""}
+        if reason.startswith("--") or profile.other is None or any(split_name(word) in names for word in profile.words):
+            return
+        if column_word(name) == "partition" and profile.other == "2":
+            return
+        raise DataError(
+            f"{self.path}: column {name!r} may name splits, but holds {profile.other[:60]!r} and no train, val or test. Say "
+            f"--split-column {quote(name)} if these are splits, or --split-column none."
+        )
 
     def _group(self) -> int | None:
         """Return the column that holds images together: the one a person named, else a likely one whose values come again."""
@@ -387,6 +432,7 @@ class _Named(_Columns):
         1 and 0, as classes; then the only column that is left.
         """
         free = [k for k in range(len(self.header)) if k not in self.reasons and k != unknown]
+        self._refuse_rejected(free)
         if self._chosen(image, free):
             return False
         numbered = [k for k in free if NUMBERED.fullmatch(column_word(self.header[k])) and self.profile(k).other is not None]
@@ -424,6 +470,17 @@ class _Named(_Columns):
             f"{self.path} has no column of labels ({', '.join(self.header)[:200]}). Call it labels, or have one of 1 and 0 per "
             f"class, or say --label-column NAME.{self._hint(facts)}"
         )
+
+    def _refuse_rejected(self, free: Sequence[int]) -> None:
+        """Raise if a column says that the labels of some rows were rejected or ignored, as Prodigy does."""
+        for k in free:
+            words = self.profile(k).words
+            if words <= VERDICTS and REJECTED & words and self.words.isdisjoint(words):
+                raise DataError(
+                    f"{self.path}: column {self.header[k]!r} says of some rows that they were rejected or ignored. Take these "
+                    "rows out, and the column; or, where it says of the label of its row whether it is there, call it value and "
+                    "write 1, 0 and ? into it."
+                )
 
     def _is_fact(self, k: int) -> bool:
         """Return True if a column has the name of a fact about the image, and may hold one."""
@@ -479,6 +536,7 @@ class _Named(_Columns):
             self._refuse_second(called if free[named] in called else [])
             return free[named]
         matches = [k for k in free if column_word(self.header[k]).rpartition("_")[2] in LABEL_COLUMNS]
+        matches = [k for k in matches if not self.profile(k).says_nothing]
         self._refuse_second([k for k in matches if self.profile(k).other is not None])
         return matches[0] if len(matches) == 1 else None
 
@@ -489,11 +547,27 @@ class _Named(_Columns):
     def _refuse_second(self, columns: Sequence[int]) -> None:
         """Raise if each of several columns may hold the labels."""
         if len(columns) > 1:
-            shown, example = ", ".join(self.header[k] for k in columns)[:200], quote(self.header[columns[-1]])
-            raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}.")
+            names = [self.header[k] for k in columns]
+            shown, example = ", ".join(names)[:200], quote(names[-1])
+            several = f", or several of them: --label-column {quote(','.join(names[:2]))}" if "," not in "".join(names) else ""
+            raise DataError(f"{self.path}: columns {shown} may hold the labels. Say which: --label-column {example}{several}.")
 
     def _in_a_cell(self, labels: int, flags: list[int], image: int, free: Sequence[int]) -> None:
-        """Choose the column of labels unless there are as good columns of classes beside it."""
+        """Choose the column of labels unless there are as good columns of classes beside it, or one of 1 and 0 for a split."""
+        for k in flags if not (self.of("split") or self.reading.split_column) else ():
+            if IS_SPLIT.match(f"is_{column_word(self.header[k])}"):
+                name = quote(self.header[k])
+                raise DataError(
+                    f"{self.path}: column {self.header[k]!r} may say which images a split has. Say --split-column {name} if it "
+                    "does, or --split-column none."
+                )
+        values = find_column([self.header[k] for k in free], VALUES)
+        if values is not None and self.profile(free[values]).other is not None:
+            raise DataError(
+                f"{self.path}: column {self.header[free[values]]!r} may hold a value for each label of its row. Write objects "
+                f'such as {{"cat": 0.9}} into column {self.header[labels]!r}, with --threshold 0.5, or say --label-column '
+                f"{quote(self.header[labels])} if all labels are present."
+            )
         if not self._value(image, labels, free) and len(flags) > 1:
             shown = ", ".join(self.header[k] for k in flags)[:200]
             raise DataError(
@@ -637,6 +711,7 @@ class _Headerless(_Columns):
         same = all(len(row) == len(first) for _, row in self.head)
         if same:
             self._sides(width)
+            self._refuse_measures()
         others = sorted({*range(len(first))} - self.reasons.keys())
         if self.of("metadata") and not others:
             raise DataError(f"{self.path} lists images with their numbers, and no labels. Give the file of labels.")
@@ -662,6 +737,17 @@ class _Headerless(_Columns):
             )
         for k in others:
             self.give(k, "class", "it holds 1 and 0, and classes are listed")
+
+    def _refuse_measures(self) -> None:
+        """Raise if columns of numbers or dates stand beside others that may be labels, or are as many as the sides of a box."""
+        others = [k for k in range(len(self.head[0][1])) if k not in self.reasons]
+        numbers = [k for k in others if self.is_numbers(k) or self.is_dates(k)]
+        if numbers and not self.listed and (len(numbers) < len(others) or len(numbers) >= SIDES):
+            row, cells = self.head[0]
+            raise DataError(
+                f"{self.path}, row {row}: {cell_text(cells[numbers[0]])[:60]} may be a label, or a measure. Put a header above "
+                "the rows that names the columns, such as image,x,y,label."
+            )
 
     def _sides(self, width: int) -> None:
         """Choose the columns of numbers, as those of a box, where there is one column beside them, of its class."""

@@ -314,11 +314,13 @@ def _insist(path: Path, expected: str, readers: Mapping[str, Any]) -> LabelFiles
             "table with a row per image: image,labels. A folder per class would give every image one label alone."
         )
     what = f"is not in the format {expected}" if expected else "holds no labels in a known format"
+    table = next((file for file in _likely(path) if file.suffix.lower() in (".csv", ".tsv")), None) if path.is_dir() else None
+    column = f"If {table.name} is the table of labels, name it, with --image-column NAME. " if table else ""
     if path.is_dir() and not expected and next(images_under(path), None) is not None:
         what = "holds images, but no labels in a known format"
     raise DataError(
-        f"{path} {what}{f' ({seen})' if seen else ''}. `sadcl docs formats` shows the known ones with an example of each; "
-        "--format NAME insists on one."
+        f"{path} {what}{f' ({seen})' if seen else ''}. {column}`sadcl docs formats` shows the known ones with an example of "
+        "each; --format NAME insists on one."
     )
 
 

@@ -35,7 +35,7 @@ from sadcl_core.data.images import EXTENSIONS
 from sadcl_core.data.interpretation import Column, FileReading, ImagePlace, Interpretation, LeftOut
 from sadcl_core.data.manifest import Description, Manifest
 from sadcl_core.data.rows import Box, Record, Rows
-from sadcl_core.data.tables import read_classes
+from sadcl_core.data.tables import number_of, read_classes
 from sadcl_core.errors import DataError
 from sadcl_core.runtime.words import counted, some_of
 
@@ -43,6 +43,8 @@ MAX_CLASSES = 25_000  # more than any published data set has
 MAX_SPLITS = 100
 MAX_PLACES = 50  # places of images that are told apart
 FEW = 4  # labels that may well be one an image
+NO_LABEL = frozenset(("na", "none", "nil", "nothing", "empty", "background", "-", "--", "."))  # no label, or a class
+MEASURES = 40  # different numbers of classes that may well come in one image each
 SHOWN = 10  # things named of all that are left out
 MAX_UNKNOWN = 200_000_000  # unknown labels of images of which only some labels are known
 MAX_PIXEL = 1e7  # no image is so wide
@@ -278,10 +280,14 @@ class LabelRows:
                 f"{files}: no label comes twice, and most are of several words, such as {max(names, key=len)[:60]!r}. "
                 "Sentences are no labels: give the file or column that holds some, or say --label-column NAME if they are."
             )
+        self._refuse_measures(files)
         root, places = self._find_images()
         self._refuse_same_place()
         if self._by_number and not self._file_counts:
             self._notes.append(self._counting())
+        blank = next((name for name in names if name.lower() in NO_LABEL), None)
+        if blank is not None and not self.source.reading.classes:
+            self._notes.append(f"{blank!r} is a class; if it stands for no label, say --drop={blank}")
         if self.repeated:
             self._notes.append(f"{counted(self.repeated, 'row')} listed twice with the same labels, counted once")
         description = Description(
@@ -319,6 +325,27 @@ class LabelRows:
             return False
         once = len(self.index) == self.rows.active.ends[-1]
         return once and 2 * sum(name.count(" ") for name in self.index) >= 3 * len(self.index)
+
+    def _refuse_measures(self, files: str) -> None:
+        """Raise if labels are measures: fractions, or numbers of which most come in one image alone, as coordinates do."""
+        if self.fixed or self.source.reading.label_column:
+            return
+        values = {name: value for name in self.index if (value := number_of(name)) is not None}
+        fraction = next((name for name, value in values.items() if not value.is_integer()), None)
+        counts = np.bincount(self.rows.active.values, minlength=len(self.index)) if values else ()
+        once = [name for name in values if counts[self.index[name]] < 2]
+        several = self.rows.active.ends[-1] > len(self.rows)  # else they are the class of each
+        if fraction is None and (not several or 2 * len(once) <= max(len(values), MEASURES)):
+            return
+        what = "fractions" if fraction else "numbers of which most come in one image alone"
+        named = any(
+            column.role == "labels" and not column.name.startswith("column ") for column in self._parts[0].reading.columns
+        )
+        advice = "Say which column holds labels: --label-column NAME" if named else "Give files that hold labels"
+        raise DataError(
+            f"{files}: labels such as {fraction or once[-1]} would be classes, although they are {what}, as coordinates and "
+            f"other measures are. {advice}."
+        )
 
     def _files(self, root: Path) -> tuple[FileReading, ...]:
         """Return how each label file was read."""

@@ -30,7 +30,7 @@ DEEPEST = 16  # leading parts that may be missing here
 FOLDERS = 20  # beside a label file that images are looked for in
 CONVERTED = (*EXTENSIONS, *UNSUPPORTED)  # extensions in place of which an image may have another
 ALIKE = 100_000  # names that are compared with that of a missing image
-SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".webp", ".bmp", ".tif", ".JPG", ".PNG", ".JPEG")
+SUFFIXES = ("", *EXTENSIONS, *map(str.upper, EXTENSIONS))
 ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -318,8 +318,7 @@ def _find_rule(source: Source, file: Path, references: Sequence[str], *, split: 
             rule = Rule(root, prefix, dropped, suffix)
             matches = _count(rule, tried)
             if matches == len(tried) and matches:
-                if prefix not in likely:
-                    _refuse_second(rule, [other for other in beside if other != prefix], tried, file)
+                _refuse_second(rule, [prefix] if prefix in likely else beside, tried, file)
                 return rule, True
             if matches > most:
                 best, most, usable = rule, matches, prefix in likely and root == source.root
@@ -332,14 +331,16 @@ def _count(rule: Rule, references: Sequence[str]) -> int:
     return sum(not climbs_out(path) and os.path.isfile(rule.root / path) for path in paths)  # noqa: PTH113 - many
 
 
-def _refuse_second(rule: Rule, beside: Sequence[str], references: Sequence[str], file: Path) -> None:
-    """Raise if another folder beside a label file holds images of all the same names."""
-    for prefix in beside:
-        other = Rule(rule.root, prefix, rule.dropped, rule.suffix)
-        if _count(other, references) == len(references):
+def _refuse_second(rule: Rule, folders: Sequence[str], references: Sequence[str], file: Path) -> None:
+    """Raise if some folders hold other images of all the same names, or of another extension where none is listed, as masks."""
+    for prefix, suffix in product(folders, SUFFIXES if rule.suffix else ("",)):
+        other = Rule(rule.root, prefix, rule.dropped, suffix)
+        same = prefix == rule.prefix and suffix.lower() == rule.suffix.lower()
+        if not same and _count(other, references) == len(references):
+            one, second = (f"{one.prefix or '.'}/{one.suffix and '*'}{one.suffix}" for one in (rule, other))
             raise DataError(
-                f"{file}: {references[0]} and the other images are in {rule.prefix}/ and in {prefix}/. Say with --data DIR which "
-                "are meant, or write the folder into their paths."
+                f"{file}: {references[0]} and the other images are in {one} and in {second}. Say with --data DIR which are "
+                f"meant, or write the {'extension' if prefix == rule.prefix else 'folder'} into their paths."
             )
 
 

@@ -14,9 +14,9 @@ Difficult = Literal["ignore", "negative", "positive"]
 
 # usual names of the splits, and their names here
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trainval", "trainset", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation", "valset"), "val"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trainval", "trainset", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "tst"), "test"),
 }
 OF_SPLIT = re.compile(r"[ _-](set|split|data|images?|imgs)$")  # behind the name of a split: Training_Set, train_images
 NUMBERED_SPLITS = {"0": "train", "1": "val", "2": "test"}  # as CelebA numbers them

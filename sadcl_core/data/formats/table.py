@@ -46,9 +46,10 @@ from sadcl_core.data.formats.cells import (
     flags_in,
     is_list,
     labels_in,
-    number_of,
     opened_cell,
+    refuse_boxes,
     refuse_mixed,
+    refuse_parts,
     refuse_values,
     vector_in,
 )
@@ -64,6 +65,7 @@ from sadcl_core.data.tables import (
     find_column,
     is_filled,
     looks_like_image,
+    number_of,
     read_lines,
     readable,
 )
@@ -290,6 +292,8 @@ class _Reader:
         tables = [table for table in self.tables if not table.columns.flags and table.columns.value is None]
         cells = [cell for table in tables for cell in table.label_cells()]
         texts = [cell for cell in cells if isinstance(cell, str) and isinstance(opened_cell(cell), str) and not is_list(cell)]
+        if not (self.rows.fixed or self.reading.delimiter):
+            refuse_boxes(texts, self.paths)
         if self.reading.delimiter or self.reading.long:
             if self.reading.delimiter and cells:
                 self._check_delimiter(self.reading.delimiter, texts)
@@ -539,6 +543,8 @@ class _Reader:
             refuse_values(names, self.paths)
         if self.reading.delimiter:
             return
+        if not self.reading.label_column:
+            refuse_parts(names, separator, self.paths)
         refuse_mixed(names, separator, self.paths, one_a_cell=self.one_a_cell)
         odd = [name for name in names if any(mark in name for mark in SEPARATORS[:-1] if mark != separator)]
         if odd and separator not in ("none", ""):
@@ -592,7 +598,16 @@ def _text(path: Path, image_column: str) -> Opened:
         )
     delimiter, has_header = layout
     body = csv_rows(path, delimiter)
+    if delimiter == " " and _is_after_space(first[has_header:]) and (not has_header or len(first[0].split()) == 2):
+        body = ((number, line.split(None, 1)) for number, line in read_lines(path) if line.strip())
     return Opened([str(cell).strip() for cell in next(body)[1]] if has_header else None, body)
+
+
+def _is_after_space(lines: Sequence[str]) -> bool:
+    """Return True if labels with a mark between them stand behind the first space: a.jpg traffic light, dog."""
+    lines = [line for line in lines if line.strip()]
+    marked = any(mark in line for line in lines for mark in (",", ";", "|"))
+    return marked and all(looks_like_image(line.split()[0]) and '"' not in line for line in lines)
 
 
 def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
@@ -241,7 +242,8 @@ def _of_classes(names: tuple[str, ...], splits: tuple[SplitReport, ...], counts:
             yield Finding(severity, what, len(numbers), text, tuple(names[k] for k in numbers[:NAMED]))
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(re.sub(r"[\s_-]+", " ", name).casefold(), []).append(name)
+        seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+        alike.setdefault(re.sub(r"[\s_-]+", " ", seen).casefold().strip(), []).append(name)
     spellings = [same for same in alike.values() if len(same) > 1]
     if spellings:
         examples = tuple(" = ".join(same[:3]) for same in spellings[:EXAMPLES])

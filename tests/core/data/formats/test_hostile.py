@@ -304,7 +304,7 @@ def test_far_too_many_listed_classes(tmp_path: Path) -> None:
 def test_another_column_taken_for_the_split(tmp_path: Path) -> None:
     lines = "".join(f"{k}.jpg,cat,part {k}\n" for k in range(1000))
     with refused("row 102: 'part 100' would be split 101 of the data. Another column was probably taken for the split"):
-        load(put(tmp_path / "mine.csv", f"image,labels,set\n{lines}"))
+        load(put(tmp_path / "mine.csv", f"image,labels,set\n{lines}"), reading=Reading(split_column="set"))
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl", "mine.txt"])

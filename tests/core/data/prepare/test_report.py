@@ -164,6 +164,8 @@ def test_an_imbalance_names_its_two_classes() -> None:
         (("dog", "cat", "DOG"), ("dog = DOG",)),
         (("hot-dog", "hot dog", "hot  dog"), ("hot-dog = hot dog = hot  dog",)),
         (("dog", "dogs", "hotdog"), ()),
+        (("t\u00fcr", "tu\u0308r", "dog"), ("t\u00fcr = tu\u0308r",)),
+        (("dog", "dog\u200b", "cat"), ("dog = dog\u200b",)),
     ],
 )
 def test_names_that_are_spelled_alike(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
