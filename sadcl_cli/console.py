@@ -198,8 +198,8 @@ def counting(what: str, *, bar: bool = True) -> Iterator[Callable[[int, int], No
 def stages(*, every: float = SECONDS, brief: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Show one work after the other, how many of how many are done: bars on a terminal.
 
-    Off it a line for each that is over, and one `every` so many seconds while it goes on; `brief` works, which took less, have
-    none if that is False.
+    Off it a line for each that is over, one when a single step begins, and one `every` so many seconds while it goes on; `brief`
+    works, which took less, have none if that is False.
     """
     if verbosity.quiet:
         yield lambda what, done, total: None
@@ -232,6 +232,8 @@ def _lines(every: float, brief: bool) -> Iterator[Callable[[str, int, int], None
             close()
             start = time.perf_counter() if current[0] else start
             shown = start
+        if (done, total) == (0, 1) and current != (what, done):
+            say(what)  # it says no more before it is over
         current = (what, done)
         if done != total and time.perf_counter() - shown >= every:
             shown = time.perf_counter()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sadcl_cli.console import show_json, stages
+from sadcl_cli.console import say, show_json, stages
 from sadcl_cli.options import Classes, Data, ImgSize, Json, Split, Weights, takes_verbosity
 
 
@@ -39,6 +39,7 @@ def export_command(
     The file is compared with the trained model on held-out images. If it answers otherwise it is deleted, and the exit code is 6.
     """
     from sadcl_cli.display.export import show_export
+    from sadcl_cli.display.model import model_sentence
     from sadcl_core.exporting.export import export
 
     with stages() as progress:
@@ -53,6 +54,7 @@ def export_command(
             classes=classes,
             int8=int8,
             progress=progress,
+            listen=lambda model: say(model_sentence(model)),
         )
     if json:
         show_json(result.as_json())

@@ -113,7 +113,7 @@ def _run_line(evidence: Evidence) -> str:
 
 
 def _show_findings(findings: Sequence[Finding]) -> None:
-    """Show what is wrong, each with what to do; then a line for what is not, and one for each check that could not be made."""
+    """Show what is wrong, each with what to do; then a line for what is not, and one for each reason not to check."""
     wrong = [finding for finding in findings if finding.status == "found"]
     passed = [finding for finding in findings if finding.status == "passed"]
     for number, finding in enumerate(wrong, start=1):
@@ -125,6 +125,9 @@ def _show_findings(findings: Sequence[Finding]) -> None:
             show(f"passed: {finding.name}: {finding.message}")
     elif passed:
         show(f"passed: {', '.join(finding.name for finding in passed)}")
+    reasons: dict[str, list[str]] = {}
     for finding in findings:
         if finding.status == "not checked":
-            show(f"not checked: {finding.name}: {finding.message}")
+            reasons.setdefault(finding.message, []).append(finding.name)
+    for reason, names in reasons.items():
+        show(f"not checked: {', '.join(names)}: {reason}")

@@ -24,11 +24,11 @@ def document_of(extension: Extension) -> dict[str, Any]:
 def sentences_of(extension: Extension) -> list[str]:
     """Return the result in one sentence, and notes on what it means."""
     name, (low, high) = one_line(extension.name), extension.interval
-    sure = "" if math.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+    sure = " interpolated" if math.isnan(low) else f" [{low:.1f}, {high:.1f}] interpolated"
     if extension.photos < LEAST_OF_INTERVAL:
-        sure = f" no interval for fewer than {LEAST_OF_INTERVAL} photos"
+        sure += f" (no interval for fewer than {LEAST_OF_INTERVAL} photos)"
     sentences = [
-        f"{name}: AP {extension.ap_interpolated:.1f}{sure} interpolated, {extension.ap_non_interpolated:.1f} non-interpolated, "
+        f"{name}: AP {extension.ap_interpolated:.1f}{sure}, {extension.ap_non_interpolated:.1f} non-interpolated, "
         f"{extension.photos:,} photos among {extension.compared:,} {one_line(extension.source)}, each scored by rows that were "
         "fitted without it",
         f"threshold {extension.threshold:.3f}: {extension.recall:.0f} % of the photos are above it, and "

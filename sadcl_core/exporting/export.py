@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from sadcl_core.runtime.progress import StagedProgress, stage
 if TYPE_CHECKING:
     from sadcl_core.exporting.quantise import Quantised
     from sadcl_core.exporting.verify import Verification
+    from sadcl_core.inference.load import Model
 
 IMAGES = 200  # that an export is verified on
 RANGES = 128  # training images that set the scales of 8 bits
@@ -99,6 +101,7 @@ def export(
     classes: str = "",
     int8: bool = False,
     progress: StagedProgress | None = None,
+    listen: Callable[[Model], None] | None = None,
 ) -> Export:
     """Write a model for other programs, and hold what was written against the trained one on held-out images.
 
@@ -114,6 +117,7 @@ def export(
         classes: their names, of a checkpoint of another program, as of `sadcl_core.load`.
         int8: also write the ONNX file in 8 bits, thresholds chosen again, and measure its mAP beside that of the trained one.
         progress: called with what is done, how far, and of how many.
+        listen: called with the model before it is exported.
 
     Raises:
         GateError: it does not answer as the trained model; it is deleted.
@@ -145,6 +149,8 @@ def export(
     from sadcl_core.exporting.verify import verify
 
     model = load_trained(run_or_file, device="cpu", precision="fp32", img_size=img_size, classes=classes)
+    if listen is not None:
+        listen(model)
     report = stage(progress, "tracing the network") or (lambda done, total: None)
     verification = None
     with replacing(path) as temporary:

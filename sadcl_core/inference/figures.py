@@ -53,7 +53,10 @@ def draw_prototypes(model: Model, path: Path, *, seed: int = 0) -> dict[str, dic
     """
     card = model.card
     if not card.has_prototypes:
-        raise DataError(f"{model.path} has no prototypes: it was trained without contrastive losses.")
+        raise DataError(
+            f"{model.path} has no prototypes: it was trained without contrastive losses. Train a method that has them, such as "
+            "sadcl, with an epoch or more of its second stage."
+        )
     if len(card.classes) < 2:
         raise DataError(f"{model.path} has one class; there is nothing to compare its prototype with.")
     embeddings = model.forward.project(model.classifier.prototypes).cpu().numpy()

@@ -40,7 +40,9 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
     """
     losses = [name for name in rows[0] if name not in NOT_LOSSES and any(row.get(name) for row in rows)]
     maps = {name: label for name, label in MAPS.items() if name in rows[0]}
-    panels: list[tuple[str, dict[str, str]]] = [(f"EMA mAP{f' on split {split}' if split else ''}, %", maps)]
+    epochs = epochs_of_run(rows)
+    ema = "EMA " if any(epochs) else ""  # what was fitted before the first epoch has none
+    panels: list[tuple[str, dict[str, str]]] = [(f"{ema}mAP{f' on split {split}' if split else ''}, %", maps)]
     panels += [(_loss_title(name), {name: ""}) for name in losses]
     panels += [("highest learning rate", {"lr": ""})] if any(row.get("lr") for row in rows) else []
     columns = min(COLUMNS, len(panels))
@@ -51,7 +53,6 @@ def plot_curves(rows: Rows, path: Path, *, title: str, split: str = "", steps: S
     figure.subplots_adjust(wspace=1 / (WIDTH / (LEFT + RIGHT) - 1), hspace=1 / (HEIGHT / (ABOVE + BELOW) - 1))
     figure.suptitle(short(title, 60 * columns), x=0.01, ha="left", fontsize=12)
     grid = list(figure.subplots(count, columns, squeeze=False).flat)
-    epochs = epochs_of_run(rows)
     for axes, (heading, names) in zip(grid, panels, strict=False):
         axes.set_title(short(heading, 60), loc="left", fontsize=9)
         for number, (name, label) in enumerate(names.items()):

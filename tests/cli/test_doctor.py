@@ -42,6 +42,14 @@ def test_what_is_wrong_with_the_machine_is_shown(capsys: pytest.CaptureFixture[s
     assert document["environment"]["warnings"] == [{"said": "The roof is leaking.", "action": "Mend it"}]
 
 
+def test_checks_that_lack_the_same_stand_on_one_line(in_trained: Sadcl, tmp_path: Path) -> None:
+    run = Path(shutil.copytree("runs/coco", tmp_path / "run"))
+    (run / "results.csv").unlink()
+    shown = in_trained("doctor", run, "--device", "cpu").stdout.splitlines()
+    (line,) = [line for line in shown if line.startswith("not checked: ") and "results.csv" in line]
+    assert {"overfitting", "best-and-last"} <= set(line.split(": ")[1].split(", "))
+
+
 def test_a_run_that_is_too_short_is_told_so(in_trained: Sadcl) -> None:
     ran = in_trained("doctor", "runs/coco", "--device", "cpu")
     lines = ran.stdout.splitlines()

@@ -35,4 +35,7 @@ def test_a_model_file_on_its_own_is_not_verified(in_trained: Sadcl, tmp_path: Pa
     document = json.loads(ran.stdout)
     assert document["verification"] is None
     assert "Give --data" in document["unverified"]
+    model, begun, ended = ran.stderr.splitlines()[:3]
+    assert model.startswith(f"model {alone}: sarl on ")
+    assert (begun, ended.split(": ")[0]) == ("tracing the network",) * 2
     assert document["files"] == {str(tmp_path / "m.pt2"): (tmp_path / "m.pt2").stat().st_size}

@@ -54,6 +54,10 @@ def test_resamples_that_are_all_equal_give_no_interval(in_trained: Sadcl, tmp_pa
     base = ("extend", "runs/coco", tmp_path / "photos", "--negatives", tmp_path / "without", "--add", "otter", "--device", "cpu")
     ran = in_trained(*base, "-j", "0", "-o", tmp_path / "extended")
     assert ran.stdout.startswith("otter: AP 100.0 interpolated, 100.0 non-interpolated, 6 photos among 6 ")
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.png").unlink()
+    ran = in_trained(*base, "-j", "0", "-o", tmp_path / "few")
+    assert ran.stdout.startswith("otter: AP 100.0 interpolated (no interval for fewer than 5 photos), 100.0 non-interpolated, 3 ")
 
 
 def test_a_broken_photo_is_named_and_left_out(in_trained: Sadcl, tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def test_baseline_has_one_stage_and_no_contrastive_terms(sadcl: Sadcl, coco: Pat
     assert len(rows) == 2
     assert "stage 1/1" in ran.stderr
     assert not Path("runs/coco/prototypes.json").exists()
-    assert "has no prototypes" in sadcl("visualize", "prototypes", code=3).stderr
+    assert "has no prototypes" in (error := sadcl("visualize", "prototypes", code=3).stderr)
+    assert "Train a method that has them" in error
 
 
 def test_trains_from_a_prepared_folder(sadcl: Sadcl, coco: Path) -> None:

@@ -108,6 +108,12 @@ def test_a_loss_has_an_axis_of_its_own_also_where_one_stage_alone_has_it(tmp_pat
     assert "prototype" not in text
 
 
+def test_a_layer_that_was_fitted_without_an_epoch_has_no_ema(tmp_path: Path) -> None:
+    (row,) = curve_rows({"linear": 1})
+    plot_curves([{**row, "loss": ""}], tmp_path / "c.svg", title="a run", split="val")
+    assert "<!-- mAP on split val, % -->" in (tmp_path / "c.svg").read_text()
+
+
 def test_single_steps_are_behind_the_epochs_and_odd_ones_are_left_out(tmp_path: Path) -> None:
     good = [{"stage": "a", "epoch": 1.0, "step": float(step), "loss": 1 / step} for step in (10, 20)]
     odd = [{**good[0], "loss": value} for value in (None, "x", float("nan"), 1e300)] + [{"stage": "b"}, {}]
