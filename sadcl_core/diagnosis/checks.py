@@ -16,7 +16,7 @@ from sadcl_core.diagnosis.findings import SEVERITIES, Finding, outcome
 
 @dataclass(frozen=True)
 class Check:
-    """A row of the list: its name, what it looks for, and the function that looks."""
+    """A row of the list: the name of a check, the illness that it looks for, and the function that looks."""
 
     name: str
     looks_for: str
@@ -48,7 +48,7 @@ CHECKS = (  # of findings of one severity, the first comes first: it may be the 
 
 
 def examine(evidence: Evidence, checks: Sequence[Check] = CHECKS) -> tuple[Finding, ...]:
-    """Return the finding of every check: first what is wrong, the worst first, then the rest in the order of the checks."""
+    """Return the finding of every check: first the faults, the worst first, then the rest in the order of the checks."""
     findings = [replace(outcome(check.look, evidence), name=check.name, looks_for=check.looks_for) for check in checks]
     worst_first = (*SEVERITIES, None)
     return tuple(sorted(findings, key=lambda finding: worst_first.index(finding.severity)))

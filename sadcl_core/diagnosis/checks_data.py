@@ -119,7 +119,7 @@ def few_positives(evidence: Evidence) -> Finding:
 
 
 def data_changed(evidence: Evidence) -> Finding:
-    """Check that the prepared data are still those that were trained on."""
+    """Check that the prepared data are the same as in the training."""
     state, manifest = evidence.need("state", evidence.state), evidence.need("manifest", evidence.manifest)
     if not state.fingerprint:
         return passed("the run does not say which data it had")

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """This machine, and what is wrong with a run.
+    """This machine, and the faults of a run.
 
     Attributes:
-        machine: what it has for training, and what is wrong with it.
+        machine: its means for training, and its faults.
         evidence: what was looked at in the run, None without a run.
         findings: of every check: first what is wrong, the worst first, then the rest in the order of `CHECKS`.
     """

@@ -1,4 +1,4 @@
-"""All that checks look at, gathered once: what a run wrote down, its data, and the scores of its model on held-out images."""
+"""The evidence for all checks, gathered once: files of a run, its data, and the scores of its model on held-out images."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class History:
 
     @property
     def rise(self) -> float:
-        """The highest classification loss of an epoch as a multiple of that of the first; 1 without any."""
+        """The highest classification loss of an epoch as a multiple of the first epoch's; 1 without any."""
         return max(self.losses) / self.losses[0] if self.losses and self.losses[0] > 0 else 1.0
 
     @property
@@ -91,7 +91,7 @@ class History:
 
 @dataclass(frozen=True)
 class RunState:
-    """The contents of run.json; what is missing there is empty.
+    """The contents of run.json; missing entries are empty.
 
     Attributes:
         status: finished, running, failed and so on.

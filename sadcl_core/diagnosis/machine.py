@@ -44,7 +44,7 @@ class MachineWarning:
 
 @dataclass
 class Machine:
-    """Named values by section (software, machine, computing, extras, network), and what is wrong."""
+    """Named values by section (software, machine, computing, extras, network), and faults."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[MachineWarning] = field(default_factory=list)
@@ -162,7 +162,7 @@ def resource_warnings(resources: Resources, folder: Path) -> list[MachineWarning
 
 
 def inspect_torch(proc: Path = Path("/proc")) -> tuple[dict[str, Any], list[MachineWarning]]:
-    """Return what torch can do here, and what is wrong; `proc` describes the processor and the driver of a GPU."""
+    """Return the means of torch on this machine, and its faults; `proc` describes the processor and the driver of a GPU."""
     import torch
     import torch.distributed as dist
 

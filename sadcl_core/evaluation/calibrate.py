@@ -67,7 +67,7 @@ class Calibration:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Return what it was made for and on, as it goes into the model file."""
+        """Return the objective and the data of the calibration, as they go into the model file."""
         keys = ("dataset", "split", "img_size", "data_fingerprint", "limit")
         data = {key: self.scored.about[key] for key in keys if self.scored.about.get(key) is not None}
         return {"objective": str(self.objective), "images": len(self.scored), **data}
@@ -115,7 +115,7 @@ class Calibration:
         return write_thresholds(folder / f"{name}.json", self.scored.classes, values.tolist(), {**self.as_json(), SCALE: scale})
 
     def store(self, model: Model) -> None:
-        """Put the calibration into the model's file; its weights stay what they are.
+        """Put the calibration into the model's file, and leave its weights as they are.
 
         Raises:
             UsageError: the model was run at another image size than its file is for, or the file cannot be written.
@@ -207,7 +207,7 @@ def remove_calibration(run_or_file: str | Path | None = None) -> Path:
 def store_thresholds(model: Model, thresholds: ThresholdRequest) -> Model:
     """Put thresholds of a person's choice into a model's file, and return the model with them.
 
-    Its weights and calibrated probabilities stay what they are; a class that is not named keeps its threshold.
+    Weights and calibrated probabilities do not change; a class that is not named keeps its threshold.
 
     Raises:
         UsageError: there is no such class, a threshold is not in 0..1, or the file cannot be written.
@@ -225,7 +225,7 @@ def store_thresholds(model: Model, thresholds: ThresholdRequest) -> Model:
 
 
 def fit_calibration(scored: ScoredSplit, objective: Objective) -> Calibration:
-    """Fit on all images of a split, of which the scores are as trained.
+    """Fit on all images of a split, by their scores as trained.
 
     Raises:
         DataError: there are fewer images than folds, or nothing is positive.

@@ -57,7 +57,7 @@ class ScoredSplit:
 
     Attributes:
         name: for people and file names.
-        scores: (N, K) in 0..1; those that thresholds of the model are for.
+        scores: (N, K) in 0..1, for which the thresholds of the model are meant.
         targets: (N, K) int8 with 1, 0 or -1 for unknown.
         classes: K names.
         images: N names, or None where they have none.
@@ -307,7 +307,7 @@ def scored_by(
     how: Mapping[str, Any],
     **measured: Any,
 ) -> ScoredSplit:
-    """Return what a model gave for the first `limit` images of a split: scores (N, K), calibrated and as trained.
+    """Return the scores (N, K) of a model for the first `limit` images of a split, calibrated and as trained.
 
     `how` says in which way it was run, as part of the subject of the evaluation; `measured` are other fields of `ScoredSplit`.
     """

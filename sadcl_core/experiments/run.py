@@ -1,4 +1,4 @@
-"""Train and evaluate every run of a plan; what is finished already is kept."""
+"""Train and evaluate every run of a plan; finished runs are kept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_plan(
     listen: Listener = ignore,
     recipe_class: type[TrainingRecipe] = TrainingRecipe,
 ) -> Comparison:
-    """Train what is not there yet, evaluate every run, and put the numbers together.
+    """Train the runs that are missing, evaluate every run, and put the numbers together.
 
     A run that finished in the folder is kept, one that was stopped goes on where it was, and one that diverged has no numbers.
     The events of every run come after a ComparedRunStarted. The recipe class is as for `start_run`.

@@ -29,7 +29,7 @@ class Parameter:
         key: dotted; `*` stands for every stage.
         low: least value, None where there are `choices`; both ends are integers where the setting is one.
         high: largest value.
-        choices: values, where it is no range.
+        choices: values, where it is not a range.
     """
 
     key: str
@@ -126,7 +126,7 @@ def settings_layer(values: Mapping[str, Any]) -> Layer:
 
 
 def default_space(config: RunConfig, head_fields: Sequence[str]) -> tuple[Parameter, ...]:
-    """Return what is chosen unless said otherwise: rates, weight decay, dropout of the head, focusing of inactive labels.
+    """Return the settings that are chosen by default: rates, weight decay, dropout of the head, focusing of inactive labels.
 
     The recipe is in the middle of each range; `head_fields` are names of the options of its head.
 

@@ -159,7 +159,7 @@ class Comparison:
         return {"lr": runs[0].lr, "seconds": round(seconds, 1), "memory": memory, "parameters": runs[0].parameters}
 
     def markdown(self) -> str:
-        """Return the table with what it was made of."""
+        """Return the table with the runs and settings that it was made of."""
         header, *rows = self.rows()
         header += ["rate", "seconds", "MiB", "million parameters", *(["published"] if self.published else [])]
         for row, costs in zip(rows, map(self.costs, self.methods), strict=True):

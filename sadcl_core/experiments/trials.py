@@ -53,7 +53,7 @@ class JudgedRecipe(TrainingRecipe):
 
 @dataclass(frozen=True)
 class Study:
-    """Optuna's study of a sweep, in its folder, and what is chosen."""
+    """Optuna's study of a sweep, in its folder, and the settings that are chosen."""
 
     study: optuna.Study
     space: tuple[Parameter, ...]

@@ -30,7 +30,7 @@ RANGES = 128  # training images that set the scales of 8 bits
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of program to export for, and what is written for it.
+    """A kind of program to export for, and the files that are written for it.
 
     Attributes:
         write: function of `sadcl_core.exporting.targets` that does it.
@@ -66,7 +66,7 @@ class Export:
     Attributes:
         path: of the file, or of the folder of several.
         verification: how it differs from the trained model; None where there were no images.
-        unverified: why there is no verification, as a sentence; else empty.
+        unverified: the reason, as a sentence, why nothing was verified; else empty.
         files: all that were written, with their sizes in bytes.
         quantised: the same model in 8 bits, where that was asked for.
     """

@@ -36,7 +36,7 @@ class Pushed:
 
     Attributes:
         files: their names.
-        without_timm: why there are none for timm; empty where there are.
+        without_timm: the reason why files for timm are missing; empty where they are not.
         address: of the repository in a browser; empty where nothing was uploaded.
     """
 
@@ -46,7 +46,7 @@ class Pushed:
 
 
 def push(run: str | Path | None, repository: str, *, private: bool = False) -> Pushed:
-    """Put a run on the hub, and return what is there and where.
+    """Put a run on the hub, and return its files there and their address.
 
     Args:
         run: a run with an evaluation; None: the run that finished last.

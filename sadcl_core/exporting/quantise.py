@@ -134,7 +134,7 @@ def quantise(
 
 
 def _calibrate(path: Path, model: Model, calibration: Any) -> None:
-    """Put temperatures, biases and thresholds into a file, in the place of those that the trained model has."""
+    """Put temperatures, biases and thresholds into a file, in place of those of the trained model."""
     values = {"temperatures": calibration.probabilities.temperatures, "biases": calibration.probabilities.biases}
     update = {name: tuple(array.tolist()) for name, array in (*values.items(), ("thresholds", calibration.thresholds.values))}
     card = model.card.model_copy(update={**update, "calibrated": calibration.about})

@@ -41,7 +41,7 @@ class Verification:
         image: of the largest difference.
         label: of the largest difference.
         flipped: labels that one model gives and the other does not.
-        unexplained: those of which the probability is farther than TOLERANCE from the threshold of its class.
+        unexplained: of these, labels with a probability farther than TOLERANCE from the threshold of their class.
         speed: images per second of the model, reading included.
         exported_speed: the same of the exported one.
     """

@@ -54,7 +54,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure in one piece, as its suffix says: the same figure gives the same bytes.
 
     Raises:
-        UsageError: the suffix is none of a figure.
+        UsageError: figures have no such suffix.
     """
     kind = figure_format(path)
     nothing = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}[kind]
@@ -71,7 +71,7 @@ def figure_format(path: Path) -> str:
     """Return png, svg or pdf.
 
     Raises:
-        UsageError: the suffix is none of them.
+        UsageError: the suffix is not one of them.
 
     Example:
         >>> figure_format(Path("a.SVG"))

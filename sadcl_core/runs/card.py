@@ -96,7 +96,7 @@ class ModelCard(Section):
 
     @property
     def as_trained(self) -> ModelCard:
-        """Return the card without what a calibration added."""
+        """Return the card without the numbers of a calibration."""
         return self.model_copy(update={"thresholds": (), "temperatures": (), "biases": (), "calibrated": {}})
 
     def class_indices(self, names: Sequence[str]) -> list[int]:

@@ -23,7 +23,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Return the entries of `metadata_props`.
 
     Raises:
-        DataError: the file is missing, or is no ONNX file.
+        DataError: the file is missing, or is not an ONNX file.
     """
     advice = "Give a file that sadcl export onnx wrote."
     try:

@@ -185,7 +185,7 @@ class RunDirectory:
             file.write(json.dumps(line) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the lines of metrics.jsonl that can be read; none where there is no such file."""
+        """Read the lines of metrics.jsonl that can be read; an empty list without the file."""
         path, lines = self.path / "metrics.jsonl", []
         with suppress(OSError), regular(path, most=4 * MAX_BYTES).open(encoding="utf-8", errors="replace") as file:
             for line in iter(partial(file.readline, MAX_LINE), ""):

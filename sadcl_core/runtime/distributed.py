@@ -1,4 +1,4 @@
-"""The few things that processes started by torchrun say to each other; a process that is alone gets back what it gave.
+"""Communication between the processes that torchrun started; a process that is alone gets back its own values.
 
 Names are accelerate's and torch's. Everything works on torch's process group, so that nothing needs accelerate's own state.
 """

@@ -187,7 +187,7 @@ def _work_folder(path: Path) -> BaseFileLock:
 
 @cache
 def remove_left(folder: Path) -> None:
-    """Remove what processes that are no more left half-written in a folder; looks once in a process."""
+    """Remove half-written files of ended processes from a folder; each process looks once."""
     for work in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name) and path.is_dir()]:
         with suppress(Timeout, OSError), FileLock(work / LOCK, timeout=0):  # held by the process that writes there
             shutil.rmtree(work, ignore_errors=True)

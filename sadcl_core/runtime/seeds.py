@@ -15,7 +15,7 @@ import torch
 
 
 def seed_of(*purpose: int | str) -> int:
-    """Return a seed in 0 .. 2^63 - 1 for what is drawn, such as the order of images in an epoch.
+    """Return a seed in 0 .. 2^63 - 1 for a draw, such as the order of images in an epoch.
 
     Example:
         >>> seed_of(1, "order", 3) == seed_of(1, "order", 3), seed_of(1, "order", 3) == seed_of(1, "order", 4)

@@ -1,4 +1,4 @@
-"""The web application around a model: what is asked, and what is answered."""
+"""The web application around a model: its requests and answers."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 def serve(model: Predictor[Any], listening: socket.socket, *, body_seconds: float = 30, **limits: Any) -> None:
-    """Answer requests until SIGINT or SIGTERM; those that are running are answered before this returns.
+    """Answer requests until SIGINT or SIGTERM, also those that are running then.
 
     Args:
         model: any that predicts, as `sadcl_core.load` gives it.

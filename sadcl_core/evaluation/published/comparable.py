@@ -16,7 +16,7 @@ OTHER_BACKBONES = {"CNN-RNN": "VGG-16", "RNN-Att": "VGG-16"}
 
 
 def comparable(row: Row, ours: Mapping[str, Any], *, data: str, images: int) -> str:
-    """Return `yes`, `no: ` and what differs, or `perhaps: ` and what is not known, of a row of the published table of these data.
+    """Return `yes`, `no: ` with differences, or `perhaps: ` with unknowns, for a row of the published table of these data.
 
     `ours` is the subject of our evaluation: `img_size`, `train_size`, `backbone`, `tta`, `resize` as far as they are known.
 

@@ -34,7 +34,7 @@ def ap_convention(row: Row, data: str = "") -> ApConvention:
 
 
 def cf1_meaning(row: Row, column: str = "CF1") -> Cf1Meaning:
-    """Return what a row's `CF1` or `top3_CF1` is, by its own CP and CR or else by its method; empty when that is not known."""
+    """Return the definition of a row's `CF1` or `top3_CF1`, by its own CP and CR or else by its method; empty when not known."""
     prefix = column.removesuffix("CF1")
     precision, recall, printed = (_number(row.get(f"{prefix}{name}")) for name in ("CP", "CR", "CF1"))
     if printed is None:

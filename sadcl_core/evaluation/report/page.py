@@ -58,7 +58,7 @@ class Page:
         images: image index -> name; a split will do.
         labels: image index -> its active labels.
         pictures: (image index, label) -> picture; a mistake or suspect without one is listed by name.
-        notes: what a reader should know, such as images that could not be read.
+        notes: for the reader, such as on images that could not be read.
     """
 
     title: str

@@ -119,7 +119,7 @@ class ScoresFile:
 
 
 def is_scores_file(path: Path) -> bool:
-    """Return True if the name of a file is that of a file of scores, and not of a model."""
+    """Return True if a file has the name of a file of scores, and not of a model."""
     return path.suffix.lower() in READERS
 
 

@@ -42,7 +42,7 @@ class Imported:
         path: the model file that was written, or the file itself where none was.
         format: what the file was recognised as.
         reason: by what.
-        tensors: number of those that were taken over.
+        tensors: how many were taken over.
         dropped: tensors that were not, with the reason.
         assumed: settings that the file does not say, with the value and where it is from.
     """
