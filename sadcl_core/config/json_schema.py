@@ -24,7 +24,7 @@ from sadcl_core.config.layers import (
     summarize,
     wrong_values,
 )
-from sadcl_core.config.methods import METHODS
+from sadcl_core.config.methods import METHODS, method_names
 from sadcl_core.config.presets import PRESETS
 from sadcl_core.config.schema import RunConfig, Section
 from sadcl_core.errors import UsageError
@@ -36,6 +36,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 def json_schema() -> Schema:
     """Return the JSON Schema of a file of settings: every key with its type, bounds, names, default and meaning."""
     schema = all_settings()
+    settings_of(schema)["method"]["enum"] = list(method_names())
     to_editors = {"$schema": {"type": "string", "description": "where editors find this schema"}}
     return {"$schema": DRAFT, **schema, "title": "Settings of sadcl train", "properties": {**to_editors, **schema["properties"]}}
 

@@ -6,8 +6,9 @@ method is a row in METHODS; `sadcl_core.registry` and `sadcl_core.training.terms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from sadcl_core.config.layers import Layer
@@ -255,6 +256,19 @@ def find_method(name: str) -> Method:
         layer = with_contrast(method, {loss: BOTH[loss]})
         method = Method(f"{method.summary}, with {SHORT[loss]} contrast", method.source, layer)
     return method
+
+
+def method_names() -> Iterator[str]:
+    """Yield every name that `find_method` takes.
+
+    Example:
+        >>> [name for name in method_names() if name.startswith("sarl-s2s")]
+        ['sarl-s2s', 'sarl-s2s+p2s']
+    """
+    for base, method in METHODS.items():
+        own = method.stages.get("contrastive", {})
+        new = [short for short, loss in ADDED.items() if loss not in own]
+        yield from ("+".join((base, *short)) for count in range(len(new) + 1) for short in permutations(new, count))
 
 
 def with_contrast(method: Method, weights: Mapping[str, float]) -> Layer:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jsonschema import Draft202012Validator
 from docs import generate
 from sadcl_core.config.json_schema import check_settings, json_schema
 from sadcl_core.config.layers import Layer, flatten, load_config_file, parse_assignment, settings_of
-from sadcl_core.config.methods import METHODS
+from sadcl_core.config.methods import ADDED, METHODS, find_method, method_names
 from sadcl_core.config.presets import PRESETS, configure
 from sadcl_core.config.schema import RunConfig
 from sadcl_core.config.yaml import format_yaml
@@ -22,6 +23,7 @@ from sadcl_core.registry import HEADS
 from sadcl_core.training.terms import TERMS
 from tests.conftest import Sadcl
 
+CONTRASTS = [added for count in range(3) for added in product([*ADDED, "i2i"], repeat=count)]
 VALIDATOR = Draft202012Validator(json_schema())
 
 
@@ -44,7 +46,7 @@ def test_the_schema_is_one_and_says_what_every_setting_is() -> None:
 
 def test_the_schema_has_the_names_of_everything() -> None:
     settings = settings_of(json_schema())
-    assert settings["method"]["enum"] == list(METHODS)
+    assert settings["method"]["enum"] == list(method_names())
     assert settings["preset"]["enum"] == ["", *PRESETS]
     assert settings["model.head"]["enum"] == list(HEADS) == list(settings["model.heads"]["properties"])
     assert "fixed-crops" in settings["stages.contrastive.augment"]["enum"]
@@ -142,6 +144,13 @@ def test_options_of_a_head_are_checked_together_only_with_the_preset() -> None:
 
 def test_contrast_may_stand_behind_the_name_of_a_method() -> None:
     check_settings([("c.yaml", {"method": "tdrg+s2s+p2s"})])
+    for name in (f"{base}{''.join(f'+{short}' for short in added)}" for base in METHODS for added in CONTRASTS):
+        try:
+            find_method(name)
+        except UsageError:
+            assert wrong({"method": name}) == ["$.method"]
+        else:
+            assert wrong({"method": name}) == []
     with pytest.raises(UsageError, match="Did you mean 'tdrg'"):
         check_settings([("c.yaml", {"method": "tdgr+s2s"})])
 
