@@ -91,17 +91,14 @@ def check_stages(config: RunConfig) -> None:
     """Refuse stages that cannot be trained.
 
     Raises:
-        UsageError: no stage is trained, or one names an unknown loss or augmentation.
+        UsageError: no stage is trained, one names an unknown loss or augmentation, or a linear layer would be all that is.
 
     Example:
         >>> check_stages(RunConfig())
     """
     linear = config.optim.solve_linear
-    if linear and config.model.global_branch == "none" and config.model.head != "pooled":
-        raise UsageError(
-            f"optim.solve_linear fits a linear layer, and the head {config.model.head} has none. Give it one beside it: "
-            "--set model.global_branch=mean."
-        )
+    if linear:
+        _check_linear(config)
     if not any(stage.epochs for stage in config.stages.values()) and not linear:
         raise UsageError("No stage has an epoch to train. Give --epochs 1 or more.")
     if not config.used_stages and not linear:
@@ -126,6 +123,21 @@ def check_stages(config: RunConfig) -> None:
             _check_once(name, stage, config.features)
         if stage.augment not in AUGMENTATIONS:
             raise UsageError(f"Stage {name}: there is no augmentation {stage.augment!r}. {suggest(stage.augment, AUGMENTATIONS)}")
+
+
+def _check_linear(config: RunConfig) -> None:
+    """Raise a UsageError if a linear layer is to be fitted and the network has none, or would have random features alone."""
+    model = config.model
+    if model.global_branch == "none" and model.head != "pooled":
+        raise UsageError(
+            f"optim.solve_linear fits a linear layer, and the head {model.head} has none. Give it one beside it: "
+            "--set model.global_branch=mean."
+        )
+    if model.pretrained is False and not model.init_from and not config.used_stages:
+        raise UsageError(
+            "A linear layer on a backbone that nobody trained says nothing about images. Give it weights: --pretrained hub, "
+            "--pretrained FILE, or --init-from RUN."
+        )
 
 
 def _check_loss(name: str, loss: str, model: ModelSection, options: Section) -> None:

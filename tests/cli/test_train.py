@@ -16,6 +16,7 @@ from sadcl_core.config.yaml import parse_yaml, read_table
 from sadcl_core.registry import HEADS
 from sadcl_core.runs.checkpoint import load_model
 from tests.conftest import QUICK, Sadcl, draw, make_coco
+from tests.core.training.resumable import weights_file
 
 
 def test_the_run_directory_holds_everything(trained: Path) -> None:
@@ -320,9 +321,11 @@ TRIED = (
 
 @pytest.mark.parametrize("method", TRIED)
 def test_every_method_trains_evaluates_and_draws(sadcl: Sadcl, coco: Path, method: str) -> None:
-    frozen = ("--frozen", "--cache", coco.parent / "cache") if method == "linear-probe" else ()  # its weights are random here
-    small = ("--img-size", "32", *SMALL_MULCON, "--epochs", "1")
-    ran = sadcl("train", "coco", "--data", coco, *QUICK, *small, "--method", method, *frozen)
+    quick: list[str | Path] = [*QUICK, "--img-size", "32", *SMALL_MULCON, "--epochs", "1"]
+    if method == "linear-probe":  # which refuses random weights
+        quick[quick.index("--no-pretrained")] = f"--pretrained={weights_file()}"
+        quick += ["--cache", coco.parent / "cache"]
+    ran = sadcl("train", "coco", "--data", coco, *quick, "--method", method)
     assert f"method {method}: {METHODS[method].head} head" in ran.stderr
     stages = len(METHODS[method].stages)
     assert (f"stage {stages}/{stages} " if stages else "linear layer: L2 strength") in ran.stderr

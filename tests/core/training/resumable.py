@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import timm
 from torch import Tensor
 
 from sadcl_core.config.presets import Configured, configure
@@ -41,6 +42,12 @@ def configured(epochs: tuple[int, int], *more: dict[str, Any]) -> Configured:
     }
     layers = [("test", {**SETTINGS, "stages": stages}), *(("more", layer) for layer in more)]
     return configure(layers, dataset="coco", split_sizes={"train": 24})
+
+
+def weights_file() -> str:
+    """A file of weights of the backbone, for runs that refuse random ones."""
+    safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), "backbone.safetensors")
+    return "backbone.safetensors"
 
 
 def start(

@@ -29,7 +29,7 @@ from sadcl_core.training.listeners.events import (
 )
 from sadcl_core.training.setup import check_stages
 from tests.conftest import make_coco
-from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors
+from tests.core.training.resumable import configured, differences, go_on, numbers, start, tensors, weights_file
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -83,9 +83,10 @@ def test_features_are_computed_once_and_runs_are_exact(manifest: Manifest) -> No
 
 def test_a_time_budget_leaves_fewer_views_where_many_are_missing(tmp_path: Path) -> None:
     manifest = prepare("coco", data=make_coco(tmp_path / "coco", train=100), output=tmp_path / "prepared").manifest
+    probe = {**PROBE, "model": {"pretrained": weights_file()}}
 
     def views(name: str, budget: float, source: str = "auto: a CPU") -> tuple[int, list[ViewsPlanned]]:
-        made = configured((0, 0), FROZEN, PROBE, {"optim": {"time_budget": budget}})
+        made = configured((0, 0), FROZEN, probe, {"optim": {"time_budget": budget}})
         heard: list[Event] = []
         start(type(made)(made.config, {**made.sources, "features.views": source}, made.why), manifest, Path(name), heard.append)
         stored = load_config_file(Path(name) / "config.yaml")["features"]["views"]

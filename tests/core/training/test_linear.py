@@ -33,7 +33,7 @@ from sadcl_core.training.listeners.events import (
     StepDone,
 )
 from sadcl_core.training.recipe import TrainingRecipe
-from tests.core.training.resumable import configured, differences, go_on, numbers, start
+from tests.core.training.resumable import configured, differences, go_on, numbers, start, weights_file
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -55,7 +55,7 @@ def planned(budget: float, manifest: Manifest, name: str, *more: dict[str, Any],
 
 def test_a_linear_probe_is_logistic_regression_on_the_pooled_features(manifest: Manifest) -> None:
     heard: list[Event] = []
-    start(configured((0, 0), PROBE), manifest, Path("probe"), heard.append)
+    start(configured((0, 0), PROBE, {"model": {"pretrained": weights_file()}}), manifest, Path("probe"), heard.append)
     (fitted,) = [event for event in heard if isinstance(event, LinearFitted)]
     assert not [event for event in heard if isinstance(event, StepDone)]
     passes = {event.what: (event.done, event.total) for event in heard if isinstance(event, PassProgress)}
@@ -111,6 +111,14 @@ def test_a_run_goes_on_from_the_fitted_layer_exactly(manifest: Manifest, once: d
 def test_a_head_without_a_linear_layer_has_none_to_be_fitted(manifest: Manifest) -> None:
     with pytest.raises(UsageError, match=r"--set model\.global_branch=mean"):
         start(configured((1, 0), {"optim": {"solve_linear": True}}), manifest, Path("run"))
+    assert not Path("run").exists()
+
+
+def test_a_linear_probe_needs_a_backbone_that_was_trained(manifest: Manifest) -> None:
+    with pytest.raises(
+        UsageError, match=r"backbone that nobody trained says nothing about images\. Give it weights: --pretrained"
+    ):
+        start(configured((0, 0), PROBE), manifest, Path("run"))
     assert not Path("run").exists()
 
 
