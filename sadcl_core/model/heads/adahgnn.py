@@ -1,8 +1,8 @@
 """AdaHGNN: what words see on two scales goes through a hypergraph of the classes that is learned.
 
 Wu et al., "AdaHGNN: Adaptive Hypergraph Neural Networks for Multi-Label Image Classification", ACM MM 2020. Probably right in
-every detail: it is specified from a public copy that looks like the authors'. Departure: the share of a class in each hyperedge
-starts at random on the scale of word vectors, where theirs starts as the word vectors.
+every detail: it is specified from a public copy that looks like the authors'. The shares of a class in the hyperedges start as
+its word vector, as there; with another number of hyperedges than a vector has numbers, at random on the same scale.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sadcl_core.config.schema import WIDEST, Section
 from sadcl_core.model.graphs import WordAttention
 from sadcl_core.model.heads.interface import HeadInputs, HeadOutput, LinearHead
+from sadcl_core.model.label_facts import LabelFacts
 from sadcl_core.model.word_vectors import NORM, WIDTH
 
 
@@ -59,8 +60,19 @@ class AdaHGNNHead(LinearHead):
         self.incidence = nn.Parameter(torch.empty(num_classes, options.edges))
         self.layers = nn.ModuleList(nn.ModuleList(nn.Linear(count, count) for _ in range(2)) for count in channels)
         self.output = nn.Linear(shallow + 2 * deep, width)
-        nn.init.normal_(self.incidence, std=NORM / math.sqrt(WIDTH))
+        if options.edges == WIDTH:
+            nn.init.zeros_(self.incidence)  # until `prepare`
+        else:
+            nn.init.normal_(self.incidence, std=NORM / math.sqrt(WIDTH))
         self.add_classifier(num_classes)
+
+    @torch.no_grad()
+    def prepare(self, facts: LabelFacts) -> None:
+        """Store the word vectors; those of classes that no model before has put into hyperedges are their first shares, too."""
+        super().prepare(facts)
+        if self.incidence.shape == self.words.shape:
+            new = ~self.incidence.any(dim=1)
+            self.incidence[new] = self.words[new]
 
     def forward(self, inputs: HeadInputs, *, need_attention: bool = False) -> HeadOutput:
         """Return logits (B, K), label features (B, K, D) and the attention to the deeper of two maps (B, K, h, w)."""
