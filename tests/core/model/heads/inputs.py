@@ -69,21 +69,6 @@ def see(feature_map: Tensor) -> HeadInputs:
     return HeadInputs((feature_map,))
 
 
-def with_fixed_weights(head: Head) -> Head:
-    """Give a head weights that no random generator has drawn."""
-    with torch.no_grad():
-        for number, parameter in enumerate(head.parameters()):
-            parameter.copy_(torch.linspace(-3, 2, parameter.numel()).sin().view(parameter.shape) * (0.3 + 0.01 * number))
-    return head.eval()
-
-
-def fixed_logits(head: Head) -> Tensor:
-    """Logits of a head with fixed weights for a map that is always the same."""
-    feature_map = torch.linspace(-2, 2, 6 * 4).view(1, 6, 2, 2)
-    logits: Tensor = with_fixed_weights(head)(inputs_of(head, feature_map)).logits
-    return logits.detach()
-
-
 def linear(layer: torch.nn.Linear, x: Tensor) -> Tensor:
     """A linear layer as a sum of products."""
     result = (layer.weight * x[..., None, :]).sum(dim=-1)

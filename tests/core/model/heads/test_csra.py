@@ -9,6 +9,7 @@ import torch
 from sadcl_core.errors import UsageError
 from sadcl_core.model.classifier import head_options
 from sadcl_core.model.heads.csra import TEMPERATURES, CSRAHead
+from tests.core.model.heads.by_hand import csra
 from tests.core.model.heads.inputs import see
 
 
@@ -31,20 +32,8 @@ def test_golden_output() -> None:
 
 @pytest.mark.parametrize("heads", sorted(TEMPERATURES))
 def test_is_the_equation_of_the_paper(heads: int) -> None:
-    head, feature_map = make_head(attention_heads=heads, attention_weight=0.3), torch.randn(2, 5, 2, 3)
-    output = head(see(feature_map))
-    for image in range(2):
-        for k in range(3):
-            logit = 0.0
-            for vector, temperature in zip(head.weight[k].detach(), TEMPERATURES[heads], strict=True):
-                scores = [float(vector @ x / vector.norm()) for x in feature_map[image].flatten(1).T]
-                if temperature == math.inf:
-                    attended = max(scores)
-                else:
-                    powers = [math.exp(temperature * score) for score in scores]
-                    attended = sum(p * s for p, s in zip(powers, scores, strict=True)) / sum(powers)
-                logit += sum(scores) / len(scores) + 0.3 * attended
-            assert output.logits[image, k].item() == pytest.approx(logit, abs=1e-5)
+    head, inputs = make_head(attention_heads=heads, attention_weight=0.3), see(torch.randn(2, 5, 2, 3))
+    torch.testing.assert_close(head(inputs).logits, csra(head, inputs)["logits"])
 
 
 def test_without_attention_it_is_mean_pooling_with_unit_vectors() -> None:
