@@ -62,3 +62,11 @@ def test_every_method_and_every_row_of_the_published_tables_has_a_section() -> N
     sections = re.findall(r"^## (.+)\n\n!\[.+\]\((.+)\)$", text, re.MULTILINE)
     assert [title for title, _ in sections] == [entry.title for entry in entries]
     assert all((pages / figure).is_file() for _, figure in sections)
+
+
+def test_the_table_of_heads_has_each_of_them_with_its_methods() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (`.+?`) \|", (PAGE.parent / "heads.md").read_text(encoding="utf-8"), re.MULTILINE)
+    methods = {head: [name for name, method in METHODS.items() if method.head == head] for head in HEADS}
+    assert {head: sorted(re.findall(r"`(.+?)`", names)) for head, names in rows if head in methods} == {
+        head: sorted(names) for head, names in methods.items()
+    }

@@ -3,6 +3,9 @@
 Zhu and Wu, "Residual Attention: A Simple but Effective Method for Multi-Label Recognition", ICCV 2021. A linear classifier of
 unit vectors scores the locations; the score of a class is the mean over them, plus lambda times their mean weighted by a softmax
 of the scores. Several heads with their own vectors differ in the temperature of the softmax, and are summed.
+
+Certain in every detail. Left out: the paper also adds the largest score, times a small lambda, to the scores of a linear layer
+that was trained without it. Label features, of which the paper does not speak, are what the scores are read from.
 """
 
 from __future__ import annotations

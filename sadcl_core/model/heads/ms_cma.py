@@ -4,7 +4,7 @@ You et al., "Cross-Modality Attention with Semantic Graph Embedding for Multi-La
 outline: embeddings are made from word vectors so that their cosines follow the co-occurrence of the labels, the positive part
 of a location's cosine with a label is its attention, and the scores of two stages of the backbone are averaged. Not known are
 the widths, the threshold and the schedule: the embeddings are learned together with the rest here (loss `penalty`), by two
-linear layers, with ML-GCN's threshold.
+linear layers, with ML-GCN's threshold, and follow the mean of P(j | i) and P(i | j).
 """
 
 from __future__ import annotations

@@ -3,7 +3,10 @@
 Ma et al., "Semantic-Aware Dual Contrastive Learning for Multi-label Image Classification", ECAI 2023. A 1x1 projection to the
 hidden width (identity when the widths are equal), an encoder over the locations, a decoder whose queries are K learned class
 embeddings and whose classes do not look at each other, and one linear classifier per class. Without the encoder it is SARL* of
-the ablation; with `self_attention` it is the architecture of Query2Label (Liu et al., 2021).
+the ablation; with `self_attention` it is Query2Label (Liu et al., "Query2Label", 2021) with its switches on, without it as it
+is by default.
+
+Certain in every detail. Departure: the matrices start as torch's layers do, and as published with `initialisation=xavier`.
 """
 
 from __future__ import annotations
