@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import timm
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,7 +32,7 @@ from sadcl_core.registry import HEADS, resolve
 
 DOCS = Path(__file__).resolve().parent
 COUNTED = (80, 1000)  # classes, of COCO and of a large data set
-GRID = 14  # locations along a side of the deepest map: ResNet-101 at 448 pixels
+GRID, STRIDE = 14, 32  # locations along a side of the deepest map, and pixels of one: ResNet-101 at 448 pixels
 WIDTHS = {1: (2048,), 2: (1024, 2048)}  # of ResNet-101's maps, by how many a head reads
 INCH, COLOURS = 80, 64  # pixels of an inch of a figure, and its colours
 NAMES = {"coco": "COCO", "voc2007": "VOC 2007", "nuswide": "NUS-WIDE"}
@@ -47,10 +48,12 @@ class Entry:
         new: what is new in it.
         needs: what it needs beside the feature map.
         take: when to take it, or why it is not built.
-        steps: of its figure, from the map to the logits; `word|step` is a step that reads something of the labels as well.
+        steps: of its figure, from what it starts with to the logits; `word|step` is a step that reads something of the labels as
+            well, and what a `step>loss` gives has a loss of its own.
         published: names of its rows in the tables.
         certainty: how much of it is known.
         page: that says how to do it, where it is built and none of METHODS.
+        start: what it starts with, unless it is what its head reads.
     """
 
     title: str
@@ -62,6 +65,13 @@ class Entry:
     published: tuple[str, ...] = ()
     certainty: str = "known in every detail"
     page: str = ""
+    start: str = ""
+
+    @property
+    def first(self) -> str:
+        """What it starts with."""
+        two = bool(self.rows) and len(resolve(HEADS, METHODS[self.rows[0]].head, kind="head").LEVELS) == 2
+        return self.start or ("two feature maps" if two else "feature map")
 
 
 OURS = "our reading of an outline"
@@ -81,7 +91,7 @@ ENTRIES = (
         "MulCon's claim that contrast needs label features: a linear layer with contrast of images that share labels.",
         "Two views of each image in the second stage.",
         "To repeat that claim.",
-        ("pool: mean", "linear"),
+        ("pool: mean>I2I contrast", "linear"),
     ),
     Entry(
         "Linear probe",
@@ -90,6 +100,7 @@ ENTRIES = (
         "Pretrained weights.",
         "With few images, or a minute of time.",
         ("frozen backbone", "root-mean pooling", "logistic regression"),
+        start="image",
     ),
     Entry(
         "SADCL",
@@ -98,7 +109,7 @@ ENTRIES = (
         "prototype (P2S).",
         "A second stage.",
         "As the method of this program, and wherever label features are used: `search`, prototypes, `visualize embeddings`.",
-        ("encoder over locations", "classes ask locations", "linear per class", "contrast with bank and prototypes"),
+        ("encoder over locations", "classes ask locations>S2S and P2S contrast", "linear per class"),
         ("SADCL", "SADCL: SARL without encoder", "SADCL: SARL", "SADCL: SARL and S2S", "SADCL: SARL and P2S"),
     ),
     Entry(
@@ -116,7 +127,7 @@ ENTRIES = (
         "Set attention makes a feature per label; features of the same label in two views are drawn together.",
         "Two views of each image in the second stage, twice its time.",
         "To compare with SADCL.",
-        ("set attention of locations", "label tokens ask locations", "linear per class", "contrast over two views"),
+        ("set attention of locations", "label tokens ask locations>S2S contrast, two views", "linear per class"),
         ("MulCon",),
     ),
     Entry(
@@ -198,7 +209,7 @@ ENTRIES = (
         "A transformer over three scales that inform each other, and a graph of each image that it informs.",
         "Two maps of the backbone; batches of two and more, or `norm=layer`; the loss `auxiliary`.",
         "With small objects beside large ones.",
-        ("three scales, one transformer", "masks, features of classes", "graph of the image", "three branches, summed"),
+        ("three scales, one transformer", "masks, features of classes", "graph of the image", "sum of two logits"),
         ("TDRG",),
     ),
     Entry(
@@ -267,6 +278,7 @@ ENTRIES = (
         "With small objects, where an image may cost five times as much.",
         ("pass over the image", "crops of the best 4 classes", "pass over the crops", "maximum"),
         ("MCAR",),
+        start="image",
     ),
     Entry(
         "CPSD",
@@ -278,6 +290,7 @@ ENTRIES = (
         ("CPSD",),
         certainty="known in every detail; the rates of teachers and student are yours to choose",
         page="losses.md#distillation",
+        start="image",
     ),
     Entry(
         "RNN-Att",
@@ -298,6 +311,7 @@ ENTRIES = (
         ("feature of the image", "LSTM over labels", "beam search"),
         ("CNN-RNN",),
         certainty="known from the method section",
+        start="image",
     ),
     Entry(
         "GM-MLIC",
@@ -308,6 +322,7 @@ ENTRIES = (
         ("graph of regions", "graph of labels", "edges as scores"),
         ("GM-MLIC",),
         certainty="outline alone",
+        start="image",
     ),
     Entry(
         "CADM",
@@ -322,23 +337,25 @@ ENTRIES = (
 )
 
 
-INTRODUCTION = f"""# Methods
+INTRODUCTION = """# Methods
 
 Every method of the published tables: what is new, what it needs and costs, what was published, what it reached here.
 `--method NAME` takes one, `sadcl compare DATA --methods baseline,csra,sadcl` trains several side by side.
 `add-gcn+s2s+p2s` is ADD-GCN with the contrast of SADCL, and so on: [heads](heads.md#contrast-on-any-head).
 Options of the heads stand in [configuration](configuration.md); this page is written by `python docs/methods.py`.
 
-Costs are those of the head alone with its published widths, for {COUNTED[0]} and for {COUNTED[1]:,} classes.
-They are counted on maps of ResNet-101 at 448 pixels: {GRID} x {GRID} locations of 2,048 numbers.
+Costs are those of the head alone with its published widths, for {few} and for {many:,} classes.
+They are counted on maps of ResNet-101 at {size} pixels: {grid} x {grid} locations of {width:,} numbers.
 What depends on no image, such as the weights that ML-GCN makes, is counted for each, though a batch needs it once.
-A product and its addition are two operations; ResNet-101 has 42.5 million parameters and takes 62 billion operations.
+A product and its addition are two operations.
+ResNet-101 has {parameters:.1f} million parameters and takes {operations:.0f} billion operations.
 Published figures are mAP in percent, with the sizes of training and test and the kind of AP where they are known.
 Starred ones are of models that were pre-trained on COCO or run by others.
 ASL, the two-way loss and SpliceMix go with any head: [losses](losses.md).
 Word vectors are random unless `model.word_vectors` says otherwise; the papers have those of GloVe.
 The numbers after *Here* are interpolated mAP of [comparisons](results/methods.md) on small images,
 of frozen features or with the last stage trained.
+In the figures, green is a loss beside that of the classification, and orange what is read of the labels.
 The first line of each method ends with how well it is known: in every detail, or from an outline that we read in our way.
 """
 
@@ -353,11 +370,13 @@ def main() -> None:
         ours.append({**comparison, "how": how})
         if len(comparison["seeds"]) > 1:
             draw(ours[-1], path.with_suffix(".png"))
-    lines = [INTRODUCTION]
+    backbone = backbone_cost()
+    about = {"few": COUNTED[0], "many": COUNTED[1], "size": GRID * STRIDE, "grid": GRID, "width": WIDTHS[1][0]}
+    lines = [INTRODUCTION.format(**about, parameters=backbone[0] / 1e6, operations=backbone[1] / 1e9)]
     for entry in ENTRIES:
         name = entry.title.lower().replace(" ", "-")
         (DOCS / "figures" / "methods" / f"{name}.svg").write_text(figure(entry), encoding="utf-8")
-        lines += _section(entry, name, tables, ours)
+        lines += _section(entry, name, tables, ours, backbone[1])
     (DOCS / "methods.md").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -366,12 +385,14 @@ def _section(
     name: str,
     tables: dict[str, list[Row]],
     ours: list[dict[str, Any]],
+    operations: float,
 ) -> list[str]:
-    """Return the lines of a method."""
+    """Return the lines of a method; `operations` are those of the backbone."""
+    shown = "; ".join((entry.first, *entry.steps)).replace("|", " for ").replace(">", " with ")
     lines = [
         f"## {entry.title}",
         "",
-        f"![{entry.title}: {', '.join(entry.steps)}](figures/methods/{name}.svg)",
+        f"![{entry.title}: {shown}](figures/methods/{name}.svg)",
         "",
         entry.new.replace(". ", ".\n"),
         "",
@@ -386,10 +407,12 @@ def _section(
     lines.append(f"- Needs: {entry.needs}")
     if entry.rows:
         parts = [
-            f"{_short(size / 1e6)} million parameters and {_short(operations / 1e9)} billion operations for {classes:,} classes"
+            f"{_short(size / 1e6)} million parameters and {_short(own / 1e9)} billion operations for {classes:,} classes"
             for classes in COUNTED
-            for size, operations in [cost(methods[0], classes)]
+            for size, own in [cost(methods[0], classes)]
         ]
+        if passes := methods[0].layer["model"]["second_look"]:
+            parts.append(f"and {passes} passes more of the backbone, {_short(passes * operations / 1e9)} billion operations")
         lines.append(f"- Costs: {', '.join(parts)}.")
     lines.append(f"- Published: {'; '.join(_published(entry, tables)) or 'nothing in these tables'}.")
     if entry.rows:
@@ -415,6 +438,14 @@ def cost(method: Method, classes: int) -> tuple[float, float]:
             torch.empty(1, width, GRID * level, GRID * level) for width, level in zip(channels, kind.LEVELS, strict=True)
         )
         network(HeadInputs(maps, None, torch.empty(classes, network.width)))
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
+
+
+def backbone_cost() -> tuple[float, float]:
+    """Return the parameters and the floating-point operations for an image of ResNet-101 without its classifier."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = timm.create_model("resnet101", num_classes=0, global_pool="").eval()
+        network(torch.empty(1, 3, GRID * STRIDE, GRID * STRIDE))
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
 
 
@@ -459,30 +490,41 @@ def draw(comparison: dict[str, Any], path: Path) -> None:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-CHARACTER, HEIGHT, GAP, MARGIN = 6.6, 30, 26, 6  # pixels; width of a character of 12 px
+SIZE, HEIGHT, GAP, MARGIN = 12, 30, 26, 6  # pixels
+NARROW, WIDE = "fijlrt ,:.-", "mwMGLDC"  # letters
+
+
+def _width(text: str) -> float:
+    """Return the width of a text in pixels, and of the space beside it."""
+    return SIZE * sum(0.4 if letter in NARROW else 0.95 if letter in WIDE else 0.62 for letter in text) + 20
 
 
 def figure(entry: Entry) -> str:
-    """Return an SVG picture of the steps from the map to the logits; what is known of the labels comes from above."""
-    steps = [step.rpartition("|")[::2] for step in ("feature map", *entry.steps, "logits")]
-    top = 44 if any(facts for facts, _ in steps) else MARGIN
+    """Return an SVG picture of the steps to the logits; above them what they read of the labels, and their losses."""
+    steps = [
+        (*text.rpartition("|")[::2], loss) for text, _, loss in (s.partition(">") for s in (entry.first, *entry.steps, "logits"))
+    ]
+    top = 44 if any(facts or loss for facts, _, loss in steps) else MARGIN
     parts, x = [], float(MARGIN)
-    for number, (facts, step) in enumerate(steps):
-        width = CHARACTER * max(len(step), len(facts)) + 16
+    for number, (facts, step, loss) in enumerate(steps):
+        width = max(_width(step), _width(facts or loss))
         own = number in (0, len(steps) - 1)
         parts.append(_box(x, top, width, step, fill="#e8e8e8" if own else "#d8e6f6"))
-        if facts:
+        if facts or loss:
+            ends = (MARGIN + 22, top) if facts else (top, MARGIN + 22)
             parts += [
-                _box(x, MARGIN, width, facts, fill="#f8e3cc", height=22),
-                _arrow(x + width / 2, MARGIN + 22, x + width / 2, top),
+                _box(x, MARGIN, width, facts or loss, fill="#f8e3cc" if facts else "#dcefd8", height=22),
+                _arrow(x + width / 2, ends[0], x + width / 2, ends[1]),
             ]
         if number < len(steps) - 1:
             parts.append(_arrow(x + width, top + HEIGHT / 2, x + width + GAP, top + HEIGHT / 2))
         x += width + GAP
     size = f'width="{x - GAP + MARGIN:.0f}" height="{top + HEIGHT + MARGIN}"'
     head = '<marker id="a" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto"><path d="M0,0L6,3L0,6z"/></marker>'
-    style = 'font-family="sans-serif" font-size="12" text-anchor="middle" stroke-width="1"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><defs>{head}</defs>\n' + "\n".join([*parts, "</svg>", ""])
+    style = f'font-family="sans-serif" font-size="{SIZE}" text-anchor="middle" stroke-width="1"'
+    page = '<rect width="100%" height="100%" fill="#fff"/>'
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><defs>{head}</defs>{page}'
+    return "\n".join([start, *parts, "</svg>", ""])
 
 
 def _box(x: float, y: float, width: float, text: str, *, fill: str, height: float = HEIGHT) -> str:

@@ -91,7 +91,7 @@ def check_stages(config: RunConfig) -> None:
     """Refuse stages that cannot be trained.
 
     Raises:
-        UsageError: no stage is trained, one names an unknown loss or augmentation, or a linear layer would be all that is.
+        UsageError: no stage is trained, one names an unknown loss or augmentation, or a linear layer has random features alone.
 
     Example:
         >>> check_stages(RunConfig())
