@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sadcl_core.inference.predict import Prediction
     from sadcl_core.inference.predict_images import PredictedImages
+    from sadcl_core.inference.sinks import Places
 
 MOST_WARNINGS = 10  # about images that cannot be read, where a file says it of all of them
 
@@ -164,7 +165,7 @@ def predict(
             workers=workers,
             progress=progress,
         )
-    lines.end(done, output)
+    lines.end(done, output, places)
 
 
 class _Lines:
@@ -187,14 +188,23 @@ class _Lines:
             self.width = max(self.width, min(80, len(prediction.name)))
             show(f"{one_line(prediction.name):<{self.width}}  {labels or '(no label)'}")
 
-    def end(self, done: PredictedImages, output: Path | None) -> None:
+    def end(self, done: PredictedImages, output: Path | None, places: Places) -> None:
         """Say what was done; images that could not be read are an error."""
         if done.resumed:
             say(f"{counted(done.resumed, 'image')} done before")
         if self.quiet:
-            show(f"{counted(done.images, 'image')}{f' saved to {output}' if output is not None else ''}")
+            table = f" saved to {output}" if output is not None else ""
+            show("; ".join([f"{counted(done.images, 'image')}{table}", *_names_of(places)]))
         if done.errors:
             raise DataError(f"{done.errors:,} of {done.images:,} images could not be read; the others are done.")
+
+
+def _names_of(places: Places) -> list[str]:
+    """Return what else was written, and where."""
+    names = [f"texts in {places.txt_dir}" if places.txt_dir else "texts beside them"] * (places.save_txt or bool(places.txt_dir))
+    names += [f"sorted into {places.sort}"] * bool(places.sort)
+    names += [f"pictures in {places.annotate}"] * bool(places.annotate)
+    return names + [f"keywords {'inside' if places.keywords == 'inside' else 'beside'} them"] * bool(places.keywords)
 
 
 def parse_known(texts: Sequence[str]) -> dict[str, int]:

@@ -130,7 +130,7 @@ def test_results_beside_the_images(in_trained: Sadcl, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"")
     options = ("--save-txt", "--sort", tmp_path / "sorted", "--annotate", tmp_path / "drawn", "--topk", "2", "--exclude", "one")
     ran = in_trained("predict", photos, *options, code=3)
-    assert ran.stdout == "3 images\n"
+    assert ran.stdout == f"3 images; texts beside them; sorted into {tmp_path / 'sorted'}; pictures in {tmp_path / 'drawn'}\n"
     assert "1 of 3 images could not be read" in ran.stderr
     predictions = [
         json.loads(line) for line in in_trained("predict", photos, "--json", *options[-4:], code=3).stdout.splitlines()
@@ -143,7 +143,8 @@ def test_results_beside_the_images(in_trained: Sadcl, tmp_path: Path) -> None:
         assert all((tmp_path / "sorted" / name / path.name).resolve() == path for name in names)
     assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 2
     in_trained("predict", photos / "0.png", "--save-txt", "--topk", "3", code=2)
-    in_trained("predict", photos / "0.png", "--txt-dir", tmp_path / "txt", "--topk", "3")
+    ran = in_trained("predict", photos / "0.png", "--txt-dir", tmp_path / "txt", "--topk", "3", "-o", tmp_path / "a.csv")
+    assert ran.stdout == f"1 image saved to {tmp_path / 'a.csv'}; texts in {tmp_path / 'txt'}\n"
 
 
 def test_the_same_command_goes_on(in_trained: Sadcl, tmp_path: Path) -> None:
