@@ -280,6 +280,11 @@ class LabelRows:
                 f"{files}: no label comes twice, and most are of several words, such as {max(names, key=len)[:60]!r}. "
                 "Sentences are no labels: give the file or column that holds some, or say --label-column NAME if they are."
             )
+        if self._are_identifiers():
+            raise DataError(
+                f"{files}: every image has a label that no other has, such as {names[0][:60]!r}, as identifiers are. Give "
+                "the file or column that holds labels, or say --label-column NAME if they are."
+            )
         self._refuse_measures(files)
         root, places = self._find_images()
         self._refuse_same_place()
@@ -325,6 +330,12 @@ class LabelRows:
             return False
         once = len(self.index) == self.rows.active.ends[-1]
         return once and 2 * sum(name.count(" ") for name in self.index) >= 3 * len(self.index)
+
+    def _are_identifiers(self) -> bool:
+        """Return True if each of many images has one label, which no other has, as identifiers and paths of other files are."""
+        count = len(self.rows)
+        each = len(self.index) == count == self.rows.active.ends[-1] > MEASURES
+        return each and not (self.fixed or self.source.reading.label_column)
 
     def _refuse_measures(self, files: str) -> None:
         """Raise if labels are measures: fractions, or numbers of which most come in one image alone, as coordinates do."""

@@ -181,6 +181,15 @@ def test_run_lengths_are_no_classes(tmp_path: Path) -> None:
     assert len(load(put(tmp_path / "train.csv", "\n".join(["image,attribute_ids", *lines]))).classes) == 12
 
 
+def test_labels_that_are_identifiers_are_refused(tmp_path: Path) -> None:
+    draw_all(tmp_path, [f"{k}.jpg" for k in range(50)])
+    path = put(tmp_path / "mine.txt", "".join(f"{k}.jpg Annotations/{k}.xml\n" for k in range(50)))
+    with pytest.raises(DataError, match="every image has a label that no other has"):
+        load(path)
+    put(path, "".join(f"{k}.jpg Annotations/{k % 49}.xml\n" for k in range(50)))
+    assert len(load(path).classes) == 49
+
+
 @pytest.mark.parametrize(
     "lines",
     [
