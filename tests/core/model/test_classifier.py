@@ -84,9 +84,10 @@ def test_a_second_look_in_half_precision_stays_near_float32(
 ) -> None:
     classifier, _ = make(name, options, second_look)
     images = torch.randn(2, 3, 48, 48)
-    expected = classifier(images).logits
+    expected = classifier(images).auxiliary["second_look"]
     with torch.autocast("cpu", dtype=dtype):
-        torch.testing.assert_close(classifier(images).logits.float(), expected, atol=0.05, rtol=0.05)
+        actual = classifier(images).auxiliary["second_look"].float()
+    torch.testing.assert_close(actual, expected, atol=0.01, rtol=0)  # other regions are farther away
 
 
 def test_golden_output_of_a_second_look() -> None:
