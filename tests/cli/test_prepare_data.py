@@ -192,7 +192,7 @@ def test_how_labels_were_read_is_said_and_in_the_document(sadcl: Sadcl) -> None:
     for words in (
         "labels.csv: images in column image (its name is a usual one and it holds paths of images); classes cat, dog (",
         "a likely group in column patient_id: --group-by patient_id",
-        "not read: note (no label); -1 is absent, 1 is present (--present, --absent, --unknown)",
+        "not read: note (its name is that of a fact about images); -1 is absent, 1 is present (--present, --absent, --unknown)",
         "images found in ./ (12)",
     ):
         assert words in ran.stderr

@@ -32,7 +32,8 @@ from sadcl_core.data.tables import (
 )
 from sadcl_core.errors import DataError
 
-SPLIT = ("split", "split_name", "set", "subset", "partition", "usage", "phase", "ml_use")
+SURELY_SPLIT = ("split", "split_name")  # whatever words they hold
+SPLIT = (*SURELY_SPLIT, "set", "subset", "partition", "usage", "phase", "ml_use")
 IS_SPLIT = re.compile(r"i[sn]_?(train|test|val)(?:ing|id|idation)?(?:_?set)?$")  # 1: the image is in it
 BESIDE = {"train": "test", "test": "train", "val": "train"}  # the split of the other images
 UNKNOWN = ("unknown", "unknown_labels")
@@ -399,12 +400,12 @@ class _Named(_Columns):
         return named[0] if named else None
 
     def _refuse_other_words(self, k: int, reason: str) -> None:
-        """Raise if a column of a usual name holds words of which none is the name of a split."""
+        """Raise if a column of a name that others have as well, such as usage or set, holds no word that names a split."""
         profile, name = self.profile(k), self.header[k]
-        names = {*SPLIT_NAMES.values(), ""}
-        if reason.startswith("--") or profile.other is None or any(split_name(word) in names for word in profile.words):
+        word, names = column_word(name), {*SPLIT_NAMES.values(), ""}
+        if reason.startswith("--") or word in SURELY_SPLIT or any(split_name(text) in names for text in profile.words):
             return
-        if column_word(name) == "partition" and profile.other == "2":
+        if profile.other is None or (word == "partition" and profile.other == "2"):
             return
         raise DataError(
             f"{self.path}: column {name!r} may name splits, but holds {profile.other[:60]!r} and no train, val or test. Say "
