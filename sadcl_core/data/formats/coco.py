@@ -25,6 +25,7 @@ from sadcl_core.data.formats.source import Source, split_name
 from sadcl_core.data.manifest import Manifest
 from sadcl_core.data.tables import mentions, read_json, readable
 from sadcl_core.errors import DataError
+from sadcl_core.runtime.words import counted
 
 SUFFIXES = (".json",)
 PREFERRED = "instances"  # captions and key points lie beside them
@@ -159,6 +160,8 @@ def _add_images(rows: LabelRows, coco: COCO, path: Path, split: str, index: Mapp
             raise DataError(f"{path}: annotation {annotation.get('id')} {wrong}. Mend the file.")
     if scores := [o["score"] for o in coco.anns.values() if isinstance(o.get("score"), (int, float))]:
         rows.note(f"{path.name}: annotations have scores, the lowest {min(scores):g}, and all of them count as labels")
+    if ignored := sum(bool(o.get("ignore")) for o in coco.anns.values()):
+        rows.note(f"{path.name}: {counted(ignored, 'annotation')} to be ignored in detection, which count as labels")
     for number, (image_id, image) in enumerate(coco.imgs.items(), start=1):
         where = f"{path}: image {image_id}"
         unknown, verified = image.get("unknown_category_ids", ()), image.get("neg_category_ids")

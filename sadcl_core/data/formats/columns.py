@@ -458,6 +458,7 @@ class _Named(_Columns):
             return False
         self._refuse_second([*facts, *(k for k in self.of("group") if self._may_be_labels(k))] if len(facts) == 1 else [])
         if len(facts) == 1 and not self.profile(facts[0]).is_partly_flags:
+            self._refuse_numbers(facts[0])
             self.give(facts[0], "labels", "no other column is left")
             return False
         if len(facts) > 1 and all(self.profile(k).says_nothing for k in facts):
@@ -471,6 +472,15 @@ class _Named(_Columns):
             f"{self.path} has no column of labels ({', '.join(self.header)[:200]}). Call it labels, or have one of 1 and 0 per "
             f"class, or say --label-column NAME.{self._hint(facts)}"
         )
+
+    def _refuse_numbers(self, k: int) -> None:
+        """Raise if a column of no usual name holds a whole number in each cell: a class, or a measure such as a price."""
+        if self.profile(k).other is not None and self.is_numbers(k) and not self.listed and k not in self.numbered:
+            name = self.header[k]
+            raise DataError(
+                f"{self.path}: column {name!r} holds numbers alone, of classes or of something else. Say --label-column "
+                f"{quote(name)}, or give the names of the classes with --classes FILE."
+            )
 
     def _refuse_rejected(self, free: Sequence[int]) -> None:
         """Raise if a column says that the labels of some rows were rejected or ignored, as Prodigy does."""

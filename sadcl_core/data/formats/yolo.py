@@ -98,15 +98,18 @@ def read(source: Source) -> Manifest:
     origin = f", names of classes from {os.path.relpath(description, root)}" if description is not None else ""
     rows.note(f"boxes from {some_of([f'{place}/' for place in places], NAMED)}{origin}")
     points = _points(content, description)
+    confidences: list[float] = []
     for number, ((split, image), text) in enumerate(zip(images, texts, strict=True), start=1):
         if split not in labelled:
             continue
-        boxes = _boxes(text, rows, points)
+        boxes = _boxes(text, rows, points, confidences)
         place = root / image
         rows.watch(place.parent)
         rows.add(image, [box.label for box in boxes], row=number, split=split, boxes=_in_pixels(place, boxes), where=str(place))
     for split, count in Counter(split for split, _ in images if split not in labelled).items():
         rows.leave_out("image", (), f"no image of split {split} has a label file", count=count)
+    if confidences:
+        rows.note(f"boxes have confidences, the lowest {min(confidences):g}, and all of them count as labels")
     for note in _unpaired([text for (split, _), text in zip(images, texts, strict=True) if split in labelled]):
         rows.note(note)
     return rows.manifest()
@@ -263,7 +266,7 @@ def _below(root: Path, path: str) -> str:
     return next((end for end in ends if os.path.exists(root / end)), "")  # noqa: PTH110 - False for what is no path
 
 
-def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
+def _boxes(path: str, rows: LabelRows, points: int, confidences: list[float]) -> tuple[Box, ...]:
     """Return the boxes in a text, as shares of the sides of its image; none without a text."""
     if not path:
         return ()
@@ -280,6 +283,7 @@ def _boxes(path: str, rows: LabelRows, points: int) -> tuple[Box, ...]:
             numbers = numbers[:4]
         if not all(-1 <= value <= 2 for value in numbers):
             raise DataError(f"{where}: {line[:60]!r} is not in shares of the image, from 0 to 1. Mend the line.")
+        confidences += numbers[4:] if len(numbers) == 5 else []
         boxes.append(Box(rows.label(label, where), *_extent(numbers, where)))
     return tuple(boxes)
 

@@ -15,7 +15,7 @@ import pytest
 from sadcl_core.data.formats.source import Reading
 from sadcl_core.data.prepare.prepare import prepare
 from sadcl_core.errors import DataError
-from tests.core.data.formats.samples import draw_all, load, put, put_lines, rows
+from tests.core.data.formats.samples import coco_document, draw_all, load, put, put_lines, rows, write_yolo
 
 NAMES = [f"{k}.jpg" for k in range(6)]
 
@@ -286,3 +286,24 @@ def test_scores_of_coco_annotations_are_said(tmp_path: Path) -> None:
     content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": annotations, "categories": categories}
     manifest = load(put(tmp_path / "mine.json", json.dumps(content)))
     assert any("annotations have scores, the lowest 0.02" in note for note in manifest.description.notes)
+
+
+def test_annotations_of_coco_that_are_to_be_ignored_are_said(tmp_path: Path) -> None:
+    document = coco_document(["1.jpg", "2.jpg"])
+    document["annotations"][0]["ignore"] = 1
+    notes = load(put(tmp_path / "mine.json", document)).description.notes
+    assert any("1 annotation to be ignored in detection, which count as labels" in note for note in notes)
+
+
+def test_confidences_of_yolo_are_said(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    put(tmp_path / "labels" / "train" / "a.txt", "1 0.5 0.5 0.2 0.3 0.04\n0 0.5 0.5 0.2 0.3 0.9\n")
+    assert "boxes have confidences, the lowest 0.04, and all of them count as labels" in load(tmp_path).description.notes
+
+
+def test_a_column_of_numbers_of_no_usual_name_is_a_question(tmp_path: Path) -> None:
+    path = table(tmp_path, [12, 10, 12, 16, 10, 12], header="image,price")
+    with pytest.raises(DataError, match=r"'price' holds numbers alone.*--label-column price, or .*--classes FILE"):
+        load(path)
+    assert labels(path, Reading(label_column="price"))[0] == ["12"]
+    assert labels(table(tmp_path, [12, 10, 12], header="image,labels"))[0] == ["12"]
