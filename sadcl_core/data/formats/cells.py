@@ -545,9 +545,13 @@ def vector_in(cell: Any) -> list[str] | None:
         parts = cell
     else:
         return None
-    numbers = [flag_of(part) or cell_text(part) for part in parts if not isinstance(part, (dict, list))]
-    valid = all(number == "-1" or ((value := number_of(number)) is not None and 0 <= value <= 1) for number in numbers)
-    return numbers if numbers and valid and len(numbers) == len(parts) else None
+    numbers: list[str] = []
+    for part in parts:
+        number = "" if isinstance(part, (dict, list)) else flag_of(part) or cell_text(part)
+        if number != "-1" and ((value := number_of(number)) is None or not 0 <= value <= 1):  # of most lists of names the first
+            return None
+        numbers.append(number)
+    return numbers or None
 
 
 def find_vector(cells: Sequence[tuple[int, Any]], where: str, *, numbers: bool = False) -> int:

@@ -174,6 +174,10 @@ class _Columns:
         texts = [text for _, row in self.head if (text := cell_text(cell_at(row, k)))]
         return all(number_of(text) is not None for text in texts) and not (texts and self.profile(k).is_flags)
 
+    def holds_lists(self, k: int) -> bool:
+        """Return True if the first cell of a column is a list or an object."""
+        return isinstance(cell_at(self.head[0][1], k), (list, dict))
+
     def is_dates(self, k: int) -> bool:
         """Return True if every cell of a column begins with a date."""
         return all(DATE.match(cell_text(cell_at(row, k))) for _, row in self.head)
@@ -389,13 +393,12 @@ class _Named(_Columns):
     def _of_splits(self) -> int | None:
         """Return the only column that holds names of splits, whatever it is called."""
         own = (self.reading.group_by, self.reading.label_column, *self.reading.classes)
-        named = [
-            k for k, name in enumerate(self.header) if k not in self.reasons and name not in own and self.profile(k).names_splits
-        ]
+        free = (k for k, name in enumerate(self.header) if k not in self.reasons and name not in own)
+        named = [k for k in free if not self.holds_lists(k) and self.profile(k).names_splits]
         if len(named) > 1:
-            shown, first = ", ".join(self.header[k] for k in named)[:200], quote(self.header[named[0]])
+            shown, example = ", ".join(self.header[k] for k in named)[:200], quote(self.header[named[0]])
             raise DataError(
-                f"{self.path}: columns {shown} hold names of splits. Say --split-column {first}, or --split-column none."
+                f"{self.path}: columns {shown} hold names of splits. Say --split-column {example}, or --split-column none."
             )
         return named[0] if named else None
 
@@ -485,7 +488,7 @@ class _Named(_Columns):
     def _refuse_rejected(self, free: Sequence[int]) -> None:
         """Raise if a column says that the labels of some rows were rejected or ignored, as Prodigy does."""
         for k in free:
-            words = self.profile(k).words
+            words = frozenset[str]() if self.holds_lists(k) else self.profile(k).words
             if words <= VERDICTS and REJECTED & words and self.words.isdisjoint(words):
                 raise DataError(
                     f"{self.path}: column {self.header[k]!r} says of some rows that they were rejected or ignored. Take these "

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,12 @@ class _Table:
     columns: Columns
     head: list[Row]
 
-    def label_cells(self) -> Iterator[Any]:
-        """Yield the first cells of labels that are not blank."""
-        for _, cells in self.head:
-            if len(cells) >= self.columns.width:
-                yield from filter(is_filled, label_cells(cells, self.columns.labels, self.columns.rest))
+    @cached_property
+    def label_cells(self) -> Sequence[Any]:
+        """The first cells of labels that are not blank."""
+        rows = (cells for _, cells in self.head if len(cells) >= self.columns.width)
+        columns = self.columns
+        return [cell for cells in rows for cell in label_cells(cells, columns.labels, columns.rest) if is_filled(cell)]
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the classes whose numbers the cells of labels hold; none where the file does not give them."""
@@ -237,11 +239,12 @@ class _Reader:
             counts = Counter(table.columns.counts)
             every_count.append(counts)
             names |= dict.fromkeys(name for _, name in table.columns.flags)
-            for cell in table.label_cells() if not table.columns.flags else ():
+            for cell in table.label_cells if not table.columns.flags else ():
                 own = _object_flags(cell) if not table.columns.vector else {}
                 objects += [own] if own else []
                 flags = (vector_in(cell) or ()) if table.columns.vector else own.values()
-                counts.update(flag_of(flag, words) for flag in flags)
+                if flags:
+                    counts.update(flag_of(flag, words) for flag in flags)
         every = {name for own in objects for name in own}
         if any(flag_of(flag, words) == "0" for own in objects for flag in own.values()) and any(
             len(own) < len(every) for own in objects
@@ -290,7 +293,7 @@ class _Reader:
         if self.vector:
             return "none"
         tables = [table for table in self.tables if not table.columns.flags and table.columns.value is None]
-        cells = [cell for table in tables for cell in table.label_cells()]
+        cells = [cell for table in tables for cell in table.label_cells]
         texts = [cell for cell in cells if isinstance(cell, str) and isinstance(opened_cell(cell), str) and not is_list(cell)]
         if not (self.rows.fixed or self.reading.delimiter):
             refuse_boxes(texts, self.paths)
@@ -360,14 +363,17 @@ class _Reader:
         """Return names of classes by their numbers where all labels are whole numbers, and a table beside names them."""
         if self.rows.fixed or self.vector:
             return {}
-        cells = (cell for table in self.tables for cell in table.label_cells() if not table.columns.flags)
+        cells = (cell for table in self.tables for cell in table.label_cells if not table.columns.flags)
         numbers: set[str] = set()
         for cell in cells:
             if isinstance(cell, dict) or (isinstance(cell, str) and not cell.strip("[] ")[:1].isdecimal()):
                 return {}
             with suppress(DataError):  # which is raised, with its row, where the cell is read
-                numbers.update(map(str, labels_in(cell, self.separator, self.paths)))
-        path, names = names_of_numbers(folders, numbers) if numbers and all(map(str.isdecimal, numbers)) else (None, {})
+                own = [*map(str, labels_in(cell, self.separator, self.paths))]
+                if not all(map(str.isdecimal, own)):
+                    return {}
+                numbers.update(own)
+        path, names = names_of_numbers(folders, numbers) if numbers else (None, {})
         if path is not None:
             self.rows.watch(path)
             self.rows.note(f"names of classes from {path.name}")
