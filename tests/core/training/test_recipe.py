@@ -31,6 +31,7 @@ from sadcl_core.training.listeners.events import (
     EpochDone,
     Event,
     MemoryRanOut,
+    PassProgress,
     ScoresCalibrated,
     StageStarted,
     StepDone,
@@ -113,7 +114,10 @@ def test_events_tell_the_whole_story(manifest: Manifest) -> None:
     heard: list[Event] = []
     start(configured((1, 1)), manifest, RUN, heard.append)
     steps = ["StepDone"] * 4
-    assert [type(event).__name__ for event in heard] == [
+    passes = [event for event in heard if isinstance(event, PassProgress)]
+    assert all(0 <= event.done <= event.total for event in passes)
+    assert len({event.what for event in passes if event.done == event.total}) == 2, "scores of held-out images, and prototypes"
+    assert [type(event).__name__ for event in heard if event not in passes] == [
         *("WeightsChosen", "RunStarted", "StageStarted", *steps, "EpochDone"),
         *("PrototypesBuilt", "StageStarted", *steps, "EpochDone"),
     ]
