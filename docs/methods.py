@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def first(self) -> str:
-        """What it starts with."""
+        """Return the first box of the figure: the maps of the backbone, or the images."""
         two = bool(self.rows) and len(resolve(HEADS, METHODS[self.rows[0]].head, kind="head").LEVELS) == 2
         return self.start or ("two feature maps" if two else "feature map")
 

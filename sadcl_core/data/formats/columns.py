@@ -46,18 +46,19 @@ GROUP = re.compile(
     r"(?:lesion|animal|individual|person|user|owner|slide|plot|tree|flight|recording|film|movie|burst|trip|camera|eye|plate|dog|cat|cow)"
     r"_?(?:id|no|nr|number|name|uid|index)"
 )
+ORIGIN = r"source|licen[cs]e|copyright|credit|comments?|remarks?|notes?|author"  # of the image, and what people wrote of it
 ABOUT = re.compile(  # names of columns that are about the image, whatever they hold
     r"|index|id|idx|uid|uuid|unnamed:.*|__index_level_\d+__|.*_(?:id|idx|index|uid|uuid)|(?:image|region|file|annotation)_?id|.*#|"
     r"(?:.*_)?(?:sex|gender|age)|fold|k_?fold|(?:.*_)?(?:width|height)|(?:.*_)?file_?size|(?:num|n|number_of|count_of)_.*|(?:.*_)?count|"
     r"(?:.*_)?(?:annotators?|raters?|labell?ers?|annotated_by|labell?ed_by|reviewed_by|created_by)|"
     r"(?:.*_)?(?:confidence|confidences|probability|certainty)|"
     r"(?:.*_)?(?:timestamp|created|updated|date|lead_time|datetime)|.*_at|(?:.*_)?(?:url|md5|sha\d+|checksum)|"
-    r"source|licen[cs]e|copyright|credit|comments?|remarks?|notes?|author|"
+    f"{ORIGIN}|"
     r"x_?min|x_?max|y_?min|y_?max|bbox.*|area|latitude|longitude|lat|lon|lng"
 )
 MEASURE = re.compile(  # those of ABOUT that would not be told by 1 and 0, so that such a column may be a class: date, area
     r"(?:.*_)?(?:width|height|file_?size|timestamp|created|updated|date|lead_time|datetime|url|checksum)|bbox|area|latitude|longitude|"
-    r"source|licen[cs]e|copyright|credit|comments?|remarks?|notes?|author"
+    f"{ORIGIN}"
 )
 DOUBTFUL = re.compile(  # of a class as well as of a fact about the image
     r"(?:is_?)?(?:visible|occluded|truncated|difficult|crowd|group_?of|depiction|inside|verified|reviewed|checked|approved|valid|usable|val|test|"
